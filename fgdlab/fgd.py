@@ -1,0 +1,137 @@
+"""The whole FGD loss: masks, attention, focal and global terms on every pyramid level (eqs. 9-14).
+
+Focal and Global Knowledge Distillation for Detectors, Yang et al., CVPR 2022. Equations, read in the paper's order, and where they live:
+
+    1 plain feature loss      relation.py "mse"       8 channel attention A^C   attention.py
+    2 binary mask M           masks.py                9 feature loss            focal.py
+    3 scale mask S            masks.py               10 attention loss          focal.py
+    4 background count N_bg   masks.py               11 focal loss              here: 9 + 10
+    5 G^S, 6 G^C              attention.py           12 global loss             relation.py
+    7 spatial attention A^S   attention.py           13 R(F)                    relation.py
+                                                     14 total                   terms.py
+"""
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .attention import attention, without
+from .focal import attention_term, feature_terms
+from .masks import ROUNDINGS, FocalMasks, focal_masks, unsplit_masks
+from .relation import RELATIONS, RelationTerm
+from .scene import FRAMES, Scene, full_precision
+from .terms import Term
+
+AREAS = ("split", "fg", "bg", "both", "none")
+
+
+@dataclass(frozen=True)
+class FGDConfig:
+    """Coefficients and switches. Defaults: RetinaNet in the authors' configs, and masks that span the padded canvas.
+
+    A coefficient of 0 removes the term *and* its layers: an ablated run costs nothing extra, and no parameter goes unused.
+
+    Differs: the paper's text gives gamma = 1e-3 for anchor-based one-stage detectors, the authors' RetinaNet configs 5e-4.
+    """
+
+    alpha: float = 1e-3                 # foreground, eq. 9; with area="both" the one weight of the unsplit sum
+    beta: float = 5e-4                  # background, eq. 9
+    gamma: float = 5e-4                 # attention, eq. 10
+    lambda_: float = 5e-6               # global, eq. 12
+    temperature: float = 0.5            # T of eqs. 7-8
+    area: str = "split"                 # which cells eq. 9 sums over: split, fg, bg, both (one weight on every cell), none
+    spatial_attention: bool = True      # A^S in eqs. 9 and 10; off = 1 everywhere
+    channel_attention: bool = True      # A^C in eqs. 9 and 10
+    relation: str = "gc"                # R of eq. 13: gc, mse, centred, nonlocal, none
+    rounding: str = "authors"           # boxes to cells: authors (one cell extra at the far edge) or exact
+    frame: str = "canvas"               # what boxes are divided by: the padded canvas, or the image before padding as the authors do
+
+    def __post_init__(self):
+        for name, allowed in {"area": AREAS, "relation": RELATIONS, "rounding": ROUNDINGS, "frame": FRAMES}.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for name in ("alpha", "beta", "gamma", "lambda_"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be a finite number >= 0, got {getattr(self, name)}")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature must be a finite number > 0, got {self.temperature}")
+
+    def weights(self) -> dict[str, float]:
+        """{term: coefficient} of the terms that this configuration computes, in the order of eq. 14; none has coefficient 0."""
+        weights = {"fg": self.alpha, "bg": self.beta} if self.area == "split" else {}
+        weights |= {"fg": self.alpha} if self.area == "fg" else {}
+        weights |= {"bg": self.beta} if self.area == "bg" else {}
+        weights |= {"both": self.alpha} if self.area == "both" else {}
+        weights |= {"attention": self.gamma} if self.spatial_attention or self.channel_attention else {}
+        weights |= {"global": self.lambda_} if self.relation != "none" else {}
+        return {name: weight for name, weight in weights.items() if weight}
+
+
+# What the authors' configs use, detector by detector. Differs: their FCOS has T = 0.8 where the paper says 0.5.
+PRESETS = {
+    "retinanet": FGDConfig(),
+    "fcos": FGDConfig(1.6e-3, 8e-4, 8e-4, 8e-6, temperature=0.8),
+    "reppoints": FGDConfig(1.6e-3, 8e-4, 8e-4, 8e-6),
+    "faster_rcnn": FGDConfig(5e-5, 2.5e-5, 5e-5, 5e-7),
+    "mask_rcnn": FGDConfig(5e-5, 2.5e-5, 5e-5, 5e-7),
+}
+
+
+class FGDLoss(nn.Module):
+    """FGD between the FPN maps of a student's scene and a teacher's. Every sum runs in float32, whatever the autocast.
+
+    Args:
+        levels: pyramid levels to imitate, e.g. ``("P3", "P4", "P5", "P6", "P7")``.
+        student_channels, teacher_channels: C of the two pyramids; a 1x1 convolution f aligns the student's where they differ.
+        config: coefficients and switches.
+    Differs: the paper writes f in every case; here, as in the authors' code since 2022, f exists only where channels differ.
+    """
+
+    def __init__(self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, config: FGDConfig = FGDConfig()):
+        super().__init__()
+        self.levels, self.config = tuple(levels), config
+        weights = config.weights()
+        needs_align = student_channels != teacher_channels and weights
+        self.align = nn.ModuleDict({level: nn.Conv2d(student_channels, teacher_channels, 1) for level in levels} if needs_align else {})
+        self.relation = nn.ModuleDict({level: RelationTerm(teacher_channels, config.relation) for level in levels} if "global" in weights else {})
+
+    def forward(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
+        """Terms of all levels, unweighted sums beside their coefficients.
+
+        Args:
+            scene: the student's.
+            teacher: {level: (N, C_t, H, W)}, treated as constants.
+        Raises:
+            ValueError: a level that either network lacks, or maps of different size.
+        """
+        for who, maps in {"student": scene.features, "teacher": teacher}.items():
+            missing = [level for level in self.levels if level not in maps]
+            if missing:
+                raise ValueError(f"the {who} must have the levels {', '.join(self.levels)}, got {', '.join(maps)}; {', '.join(missing)} missing")
+        with torch.autocast(scene.pixels.device.type, enabled=False):
+            scene, teacher = scene.float(), full_precision(teacher)
+            return [term for level in self.levels for term in self.on_level(level, scene, teacher[level].detach())]
+
+    def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
+        """The terms of one level; ``teacher`` is (N, C_t, H, W) on the same grid as the student's map."""
+        config, weights, raw = self.config, self.config.weights(), {}
+        student = scene.features[level]
+        if self.align:
+            student = self.align[level](student)                                          # f: (N, C_s, H, W) -> (N, C_t, H, W)
+        off = {"spatial": not config.spatial_attention, "channel": not config.channel_attention}
+        attention_t = without(attention(teacher, config.temperature), **off)
+        if config.area != "none":
+            raw["fg"], raw["bg"] = feature_terms(student, teacher, self.masks(scene, teacher), attention_t)
+            raw["both"] = raw["fg"]                                                       # unsplit: M = 1, so the one sum is the fg sum
+        if "attention" in weights:
+            raw["attention"] = attention_term(without(attention(student, config.temperature), **off), attention_t)
+        if "global" in weights:
+            raw["global"] = self.relation[level](student, teacher)
+        return [Term(name, level, raw[name], weight) for name, weight in weights.items()]
+
+    def masks(self, scene: Scene, teacher: Tensor) -> FocalMasks:
+        """M * S and (1 - M) * S on the grid of ``teacher`` (N, C, H, W), as the configuration draws them."""
+        grid = tuple(teacher.shape[-2:])
+        if self.config.area == "both":
+            return unsplit_masks(len(teacher), grid, teacher.dtype, teacher.device)
+        return focal_masks(scene.boxes, scene.frame_sizes(self.config.frame), grid, rounding=self.config.rounding, dtype=teacher.dtype)

@@ -1,0 +1,109 @@
+"""Where to look: foreground, background and scale masks (eqs. 2-4).
+
+Geometry on a feature grid. Nothing is learned, nothing needs a gradient.
+
+    boxes (K, 4) xyxy pixels --cell_ranges--> (K, 4) int cells --box_weights--> (H, W) weights --focal_masks--> fg, bg (N, H, W)
+
+Numbers of equations are those of FGD (Yang et al., CVPR 2022), read in order; see fgdlab/fgd.py for the whole list.
+"""
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ROUNDINGS = ("authors", "exact")
+
+
+@dataclass(frozen=True)
+class FocalMasks:
+    """Weights of the two focal sums. ``fg`` and ``bg`` are both (N, H, W), floating point, never negative.
+
+    ``fg`` is M * S and ``bg`` is (1 - M) * S in the notation of eqs. 2-4. For every image ``bg`` sums to 1,
+    or to 0 where boxes cover the whole map; ``fg`` is 0 where an image has no box.
+    """
+
+    fg: Tensor
+    bg: Tensor
+
+    @property
+    def binary(self) -> Tensor:
+        """M of eq. 2: 1 on cells inside any box, else 0. (N, H, W)."""
+        return (self.fg > 0).to(self.fg.dtype)
+
+
+def cell_ranges(boxes: Tensor, frame_size: tuple[int, int], grid_size: tuple[int, int], *, rounding: str = "authors") -> Tensor:
+    """Project pixel boxes to half-open ranges of feature cells.
+
+    Args:
+        boxes: (K, 4) x1, y1, x2, y2 in pixels, x1 <= x2 and y1 <= y2.
+        frame_size: (height, width) in pixels that the grid is taken to span.
+        grid_size: (H, W) in cells.
+        rounding: ``authors`` keeps one cell past the far edge, ``exact`` only cells that the box touches.
+    Returns:
+        (K, 4) int64 col0, row0, col1, row1; cells with ``col0 <= col < col1`` belong to the box.
+        Not clipped to the grid: eq. 3 divides by the box's own size, also where it overhangs.
+    Raises:
+        ValueError: boxes of another shape, or an unknown rounding.
+    Differs: the paper says "pixel inside the box" only. The authors' code floors the near edge, ceils the far edge and
+        then *includes* that last cell: a box of exactly one cell becomes 2 x 2. ``exact`` leaves the extra cell out.
+    """
+    if boxes.ndim != 2 or boxes.shape[-1] != 4:
+        raise ValueError(f"boxes must have shape (K, 4), got {tuple(boxes.shape)}; an image without boxes has shape (0, 4)")
+    if rounding not in ROUNDINGS:
+        raise ValueError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {rounding!r}")
+    (frame_h, frame_w), (grid_h, grid_w) = frame_size, grid_size
+    frame, grid = boxes.new_tensor([frame_w, frame_h] * 2), boxes.new_tensor([grid_w, grid_h] * 2)
+    x1, y1, x2, y2 = (boxes / frame * grid).unbind(-1)               # divide first, as the authors do: same float rounding
+    extra = 1 if rounding == "authors" else 0
+    return torch.stack([x1.floor(), y1.floor(), x2.ceil() + extra, y2.ceil() + extra], dim=-1).long()
+
+
+def box_weights(cells: Tensor, grid_size: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """S of eq. 3 on the foreground: 1 / (H_r W_r) inside box r; where boxes overlap, the smallest box wins.
+
+    Args:
+        cells: (K, 4) from :func:`cell_ranges`.
+        grid_size: (H, W) in cells.
+    Returns:
+        (H, W) weights in (0, 1] inside boxes, 0 outside every box. A box that lies within the grid and under no other
+        sums to 1, whatever its size: that is why a small object weighs as much as a big one.
+    Differs: eq. 3 divides by the box's height and width on the map; here, as in the authors' code, by its count of cells.
+    """
+    grid_h, grid_w = grid_size
+    if len(cells) == 0:
+        return torch.zeros(grid_h, grid_w, dtype=dtype, device=cells.device)
+    rows = torch.arange(grid_h, device=cells.device)
+    cols = torch.arange(grid_w, device=cells.device)
+    col0, row0, col1, row1 = cells.T[..., None]                      # each (K, 1)
+    in_rows = (rows >= row0) & (rows < row1)                         # (K, H)
+    in_cols = (cols >= col0) & (cols < col1)                         # (K, W)
+    inside = in_rows[:, :, None] & in_cols[:, None, :]               # (K, H, W)
+    count = ((row1 - row0) * (col1 - col0)).clamp(min=1)             # (K, 1); a box without area touches no cell
+    return (inside / count[..., None].to(dtype)).amax(dim=0)         # smallest count = largest weight
+
+
+def focal_masks(
+    boxes: list[Tensor], frame_sizes: list[tuple[int, int]], grid_size: tuple[int, int], *, rounding: str = "authors", dtype: torch.dtype = torch.float32
+) -> FocalMasks:
+    """M and S for a batch (eqs. 2-4): S is 1/(H_r W_r) in box r and 1/N_bg on the N_bg cells outside every box.
+
+    Args:
+        boxes: N tensors (K_i, 4), pixels.
+        frame_sizes: N pairs (height, width) in pixels that the grid is taken to span. With a padded batch this is the padded size
+            for every image; ``Scene.frame_sizes`` gives either choice.
+        grid_size: (H, W) of the feature map.
+    """
+    fg = torch.stack([
+        box_weights(cell_ranges(of_image, size, grid_size, rounding=rounding), grid_size, dtype)
+        for of_image, size in zip(boxes, frame_sizes, strict=True)
+    ])                                                               # (N, H, W)
+    background = (fg == 0).to(dtype)                                 # 1 - M
+    num_bg = background.sum(dim=(1, 2), keepdim=True)                # N_bg of eq. 4, (N, 1, 1)
+    return FocalMasks(fg=fg, bg=background / num_bg.clamp(min=1))    # a map covered by boxes has no background: 0, not 0/0
+
+
+def unsplit_masks(batch: int, grid_size: tuple[int, int], dtype: torch.dtype = torch.float32, device=None) -> FocalMasks:
+    """The paper's unsplit row of Table 1: M = 1 and S = 1 / (H W) on every cell, so ``fg`` sums to 1 an image and ``bg`` is 0."""
+    grid_h, grid_w = grid_size
+    everywhere = torch.full((batch, grid_h, grid_w), 1 / (grid_h * grid_w), dtype=dtype, device=device)
+    return FocalMasks(fg=everywhere, bg=torch.zeros_like(everywhere))

@@ -1,0 +1,43 @@
+"""One loss term = one row of every log, table and figure."""
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Term(NamedTuple):
+    """``raw`` is the sum the paper writes before its coefficient; ``weight * raw`` is what is optimised."""
+
+    name: str      # "fg", "bg", "attention", "global", or a detector loss such as "bbox_regression"
+    level: str     # "P3".., or "all" for what belongs to no level
+    raw: Tensor    # scalar
+    weight: float = 1.0
+
+
+def total(terms: list[Term]) -> Tensor:
+    """What is optimised: the sum of weight * raw over all terms (eq. 14). A scalar; 0 for an empty list."""
+    if not terms:
+        return torch.zeros(())
+    return torch.stack([term.weight * term.raw for term in terms]).sum()
+
+
+def rows(step: int, terms: list[Term]) -> list[dict]:
+    """Plain numbers for JSON and pandas: one dict a term with step, name, level, raw, weighted."""
+    raws = torch.stack([term.raw.detach().float() for term in terms]).tolist() if terms else []      # one copy to the host
+    return [
+        {"step": step, "name": term.name, "level": term.level, "raw": raw, "weighted": term.weight * raw}
+        for term, raw in zip(terms, raws, strict=True)
+    ]
+
+
+def check_finite(step: int, terms: list[Term]) -> None:
+    """Stop at the first term that is NaN or infinite, naming it, its level and the step.
+
+    Raises:
+        FloatingPointError: with name, level, step and value of the term.
+    """
+    for row in rows(step, terms):
+        if not abs(row["raw"]) < float("inf"):
+            raise FloatingPointError(
+                f"loss term {row['name']!r} on {row['level']} must be finite, got {row['raw']} at step {step}; lower the learning rate or the term's weight"
+            )
