@@ -1,0 +1,161 @@
+"""Images and boxes as tensors: any COCO-format folder, the built-in digit scenes among them.
+
+    folder, split --annotations.py--> checked entries --Scenes--> (image (3, H, W) in 0..1, target dict) --loader--> batches
+"""
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fgdlab.masks import focal_masks
+
+from .annotations import Annotations, read_split
+from .config import RunConfig
+from .digits import DigitScenes, digit_folder
+from .images import read_image
+
+KEEP_BYTES = 2 * 2**30                                               # decoded images kept in memory, at most
+
+
+def data_folder(config: RunConfig, progress: bool = True) -> Path:
+    """The COCO folder that a run reads; digit scenes are made on first use."""
+    if config.data != "digits":
+        return Path(config.data).expanduser()
+    recipe = DigitScenes(config.image_size, config.train_images, config.eval_images, config.eval_images, config.lookalikes)
+    return digit_folder(recipe, progress=progress)
+
+
+def open_split(config: RunConfig, split: str, progress: bool = True) -> "Scenes":
+    """One split of a run's data, shrunk and cut to the run's settings."""
+    folder = data_folder(config, progress)
+    limit = config.eval_images if split == config.eval_split else config.train_images
+    long_side = 0 if config.data == "digits" else config.image_size
+    return Scenes(read_split(folder, split), long_side=long_side, limit=limit)
+
+
+class Scenes(Dataset):
+    """One split as a torch data set.
+
+    Args:
+        annotations: from annotations.py.
+        long_side: shrink images whose longer side exceeds it, in pixels; 0 = never. Boxes shrink along.
+        limit: at most so many images, spread evenly over the ids; 0 = all.
+
+    Item i is ``(image, target)``: image (3, H, W) float in 0..1; target ``boxes`` (K, 4) xyxy pixels of that image, ``labels`` (K,) 1..C,
+    ``image_id`` a scalar tensor, ``scale`` = loaded size over original size. Crowd regions are no targets.
+    """
+
+    def __init__(self, annotations: Annotations, long_side: int = 0, limit: int = 0):
+        self.annotations, self.long_side = annotations, long_side
+        entries = annotations.images
+        if limit and limit < len(entries):
+            entries = [entries[i] for i in np.linspace(0, len(entries) - 1, limit).round().astype(int)]
+        self.entries = entries
+        self.flip, self._flip_key = 0.0, (0, 0)
+        self._kept: dict[int, Tensor] = {}
+        self._kept_bytes = 0
+
+    @property
+    def classes(self) -> list[str]:
+        return self.annotations.classes
+
+    @property
+    def category_ids(self) -> list[int]:
+        return self.annotations.category_ids
+
+    @property
+    def image_ids(self) -> list[int]:
+        return [entry["id"] for entry in self.entries]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def mirror(self, chance: float, seed: int, epoch: int) -> None:
+        """Mirror each image with this chance; which ones depends on seed, epoch and image alone, not on the process that loads it."""
+        self.flip, self._flip_key = chance, (seed, epoch)
+
+    def loaded_size(self, i: int) -> tuple[int, int]:
+        """(height, width) in pixels of item i, known without opening the file."""
+        entry = self.entries[i]
+        scale = self._scale(entry)
+        return max(round(entry["height"] * scale), 1), max(round(entry["width"] * scale), 1)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Tensor]]:
+        entry = self.entries[i]
+        image_id = entry["id"]
+        pixels = self._pixels(i)
+        height, width = pixels.shape[-2:]
+        scale = pixels.new_tensor([width / entry["width"], height / entry["height"]] * 2, dtype=torch.float64)
+        ordinary = ~self.annotations.crowd[image_id]
+        boxes = (torch.from_numpy(self.annotations.boxes[image_id][ordinary]).reshape(-1, 4) * scale).float()
+        labels = torch.from_numpy(self.annotations.labels[image_id][ordinary])
+        image = pixels.float().div_(255)
+        if self.flip and np.random.default_rng([*self._flip_key, image_id]).random() < self.flip:
+            image = image.flip(-1)
+            boxes = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
+        return image, {"boxes": boxes, "labels": labels, "image_id": torch.tensor(image_id), "scale": scale}
+
+    def _scale(self, entry: dict) -> float:
+        return min(1.0, self.long_side / max(entry["height"], entry["width"])) if self.long_side else 1.0
+
+    def _pixels(self, i: int) -> Tensor:
+        """(3, H, W) uint8, decoded once while the memory bound lasts."""
+        if i not in self._kept:
+            entry = self.entries[i]
+            array = read_image(self.annotations.image_folder, entry)
+            height, width = self.loaded_size(i)
+            if (height, width) != array.shape[:2]:
+                array = np.asarray(Image.fromarray(array).resize((width, height), Image.Resampling.BILINEAR))
+            pixels = torch.from_numpy(np.array(array)).permute(2, 0, 1).contiguous()
+            if self._kept_bytes + pixels.numel() > KEEP_BYTES:
+                return pixels
+            self._kept[i] = pixels
+            self._kept_bytes += pixels.numel()
+        return self._kept[i]
+
+    def truth(self) -> dict:
+        """The split as pycocotools reads it: original pixels and category ids, only the images that this data set holds."""
+        return self.annotations.coco(self.image_ids)
+
+    def fingerprint(self) -> str:
+        """A hash of what a run learns from or is judged by: annotations, images held, size."""
+        from .disk import digest
+
+        return digest({"annotations": self.annotations.fingerprint, "ids": self.image_ids, "long_side": self.long_side})
+
+
+def batches(scenes: Scenes, batch_size: int, *, seed: int, epoch: int, first: int = 0, flip: float = 0.0, workers: int = 0) -> Iterator:
+    """Shuffled full batches of one epoch as (images, targets) lists; the order depends on seed and epoch alone.
+
+    Args:
+        first: skip so many batches, to go on where an interrupted epoch stopped.
+        workers: processes that decode ahead; 0 = decode here.
+    """
+    scenes.mirror(flip, seed, epoch)
+    order = torch.randperm(len(scenes), generator=torch.Generator().manual_seed(seed * 100_003 + epoch)).tolist()
+    chunks = [order[i:i + batch_size] for i in range(0, len(order) - batch_size + 1, batch_size)][first:]
+    loader = DataLoader(scenes, batch_sampler=chunks, num_workers=workers, collate_fn=as_lists, generator=torch.Generator())
+    yield from loader
+
+
+def as_lists(items: list) -> tuple[list, list]:
+    """Batches are lists: images may differ in size."""
+    images, targets = zip(*items, strict=True)
+    return list(images), list(targets)
+
+
+def foreground_shares(scenes: Scenes, strides: tuple[int, ...] = (8, 16, 32), rounding: str = "exact") -> dict[str, float]:
+    """Share of the cells of each pyramid level that lie inside a box, in 0..1, averaged over the images."""
+    shares = {f"P{int(np.log2(stride))}": [] for stride in strides}
+    for i, entry in enumerate(scenes.entries):
+        height, width = scenes.loaded_size(i)
+        boxes = torch.from_numpy(scenes.annotations.boxes[entry["id"]]).reshape(-1, 4) * (width / entry["width"])
+        for level, stride in zip(shares, strides, strict=True):
+            grid = (-(-height // stride), -(-width // stride))
+            masks = focal_masks([boxes], [(grid[0] * stride, grid[1] * stride)], grid, rounding=rounding)
+            shares[level].append(masks.binary.mean().item())
+    return {level: float(np.mean(each)) for level, each in shares.items()}

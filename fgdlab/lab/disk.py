@@ -1,0 +1,78 @@
+"""Where things lie, and how they get there whole: cache root, atomic writes, locks, hashes."""
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+from .errors import UserError
+
+
+def cache_root() -> Path:
+    """The folder of everything that can be made again: scenes, trained teachers, teacher maps.
+
+    ``$FGDLAB_HOME`` if set, else ``fgdlab`` in the user's cache folder.
+    """
+    given = os.environ.get("FGDLAB_HOME")
+    return Path(given).expanduser() if given else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fgdlab"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a kill, at any moment meets the old file or the new one and never a half of it."""
+    with whole(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value) -> None:
+    """:func:`write_text` of indented JSON; numbers that JSON lacks (NaN) become null."""
+    write_text(path, json.dumps(without_nan(value), indent=1) + "\n")
+
+
+def without_nan(value):
+    """The same nested lists and dicts with every NaN and infinity replaced by None."""
+    if isinstance(value, dict):
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; when the block ends well, what lies there takes the final name in one step.
+
+    Serves files and folders. A failed block leaves nothing behind.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise UserError(f"{path} must be writable, got: {error.strerror or error}; free space there or choose another folder") from error
+    finally:
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished, ignore_errors=True)
+        else:
+            unfinished.unlink(missing_ok=True)
+
+
+def made_once(path: Path, make: Callable[[Path], None]) -> Path:
+    """``path``, made by ``make(unfinished path)`` unless it is there already. Two processes that ask at once make it once."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                with whole(path) as unfinished:
+                    make(unfinished)
+    return path
+
+
+def digest(value, length: int = 12) -> str:
+    """A short hash of any JSON value, the same for equal values whatever the order of keys; or of bytes."""
+    data = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return hashlib.sha256(data).hexdigest()[:length]

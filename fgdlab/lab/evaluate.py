@@ -1,0 +1,74 @@
+"""Detections, and their scores by pycocotools: the numbers of every table."""
+import contextlib
+import io
+
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import nn
+from tqdm import tqdm
+
+SCORES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR_1", "AR_10", "AR", "AR_S", "AR_M", "AR_L")      # order of COCOeval.stats
+
+
+@torch.no_grad()
+def detections(detector: nn.Module, scenes, *, batch_size: int = 32, device: str | torch.device = "cpu", progress: bool = False) -> list[dict]:
+    """What a detector finds in every image of a data set, in COCO's result format.
+
+    Args:
+        scenes: a data set of data.py; its images may have been shrunk, boxes come back in pixels of the original files.
+    Returns:
+        dicts of image_id, category_id (the data set's own), bbox x y w h in pixels, score in 0..1.
+    """
+    detector.eval()
+    found = []
+    for start in tqdm(range(0, len(scenes), batch_size), desc="detect", unit="batch", disable=not progress, leave=False):
+        images, targets = zip(*(scenes[i] for i in range(start, min(start + batch_size, len(scenes)))), strict=True)
+        for target, output in zip(targets, detector([image.to(device) for image in images]), strict=True):
+            boxes = output["boxes"].double().cpu() / target["scale"]
+            boxes[:, 2:] -= boxes[:, :2]                             # xyxy -> xywh
+            for box, label, score in zip(boxes.tolist(), output["labels"].tolist(), output["scores"].tolist(), strict=True):
+                if label > 0:                                        # class 0 is nobody; an untrained head may still name it
+                    found.append({"image_id": int(target["image_id"]), "category_id": scenes.category_ids[label - 1], "bbox": box, "score": score})
+    return found
+
+
+def coco_scores(truth: dict, found: list[dict], image_ids: list[int] | None = None) -> dict:
+    """The twelve numbers of COCO's detection evaluation, by pycocotools, and AP a class. All in 0..100.
+
+    Args:
+        truth: a data set in COCO format. Annotation ids must not be 0 (pycocotools counts such a match as a miss).
+        found: detections in COCO's result format; an empty list scores 0.
+        image_ids: images to evaluate, default all of ``truth``. Set explicitly, since pycocotools would count images that were never looked at.
+    Returns:
+        {"AP", "AP50", ..., "AR_L": float, "AP_per_class": {name: float}}; NaN where no object of that size or class exists.
+    """
+    image_ids = sorted(image_ids if image_ids is not None else (image["id"] for image in truth["images"]))
+    with contextlib.redirect_stdout(io.StringIO()):                  # pycocotools prints its progress
+        coco = COCO()
+        coco.dataset = truth
+        coco.createIndex()
+        result = COCO()
+        if found:
+            result = coco.loadRes(found)
+        else:                                                        # loadRes([]) fails on an index
+            result.dataset = {**truth, "annotations": []}
+            result.createIndex()
+        evaluation = COCOeval(coco, result, "bbox")
+        evaluation.params.imgIds = image_ids
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    scores = {name: percent(value) for name, value in zip(SCORES, evaluation.stats, strict=True)}
+    precision = evaluation.eval["precision"][:, :, :, 0, 2]          # IoU x recall x class; every size, 100 detections an image
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    scores["AP_per_class"] = {
+        names[category_id]: percent(precision[:, :, k][precision[:, :, k] > -1].mean() if (precision[:, :, k] > -1).any() else -1)
+        for k, category_id in enumerate(evaluation.params.catIds)
+    }
+    return scores
+
+
+def percent(value: float) -> float:
+    """pycocotools' 0..1 as 0..100; its -1 for "nothing to score" as NaN."""
+    return float("nan") if value < 0 else 100 * float(value)

@@ -1,0 +1,107 @@
+"""The teacher of a run: given, shipped with the project, cached, or trained on first use; and its AP before anyone learns from it."""
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fgdlab.distill import Distiller
+
+from .config import RunConfig
+from .data import open_split
+from .detectors import build
+from .disk import cache_root, digest, made_once, write_json
+from .errors import UserError
+from .evaluate import coco_scores, detections
+from .train import train
+from .weights import load_weights, save_weights, weights_key
+
+SHIPPED = Path(__file__).parent / "weights"
+
+# Settings that a teacher's weights depend on; everything else may change without training it again.
+DECISIVE = (
+    "lookalikes", "image_size", "train_images", "train_split", "flip", "detector", "teacher", "pretrained", "teacher_epochs", "teacher_seed",
+    "batch_size", "optimizer", "lr", "weight_decay", "momentum", "schedule", "warmup", "clip", "precision",
+)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained teacher: its weights file, the detector in eval mode, where it came from, its AP on the eval split in 0..100."""
+
+    path: Path
+    detector: nn.Module
+    origin: str
+    AP: float
+
+
+def get_teacher(config: RunConfig, *, device: str = "cpu", progress: bool = True) -> Teacher:
+    """The teacher that a run's settings name, measured, ready to learn from.
+
+    Raises:
+        UserError: its AP on ``config.eval_split`` is below ``config.teacher_floor``; nothing can be learned from a broken teacher.
+    """
+    path, origin = teacher_file(config, device=device, progress=progress)
+    detector = build(config.detector, config.teacher, len(open_split(config, config.train_split, progress).classes))
+    load_weights(detector, path)
+    detector = detector.to(device).eval()
+    ap = teacher_scores(config, path, detector, device=device, progress=progress)["AP"]
+    if not ap >= config.teacher_floor:
+        raise UserError(
+            f"the teacher's AP on {config.eval_split!r} must be at least {config.teacher_floor:g}, got {ap:.1f} ({path.name}, {origin}); "
+            "train it longer (teacher_epochs) or give another (teacher_checkpoint)"
+        )
+    return Teacher(path, detector, origin, ap)
+
+
+def teacher_key(config: RunConfig) -> str:
+    """A hash of everything that decides a trained teacher's weights."""
+    from .digits import RECIPE_VERSION
+
+    data = f"digits-v{RECIPE_VERSION}" if config.data == "digits" else open_split(config, config.train_split).fingerprint()
+    return digest({"data": data, **{name: getattr(config, name) for name in DECISIVE}})
+
+
+def teacher_file(config: RunConfig, *, device: str = "cpu", progress: bool = True) -> tuple[Path, str]:
+    """(weights file, origin): given, shipped, cached, or trained now, in this order."""
+    if config.teacher_checkpoint:
+        return Path(config.teacher_checkpoint).expanduser(), "given"
+    name = f"{config.detector}-{config.teacher}-{teacher_key(config)}.safetensors"
+    if (SHIPPED / name).exists():
+        return SHIPPED / name, "shipped"
+    path = cache_root() / "teachers" / name
+    origin = "cached" if path.exists() else "trained now"
+    return made_once(path, lambda unfinished: train_teacher(config, unfinished, device=device, progress=progress)), origin
+
+
+def train_teacher(config: RunConfig, path: Path, *, device: str = "cpu", progress: bool = True) -> None:
+    """Train the teacher as a plain student of its own size and write its weights with the facts that made it."""
+    settings = config.but(method="none", student=config.teacher, epochs=config.teacher_epochs, seed=config.teacher_seed)
+    scenes = open_split(settings, settings.train_split, progress)
+    torch.manual_seed(settings.seed)
+    detector = build(settings.detector, settings.student, len(scenes.classes), pretrained=settings.pretrained).to(device)
+    if progress:
+        print(f"training the teacher {config.teacher} once, for {settings.epochs} epochs of {len(scenes)} images; it is kept for later runs", flush=True)
+    started = time.perf_counter()
+    done = train(Distiller(detector), scenes, settings, device=device, progress="bar" if progress else "off")
+    judged = open_split(settings, settings.eval_split, progress)
+    scores = coco_scores(judged.truth(), detections(detector, judged, device=device, progress=progress), judged.image_ids)
+    save_weights(
+        detector, path, settings={name: getattr(config, name) for name in DECISIVE}, data=config.data if config.data == "digits" else "folder",
+        seed=settings.seed, threads=torch.get_num_threads(), torch=torch.__version__, seconds=round(time.perf_counter() - started),
+        steps=done["steps"], eval_split=settings.eval_split, AP=round(scores["AP"], 2), AR=round(scores["AR"], 2), command="fgdlab teacher",
+    )
+
+
+def teacher_scores(config: RunConfig, path: Path, detector: nn.Module, *, device: str = "cpu", progress: bool = True) -> dict:
+    """The teacher's scores on the eval split, measured once for each pair of weights and data."""
+    judged = open_split(config, config.eval_split, progress)
+    kept = cache_root() / "teachers" / f"scores-{weights_key(path)}-{judged.fingerprint()}.json"
+
+    def measure(unfinished: Path) -> None:
+        found = detections(detector, judged, device=device, progress=progress)
+        write_json(unfinished, coco_scores(judged.truth(), found, judged.image_ids))
+
+    return json.loads(made_once(kept, measure).read_text())

@@ -1,0 +1,163 @@
+"""The training loop, in the open: schedule, clipping, logs, checkpoints that resume to the same weights.
+
+    images, targets --Distiller--> list[Term] --total--> backward --clip--> optimiser
+                                        +--rows--> metrics.jsonl
+
+Everything random is a function of (seed, epoch, image), never of how often or where the run was interrupted.
+"""
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from fgdlab.distill import Distiller
+from fgdlab.terms import check_finite, rows, total
+
+from .config import RunConfig
+from .data import Scenes, batches
+from .disk import whole
+from .errors import UserError
+
+
+def train(distiller: Distiller, scenes: Scenes, config: RunConfig, folder: Path | None = None, *, device: str = "cpu", progress: str = "bar") -> dict:
+    """Train ``distiller`` in place for ``config.epochs``, going on from ``folder/checkpoint.pt`` if one is there.
+
+    Args:
+        folder: where metrics.jsonl and checkpoint.pt are kept; None keeps neither.
+        progress: "bar" for a terminal or a live notebook, "lines" for a log (one line a log step), "off".
+    Returns:
+        {"steps", "train_seconds", "images_per_second", "resumed_at"}; times cover this call only.
+    Raises:
+        UserError: fewer images than one batch. FloatingPointError: a loss term or the gradient is not finite.
+    """
+    per_epoch = len(scenes) // config.batch_size
+    if per_epoch == 0:
+        raise UserError(f"the split must hold at least one batch of {config.batch_size} images, got {len(scenes)}; lower batch_size or give more images")
+    steps = per_epoch * config.epochs
+    parameters = [each for each in distiller.parameters() if each.requires_grad]
+    optimizer = make_optimizer(parameters, config)
+    log = Log(folder, steps, config.log_every, progress)
+    step = first_step = restore(folder, distiller, optimizer) if folder else 0
+    log.cut_after(first_step)
+    distiller.train()
+    started = time.perf_counter()
+    for epoch in range(step // per_epoch, config.epochs):
+        for images, targets in batches(
+            scenes, config.batch_size, seed=config.seed, epoch=epoch, first=step - epoch * per_epoch, flip=config.flip, workers=config.workers
+        ):
+            rate = learning_rate(step, steps, config)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            images = [image.to(device) for image in images]
+            targets = [{name: value.to(device) for name, value in target.items()} for target in targets]
+            with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
+                terms = distiller(images, targets)
+            optimizer.zero_grad(set_to_none=True)
+            loss = total(terms)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(parameters, config.clip or math.inf)
+            if (device == "cpu" or log.due(step + 1)) and not math.isfinite(float(norm) + float(loss.detach())):     # on CUDA this look costs a wait
+                check_finite(step + 1, terms)
+                raise FloatingPointError(f"the gradient's norm must be finite, got {float(norm)} at step {step + 1}; lower the learning rate or clip harder")
+            optimizer.step()
+            step += 1
+            log.write(step, terms, lr=rate, grad_norm=norm, epoch=epoch, seconds=time.perf_counter() - started)
+            if folder and (step % (config.checkpoint_every or per_epoch) == 0 or step == steps):
+                save(folder, step, distiller, optimizer)
+    seconds = time.perf_counter() - started
+    log.close()
+    return {
+        "steps": steps, "train_seconds": seconds, "resumed_at": first_step,
+        "images_per_second": (steps - first_step) * config.batch_size / seconds if steps > first_step else math.nan,
+    }
+
+
+def make_optimizer(parameters: list, config: RunConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
+
+
+def learning_rate(step: int, steps: int, config: RunConfig) -> float:
+    """Linear warm-up over the first share of steps, then cosine to 0 or two steps of 0.1. step counts from 0."""
+    warm = round(config.warmup * steps)
+    if step < warm:
+        return config.lr * (step + 1) / warm
+    if config.schedule == "step":
+        return config.lr * 0.1 ** ((step >= steps * 2 / 3) + (step >= steps * 11 / 12))
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1)))
+
+
+def save(folder: Path, step: int, distiller: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Write checkpoint.pt in one step: a kill leaves the last one or this one."""
+    random = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        random["cuda"] = torch.cuda.get_rng_state_all()
+    with whole(folder / "checkpoint.pt") as unfinished:
+        torch.save({"step": step, "distiller": distiller.state_dict(), "optimizer": optimizer.state_dict(), "random": random}, unfinished)
+
+
+def restore(folder: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Load checkpoint.pt if there is one; the step it was written after, else 0."""
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return 0
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        distiller.load_state_dict(state["distiller"])
+        optimizer.load_state_dict(state["optimizer"])
+    except Exception as error:
+        raise UserError(f"{path} must be a checkpoint of this run, got {type(error).__name__}; delete it to start the run anew") from error
+    torch.set_rng_state(state["random"]["cpu"])
+    if "cuda" in state["random"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["random"]["cuda"])
+    return state["step"]
+
+
+class Log:
+    """metrics.jsonl and the progress of one run: every term on every level, each ``every`` steps and at the last."""
+
+    def __init__(self, folder: Path | None, steps: int, every: int, progress: str):
+        self.path = folder / "metrics.jsonl" if folder else None
+        self.steps, self.every, self.progress = steps, every, progress
+        self.bar = tqdm(total=steps, desc="train", unit="step", disable=progress != "bar")
+
+    def due(self, step: int) -> bool:
+        return step % self.every == 0 or step in (1, self.steps)
+
+    def cut_after(self, step: int) -> None:
+        """Drop rows that an interrupted run wrote after its last checkpoint; they will be written again."""
+        self.bar.update(step)
+        if self.path and self.path.exists():
+            kept = []
+            for line in self.path.read_text().splitlines():
+                try:
+                    if json.loads(line)["step"] <= step:
+                        kept.append(line)
+                except ValueError:                                   # the half line of a kill
+                    continue
+            with whole(self.path) as unfinished:
+                unfinished.write_text("".join(line + "\n" for line in kept))
+
+    def write(self, step: int, terms: list, *, seconds: float, **numbers) -> None:
+        self.bar.update()
+        if not self.due(step):
+            return
+        logged = rows(step, terms)
+        loss = sum(row["weighted"] for row in logged)
+        numbers = {name: float(value) for name, value in numbers.items()}
+        self.bar.set_postfix(loss=f"{loss:.3f}")
+        if self.progress == "lines":
+            left = (self.steps - step) * seconds / max(step, 1)
+            print(f"step {step}/{self.steps}  loss {loss:.3f}  lr {numbers['lr']:.2e}  {seconds:.0f} s, about {left:.0f} s left", flush=True)
+        if self.path:
+            summary = {"step": step, "name": "total", "level": "all", "raw": loss, "weighted": loss, "steps": self.steps, **numbers}
+            with self.path.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in [*logged, summary])
+
+    def close(self) -> None:
+        self.bar.close()
