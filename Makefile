@@ -1,0 +1,39 @@
+# Two commands: `make table1` and `make test`. Each builds .venv from requirements.lock on first use.
+PYTHON ?= python3.11
+BIN = .venv/bin
+
+.PHONY: table1 test test-slow smoke lab bench lock clean help
+
+table1: .venv/ready               ## the paper's Table 1 on this machine: 5 rows x 3 seeds, about ten minutes on two cores
+	$(BIN)/fgdlab sweep table1_areas
+
+test: .venv/ready                 ## the fast tests, at most six minutes on two cores
+	$(BIN)/python -m pytest
+
+test-slow: .venv/ready            ## every test, the slow ones too
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+smoke: .venv/ready                ## every sweep once at smoke scale; its numbers mean nothing
+	for sweep in ablations/sweeps/*.yaml; do $(BIN)/fgdlab sweep "$$(basename "$$sweep" .yaml)" --scale smoke || exit 1; done
+
+lab: .venv/ready                  ## JupyterLab, on this machine only, behind a token
+	$(BIN)/jupyter lab --ip=127.0.0.1 ablations/run_one.ipynb
+
+bench: .venv/ready                ## timings as ratios to a named rival in the same run
+	$(BIN)/python -m benchmarks
+
+lock:                             ## pin what pyproject.toml allows today; needs uv
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header -o requirements.lock
+
+clean:                            ## remove .venv and runs/; the cache stays
+	rm -rf .venv runs
+
+help:                             ## this list
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+.venv/ready: requirements.lock pyproject.toml
+	command -v $(PYTHON) >/dev/null || { echo "Python 3.11 must be there as $(PYTHON); install it, or say make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@

@@ -1,0 +1,311 @@
+"""The command line: ``fgdlab`` and ``python -m fgdlab``. Prints, and leaves all work to the other files."""
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import click
+
+from .config import RunConfig
+from .errors import UserError
+
+
+class OneLineErrors(click.Group):
+    """A user's mistake ends in one line and exit status 1, never in a traceback; Ctrl-C in 130."""
+
+    def invoke(self, ctx: click.Context):
+        try:
+            return super().invoke(ctx)
+        except (UserError, FloatingPointError) as error:
+            raise click.ClickException(" ".join(str(error).split())) from None
+        except KeyboardInterrupt:
+            click.echo("interrupted; the same command goes on where it stopped", err=True)
+            sys.exit(130)
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="fgdlab")
+def main() -> None:
+    """Focal and Global Knowledge Distillation for detectors: train, ablate, compare with the paper.
+
+    \b
+    Start here:
+      fgdlab sweep table1_areas           Table 1 of the paper on this machine, about ten minutes on two cores
+      fgdlab table table1_areas           the table again, as text, Markdown or CSV, and as a figure
+    \b
+    Then:
+      fgdlab run --method fgd --epochs 1  one student, any setting as a flag
+      fgdlab data digits | check DIR      the built-in scenes; whether a COCO-format folder can be used
+      fgdlab teacher                      train or find the teacher, and measure it
+
+    Results lie in runs/ of the current folder, what can be made again in the cache ($FGDLAB_HOME). Interrupt and repeat any command: it goes
+    on where it stopped.
+    """
+
+
+# --- run ----------------------------------------------------------------------------------------------------------------------------
+
+def knobs(command):
+    """Every field of RunConfig as a flag of a command, with its words, its default and its values."""
+    for each in reversed(fields(RunConfig)):
+        flag, kind = "--" + each.name.strip("_").replace("_", "-"), type(each.default)
+        settings = {"default": None, "help": f"{each.metadata['help']}  [default: {each.default!r}]"}
+        if kind is bool:
+            option = click.option(f"{flag}/--no-{flag[2:]}", each.name, **settings)
+        else:
+            words = each.metadata["among"]
+            option = click.option(flag, each.name, type=click.Choice(words) if words else kind, **settings)
+        command = option(command)
+    return command
+
+
+def given(settings: dict) -> dict:
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the run  [default: runs/one-HASH]")
+@knobs
+def run(out: Path | None, **settings) -> None:
+    """Train and judge one student; every setting is a flag.
+
+    Interrupted, the same command goes on from the last checkpoint. Done, it prints the scores again.
+    """
+    from .disk import digest
+    from .run import run as run_one
+
+    config = scaled(given(settings))
+    folder = out or Path("runs") / f"one-{digest(config.dict())}"
+    result = run_one(config, folder)
+    click.echo(f"AP {result['AP']:.1f}  AP50 {result['AP50']:.1f}  AR {result['AR']:.1f}   ({result['data_line']})")
+    if result["teacher_AP"] is not None:
+        click.echo(f"teacher AP {result['teacher_AP']:.1f} ({result['teacher']['origin']})")
+    click.echo(f"everything about it: {folder}")
+
+
+def scaled(settings: dict) -> RunConfig:
+    from .scales import scale_settings
+
+    return RunConfig.of({**scale_settings(settings.get("scale", "laptop")), **settings})
+
+
+# --- sweep and table ----------------------------------------------------------------------------------------------------------------
+
+def parsed(pairs: tuple[str, ...]) -> dict:
+    """--set key=value pairs; values are read as YAML, so 3, 1e-3, true and words come out as what they are."""
+    import yaml
+
+    settings = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UserError(f"--set must be key=value, got {pair!r}; for example --set epochs=2")
+        try:
+            settings[name] = yaml.safe_load(value) if value else ""
+        except yaml.YAMLError:
+            settings[name] = value
+    return settings
+
+
+def numbers(ctx, param, value: str | None) -> list[int] | None:
+    if value is None:
+        return None
+    try:
+        return [int(each) for each in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"must be whole numbers with commas between, such as 0,1,2; got {value!r}") from None
+
+
+sweep_options = [
+    click.argument("name"),
+    click.option("--scale", default="laptop", show_default=True, help="smoke, laptop or gpu; the YAML says what each costs"),
+    click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="a setting for every row; may be repeated (`fgdlab run --help` lists them)"),
+    click.option("--seeds", callback=numbers, default=None, metavar="0,1,2", help="instead of the YAML's"),
+    click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME]"),
+]
+
+
+def with_sweep_options(command):
+    for option in reversed(sweep_options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@with_sweep_options
+@click.option("--jobs", type=click.IntRange(1), default=None, help="runs side by side  [default: the cores of this machine; 1 on a GPU]")
+@click.option("--retry-failed", is_flag=True, help="run again what failed before")
+@click.option("--fail-fast", is_flag=True, help="start no more runs after the first failure")
+@click.option("--dry-run", is_flag=True, help="list the runs and their states, run nothing")
+def sweep(name, scale, pairs, seeds, out, jobs, retry_failed, fail_fast, dry_run) -> None:
+    """Run every row and seed of a sweep in ablations/sweeps, then print its table.
+
+    What is done is not done again; what was interrupted or killed goes on from its checkpoint. Exit status 1 when a run is missing at the end.
+    """
+    from .sweep import collect, execute, plan, runs_folder, state_of, write_results
+    from .sweep_file import load_sweep
+
+    described = load_sweep(name).at(scale, seeds)
+    folder = out or runs_folder(described, scale)
+    runs = plan(described, folder, scale=scale, overrides=parsed(pairs))
+    if dry_run:
+        for planned in runs:
+            click.echo(f"{state_of(planned.folder):>11}  {planned.row}, seed {planned.seed}  {planned.id}")
+        return
+    note = (described.scales.get(scale) or {}).get("note", "")
+    click.echo(f"{described.title}: {len(runs)} runs in {folder}" + (f" ({note})" if note else ""))
+    states = execute(runs, jobs=jobs or slots(runs), retry_failed=retry_failed, fail_fast=fail_fast, say=click.echo)
+    frame = collect(runs, described)
+    path = write_results(frame, folder / "results.csv")
+    if states["done"]:
+        click.echo()
+        show_table(described, frame, "text", folder / f"{described.name}.png")
+        click.echo(f"\nruns: {folder}   numbers: {path}   figure: {folder / (described.name + '.png')}")
+    report_missing(states, name)
+
+
+def slots(runs: list) -> int:
+    """Runs side by side: one a core on the CPU, one on a GPU."""
+    import os
+
+    if any(run.config.device == "cuda" for run in runs):
+        return 1
+    return max((os.cpu_count() or 1) // max(run.config.threads for run in runs), 1)
+
+
+def report_missing(states: dict, name: str) -> None:
+    """Exit with 1 and a list when a run failed or was interrupted."""
+    from .sweep import outcome
+
+    missing = [(state, run) for state in ("failed", "interrupted", "running", "pending") for run in states[state]]
+    if not missing:
+        return
+    click.echo(f"\n{len(missing)} runs are missing:", err=True)
+    for state, run in missing:
+        click.echo(f"{state:>11}  {run.row}, seed {run.seed}{outcome(run.folder, state) if state == 'failed' else ''}", err=True)
+    again = " with --retry-failed" if states["failed"] else ""
+    click.echo(f"the same command{again} runs them and nothing else", err=True)
+    sys.exit(1)
+
+
+def show_table(described, frame, format: str, figure: Path | None) -> None:
+    from .table_figure import save_figure, table_figure
+    from .tables import render
+
+    click.echo(render(frame, described, format))
+    if figure is not None:
+        save_figure(table_figure(frame, described), figure)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--scale", default="laptop", show_default=True, help="smoke, laptop or gpu")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME, then ablations/results]")
+@click.option("--format", "format", type=click.Choice(["text", "markdown", "csv"]), default="text", show_default=True)
+@click.option("--figure", type=click.Path(path_type=Path), default=None, help="write the figure with every run's point to this .png or .svg")
+@click.option("--publish", is_flag=True, help="copy results, table and figure to ablations/results, to be committed")
+def table(name, scale, out, format, figure, publish) -> None:
+    """Print the table of a sweep beside the paper's: the reader's own runs if there are any, else the committed ones."""
+    from .sweep import read_results, write_results
+    from .sweep_file import ablations_folder, load_sweep
+    from .table_figure import save_figure, table_figure
+    from .tables import render
+
+    described = load_sweep(name).at(scale)
+    frame, path = read_results(described, scale, out)
+    show_table(described, frame, format, figure)
+    click.echo(f"from {path}", err=True)
+    if publish:
+        folder = ablations_folder() / "results"
+        write_results(frame, folder / f"{described.name}.csv")
+        (folder / f"{described.name}.md").write_text(render(frame, described, "markdown") + "\n", encoding="utf-8")
+        save_figure(table_figure(frame, described), folder / f"{described.name}.png")
+        click.echo(f"published {described.name}.csv, .md and .png in {folder}", err=True)
+
+
+# --- data and teacher ---------------------------------------------------------------------------------------------------------------
+
+@main.group()
+def data() -> None:
+    """Make the built-in digit scenes, or check a COCO-format folder."""
+
+
+@data.command()
+@click.option("--size", default=128, show_default=True, help="side of the square scenes in pixels")
+@click.option("--train", default=3600, show_default=True, help="scenes to learn from")
+@click.option("--tune", default=400, show_default=True, help="scenes to choose hyper-parameters on")
+@click.option("--val", default=400, show_default=True, help="scenes to report")
+@click.option("--lookalikes/--no-lookalikes", default=True, show_default=True, help="letters, mirrored and turned digits that are no objects")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="folder to make  [default: the cache]")
+def digits(size, train, tune, val, lookalikes, seed, out) -> None:
+    """Make the digit scenes as a COCO folder (images/, annotations.json, splits.json) and say what is in them."""
+    from .digits import DigitScenes, digit_folder
+
+    if out is not None and out.exists():
+        raise UserError(f"--out must be a folder that is not there yet, got {str(out)!r}; delete it or choose another")
+    folder = digit_folder(DigitScenes(size, train, tune, val, lookalikes, seed), out)
+    click.echo(f"{folder}")
+    summarise(folder)
+
+
+@data.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--pixels/--no-pixels", default=True, show_default=True, help="decode every image as well")
+def check(folder: Path, pixels: bool) -> None:
+    """Read a COCO-format folder as a run would: annotations, splits, and every image; say what is in it or what is wrong."""
+    from .annotations import read_split, splits_of
+    from .images import check_pixels
+
+    if pixels:
+        seen: set[Path] = set()
+        for split in splits_of(folder):
+            annotations = read_split(folder, split)
+            names = {annotations.image_folder / each["file_name"] for each in annotations.images}
+            if not names <= seen:
+                check_pixels(annotations)
+                seen |= names
+    summarise(folder)
+
+
+def summarise(folder: Path) -> None:
+    """One line a split: images, boxes, classes, and the share of cells of each pyramid level that lie in a box."""
+    from .annotations import read_split, splits_of
+    from .data import Scenes, foreground_shares
+
+    notes: dict[str, None] = {}
+    for split in splits_of(folder):
+        annotations = read_split(folder, split)
+        boxes = sum(len(each) for each in annotations.boxes.values())
+        shares = foreground_shares(Scenes(annotations, limit=500))
+        click.echo(
+            f"{split:>12}: {len(annotations.images):6d} images  {boxes:7d} boxes  {len(annotations.classes):3d} classes   "
+            f"cells in a box: {', '.join(f'{level} {share:.0%}' for level, share in shares.items())}"
+        )
+        notes |= dict.fromkeys(annotations.notes)
+    for note in notes:
+        click.echo(f"note: {note}")
+
+
+@main.command()
+@click.option("--weights", type=click.Path(path_type=Path), default=None, help="copy the teacher's weights to this .safetensors file")
+@knobs
+def teacher(weights: Path | None, **settings) -> None:
+    """Find the teacher that a run with these settings would learn from, train it if there is none, and measure it."""
+    import os
+    import shutil
+
+    import torch
+
+    from .run import device_of
+    from .teachers import get_teacher
+    from .weights import read_facts
+
+    config = scaled(given(settings))
+    torch.set_num_threads(os.cpu_count() or 1)
+    found = get_teacher(config, device=device_of(config))
+    click.echo(f"{config.teacher} ({found.origin}): AP {found.AP:.1f} on {config.eval_split}\n{found.path}")
+    click.echo(json.dumps({name: value for name, value in read_facts(found.path).items() if name != "settings"}))
+    if weights is not None:
+        shutil.copyfile(found.path, weights)
+        click.echo(f"copied to {weights}")

@@ -1,0 +1,144 @@
+"""One run from settings to numbers: data, teacher, training, evaluation, result.json.
+
+    RunConfig --open_split, get_teacher, make_loss, train, detections, coco_scores--> result.json
+"""
+import json
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from fgdlab.distill import Distiller
+
+from .config import RunConfig
+from .data import Scenes, open_split
+from .detectors import build
+from .disk import write_json
+from .errors import UserError
+from .evaluate import coco_scores, detections
+from .methods import make_loss
+from .provenance import peak_memory_gb, provenance
+from .teacher_cache import get_cache
+from .teachers import Teacher, get_teacher
+from .train import train
+from .weights import load_weights, save_weights, weights_key
+
+Parts = namedtuple("Parts", "scenes judged teacher cache")
+
+
+def run(config: RunConfig, folder: Path | str, *, progress: str = "bar") -> dict:
+    """Train one student, judge it, and write everything into ``folder``; go on where an interrupted run stopped.
+
+    Args:
+        folder: gets params.json, metrics.jsonl, checkpoint.pt, student.safetensors, detections.json, and last of all result.json,
+            the only sign that the run is done.
+        progress: "bar", "lines" or "off".
+    Returns:
+        the result as in result.json: COCO scores 0..100, teacher_AP, times, settings, provenance.
+    Raises:
+        UserError: the folder holds a run with other settings, or another process is at work in it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=30):                  # a run whose runner was killed needs a moment to die
+            return locked_run(config, folder, progress)
+    except Timeout:
+        raise UserError(f"{folder} must be free, but another process is running in it; wait for it, or choose another folder") from None
+
+
+def locked_run(config: RunConfig, folder: Path, progress: str) -> dict:
+    claim(config, folder)
+    if (folder / "result.json").exists():
+        return json.loads((folder / "result.json").read_text())
+    started = time.perf_counter()
+    device = device_of(config)
+    torch.set_num_threads(config.threads)
+    parts = prepare(config, progress=progress != "off")
+    distiller = make_distiller(config, parts).to(device)
+    timing = train(distiller, parts.scenes, config, folder, device=device, progress=progress)
+    student = distiller.student.eval()
+    evaluation = time.perf_counter()
+    found = detections(student, parts.judged, device=device, progress=progress == "bar")
+    scores = coco_scores(parts.judged.truth(), found, parts.judged.image_ids)
+    timing["eval_seconds"] = time.perf_counter() - evaluation
+    save_weights(student, folder / "student.safetensors", settings=config.dict(), classes=parts.scenes.classes, AP=scores["AP"])
+    write_json(folder / "detections.json", found)
+    result = {
+        **scores, "teacher_AP": parts.teacher.AP if parts.teacher else None, **timing, "seconds": time.perf_counter() - started,
+        "peak_memory_gb": peak_memory_gb(device), "parameters": sum(each.numel() for each in student.parameters()),
+        "data_line": describe(config, parts), "data_fingerprint": {"train": parts.scenes.fingerprint(), "eval": parts.judged.fingerprint()},
+        "teacher": {"origin": parts.teacher.origin, "weights": weights_key(parts.teacher.path)} if parts.teacher else None,
+        "settings": config.dict(), "provenance": provenance(device),
+    }
+    write_json(folder / "result.json", result)
+    return json.loads((folder / "result.json").read_text())
+
+
+def claim(config: RunConfig, folder: Path) -> None:
+    """Note the settings in the folder, or check that it holds these very settings."""
+    path = folder / "params.json"
+    if path.exists():
+        before = json.loads(path.read_text())
+        changed = [name for name, value in config.dict().items() if before.get(name, value) != value]
+        if changed:
+            raise UserError(
+                f"{folder} must hold a run with the same settings, got other values for {', '.join(changed)}; choose another folder or delete this one"
+            )
+    write_json(path, config.dict())
+
+
+def device_of(config: RunConfig) -> str:
+    """"cpu" or "cuda", and an error rather than a silent CPU where CUDA was asked for."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda must find a CUDA card, got none; use device=auto or device=cpu, or check the driver")
+    return "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def prepare(config: RunConfig, progress: bool = True) -> Parts:
+    """Data, teacher and teacher cache of a run; whatever is missing is made here, with bars. Safe to call from many processes."""
+    device = device_of(config)
+    scenes, judged = open_split(config, config.train_split, progress), open_split(config, config.eval_split, progress)
+    if not make_loss(config, (), 1, 1):
+        return Parts(scenes, judged, None, None)
+    teacher = get_teacher(config, device=device, progress=progress)
+    cache = get_cache(config, scenes, teacher.detector, weights_key(teacher.path), device=device, progress=progress)
+    return Parts(scenes, judged, teacher, cache)
+
+
+def make_distiller(config: RunConfig, parts: Parts) -> Distiller:
+    """Student, teacher and loss as one module. The student's first weights depend on the seed alone, so rows of a sweep start equal."""
+    torch.manual_seed(config.seed)
+    student = build(config.detector, config.student, len(parts.scenes.classes), pretrained=config.pretrained)
+    if parts.teacher is None:
+        return Distiller(student)
+    teacher = parts.teacher.detector
+    levels = tuple(level for level in student.levels if level in teacher.levels)
+    loss = make_loss(config, levels, student.backbone.out_channels, teacher.backbone.out_channels)
+    return Distiller(student, teacher, loss, recall=parts.cache)
+
+
+def describe(config: RunConfig, parts: Parts) -> str:
+    """The data of a run in words, as tables print it."""
+    train_images, judged, size = len(parts.scenes), len(parts.judged), config.image_size
+    if config.data == "digits":
+        kind = f"digit scenes {'with' if config.lookalikes else 'without'} look-alikes, {size} px"
+    else:
+        kind = Path(config.data).name + (f", long side {size} px" if size else "")
+    return f"{kind}; {train_images} images to learn from, {judged} of split {config.eval_split} to judge"
+
+
+def load_run(folder: Path | str) -> tuple[RunConfig, dict, torch.nn.Module, Scenes, Teacher | None]:
+    """A finished run again, for figures: settings, result, student, the scenes it was judged on, teacher if it had one."""
+    folder = Path(folder)
+    if not (folder / "result.json").exists():
+        raise UserError(f"{folder} must hold a finished run, got no result.json; run it first")
+    result = json.loads((folder / "result.json").read_text())
+    config = RunConfig.of(result["settings"])
+    judged = open_split(config, config.eval_split, progress=False)
+    student = build(config.detector, config.student, len(judged.classes))
+    load_weights(student, folder / "student.safetensors")
+    teacher = get_teacher(config, progress=False) if result["teacher"] else None
+    return config, result, student.eval(), judged, teacher

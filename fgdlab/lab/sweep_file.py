@@ -1,0 +1,145 @@
+"""A sweep's YAML: the question, the paper's numbers, the rows, the seeds, and what each scale changes.
+
+    ablations/sweeps/NAME.yaml --load_sweep--> Sweep --settings(row, seed, scale, overrides)--> RunConfig
+"""
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import yaml
+
+from .config import RunConfig, check_names
+from .errors import UserError, unknown_name
+from .scales import SCALES, scale_settings
+
+KEYS = {"extends", "title", "question", "source", "tuning", "baseline", "base", "rows", "seeds", "contrasts", "scales"}
+ROW_KEYS = {"label", "paper", "set"}
+SCALE_KEYS = {"base", "rows", "seeds", "note"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: its label, the paper's numbers for it, the settings that make it."""
+
+    label: str
+    paper: dict[str, float]
+    set: dict
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One table of the workbench. ``scales`` holds what a scale changes: base settings, settings of single rows, seeds, a note on cost."""
+
+    name: str
+    title: str
+    question: str
+    source: str
+    tuning: str
+    baseline: str
+    base: dict
+    rows: dict[str, Row]
+    seeds: list[int]
+    contrasts: list[tuple[str, str]] = field(default_factory=list)
+    scales: dict[str, dict] = field(default_factory=dict)
+
+    def settings(self, row: str, seed: int, scale: str = "laptop", overrides: dict | None = None) -> RunConfig:
+        """Settings of one run: the scale's, then the sweep's, then the scale's changes to the sweep, then the row's, then the caller's."""
+        here = self.scales.get(scale) or {}
+        merged = {
+            **scale_settings(scale), **self.base, **(here.get("base") or {}), **self.rows[row].set, **((here.get("rows") or {}).get(row) or {}),
+            **(overrides or {}), "seed": seed,
+        }
+        return RunConfig.of(merged)
+
+    def at(self, scale: str, seeds: list[int] | None = None) -> "Sweep":
+        """The same sweep with the seeds that are run at this scale: the given ones, else the scale's, else the sweep's."""
+        return replace(self, seeds=list(seeds or (self.scales.get(scale) or {}).get("seeds") or self.seeds))
+
+
+def ablations_folder() -> Path:
+    """``ablations`` of the current folder if there is one, else of the checkout that this code runs from."""
+    here = Path.cwd() / "ablations"
+    return here if (here / "sweeps").is_dir() else Path(__file__).parents[2] / "ablations"
+
+
+def sweep_names() -> list[str]:
+    return sorted(path.stem for path in (ablations_folder() / "sweeps").glob("*.yaml"))
+
+
+def load_sweep(name: str) -> Sweep:
+    """A sweep by name, or by path of a YAML file.
+
+    Raises:
+        UserError: no such sweep, not YAML, an unknown or missing key, settings that no run may have; the message names the file.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else ablations_folder() / "sweeps" / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown_name("sweep", name, sweep_names(), "or give the path of a .yaml file")
+    try:
+        return parse_sweep(path.stem, read_yaml(path))
+    except UserError as error:
+        raise UserError(f"{path.name}: {error}") from None
+
+
+def read_yaml(path: Path) -> dict:
+    """The file's mapping, on top of the one that it extends."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        where = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
+        raise UserError(f"must be YAML, got a mistake{where}: {getattr(error, 'problem', error)}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"must be a mapping with the keys {', '.join(sorted(KEYS))}, got {type(content).__name__}")
+    for key in content:
+        if key not in KEYS:
+            raise unknown_name("key", key, sorted(KEYS))
+    if "extends" not in content:
+        return content
+    parent = path.with_name(f"{content['extends']}.yaml")
+    if not parent.is_file():
+        raise unknown_name("sweep", content["extends"], sweep_names(), "'extends' names a sweep in the same folder")
+    return merged(read_yaml(parent), content)
+
+
+def merged(below: dict, above: dict) -> dict:
+    """``above`` laid over ``below``, mappings key by key."""
+    return {
+        key: merged(below[key], above[key]) if isinstance(below.get(key), dict) and isinstance(above.get(key), dict) else above.get(key, below.get(key))
+        for key in [*below, *(each for each in above if each not in below)]
+    }
+
+
+def parse_sweep(name: str, content: dict) -> Sweep:
+    missing = [key for key in ("title", "question", "baseline", "rows", "seeds") if not content.get(key)]
+    if missing:
+        raise UserError(f"the keys {', '.join(missing)} must be given, got none of them")
+    rows = {}
+    for key, row in content["rows"].items():
+        row = row or {}
+        for each in row:
+            if each not in ROW_KEYS:
+                raise unknown_name(f"key of row {key!r}", each, sorted(ROW_KEYS))
+        check_names(row.get("set") or {})
+        rows[str(key)] = Row(str(row.get("label", key)), row.get("paper") or {}, row.get("set") or {})
+    for scale, changes in (content.get("scales") or {}).items():
+        if scale not in SCALES:
+            raise unknown_name("scale", scale, SCALES)
+        for each in changes or {}:
+            if each not in SCALE_KEYS:
+                raise unknown_name(f"key of scale {scale!r}", each, sorted(SCALE_KEYS))
+        for row in (changes or {}).get("rows") or {}:
+            if row not in rows:
+                raise unknown_name(f"row of scale {scale!r}", row, rows)
+    named = [content["baseline"], *(row for pair in content.get("contrasts") or [] for row in pair)]
+    for row in named:
+        if row not in rows:
+            raise unknown_name("row", row, rows)
+    seeds = content["seeds"]
+    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds must be a list of different whole numbers >= 0, got {seeds!r}")
+    sweep = Sweep(
+        name=name, title=str(content["title"]), question=str(content["question"]).strip(), source=str(content.get("source", "")).strip(),
+        tuning=str(content.get("tuning", "")).strip(), baseline=content["baseline"], base=content.get("base") or {}, rows=rows, seeds=seeds,
+        contrasts=[tuple(pair) for pair in content.get("contrasts") or []], scales=content.get("scales") or {},
+    )
+    check_names(sweep.base)
+    return sweep
