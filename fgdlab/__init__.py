@@ -3,7 +3,9 @@
 ``fgdlab`` is the method: it imports torch and itself. ``fgdlab.lab`` is the bench around it: data, detectors, training, sweeps, tables.
 Names load on first use, so that the command line can answer ``--help`` without waiting for torch.
 """
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -27,6 +29,17 @@ if TYPE_CHECKING:
     from .relation import GcBlock
     from .scene import Scene, Tap, look
     from .terms import Term, rows, total
+
+
+class Package(ModuleType):
+    """This package. Importing the file attention.py must not put the module in the place of the function of that name."""
+
+    def __setattr__(self, name: str, value) -> None:
+        if not (name in HOME_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = Package
 
 
 def __getattr__(name: str):

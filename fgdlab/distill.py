@@ -50,6 +50,8 @@ class Distiller(nn.Module):
         return super()._apply(fn, recurse)
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> list[Term]:
+        if not self.training:
+            raise RuntimeError("a distiller must be in train mode to give losses; call .train(), or call .student(images) for detections")
         with Tap(self.student) as tap:
             own = [Term(name, "all", value) for name, value in self.student(images, targets).items()]
         if self.loss is None:
@@ -63,5 +65,7 @@ class Distiller(nn.Module):
     def teacher_maps(self, pixels: Tensor, targets: list[dict[str, Tensor]]) -> TeacherMaps:
         """The teacher's FPN maps of the student's own pixels: one resize and one flip for both networks."""
         if self._recall is not None:
+            if not all("image_id" in t for t in targets):
+                raise ValueError('targets must have "image_id", by which the cache knows its images; got targets without it')
             return self._recall([int(t["image_id"]) for t in targets])
         return full_precision(level_names(self.teacher.backbone(pixels), pixels.shape[-2]))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import attention, without
-from .focal import attention_term, feature_terms
+from .focal import attention_term, check_same_shape, feature_terms
 from .masks import ROUNDINGS, FocalMasks, focal_masks, unsplit_masks
 from .relation import RELATIONS, RelationTerm
 from .scene import FRAMES, Scene, full_precision
@@ -115,12 +115,15 @@ class FGDLoss(nn.Module):
     def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
         """The terms of one level; ``teacher`` is (N, C_t, H, W) on the same grid as the student's map."""
         config, weights, raw = self.config, self.config.weights(), {}
+        if not weights:
+            return []
         student = scene.features[level]
         if self.align:
             student = self.align[level](student)                                          # f: (N, C_s, H, W) -> (N, C_t, H, W)
+        check_same_shape(student, teacher)
         off = {"spatial": not config.spatial_attention, "channel": not config.channel_attention}
         attention_t = without(attention(teacher, config.temperature), **off)
-        if config.area != "none":
+        if weights.keys() & {"fg", "bg", "both"}:
             raw["fg"], raw["bg"] = feature_terms(student, teacher, self.masks(scene, teacher), attention_t)
             raw["both"] = raw["fg"]                                                       # unsplit: M = 1, so the one sum is the fg sum
         if "attention" in weights:
@@ -131,6 +134,8 @@ class FGDLoss(nn.Module):
 
     def masks(self, scene: Scene, teacher: Tensor) -> FocalMasks:
         """M * S and (1 - M) * S on the grid of ``teacher`` (N, C, H, W), as the configuration draws them."""
+        if len(scene.boxes) != len(teacher):
+            raise ValueError(f"the scene must have boxes for each of the {len(teacher)} images, got boxes for {len(scene.boxes)}; no box is (0, 4)")
         grid = tuple(teacher.shape[-2:])
         if self.config.area == "both":
             return unsplit_masks(len(teacher), grid, teacher.dtype, teacher.device)

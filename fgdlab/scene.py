@@ -96,10 +96,8 @@ class Tap:
         self._batch = self._targets = self._features = None
 
     def __enter__(self) -> "Tap":
-        self._handles = [
-            self._detector.transform.register_forward_hook(self._keep_batch),
-            self._detector.backbone.register_forward_hook(self._keep_features),
-        ]
+        transform, backbone = self._detector.transform, self._detector.backbone          # both must be there before a hook is
+        self._handles = [transform.register_forward_hook(self._keep_batch), backbone.register_forward_hook(self._keep_features)]
         return self
 
     def __exit__(self, *exc) -> None:

@@ -176,7 +176,6 @@ def test_a_loss_and_a_teacher_need_each_other(retinanet):
         Distiller(retinanet(), loss=FGDLoss(LEVELS, 8, 8))
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="a cache without image_id in the targets ends in a bare KeyError")
 def test_a_cache_without_image_ids_says_what_it_needs(distiller, batch):
     images, targets = batch
     cached = Distiller(distiller.student, loss=distiller.loss, recall=lambda ids: {})

@@ -57,7 +57,6 @@ def test_every_name_at_the_door_loads():
     assert all(getattr(fgdlab, name) is not None for name in fgdlab.__all__) and "FGDLoss" in dir(fgdlab)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="loading FGDLoss puts the module fgdlab.attention over the function of the same name")
 def test_attention_is_the_function_also_after_other_names_were_loaded():
     assert in_a_fresh_python("from fgdlab import FGDLoss, attention; print(callable(attention))") == "True"
 

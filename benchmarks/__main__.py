@@ -1,0 +1,104 @@
+"""``make bench``: medians and ratios on this machine, as a table and as JSON in benchmarks/results/.
+
+Contestant and rival take turns in the same run, so that a machine that slows down slows both; the ratio is taken turn by turn.
+"""
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torchvision.models.detection import RetinaNet
+
+from benchmarks.plain_fgd import plain_fgd
+from fgdlab import Distiller, FGDConfig, FGDLoss, Scene
+from fgdlab.lab.detectors import build
+from fgdlab.lab.disk import write_json
+from fgdlab.lab.provenance import provenance
+
+TURNS = 15
+
+
+def duel(name: str, ours: Callable[[], object], rival: Callable[[], object], rival_name: str) -> dict:
+    """Median milliseconds of both and the median of the ratios rival / ours over ``TURNS`` turns, after two that do not count."""
+    times = []
+    for _ in range(TURNS + 2):
+        turn = []
+        for step in (ours, rival):
+            started = time.perf_counter()
+            step()
+            turn.append(1000 * (time.perf_counter() - started))
+        times.append(turn)
+    ours_ms, rival_ms = (statistics.median(column) for column in zip(*times[2:], strict=True))
+    ratio = statistics.median(theirs / mine for mine, theirs in times[2:])
+    return {"what": name, "ours_ms": round(ours_ms, 2), "rival": rival_name, "rival_ms": round(rival_ms, 2), "rival_over_ours": round(ratio, 2)}
+
+
+def loss_duel(batch: int, channels: int, grids: dict[str, tuple[int, int]], frame: tuple[int, int], boxes_per_image: int) -> dict:
+    """FGD's focal and attention terms, forward and backward on every level, against the plain transcription."""
+    torch.manual_seed(0)
+    corners = torch.rand(batch, boxes_per_image, 2) * torch.tensor([frame[1] * 0.8, frame[0] * 0.8])
+    boxes = list(torch.cat([corners, corners + torch.rand(batch, boxes_per_image, 2) * torch.tensor([frame[1] * 0.2, frame[0] * 0.2])], dim=2))
+    student = {level: torch.randn(batch, channels, *grid, requires_grad=True) for level, grid in grids.items()}
+    teacher = {level: torch.randn(batch, channels, *grid) for level, grid in grids.items()}
+    scene = Scene(torch.zeros(batch, 3, *frame), boxes, [frame] * batch, student)
+    loss = FGDLoss(tuple(grids), channels, channels, FGDConfig(lambda_=0))
+
+    def ours() -> None:
+        sum(term.weight * term.raw for term in loss(scene, teacher)).backward()
+
+    def rival() -> None:
+        for level in grids:
+            fg, bg, attention = plain_fgd(student[level], teacher[level], boxes, frame)
+            (1e-3 * fg + 5e-4 * bg + 5e-4 * attention).backward()
+
+    name = f"FGD loss, focal and attention terms, {batch} x {channels} channels at {frame[0]}x{frame[1]}, {boxes_per_image} boxes an image"
+    return duel(name, ours, rival, "plain transcription")
+
+
+def laptop_batch() -> tuple[list, list]:
+    images = [torch.rand(3, 128, 128) for _ in range(16)]
+    boxes = torch.tensor([[10.0, 10.0, 30.0, 50.0], [60.0, 60.0, 90.0, 90.0]])
+    return images, [{"boxes": boxes, "labels": torch.tensor([1, 2]), "image_id": torch.tensor(i)} for i in range(16)]
+
+
+def step_duels() -> list[dict]:
+    """What a laptop step costs: distilling from cached maps against plain training, and against a live teacher; the batched detector loss."""
+    torch.manual_seed(0)
+    images, targets = laptop_batch()
+    teacher = build("retinanet", "compact_t", 10).eval()
+    with torch.no_grad():
+        kept = Distiller(build("retinanet", "compact_s", 10), teacher, torch.nn.Identity()).teacher_maps(teacher.transform(images, None)[0].tensors, targets)
+
+    def step(**given) -> Callable[[], None]:
+        student = build("retinanet", "compact_s", 10).train()
+        loss = FGDLoss(student.levels, 48, 48, FGDConfig(gamma=0, lambda_=0)) if given else None
+        distiller = Distiller(student, loss=loss, **given)
+        return lambda: sum(term.weight * term.raw for term in distiller(images, targets)).backward()
+
+    plain, live, cached = step(), step(teacher=teacher), step(recall=lambda image_ids: kept)
+    student = build("retinanet", "compact_s", 10).train()
+    batch, _ = student.transform(images, targets)
+    maps = list(student.backbone(batch.tensors).values())
+    outputs, anchors = student.head(maps), student.anchor_generator(batch, maps)
+    return [
+        duel("distilling step, cached teacher", cached, plain, "plain training step"),
+        duel("distilling step, cached teacher", cached, live, "live teacher"),
+        duel("RetinaNet's loss, forward", lambda: student.compute_loss(targets, outputs, anchors),
+             lambda: RetinaNet.compute_loss(student, targets, outputs, anchors), "torchvision's loop over images"),
+    ]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    laptop, coco = {"P3": (16, 16), "P4": (8, 8), "P5": (4, 4)}, {f"P{level}": (-(-800 // 2**level), -(-1344 // 2**level)) for level in range(3, 8)}
+    results = [*step_duels(), loss_duel(16, 48, laptop, (128, 128), 2), loss_duel(1, 256, coco, (800, 1344), 10)]
+    for row in results:
+        print(f"{row['what']}: {row['ours_ms']} ms; {row['rival']}: {row['rival_ms']} ms; rival / ours = {row['rival_over_ours']}")
+    path = Path("benchmarks/results/cpu.json")
+    write_json(path, {"turns": TURNS, "threads": 1, "results": results, "machine": provenance()})
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()
