@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 ROUNDINGS = ("authors", "exact")
 
@@ -62,24 +63,24 @@ def box_weights(cells: Tensor, grid_size: tuple[int, int], dtype: torch.dtype = 
     """S of eq. 3 on the foreground: 1 / (H_r W_r) inside box r; where boxes overlap, the smallest box wins.
 
     Args:
-        cells: (K, 4) from :func:`cell_ranges`.
+        cells: (K, 4) from :func:`cell_ranges`, or (N, K, 4) of a batch, where an empty range 0, 0, 0, 0 is no box.
         grid_size: (H, W) in cells.
     Returns:
-        (H, W) weights in (0, 1] inside boxes, 0 outside every box. A box that lies within the grid and under no other
+        (H, W) or (N, H, W) weights in (0, 1] inside boxes, 0 outside every box. A box that lies within the grid and under no other
         sums to 1, whatever its size: that is why a small object weighs as much as a big one.
     Differs: eq. 3 divides by the box's height and width on the map; here, as in the authors' code, by its count of cells.
     """
     grid_h, grid_w = grid_size
-    if len(cells) == 0:
-        return torch.zeros(grid_h, grid_w, dtype=dtype, device=cells.device)
+    if cells.shape[-2] == 0:
+        return torch.zeros(*cells.shape[:-2], grid_h, grid_w, dtype=dtype, device=cells.device)
     rows = torch.arange(grid_h, device=cells.device)
     cols = torch.arange(grid_w, device=cells.device)
-    col0, row0, col1, row1 = cells.T[..., None]                      # each (K, 1)
-    in_rows = (rows >= row0) & (rows < row1)                         # (K, H)
-    in_cols = (cols >= col0) & (cols < col1)                         # (K, W)
-    inside = in_rows[:, :, None] & in_cols[:, None, :]               # (K, H, W)
-    count = ((row1 - row0) * (col1 - col0)).clamp(min=1)             # (K, 1); a box without area touches no cell
-    return (inside / count[..., None].to(dtype)).amax(dim=0)         # smallest count = largest weight
+    col0, row0, col1, row1 = cells[..., None].unbind(-2)             # each (..., K, 1)
+    in_rows = (rows >= row0) & (rows < row1)                         # (..., K, H)
+    in_cols = (cols >= col0) & (cols < col1)                         # (..., K, W)
+    inside = in_rows[..., :, None] & in_cols[..., None, :]           # (..., K, H, W)
+    count = ((row1 - row0) * (col1 - col0)).clamp(min=1)             # (..., K, 1); a box without area touches no cell
+    return (inside / count[..., None].to(dtype)).amax(dim=-3)        # smallest count = largest weight
 
 
 def focal_masks(
@@ -93,10 +94,14 @@ def focal_masks(
             for every image; ``Scene.frame_sizes`` gives either choice.
         grid_size: (H, W) of the feature map.
     """
-    fg = torch.stack([
-        box_weights(cell_ranges(of_image, size, grid_size, rounding=rounding), grid_size, dtype)
-        for of_image, size in zip(boxes, frame_sizes, strict=True)
-    ])                                                               # (N, H, W)
+    if len(boxes) != len(frame_sizes):
+        raise ValueError(f"boxes and frame_sizes must have one entry an image, got {len(boxes)} and {len(frame_sizes)}")
+    if len(set(frame_sizes)) == 1:                                   # one frame for all: one projection for all
+        cells = cell_ranges(torch.cat(boxes), frame_sizes[0], grid_size, rounding=rounding).split([len(of_image) for of_image in boxes])
+    else:
+        cells = [cell_ranges(of_image, size, grid_size, rounding=rounding) for of_image, size in zip(boxes, frame_sizes, strict=True)]
+    batch = pad_sequence(cells, batch_first=True)                    # (N, K, 4); padding is the empty range, which is no box
+    fg = box_weights(batch, grid_size, dtype)                        # (N, H, W)
     background = (fg == 0).to(dtype)                                 # 1 - M
     num_bg = background.sum(dim=(1, 2), keepdim=True)                # N_bg of eq. 4, (N, 1, 1)
     return FocalMasks(fg=fg, bg=background / num_bg.clamp(min=1))    # a map covered by boxes has no background: 0, not 0/0

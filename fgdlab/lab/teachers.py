@@ -20,10 +20,10 @@ from .weights import load_weights, save_weights, weights_key
 
 SHIPPED = Path(__file__).parent / "weights"
 
-# Settings that a teacher's weights depend on; everything else may change without training it again.
+# Settings that a teacher's weights depend on; the student's schedule is not among them, so it may change without training a teacher again.
 DECISIVE = (
-    "lookalikes", "image_size", "train_images", "train_split", "flip", "detector", "teacher", "pretrained", "teacher_epochs", "teacher_seed",
-    "batch_size", "optimizer", "lr", "weight_decay", "momentum", "schedule", "warmup", "clip", "precision",
+    "lookalikes", "image_size", "train_images", "train_split", "flip", "detector", "teacher", "pretrained", "precision",
+    "teacher_epochs", "teacher_lr", "teacher_batch_size", "teacher_seed",
 )
 
 
@@ -78,7 +78,10 @@ def teacher_file(config: RunConfig, *, device: str = "cpu", progress: bool = Tru
 
 def train_teacher(config: RunConfig, path: Path, *, device: str = "cpu", progress: bool = True) -> None:
     """Train the teacher as a plain student of its own size and write its weights with the facts that made it."""
-    settings = config.but(method="none", student=config.teacher, epochs=config.teacher_epochs, seed=config.teacher_seed)
+    settings = RunConfig.of({
+        **{name: getattr(config, name) for name in (*DECISIVE, "data", "eval_images", "eval_split", "workers")}, "method": "none", "student": config.teacher,
+        "epochs": config.teacher_epochs, "lr": config.teacher_lr, "batch_size": config.teacher_batch_size, "seed": config.teacher_seed,
+    })
     scenes = open_split(settings, settings.train_split, progress)
     torch.manual_seed(settings.seed)
     detector = build(settings.detector, settings.student, len(scenes.classes), pretrained=settings.pretrained).to(device)

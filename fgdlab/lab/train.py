@@ -79,7 +79,7 @@ def train(distiller: Distiller, scenes: Scenes, config: RunConfig, folder: Path 
 def make_optimizer(parameters: list, config: RunConfig) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-    return torch.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay, fused=True)
 
 
 def learning_rate(step: int, steps: int, config: RunConfig) -> float:
