@@ -25,7 +25,7 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from torch import Tensor, nn
 
 from fgdlab.attention import attention
@@ -327,6 +327,7 @@ def draw_curves(ax: Axes, terms: pd.DataFrame, styles: dict[str, tuple[str, str]
     ax.set_title("Weighted terms, summed over levels", fontsize=9)
     ax.set_ylabel("weight x sum" + (" (log scale)" if logarithmic else ""), fontsize=8.5)
     ax.set_xlabel("step", fontsize=8.5)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     plain(ax, "both")
 
 
