@@ -203,24 +203,20 @@ def show_table(described, frame, format: str, figure: Path | None) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME, then ablations/results]")
 @click.option("--format", "format", type=click.Choice(["text", "markdown", "csv"]), default="text", show_default=True)
 @click.option("--figure", type=click.Path(path_type=Path), default=None, help="write the figure with every run's point to this .png or .svg")
-@click.option("--publish", is_flag=True, help="copy results, table and figure to ablations/results, to be committed")
+@click.option("--publish", is_flag=True, help="write results, table and figure to ablations/results and the table into README.md, to be committed")
 def table(name, scale, out, format, figure, publish) -> None:
     """Print the table of a sweep beside the paper's: the reader's own runs if there are any, else the committed ones."""
-    from .sweep import read_results, write_results
-    from .sweep_file import ablations_folder, load_sweep
-    from .table_figure import save_figure, table_figure
-    from .tables import render
+    from .sweep import read_results
+    from .sweep_file import load_sweep
 
     described = load_sweep(name).at(scale)
     frame, path = read_results(described, scale, out)
     show_table(described, frame, format, figure)
     click.echo(f"from {path}", err=True)
     if publish:
-        folder = ablations_folder() / "results"
-        write_results(frame, folder / f"{described.name}.csv")
-        (folder / f"{described.name}.md").write_text(render(frame, described, "markdown") + "\n", encoding="utf-8")
-        save_figure(table_figure(frame, described), folder / f"{described.name}.png")
-        click.echo(f"published {described.name}.csv, .md and .png in {folder}", err=True)
+        from .publish import publish as publish_results
+
+        click.echo("published " + ", ".join(str(each) for each in publish_results(frame, described)), err=True)
 
 
 # --- data and teacher ---------------------------------------------------------------------------------------------------------------

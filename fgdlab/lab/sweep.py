@@ -70,12 +70,12 @@ def notebook_path() -> Path:
 
 
 def notebook_code() -> str:
-    """The code cells of the notebook that every run executes."""
+    """A hash of the code that every run executes: the notebook's cells without the parameters, which each run sets anew."""
     path = notebook_path()
     if not path.is_file():
         raise UserError(f"{path} must be the notebook that a run executes, got no such file; run from the project's folder")
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return digest(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"])
+    return digest(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])])
 
 
 def data_mark(config: RunConfig) -> str:
