@@ -17,6 +17,7 @@ from .annotations import Annotations, read_split
 from .config import RunConfig
 from .digits import DigitScenes, digit_folder
 from .images import read_image
+from .pixel_store import pixel_store
 
 KEEP_BYTES = 2 * 2**30                                               # decoded images kept in memory, at most
 
@@ -56,6 +57,7 @@ class Scenes(Dataset):
             entries = [entries[i] for i in np.linspace(0, len(entries) - 1, limit).round().astype(int)]
         self.entries = entries
         self.flip, self._flip_key = 0.0, (0, 0)
+        self._store: np.ndarray | None = None
         self._kept: dict[int, Tensor] = {}
         self._kept_bytes = 0
 
@@ -102,15 +104,25 @@ class Scenes(Dataset):
     def _scale(self, entry: dict) -> float:
         return min(1.0, self.long_side / max(entry["height"], entry["width"])) if self.long_side else 1.0
 
+    def share(self, progress: bool = True) -> "Scenes":
+        """Decode every image once, into a file that all runs map; nothing happens where the images differ in size or are too many."""
+        self._store = pixel_store(self, progress)
+        return self
+
+    def decoded(self, i: int) -> np.ndarray:
+        """(3, H, W) uint8 of item i, read from its file and shrunk."""
+        array = read_image(self.annotations.image_folder, self.entries[i])
+        height, width = self.loaded_size(i)
+        if (height, width) != array.shape[:2]:
+            array = np.asarray(Image.fromarray(array).resize((width, height), Image.Resampling.BILINEAR))
+        return np.ascontiguousarray(array.transpose(2, 0, 1))
+
     def _pixels(self, i: int) -> Tensor:
-        """(3, H, W) uint8, decoded once while the memory bound lasts."""
+        """(3, H, W) uint8, from the shared store or kept after the first decoding while the memory bound lasts."""
+        if self._store is not None:
+            return torch.from_numpy(np.array(self._store[i]))
         if i not in self._kept:
-            entry = self.entries[i]
-            array = read_image(self.annotations.image_folder, entry)
-            height, width = self.loaded_size(i)
-            if (height, width) != array.shape[:2]:
-                array = np.asarray(Image.fromarray(array).resize((width, height), Image.Resampling.BILINEAR))
-            pixels = torch.from_numpy(np.array(array)).permute(2, 0, 1).contiguous()
+            pixels = torch.from_numpy(self.decoded(i))
             if self._kept_bytes + pixels.numel() > KEEP_BYTES:
                 return pixels
             self._kept[i] = pixels

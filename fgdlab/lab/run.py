@@ -100,7 +100,7 @@ def device_of(config: RunConfig) -> str:
 def prepare(config: RunConfig, progress: bool = True) -> Parts:
     """Data, teacher and teacher cache of a run; whatever is missing is made here, with bars. Safe to call from many processes."""
     device = device_of(config)
-    scenes, judged = open_split(config, config.train_split, progress), open_split(config, config.eval_split, progress)
+    scenes, judged = (open_split(config, split, progress).share(progress) for split in (config.train_split, config.eval_split))
     if not make_loss(config, (), 1, 1):
         return Parts(scenes, judged, None, None)
     teacher = get_teacher(config, device=device, progress=progress)

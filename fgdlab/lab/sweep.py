@@ -177,11 +177,13 @@ def make_ready(todo: list[PlannedRun], say: Callable[[str], None]) -> None:
     import torch
 
     from .run import prepare
+    from .teachers import DECISIVE
 
     torch.set_num_threads(os.cpu_count() or 1)
+    asked = (*DECISIVE, "data", "eval_images", "eval_split", "method", "device", "teacher_checkpoint", "teacher_floor", "teacher_cache", "teacher_cache_gb")
     shown = set()
-    for config in sorted({run.config.but(seed=0) for run in todo}, key=RunConfig.json):
-        parts = prepare(config, progress=not shown)
+    for config in {(tuple(getattr(run.config, name) for name in asked), run.config.area == "none"): run.config for run in todo}.values():
+        parts = prepare(config)
         if parts.teacher and (parts.teacher.path, config.eval_split) not in shown:
             shown.add((parts.teacher.path, config.eval_split))
             say(f"teacher {config.teacher} ({parts.teacher.origin}): AP {parts.teacher.AP:.1f} on {config.eval_split}, floor {config.teacher_floor:g}")

@@ -1,0 +1,252 @@
+"""A sweep's YAML: what the committed ones say, which setting wins, and the one line that every mistake gives."""
+import re
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import yaml
+
+import fgdlab
+from fgdlab.lab.config import RunConfig
+from fgdlab.lab.errors import UserError
+from fgdlab.lab.scales import SCALES
+from fgdlab.lab.sweep_file import load_sweep, sweep_names
+
+COMMITTED = sorted((Path(fgdlab.__file__).parents[1] / "ablations/sweeps").glob("*.yaml"))
+CHECKOUT = pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+
+SWEEP = {
+    "title": "A title", "question": "Which?", "baseline": "none", "seeds": [0, 1], "contrasts": [["fg", "none"]],
+    "base": {"method": "fgd", "gamma": 0},
+    "rows": {"none": {"label": "no distillation", "paper": {"AP": 37.4}, "set": {"area": "none"}}, "fg": {"set": {"area": "fg"}}},
+    "scales": {"smoke": {"seeds": [0], "note": "a minute"}, "laptop": {"base": {"rounding": "exact"}, "rows": {"fg": {"alpha": 2e-3}}}},
+}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Every test stands in an empty folder, where no sweep has a name."""
+    monkeypatch.chdir(tmp_path)
+
+
+def write(name: str = "mine", text: str | None = None, **changes) -> str:
+    """A YAML file in the current folder: SWEEP with some keys changed (None = left out), or text as it is. Its path, as ``load_sweep`` takes it."""
+    content = {key: value for key, value in {**deepcopy(SWEEP), **changes}.items() if value is not None}
+    Path(f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False) if text is None else text)
+    return f"{name}.yaml"
+
+
+def refusal(name: str) -> str:
+    """The text of the UserError that loading a sweep raises, of one line."""
+    with pytest.raises(UserError) as caught:
+        load_sweep(name)
+    text = str(caught.value)
+    assert text and "\n" not in text
+    return text
+
+
+# --- the committed sweeps ---------------------------------------------------------------------------------------------------------
+
+@CHECKOUT
+def test_every_row_of_a_committed_sweep_is_a_valid_run_at_every_scale(path):
+    sweep = load_sweep(str(path))
+    assert sweep.scales.keys() <= SCALES.keys() and {"smoke", "laptop"} <= sweep.scales.keys()
+    for scale in SCALES:
+        for seed in sweep.at(scale).seeds:
+            configs = {row: sweep.settings(row, seed, scale) for row in sweep.rows}
+            assert all(isinstance(each, RunConfig) and (each.scale, each.seed) == (scale, seed) for each in configs.values())
+            assert len({each.json() for each in configs.values()}) == len(configs), "two rows are the same run"
+
+
+@CHECKOUT
+def test_a_committed_sweep_says_what_it_asks_and_where_its_numbers_come_from(path):
+    sweep = load_sweep(str(path))
+    assert sweep.name == path.stem and sweep.title and sweep.question
+    assert sweep.source or not any(row.paper for row in sweep.rows.values())
+    assert all(row.label and row.paper.keys() <= {"AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR"} for row in sweep.rows.values())
+    assert all(changes.get("note") for changes in sweep.scales.values())
+
+
+def test_table_1_shows_the_papers_numbers():
+    rows = load_sweep("table1_areas").rows
+    assert {key: (row.paper["AP"], row.paper["AR"]) for key, row in rows.items()} == {
+        "none": (37.4, 53.9), "fg": (39.3, 55.6), "bg": (39.2, 55.8), "both": (38.9, 55.1), "split": (39.4, 56.1),
+    }
+
+
+def test_the_rows_of_table_1_differ_in_the_feature_term_alone():
+    sweep = load_sweep("table1_areas")
+    configs = {row: sweep.settings(row, 0) for row in sweep.rows}
+    assert {row: config.area for row, config in configs.items()} == {row: row for row in sweep.rows}
+    assert all((config.method, config.gamma, config.lambda_) == ("fgd", 0, 0) for config in configs.values())
+    alike = {config.but(area="split", alpha=0, beta=0) for config in configs.values()}
+    assert len(alike) == 1
+
+
+def test_names_are_those_of_the_folder_and_the_folder_of_the_reader_comes_first(tmp_path):
+    assert sweep_names() == [path.stem for path in COMMITTED]
+    (tmp_path / "ablations/sweeps").mkdir(parents=True)
+    write(f"{tmp_path}/ablations/sweeps/own")
+    assert sweep_names() == ["own"] and load_sweep("own").name == "own"
+
+
+# --- which setting wins -----------------------------------------------------------------------------------------------------------
+
+PLACES = ["scale", "base", "scale's base", "row", "scale's row", "overrides"]
+
+
+@pytest.mark.parametrize("last", range(len(PLACES)), ids=PLACES)
+def test_settings_win_in_the_order_scale_base_scales_base_row_scales_row_overrides(last, monkeypatch):
+    """lr stands at the first ``last + 1`` places, each time with another value; the last of them wins."""
+    places = [{"lr": (n + 1) / 10} for n in range(last + 1)] + [{}] * (len(PLACES) - last - 1)
+    monkeypatch.setitem(SCALES, "smoke", {**SCALES["smoke"], **places[0]})
+    rows = {"none": {}, "fg": {"set": places[3]}}
+    sweep = load_sweep(write(base=places[1], rows=rows, scales={"smoke": {"base": places[2], "rows": {"fg": places[4]}}}))
+    assert sweep.settings("fg", 0, "smoke", places[5]).lr == (last + 1) / 10
+
+
+def test_changes_for_one_scale_or_row_touch_no_other():
+    sweep = load_sweep(write())
+    assert [sweep.settings(row, 0).alpha for row in ("none", "fg")] == [RunConfig().alpha, 2e-3]
+    assert [sweep.settings("fg", 0, scale).alpha for scale in ("smoke", "gpu")] == [RunConfig().alpha] * 2
+    assert [sweep.settings("fg", 0, scale).rounding for scale in ("laptop", "smoke")] == ["exact", "authors"]
+
+
+def test_a_scale_that_the_sweep_does_not_mention_has_its_own_settings():
+    sweep = load_sweep(write())
+    config = sweep.settings("fg", 3, "gpu")
+    assert (config.scale, config.student, config.area, config.seed) == ("gpu", SCALES["gpu"]["student"], "fg", 3)
+
+
+def test_seeds_are_the_callers_then_the_scales_then_the_sweeps():
+    sweep = load_sweep(write())
+    assert (sweep.at("smoke", [7, 8]).seeds, sweep.at("smoke").seeds, sweep.at("laptop").seeds) == ([7, 8], [0], [0, 1])
+    assert sweep.seeds == [0, 1]
+
+
+# --- extends ----------------------------------------------------------------------------------------------------------------------
+
+def test_extends_lays_a_file_over_another_key_by_key():
+    write("parent")
+    write("child", text="extends: parent\ntitle: Another\nbase: {lookalikes: false}\nrows: {fg: {label: objects}}\nscales: {laptop: {base: {epochs: 5}}}\n")
+    parent, child = load_sweep("parent.yaml"), load_sweep("child.yaml")
+    assert (child.name, child.title, child.question, child.seeds, child.contrasts) == ("child", "Another", parent.question, [0, 1], [("fg", "none")])
+    assert child.base == {**parent.base, "lookalikes": False} and list(child.rows) == ["none", "fg"]
+    assert (child.rows["fg"].label, child.rows["fg"].set, child.rows["none"]) == ("objects", {"area": "fg"}, parent.rows["none"])
+    config = child.settings("fg", 0)
+    assert (config.epochs, config.rounding, config.alpha, config.lookalikes) == (5, "exact", 2e-3, False)
+    assert load_sweep("parent.yaml") == parent
+
+
+def test_extends_reaches_through_several_files():
+    write("a")
+    write("b", text="extends: a\nbase: {epochs: 7}\nquestion: Why?\n")
+    write("c", text="extends: b\nquestion: How?\n")
+    sweep = load_sweep("c.yaml")
+    assert (sweep.question, sweep.base["epochs"], sweep.base["method"]) == ("How?", 7, "fgd")
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------------------
+
+def scale(**changes):
+    return {"scales": {"laptop": changes}}
+
+
+TYPOS = {
+    "a key": ({"titel": "A title"}, "'titel'", "'title'"),
+    "a key of a row": ({"rows": {"none": {"lable": "x"}}, "contrasts": []}, "'lable'", "'label'"),
+    "a setting of a row": ({"rows": {"none": {"set": {"aera": "fg"}}}, "contrasts": []}, "'aera'", "'area'"),
+    "a setting of base": ({"base": {"epoch": 2}}, "'epoch'", "'epochs'"),
+    "a scale": ({"scales": {"labtop": {}}}, "'labtop'", "'laptop'"),
+    "a key of a scale": (scale(bass={}), "'bass'", "'base'"),
+    "a row of a scale": (scale(rows={"nonee": {"alpha": 1}}), "'nonee'", "'none'"),
+    "the baseline": ({"baseline": "nome"}, "'nome'", "'none'"),
+    "a contrast": ({"contrasts": [["fg", "non"]]}, "'non'", "'none'"),
+    "the sweep that it extends": ({"extends": "mime"}, "'mime'", ""),
+    "a setting of a scale's base": (scale(base={"epoch": 2}), "'epoch'", "'epochs'"),
+    "a setting of a scale's row": (scale(rows={"fg": {"alpa": 2}}), "'alpa'", "'alpha'"),
+}
+
+
+@pytest.mark.parametrize("place", TYPOS)
+def test_a_misspelt_name_is_refused_with_the_nearest_one_and_the_files_name(place):
+    changes, wrong, meant = TYPOS[place]
+    text = refusal(write(**changes))
+    assert text.startswith("mine.yaml: unknown ") and wrong in text and (not meant or f"did you mean {meant}?" in text)
+
+
+VALUES = {
+    "base": {"base": {"epochs": "two"}}, "row": {"rows": {"none": {"set": {"area": "everything"}}}, "contrasts": []},
+    "scale's base": scale(base={"lr": -1}), "scale's row": scale(rows={"fg": {"alpha": "much"}}),
+}
+
+
+@pytest.mark.parametrize("place", VALUES)
+def test_a_value_that_no_run_may_have_is_refused_when_the_file_is_loaded(place):
+    text = refusal(write(**VALUES[place]))
+    assert text.startswith("mine.yaml: ") and " must be " in text and "got " in text
+
+
+@pytest.mark.parametrize("key", ["title", "question", "baseline", "rows", "seeds"])
+def test_a_missing_key_is_named(key):
+    assert refusal(write(**{key: None})).startswith(f"mine.yaml: the keys {key} must be given")
+
+
+@pytest.mark.parametrize("seeds", [3, [0, 0], [-1], [0.5], ["one"], [True]], ids=str)
+def test_seeds_are_different_whole_numbers(seeds):
+    assert "mine.yaml: seeds must be a list of different whole numbers" in refusal(write(seeds=seeds))
+
+
+@pytest.mark.parametrize("seeds", [[0, 0], [-1], 3], ids=str)
+def test_seeds_of_a_scale_are_different_whole_numbers_too(seeds):
+    assert "seeds must be a list of different whole numbers" in refusal(write(**scale(seeds=seeds)))
+
+
+SHAPES = {
+    "a list for rows": {"rows": ["none", "fg"]}, "a number for a row": {"rows": {"none": 3}, "contrasts": []}, "a list for base": {"base": ["epochs"]},
+    "a list for scales": {"scales": ["laptop"]}, "a word for a row's settings": {"rows": {"none": {"set": "area"}}, "contrasts": []},
+    "a word for a scale": {"scales": {"laptop": "small"}}, "a number for the paper's numbers": {"rows": {"none": {"paper": 37.4}}, "contrasts": []},
+    "a contrast of three": {"contrasts": [["fg", "none", "fg"]]}, "one contrast without its brackets": {"contrasts": ["fg", "none"]},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_wrong_shape_is_a_mistake_of_the_file_and_no_crash(shape):
+    assert refusal(write(**SHAPES[shape])).startswith("mine.yaml: ")
+
+
+@pytest.mark.parametrize("settings", [{"seed": 5}, {"scale": "gpu"}], ids=str)
+def test_seed_and_scale_are_no_settings_of_a_sweep(settings):
+    """Else a seed would be ignored in silence, and a smoke run could call itself a laptop's."""
+    name = next(iter(settings))
+    assert name in refusal(write(base=settings))
+    with pytest.raises(UserError, match=name):
+        load_sweep(write()).settings("fg", 0, "smoke", settings)
+
+
+@pytest.mark.parametrize("text, line", [("title: A\nquestion: [why\nseeds: [0]\n", 3), ("title: A\n\trows: {}\n", 2), ("title: A\nbase: {a: 1}}\n", 2)], ids=str)
+def test_a_mistake_in_the_yaml_names_the_file_and_the_line(text, line):
+    found = refusal(write(text=text))
+    assert found.startswith("mine.yaml: ") and re.search(rf"in line {line}\b", found)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words\n"], ids=repr)
+def test_a_file_that_is_no_mapping_is_refused(text):
+    assert "mine.yaml: must be a mapping" in refusal(write(text=text))
+
+
+def test_bytes_that_are_no_text_are_refused():
+    Path("mine.yaml").write_bytes(b"title: \xff\xfe\n")
+    assert refusal("mine.yaml").startswith("mine.yaml: ")
+
+
+def test_a_circle_of_extends_is_refused():
+    write("a", text="extends: b\n")
+    write("b", text="extends: a\n")
+    assert refusal("a.yaml").startswith("a.yaml: ")
+
+
+def test_a_misspelt_sweep_is_refused_with_the_nearest_one_and_a_way_out():
+    text = refusal("table1_area")
+    assert text.startswith("unknown sweep 'table1_area'; did you mean 'table1_areas'?") and ".yaml" in text
+    assert "'nowhere/mine.yaml'" in refusal("nowhere/mine.yaml")
