@@ -17,8 +17,10 @@ from fgdlab.lab import launch as lab_launch
 from fgdlab.lab.launch import CHILDREN, cpu_environment, end_children, launch
 from fgdlab.lab.sweep import state_of
 
-PATIENCE = 60                                                        # seconds for a process to start, on the busiest machine
+PATIENCE = 180                                                       # seconds for a process to start, on the busiest machine
 GRACE = 3                                                            # seconds for a process to follow its parent
+
+RUNNERS: list[subprocess.Popen] = []                                 # of the test that runs
 
 ANNOUNCE = """
 import json, os, time
@@ -57,8 +59,11 @@ def folder(tmp_path):
         return made
 
     yield make
-    for process in processes_of(made):
+    for process in [*RUNNERS, *processes_of(made)]:
         process.kill()
+    for process in RUNNERS:
+        process.wait()
+    RUNNERS.clear()
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
@@ -95,7 +100,8 @@ def started(folder: Path) -> tuple[int, int]:
 def runner(folder: Path, code: str) -> subprocess.Popen:
     """A process that launches a run, in a session of its own as if in its own terminal."""
     code = f"import os, signal, sys, threading\nfrom fgdlab.lab.launch import CHILDREN, launch\nfolder = {str(folder)!r}\n{code}"
-    return subprocess.Popen([sys.executable, "-c", code], start_new_session=True, cwd=Path(lab_launch.__file__).parents[2])
+    RUNNERS.append(subprocess.Popen([sys.executable, "-c", code], start_new_session=True, cwd=Path(lab_launch.__file__).parents[2]))
+    return RUNNERS[-1]
 
 
 # --- ends -------------------------------------------------------------------------------------------------------------------------

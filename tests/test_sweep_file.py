@@ -152,10 +152,14 @@ def scale(**changes):
     return {"scales": {"laptop": changes}}
 
 
+def row(content):
+    return {"rows": {"none": content, "fg": {}}}
+
+
 TYPOS = {
     "a key": ({"titel": "A title"}, "'titel'", "'title'"),
-    "a key of a row": ({"rows": {"none": {"lable": "x"}}, "contrasts": []}, "'lable'", "'label'"),
-    "a setting of a row": ({"rows": {"none": {"set": {"aera": "fg"}}}, "contrasts": []}, "'aera'", "'area'"),
+    "a key of a row": (row({"lable": "x"}), "'lable'", "'label'"),
+    "a setting of a row": (row({"set": {"aera": "fg"}}), "'aera'", "'area'"),
     "a setting of base": ({"base": {"epoch": 2}}, "'epoch'", "'epochs'"),
     "a scale": ({"scales": {"labtop": {}}}, "'labtop'", "'laptop'"),
     "a key of a scale": (scale(bass={}), "'bass'", "'base'"),
@@ -176,7 +180,7 @@ def test_a_misspelt_name_is_refused_with_the_nearest_one_and_the_files_name(plac
 
 
 VALUES = {
-    "base": {"base": {"epochs": "two"}}, "row": {"rows": {"none": {"set": {"area": "everything"}}}, "contrasts": []},
+    "base": {"base": {"epochs": "two"}}, "row": row({"set": {"area": "everything"}}),
     "scale's base": scale(base={"lr": -1}), "scale's row": scale(rows={"fg": {"alpha": "much"}}),
 }
 
@@ -203,16 +207,24 @@ def test_seeds_of_a_scale_are_different_whole_numbers_too(seeds):
 
 
 SHAPES = {
-    "a list for rows": {"rows": ["none", "fg"]}, "a number for a row": {"rows": {"none": 3}, "contrasts": []}, "a list for base": {"base": ["epochs"]},
-    "a list for scales": {"scales": ["laptop"]}, "a word for a row's settings": {"rows": {"none": {"set": "area"}}, "contrasts": []},
-    "a word for a scale": {"scales": {"laptop": "small"}}, "a number for the paper's numbers": {"rows": {"none": {"paper": 37.4}}, "contrasts": []},
-    "a contrast of three": {"contrasts": [["fg", "none", "fg"]]}, "one contrast without its brackets": {"contrasts": ["fg", "none"]},
+    "a list for rows": ({"rows": ["none", "fg"]}, "rows must be a mapping"),
+    "a number for a row": (row(3), "row 'none' must be a mapping"),
+    "a word for a row's settings": (row({"set": "area"}), "'set' of row 'none' must be a mapping"),
+    "a number for the paper's numbers": (row({"paper": 37.4}), "'paper' of row 'none' must be a mapping"),
+    "a list for base": ({"base": ["epochs"]}, "base must be a mapping"),
+    "a list for scales": ({"scales": ["laptop"]}, "scales must be a mapping"),
+    "a word for a scale": ({"scales": {"laptop": "small"}}, "scale 'laptop' must be a mapping"),
+    "a list for a scale's base": (scale(base=["lr"]), "'base' of scale 'laptop' must be a mapping"),
+    "a number for a scale's row": (scale(rows={"fg": 1e-3}), "row 'fg' of scale 'laptop' must be a mapping"),
+    "a contrast of three": ({"contrasts": [["fg", "none", "fg"]]}, "contrasts must be a list of pairs"),
+    "one contrast without its brackets": ({"contrasts": ["fg", "none"]}, "contrasts must be a list of pairs"),
 }
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_wrong_shape_is_a_mistake_of_the_file_and_no_crash(shape):
-    assert refusal(write(**SHAPES[shape])).startswith("mine.yaml: ")
+    changes, words = SHAPES[shape]
+    assert refusal(write(**changes)).startswith(f"mine.yaml: {words}")
 
 
 @pytest.mark.parametrize("settings", [{"seed": 5}, {"scale": "gpu"}], ids=str)

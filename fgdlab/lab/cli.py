@@ -11,16 +11,35 @@ from .errors import UserError
 
 
 class OneLineErrors(click.Group):
-    """A user's mistake ends in one line and exit status 1, never in a traceback; Ctrl-C in 130."""
+    """A user's mistake ends in one line on stderr, never in a traceback: exit status 2 for the command line itself, 1 for anything else, 130 for Ctrl-C."""
+
+    def main(self, *args, standalone_mode: bool = True, **settings):
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **settings)
+        try:
+            status = super().main(*args, standalone_mode=False, **settings)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(2)
+        except click.UsageError as error:
+            complain(f"{error.format_message().rstrip('.')}; see `{error.ctx.command_path if error.ctx else 'fgdlab'} --help`", 2)
+        except (UserError, FloatingPointError) as error:
+            complain(str(error), 1)
+        except click.ClickException as error:
+            complain(error.format_message(), error.exit_code)
+        sys.exit(status if isinstance(status, int) else 0)
 
     def invoke(self, ctx: click.Context):
         try:
             return super().invoke(ctx)
-        except (UserError, FloatingPointError) as error:
-            raise click.ClickException(" ".join(str(error).split())) from None
         except KeyboardInterrupt:
             click.echo("interrupted; the same command goes on where it stopped", err=True)
             sys.exit(130)
+
+
+def complain(message: str, status: int) -> None:
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    sys.exit(status)
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -100,6 +119,8 @@ def parsed(pairs: tuple[str, ...]) -> dict:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise UserError(f"--set must be key=value, got {pair!r}; for example --set epochs=2")
+        if name in ("seed", "scale"):
+            raise UserError(f"--set must name a setting that the sweep leaves open, got {pair!r}; use --{'seeds' if name == 'seed' else 'scale'}")
         try:
             settings[name] = yaml.safe_load(value) if value else ""
         except yaml.YAMLError:
@@ -201,7 +222,7 @@ def show_table(described, frame, format: str, figure: Path | None) -> None:
 @click.argument("name")
 @click.option("--scale", default="laptop", show_default=True, help="smoke, laptop or gpu")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME, then ablations/results]")
-@click.option("--format", "format", type=click.Choice(["text", "markdown", "csv"]), default="text", show_default=True)
+@click.option("--format", "format", type=click.Choice(["text", "markdown", "csv"]), default="text", show_default=True, help="how to print it")
 @click.option("--figure", type=click.Path(path_type=Path), default=None, help="write the figure with every run's point to this .png or .svg")
 @click.option("--publish", is_flag=True, help="write results, table and figure to ablations/results and the table into README.md, to be committed")
 def table(name, scale, out, format, figure, publish) -> None:
@@ -232,7 +253,7 @@ def data() -> None:
 @click.option("--tune", default=400, show_default=True, help="scenes to choose hyper-parameters on")
 @click.option("--val", default=400, show_default=True, help="scenes to report")
 @click.option("--lookalikes/--no-lookalikes", default=True, show_default=True, help="letters, mirrored and turned digits that are no objects")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="seed of everything that is drawn")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="folder to make  [default: the cache]")
 def digits(size, train, tune, val, lookalikes, seed, out) -> None:
     """Make the digit scenes as a COCO folder (images/, annotations.json, splits.json) and say what is in them."""
@@ -293,6 +314,7 @@ def teacher(weights: Path | None, **settings) -> None:
 
     import torch
 
+    from .disk import whole
     from .run import device_of
     from .teachers import get_teacher
     from .weights import read_facts
@@ -303,5 +325,6 @@ def teacher(weights: Path | None, **settings) -> None:
     click.echo(f"{config.teacher} ({found.origin}): AP {found.AP:.1f} on {config.eval_split}\n{found.path}")
     click.echo(json.dumps({name: value for name, value in read_facts(found.path).items() if name != "settings"}))
     if weights is not None:
-        shutil.copyfile(found.path, weights)
+        with whole(weights) as unfinished:
+            shutil.copyfile(found.path, unfinished)
         click.echo(f"copied to {weights}")

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -41,6 +41,19 @@ def without_nan(value):
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 
+def make_folder(path: Path) -> Path:
+    """The folder, made with its parents if need be.
+
+    Raises:
+        UserError: a file is in the way, or nothing may be written there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} must be a folder that can be written, got: {error.strerror or error}; choose another folder") from error
+    return path
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``; when the block ends well, what lies there takes the final name in one step.
@@ -58,13 +71,14 @@ def whole(path: Path) -> Iterator[Path]:
         if unfinished.is_dir():
             shutil.rmtree(unfinished, ignore_errors=True)
         else:
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
 
 
 def made_once(path: Path, make: Callable[[Path], None]) -> Path:
     """``path``, made by ``make(unfinished path)`` unless it is there already. Two processes that ask at once make it once."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with FileLock(f"{path}.lock"):
             if not path.exists():
                 with whole(path) as unfinished:

@@ -15,7 +15,7 @@ from fgdlab.distill import Distiller
 from .config import RunConfig
 from .data import Scenes, open_split
 from .detectors import build
-from .disk import write_json
+from .disk import make_folder, write_json
 from .errors import UserError
 from .evaluate import coco_scores, detections
 from .methods import make_loss
@@ -40,8 +40,7 @@ def run(config: RunConfig, folder: Path | str, *, progress: str = "bar") -> dict
     Raises:
         UserError: the folder holds a run with other settings, or another process is at work in it.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(Path(folder))
     try:
         with FileLock(folder / "lock", timeout=30):                  # a run whose runner was killed needs a moment to die
             return locked_run(config, folder, progress)

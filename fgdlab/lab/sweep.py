@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from .config import RunConfig
-from .disk import digest, write_json, write_text
+from .disk import digest, make_folder, write_json, write_text
 from .errors import UserError
 from .launch import cpu_environment, end_children, launch
 from .sweep_file import Sweep, ablations_folder
@@ -153,8 +153,7 @@ def execute(
     Raises:
         UserError: another runner is at work in the same folder.
     """
-    out = runs[0].folder.parent
-    out.mkdir(parents=True, exist_ok=True)
+    out = make_folder(runs[0].folder.parent)
     lock = FileLock(out / ".runner.lock", timeout=2)
     try:
         lock.acquire()

@@ -52,7 +52,8 @@ class Sweep:
 
     def at(self, scale: str, seeds: list[int] | None = None) -> "Sweep":
         """The same sweep with the seeds that are run at this scale: the given ones, else the scale's, else the sweep's."""
-        return replace(self, seeds=list(seeds or (self.scales.get(scale) or {}).get("seeds") or self.seeds))
+        scale_settings(scale)
+        return replace(self, seeds=checked_seeds(seeds or (self.scales.get(scale) or {}).get("seeds") or self.seeds, "--seeds" if seeds else "seeds"))
 
 
 def ablations_folder() -> Path:
@@ -108,6 +109,13 @@ def merged(below: dict, above: dict) -> dict:
     }
 
 
+def checked_seeds(seeds, who: str) -> list[int]:
+    """The seeds, if they are different whole numbers of at least 0; ``who`` is named in the error."""
+    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise UserError(f"{who} must be different whole numbers of at least 0, got {(','.join(map(str, seeds)) if isinstance(seeds, list) else seeds)!r}")
+    return list(seeds)
+
+
 def parse_sweep(name: str, content: dict) -> Sweep:
     missing = [key for key in ("title", "question", "baseline", "rows", "seeds") if not content.get(key)]
     if missing:
@@ -133,13 +141,13 @@ def parse_sweep(name: str, content: dict) -> Sweep:
     for row in named:
         if row not in rows:
             raise unknown_name("row", row, rows)
-    seeds = content["seeds"]
-    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise UserError(f"seeds must be a list of different whole numbers >= 0, got {seeds!r}")
+    seeds = checked_seeds(content["seeds"], "seeds")
     sweep = Sweep(
         name=name, title=str(content["title"]), question=str(content["question"]).strip(), source=str(content.get("source", "")).strip(),
         tuning=str(content.get("tuning", "")).strip(), baseline=content["baseline"], base=content.get("base") or {}, rows=rows, seeds=seeds,
         contrasts=[tuple(pair) for pair in content.get("contrasts") or []], scales=content.get("scales") or {},
     )
-    check_names(sweep.base)
+    for scale in {"laptop", *sweep.scales}:
+        for row in rows:
+            sweep.settings(row, 0, scale)                            # settings that no run may have are found here, not when it starts
     return sweep
