@@ -278,7 +278,7 @@ def test_a_distilled_student_is_finite(finished):
 
 @pytest.mark.slow
 def test_the_smoke_scale_runs_every_way_that_the_paper_table_needs(lab_home, tmp_path):
-    """One row each of Table 1, with the cache and without, at the scale of CI."""
+    """The five rows of Table 1, one seed, at the scale of CI."""
     from fgdlab.lab.config import RunConfig
 
     aps = {}
