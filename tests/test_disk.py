@@ -41,16 +41,14 @@ def test_a_failed_block_leaves_the_old_content_and_nothing_else(tmp_path, failur
     assert names(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
 
 
-@pytest.mark.xfail(strict=True, reason="bug in disk.py, whole: unlink in its finally raises NotADirectoryError over the UserError")
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path, refusal):
     (tmp_path / "file").write_text("in the way")
     assert "must be writable" in refusal(write_text, tmp_path / "file" / "below", "text")
 
 
-@pytest.mark.xfail(strict=True, reason="bug in disk.py, made_once: mkdir and lock lie outside of what turns OSError into UserError")
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, refusal):
     (tmp_path / "file").write_text("in the way")
-    assert "must be writable" in refusal(made_once, tmp_path / "file" / "cache" / "thing", lambda unfinished: unfinished.write_text("x"))
+    assert "must be a folder that can be written" in refusal(made_once, tmp_path / "file" / "cache" / "thing", lambda unfinished: unfinished.write_text("x"))
 
 
 def test_json_has_null_for_numbers_that_json_lacks(tmp_path):
