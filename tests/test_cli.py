@@ -121,6 +121,7 @@ MISTAKES = {
     "run: a broken JPEG": (lambda: cut("3.jpg"), ["run", *PETS], ("pets/images/3.jpg must be an image", "copy it again")),
     "sweep: a broken JPEG": (lambda: cut("3.jpg"), OF_PETS, ("pets/images/3.jpg must be an image", "copy it again")),
     "run: an unknown split": (None, ["run", *PETS, "--train-split", "trian"], ("unknown split 'trian'", "did you mean 'train'?")),
+    "run: numbers that run away": (None, ["run", *PETS, "--lr", "1e30", "--epochs", "3"], ("must be finite", "at step ", "lower the learning rate")),
     "run: fewer images than a batch": (None, ["run", *PETS, "--batch-size", "5"], ("at least one batch of 5 images", "got 4", "lower batch_size")),
     # settings
     "--set: an unknown parameter": (None, [*TABLE, "--set", "epoch=3"], ("unknown parameter 'epoch'", "did you mean 'epochs'?", "known: ")),

@@ -251,7 +251,6 @@ def test_digit_scenes_come_at_the_size_they_were_made_in(lab_home, tiny_config):
     assert open_split(config, "train")[0][0].shape == (3, 64, 64) and len(open_split(config, "train").classes) == 10
 
 
-@pytest.mark.xfail(strict=True, reason="bug in data.py, open_split: eval_images cuts the training images where both splits have one name")
 def test_a_run_judged_on_its_training_images_still_learns_from_all_of_them(lab_home, tiny_config):
     """open_split must not take the training images for the ones to judge because both settings name one split."""
     config = tiny_config(eval_split="train", train_images=12, eval_images=8)

@@ -316,7 +316,6 @@ def test_a_failure_half_way_leaves_nothing_behind(tmp_path, monkeypatch, failure
     assert len(files(digit_folder(SMALL, tmp_path / "d", progress=False))) == 15
 
 
-@pytest.mark.xfail(strict=True, reason="bug in digits.py: image_size below 64 ends in a ValueError of numpy or Pillow")
 @pytest.mark.parametrize("size", [0, 16, 48])
 def test_a_size_too_small_for_a_digit_is_refused_in_one_line(lab_home, refusal, size):
     config = RunConfig(image_size=size, train_images=2, eval_images=1)

@@ -156,7 +156,6 @@ def test_recall_counts_so_many_detections_an_image():
     assert (scores["AR_1"], scores["AR_10"], scores["AR"]) == pytest.approx((100 / 6, 100, 100))
 
 
-@pytest.mark.xfail(strict=True, reason="bug in evaluate.py: loadRes writes segmentation, area, id and iscrowd into the detections")
 def test_scoring_changes_neither_truth_nor_detections():
     """What is written to detections.json afterwards is what the detector found."""
     truth, found = random_case(0)

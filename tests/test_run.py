@@ -115,7 +115,6 @@ def test_an_unfinished_run_cannot_be_loaded(tmp_path, refusal):
     assert "must hold a finished run, got no result.json" in refusal(load_run, tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="bug in evaluate.py, see test_scoring_changes_neither_truth_nor_detections")
 def test_detections_are_in_cocos_result_format(lab_home, tiny_config, tmp_path, monkeypatch):
     one = {"image_id": 21, "category_id": 3, "bbox": [1.0, 2.0, 20.0, 30.0], "score": 0.5}
     monkeypatch.setattr(lab_run, "detections", lambda *args, **settings: [dict(one)])
@@ -187,7 +186,6 @@ def test_cuda_without_a_card_is_an_error_and_no_silent_cpu(without_cuda, lab_hom
     assert (device_of(tiny_config(device="auto")), device_of(tiny_config(device="cpu"))) == ("cpu", "cpu")
 
 
-@pytest.mark.xfail(strict=True, reason="bug in run.py, locked_run: settings are noted before the device is checked")
 def test_the_folder_of_a_run_that_found_no_card_serves_the_next_one(without_cuda, lab_home, tiny_config, tmp_path, refusal):
     """The error advises device=cpu, so the same folder must take it."""
     refusal(quiet_run, tiny_config(device="cuda", epochs=1), tmp_path / "run")

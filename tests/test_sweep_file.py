@@ -198,12 +198,14 @@ def test_a_missing_key_is_named(key):
 
 @pytest.mark.parametrize("seeds", [3, [0, 0], [-1], [0.5], ["one"], [True]], ids=str)
 def test_seeds_are_different_whole_numbers(seeds):
-    assert "mine.yaml: seeds must be a list of different whole numbers" in refusal(write(seeds=seeds))
+    text = refusal(write(seeds=seeds))
+    assert text.startswith("mine.yaml: seeds must be ") and "different whole numbers" in text
 
 
 @pytest.mark.parametrize("seeds", [[0, 0], [-1], 3], ids=str)
 def test_seeds_of_a_scale_are_different_whole_numbers_too(seeds):
-    assert "seeds must be a list of different whole numbers" in refusal(write(**scale(seeds=seeds)))
+    text = refusal(write(**scale(seeds=seeds)))
+    assert text.startswith("mine.yaml: ") and "seeds" in text and "different whole numbers" in text
 
 
 SHAPES = {

@@ -118,7 +118,6 @@ def test_the_size_is_known_before_a_file_is_written(lab_home, tiny_config, tiny_
     assert json.loads((folder / "index.json").read_text()) == {"image_ids": scenes.image_ids, "levels": ["P3", "P4", "P5"]}
 
 
-@pytest.mark.xfail(strict=True, reason="bug in teacher_cache.py, cache_bytes: the image stays on the CPU while the teacher is on the card")
 def test_the_size_is_found_on_the_teachers_own_device(tiny_scenes, teacher):
     """A teacher on a card must get the image there; the meta device stands in for the card."""
     assert cache_bytes(tiny_scenes(), teacher.to("meta")) == 2 * 12 * 48 * (8 * 8 + 4 * 4 + 2 * 2)

@@ -64,7 +64,6 @@ def test_for_a_folder_the_key_depends_on_what_is_in_it_and_not_on_where_it_lies(
     assert len({teacher_key(each) for each in (one, one.but(train_images=3), one.but(train_split="val"), RunConfig())}) == 4
 
 
-@pytest.mark.xfail(strict=True, reason="bug in data.py, open_split: with eval_split=train the teacher of fewer images gets the name of the full one")
 def test_a_teacher_of_other_images_has_another_key(lab_home, tiny_config):
     """Judged on its own training images, a run must not leave a teacher of fewer images under the name of the full one."""
     full = tiny_config()
@@ -225,7 +224,6 @@ def test_an_untrained_teacher_is_far_below_any_floor(untrained, refusal):
     assert "must be at least 5, got 0." in refusal(get_teacher, untrained.but(teacher_floor=5), progress=False)
 
 
-@pytest.mark.xfail(strict=True, reason="bug in teachers.py, get_teacher: AP is null, and None >= 0.0 raises TypeError")
 def test_a_split_without_objects_is_one_line(untrained, refusal, monkeypatch):
     """There AP is NaN, null in the file of scores."""
     with_scores(monkeypatch, AP=float("nan"))

@@ -113,12 +113,10 @@ def checked(which, value):
     """A field's value in the field's type, or a UserError that names the field, what it takes and what came."""
     name, kind, among, least = which.name, type(which.default), which.metadata["among"], which.metadata["least"]
     wrong = UserError(f"{name} must be {'one of ' + ', '.join(among) if among else 'a ' + NAMES[kind]}, got {value!r}; {which.metadata['help']}")
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if kind is float and isinstance(value, str):                     # YAML reads 1e-3 as a word
+    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):          # YAML reads 1e-3 as a word
         try:
-            value = float(value)
-        except ValueError:
+            value = float(value) + 0.0                               # -0.0 and 0.0 are one setting
+        except (ValueError, OverflowError):
             raise wrong from None
     if type(value) is not kind or (among and value not in among):
         raise wrong

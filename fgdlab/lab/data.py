@@ -33,7 +33,7 @@ def data_folder(config: RunConfig, progress: bool = True) -> Path:
 def open_split(config: RunConfig, split: str, progress: bool = True) -> "Scenes":
     """One split of a run's data, shrunk and cut to the run's settings."""
     folder = data_folder(config, progress)
-    limit = config.eval_images if split == config.eval_split else config.train_images
+    limit = config.train_images if split == config.train_split else config.eval_images
     long_side = 0 if config.data == "digits" else config.image_size
     return Scenes(read_split(folder, split), long_side=long_side, limit=limit)
 

@@ -24,7 +24,7 @@ RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 BACKBONES = (*COMPACT, *RESNETS)
 
 
-def build(name: str, backbone: str, classes: int, *, pretrained: bool = False, min_size: int = 0, max_size: int = 0, **options) -> nn.Module:
+def build(name: str, backbone: str, classes: int, *, pretrained: bool = False, frozen_norms: bool | None = None, min_size: int = 0, max_size: int = 0, **options) -> nn.Module:
     """A detector by name.
 
     Args:
@@ -32,6 +32,7 @@ def build(name: str, backbone: str, classes: int, *, pretrained: bool = False, m
         backbone: one of ``BACKBONES``.
         classes: C >= 1; labels run from 1 to C.
         pretrained: start the backbone from ImageNet weights (torchvision downloads them on first use); ResNets only.
+        frozen_norms: batch norms with fixed statistics; None = where ``pretrained``. Say it to load weights that were trained so.
         min_size, max_size: resize images so that the short side is ``min_size`` and the long side at most ``max_size`` pixels;
             0 leaves every image at the size it comes in.
         options: handed to torchvision's RetinaNet, e.g. ``score_thresh=0.05``.
@@ -47,7 +48,7 @@ def build(name: str, backbone: str, classes: int, *, pretrained: bool = False, m
             raise UserError(f"pretrained must be off for {backbone!r}: there are no ImageNet weights for it; choose one of {', '.join(RESNETS)}")
         detector = compact_retinanet(backbone, classes, **options)
     else:
-        detector = resnet_retinanet(backbone, classes, pretrained, **options)
+        detector = resnet_retinanet(backbone, classes, pretrained, pretrained if frozen_norms is None else frozen_norms, **options)
     if min_size:
         detector.transform.min_size, detector.transform.max_size = (min_size,), max_size or round(min_size * 1333 / 800)
     else:
@@ -79,10 +80,10 @@ def pyramid_levels(detector: nn.Module) -> tuple[str, ...]:
 
 # --- torchvision's RetinaNet on a ResNet ------------------------------------------------------------------------------------------
 
-def resnet_retinanet(backbone: str, classes: int, pretrained: bool, **options) -> RetinaNet:
+def resnet_retinanet(backbone: str, classes: int, pretrained: bool, frozen_norms: bool, **options) -> RetinaNet:
     """RetinaNet as torchvision's ``retinanet_resnet50_fpn`` builds it (P6 from P5), for any ResNet depth."""
     trainable = _validate_trainable_layers(pretrained, None, 5, 3)
-    norm = {"norm_layer": partial(nn.BatchNorm2d)} if not pretrained else {}          # frozen statistics only where they were learned
+    norm = {} if frozen_norms else {"norm_layer": partial(nn.BatchNorm2d)}           # torchvision freezes them; from scratch they must learn
     pyramid = resnet_fpn_backbone(
         backbone_name=backbone, weights="DEFAULT" if pretrained else None, trainable_layers=trainable, returned_layers=[2, 3, 4],
         extra_blocks=LastLevelP6P7(256, 256), **norm,

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from .disk import cache_root, digest, made_once, write_json
+from .errors import UserError
 
 RECIPE_VERSION = 1                                                   # raise it when a change below changes a pixel
 DIGIT_SAMPLES = {"train": (0, 1300), "tune": (1300, 1547), "val": (1547, 1797)}      # ranges of scikit-learn's 1,797 digits
@@ -41,6 +42,10 @@ class DigitScenes:
     objects: tuple[int, int] = (1, 3)
     distractors: tuple[int, int] = (2, 6)
     height: tuple[int, int] = (14, 40)
+
+    def __post_init__(self):
+        if self.size < 64:
+            raise UserError(f"image_size must be at least 64 pixels for digit scenes, got {self.size}; smaller ones have no room for a digit")
 
     def key(self) -> str:
         """A short name that changes with every setting."""

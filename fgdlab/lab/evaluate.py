@@ -46,11 +46,11 @@ def coco_scores(truth: dict, found: list[dict], image_ids: list[int] | None = No
     image_ids = sorted(image_ids if image_ids is not None else (image["id"] for image in truth["images"]))
     with contextlib.redirect_stdout(io.StringIO()):                  # pycocotools prints its progress
         coco = COCO()
-        coco.dataset = truth
+        coco.dataset = {**truth, "annotations": [dict(each) for each in truth["annotations"]]}          # pycocotools writes into what it is given
         coco.createIndex()
         result = COCO()
         if found:
-            result = coco.loadRes(found)
+            result = coco.loadRes([dict(each) for each in found])
         else:                                                        # loadRes([]) fails on an index
             result.dataset = {**truth, "annotations": []}
             result.createIndex()

@@ -49,11 +49,11 @@ def run(config: RunConfig, folder: Path | str, *, progress: str = "bar") -> dict
 
 
 def locked_run(config: RunConfig, folder: Path, progress: str) -> dict:
+    device = device_of(config)
     claim(config, folder)
     if (folder / "result.json").exists():
         return json.loads((folder / "result.json").read_text())
     started = time.perf_counter()
-    device = device_of(config)
     torch.set_num_threads(config.threads)
     parts = prepare(config, progress=progress != "off")
     distiller = make_distiller(config, parts).to(device)
@@ -138,7 +138,7 @@ def load_run(folder: Path | str) -> tuple[RunConfig, dict, torch.nn.Module, Scen
     result = json.loads((folder / "result.json").read_text())
     config = RunConfig.of(result["settings"])
     judged = open_split(config, config.eval_split, progress=False)
-    student = build(config.detector, config.student, len(judged.classes))
+    student = build(config.detector, config.student, len(judged.classes), frozen_norms=config.pretrained)
     load_weights(student, folder / "student.safetensors")
     teacher = get_teacher(config, progress=False) if result["teacher"] else None
     return config, result, student.eval(), judged, teacher

@@ -75,7 +75,8 @@ def get_cache(config: RunConfig, scenes: Scenes, teacher: nn.Module, teacher_key
 @torch.no_grad()
 def one_batch(teacher: nn.Module, images: list[torch.Tensor]) -> dict[str, torch.Tensor]:
     """The teacher's maps by level name, of images as the student's own transform would batch them."""
-    pixels = teacher.eval().transform(images, None)[0].tensors
+    device = next(teacher.parameters()).device
+    pixels = teacher.eval().transform([image.to(device) for image in images], None)[0].tensors
     return level_names(teacher.backbone(pixels), pixels.shape[-2])
 
 
@@ -85,7 +86,7 @@ def fill(folder: Path, scenes: Scenes, teacher: nn.Module, device: str, progress
     folder.mkdir(parents=True)
     files = {}
     for start in tqdm(range(0, len(scenes), batch_size), desc="teacher cache", unit="batch", disable=not progress):
-        images = [scenes[i][0].to(device) for i in range(start, min(start + batch_size, len(scenes)))]
+        images = [scenes[i][0] for i in range(start, min(start + batch_size, len(scenes)))]
         for level, maps in one_batch(teacher, images).items():
             if level not in files:
                 files[level] = np.lib.format.open_memmap(folder / f"{level}.npy", mode="w+", dtype=np.float16, shape=(len(scenes), *maps.shape[1:]))

@@ -44,10 +44,12 @@ def get_teacher(config: RunConfig, *, device: str = "cpu", progress: bool = True
         UserError: its AP on ``config.eval_split`` is below ``config.teacher_floor``; nothing can be learned from a broken teacher.
     """
     path, origin = teacher_file(config, device=device, progress=progress)
-    detector = build(config.detector, config.teacher, len(open_split(config, config.train_split, progress).classes))
+    detector = build(config.detector, config.teacher, len(open_split(config, config.train_split, progress).classes), frozen_norms=config.pretrained)
     load_weights(detector, path)
     detector = detector.to(device).eval()
     ap = teacher_scores(config, path, detector, device=device, progress=progress)["AP"]
+    if ap is None or ap != ap:
+        raise UserError(f"the teacher's AP on {config.eval_split!r} must be a number, but that split holds no object; choose another eval_split")
     if not ap >= config.teacher_floor:
         raise UserError(
             f"the teacher's AP on {config.eval_split!r} must be at least {config.teacher_floor:g}, got {ap:.1f} ({path.name}, {origin}); "

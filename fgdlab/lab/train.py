@@ -110,12 +110,13 @@ def restore(folder: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer
         state = torch.load(path, weights_only=True, map_location="cpu")
         distiller.load_state_dict(state["distiller"])
         optimizer.load_state_dict(state["optimizer"])
+        step, random = state["step"], state["random"]
+        torch.set_rng_state(random["cpu"])
     except Exception as error:
         raise UserError(f"{path} must be a checkpoint of this run, got {type(error).__name__}; delete it to start the run anew") from error
-    torch.set_rng_state(state["random"]["cpu"])
-    if "cuda" in state["random"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["random"]["cuda"])
-    return state["step"]
+    if "cuda" in random and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(random["cuda"])
+    return step
 
 
 class Log:
