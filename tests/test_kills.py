@@ -27,6 +27,7 @@ SETTINGS = {
     "image_size": 64, "train_images": 16, "eval_images": 8, "batch_size": 4, "teacher_batch_size": 4, "epochs": 8, "checkpoint_every": 1, "log_every": 1,
 }
 TIMES = ["seconds", "train_seconds", "eval_seconds", "images_per_second", "peak_memory_gb", "finished", "commit", "dirty"]
+TIMED = ["teacher_weights"]                                          # hashes a file that holds the seconds of the teacher's training
 PATIENCE = 300                                                       # seconds for any step, on the busiest machine
 GRACE = 10                                                           # seconds for everything to follow a killed runner, kernels in training among it
 
@@ -37,7 +38,9 @@ class Sweeping:
     def __init__(self, folder: Path):
         self.folder, self.mark = folder, uuid.uuid4().hex
         shutil.copytree(ROOT / "ablations/sweeps", folder / "ablations/sweeps")                 # nobody edits these while the test runs
-        shutil.copy(ROOT / "ablations/run_one.ipynb", folder / "ablations")
+        notebook = json.loads((ROOT / "ablations/run_one.ipynb").read_text())
+        notebook["cells"] = [cell for cell in notebook["cells"] if "viz." not in "".join(cell["source"])]       # figures take longer than these runs
+        (folder / "ablations/run_one.ipynb").write_text(json.dumps(notebook))
         self.out = folder / "runs/table1_areas-smoke"
         self.command = [sys.executable, "-m", "fgdlab", "sweep", "table1_areas", "--scale", "smoke", "--jobs", "2"]
         for name, value in SETTINGS.items():
@@ -70,7 +73,7 @@ class Sweeping:
         return {path: path.stat().st_mtime_ns for path in self.out.glob("*/result.json")}
 
     def table(self) -> pd.DataFrame:
-        return pd.read_csv(self.out / "results.csv").drop(columns=TIMES)
+        return pd.read_csv(self.out / "results.csv").drop(columns=[*TIMES, *TIMED])
 
 
 def until(true, process: subprocess.Popen | None = None, seconds: float = PATIENCE):

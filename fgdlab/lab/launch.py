@@ -1,6 +1,6 @@
 """One run of a sweep in a process of its own: papermill executes the notebook, a watchdog ends it with its runner.
 
-    python -m fgdlab.lab.launch RUN_FOLDER          reads job.json there, writes run.ipynb, and failed.json if the notebook raised
+    python -m fgdlab.lab.launch RUN_FOLDER RUNNER_PID     reads job.json there, writes run.ipynb, and failed.json if the notebook raised
 
 Nothing here decides that a run is done: that is result.json, which the notebook's own training writes last.
 """
@@ -26,7 +26,7 @@ def launch(folder: str, environment: dict[str, str] | None = None) -> int:
     """
     with open(Path(folder) / "log.txt", "ab") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "fgdlab.lab.launch", folder], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            [sys.executable, "-m", "fgdlab.lab.launch", folder, str(os.getpid())], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             env={**os.environ, **(environment or {})},
         )
     CHILDREN.add(child)
@@ -48,7 +48,7 @@ def cpu_environment(threads: int) -> dict[str, str]:
 
 
 def die_with(parent: int) -> None:
-    """End this process soon after its parent has ended, however that ended; papermill's kernel then ends as well."""
+    """End this process soon after the given parent has ended, even before this was called; papermill's kernel then ends as well."""
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
@@ -83,5 +83,5 @@ def execute(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    die_with(os.getppid())
+    die_with(int(sys.argv[2]))
     sys.exit(execute(Path(sys.argv[1])))

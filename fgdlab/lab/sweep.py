@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def plan(sweep: Sweep, out: Path | None = None, *, scale: str = "laptop", overri
     for seed in sweep.seeds:
         for row in sweep.rows:
             config = sweep.settings(row, seed, scale, overrides)
-            run_id = digest({"notebook": notebook, "settings": config.dict(), "data": data_mark(config)}, 16)
+            run_id = digest({"notebook": notebook, "settings": config.dict(), "data": data_mark(config), **teacher_mark(config)}, 16)
             runs.append(PlannedRun(row, seed, config, Path(out).absolute() / run_id))
     return runs
 
@@ -88,6 +89,12 @@ def data_mark(config: RunConfig) -> str:
     if not folder.is_dir():
         raise UserError(f"data must be 'digits' or a folder, got {config.data!r}, which is no folder; give --set data=FOLDER")
     return digest({path.relative_to(folder).as_posix(): digest(path.read_bytes()) for path in sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")])})
+
+
+def teacher_mark(config: RunConfig) -> dict:
+    """A hash of the teacher's file where one is given; a teacher that is shipped or trained follows from the settings."""
+    path = Path(config.teacher_checkpoint).expanduser()
+    return {"teacher": digest(path.read_bytes())} if config.teacher_checkpoint and path.is_file() else {}
 
 
 # --- states -------------------------------------------------------------------------------------------------------------------------
@@ -160,9 +167,10 @@ def execute(
     except Timeout:
         raise UserError(f"{out} must have one runner at a time, and another is at work there; wait for it, or give --out another folder") from None
     try:
-        todo = [run for run in runs if state_of(run.folder) in ("pending", "interrupted", "running", *(["failed"] if retry_failed else []))]
+        wanted = ("pending", "interrupted", "running", *(["failed"] if retry_failed else []))
+        todo = list({run.folder: run for run in runs if state_of(run.folder) in wanted}.values())        # equal settings share a folder: one run
         make_ready(todo, say)
-        with executor or ThreadPoolExecutor(jobs) as pool:
+        with nullcontext(executor) if executor else ThreadPoolExecutor(jobs) as pool:                    # the caller's own is not ours to shut down
             watch(runs, todo, pool, jobs, fail_fast, say)
     finally:
         lock.release()
@@ -205,10 +213,9 @@ def watch(runs: list[PlannedRun], todo: list[PlannedRun], pool: Executor, jobs: 
                 bar.set_postfix_str(", ".join(f"{each.row}/{each.seed}" for each in going.values()))
             finished, _ = wait(going, timeout=1, return_when=FIRST_COMPLETED)
             for future in finished:
-                run, state = going.pop(future), None
-                future.result()
-                state = state_of(run.folder)
-                said(f"{state:>11}  {run.row}, seed {run.seed}{outcome(run.folder, state)}")
+                run = going.pop(future)
+                state, lost = state_of(run.folder), future.exception()
+                said(f"{state:>11}  {run.row}, seed {run.seed}{outcome(run.folder, state)}{f' ({lost})' if lost else ''}")
                 stopping = stopping or (fail_fast and state == "failed")
             bar.n = done_before + sum(share_done(run.folder) for run in todo if run not in waiting)
             bar.refresh()

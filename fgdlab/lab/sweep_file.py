@@ -43,6 +43,7 @@ class Sweep:
 
     def settings(self, row: str, seed: int, scale: str = "laptop", overrides: dict | None = None) -> RunConfig:
         """Settings of one run: the scale's, then the sweep's, then the scale's changes to the sweep, then the row's, then the caller's."""
+        settings_in(overrides, "settings for every row")
         here = self.scales.get(scale) or {}
         merged = {
             **scale_settings(scale), **self.base, **(here.get("base") or {}), **self.rows[row].set, **((here.get("rows") or {}).get(row) or {}),
@@ -81,10 +82,14 @@ def load_sweep(name: str) -> Sweep:
         raise UserError(f"{path.name}: {error}") from None
 
 
-def read_yaml(path: Path) -> dict:
-    """The file's mapping, on top of the one that it extends."""
+def read_yaml(path: Path, below: tuple[Path, ...] = ()) -> dict:
+    """The file's mapping, on top of the one that it extends. ``below``: files that extend this one."""
+    if path in below:
+        raise UserError(f"'extends' must end somewhere, got a circle: {' extends '.join(each.stem for each in (*below, path))}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"must be text in UTF-8, got other bytes ({error.reason} at byte {error.start}); save it as UTF-8") from error
     except yaml.YAMLError as error:
         where = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
         raise UserError(f"must be YAML, got a mistake{where}: {getattr(error, 'problem', error)}") from error
@@ -98,7 +103,7 @@ def read_yaml(path: Path) -> dict:
     parent = path.with_name(f"{content['extends']}.yaml")
     if not parent.is_file():
         raise unknown_name("sweep", content["extends"], sweep_names(), "'extends' names a sweep in the same folder")
-    return merged(read_yaml(parent), content)
+    return merged(read_yaml(parent, (*below, path)), content)
 
 
 def merged(below: dict, above: dict) -> dict:
@@ -116,38 +121,63 @@ def checked_seeds(seeds, who: str) -> list[int]:
     return list(seeds)
 
 
+def mapping(value, what: str) -> dict:
+    """The value if it is a mapping, {} if there is none; ``what`` is named in the error."""
+    if not isinstance(value or {}, dict):
+        raise UserError(f"{what} must be a mapping of names to values, got {value!r}")
+    return value or {}
+
+
+def settings_in(value, what: str) -> dict:
+    """A mapping of RunConfig fields; seed and scale are not among them, since the sweep itself sets these two."""
+    settings = mapping(value, what)
+    check_names(settings)
+    for name in ("seed", "scale"):
+        if name in settings:
+            raise UserError(f"{what} must leave {name} open, got {name}: {settings[name]!r}; {name}s are chosen when the sweep is run")
+    return settings
+
+
+def known_keys(value: dict, known: set[str], what: str) -> dict:
+    for key in value:
+        if key not in known:
+            raise unknown_name(f"key of {what}", key, sorted(known))
+    return value
+
+
 def parse_sweep(name: str, content: dict) -> Sweep:
-    missing = [key for key in ("title", "question", "baseline", "rows", "seeds") if not content.get(key)]
+    missing = [key for key in ("title", "question", "baseline", "rows", "seeds") if content.get(key) in (None, "", [], {})]
     if missing:
         raise UserError(f"the keys {', '.join(missing)} must be given, got none of them")
     rows = {}
-    for key, row in content["rows"].items():
-        row = row or {}
-        for each in row:
-            if each not in ROW_KEYS:
-                raise unknown_name(f"key of row {key!r}", each, sorted(ROW_KEYS))
-        check_names(row.get("set") or {})
-        rows[str(key)] = Row(str(row.get("label", key)), row.get("paper") or {}, row.get("set") or {})
-    for scale, changes in (content.get("scales") or {}).items():
+    for key, row in mapping(content["rows"], "rows").items():
+        row = known_keys(mapping(row, f"row {key!r}"), ROW_KEYS, f"row {key!r}")
+        paper, settings = mapping(row.get("paper"), f"'paper' of row {key!r}"), settings_in(row.get("set"), f"'set' of row {key!r}")
+        rows[str(key)] = Row(str(row.get("label", key)), paper, settings)
+    scales = mapping(content.get("scales"), "scales")
+    for scale, changes in scales.items():
         if scale not in SCALES:
             raise unknown_name("scale", scale, SCALES)
-        for each in changes or {}:
-            if each not in SCALE_KEYS:
-                raise unknown_name(f"key of scale {scale!r}", each, sorted(SCALE_KEYS))
-        for row in (changes or {}).get("rows") or {}:
+        changes = known_keys(mapping(changes, f"scale {scale!r}"), SCALE_KEYS, f"scale {scale!r}")
+        settings_in(changes.get("base"), f"'base' of scale {scale!r}")
+        for row, settings in mapping(changes.get("rows"), f"'rows' of scale {scale!r}").items():
             if row not in rows:
                 raise unknown_name(f"row of scale {scale!r}", row, rows)
-    named = [content["baseline"], *(row for pair in content.get("contrasts") or [] for row in pair)]
-    for row in named:
+            settings_in(settings, f"row {row!r} of scale {scale!r}")
+        if changes.get("seeds") is not None:
+            checked_seeds(changes["seeds"], f"seeds of scale {scale!r}")
+    contrasts = content.get("contrasts") or []
+    if not isinstance(contrasts, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in contrasts):
+        raise UserError(f"contrasts must be a list of pairs of rows, such as [[split, fg]], got {contrasts!r}")
+    for row in [content["baseline"], *(row for pair in contrasts for row in pair)]:
         if row not in rows:
             raise unknown_name("row", row, rows)
-    seeds = checked_seeds(content["seeds"], "seeds")
     sweep = Sweep(
         name=name, title=str(content["title"]), question=str(content["question"]).strip(), source=str(content.get("source", "")).strip(),
-        tuning=str(content.get("tuning", "")).strip(), baseline=content["baseline"], base=content.get("base") or {}, rows=rows, seeds=seeds,
-        contrasts=[tuple(pair) for pair in content.get("contrasts") or []], scales=content.get("scales") or {},
+        tuning=str(content.get("tuning", "")).strip(), baseline=content["baseline"], base=settings_in(content.get("base"), "base"), rows=rows,
+        seeds=checked_seeds(content["seeds"], "seeds"), contrasts=[tuple(pair) for pair in contrasts], scales=scales,
     )
-    for scale in {"laptop", *sweep.scales}:
+    for scale in {"laptop", *scales}:
         for row in rows:
             sweep.settings(row, 0, scale)                            # settings that no run may have are found here, not when it starts
     return sweep

@@ -8,6 +8,7 @@ Everything random is a function of (seed, epoch, image), never of how often or w
 import json
 import math
 import time
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -45,31 +46,31 @@ def train(distiller: Distiller, scenes: Scenes, config: RunConfig, folder: Path 
     log.cut_after(first_step)
     distiller.train()
     started = time.perf_counter()
-    for epoch in range(step // per_epoch, config.epochs):
-        for images, targets in batches(
-            scenes, config.batch_size, seed=config.seed, epoch=epoch, first=step - epoch * per_epoch, flip=config.flip, workers=config.workers
-        ):
-            rate = learning_rate(step, steps, config)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            images = [image.to(device) for image in images]
-            targets = [{name: value.to(device) for name, value in target.items()} for target in targets]
-            with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
-                terms = distiller(images, targets)
-            optimizer.zero_grad(set_to_none=True)
-            loss = total(terms)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(parameters, config.clip or math.inf)
-            if (device == "cpu" or log.due(step + 1)) and not math.isfinite(float(norm) + float(loss.detach())):     # on CUDA this look costs a wait
-                check_finite(step + 1, terms)
-                raise FloatingPointError(f"the gradient's norm must be finite, got {float(norm)} at step {step + 1}; lower the learning rate or clip harder")
-            optimizer.step()
-            step += 1
-            log.write(step, terms, lr=rate, grad_norm=norm, epoch=epoch, seconds=time.perf_counter() - started)
-            if folder and (step % (config.checkpoint_every or per_epoch) == 0 or step == steps):
-                save(folder, step, distiller, optimizer)
+    with closing(log):                                               # an error begins on a line of its own, not behind the bar
+        for epoch in range(step // per_epoch, config.epochs):
+            for images, targets in batches(
+                scenes, config.batch_size, seed=config.seed, epoch=epoch, first=step - epoch * per_epoch, flip=config.flip, workers=config.workers
+            ):
+                rate = learning_rate(step, steps, config)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                images = [image.to(device) for image in images]
+                targets = [{name: value.to(device) for name, value in target.items()} for target in targets]
+                with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
+                    terms = distiller(images, targets)
+                optimizer.zero_grad(set_to_none=True)
+                loss = total(terms)
+                loss.backward()
+                norm = nn.utils.clip_grad_norm_(parameters, config.clip or math.inf)
+                if (device == "cpu" or log.due(step + 1)) and not math.isfinite(float(norm) + float(loss.detach())):     # on CUDA this look costs a wait
+                    check_finite(step + 1, terms)
+                    raise FloatingPointError(f"the gradient's norm must be finite, got {float(norm)} at step {step + 1}; lower the learning rate or clip harder")
+                optimizer.step()
+                step += 1
+                log.write(step, terms, lr=rate, grad_norm=norm, epoch=epoch, seconds=time.perf_counter() - started)
+                if folder and (step % (config.checkpoint_every or per_epoch) == 0 or step == steps):
+                    save(folder, step, distiller, optimizer)
     seconds = time.perf_counter() - started
-    log.close()
     return {
         "steps": steps, "train_seconds": seconds, "resumed_at": first_step,
         "images_per_second": (steps - first_step) * config.batch_size / seconds if steps > first_step else math.nan,
