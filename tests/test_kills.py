@@ -159,12 +159,15 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_numbers_of_an_undisturbe
     # a kernel in the middle of its training, a launch process, and the runner after the first result
     runner = disturbed.start()
     trained = until(lambda: next((run for run in disturbed.runs() if 3 <= logged(run) < 25 and kernel(run)), None), runner)
+    assert trained, disturbed.log()
     steps = logged(trained)
     assert kill(kernel(trained))
     other = until(lambda: next((run for run in disturbed.runs() if run != trained and state_of(run) == "running"), None), runner)
+    assert other, disturbed.log()
     time.sleep(draw.uniform(0, 3))
     kill(launcher(other))
     until(disturbed.results, runner)
+    until(lambda: state_of(trained) != "running", runner)            # papermill looks after its kernel every few seconds
     assert not (trained / "result.json").exists() and state_of(trained) == "interrupted" and not (trained / "failed.json").exists()
     time.sleep(draw.uniform(0, 4))
     kill(runner)
