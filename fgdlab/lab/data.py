@@ -16,6 +16,7 @@ from fgdlab.masks import focal_masks
 from .annotations import Annotations, read_split
 from .config import RunConfig
 from .digits import DigitScenes, digit_folder
+from .disk import digest
 from .images import read_image
 from .pixel_store import pixel_store
 
@@ -135,8 +136,6 @@ class Scenes(Dataset):
 
     def fingerprint(self) -> str:
         """A hash of what a run learns from or is judged by: annotations, images held, size."""
-        from .disk import digest
-
         return digest({"annotations": self.annotations.fingerprint, "ids": self.image_ids, "long_side": self.long_side})
 
 

@@ -16,11 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from .colours import BOX, DISTILLED, STUDENT, TEACHER
 from .errors import UserError
 from .stats import Estimate, estimate, seed_differences, values_by_seed
 from .tables import SMOKE, distinct, done_runs, expected_seeds, is_smoke, not_done, one_or_mixed, runs_of, teachers
 
-TEACHER, STUDENT, DISTILLED, WARNING = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+WARNING = BOX
 GREY = "#555555"
 POINTS, MEAN, PAPER = (-0.30, -0.06), 0.12, 0.32     # lanes, in rows, downwards from the row's tick
 WIDTH, ROW = 11.0, 0.62                               # inches

@@ -32,10 +32,10 @@ from fgdlab.attention import attention
 from fgdlab.fgd import FGDLoss
 from fgdlab.scene import Scene, level_names, look
 
+from .colours import BOX, DISTILLED, STUDENT, TEACHER
 from .config import RunConfig
 from .errors import UserError
 
-TEACHER, STUDENT, DISTILLED, BOX = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PINK, GREY, NOTHING = "#56B4E9", "#CC79A7", "#555555", "#d9d9d9"
 TERM_STYLES = {                                                      # the detector's own in the student's orange, foreground like a box
     "classification": (STUDENT, "-"), "bbox_regression": (STUDENT, "--"),
