@@ -12,14 +12,14 @@ Focal and Global Knowledge Distillation for Detectors, Yang et al., CVPR 2022. E
 """
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from .attention import attention, without
-from .focal import attention_term, check_same_shape, feature_terms
+from .focal import attention_term, feature_terms
 from .masks import ROUNDINGS, FocalMasks, focal_masks, unsplit_masks
+from .pyramid import PyramidLoss, check_same_shape
 from .relation import RELATIONS, RelationTerm
-from .scene import FRAMES, Scene, full_precision
+from .scene import FRAMES, Scene
 from .terms import Term
 
 AREAS = ("split", "fg", "bg", "both", "none")
@@ -77,7 +77,7 @@ PRESETS = {
 }
 
 
-class FGDLoss(nn.Module):
+class FGDLoss(PyramidLoss):
     """FGD between the FPN maps of a student's scene and a teacher's. Every sum runs in float32, whatever the autocast.
 
     Args:
@@ -88,38 +88,17 @@ class FGDLoss(nn.Module):
     """
 
     def __init__(self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, config: FGDConfig = FGDConfig()):
-        super().__init__()
-        self.levels, self.config = tuple(levels), config
         weights = config.weights()
-        needs_align = student_channels != teacher_channels and weights
-        self.align = nn.ModuleDict({level: nn.Conv2d(student_channels, teacher_channels, 1) for level in levels} if needs_align else {})
+        super().__init__(levels, student_channels, teacher_channels, align=1 if weights else 0)
+        self.config = config
         self.relation = nn.ModuleDict({level: RelationTerm(teacher_channels, config.relation) for level in levels} if "global" in weights else {})
-
-    def forward(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
-        """Terms of all levels, unweighted sums beside their coefficients.
-
-        Args:
-            scene: the student's.
-            teacher: {level: (N, C_t, H, W)}, treated as constants.
-        Raises:
-            ValueError: a level that either network lacks, or maps of different size.
-        """
-        for who, maps in {"student": scene.features, "teacher": teacher}.items():
-            missing = [level for level in self.levels if level not in maps]
-            if missing:
-                raise ValueError(f"the {who} must have the levels {', '.join(self.levels)}, got {', '.join(maps)}; {', '.join(missing)} missing")
-        with torch.autocast(scene.pixels.device.type, enabled=False):
-            scene, teacher = scene.float(), full_precision(teacher)
-            return [term for level in self.levels for term in self.on_level(level, scene, teacher[level].detach())]
 
     def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
         """The terms of one level; ``teacher`` is (N, C_t, H, W) on the same grid as the student's map."""
         config, weights, raw = self.config, self.config.weights(), {}
         if not weights:
             return []
-        student = scene.features[level]
-        if self.align:
-            student = self.align[level](student)                                          # f: (N, C_s, H, W) -> (N, C_t, H, W)
+        student = self.aligned(scene, level)                                              # f: (N, C_s, H, W) -> (N, C_t, H, W)
         check_same_shape(student, teacher)
         off = {"spatial": not config.spatial_attention, "channel": not config.channel_attention}
         attention_t = without(attention(teacher, config.temperature), **off)

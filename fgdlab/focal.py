@@ -3,6 +3,7 @@ from torch import Tensor
 
 from .attention import Attention
 from .masks import FocalMasks
+from .pyramid import check_same_shape
 
 
 def feature_terms(student: Tensor, teacher: Tensor, masks: FocalMasks, teacher_attention: Attention) -> tuple[Tensor, Tensor]:
@@ -35,11 +36,3 @@ def attention_term(student: Attention, teacher: Attention) -> Tensor:
     channel = (student.channel - teacher.channel).abs().sum()
     return (spatial + channel) / len(teacher.channel)
 
-
-def check_same_shape(student: Tensor, teacher: Tensor) -> None:
-    """Both maps must agree in (N, C, H, W), or the difference of eq. 9 means nothing."""
-    if student.shape != teacher.shape:
-        raise ValueError(
-            f"student map {tuple(student.shape)} and teacher map {tuple(teacher.shape)} must have the same shape; "
-            "align channels first, and feed both networks the same resized batch"
-        )
