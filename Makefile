@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN = .venv/bin
 
-.PHONY: table1 test test-slow smoke lab bench lock clean help
+.PHONY: table1 test test-slow smoke notebooks screenshots lab bench lock clean help
 
 table1: .venv/ready               ## the paper's Table 1 on this machine: 5 rows x 3 seeds, about ten minutes on two cores
 	$(BIN)/fgdlab sweep table1_areas
@@ -16,8 +16,12 @@ test-slow: .venv/ready            ## every test, the slow ones too
 smoke: .venv/ready                ## every sweep once at smoke scale; its numbers mean nothing
 	for sweep in ablations/sweeps/*.yaml; do $(BIN)/fgdlab sweep "$$(basename "$$sweep" .yaml)" --scale smoke || exit 1; done
 
+notebooks: .venv/ready            ## run every notebook and write it with its outputs, at most fifteen minutes on two cores
+	$(BIN)/python notebooks/build.py
+	$(BIN)/python notebooks/check.py
+
 lab: .venv/ready                  ## JupyterLab, on this machine only, behind a token
-	$(BIN)/jupyter lab --ip=127.0.0.1 ablations/run_one.ipynb
+	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00_start.ipynb
 
 bench: .venv/ready                ## timings as ratios to a named rival in the same run
 	$(BIN)/python -m benchmarks

@@ -1,0 +1,158 @@
+"""The rules of the series, read off the built notebooks: shape, results, captions, links, equations. A rule returns what breaks it, in words.
+
+    python notebooks/check.py [NAME ...]      prints every breach; exit status 1 if there is one
+"""
+import ast
+import re
+import statistics
+import sys
+from pathlib import Path
+
+import nbformat
+
+sys.path.insert(0, str(Path(__file__).parent))
+from build import HERE, drift, names  # noqa: E402
+
+HEADINGS = ("Question", "Equations", "Code", "Needs", "Cost", "You will")
+LINK = re.compile(r"\[`([\w.]+)`\]\((\.\./[\w/]+\.py)\)")
+EQUATIONS = range(1, 15)
+
+
+def read(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(HERE / f"{name}.ipynb", 4)
+
+
+def code(notebook) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def lines(cell) -> int:
+    return sum(bool(line.strip()) for line in cell.source.splitlines())
+
+
+def has_figure(cell) -> bool:
+    return any(kind.startswith("image/") for output in cell.get("outputs", []) for kind in output.get("data", {}))
+
+
+def opening(name: str) -> list[str]:
+    """Title and six headings in the first cell."""
+    first = read(name).cells[0].source
+    wrong = [] if first.startswith(f"# {name[:2]} ·") else [f"the first cell must begin with '# {name[:2]} ·', got {first[:30]!r}"]
+    return wrong + [f"the first cell must have **{each}**" for each in HEADINGS if f"**{each}" not in first]
+
+
+def parameters(name: str) -> list[str]:
+    """One cell tagged parameters, literals only, with QUICK = False."""
+    tagged = [cell for cell in code(read(name)) if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1 or "QUICK = False" not in tagged[0].source:
+        return [f"one cell must be tagged parameters and say QUICK = False, got {len(tagged)}"]
+    return [f"parameters must be literals, got {ast.unparse(each)}" for each in ast.parse(tagged[0].source).body
+            if not (isinstance(each, ast.Assign) and isinstance(each.value, (ast.Constant, ast.UnaryOp)))]
+
+
+def short_cells(name: str) -> list[str]:
+    """30-60 cells; code cells of at most 5 lines in the median, 20 at most."""
+    notebook = read(name)
+    counts = [lines(cell) for cell in code(notebook)]
+    wrong = [] if 30 <= len(notebook.cells) <= 60 else [f"30 to 60 cells, got {len(notebook.cells)}"]
+    wrong += [] if statistics.median(counts) <= 5 else [f"the median code cell must have at most 5 lines, got {statistics.median(counts)}"]
+    return wrong + [f"no code cell above 20 lines, got {count}: {cell.source[:60]!r}" for cell, count in zip(code(notebook), counts, strict=True) if count > 20]
+
+
+def results(name: str) -> list[str]:
+    """At least half of the code cells show something; all were run, in order, without errors or words on stderr."""
+    cells = code(read(name))
+    showing = sum(bool(cell.outputs) for cell in cells)
+    wrong = [] if 2 * showing >= len(cells) else [f"half of the code cells must show a result, got {showing} of {len(cells)}"]
+    if [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)):
+        wrong.append("every code cell must have been run once, in order")
+    for cell in cells:
+        wrong += [f"no error or stderr, got {output.get('text', output.get('evalue', ''))[:100]!r} in {cell.source[:40]!r}"
+                  for output in cell.outputs if output.output_type == "error" or output.get("name") == "stderr"]
+    return wrong
+
+
+def captions(name: str) -> list[str]:
+    """After every cell with a figure stands its caption, numbered from 1."""
+    cells, wrong, number = read(name).cells, [], 0
+    for cell, after in zip(cells, [*cells[1:], None], strict=True):
+        if cell.cell_type == "code" and has_figure(cell):
+            number += 1
+            if after is None or after.cell_type != "markdown" or not after.source.startswith(f"*Figure {number}.*"):
+                wrong.append(f"the figure of {cell.source[:40]!r} must be followed by a cell that begins with '*Figure {number}.*'")
+    return wrong
+
+
+def size(name: str) -> list[str]:
+    """Under 1.5 MB, without widget state."""
+    path = HERE / f"{name}.ipynb"
+    wrong = [] if path.stat().st_size < 1.5e6 else [f"under 1.5 MB, got {path.stat().st_size / 1e6:.1f} MB"]
+    return wrong + (["no widget state may be saved"] if "widgets" in read(name).metadata else [])
+
+
+def links(name: str) -> list[str]:
+    """A link's text is defined in the file that the link opens; every other relative link leads to a file."""
+    text = "\n".join(cell.source for cell in read(name).cells if cell.cell_type == "markdown")
+    wrong = []
+    for what, file in LINK.findall(text):
+        path = (HERE / file).resolve()
+        if not path.is_file():
+            wrong.append(f"[`{what}`]({file}) must open a file, got none")
+        elif missing := [part for part in what.removesuffix("()").split(".") if part not in defined(path) and part != path.stem and part != "fgdlab"]:
+            wrong.append(f"{file} must define {missing[0]}, which it does not")
+    for target in re.findall(r"\]\((?!https?:|#|attachment:)([^)\s#]+)", text):
+        if not (HERE / target).exists():
+            wrong.append(f"({target}) must lead to a file, got none")
+    return wrong
+
+
+def defined(path: Path) -> set[str]:
+    """Names that a Python file defines: functions, classes, methods, constants."""
+    found = {path.name}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            found |= {target.id for target in getattr(node, "targets", [getattr(node, "target", None)]) if isinstance(target, ast.Name)}
+    return found
+
+
+def exercises(name: str) -> list[str]:
+    """Two to four exercises, each with a stub and a folded solution that asserts itself right."""
+    notebook = read(name)
+    count = sum(len(re.findall(r"\*\*Exercise \d", cell.source)) for cell in notebook.cells if cell.cell_type == "markdown")
+    solutions = [cell for cell in code(notebook) if "solution" in cell.metadata.get("tags", [])]
+    stubs = [cell for cell in code(notebook) if "raise NotImplementedError" in cell.source]
+    wrong = [] if 2 <= count <= 4 else [f"two to four exercises, got {count}"]
+    wrong += [] if len(solutions) == len(stubs) == count else [f"{count} exercises need as many stubs and solutions, got {len(stubs)} and {len(solutions)}"]
+    return wrong + [f"a solution must be folded and assert itself, got {cell.source[:40]!r}" for cell in solutions
+                    if not cell.metadata.get("jupyter", {}).get("source_hidden") or "assert" not in cell.source]
+
+
+def pairs(name: str) -> list[str]:
+    """The .py and the .ipynb hold the same cells."""
+    return [found] if (found := drift(name)) else []
+
+
+RULES = (opening, parameters, short_cells, results, captions, size, links, exercises, pairs)
+
+
+def equations() -> list[str]:
+    """Every equation of the paper stands in some notebook, in a cell that links the function that computes it."""
+    found = set()
+    for name in names():
+        for cell in read(name).cells:
+            if cell.cell_type == "markdown" and LINK.search(cell.source):
+                found |= {int(number) for number in re.findall(r"\\tag\{(\d+)\}", cell.source)}
+    return [f"equation {number} must stand beside a link to its function in some notebook" for number in EQUATIONS if number not in found]
+
+
+def main() -> int:
+    breaches = [f"{name}: {rule.__name__}: {breach}" for name in sys.argv[1:] or names() for rule in RULES for breach in rule(name)]
+    breaches += [] if sys.argv[1:] else equations()
+    print("\n".join(breaches) or "every rule holds")
+    return 1 if breaches else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""The notebooks keep the rules of the series, agree with their .py, and run. The rules themselves are tried on notebooks that break them."""
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+import fgdlab
+
+NOTEBOOKS = Path(fgdlab.__file__).parents[1] / "notebooks"
+sys.path.insert(0, str(NOTEBOOKS))
+import build  # noqa: E402
+import check  # noqa: E402
+
+
+@pytest.mark.parametrize("rule", check.RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("name", build.names())
+def test_notebook_keeps_the_rule(name, rule):
+    assert rule(name) == []
+
+
+def test_every_equation_of_the_paper_stands_beside_its_function():
+    assert check.equations() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", build.names())
+def test_notebook_runs_quickly_from_the_first_to_the_last_cell(name):
+    done = subprocess.run([sys.executable, NOTEBOOKS / "build.py", name, "--quick"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# ---- the rules, tried -------------------------------------------------------------------------------------------------------------
+
+FIGURE = new_output("display_data", {"image/png": "aGk="})
+
+
+@pytest.fixture
+def series(tmp_path, monkeypatch):
+    """series(cells) -> writes a notebook 01_x of these cells into an otherwise empty series."""
+    (tmp_path / "src").mkdir()
+    for module in (build, check):
+        monkeypatch.setattr(module, "HERE", tmp_path)
+    monkeypatch.setattr(build, "SOURCES", tmp_path / "src")
+
+    def write(*cells, source=""):
+        (tmp_path / "src" / "01_x.py").write_text(source)
+        nbformat.write(new_notebook(cells=list(cells)), tmp_path / "01_x.ipynb")
+    return write
+
+
+def markdown(text):
+    return new_markdown_cell(text)
+
+
+def ran(text, count=1, outputs=()):
+    return new_code_cell(text, execution_count=count, outputs=list(outputs))
+
+
+def test_a_figure_without_its_caption_is_found(series):
+    series(ran("draw()", outputs=[FIGURE]), markdown("*Figure 1.* what it shows"))
+    assert check.captions("01_x") == []
+    for cells in ([ran("draw()", outputs=[FIGURE])], [ran("draw()", outputs=[FIGURE]), markdown("*Figure 2.* wrong number")],
+                  [ran("draw()", outputs=[FIGURE]), ran("1", 2), markdown("*Figure 1.* too late")]):
+        series(*cells)
+        assert len(check.captions("01_x")) == 1
+
+
+def test_a_link_to_a_name_that_the_file_does_not_define_is_found(series, tmp_path):
+    (tmp_path.parent / "masks.py").write_text("class Masks:\n    def fg(self): ...\nSIZE = 1\n")
+    series(markdown("[`Masks`](../masks.py) [`Masks.fg`](../masks.py) [`SIZE`](../masks.py)"))
+    assert check.links("01_x") == []
+    series(markdown("[`mask`](../masks.py)"))
+    assert "must define mask" in check.links("01_x")[0]
+    series(markdown("[`Masks`](../mask.py)"))
+    assert "got none" in check.links("01_x")[0]
+
+
+def test_a_cell_left_out_of_the_run_or_with_an_error_or_stderr_is_found(series):
+    good = [ran("1", 1, [new_output("execute_result", {"text/plain": "1"})]), ran("2", 2, [new_output("stream", name="stdout", text="2")])]
+    series(*good)
+    assert check.results("01_x") == []
+    for cells in ([good[0], ran("2", 3)], [ran("1", None), ran("2", 1)], [*good, ran("3", 3, [new_output("stream", name="stderr", text="warning")])],
+                  [*good, ran("3", 3, [new_output("error", ename="E", evalue="v", traceback=[])])], [ran("1", 1), ran("2", 2), ran("3", 3)]):
+        series(*cells)
+        assert check.results("01_x") != []
+
+
+def test_parameters_must_be_literals(series):
+    def tagged(text):
+        return new_code_cell(text, metadata={"tags": ["parameters"]})
+
+    series(tagged("QUICK = False\nSEED = -1"))
+    assert check.parameters("01_x") == []
+    for text in ("QUICK = False\nSTEPS = 2 * 3", "QUICK = True", "import os\nQUICK = False"):
+        series(tagged(text))
+        assert check.parameters("01_x") != []
+    series(new_code_cell("QUICK = False"))
+    assert check.parameters("01_x") != []
+
+
+def test_a_long_cell_and_a_short_notebook_are_found(series):
+    series(*(markdown("text") for _ in range(29)), ran("\n".join(["x = 1"] * 21)))
+    assert len(check.short_cells("01_x")) == 2
+    series(*(markdown("text") for _ in range(28)), ran("1"), ran("\n\n".join(["x = 1"] * 20)), ran("1"))
+    assert check.short_cells("01_x") == []
+    series(markdown("text"), ran("1"))
+    assert check.short_cells("01_x") == ["30 to 60 cells, got 2"]
+
+
+def test_an_exercise_without_a_folded_solution_is_found(series):
+    stub = [markdown("**Exercise 1** easy"), ran("raise NotImplementedError"), markdown("**Exercise 2** easy"), ran("raise NotImplementedError")]
+
+    def solution(folded=True, text="assert True"):
+        return new_code_cell(text, metadata={"tags": ["solution"], "jupyter": {"source_hidden": folded}})
+
+    series(*stub, solution(), solution())
+    assert check.exercises("01_x") == []
+    for cells in ([*stub, solution()], [*stub, solution(), solution(False)], [*stub, solution(), solution(text="1")], stub[:2] + [solution()]):
+        series(*cells)
+        assert check.exercises("01_x") != []
+
+
+def test_drift_between_a_pair_is_found_in_text_tags_and_number_of_cells(series):
+    source = '# %% [markdown]\n# hello\n\n# %% tags=["parameters"]\nQUICK = False\n'
+    pair = [markdown("hello"), new_code_cell("QUICK = False", metadata={"tags": ["parameters"]})]
+    series(*pair, source=source)
+    assert build.drift("01_x") == ""
+    for cells in ([markdown("hullo"), pair[1]], [pair[0], new_code_cell("QUICK = False")], pair[:1], [*pair, ran("1")]):
+        series(*cells, source=source)
+        assert build.drift("01_x") != ""
+
+
+def test_a_cell_keeps_its_id_when_others_change(series, tmp_path):
+    series(source="# %%\na\n\n# %%\nb\n\n# %%\na\n")
+    ids = [cell.id for cell in build.cells_of(tmp_path / "src" / "01_x.py").cells]
+    series(source="# %%\nnew\n\n# %%\nb\n\n# %%\na\n")
+    assert len(set(ids)) == 3 and build.cells_of(tmp_path / "src" / "01_x.py").cells[1].id == ids[1]
+
+
+def test_clean_keeps_outputs_and_drops_what_changes_from_run_to_run():
+    cell = ran("1", 1, [new_output("display_data", {"image/png": "aGk="}, metadata={"image/png": {"width": 3}}), new_output("stream", text="x")])
+    cell.metadata.update(papermill={"duration": 1.0}, execution={"iopub": "now"}, tags=["solution"])
+    cleaned = build.clean(new_notebook(cells=[cell], metadata={"papermill": {"duration": 2}, "widgets": {}, "kernelspec": build.KERNEL}))
+    assert cleaned.cells[0].metadata == {"tags": ["solution"]} and set(cleaned.metadata) == {"kernelspec", "language_info"}
+    assert cleaned.cells[0].outputs[0].data == {"image/png": "aGk="} and cleaned.cells[0].outputs[1].text == "x"
+
+
+def test_a_failing_notebook_is_a_failure_and_is_not_written(series, tmp_path):
+    series(source='# %% tags=["parameters"]\nQUICK = False\n\n# %%\nassert QUICK\n')
+    before = (tmp_path / "01_x.ipynb").read_bytes()
+    assert not build.build("01_x", quick=False, threads=1) and (tmp_path / "01_x.ipynb").read_bytes() == before
+    assert build.build("01_x", quick=True, threads=1) and (tmp_path / "01_x.ipynb").read_bytes() == before
