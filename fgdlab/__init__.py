@@ -15,6 +15,7 @@ HOME_OF = {
     "FocalMasks": "masks", "focal_masks": "masks",
     "GcBlock": "relation",
     "FGDConfig": "fgd", "FGDLoss": "fgd", "PRESETS": "fgd",
+    "FBKDConfig": "fbkd", "FBKDLoss": "fbkd",
     "Scene": "scene", "Tap": "scene", "look": "scene",
     "Term": "terms", "total": "terms", "rows": "terms",
     "Distiller": "distill",
@@ -24,6 +25,7 @@ __all__ = sorted(HOME_OF)
 if TYPE_CHECKING:
     from .attention import Attention, attention
     from .distill import Distiller
+    from .fbkd import FBKDConfig, FBKDLoss
     from .fgd import PRESETS, FGDConfig, FGDLoss
     from .masks import FocalMasks, focal_masks
     from .relation import GcBlock
