@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .balance import Balance
 from .scene import Tap, full_precision, level_names
 from .terms import Term
 
@@ -26,17 +27,19 @@ class Distiller(nn.Module):
         teacher: another one with the same pyramid levels, frozen here, in eval mode for good.
         loss: ``loss(scene, teacher_maps) -> list[Term]``; None trains a plain student.
         recall: ``recall(image_ids) -> teacher_maps``, a cache that stands in for the teacher's forward; needs "image_id" in targets.
+        balance: changes the weights of the loss's terms (see balance.py); None leaves them.
     Raises:
         ValueError: a loss without teacher or cache, or the other way round.
     """
 
     def __init__(
-        self, student: nn.Module, teacher: nn.Module | None = None, loss: nn.Module | None = None, recall: Callable[[list[int]], TeacherMaps] | None = None
+        self, student: nn.Module, teacher: nn.Module | None = None, loss: nn.Module | None = None, recall: Callable[[list[int]], TeacherMaps] | None = None,
+        balance: Balance | None = None,
     ):
         super().__init__()
         if (loss is None) != (teacher is None and recall is None):
             raise ValueError("a distiller must have a loss and a teacher (or a cache of one), or neither; got one without the other")
-        self.student, self.loss = student, loss
+        self.student, self.loss, self.balance = student, loss, balance
         self._guest = (None if teacher is None else teacher.eval().requires_grad_(False),)     # a tuple hides it from nn.Module
         self._recall = recall
 
@@ -59,7 +62,8 @@ class Distiller(nn.Module):
         scene = tap.scene.float()
         maps = self.teacher_maps(scene.pixels, targets)
         with torch.autocast(scene.pixels.device.type, enabled=False):          # a plain sum of squares overflows in float16
-            return own + self.loss(scene, maps)
+            terms = self.loss(scene, maps)
+            return own + (self.balance(own, terms) if self.balance else terms)
 
     @torch.no_grad()
     def teacher_maps(self, pixels: Tensor, targets: list[dict[str, Tensor]]) -> TeacherMaps:

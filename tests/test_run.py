@@ -8,11 +8,9 @@ import pytest
 import torch
 from filelock import FileLock
 
-from fgdlab.fgd import FGDLoss
 from fgdlab.lab import run as lab_run
 from fgdlab.lab import train as lab_train
 from fgdlab.lab.evaluate import SCORES
-from fgdlab.lab.methods import make_loss
 from fgdlab.lab.run import device_of, load_run, make_distiller, prepare, run
 from fgdlab.lab.scales import SCALES, scale_settings
 from fgdlab.lab.weights import read_facts
@@ -213,11 +211,6 @@ def test_without_a_term_no_teacher_is_needed(lab_home, tiny_config, monkeypatch,
     assert parts.teacher is None and parts.cache is None
     distiller = make_distiller(tiny_config(**settings), parts)
     assert distiller.loss is None and distiller.teacher is None
-
-
-def test_a_single_term_needs_a_loss(tiny_config):
-    for settings in ({"area": "none", "lambda_": 0}, {"area": "none", "gamma": 0}, {"area": "bg", "gamma": 0, "lambda_": 0}):
-        assert isinstance(make_loss(tiny_config(method="fgd", **settings), ("P3",), 4, 4), FGDLoss)
 
 
 def test_a_run_without_teacher_says_so(lab_home, tiny_config, tmp_path):

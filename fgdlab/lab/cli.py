@@ -72,8 +72,9 @@ def knobs(command):
         if kind is bool:
             option = click.option(f"{flag}/--no-{flag[2:]}", each.name, **settings)
         else:
-            words = each.metadata["among"]
-            option = click.option(flag, each.name, type=click.Choice(words) if words else kind, **settings)
+            words, open_ended = each.metadata["among"], each.metadata["also"]
+            settings["help"] += f"  ({', '.join(words)})" if open_ended else ""
+            option = click.option(flag, each.name, type=click.Choice(words) if words and not open_ended else kind, **settings)
         command = option(command)
     return command
 

@@ -2,12 +2,19 @@
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 
+from fgdlab.rivals import HOME_OF as RIVALS
+
 from .errors import UserError, unknown_name
 
+METHODS = ("none", "fgd", "fbkd", *RIVALS)
 
-def knob(default, help: str, among: tuple[str, ...] = (), least: float | None = None):
-    """A field with the words that ``fgdlab run --help`` prints, the values it may take, and the least number allowed."""
-    return field(default=default, metadata={"help": help, "among": among, "least": least})
+
+def knob(default, help: str, among: tuple[str, ...] = (), least: float | None = None, also: str = ""):
+    """A field with the words that ``fgdlab run --help`` prints, the values it may take, and the least number allowed.
+
+    ``also``: a word that holds this is taken besides those of ``among``.
+    """
+    return field(default=default, metadata={"help": help, "among": among, "least": least, "also": also})
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,10 @@ class RunConfig:
     teacher_cache: str = knob("auto", "keep the teacher's maps instead of running it each step", among=("auto", "on", "off"))
     teacher_cache_gb: float = knob(4.0, "largest teacher cache, in GB of disk", least=0)
     # distillation
-    method: str = knob("none", "none trains a plain student", among=("none", "fgd"))
+    method: str = knob("none", "none trains a plain student; a loss of your own is FILE.py:CLASS", among=METHODS, also=".py:")
+    strength: float = knob(1.0, "factor on every weight of the method's terms", least=0)
+    share: float = knob(0.0, "above 0: bring each term to this share of the detector's own loss, measured over the first steps", least=0)
+    parts: str = knob("", "of a method with several parts, those to use, with commas (fbkd: feature,channel,spatial,relation); empty for all")
     alpha: float = knob(1e-3, "weight of the foreground sum, eq. 9 (of the one sum with area=both)", least=0)
     beta: float = knob(5e-4, "weight of the background sum, eq. 9", least=0)
     gamma: float = knob(5e-4, "weight of the attention term, eq. 10", least=0)
@@ -64,6 +74,7 @@ class RunConfig:
     threads: int = knob(1, "CPU threads of a run; part of its numbers' last digits", least=1)
     workers: int = knob(0, "processes that load images; 0 = in the run itself", least=0)
     log_every: int = knob(25, "steps between two rows in metrics.jsonl", least=1)
+    snapshot_every: int = knob(0, "steps between two students kept in snapshots/, for the explorer; 0 for none", least=0)
     checkpoint_every: int = knob(0, "steps between two checkpoints; 0 = one an epoch", least=0)
     seed: int = knob(0, "seed of the student's weights and of the order of images", least=0)
     scale: str = knob("laptop", "name of the scale that the settings were taken from; a label")
@@ -112,13 +123,14 @@ def check_names(settings: dict) -> None:
 def checked(which, value):
     """A field's value in the field's type, or a UserError that names the field, what it takes and what came."""
     name, kind, among, least = which.name, type(which.default), which.metadata["among"], which.metadata["least"]
-    wrong = UserError(f"{name} must be {'one of ' + ', '.join(among) if among else 'a ' + NAMES[kind]}, got {value!r}; {which.metadata['help']}")
+    wanted = "one of " + ", ".join(among) if among else "a " + NAMES[kind]
+    wrong = UserError(f"{name} must be {wanted}, got {value!r}; {which.metadata['help']}")
     if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):          # YAML reads 1e-3 as a word
         try:
             value = float(value) + 0.0                               # -0.0 and 0.0 are one setting
         except (ValueError, OverflowError):
             raise wrong from None
-    if type(value) is not kind or (among and value not in among):
+    if type(value) is not kind or (among and value not in among and not (which.metadata["also"] and which.metadata["also"] in value)):
         raise wrong
     if least is not None and not least <= value < float("inf"):
         raise UserError(f"{name} must be a finite number of at least {least:g}, got {value!r}; {which.metadata['help']}")

@@ -1,18 +1,59 @@
-"""From the word ``method`` to a loss: one line a method."""
+"""From the word ``method`` to a loss: FGD, FBKD, a rival, or a class in a file of the reader's."""
 from torch import nn
 
+from fgdlab.balance import Balance
+from fgdlab.fbkd import FBKDConfig, FBKDLoss
 from fgdlab.fgd import FGDLoss
+from fgdlab.rivals import rival
 
 from .config import RunConfig
+from .errors import UserError, unknown_name
+from .own_method import own_class, own_file
 
 
-def make_loss(config: RunConfig, levels: tuple[str, ...], student_channels: int, teacher_channels: int) -> nn.Module | None:
-    """The distillation loss that a run's settings name; None where nothing is left of it, so that no teacher has to run.
+def distils(config: RunConfig) -> bool:
+    """Whether a run's settings leave anything of a distillation, so that a teacher has to run."""
+    return config.method != "none" and config.strength > 0 and (config.method != "fgd" or bool(config.fgd().weights()))
+
+
+def make_loss(config: RunConfig, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module) -> nn.Module:
+    """The distillation loss that a run's settings name: ``loss(scene, teacher_maps) -> list[Term]``.
 
     Args:
         levels: pyramid levels that student and teacher share, e.g. ("P3", "P4", "P5").
-        student_channels, teacher_channels: C of the two pyramids.
+        student, teacher: the two detectors; most methods only want to know their channels.
+    Raises:
+        UserError: parts that the method does not have, a file without that class, or detectors that the method cannot work on.
     """
-    if config.method == "fgd" and config.fgd().weights():
-        return FGDLoss(levels, student_channels, teacher_channels, config.fgd())
-    return None
+    channels = student.backbone.out_channels, teacher.backbone.out_channels
+    if config.method == "fgd":
+        only(config, ())
+        return FGDLoss(levels, *channels, config.fgd())
+    if config.method == "fbkd":
+        return FBKDLoss(levels, *channels, FBKDConfig(**{f"{part}_weight": 0.0 for part in left_out(config, FBKDLoss.PARTS)}))
+    method = own_class(config.method) if own_file(config.method) else rival(config.method)
+    without = {f"{part}_weight": 0.0 for part in left_out(config, getattr(method, "PARTS", ()))}
+    try:
+        return method(levels, *((student, teacher) if getattr(method, "built_from", "channels") == "detectors" else channels), **without)
+    except ValueError as error:                                      # a method that needs what these detectors lack says so
+        raise UserError(f"method {config.method}: {error}") from error
+
+
+def make_balance(config: RunConfig) -> Balance | None:
+    """The factor on the method's weights; None where it would change nothing."""
+    return None if config.strength == 1 and config.share == 0 else Balance(config.strength, config.share)
+
+
+def left_out(config: RunConfig, parts: tuple[str, ...]) -> list[str]:
+    return [part for part in parts if part not in only(config, parts)]
+
+
+def only(config: RunConfig, parts: tuple[str, ...]) -> list[str]:
+    """The parts that a run uses, all of them where it names none."""
+    named = [part.strip() for part in config.parts.split(",") if part.strip()]
+    if named and not parts:
+        raise UserError(f"parts must be empty for method {config.method}, which has no parts to choose from, got {config.parts!r}")
+    for part in named:
+        if part not in parts:
+            raise unknown_name(f"part of {config.method}", part, parts)
+    return named or list(parts)

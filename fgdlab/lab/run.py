@@ -15,10 +15,11 @@ from fgdlab.distill import Distiller
 from .config import RunConfig
 from .data import Scenes, open_split
 from .detectors import build
-from .disk import make_folder, write_json
+from .disk import make_folder, write_json, write_text
 from .errors import UserError
 from .evaluate import coco_scores, detections
-from .methods import make_loss
+from .methods import distils, make_balance, make_loss
+from .own_method import method_mark, own_file
 from .provenance import peak_memory_gb, provenance
 from .teacher_cache import get_cache
 from .teachers import Teacher, get_teacher
@@ -55,6 +56,8 @@ def locked_run(config: RunConfig, folder: Path, progress: str) -> dict:
         return json.loads((folder / "result.json").read_text())
     started = time.perf_counter()
     torch.set_num_threads(config.threads)
+    if own_file(config.method):                                      # a loss of one's own changes; the run keeps the text it ran with
+        write_text(folder / "method.py", own_file(config.method).read_text(encoding="utf-8"))
     parts = prepare(config, progress=progress != "off")
     distiller = make_distiller(config, parts).to(device)
     timing = train(distiller, parts.scenes, config, folder, device=device, progress=progress)
@@ -70,7 +73,7 @@ def locked_run(config: RunConfig, folder: Path, progress: str) -> dict:
         "peak_memory_gb": peak_memory_gb(device), "parameters": sum(each.numel() for each in student.parameters()),
         "data_line": describe(config, parts), "data_fingerprint": {"train": parts.scenes.fingerprint(), "eval": parts.judged.fingerprint()},
         "teacher": {"origin": parts.teacher.origin, "weights": weights_key(parts.teacher.path)} if parts.teacher else None,
-        "settings": config.dict(), "provenance": provenance(device),
+        "settings": config.dict(), "provenance": provenance(device) | method_mark(config),
     }
     write_json(folder / "result.json", result)
     return json.loads((folder / "result.json").read_text())
@@ -100,7 +103,7 @@ def prepare(config: RunConfig, progress: bool = True) -> Parts:
     """Data, teacher and teacher cache of a run; whatever is missing is made here, with bars. Safe to call from many processes."""
     device = device_of(config)
     scenes, judged = (open_split(config, split, progress).share(progress) for split in (config.train_split, config.eval_split))
-    if not make_loss(config, (), 1, 1):
+    if not distils(config):
         return Parts(scenes, judged, None, None)
     teacher = get_teacher(config, device=device, progress=progress)
     cache = get_cache(config, scenes, teacher.detector, weights_key(teacher.path), device=device, progress=progress)
@@ -116,8 +119,8 @@ def make_distiller(config: RunConfig, parts: Parts) -> Distiller:
         return Distiller(student)
     teacher = parts.teacher.detector
     levels = tuple(level for level in student.levels if level in teacher.levels)
-    loss = make_loss(config, levels, student.backbone.out_channels, teacher.backbone.out_channels)
-    return Distiller(student, teacher, loss, recall=parts.cache)
+    loss = make_loss(config, levels, student, teacher)
+    return Distiller(student, teacher, loss, recall=parts.cache, balance=make_balance(config))
 
 
 def describe(config: RunConfig, parts: Parts) -> str:

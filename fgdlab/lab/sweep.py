@@ -23,6 +23,7 @@ from .config import RunConfig
 from .disk import digest, make_folder, write_json, write_text
 from .errors import UserError
 from .launch import cpu_environment, end_children, launch
+from .own_method import method_mark
 from .sweep_file import Sweep, ablations_folder
 
 SCORE_COLUMNS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR", "AR_1", "AR_10", "AR_S", "AR_M", "AR_L")
@@ -61,7 +62,7 @@ def plan(sweep: Sweep, out: Path | None = None, *, scale: str = "laptop", overri
     for seed in sweep.seeds:
         for row in sweep.rows:
             config = sweep.settings(row, seed, scale, overrides)
-            run_id = digest({"notebook": notebook, "settings": config.dict(), "data": data_mark(config), **teacher_mark(config)}, 16)
+            run_id = digest({"notebook": notebook, "settings": config.dict(), "data": data_mark(config), **teacher_mark(config), **method_mark(config)}, 16)
             runs.append(PlannedRun(row, seed, config, Path(out).absolute() / run_id))
     return runs
 

@@ -22,13 +22,14 @@ from .config import RunConfig
 from .data import Scenes, batches
 from .disk import whole
 from .errors import UserError
+from .weights import save_weights
 
 
 def train(distiller: Distiller, scenes: Scenes, config: RunConfig, folder: Path | None = None, *, device: str = "cpu", progress: str = "bar") -> dict:
     """Train ``distiller`` in place for ``config.epochs``, going on from ``folder/checkpoint.pt`` if one is there.
 
     Args:
-        folder: where metrics.jsonl and checkpoint.pt are kept; None keeps neither.
+        folder: where metrics.jsonl, checkpoint.pt and, every ``snapshot_every`` steps, the student alone are kept; None keeps none.
         progress: "bar" for a terminal or a live notebook, "lines" for a log (one line a log step), "off".
     Returns:
         {"steps", "train_seconds", "images_per_second", "resumed_at"}; times cover this call only.
@@ -68,6 +69,8 @@ def train(distiller: Distiller, scenes: Scenes, config: RunConfig, folder: Path 
                 optimizer.step()
                 step += 1
                 log.write(step, terms, lr=rate, grad_norm=norm, epoch=epoch, seconds=time.perf_counter() - started)
+                if folder and config.snapshot_every and step % config.snapshot_every == 0:
+                    save_weights(distiller.student, folder / "snapshots" / f"step_{step:06d}.safetensors", step=step, settings=config.dict())
                 if folder and (step % (config.checkpoint_every or per_epoch) == 0 or step == steps):
                     save(folder, step, distiller, optimizer)
     seconds = time.perf_counter() - started

@@ -1,0 +1,53 @@
+"""How loud a distillation speaks beside the detector's own loss: by a factor, or by a share measured on the first steps.
+
+Coefficients of different methods cannot be compared: a sum over all cells and a mean over all cells differ by their number. What can
+be compared is the share of the optimised loss that a term starts with.
+"""
+from torch import nn
+
+from .terms import Term, rows
+
+FIRST_STEPS = 50
+
+
+class Balance(nn.Module):
+    """Terms with other weights: ``strength`` times their own, or such that each name starts with ``share`` of the detector's loss.
+
+    With a share, the weights of a name's terms are scaled together, level against level as the method has it, so that over the first
+    steps their sum is ``share`` times the sum of the detector's own losses; after these steps the factor stays as it is. A name whose
+    terms are all 0 keeps its weights.
+
+    Args:
+        strength: factor on every weight, >= 0.
+        share: > 0 brings each name to that share of the detector's own loss; 0 leaves the method's coefficients.
+        steps: how many steps are measured.
+    """
+
+    def __init__(self, strength: float = 1.0, share: float = 0.0, steps: int = FIRST_STEPS):
+        super().__init__()
+        self.strength, self.share, self.steps = strength, share, steps
+        self.seen, self.own, self.sums = 0, 0.0, {}
+
+    def forward(self, own: list[Term], terms: list[Term]) -> list[Term]:
+        """The distillation's terms with their weights in balance with the detector's ``own``."""
+        if self.share and self.seen < self.steps:
+            self.measure(own, terms)
+        return [term._replace(weight=term.weight * self.factor(term.name)) for term in terms]
+
+    def measure(self, own: list[Term], terms: list[Term]) -> None:
+        self.seen += 1
+        self.own += sum(row["weighted"] for row in rows(0, own))
+        for row in rows(0, terms):
+            self.sums[row["name"]] = self.sums.get(row["name"], 0.0) + row["weighted"]
+
+    def factor(self, name: str) -> float:
+        """What a name's weights are multiplied by."""
+        measured = self.sums.get(name, 0.0)
+        return self.strength * (self.share * self.own / measured if self.share and measured else 1.0)
+
+    def get_extra_state(self) -> dict:
+        """What was measured, so that a resumed run goes on with the same weights."""
+        return {"seen": self.seen, "own": self.own, "sums": dict(self.sums)}
+
+    def set_extra_state(self, state: dict) -> None:
+        self.seen, self.own, self.sums = state["seen"], state["own"], dict(state["sums"])

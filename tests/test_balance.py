@@ -1,0 +1,61 @@
+"""Balance: a factor on a method's weights, or a share of the detector's own loss, measured on the first steps and then kept."""
+import pytest
+import torch
+
+from fgdlab.balance import Balance
+from fgdlab.terms import Term, total
+
+
+def terms(**raws):
+    return [Term(name, level, torch.tensor(raw * scale), 0.5) for name, raw in raws.items() for level, scale in (("P3", 1.0), ("P4", 3.0))]
+
+
+def own(loss=2.0):
+    return [Term("classification", "all", torch.tensor(loss / 2)), Term("bbox_regression", "all", torch.tensor(loss / 2))]
+
+
+def test_strength_multiplies_every_weight_and_no_sum():
+    balanced = Balance(strength=3.0)(own(), terms(fg=1.0, bg=2.0))
+    assert [term.weight for term in balanced] == [1.5] * 4 and [float(term.raw) for term in balanced] == [1.0, 3.0, 2.0, 6.0]
+
+
+def test_a_share_brings_each_name_to_that_share_of_the_detectors_loss():
+    balanced = Balance(share=0.25)(own(2.0), terms(fg=1.0, bg=40.0))
+    for name in ("fg", "bg"):
+        assert float(total([term for term in balanced if term.name == name])) == pytest.approx(0.5)
+
+
+def test_levels_keep_their_proportion():
+    fine, coarse = Balance(share=0.25)(own(), terms(fg=1.0))
+    assert float(coarse.weight * coarse.raw / (fine.weight * fine.raw)) == pytest.approx(3.0)
+
+
+def test_after_the_measured_steps_the_factor_stays():
+    balance = Balance(share=0.5, steps=2)
+    for raw in (1.0, 3.0):
+        balance(own(4.0), terms(fg=raw))
+    kept = balance.factor("fg")
+    assert kept == pytest.approx(0.5 * 8.0 / (0.5 * 4 * 1.0 + 0.5 * 4 * 3.0))
+    balance(own(100.0), terms(fg=50.0))
+    assert balance.factor("fg") == kept
+
+
+def test_the_factor_is_a_constant_to_the_gradient():
+    raw = torch.tensor(2.0, requires_grad=True)
+    (term,) = Balance(share=0.5)(own(), [Term("fg", "P3", raw, 1.0)])
+    (term.weight * term.raw).backward()
+    assert isinstance(term.weight, float) and float(raw.grad) == pytest.approx(term.weight)
+
+
+def test_a_name_of_nothing_but_zeros_keeps_its_weights():
+    assert [term.weight for term in Balance(share=0.5)(own(), terms(fg=0.0))] == [0.5, 0.5]
+
+
+def test_a_restored_balance_goes_on_with_what_was_measured():
+    first, second = Balance(share=0.5, steps=3), Balance(share=0.5, steps=3)
+    first(own(6.0), terms(fg=1.0))
+    second.load_state_dict(first.state_dict())
+    assert second.factor("fg") == first.factor("fg") != 1.0
+    for balance in (first, second):
+        balance(own(1.0), terms(fg=7.0))
+    assert second.factor("fg") == first.factor("fg") and second.seen == 2
