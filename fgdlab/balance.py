@@ -11,21 +11,22 @@ FIRST_STEPS = 50
 
 
 class Balance(nn.Module):
-    """Terms with other weights: ``strength`` times their own, or such that each name starts with ``share`` of the detector's loss.
+    """Terms with other weights: ``strength`` times their own, or such that the distillation starts at ``share`` of the detector's loss.
 
-    With a share, the weights of a name's terms are scaled together, level against level as the method has it, so that over the first
-    steps their sum is ``share`` times the sum of the detector's own losses; after these steps the factor stays as it is. A name whose
-    terms are all 0 keeps its weights.
+    With a share, all weights are multiplied by one factor, so that over the first steps the sum of the terms is ``share`` times the sum
+    of the detector's own losses; after these steps the factor stays. ``even`` gives each name of a term its own factor and an equal
+    part of the share instead. The proportion between levels is the method's in both. Terms that are all 0 keep their weights.
 
     Args:
         strength: factor on every weight, >= 0.
-        share: > 0 brings each name to that share of the detector's own loss; 0 leaves the method's coefficients.
+        share: > 0 brings the distillation to that share of the detector's own loss; 0 leaves the method's coefficients.
+        even: divide the share equally among the names.
         steps: how many steps are measured.
     """
 
-    def __init__(self, strength: float = 1.0, share: float = 0.0, steps: int = FIRST_STEPS):
+    def __init__(self, strength: float = 1.0, share: float = 0.0, even: bool = False, steps: int = FIRST_STEPS):
         super().__init__()
-        self.strength, self.share, self.steps = strength, share, steps
+        self.strength, self.share, self.even, self.steps = strength, share, even, steps
         self.seen, self.own, self.sums = 0, 0.0, {}
 
     def forward(self, own: list[Term], terms: list[Term]) -> list[Term]:
@@ -42,7 +43,7 @@ class Balance(nn.Module):
 
     def factor(self, name: str) -> float:
         """What a name's weights are multiplied by."""
-        measured = self.sums.get(name, 0.0)
+        measured = self.sums.get(name, 0.0) * len(self.sums) if self.even else sum(self.sums.values())
         return self.strength * (self.share * self.own / measured if self.share and measured else 1.0)
 
     def get_extra_state(self) -> dict:

@@ -19,14 +19,21 @@ def test_strength_multiplies_every_weight_and_no_sum():
     assert [term.weight for term in balanced] == [1.5] * 4 and [float(term.raw) for term in balanced] == [1.0, 3.0, 2.0, 6.0]
 
 
-def test_a_share_brings_each_name_to_that_share_of_the_detectors_loss():
-    balanced = Balance(share=0.25)(own(2.0), terms(fg=1.0, bg=40.0))
+def test_a_share_brings_the_whole_to_that_share_of_the_detectors_loss_and_keeps_proportions():
+    before = terms(fg=1.0, bg=40.0)
+    balanced = Balance(share=0.25)(own(2.0), before)
+    assert float(total(balanced)) == pytest.approx(0.5)
+    assert len({after.weight / term.weight for after, term in zip(balanced, before, strict=True)}) == 1
+
+
+def test_an_even_share_gives_each_name_an_equal_part():
+    balanced = Balance(share=0.5, even=True)(own(2.0), terms(fg=1.0, bg=40.0))
     for name in ("fg", "bg"):
         assert float(total([term for term in balanced if term.name == name])) == pytest.approx(0.5)
 
 
 def test_levels_keep_their_proportion():
-    fine, coarse = Balance(share=0.25)(own(), terms(fg=1.0))
+    fine, coarse = Balance(share=0.25, even=True)(own(), terms(fg=1.0))
     assert float(coarse.weight * coarse.raw / (fine.weight * fine.raw)) == pytest.approx(3.0)
 
 
@@ -49,6 +56,7 @@ def test_the_factor_is_a_constant_to_the_gradient():
 
 def test_a_name_of_nothing_but_zeros_keeps_its_weights():
     assert [term.weight for term in Balance(share=0.5)(own(), terms(fg=0.0))] == [0.5, 0.5]
+    assert [term.weight for term in Balance(share=0.5, even=True)(own(), terms(fg=0.0, bg=1.0))][:2] == [0.5, 0.5]
 
 
 def test_a_restored_balance_goes_on_with_what_was_measured():

@@ -41,7 +41,7 @@ def make_loss(config: RunConfig, levels: tuple[str, ...], student: nn.Module, te
 
 def make_balance(config: RunConfig) -> Balance | None:
     """The factor on the method's weights; None where it would change nothing."""
-    return None if config.strength == 1 and config.share == 0 else Balance(config.strength, config.share)
+    return None if config.strength == 1 and config.share == 0 else Balance(config.strength, config.share, config.even)
 
 
 def left_out(config: RunConfig, parts: tuple[str, ...]) -> list[str]:
