@@ -1,8 +1,10 @@
 """From the word ``method`` to a loss: FGD, FBKD, a rival, or a class in a file of the reader's."""
+from dataclasses import replace
+
 from torch import nn
 
 from fgdlab.balance import Balance
-from fgdlab.fbkd import FBKDConfig, FBKDLoss
+from fgdlab.fbkd import FBKD_PRESETS, FBKDLoss
 from fgdlab.fgd import FGDLoss
 from fgdlab.rivals import rival
 
@@ -30,7 +32,8 @@ def make_loss(config: RunConfig, levels: tuple[str, ...], student: nn.Module, te
         only(config, ())
         return FGDLoss(levels, *channels, config.fgd())
     if config.method == "fbkd":
-        return FBKDLoss(levels, *channels, FBKDConfig(**{f"{part}_weight": 0.0 for part in left_out(config, FBKDLoss.PARTS)}))
+        preset = FBKD_PRESETS["two_stage" if hasattr(student, "rpn") else "one_stage"]
+        return FBKDLoss(levels, *channels, replace(preset, **{f"{part}_weight": 0.0 for part in left_out(config, FBKDLoss.PARTS)}))
     method = own_class(config.method) if own_file(config.method) else rival(config.method)
     without = {f"{part}_weight": 0.0 for part in left_out(config, getattr(method, "PARTS", ()))}
     try:
