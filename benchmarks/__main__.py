@@ -1,37 +1,17 @@
-"""``make bench``: medians and ratios on this machine, as a table and as JSON in benchmarks/results/.
-
-Contestant and rival take turns in the same run, so that a machine that slows down slows both; the ratio is taken turn by turn.
-"""
-import statistics
-import time
+"""``make bench``: medians and ratios on this machine, as a table and as JSON in benchmarks/results/."""
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torchvision.models.detection import RetinaNet
 
+from benchmarks import methods
 from benchmarks.plain_fgd import plain_fgd
+from benchmarks.timing import TURNS, duel
 from fgdlab import Distiller, FGDConfig, FGDLoss, Scene
 from fgdlab.lab.detectors import build
 from fgdlab.lab.disk import write_json
 from fgdlab.lab.provenance import provenance
-
-TURNS = 15
-
-
-def duel(name: str, ours: Callable[[], object], rival: Callable[[], object], rival_name: str) -> dict:
-    """Median milliseconds of both and the median of the ratios rival / ours over ``TURNS`` turns, after two that do not count."""
-    times = []
-    for _ in range(TURNS + 2):
-        turn = []
-        for step in (ours, rival):
-            started = time.perf_counter()
-            step()
-            turn.append(1000 * (time.perf_counter() - started))
-        times.append(turn)
-    ours_ms, rival_ms = (statistics.median(column) for column in zip(*times[2:], strict=True))
-    ratio = statistics.median(theirs / mine for mine, theirs in times[2:])
-    return {"what": name, "ours_ms": round(ours_ms, 2), "rival": rival_name, "rival_ms": round(rival_ms, 2), "rival_over_ours": round(ratio, 2)}
 
 
 def loss_duel(batch: int, channels: int, grids: dict[str, tuple[int, int]], frame: tuple[int, int], boxes_per_image: int) -> dict:
@@ -98,6 +78,7 @@ def main() -> None:
     path = Path("benchmarks/results/cpu.json")
     write_json(path, {"turns": TURNS, "threads": 1, "results": results, "machine": provenance()})
     print(f"written to {path}")
+    methods.main()
 
 
 if __name__ == "__main__":
