@@ -264,3 +264,21 @@ def test_a_misspelt_sweep_is_refused_with_the_nearest_one_and_a_way_out():
     text = refusal("table1_area")
     assert text.startswith("unknown sweep 'table1_area'; did you mean 'table1_areas'?") and ".yaml" in text
     assert "'nowhere/mine.yaml'" in refusal("nowhere/mine.yaml")
+
+
+# --- the cost of a step -----------------------------------------------------------------------------------------------------------
+
+def test_the_cost_of_a_row_is_that_of_its_method(tmp_path, monkeypatch):
+    (tmp_path / "ablations/sweeps").mkdir(parents=True)
+    Path("costs.json").write_text('{"over_plain": {"none": 1.0, "fgd": 1.25, "cwd": 1.5}}')
+    rows = {"none": {"set": {"method": "none"}}, "fg": {"set": {"area": "fg"}}, "pkd": {"set": {"method": "pkd"}}}
+    assert load_sweep(write(rows=rows, scales={}, cost="costs.json")).cost == {"none": 1.0, "fg": 1.25}
+    assert load_sweep(write()).cost == {}
+
+
+@pytest.mark.parametrize("content", [None, "no json", "{}"])
+def test_a_cost_that_is_no_benchmark_is_refused(tmp_path, content):
+    (tmp_path / "ablations/sweeps").mkdir(parents=True)
+    if content:
+        Path("costs.json").write_text(content)
+    assert "run python -m benchmarks.methods" in refusal(write(cost="costs.json"))

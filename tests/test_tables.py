@@ -383,3 +383,12 @@ def test_figures_are_saved_by_suffix(tmp_path):
 def test_the_same_results_give_the_same_file(name, tmp_path):
     one, other = (save_figure(table_figure(results(), SWEEP), tmp_path / folder / name).read_bytes() for folder in ("one", "other"))
     assert one == other
+
+
+def test_the_cost_of_a_step_stands_beside_the_difference_and_is_explained():
+    from dataclasses import make_dataclass
+
+    Costly = make_dataclass("Costly", [("cost", dict)], bases=(Sweep,), frozen=True, kw_only=True)
+    text = render(results(), Costly(**{**vars(SWEEP), "cost": {"none": 1.0, "split": 1.234}}), "markdown")
+    assert cells(text, "both, split")[-1] == "1.23" and cells(text, "foreground only")[-1] == "–" and "benchmarks.methods" in text
+    assert "a step" not in render(results(), SWEEP, "markdown").lower()

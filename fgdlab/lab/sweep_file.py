@@ -2,6 +2,7 @@
 
     ablations/sweeps/NAME.yaml --load_sweep--> Sweep --settings(row, seed, scale, overrides)--> RunConfig
 """
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from .config import RunConfig, check_names
 from .errors import UserError, unknown_name
 from .scales import SCALES, scale_settings
 
-KEYS = {"extends", "title", "question", "source", "tuning", "baseline", "base", "rows", "seeds", "contrasts", "scales"}
+KEYS = {"extends", "title", "question", "source", "tuning", "baseline", "base", "rows", "seeds", "contrasts", "cost", "scales"}
 ROW_KEYS = {"label", "paper", "set"}
 SCALE_KEYS = {"base", "rows", "seeds", "note"}
 
@@ -27,7 +28,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One table of the workbench. ``scales`` holds what a scale changes: base settings, settings of single rows, seeds, a note on cost."""
+    """One table of the workbench. ``scales`` holds what a scale changes: base settings, settings of single rows, seeds, a note on cost.
+
+    ``cost``: {row: time of a training step over the plain step's}, from the benchmark that the YAML names; {} where it names none.
+    """
 
     name: str
     title: str
@@ -40,6 +44,7 @@ class Sweep:
     seeds: list[int]
     contrasts: list[tuple[str, str]] = field(default_factory=list)
     scales: dict[str, dict] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
 
     def settings(self, row: str, seed: int, scale: str = "laptop", overrides: dict | None = None) -> RunConfig:
         """Settings of one run: the scale's, then the sweep's, then the scale's changes to the sweep, then the row's, then the caller's."""
@@ -177,7 +182,19 @@ def parse_sweep(name: str, content: dict) -> Sweep:
         tuning=str(content.get("tuning", "")).strip(), baseline=content["baseline"], base=settings_in(content.get("base"), "base"), rows=rows,
         seeds=checked_seeds(content["seeds"], "seeds"), contrasts=[tuple(pair) for pair in contrasts], scales=scales,
     )
+    sweep = replace(sweep, cost=step_costs(str(content["cost"]), sweep)) if content.get("cost") else sweep
     for scale in {"laptop", *scales}:
         for row in rows:
             sweep.settings(row, 0, scale)                            # settings that no run may have are found here, not when it starts
     return sweep
+
+
+def step_costs(path: str, sweep: Sweep) -> dict[str, float]:
+    """What a step of each row costs, by the method it names, from the JSON of ``python -m benchmarks.methods``."""
+    file = ablations_folder().parent / path
+    try:
+        ratios = json.loads(file.read_text(encoding="utf-8"))["over_plain"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"cost must name the JSON of a benchmark, got {path!r} ({type(error).__name__}); run python -m benchmarks.methods") from error
+    methods = {row: sweep.settings(row, 0).method for row in sweep.rows}
+    return {row: ratios[method] for row, method in methods.items() if method in ratios}

@@ -185,8 +185,8 @@ def _grid(headers: list[str], cells: list[list[str]], style: str) -> str:
     return tabulate(cells, [name.replace("\n", " ") for name in headers], "pipe", colalign=align, disable_numparse=True)
 
 
-def _blocks(table: pd.DataFrame, metrics: tuple[str, ...], style: str) -> list[str]:
-    """The table of all metrics, in blocks that fit a terminal; the difference to the baseline only for the first metric."""
+def _blocks(table: pd.DataFrame, metrics: tuple[str, ...], style: str, cost: dict[str, float]) -> list[str]:
+    """The table of all metrics, in blocks that fit a terminal; difference to the baseline, and cost of a step, only beside the first metrics."""
     blocks = []
     for start in (0, *range(2, len(metrics), 3)):
         part = metrics[:2] if start == 0 else metrics[start:start + 3]
@@ -196,6 +196,9 @@ def _blocks(table: pd.DataFrame, metrics: tuple[str, ...], style: str) -> list[s
         if start == 0:
             headers.append(f"ours: Δ{part[0]}, paired\n[95 % t-interval] (n)")
             cells = [[*shown, _delta(line, part[0])] for shown, (_, line) in zip(cells, table.iterrows(), strict=True)]
+            if cost:
+                headers.append("a step,\n× plain")
+                cells = [[*shown, f"{cost[row]:.2f}" if row in cost else DASH] for shown, row in zip(cells, table["row"], strict=True)]
         blocks.append(_grid(headers, cells, style))
     return blocks
 
@@ -255,6 +258,8 @@ def caption(results: pd.DataFrame, sweep, metrics: tuple[str, ...] = ("AP", "AR"
     else:
         lines.append(f"The paper has no numbers for these rows. Source: {sweep.source.rstrip('.')}." if sweep.source else "The paper has no numbers for these rows.")
     lines += [f"Weights: {sweep.tuning.rstrip('.') or 'not stated how they were chosen'}.", _missing_line(runs, sweep, metrics[0])]
+    if getattr(sweep, "cost", {}):
+        lines.append("A step's cost, forward and backward with the teacher's maps cached, is over that of the plain student's step: `python -m benchmarks.methods`, medians of turns.")
     strangers = runs[~runs["row"].isin(list(sweep.rows))]
     if len(strangers):
         lines.append(f"Left out: {len(strangers)} runs of rows that the sweep does not name ({', '.join(distinct(strangers, 'row'))}).")
@@ -297,7 +302,7 @@ def render(results: pd.DataFrame, sweep, format: str = "text", metrics: tuple[st
     strong = "**" if markdown else ""
     heads = [*([SMOKE] if is_smoke(done) else []), sweep.title]
     parts = [f"{strong}{head}{strong}" for head in heads] + ([sweep.question] if sweep.question else [])
-    parts = [part if markdown else textwrap.fill(part, WIDTH) for part in parts] + _blocks(table, metrics, format)
+    parts = [part if markdown else textwrap.fill(part, WIDTH) for part in parts] + _blocks(table, metrics, format, getattr(sweep, "cost", {}))
     if len(contrasts):
         parts.append(_contrast_block(contrasts, metrics, format))
     lines = caption(results, sweep, metrics)
