@@ -1,0 +1,445 @@
+# %% [markdown]
+# # 04 · Focal loss
+#
+# **Question** Maps of teacher and student differ in every cell and every channel. How does that become one number, and which cells decide it?
+#
+# **Equations** 1 (plain feature loss), 9 (feature loss), 10 (attention loss), 11 (focal loss)
+#
+# **Code** [`feature_terms`](../fgdlab/focal.py), [`attention_term`](../fgdlab/focal.py), [`FGDLoss`](../fgdlab/fgd.py)
+#
+# **Needs** notebooks 02 (masks) and 03 (attention); broadcasting of torch tensors
+#
+# **Cost** about 15 s on 2 cores, 0.7 GB of memory, no download
+#
+# **You will** write the focal loss in five lines, find the package's equal to it, take its size apart into three factors, and see what attention does to it
+
+# %%
+import inspect
+
+import pandas as pd
+import torch
+from IPython.display import Markdown
+from matplotlib.colors import LogNorm
+
+from fgdlab import FGDConfig, FGDLoss, attention, focal_masks, look, rows, total
+from fgdlab.attention import Attention, without
+from fgdlab.focal import attention_term, feature_terms
+from fgdlab.lab.config import RunConfig
+from fgdlab.lab.data import open_split
+from fgdlab.lab.exercises import focal as check
+from fgdlab.lab.lesson_maps import map_table, number_grid, picture
+from fgdlab.lab.shipped import shipped, shipped_facts
+from fgdlab.lab.viz import TERM_STYLES, draw_shares
+from fgdlab.relation import RelationTerm
+
+# %% tags=["parameters"]
+QUICK = False
+
+# %% [markdown]
+# ## The smallest example
+#
+# Two channels, three rows, four columns, one object. All numbers are whole so that every result below can be checked by hand.
+
+# %%
+teacher = torch.tensor([[[0, 0, 0, 0], [0, 2, 1, 0], [0, 0, 0, 1]], [[0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]])[None].float()
+student = torch.tensor([[[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]], [[0, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0]]])[None].float()
+boxes = [torch.tensor([[8.0, 8.0, 24.0, 16.0]])]              # pixels at stride 8: row 1, columns 1 and 2
+error = (teacher - student).square()                          # (N, C, H, W) = (1, 2, 3, 4)
+error.shape
+
+# %%
+number_grid({f"squared error, channel {c}": error[0, c] for c in (0, 1)}, boxes[0], label="$(F^T - F^S)^2$")
+
+# %% [markdown]
+# *Figure 1.* The student misses its teacher by 1 in four places: once inside the object's box (channel 0, row 1, column 1), three times outside. Count the ones.
+#
+# ## Equation 1: every cell alike
+#
+# $$L_{fea} = \frac{1}{CHW} \sum_{k=1}^{C} \sum_{i=1}^{H} \sum_{j=1}^{W} \left(F^T_{k,i,j} - f(F^S_{k,i,j})\right)^2 \tag{1}$$
+#
+# | symbol | code | shape |
+# |---|---|---|
+# | $F^T$ | `teacher` | (N, C, H, W) |
+# | $f(F^S)$ | `student`, past `FGDLoss.align` where the channels differ in number | (N, C, H, W) |
+# | $\sum (\cdot)^2$ | [`RelationTerm`](../fgdlab/relation.py) with `kind="mse"` (a sum; eq. 1 divides it by C·H·W) | scalar |
+#
+# **Predict.** Four errors of 1 in 2 · 3 · 4 values: what is the plain loss, and which share of it is the object's?
+
+# %%
+plain = error.mean()
+assert torch.isclose(plain, RelationTerm(2, "mse")(student, teacher) / error[0].numel())
+print(f"plain loss {plain:.4f} = 4/24; the object's share {error[0, :, 1, 1:3].sum() / error.sum():.0%}")
+
+# %% [markdown]
+# One error in four lies on the object, so it has a quarter of the loss. A small object in a large map has next to nothing: that is what masks are for.
+#
+# ## Equation 9: two sums, each with its own weight
+#
+# $$L_{fea} = \alpha \sum_{k,i,j} M_{ij} S_{ij} A^S_{ij} A^C_k \left(F^T_{kij} - f(F^S_{kij})\right)^2
+#   + \beta \sum_{k,i,j} (1 - M_{ij}) S_{ij} A^S_{ij} A^C_k \left(F^T_{kij} - f(F^S_{kij})\right)^2 \tag{9}$$
+#
+# | symbol | code | shape |
+# |---|---|---|
+# | $M_{ij} S_{ij}$ | `masks.fg` of [`focal_masks`](../fgdlab/masks.py) | (N, H, W) |
+# | $(1 - M_{ij}) S_{ij}$ | `masks.bg` | (N, H, W) |
+# | $A^S_{ij}$, $A^C_k$ of the teacher | `weights.spatial`, `weights.channel` of [`attention`](../fgdlab/attention.py) | (N, H, W), (N, C) |
+# | the two sums before $\alpha$ and $\beta$ | [`feature_terms`](../fgdlab/focal.py) | two scalars |
+#
+# The masks of notebook 02 on this grid:
+
+# %%
+masks = focal_masks(boxes, [(24, 32)], (3, 4), rounding="exact")
+number_grid({"foreground M S": masks.fg[0], "background (1 - M) S": masks.bg[0]}, boxes[0], digits=None, label="weight of a cell")
+
+# %% [markdown]
+# *Figure 2.* The box has two cells of 1/2, the rest is ten cells of 1/10. Each panel sums to 1.
+#
+# **Predict.** Leave attention out for a moment (all ones). Foreground holds one error of 1, background three. What are the two sums?
+
+# %%
+ones = Attention(torch.ones(1, 3, 4), torch.ones(1, 2))
+fg, bg = feature_terms(student, teacher, masks, ones)
+assert torch.isclose(fg, torch.tensor(1 / 2)) and torch.isclose(bg, torch.tensor(3 / 10))
+print(f"foreground {fg:.2f} = 1 x 1/2, background {bg:.2f} = 3 x 1/10")
+
+# %% [markdown]
+# The object had a quarter of the plain loss; now its one error outweighs three in the background. Next, attention of the **teacher** (notebook 03):
+
+# %%
+weights = attention(teacher, temperature=0.5)
+number_grid({"$A^S$ of the teacher": weights.spatial[0]}, boxes[0], label="1 = average cell")
+
+# %% [markdown]
+# *Figure 3.* The teacher is loudest at row 1, column 1, so that cell weighs most. All cells sum to H·W = 12.
+#
+# ## Five lines
+#
+# Error, channel weight, cell weight, two masks, mean over the batch. Nothing else is in equation 9.
+
+# %%
+def focal(student, teacher, masks, weights):
+    error = (teacher - student).square()                               # (N, C, H, W)
+    error = error * weights.channel[:, :, None, None]                  # times A^C
+    error = error.sum(dim=1) * weights.spatial                         # (N, H, W), times A^S
+    foreground, background = error * masks.fg, error * masks.bg        # times M S, times (1 - M) S
+    return foreground.sum() / len(student), background.sum() / len(student)
+
+# %%
+mine, package = focal(student, teacher, masks, weights), feature_terms(student, teacher, masks, weights)
+assert all(torch.isclose(a, b) for a, b in zip(mine, package, strict=True))
+print("foreground {:.4f}, background {:.4f}; the package's own lines:".format(*mine))
+print(inspect.getsource(feature_terms).split('"""')[2])
+
+# %% [markdown]
+# ## Why the two sums differ in size
+#
+# Give every cell and channel the same error of 1 and count: three objects, 48 channels, a grid of 16 × 16.
+#
+# **Predict.** Foreground and background sum without attention: 48 and 48, 144 and 48, or in proportion to their areas?
+
+# %%
+three = [torch.tensor([[8.0, 8, 40, 32], [64, 16, 80, 64], [24, 80, 104, 120]])]
+even = Attention(torch.ones(1, 16, 16), torch.ones(1, 48))
+zeros = torch.zeros(1, 48, 16, 16)
+fg, bg = feature_terms(zeros, zeros + 1, focal_masks(three, [(128, 128)], (16, 16), rounding="exact"), even)
+assert torch.isclose(fg, torch.tensor(144.0)) and torch.isclose(bg, torch.tensor(48.0))
+print(f"foreground {fg:.0f} = 3 objects x 48 channels, background {bg:.0f} = 1 x 48 channels")
+
+# %% [markdown]
+# Each object's weights sum to 1, and the whole background's sum to 1. So foreground grows with the **number of objects**, and neither grows with area.
+#
+# **Predict.** P3 has 256 cells for this image, P5 has 16. How many times larger is the foreground sum on P3 than on P5 for the same error everywhere? And a plain
+# sum of squares?
+
+# %%
+def even_error(cells):
+    masks = focal_masks(three, [(128, 128)], (cells, cells), rounding="exact")
+    error = torch.ones(1, 48, cells, cells)
+    fg, _ = feature_terms(0 * error, error, masks, Attention(masks.fg * 0 + 1, torch.ones(1, 48)))
+    return fg.item(), error.sum().item()
+
+levels = pd.DataFrame({"P3": even_error(16), "P4": even_error(8), "P5": even_error(4)}, index=["foreground, eq. 9", "plain sum"])
+assert levels.loc["foreground, eq. 9"].round(2).eq(144).all() and levels.loc["plain sum", "P3"] == 16 * levels.loc["plain sum", "P5"]
+levels.style.format("{:.0f}")
+
+# %% [markdown]
+# Once: S divides by a box's own cells, so levels weigh alike in equation 9. A plain sum gives P3 sixteen times the weight of P5. Keep that for the global term of notebook 05.
+#
+# ## Equation 10: imitate the attention itself
+#
+# $$L_{at} = \gamma \left( l(A^S_t, A^S_s) + l(A^C_t, A^C_s) \right), \qquad l = \text{L1 distance} \tag{10}$$
+#
+# | symbol | code | shape |
+# |---|---|---|
+# | $A^S_t$, $A^C_t$ | `attention(teacher)`, a constant | (N, H, W), (N, C) |
+# | $A^S_s$, $A^C_s$ | `attention(student)`, with a gradient | (N, H, W), (N, C) |
+# | $l(\cdot) + l(\cdot)$ | [`attention_term`](../fgdlab/focal.py), summed, over N | scalar |
+
+# %%
+at_s, at_t = attention(student), attention(teacher)
+by_hand = (at_s.spatial - at_t.spatial).abs().sum() + (at_s.channel - at_t.channel).abs().sum()
+assert torch.isclose(by_hand, attention_term(at_s, at_t))
+print(f"{by_hand:.3f}")
+
+# %% [markdown]
+# **Predict.** What is the largest value? Take a grid of 16 cells, an even teacher, and a student that looks at one cell only: A^S is 16 there and 0 elsewhere.
+
+# %%
+one_cell = torch.zeros(1, 4, 4)
+one_cell[0, 2, 1] = 16.0
+far = attention_term(Attention(one_cell, torch.ones(1, 2)), Attention(torch.ones(1, 4, 4), torch.ones(1, 2)))
+assert far == 30
+print(f"{far:.0f} = 15 too much on one cell + 15 cells missing 1 each")
+
+# %% [markdown]
+# Both attentions sum to H·W, so what one cell has too much others lack: the spatial part never exceeds 2 H·W. Unlike equation 9 it is bounded, and larger on finer levels.
+#
+# ## Equation 11: the focal loss
+#
+# $$L_{focal} = L_{fea} + L_{at} \tag{11}$$
+#
+# | symbol | code | shape |
+# |---|---|---|
+# | $L_{fea}$ | terms `"fg"` and `"bg"` of [`FGDLoss`](../fgdlab/fgd.py), a pair a level | scalars |
+# | $L_{at}$ | term `"attention"`, one a level | scalars |
+# | $L_{focal}$ | [`total`](../fgdlab/terms.py) of these terms: sum of `weight * raw` | scalar |
+#
+# Now on real maps. Three detectors come with the project: a teacher, and two students of Table 1, one trained alone and one with the focal loss.
+
+# %%
+names = ("teacher", "undistilled", "distilled")
+detectors = {name: shipped(name) for name in names}
+pd.DataFrame({name: {"AP": shipped_facts(name)["AP"]} for name in names}).style.format("{:.1f}")
+
+# %%
+scenes = open_split(RunConfig(train_images=64, eval_images=64), "val", progress=False)
+images, targets = map(list, zip(*(scenes[i] for i in range(8 if QUICK else 64)), strict=True))
+with torch.no_grad():
+    seen = {name: look(detector, images, targets) for name, detector in detectors.items()}
+maps = {level: each for level, each in seen["teacher"].features.items()}
+{level: tuple(each.shape) for level, each in maps.items()}
+
+# %%
+paper = FGDConfig(lambda_=0, rounding="exact")                # lambda_ = 0: the focal loss alone
+loss = FGDLoss(tuple(maps), 48, 48, paper)
+terms = loss(seen["undistilled"], maps)
+table = pd.DataFrame(rows(0, terms))
+assert torch.isclose(total(terms), torch.tensor(table["weighted"].sum(), dtype=torch.float32))
+table.pivot(index="name", columns="level", values="raw").loc[["fg", "bg", "attention"]].style.format("{:.1f}")
+
+# %% [markdown]
+# The sums before $\alpha$, $\beta$, $\gamma$, teacher against the undistilled student. Two things need a reason: why are the numbers so large, and why is foreground so much larger?
+#
+# ### How far apart are two maps that know nothing of each other?
+#
+# **Predict.** Both maps have a variance near 1 (batch norm sees to it). If they had nothing in common, what would equation 1 be?
+
+# %%
+def gap(name, level):
+    s, t = seen[name].features[level], maps[level]
+    return {"variance of student": s.var().item(), "of teacher": t.var().item(), "correlation": torch.corrcoef(torch.stack([s.flatten(), t.flatten()]))[0, 1].item(),
+            "eq. 1": (s - t).square().mean().item()}
+
+gaps = pd.DataFrame({(name, level): gap(name, level) for name in names[1:] for level in maps}).T
+assert (gaps.loc["undistilled"]["correlation"].abs() < 0.1).all() and gaps.loc["undistilled"]["eq. 1"].between(1.7, 2.3).all()
+assert (gaps.loc["distilled"]["correlation"] > 0.7).all()
+gaps.style.format("{:.2f}")
+
+# %% [markdown]
+# About 1 + 1 = 2: the variances add up. The undistilled student is not a bad copy of its teacher, it is no copy at all: nobody told it which channel should mean what.
+# The first thing that feature distillation teaches is this common language; the distilled student speaks it.
+#
+# ### Which cells hold the loss?
+
+# %%
+def cell_shares(level):
+    s, t, scene = seen["undistilled"].features[level], maps[level], seen["undistilled"]
+    m, a = focal_masks(scene.boxes, scene.frame_sizes(), tuple(t.shape[-2:]), rounding="exact"), attention(t)
+    error, mask = (t - s).square(), paper.alpha * m.fg + paper.beta * m.bg
+    full = (error * a.channel[:, :, None, None]).sum(1) * a.spatial * mask
+    parts = {"eq. 1": error.sum(1), "with masks": error.sum(1) * mask, "masks and attention": full}
+    return {name: 100 * each / each.sum(dim=(1, 2), keepdim=True) for name, each in parts.items()}, m.binary.bool()
+
+n, shown = 2, {level: {name: each[2] for name, each in cell_shares(level)[0].items()} for level in maps}
+map_table(shown, images[n], targets[n]["boxes"], label="percent of the loss (log)", norms={level: LogNorm() for level in maps})
+
+# %% [markdown]
+# *Figure 4.* Where the loss comes from, one image, percent of each panel's own total, one logarithmic scale a row. Equation 1 spreads it over the whole map; masks draw it into the boxes;
+# attention picks cells within them, and look-alikes outside. Check: every panel sums to 100, and the table below counts over all images.
+
+# %%
+inside = pd.DataFrame({level: {name: (each * box).sum(dim=(1, 2)).mean().item() for name, each in parts.items()} for level in maps for parts, box in [cell_shares(level)]})
+assert all(torch.isclose(each.sum(), torch.tensor(100.0), rtol=1e-3) for row in shown.values() for each in row.values())
+assert (inside.loc["with masks"] > 2 * inside.loc["eq. 1"]).all() and inside.loc["masks and attention", "P3"] > inside.loc["with masks", "P3"]
+inside.style.format("{:.0f}").set_caption("percent of the loss inside boxes, mean over images")
+
+# %% [markdown]
+# ### Three factors
+#
+# Over all images, foreground is larger than background for three reasons, and their product is the whole of it:
+# more boxes than backgrounds (weight), larger errors on objects (error), and attention that favours objects (attention).
+
+# %%
+def factors(level, name="undistilled"):
+    s, t, scene = seen[name].features[level], maps[level], seen[name]
+    m, a = focal_masks(scene.boxes, scene.frame_sizes(), tuple(t.shape[-2:]), rounding="exact"), attention(t)
+    (fg, bg), (fg_plain, bg_plain) = feature_terms(s, t, m, a), feature_terms(s, t, m, without(a, spatial=True, channel=True))
+    weight = m.fg.sum() / m.bg.sum()
+    numbers = {"weight": weight, "error": fg_plain / bg_plain / weight, "attention": (fg / fg_plain) / (bg / bg_plain), "foreground / background": fg / bg}
+    return {name: value.item() for name, value in numbers.items()}
+
+three_factors = pd.DataFrame({level: factors(level) for level in maps}).T
+product = three_factors["weight"] * three_factors["error"] * three_factors["attention"]
+assert product.sub(three_factors["foreground / background"]).abs().max() < 1e-3 and three_factors["attention"].is_monotonic_decreasing
+three_factors.style.format("{:.2f}")
+
+# %% [markdown]
+# The first factor is the mean number of boxes an image (a little less where they overlap). The other two fade from fine to coarse: on P3 a cell can lie wholly on an object, on P5 every
+# cell holds object and surroundings.
+#
+# ### Shares, by area and level
+#
+# **Predict.** With the paper's weights ($\alpha$ = 1e-3, $\beta$ = 5e-4, $\gamma$ = 5e-4), which share of the focal loss has the background here: 33 %, 20 % or below 10 %?
+
+# %%
+laptop = FGDConfig(alpha=1.7e-3, beta=1.4e-2, gamma=5e-4, lambda_=0, rounding="exact")          # weights of this project's Table 1, plus attention
+logs = {name: pd.DataFrame(rows(0, FGDLoss(tuple(maps), 48, 48, config)(seen["undistilled"], maps))) for name, config in {"paper's weights": paper, "laptop's weights": laptop}.items()}
+shares = pd.DataFrame({name: log.groupby("name")["weighted"].sum() / log["weighted"].sum() for name, log in logs.items()}).loc[["fg", "bg", "attention"]]
+assert 0.03 < shares.loc["bg", "paper's weights"] < 0.1 and 0.4 < shares.loc["bg", "laptop's weights"] < 0.65
+shares.style.format("{:.1%}")
+
+# %%
+figure = picture(height=2.5)
+styles = {name: TERM_STYLES[name] for name in ("fg", "bg", "attention")}
+for ax, (name, log) in zip(figure.subplots(1, 2, sharex=True), logs.items(), strict=True):
+    draw_shares(ax, log, styles)
+    ax.set_title(f"{name}: {log['weighted'].sum():.2f} in all", fontsize=9)
+figure.legend([bar[0] for bar in ax.containers[:3]], styles, loc="outside lower center", ncols=3, fontsize=8.5, frameon=False)
+figure
+
+# %% [markdown]
+# *Figure 5.* Share of each term by level. With the weights that suit COCO, the background of these scenes has less than a tenth of the loss: "both areas" would be foreground in all but name. The laptop's
+# weights give the two areas about equal shares. Check: all bars of a panel together are 100 %.
+#
+# **What it means.** $\alpha$ and $\beta$ have no meaning without the sums beside them. Whoever compares "foreground only" with "background only" compares, first of all, two sizes. Print the
+# shares before you believe a table.
+#
+# ## With and without attention
+#
+# Table 5 of the paper asks what the attentions are worth. **Predict.** Attention averages 1 over the cells and 1 over the channels. So without it the foreground sum of P3 stays about the same, true or false?
+
+# %%
+def sums(level, name="undistilled", **off):
+    s, t, scene = seen[name].features[level], maps[level], seen[name]
+    m = focal_masks(scene.boxes, scene.frame_sizes(), tuple(t.shape[-2:]), rounding="exact")
+    return [each.item() for each in feature_terms(s, t, m, without(attention(t), **off))]
+
+switches = {"both": {}, "spatial only": {"channel": True}, "channel only": {"spatial": True}, "none": {"spatial": True, "channel": True}}
+kinds = pd.DataFrame({(level, area): {name: sums(level, **off)[i] for name, off in switches.items()} for level in maps for i, area in enumerate(("fg", "bg"))})
+kinds.style.format("{:.0f}").background_gradient(cmap="cividis", axis=0)
+
+# %%
+grown = kinds.loc["both"] / kinds.loc["none"]
+assert (kinds.loc["channel only"] / kinds.loc["none"]).between(0.9, 1.1).all()
+assert grown["P3", "fg"] > 2.5 and grown["P3", "fg"] > 2 * grown["P3", "bg"]
+Markdown(f"False: on P3 attention multiplies the foreground sum by {grown['P3', 'fg']:.1f} and the background sum by {grown['P3', 'bg']:.1f}.")
+
+# %% [markdown]
+# It averages 1 over **all** cells, but the teacher is loud on objects, and errors are largest where it is loud: large weight meets large error. So a row "without attention" at the
+# same $\alpha$ also has a several times smaller loss. A fair comparison gives it more weight.
+#
+# And `channel only` changes next to nothing: batch norm at the end of this pyramid makes all channels about equally loud, so $A^C$ stays near 1. On a pyramid without it, look again.
+#
+# How concentrated is it? Share of the foreground sum that the heaviest hundredth of all foreground cells holds, with and without attention:
+
+# %%
+def heaviest(off, level="P3", part=0.01):
+    s, t, scene = seen["undistilled"].features[level], maps[level], seen["undistilled"]
+    m, a = focal_masks(scene.boxes, scene.frame_sizes(), tuple(t.shape[-2:]), rounding="exact"), without(attention(t), **off)
+    cells = (((t - s).square() * a.channel[:, :, None, None]).sum(1) * a.spatial * m.fg)[m.fg > 0].sort(descending=True).values
+    return (cells[:max(round(part * len(cells)), 1)].sum() / cells.sum()).item()
+
+concentration = {name: heaviest(off) for name, off in switches.items()}
+assert concentration["both"] > 2 * concentration["none"]
+pd.DataFrame({"share of the heaviest 1 % of foreground cells": concentration}).style.format("{:.0%}")
+
+# %% [markdown]
+# ## Before and after
+#
+# The distilled student was trained on $\alpha$ and $\beta$ alone ($\gamma$ = 0). **Predict.** By what factor is its foreground sum smaller than the undistilled student's: 2, 4 or about 10?
+# And does the attention term, which it never saw, fall too?
+
+# %%
+after = pd.DataFrame(rows(0, loss(seen["distilled"], maps)))
+both = pd.DataFrame({"undistilled": table.groupby("name")["raw"].sum(), "distilled": after.groupby("name")["raw"].sum()}).loc[["fg", "bg", "attention"]]
+both["ratio"] = both["undistilled"] / both["distilled"]
+assert both.loc["fg", "ratio"] > 6 and both.loc["attention", "ratio"] > 1.5
+both.style.format("{:.1f}")
+
+# %% [markdown]
+# It does: attention is a function of the map, so a student that copies the map copies the attention. Equation 10 adds pressure, not a new target.
+#
+# ## Exercises
+#
+# **Exercise 1** (easy, 5 minutes). One sum of equation 9 for a batch: `mask` and `spatial` are (N, H, W), `channel` is (N, C). Return a scalar, averaged over the N images.
+
+# %%
+def feature_sum(student, teacher, mask, spatial, channel):
+    raise NotImplementedError
+
+
+check.feature_sum(feature_sum)
+
+# %% [markdown]
+# Solution (unfold the cell below)
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def feature_sum_solution(student, teacher, mask, spatial, channel):
+    error = (teacher - student).square() * channel[:, :, None, None]
+    return (error.sum(dim=1) * spatial * mask).sum() / len(student)
+
+
+assert check.feature_sum(feature_sum_solution).right
+
+# %% [markdown]
+# **Exercise 2** (easy, 5 minutes). Equation 10 before $\gamma$, from the two maps (N, C, H, W). `attention(features, temperature)` of the package may be used.
+
+# %%
+def attention_l1(student, teacher, temperature):
+    raise NotImplementedError
+
+
+check.attention_l1(attention_l1)
+
+# %% [markdown]
+# Solution (unfold the cell below)
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def attention_l1_solution(student, teacher, temperature):
+    s, t = attention(student, temperature), attention(teacher, temperature)
+    return ((s.spatial - t.spatial).abs().sum() + (s.channel - t.channel).abs().sum()) / len(student)
+
+
+assert check.attention_l1(attention_l1_solution).right
+
+# %% [markdown]
+# **Exercise 3** (medium, 10 minutes). Choose weights as this project's Table 1 does: `sums` is `{"P3": (foreground, background), ...}` before weights, `own` the detector's own loss. Return
+# `(alpha, beta)` so that foreground and background, each summed over all levels, weigh as much as `own`.
+
+# %%
+def weights_by_size(sums, own):
+    raise NotImplementedError
+
+
+check.weights_by_size(weights_by_size)
+
+# %% [markdown]
+# Solution (unfold the cell below)
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def weights_by_size_solution(sums, own):
+    foreground, background = (sum(each) for each in zip(*sums.values(), strict=True))
+    return own / foreground, own / background
+
+
+assert check.weights_by_size(weights_by_size_solution).right
