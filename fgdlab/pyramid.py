@@ -30,6 +30,7 @@ class PyramidLoss(nn.Module):
 
     built_from = "channels"
     PARTS: tuple[str, ...] = ()          # names of terms that can be switched off: a keyword NAME_weight=0 each, which removes its layers
+    PIXELS: tuple[str, ...] = ()         # keywords in pixels, whose defaults suit detectors with smallest anchors of 32 pixels
 
     def __init__(self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *, align: int = 1, always: bool = False):
         super().__init__()

@@ -1,4 +1,5 @@
 """From the word ``method`` to a loss: every name builds, parts can be chosen, and a file of one's own needs no registration."""
+import inspect
 import json
 
 import pytest
@@ -91,6 +92,15 @@ def test_an_unknown_part_is_told_which_there_are(detectors, tiny_config, refusal
 def test_fgd_is_built_with_its_own_settings(detectors, tiny_config):
     loss = built(tiny_config(method="fgd", alpha=3e-3, area="fg"), detectors)
     assert isinstance(loss, FGDLoss) and loss.config.alpha == 3e-3 and loss.config.area == "fg"
+
+
+@pytest.mark.parametrize("name", [name for name in HOME_OF if rival(name).PIXELS])
+def test_sizes_in_pixels_follow_the_students_smallest_anchor(name, detectors, tiny_config):
+    usual = build("retinanet", "resnet18", 10)
+    for size in rival(name).PIXELS:
+        authors = inspect.signature(rival(name)).parameters[size].default
+        assert getattr(built(tiny_config(method=name), (usual, usual)), size) == authors
+        assert getattr(built(tiny_config(method=name), detectors), size) == pytest.approx(authors * 14 / 32)
 
 
 @pytest.mark.parametrize(("settings", "answer"), [

@@ -1,7 +1,9 @@
 """From the word ``method`` to a loss: FGD, FBKD, a rival, or a class in a file of the reader's."""
+import inspect
 from dataclasses import replace
 
 from torch import nn
+from torchvision.models.detection import FCOS
 
 from fgdlab.balance import Balance
 from fgdlab.fbkd import FBKD_PRESETS, FBKDLoss
@@ -11,6 +13,8 @@ from fgdlab.rivals import rival
 from .config import RunConfig
 from .errors import UserError, unknown_name
 from .own_method import own_class, own_file
+
+USUAL_ANCHOR = 32                                                    # pixels: the smallest anchor of torchvision's and the papers' detectors
 
 
 def distils(config: RunConfig) -> bool:
@@ -35,11 +39,20 @@ def make_loss(config: RunConfig, levels: tuple[str, ...], student: nn.Module, te
         preset = FBKD_PRESETS["two_stage" if hasattr(student, "rpn") else "one_stage"]
         return FBKDLoss(levels, *channels, replace(preset, **{f"{part}_weight": 0.0 for part in left_out(config, FBKDLoss.PARTS)}))
     method = own_class(config.method) if own_file(config.method) else rival(config.method)
-    without = {f"{part}_weight": 0.0 for part in left_out(config, getattr(method, "PARTS", ()))}
+    settings = {f"{part}_weight": 0.0 for part in left_out(config, getattr(method, "PARTS", ()))} | in_pixels(method, student)
     try:
-        return method(levels, *((student, teacher) if getattr(method, "built_from", "channels") == "detectors" else channels), **without)
+        return method(levels, *((student, teacher) if getattr(method, "built_from", "channels") == "detectors" else channels), **settings)
     except ValueError as error:                                      # a method that needs what these detectors lack says so
         raise UserError(f"method {config.method}: {error}") from error
+
+
+def in_pixels(method: type, student: nn.Module) -> dict[str, float]:
+    """A method's sizes in pixels for this student: its authors' where the smallest anchor is 32 pixels, as on COCO, else in proportion."""
+    names = getattr(method, "PIXELS", ())
+    generator = getattr(getattr(student, "rpn", student), "anchor_generator", None)
+    anchored = generator is not None and not isinstance(student, FCOS)           # FCOS keeps its strides where others keep sizes of anchors
+    smallest = min(size for sizes in generator.sizes for size in sizes) if anchored else USUAL_ANCHOR
+    return {name: inspect.signature(method).parameters[name].default * smallest / USUAL_ANCHOR for name in names}
 
 
 def make_balance(config: RunConfig) -> Balance | None:

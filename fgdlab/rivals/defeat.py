@@ -32,6 +32,7 @@ class DeFeat(PyramidLoss):
     """
 
     PARTS = ("fg", "bg")
+    PIXELS = ("finest_size",)
 
     def __init__(
         self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *,

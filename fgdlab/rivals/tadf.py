@@ -30,6 +30,8 @@ class TADF(PyramidLoss):
         - That code measures from a cell's corner and drops a box's last cell; here a Gaussian is symmetric over all cells that its box touches.
     """
 
+    PIXELS = ("finest_size",)
+
     def __init__(
         self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *, weight: float = 1.0, finest_size: float | None = 56.0
     ):
