@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+LOOKERS = ("teacher", "student", "mean")
+
 
 class Attention(NamedTuple):
     """``spatial`` (N, H, W) sums to H*W per image; ``channel`` (N, C) sums to C per image. 1 is the average pixel or channel."""
@@ -46,3 +48,11 @@ def without(given: Attention, *, spatial: bool = False, channel: bool = False) -
         torch.ones_like(given.spatial) if spatial else given.spatial,
         torch.ones_like(given.channel) if channel else given.channel,
     )
+
+
+def attention_of(who: str, student: Attention, teacher: Attention) -> Attention:
+    """The attention that weighs eq. 9, a constant to the gradient: the teacher's as in the paper, the student's, or the mean of both as in FBKD."""
+    if who == "teacher":
+        return Attention(*(each.detach() for each in teacher))
+    student = Attention(*(each.detach() for each in student))
+    return student if who == "student" else Attention(*((ours + theirs) / 2 for ours, theirs in zip(student, teacher, strict=True)))

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .attention import attention, without
+from .attention import LOOKERS, attention, attention_of, without
 from .focal import attention_term, feature_terms
-from .masks import ROUNDINGS, FocalMasks, focal_masks, unsplit_masks
+from .masks import AXES, ROUNDINGS, FocalMasks, focal_masks, unsplit_masks
 from .pyramid import PyramidLoss, check_same_shape
 from .relation import RELATIONS, RelationTerm
 from .scene import FRAMES, Scene
@@ -45,9 +45,11 @@ class FGDConfig:
     relation: str = "gc"                # R of eq. 13: gc, mse, centred, nonlocal, none
     rounding: str = "authors"           # boxes to cells: authors (one cell extra at the far edge) or exact
     frame: str = "canvas"               # what boxes are divided by: the padded canvas, or the image before padding as the authors do
+    axes: str = "xy"                    # yx transposes the masks, as the authors' code did until January 2022
+    attention_of: str = "teacher"       # whose attention weighs eq. 9: teacher (the paper), student, or the mean of both
 
     def __post_init__(self):
-        for name, allowed in {"area": AREAS, "relation": RELATIONS, "rounding": ROUNDINGS, "frame": FRAMES}.items():
+        for name, allowed in {"area": AREAS, "relation": RELATIONS, "rounding": ROUNDINGS, "frame": FRAMES, "axes": AXES, "attention_of": LOOKERS}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         for name in ("alpha", "beta", "gamma", "lambda_"):
@@ -102,11 +104,13 @@ class FGDLoss(PyramidLoss):
         check_same_shape(student, teacher)
         off = {"spatial": not config.spatial_attention, "channel": not config.channel_attention}
         attention_t = without(attention(teacher, config.temperature), **off)
+        attention_s = without(attention(student, config.temperature), **off) if "attention" in weights or config.attention_of != "teacher" else attention_t
         if weights.keys() & {"fg", "bg", "both"}:
-            raw["fg"], raw["bg"] = feature_terms(student, teacher, self.masks(scene, teacher), attention_t)
+            weighing = attention_of(config.attention_of, attention_s, attention_t)
+            raw["fg"], raw["bg"] = feature_terms(student, teacher, self.masks(scene, teacher), weighing)
             raw["both"] = raw["fg"]                                                       # unsplit: M = 1, so the one sum is the fg sum
         if "attention" in weights:
-            raw["attention"] = attention_term(without(attention(student, config.temperature), **off), attention_t)
+            raw["attention"] = attention_term(attention_s, attention_t)
         if "global" in weights:
             raw["global"] = self.relation[level](student, teacher)
         return [Term(name, level, raw[name], weight) for name, weight in weights.items()]
@@ -118,4 +122,4 @@ class FGDLoss(PyramidLoss):
         grid = tuple(teacher.shape[-2:])
         if self.config.area == "both":
             return unsplit_masks(len(teacher), grid, teacher.dtype, teacher.device)
-        return focal_masks(scene.boxes, scene.frame_sizes(self.config.frame), grid, rounding=self.config.rounding, dtype=teacher.dtype)
+        return focal_masks(scene.boxes, scene.frame_sizes(self.config.frame), grid, rounding=self.config.rounding, axes=self.config.axes, dtype=teacher.dtype)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 ROUNDINGS = ("authors", "exact")
+AXES = ("xy", "yx")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def box_weights(cells: Tensor, grid_size: tuple[int, int], dtype: torch.dtype = 
 
 
 def focal_masks(
-    boxes: list[Tensor], frame_sizes: list[tuple[int, int]], grid_size: tuple[int, int], *, rounding: str = "authors", dtype: torch.dtype = torch.float32
+    boxes: list[Tensor], frame_sizes: list[tuple[int, int]], grid_size: tuple[int, int], *, rounding: str = "authors", axes: str = "xy",
+    dtype: torch.dtype = torch.float32,
 ) -> FocalMasks:
     """M and S for a batch (eqs. 2-4): S is 1/(H_r W_r) in box r and 1/N_bg on the N_bg cells outside every box.
 
@@ -93,7 +95,11 @@ def focal_masks(
         frame_sizes: N pairs (height, width) in pixels that the grid is taken to span. With a padded batch this is the padded size
             for every image; ``Scene.frame_sizes`` gives either choice.
         grid_size: (H, W) of the feature map.
+        axes: ``xy``; or ``yx``, a box's columns taken for rows and its rows for columns, to see what it does.
+    Differs: ``yx`` is what the authors' code did until January 2022 (commit c22b81d), after its weights were released.
     """
+    if axes not in AXES:
+        raise ValueError(f"axes must be one of {', '.join(AXES)}, got {axes!r}")
     if len(boxes) != len(frame_sizes):
         raise ValueError(f"boxes and frame_sizes must have one entry an image, got {len(boxes)} and {len(frame_sizes)}")
     if len(set(frame_sizes)) == 1:                                   # one frame for all: one projection for all
@@ -101,6 +107,8 @@ def focal_masks(
     else:
         cells = [cell_ranges(of_image, size, grid_size, rounding=rounding) for of_image, size in zip(boxes, frame_sizes, strict=True)]
     batch = pad_sequence(cells, batch_first=True)                    # (N, K, 4); padding is the empty range, which is no box
+    if axes == "yx":
+        batch = batch[..., [1, 0, 3, 2]]
     fg = box_weights(batch, grid_size, dtype)                        # (N, H, W)
     background = (fg == 0).to(dtype)                                 # 1 - M
     num_bg = background.sum(dim=(1, 2), keepdim=True)                # N_bg of eq. 4, (N, 1, 1)

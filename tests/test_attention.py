@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from fgdlab.attention import attention, without
+from fgdlab.attention import attention, attention_of, without
 
 
 def maps(n=2, c=4, h=5, w=7):
@@ -95,3 +95,14 @@ def test_a_temperature_must_be_positive(temperature):
 def test_features_must_be_a_batch_of_maps():
     with pytest.raises(ValueError, match=r"\(N, C, H, W\), got \(4, 5, 7\)"):
         attention(maps()[0])
+
+
+def test_the_weighing_attention_is_the_teachers_the_students_or_their_mean_and_a_constant():
+    torch.manual_seed(0)
+    maps = torch.randn(2, 2, 3, 4, 5, requires_grad=True)
+    student, teacher = attention(maps[0]), attention(maps[1])
+    for who, expected in {"teacher": teacher, "student": student, "mean": [(a + b) / 2 for a, b in zip(student, teacher, strict=True)]}.items():
+        chosen = attention_of(who, student, teacher)
+        assert all(torch.equal(got, want) for got, want in zip(chosen, expected, strict=True))
+    assert not any(each.requires_grad for who in ("teacher", "student") for each in attention_of(who, student, teacher))
+    assert not any(each.requires_grad for each in attention_of("mean", student, attention(maps[1].detach())))

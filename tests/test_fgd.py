@@ -64,7 +64,7 @@ KNOBS = [
     ("area", "fg"), ("area", "bg"), ("area", "both"), ("area", "none"),
     ("spatial_attention", False), ("channel_attention", False),
     ("relation", "mse"), ("relation", "centred"), ("relation", "nonlocal"), ("relation", "none"),
-    ("rounding", "exact"), ("frame", "image"),
+    ("rounding", "exact"), ("frame", "image"), ("axes", "yx"), ("attention_of", "student"), ("attention_of", "mean"),
 ]
 
 

@@ -164,3 +164,22 @@ def test_errors_name_the_shape_and_the_rounding():
         cell_ranges(torch.zeros(4), CANVAS, GRID)
     with pytest.raises(ValueError, match="authors, exact, got 'floor'"):
         cell_ranges(BOXES, CANVAS, GRID, rounding="floor")
+
+
+def test_transposed_masks_are_those_of_boxes_with_x_and_y_exchanged():
+    boxes, frame, grid = torch.tensor([[10.0, 0.0, 30.0, 50.0]]), (96, 96), (12, 12)
+    swapped = focal_masks([boxes[:, [1, 0, 3, 2]]], [frame], grid)
+    transposed = focal_masks([boxes], [frame], grid, axes="yx")
+    assert torch.equal(transposed.fg, swapped.fg) and torch.equal(transposed.fg[0], focal_masks([boxes], [frame], grid).fg[0].T)
+    assert not torch.equal(transposed.fg, focal_masks([boxes], [frame], grid).fg)
+
+
+def test_transposed_masks_on_a_wide_map_lose_what_falls_off_its_lower_edge():
+    boxes = torch.tensor([[80.0, 0.0, 96.0, 16.0]])                  # columns 10 and 11 of a map with six rows
+    masks = focal_masks([boxes], [(48, 96)], (6, 12), axes="yx", rounding="exact")
+    assert masks.fg.sum() == 0 and masks.bg.sum() == pytest.approx(1)
+
+
+def test_unknown_axes_are_refused():
+    with pytest.raises(ValueError, match="xy, yx"):
+        focal_masks([torch.zeros(0, 4)], [(8, 8)], (4, 4), axes="rows")

@@ -60,6 +60,8 @@ class RunConfig:
     relation: str = knob("gc", "R of the global term, eq. 13", among=("gc", "mse", "centred", "nonlocal", "none"))
     rounding: str = knob("authors", "boxes to cells: the authors' extra cell, or exact", among=("authors", "exact"))
     frame: str = knob("canvas", "boxes are divided by the padded canvas, or by the image as the authors do", among=("canvas", "image"))
+    axes: str = knob("xy", "yx transposes the masks, as the authors' code did until January 2022", among=("xy", "yx"))
+    attention_of: str = knob("teacher", "whose attention weighs eq. 9", among=("teacher", "student", "mean"))
     # training
     epochs: int = knob(2, "passes over the training images", least=1)
     batch_size: int = knob(8, "images a step", least=1)
