@@ -43,8 +43,10 @@ def figure(frame: Frame) -> Picture:
         ax.set_axis_off()
     for row, cells in zip(axes, rows, strict=True):
         for ax, cell in zip(row, cells, strict=False):
+            if cell is None:
+                continue
             ax.set_axis_on()
-            draw_photo(ax, frame, colours) if cell is None else draw_panel(ax, frame, frame.panels[cell], colours)
+            draw_photo(ax, frame, colours) if cell == "image" else draw_panel(ax, frame, frame.panels[cell], colours)
     below = lower.subplots(1, 4 if len(frame.curve) > 1 else 3, width_ratios=(1.3, 1, 1.1, 1) if len(frame.curve) > 1 else (1.3, 1, 1.1))
     draw_channels(below[0], frame, colours)
     draw_shares(below[1], frame)
@@ -123,29 +125,32 @@ def draw_overlays(ax: Axes, frame: Frame) -> None:
 
 def draw_found(ax: Axes, frame: Frame, panel: Panel, colours: dict[str, str], words: bool = True) -> None:
     across, down = in_cells(frame)
+    written: list[tuple[float, float]] = []
     for box, text in panel.found:
         draw_boxes(ax, torch.tensor([box]), (across, down), color=colours.get(panel.role, GREY), gid="detection")
-        if words:
+        at = (box[0] * across / frame.grid[1], box[1] * down / frame.grid[0])
+        if words and all(abs(at[0] - x) > 0.2 or abs(at[1] - y) > 0.06 for x, y in written):         # the surest first, later words give way
+            written.append(at)
             ax.text(box[0] * across, box[1] * down, text, fontsize=6, color=colours.get(panel.role, GREY), va="bottom", clip_on=True, path_effects=RIM)
 
 
 # --- numbers ------------------------------------------------------------------------------------------------------------------------
 
 def draw_channels(ax: Axes, frame: Frame, colours: dict[str, str]) -> None:
-    """Teacher upwards, student downwards, from the largest gap to the smallest."""
+    """Two bars a channel, from the largest gap to the smallest."""
     each = frame.channels
     order = each.order[:MOST_CHANNELS]
     at = np.arange(len(order))
-    ax.bar(at, np.abs(each.teacher[order]), color=colours["teacher"], width=0.8)
-    ax.bar(at, -np.abs(each.student[order]), color=colours[frame.state.student], width=0.8)
+    ax.bar(at - 0.21, each.teacher[order], color=colours["teacher"], width=0.42, label="teacher")
+    ax.bar(at + 0.21, each.student[order], color=colours[frame.state.who], width=0.42, label=frame.state.who)
+    ax.legend(fontsize=6.5, frameon=False, ncols=2, loc="upper right")
     ax.axhline(0, color="black", linewidth=0.6)
     if frame.state.quantity == "channel" and frame.state.channel in order:
         ax.axvspan(*(int(np.flatnonzero(order == frame.state.channel)[0]) + np.array([-0.5, 0.5])), color="#E4007C", alpha=0.2)
     few = len(order) <= 16
     ax.set_xticks(at if few else at[::4], [str(channel) for channel in (order if few else order[::4])], fontsize=6)
-    ax.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
     counted = "all" if len(order) == len(each.order) else f"{len(order)} of"
-    ax.set_title(f"{each.what}\nteacher up, {frame.state.student} down; {counted} {len(each.order)} channels by gap", fontsize=7.5)
+    ax.set_title(f"{each.what}\n{counted} {len(each.order)} channels, largest gap first", fontsize=7.5)
     ax.set_xlabel("channel", fontsize=7.5)
     plain(ax, "y")
 
@@ -167,7 +172,7 @@ def draw_shares(ax: Axes, frame: Frame) -> None:
     ax.set_xlim(0, 1.2 * max([1.0, *ends.values()]))
     ax.legend(fontsize=6.5, loc="lower right", frameon=False)
     total = sum(row["weighted"] for row in frame.terms)
-    ax.set_title(f"Loss of {frame.state.student} on this image: {total:.3g}\npercent by level and term", fontsize=7.5)
+    ax.set_title(f"Loss of {frame.state.who} on this image: {total:.3g}\npercent by level and term", fontsize=7.5)
     plain(ax, "x")
 
 
@@ -201,7 +206,7 @@ def draw_curve(ax: Axes, frame: Frame) -> None:
     ax.set_xticks(at[:: max(len(at) // 6, 1)], [row["stage"] for row in frame.curve][:: max(len(at) // 6, 1)], fontsize=6, rotation=30)
     ax.set_ylim(bottom=0)
     ax.legend(fontsize=6.5, frameon=False)
-    ax.set_title(f"Gap of features on {frame.state.level}\nover checkpoints of {frame.state.student}", fontsize=7.5)
+    ax.set_title(f"Gap of features on {frame.state.level}\nover checkpoints of {frame.state.who}", fontsize=7.5)
     plain(ax, "y")
 
 

@@ -70,7 +70,7 @@ class Channels:
 
 def frame_of(looker: Looker, state: State, *, facts: dict[str, float] = {}, threshold: float = 0.3) -> Frame:
     """Args: facts: {network: AP} as far as known. threshold: least score of a detection that is shown."""
-    image, level, name = state.image, state.level, state.student
+    image, level, name = state.image, state.level, state.who
     stages = {each: len(who.stages) - 1 for each, who in looker.students.items()} | {name: state.stage}
     pairs = {each: looker.pairs(image, each, stage) for each, stage in stages.items()}
     masks = {each: looker.masks(image, each, state.rounding) for each in looker.levels}
@@ -124,7 +124,7 @@ def share_of(state: State, weighed: Weighed, total: float) -> np.ndarray:
 
 def panels_of(looker: Looker, state: State, pairs: dict, here: dict, terms: list[dict], stages: dict[str, int], threshold: float) -> list[Panel]:
     """The maps of one view, coloured alike where they are compared."""
-    shown = list(pairs) if state.view == "before_after" else [state.student]
+    shown = list(pairs) if state.view == "before_after" else [state.who]
     sights = {"teacher": looker.teacher_sight(state.image), **{name: looker.student_sight(state.image, name, stages[name]) for name in shown}}
     found = {name: words(sight, looker, threshold) for name, sight in sights.items()}
     if state.quantity == "loss":
@@ -139,9 +139,9 @@ def panels_of(looker: Looker, state: State, pairs: dict, here: dict, terms: list
 
 def quantity_maps(state: State, pairs: dict, here: dict, shown: list[str]) -> tuple[dict[str, np.ndarray], str]:
     """{network: (H, W)} of the chosen quantity, the teacher first, and its unit."""
-    level, first = state.level, pairs[state.student][state.level]
+    level, first = state.level, pairs[state.who][state.level]
     if state.quantity == "attention":
-        return {"teacher": here[state.student].spatial["teacher"], **{name: here[name].spatial["student"] for name in shown}}, "A^S, 1 = average cell"
+        return {"teacher": here[state.who].spatial["teacher"], **{name: here[name].spatial["student"] for name in shown}}, "A^S, 1 = average cell"
     if state.quantity == "channel":
         return {"teacher": first.teacher[state.channel], **{name: pairs[name][level].student[state.channel] for name in shown}}, f"F of channel {state.channel}"
     size = first.spatial["teacher"].size                             # context: as the attention, 1 is the average cell
@@ -152,8 +152,8 @@ def loss_panels(state: State, pairs: dict, here: dict, shown: list[str], terms: 
     """Where the loss comes from: a panel a term, or with several students a panel each; percent of the loss on this image."""
     if state.view == "difference":
         total = sum(row["weighted"] for row in terms) or 1.0
-        maps = {term: 100 * weight(state, term) * cells / total for term, cells in here[state.student].cells.items()}
-        return limited([Panel(f"{term} of {state.student}", state.student, each, "amount", 0, 0, "% of the loss") for term, each in maps.items()], state.limits)
+        maps = {term: 100 * weight(state, term) * cells / total for term, cells in here[state.who].cells.items()}
+        return limited([Panel(f"{term} of {state.who}", state.who, each, "amount", 0, 0, "% of the loss") for term, each in maps.items()], state.limits)
     maps = {name: share_of(state, here[name], 100.0) for name in shown}
     return limited([Panel(titled(name, state, looker), name, each, "amount", 0, 0, "weighted loss of a cell") for name, each in maps.items()], state.limits)
 
@@ -161,7 +161,8 @@ def loss_panels(state: State, pairs: dict, here: dict, shown: list[str], terms: 
 def limited(panels: list[Panel], limits: str) -> list[Panel]:
     """The same panels with colour limits: of all of them together, or of each alone. A difference is as far below zero as above."""
     def ends(group: list[Panel]) -> tuple[float, float]:
-        low, high = float(min(each.values.min() for each in group)), float(max(each.values.max() for each in group))
+        finite = np.concatenate([each.values[np.isfinite(each.values)] for each in group] or [np.zeros(0)])
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
         if group[0].kind == "difference":
             high = max(abs(low), abs(high)) or 1.0
             return -high, high
@@ -177,7 +178,7 @@ def limited(panels: list[Panel], limits: str) -> list[Panel]:
 
 def titled(name: str, state: State, looker: Looker) -> str:
     stages = looker.students[name].stages if name in looker.students else [""]
-    stage = stages[state.stage] if name == state.student else stages[-1]
+    stage = stages[state.stage] if name == state.who else stages[-1]
     return " ".join(filter(None, (name, stage)))
 
 
@@ -189,15 +190,12 @@ def words(sight: Sight, looker: Looker, threshold: float) -> list[tuple[list[flo
     return [([float(v) for v in sight.boxes[i]], f"{named(int(sight.labels[i]))} {sight.scores[i]:.2f}") for i in order]
 
 
-def arranged(frame: Frame) -> list[list[int | None]]:
-    """Rows of indices into ``frame.panels``; None is the image. Networks in one row and, with several students, differences below their own."""
-    every = list(range(len(frame.panels)))
-    differences = [i for i in every if frame.panels[i].kind == "difference"]
+def arranged(frame: Frame) -> list[list[int | str | None]]:
+    """Rows of indices into ``frame.panels``, "image", or None for an empty place; a difference stands below its student where there are several."""
+    amounts, differences = ([i for i, panel in enumerate(frame.panels) if panel.kind == kind] for kind in ("amount", "difference"))
     if frame.state.view == "before_after" and differences:
-        return [[i for i in every if i not in differences], [None, *differences]]
-    cells = [None, *every]
-    columns = 4 if len(cells) % 3 else 3
-    return [cells[i:i + columns] for i in range(0, len(cells), columns)]
+        return [["image", *amounts], [None, None, *differences]]
+    return [["image", *amounts, *differences]]
 
 
 def outline(inside: np.ndarray) -> list[list[int]]:
@@ -231,8 +229,8 @@ def channels_of(state: State, pair, weighed: Weighed) -> Channels:
 def curve_rows(looker: Looker, state: State) -> list[dict]:
     """stage, feature_fg, feature_bg of every checkpoint of the chosen student; None for those that were not looked at yet on this image."""
     nothing = {"feature_fg": None, "feature_bg": None}
-    key = (state.image, state.level, state.student)
-    return [{"stage": label, **looker.curves.get((*key, i, state.rounding), nothing)} for i, label in enumerate(looker.students[state.student].stages)]
+    key = (state.image, state.level, state.who)
+    return [{"stage": label, **looker.curves.get((*key, i, state.rounding), nothing)} for i, label in enumerate(looker.students[state.who].stages)]
 
 
 # --- tables -------------------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ WEIGHTS = ("alpha", "beta", "gamma", "lambda_")
 class State:
     """One view of the explorer.
 
-    image: index into the data. level: "P3".. . student, stage: whose map, at which of its checkpoints (0 = oldest).
+    image: index into the data. level: "P3".. . who, stage: a student, at one of its checkpoints (0 = oldest).
     view: teacher, student, difference; or every student beside the teacher. quantity: attention A^S, one channel's map, R's context weights,
     or where the loss comes from. limits: colour limits shared by panels that are compared, or each panel's own (a difference is centred at 0 in both).
     temperature, alpha, beta, gamma, lambda_, rounding: of the loss. channel: whose map ``quantity="channel"`` shows.
@@ -25,7 +25,7 @@ class State:
 
     image: int = 0
     level: str = ""
-    student: str = ""
+    who: str = ""
     stage: int = 0
     view: str = "difference"
     quantity: str = "attention"
@@ -71,8 +71,8 @@ def check(state: State, *, images: int, levels: tuple[str, ...], stages: dict[st
     """
     within("image", state.image, images, "images")
     one_of("level", state.level, levels)
-    one_of("student", state.student, stages)
-    within("stage", state.stage, stages[state.student], f"checkpoints of {state.student}")
+    one_of("who (a student)", state.who, stages)
+    within("stage", state.stage, stages[state.who], f"checkpoints of {state.who}")
     one_of("view", state.view, VIEWS if len(stages) > 1 else VIEWS[:1])
     one_of("quantity", state.quantity, quantities)
     one_of("limits", state.limits, LIMITS)

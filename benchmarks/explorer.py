@@ -1,0 +1,159 @@
+"""How long from a key press on the explorer's temperature slider to the repainted maps, in a real JupyterLab, beside the naive way.
+
+The rival is what a notebook does without thought: ipywidgets' ``interact`` around a function that draws a new inline matplotlib figure.
+Both are measured in the page, from the keydown event to the animation frame after the new picture is in place, turn by turn in one run.
+"""
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from fgdlab.lab.disk import write_json
+from fgdlab.lab.provenance import provenance
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "browser"))
+import browser_lab  # noqa: E402
+
+TURNS = 30
+COCO_SIZE = (800, 1344)                                              # pixels of a COCO image as detectors see it: P3 is 100 x 168
+
+
+class Patches(nn.Module):
+    """A detector under the contract with maps of a full-size pyramid, 256 channels on P3-P7, that costs next to nothing to run."""
+
+    def __init__(self, seed: int, channels: int = 256):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.transform = GeneralizedRCNNTransform(COCO_SIZE[0], COCO_SIZE[1], [0.5] * 3, [0.25] * 3)
+        self.patches = nn.Conv2d(3, channels, 8, stride=8)
+
+    def backbone(self, pixels):
+        maps = {"0": self.patches(pixels)}
+        for level in range(1, 5):
+            maps[str(level)] = nn.functional.avg_pool2d(maps[str(level - 1)], 2, ceil_mode=True)
+        return maps
+
+    def forward(self, images, targets=None):
+        nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "scores": torch.zeros(0)}
+        batch, _ = self.transform(images, targets)
+        self.backbone(batch.tensors)
+        return [nothing for _ in images]
+
+
+class Noise:
+    """Two images of full size with a few boxes."""
+
+    classes, image_ids = ["object"], [1, 2]
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, i: int):
+        image = torch.rand(3, *COCO_SIZE, generator=torch.Generator().manual_seed(i))
+        boxes = torch.tensor([[100.0, 80.0, 300.0, 420.0], [700.0, 300.0, 760.0, 380.0], [900.0, 50.0, 1300.0, 700.0]])
+        return image, {"boxes": boxes, "labels": torch.ones(3, dtype=torch.int64), "image_id": torch.tensor(i + 1)}
+
+
+SET_UP = """
+import torch, matplotlib.pyplot as plt
+torch.set_num_threads(1)
+from ipywidgets import FloatSlider, interact
+from benchmarks.explorer import Noise, Patches
+from fgdlab import attention
+from fgdlab.lab.config import RunConfig
+from fgdlab.lab.data import open_split
+from fgdlab.lab.explore import explore
+from fgdlab.lab.shipped import shipped
+from fgdlab.lab.viz import seen
+
+laptop = shipped("distilled"), shipped("teacher"), open_split(RunConfig(train_images=16, eval_images=8), "val", progress=False)
+full = Patches(0), Patches(1), Noise()
+
+def naive(student, teacher, data):
+    with torch.no_grad():
+        scene, maps = seen(student, teacher, *data[1])
+    def draw(T=0.5):
+        figure, axes = plt.subplots(1, 3, figsize=(9, 3))
+        a_t, a_s = (attention(each["P3"], T).spatial[0].detach() for each in (maps, scene.features))
+        for ax, values in zip(axes, (a_t, a_s, a_t - a_s)):
+            ax.imshow(values)
+        plt.show()
+    return interact(draw, T=FloatSlider(value=0.5, min=0.05, max=3, step=0.05))
+"""
+CELLS = (SET_UP, "explore(*laptop, image=1)", "explore(*full, image=1)", "naive(*laptop);", "naive(*full);")
+
+# Each contestant notes performance.now() - keydown in window.took, in the task after the animation frame that follows its new picture.
+WATCH = """() => {
+    window.took = []; let pressed = 0;
+    document.addEventListener('keydown', () => { pressed = performance.now(); window.took = []; }, true);
+    const note = () => requestAnimationFrame(() => { const port = new MessageChannel(); port.port1.onmessage = () => window.took.push(performance.now() - pressed); port.port2.postMessage(0); });
+    document.querySelectorAll('.fgd').forEach((each) => each.addEventListener('fgd-painted', note));
+    document.querySelectorAll('.widget-interact').forEach((each) => new MutationObserver((changes) => {
+        for (const change of changes) for (const node of change.addedNodes)
+            for (const image of node.querySelectorAll ? [...(node.matches('img') ? [node] : []), ...node.querySelectorAll('img')] : []) image.decode().then(note);
+    }).observe(each, { childList: true, subtree: true }));
+}"""
+
+
+def measured(page, control, key: str) -> float:
+    """Milliseconds from one key press to the repaint."""
+    page.evaluate("() => { window.took = []; }")
+    control.press(key)
+    page.wait_for_function("() => window.took.length > 0")
+    milliseconds = page.evaluate("() => window.took[0]")
+    page.wait_for_timeout(120)                                       # let the kernel come to rest, so that no turn pays for the one before
+    return milliseconds
+
+
+def race(page) -> dict[str, list[float]]:
+    """Milliseconds of every turn by contestant; three first turns do not count."""
+    sliders, handles = page.locator('[data-control="temperature"]'), page.locator(".widget-interact .noUi-handle")
+    contestants = {"explorer, laptop": sliders.nth(0), "explorer, full": sliders.nth(1), "interact, laptop": handles.nth(0), "interact, full": handles.nth(1)}
+    times = {name: [] for name in contestants}
+    for turn in range(TURNS + 3):
+        for name, control in contestants.items():
+            control.scroll_into_view_if_needed()
+            times[name].append(measured(page, control, "ArrowRight" if turn % 2 else "ArrowLeft"))
+    return {name: each[3:] for name, each in times.items()}
+
+
+def rows(times: dict[str, list[float]]) -> list[dict]:
+    """As the other benchmarks write them, with the 90th percentile of ours."""
+    result = []
+    for which, what in (("laptop", "48 x 16 x 16 map of the laptop detectors"), ("full", "256 x 100 x 168 map")):
+        ours, theirs = times[f"explorer, {which}"], times[f"interact, {which}"]
+        result.append({
+            "what": f"key press to repaint, {what}", "ours_ms": round(statistics.median(ours), 1), "ours_p90_ms": round(statistics.quantiles(ours, n=10)[-1], 1),
+            "rival": "interact and a new inline figure", "rival_ms": round(statistics.median(theirs), 1),
+            "rival_over_ours": round(statistics.median(b / a for a, b in zip(ours, theirs, strict=True)), 2),
+        })
+    return result
+
+
+def main() -> None:
+    reason = browser_lab.absent()
+    if reason:
+        print(f"explorer: skipped, because {reason}")
+        return
+    with tempfile.TemporaryDirectory() as folder, browser_lab.jupyter_lab(Path(folder), PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1") as lab, browser_lab.chromium() as browser:
+        page = browser_lab.open_and_run(lab, browser, browser_lab.write_notebook(Path(folder) / "latency.ipynb", *CELLS))
+        page.wait_for_function("() => document.querySelectorAll('.fgd').length === 2 && document.querySelectorAll('.widget-interact img').length === 2")
+        page.evaluate(WATCH)
+        results = rows(race(page))
+        version, complaints = browser.version, page.complaints
+    for row in results:
+        print(f"{row['what']}: {row['ours_ms']} ms; {row['rival']}: {row['rival_ms']} ms; rival / ours = {row['rival_over_ours']}")
+    if complaints:
+        raise RuntimeError(f"the page must have nothing to complain of, got {complaints}")
+    path = Path("benchmarks/results/explorer.json")
+    write_json(path, {"turns": TURNS, "threads": 1, "chromium": version, "results": results, "machine": provenance()})
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+// Two bars a channel, the largest gap first; click or arrow keys choose one. And the line over checkpoints.
+
+class Bars {
+  constructor(onPick) {
+    this.canvas = element("canvas", { class: "fgd-bars", tabindex: 0, role: "slider", "aria-label": "channel, by gap" });
+    this.words = element("div", { class: "fgd-words" });
+    this.onPick = onPick;
+    this.at = null;                                                  // position under the pointer
+    this.canvas.addEventListener("pointermove", (event) => this.point(this.positionAt(event)));
+    this.canvas.addEventListener("pointerleave", () => this.point(null));
+    this.canvas.addEventListener("click", (event) => { this.pick(this.positionAt(event)); });
+    this.canvas.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
+      if (step === undefined || !this.channels) return;
+      event.preventDefault();
+      const last = this.channels.order.length - 1, now = this.channels.order.indexOf(this.chosen);
+      this.pick(Math.max(0, Math.min(last, now < 0 ? 0 : now + step)));
+    });
+  }
+
+  positionAt(event) {
+    const box = this.canvas.getBoundingClientRect();
+    const count = this.channels.order.length;
+    return Math.max(0, Math.min(count - 1, Math.floor(((event.clientX - box.left) / box.width) * count)));
+  }
+
+  point(position) {
+    this.at = position;
+    this.tell();
+  }
+
+  pick(position) {
+    this.chosen = this.channels.order[position];
+    this.onPick(this.chosen);
+  }
+
+  tell() {
+    const { order, teacher, student } = this.channels;
+    const chosen = order.indexOf(this.chosen), i = this.at !== null && this.at < order.length ? this.at : chosen;
+    this.words.textContent = i < 0 ? "Click a bar, or focus and use the arrow keys, to see that channel's map."
+      : `channel ${order[i]}: teacher ${teacher[i].toPrecision(3)}, ${this.name} ${student[i].toPrecision(3)}`;
+    this.canvas.setAttribute("aria-valuetext", this.words.textContent);
+    this.canvas.setAttribute("aria-valuenow", Math.max(0, i));
+    this.canvas.setAttribute("aria-valuemax", order.length - 1);
+  }
+
+  draw(channels, chosen, name, colors) {
+    Object.assign(this, { channels, chosen, name });
+    const box = this.canvas.getBoundingClientRect(), ratio = window.devicePixelRatio || 1;
+    const width = Math.max(box.width, 1), height = Math.max(box.height, 1);
+    this.canvas.width = Math.round(width * ratio);
+    this.canvas.height = Math.round(height * ratio);
+    const context = this.canvas.getContext("2d"), count = channels.order.length, slot = width / count, bar = Math.max(1, slot * 0.42);
+    context.scale(ratio, ratio);
+    const most = Math.max(1e-12, ...channels.teacher, ...channels.student), least = Math.min(0, ...channels.teacher, ...channels.student);
+    const y = (value) => 2 + ((height - 4) * (most - value)) / (most - least);
+    const at = channels.order.indexOf(chosen);
+    if (at >= 0) {
+      context.fillStyle = "rgba(228, 0, 124, 0.22)";
+      context.fillRect(at * slot, 0, slot, height);
+    }
+    for (let i = 0; i < count; i++) {
+      for (const [shift, values, color] of [[0, channels.teacher, colors[0]], [bar, channels.student, colors[1]]]) {
+        context.fillStyle = color;
+        context.fillRect(i * slot + slot * 0.08 + shift, Math.min(y(values[i]), y(0)), bar, Math.abs(y(values[i]) - y(0)));
+      }
+    }
+    context.fillStyle = "#888";
+    context.fillRect(0, y(0), width, 1);
+    this.tell();
+  }
+}
+
+// Gap of features over checkpoints: two lines, a point for each checkpoint that was looked at, a rule at the one that is shown.
+function drawCurve(svg, rows, stage) {
+  const width = 300, height = 74, foot = 8, left = 30;
+  const known = rows.flatMap((row) => [row.feature_fg, row.feature_bg]).filter((value) => value !== null);
+  const most = Math.max(1e-9, ...known);
+  const x = (i) => left + ((width - left - 6) * i) / Math.max(1, rows.length - 1), y = (value) => height - foot - ((height - foot - 8) * value) / most;
+  const parts = [
+    `<line x1="${x(stage)}" x2="${x(stage)}" y1="2" y2="${height - foot}" class="fgd-now"/>`,
+    `<line x1="${left}" x2="${width - 6}" y1="${y(0)}" y2="${y(0)}" class="fgd-axis"/>`,
+    `<text x="${left - 4}" y="${y(most) + 4}" text-anchor="end">${most.toPrecision(2)}</text><text x="${left - 4}" y="${y(0) + 3}" text-anchor="end">0</text>`,
+  ];
+  for (const [key, color] of [["feature_fg", "#D55E00"], ["feature_bg", "#56B4E9"]]) {
+    const points = rows.map((row, i) => [i, row[key]]).filter(([, value]) => value !== null);
+    parts.push(`<polyline fill="none" stroke="${color}" stroke-width="1.6" points="${points.map(([i, value]) => `${x(i)},${y(value)}`).join(" ")}"/>`);
+    parts.push(...points.map(([i, value]) => `<circle class="fgd-point" cx="${x(i)}" cy="${y(value)}" r="2.6" fill="${color}"/>`));
+  }
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.innerHTML = parts.join("");
+}
