@@ -141,7 +141,7 @@ def test_a_detector_without_anchors_is_refused():
     class Plain(torch.nn.Module):
         backbone = small_retinanet().backbone
 
-    with pytest.raises(ValueError, match="FGFI must be a detector with an anchor generator, got Plain without anchor_generator or rpn.anchor_generator"):
+    with pytest.raises(ValueError, match="FGFI must be a detector with an anchor generator, got Plain without anchor_generator or rpn.anc"):
         FGFI(LEVELS, Plain(), small_retinanet())
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..pyramid import PyramidLoss
 from ..scene import Scene
+from .boxes import check_boxes
 
 
 class DetectorLoss(PyramidLoss):
@@ -57,6 +58,7 @@ class DetectorLoss(PyramidLoss):
     def anchors(self, scene: Scene) -> dict[str, Tensor]:
         """{level: (A, 4)} x1, y1, x2, y2 in pixels, the same for every image; rows go over H, then W, then a cell's anchors."""
         generator = self.student.anchor_generator if has(self.student, "anchor_generator") else self.student.rpn.anchor_generator
+        check_boxes(scene, len(scene.pixels))
         each = generator(as_images(scene), list(scene.features.values()))[0]
         counts = [a * m.shape[-2] * m.shape[-1] for a, m in zip(generator.num_anchors_per_location(), scene.features.values(), strict=True)]
         return dict(zip(scene.features, each.split(counts), strict=True))
@@ -72,7 +74,8 @@ class DenseLoss(DetectorLoss):
 
     KIND = "a RetinaNet as torchvision builds it"
     NEEDS = (
-        "anchor_generator.sizes", "proposal_matcher", "box_coder.decode_single", "head.classification_head.cls_logits", "head.regression_head.bbox_reg",
+        "anchor_generator.sizes", "proposal_matcher", "box_coder.decode_single",
+        "head.classification_head.cls_logits", "head.regression_head.bbox_reg",
     )
 
     def __init__(self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, *, align: int = 1, always: bool = False):

@@ -1,6 +1,11 @@
-"""FGFI: imitate cells that have an anchor near an object. Wang et al., Distilling Object Detectors with Fine-grained Feature Imitation, CVPR 2019.
+"""FGFI: imitate the cells that have an anchor near an object (Wang et al., CVPR 2019).
 
-    boxes, anchors --IoU--> near anchors --any of a cell--> M --> sum M (F^T - f(F^S))^2 / (2 N_p)
+Distilling Object Detectors with Fine-grained Feature Imitation. With M_ij = 1 where an anchor a of cell ij has
+IoU(a, g) > psi max_a' IoU(a', g) for some box g,
+
+    L = sum M (F_t - f(F_s))^2 / (2 N_p)          sums over the batch;  N_p = sum M, so channels add up
+
+The threshold follows how well anchors cover an object at all, so that no object is left out.
 """
 import torch
 from torch import Tensor, nn
@@ -8,27 +13,32 @@ from torch import Tensor, nn
 from ..pyramid import check_same_shape
 from ..scene import Scene
 from ..terms import Term
+from .checks import check_weights
 from .dense import DetectorLoss, box_iou
 
 
 class FGFI(DetectorLoss):
-    """L = 1 / (2 N_p) sum_ij M_ij sum_c (F^T - f(F^S))^2,  N_p = sum M. Terms "fgfi", one a level; 0 where no image has a box.
+    """One term ``fgfi`` a level, 0 where no image has a box; f is a 3x3 convolution with ReLU on every level, whose weights start near 0.
 
-    M_ij = 1 where an anchor a of cell ij has IoU(a, g) > psi * max_a' IoU(a', g) for some box g: the threshold follows how well an object is
-    covered at all. f is a 3x3 convolution with ReLU, always there. Needs an anchor generator: RetinaNet's, or that of a Faster R-CNN's RPN.
+    Needs an anchor generator: a RetinaNet's, or that of a Faster R-CNN's RPN.
 
     Args:
-        weight: lambda; 0.01 in the authors' code (trainval_net_sup.py of twangnh/Distilling-Object-Detectors).
-        psi: in [0, 1); 0.5 in the paper; 0 takes every anchor that touches a box.
-    Differs: the paper has one map. Here the maximum goes over the anchors of all imitated levels and N_p counts their cells together, so that
-        an object is imitated on the levels whose anchors suit it. Left out: the authors' first 400 steps without imitation, and the one pixel
-        that their boxes are longer. f starts as theirs, N(0, 1e-4) cut at two sigma (theirs folds the tail back instead).
+        weight: 0.01 in the authors' code (twangnh/Distilling-Object-Detectors, trainval_net_sup.py).
+        psi: 0.5 in the paper, in [0, 1); 0 takes every anchor that touches a box.
+    Differs:
+        - The paper has one map. Here the maximum goes over the anchors of all imitated levels and N_p counts their cells together, so that an
+          object is imitated on the levels whose anchors suit it.
+        - The authors' first 400 steps go without imitation, and their boxes are one pixel longer; neither is done here.
+        - f starts from N(0, 1e-4); the authors fold the rare draws beyond two deviations back.
     """
 
     KIND = "a detector with an anchor generator"
     NEEDS = ("anchor_generator or rpn.anchor_generator",)
 
     def __init__(self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, *, weight: float = 0.01, psi: float = 0.5):
+        check_weights(weight=weight)
+        if not 0 <= psi < 1:
+            raise ValueError(f"psi must be in [0, 1), got {psi}; at 1 no anchor is above the best")
         super().__init__(levels, student, teacher, align=3 if weight else 0, always=True)
         self.weight, self.psi = weight, psi
         for f in self.align.values():
