@@ -40,6 +40,7 @@ class GID(DenseLoss):
     """
 
     PARTS = ("feature", "relation", "class", "box")
+    PIXELS = ("min_side", "finest_size")
 
     def __init__(
         self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, *,
