@@ -1,0 +1,65 @@
+"""Mimick: the features of the student's own proposals imitate the teacher's (Li, Jin and Yan, CVPR 2017).
+
+Mimicking Very Efficient Network for Object Detection, its first stage. With u_i and v_i what a RoI pool cuts out of F_t and F_s for
+proposal i of the student's RPN, and m_i the count of their elements,
+
+    L = 1/(2N)  sum_i 1/m_i |u_i - r(v_i)|^2          over the N proposals of the batch
+"""
+import torch
+from torch import Tensor, nn
+
+from ..scene import Scene
+from ..terms import Term
+from .checks import check_positive, check_weights
+from .dense import DetectorLoss, as_images
+
+
+class Mimick(DetectorLoss):
+    """One term ``mimick`` of no level ("all"), for the RoI pool chooses a proposal's level by its size; r is a 1x1 convolution.
+
+    Needs two-stage detectors such as torchvision's Faster R-CNN. Proposals are constants: gradient reaches the student through v_i alone.
+
+    Args:
+        levels: must hold all levels that the student's RoI pool cuts from.
+        weight: 1. [the authors' is unknown here]
+        proposals: the best-scored of an image that count. [the authors' count is unknown here; 256 is the size of an RPN's batch]
+    Differs:
+        - The paper's second stage, which also matches the logits of the same proposals, is left out.
+        - RoIAlign over a pyramid, as the detector pools, for RoI pooling of one map.
+    """
+
+    KIND = "a two-stage detector such as torchvision's Faster R-CNN"
+    NEEDS = ("rpn.head", "roi_heads.box_roi_pool.featmap_names")
+
+    def __init__(self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, *, weight: float = 1.0, proposals: int = 256):
+        check_weights(weight=weight)
+        check_positive(proposals=proposals)
+        super().__init__(levels, student, teacher, align=0)
+        self.weight, self.proposals = weight, proposals
+        self.r = nn.Conv2d(student.backbone.out_channels, teacher.backbone.out_channels, 1) if weight else None
+
+    def on_scene(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
+        if not self.weight:
+            return []
+        boxes = self.best_proposals(scene)
+        ours, theirs = self.pooled(scene, scene.features, boxes), self.pooled(scene, teacher, boxes)              # v, u: (N, C, S, S)
+        error = (theirs - self.r(ours)).square().mean(dim=(1, 2, 3))                     # 1/m_i ||u_i - r(v_i)||^2
+        return [Term("mimick", "all", error.sum() / (2 * max(len(error), 1)), self.weight)]
+
+    @torch.no_grad()
+    def best_proposals(self, scene: Scene) -> list[Tensor]:
+        """N tensors (K, 4), pixels, K <= ``proposals``: the student's RPN as in evaluation, best score first."""
+        rpn = self.student.rpn
+        was_training, rpn.training = rpn.training, False             # of this module alone: in training it would want targets
+        try:
+            return [boxes[:self.proposals] for boxes in rpn(as_images(scene), scene.features)[0]]
+        finally:
+            rpn.training = was_training
+
+    def pooled(self, scene: Scene, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """RoI features (proposals of the batch, C, S, S)."""
+        pool = self.student.roi_heads.box_roi_pool
+        levels = tuple(scene.features)[:len(pool.featmap_names)]                         # finest first, as the pool counts them
+        if not set(levels) <= set(self.levels):
+            raise ValueError(f"levels must hold all that the student's RoI pool cuts from, {', '.join(levels)}, got {', '.join(self.levels)}")
+        return pool({name: maps[level] for name, level in zip(pool.featmap_names, levels, strict=True)}, boxes, scene.image_sizes)
