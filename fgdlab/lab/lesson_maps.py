@@ -35,7 +35,7 @@ def number_grid(
         boxes: (K, 4) xyxy pixels, drawn where they lie, to the pixel; None = none.
         label: what the colours mean.
         stride: pixels a cell.
-        digits: decimals; None writes fractions, 1/9 for 0.1111.
+        digits: decimals, none in a map of whole numbers; None writes fractions, 1/9 for 0.1111.
         norm, cmap: as in viz.show_maps.
     Raises:
         ValueError: maps of different shapes, or too large for numbers.
@@ -45,21 +45,29 @@ def number_grid(
         raise ValueError(f"maps must share one shape of at most 16 x 16 cells, got {sorted(shapes)}; draw larger ones with map_table")
     (height, width), = shapes
     norm, frame = shared(norm, maps.values()), (height * stride, width * stride)
-    panel = min((WIDTH - BAR - 0.25) / len(maps) - 0.25, 3.4)
+    panel = min((WIDTH - BAR - 0.25) / len(maps) - 0.25, 3.4, 0.7 * width)
     figure, axes = panels(1, len(maps), height / width, [len(maps) - 1], width=panel, left=0.25, foot=0.25)
     figure.set_dpi(LESSON_DPI)
-    longest = max(len(number(value, digits)) for values in maps.values() for value in values.flatten().tolist())
+    written = {name: texts(values, digits) for name, values in maps.items()}
+    longest = max(len(text) for lines in written.values() for line in lines for text in line)
     for ax, (name, values) in zip(axes[0], maps.items(), strict=True):
         drawn = draw_map(ax, values, frame, torch.zeros(0, 4), norm, cmap, name)
         if boxes is not None:
             draw_boxes(ax, boxes, (1 / stride, 1 / stride), linewidth=1.3)
-        write_numbers(ax, values, drawn, digits, size=min(9.0, 0.9 * 72 * panel / width / (0.62 * longest)))
+        write_numbers(ax, values, drawn, written[name], size=min(9.0, 0.9 * 72 * panel / width / (0.62 * longest)))
         count_cells(ax, height, width)
     colour_bar(ax, drawn, label)
     return figure
 
 
-def write_numbers(ax: Axes, values: Tensor, drawn: AxesImage, digits: int | None, size: float) -> None:
+def texts(values: Tensor, digits: int | None) -> list[list[str]]:
+    """What is written into the cells of a map, row by row."""
+    if digits is not None and (values == values.round()).all():
+        digits = 0
+    return [[number(value, digits) for value in line] for line in values.tolist()]
+
+
+def write_numbers(ax: Axes, values: Tensor, drawn: AxesImage, written: list[list[str]], size: float) -> None:
     """Every value in the middle of its cell, dark on light and light on dark, thin lines between the cells."""
     height, width = values.shape
     ax.vlines(range(1, width), 0, height, color="white", linewidth=0.3, alpha=0.5)
@@ -68,14 +76,12 @@ def write_numbers(ax: Axes, values: Tensor, drawn: AxesImage, digits: int | None
         for column, value in enumerate(line):
             red, green, blue, _ = drawn.cmap(drawn.norm(value))
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-            ax.text(column + 0.5, row + 0.5, number(value, digits), ha="center", va="center", fontsize=size, color="white" if dark else "black", zorder=3)
+            ax.text(column + 0.5, row + 0.5, written[row][column], ha="center", va="center", fontsize=size, color="white" if dark else "black", zorder=3)
 
 
 def number(value: float, digits: int | None) -> str:
-    """As it is written in a cell: 0 and other whole numbers without decimals, the rest with ``digits`` of them, or as a fraction."""
-    if digits is None:
-        return str(Fraction(value).limit_denominator(999))
-    return f"{value:.0f}" if abs(value - round(value)) < 1e-6 else f"{value:.{digits}f}"
+    """As it is written in a cell: 0 as "0", the rest with ``digits`` decimals, or as a fraction."""
+    return str(Fraction(value).limit_denominator(999)) if digits is None else "0" if value == 0 else f"{value:.{digits}f}"
 
 
 def count_cells(ax: Axes, height: int, width: int) -> None:
@@ -113,17 +119,32 @@ def map_table(
     return figure
 
 
+def matrices(maps: dict[str, Tensor], *, rows: str, columns: str, label: str, norm: Normalize, cmap: str = "PuOr") -> Picture:
+    """Matrices side by side on one colour scale, e.g. correlations; ``rows`` and ``columns`` say what they count."""
+    norm, (height, width) = shared(norm, maps.values()), next(iter(maps.values())).shape
+    figure, axes = panels(1, len(maps), height / width, [len(maps) - 1], width=min((WIDTH - BAR - 0.5) / len(maps) - 0.25, 3.2), left=0.45, foot=0.4)
+    figure.set_dpi(LESSON_DPI)
+    for ax, (name, values) in zip(axes[0], maps.items(), strict=True):
+        drawn = draw_map(ax, values, (height, width), torch.zeros(0, 4), norm, cmap, name)
+        ax.set_xlabel(columns, fontsize=8)
+    axes[0, 0].set_ylabel(rows, fontsize=8)
+    colour_bar(ax, drawn, label)
+    return figure
+
+
 def picture(width: float = WIDTH, height: float = 2.6) -> Picture:
     """An empty figure for curves and bars; sizes in inches."""
     return Picture(figsize=(width, height), dpi=LESSON_DPI, facecolor="white", layout="constrained")
 
 
 def bare(ax: Axes) -> None:
-    """Axes of a chart without frame above and to the right, with a light grid behind."""
+    """Finish a chart: no frame above and to the right, a light grid behind, words of one size. Call it last."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.tick_params(labelsize=8)
+    for text, size in ((ax.title, 9), (ax.xaxis.label, 8.5), (ax.yaxis.label, 8.5)):
+        text.set_fontsize(size)
 
 
 # --- a reader's photograph ----------------------------------------------------------------------------------------------------------
