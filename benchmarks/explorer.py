@@ -24,25 +24,32 @@ COCO_SIZE = (800, 1344)                                              # pixels of
 
 
 class Patches(nn.Module):
-    """A detector under the contract with maps of a full-size pyramid, 256 channels on P3-P7, that costs next to nothing to run."""
+    """A pyramid of full size, 256 channels on P3-P7, that costs next to nothing to run."""
 
-    def __init__(self, seed: int, channels: int = 256):
+    def __init__(self, channels: int = 256):
         super().__init__()
-        torch.manual_seed(seed)
-        self.transform = GeneralizedRCNNTransform(COCO_SIZE[0], COCO_SIZE[1], [0.5] * 3, [0.25] * 3)
         self.patches = nn.Conv2d(3, channels, 8, stride=8)
 
-    def backbone(self, pixels):
+    def forward(self, pixels):
         maps = {"0": self.patches(pixels)}
         for level in range(1, 5):
             maps[str(level)] = nn.functional.avg_pool2d(maps[str(level - 1)], 2, ceil_mode=True)
         return maps
 
+
+class FullSize(nn.Module):
+    """A detector under the contract that finds nothing."""
+
+    def __init__(self, seed: int):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.transform = GeneralizedRCNNTransform(COCO_SIZE[0], COCO_SIZE[1], [0.5] * 3, [0.25] * 3)
+        self.backbone = Patches()
+
     def forward(self, images, targets=None):
-        nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "scores": torch.zeros(0)}
         batch, _ = self.transform(images, targets)
         self.backbone(batch.tensors)
-        return [nothing for _ in images]
+        return [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "scores": torch.zeros(0)} for _ in images]
 
 
 class Noise:
@@ -63,7 +70,7 @@ SET_UP = """
 import torch, matplotlib.pyplot as plt
 torch.set_num_threads(1)
 from ipywidgets import FloatSlider, interact
-from benchmarks.explorer import Noise, Patches
+from benchmarks.explorer import FullSize, Noise
 from fgdlab import attention
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.data import open_split
@@ -72,7 +79,7 @@ from fgdlab.lab.shipped import shipped
 from fgdlab.lab.viz import seen
 
 laptop = shipped("distilled"), shipped("teacher"), open_split(RunConfig(train_images=16, eval_images=8), "val", progress=False)
-full = Patches(0), Patches(1), Noise()
+full = FullSize(0), FullSize(1), Noise()
 
 def naive(student, teacher, data):
     with torch.no_grad():

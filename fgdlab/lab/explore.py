@@ -100,11 +100,17 @@ class Opened:
         """Context weights exist only where R is a GcBlock."""
         return tuple(each for each in QUANTITIES if each != "context" or self.config.relation == "gc")
 
-    def fitting(self, state: State) -> State:
-        """A state that fits the data: checked, then cell and channel within this level and pyramid.
+    def moved(self, state: State, changes: dict) -> State:
+        """The state after some changes. Another student starts at its last checkpoint; a clicked cell is forgotten on another level or image."""
+        new = state.but(**changes)
+        if new.who != state.who and "stage" not in changes and new.who in self.looker.students:
+            new = new.but(stage=len(self.looker.students[new.who].stages) - 1)
+        if (new.level, new.image) != (state.level, state.image) and "cell" not in changes:
+            new = new.but(cell=None)
+        return self.fitting(new)
 
-        A cell or channel beyond the edge is an error where the level is the one shown, and forgotten where the level or image has changed.
-        """
+    def fitting(self, state: State) -> State:
+        """The state itself if it fits networks and data, else UserError."""
         looker = self.looker
         stages = {name: len(who.stages) for name, who in looker.students.items()}
         check(state, images=len(self.scenes), levels=looker.levels, stages=stages, quantities=self.quantities)
@@ -150,7 +156,7 @@ class Explorer(ExplorerWidget):
 
     def set(self, **changes) -> "Explorer":
         """Change the view, e.g. ``set(level="P4", temperature=0.2)``; the widget follows. Raises UserError for what does not fit."""
-        self._go(self.state.but(**changes))
+        self._go(changes)
         self.choice = self.state.dict()
         return self
 
@@ -202,10 +208,8 @@ class Explorer(ExplorerWidget):
         if getattr(self, "opened", None) is None or change["new"] == self.state.dict():
             return
         try:
-            new = self.state.but(**change["new"])
-            if (new.level, new.image) != (self.state.level, self.state.image) and new.cell == self.state.cell:
-                new = new.but(cell=None)                             # another grid: the cell that was clicked is no more
-            self._go(new)
+            before = self.state.dict()
+            self._go({name: value for name, value in change["new"].items() if name not in before or value != before[name]})
         except UserError as error:
             self.send({"error": str(error)})
         except Exception as error:                                   # a detector or a file failed: say so instead of falling silent
@@ -213,9 +217,9 @@ class Explorer(ExplorerWidget):
         if self.choice != self.state.dict():
             self.choice = self.state.dict()
 
-    def _go(self, state: State) -> None:
+    def _go(self, changes: dict) -> None:
         before = self.state
-        self.state = self.opened.fitting(state)
+        self.state = self.opened.moved(before, changes)
         try:
             self._show()
         except Exception:
@@ -224,12 +228,12 @@ class Explorer(ExplorerWidget):
 
     def _show(self) -> None:
         frame = self.opened.frame_at(self.state)
-        message, maps = packed(frame)
+        message, maps, ground = packed(frame)
         with self.hold_sync():
             if self._photo_of != self.state.image:
                 self.photo_size, self.photo = packed_photo(frame.place)
                 self._photo_of = self.state.image
-            self.maps, self.frame = maps, message
+            self.maps, self.ground, self.frame = maps, ground, message
 
     def _answer(self, widget, content: dict, buffers) -> None:
         """A file or the code, for the browser to save or show."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors import safe_open
 from torch import nn
 
 from ..config import RunConfig
@@ -14,6 +15,7 @@ from ..detectors import build
 from ..errors import UserError
 from ..weights import load_weights, read_facts
 
+LAST_LAYERS = ("head.classification_head.cls_logits.weight", "head.regression_head.bbox_reg.weight")
 NUMBER = re.compile(r"(\d+)\D*$")
 
 
@@ -87,7 +89,14 @@ def architecture(file: Path, folder: Path, classes: int) -> nn.Module:
     if settings is None:
         raise UserError(f"{file} must say its settings, got none in its header and no params.json beside its folder; give like=a detector of that architecture")
     config = RunConfig.of(settings)
-    return build(config.detector, config.student, len(facts.get("classes") or ()) or classes, frozen_norms=config.pretrained)
+    return build(config.detector, config.student, classes_of(file) or len(facts.get("classes") or ()) or classes, frozen_norms=config.pretrained)
+
+
+def classes_of(file: Path) -> int | None:
+    """C by the shapes of a RetinaNet's last layers, A * (C + 1) and A * 4 outputs for A anchors a cell; None for other heads."""
+    with safe_open(file, "pt") as weights:
+        outputs = [weights.get_slice(name).get_shape()[0] for name in LAST_LAYERS if name in weights.keys()]          # noqa: SIM118
+    return 4 * outputs[0] // outputs[1] - 1 if len(outputs) == 2 else None
 
 
 def number(file: Path) -> int:

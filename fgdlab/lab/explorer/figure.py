@@ -16,7 +16,8 @@ from ..gaze import WEIGHT_OF
 from ..viz import DPI, GREY, PINK, SKY, TERM_STYLES, Picture, colour_bar, draw_boxes, finish, plain
 from .frame import Frame, Panel, arranged, outline, scale_mask
 
-WIDTH = 11.0                                                         # inches
+WIDTH, TOP, HEAD, BELOW = 11.0, 0.3, 0.42, 3.2                       # inches: the figure, its headline, a panel's title, the row of numbers
+EDGE, BAR = 0.1, 0.78                                                # inches: left of a panel; left and right of it, with its colour bar
 MAPS = {"amount": "cividis", "difference": "PuOr"}
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "lambda_": "λ"}
 MOST_CHANNELS = 48                                                   # bars that can be told apart on paper
@@ -32,22 +33,21 @@ def figure(frame: Frame) -> Picture:
     """The panels of a frame, 11 inches wide. Nothing of it depends on what was shown before."""
     rows = arranged(frame)
     columns = max(len(row) for row in rows)
-    ratio = min(max(frame.place.padded_size[0] / frame.place.padded_size[1], 0.5), 1.5)
-    tall = [len(rows) * (WIDTH / columns - 0.75) * ratio + 0.5 * len(rows), 2.9]
-    picture = Picture(figsize=(WIDTH, sum(tall) + 0.35), dpi=DPI, facecolor="white", layout="constrained")
-    picture.suptitle(headline(frame), fontsize=9.5, x=0.01, ha="left")
-    upper, lower = picture.subfigures(2, 1, height_ratios=tall)
-    axes = upper.subplots(len(rows), columns, squeeze=False)
+    wide = WIDTH / columns - BAR
+    tall = wide * min(max(frame.place.padded_size[0] / frame.place.padded_size[1], 0.5), 1.5)
+    height = TOP + len(rows) * (HEAD + tall) + BELOW
+    picture = Picture(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
+    picture.text(EDGE / WIDTH, 1 - 0.08 / height, headline(frame), fontsize=9.5, va="top")
     colours = role_colours([row["student"] for row in frame.gaps])
-    for ax in axes.ravel():
-        ax.set_axis_off()
-    for row, cells in zip(axes, rows, strict=True):
-        for ax, cell in zip(row, cells, strict=False):
+    for i, row in enumerate(rows):
+        for j, cell in enumerate(row):
             if cell is None:
                 continue
-            ax.set_axis_on()
+            ax = picture.add_axes(((j * WIDTH / columns + EDGE) / WIDTH, (height - TOP - (i + 1) * (HEAD + tall)) / height, wide / WIDTH, tall / height))
             draw_photo(ax, frame, colours) if cell == "image" else draw_panel(ax, frame, frame.panels[cell], colours)
-    below = lower.subplots(1, 4 if len(frame.curve) > 1 else 3, width_ratios=(1.3, 1, 1.1, 1) if len(frame.curve) > 1 else (1.3, 1, 1.1))
+    widths = (3.3, 2.2, 3.2, 2.3) if len(frame.curve) > 1 else (4.2, 3.1, 3.7)
+    starts = np.cumsum([0, *widths[:-1]])
+    below = [picture.add_axes(((start + 0.4) / WIDTH, 0.5 / height, (width - 0.6) / WIDTH, (BELOW - 1.15) / height)) for start, width in zip(starts, widths, strict=True)]
     draw_channels(below[0], frame, colours)
     draw_shares(below[1], frame)
     draw_numbers(below[2], frame)

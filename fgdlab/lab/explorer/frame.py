@@ -68,7 +68,7 @@ class Channels:
     order: np.ndarray
 
 
-def frame_of(looker: Looker, state: State, *, facts: dict[str, float] = {}, threshold: float = 0.3) -> Frame:
+def frame_of(looker: Looker, state: State, *, facts: dict[str, float], threshold: float = 0.3) -> Frame:
     """Args: facts: {network: AP} as far as known. threshold: least score of a detection that is shown."""
     image, level, name = state.image, state.level, state.who
     stages = {each: len(who.stages) - 1 for each, who in looker.students.items()} | {name: state.stage}

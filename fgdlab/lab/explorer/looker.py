@@ -53,12 +53,17 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """What one network made of a place: maps {"P3": (C, H, W), ...}; boxes (K, 4) in pixels of the place, labels (K,), scores (K,)."""
+    """What one network made of a place: maps {"P3": (C, H, W), ...}; boxes (K, 4) in pixels of the place, labels (K,), scores (K,).
+
+    scale, spread: {level: root mean square, standard deviation} of its maps.
+    """
 
     maps: dict[str, Tensor]
     boxes: np.ndarray
     labels: np.ndarray
     scores: np.ndarray
+    scale: dict[str, float]
+    spread: dict[str, float]
 
     @property
     def nbytes(self) -> int:
@@ -106,7 +111,11 @@ def sight_of(detector: nn.Module, image: Tensor, target: dict, place: Place) -> 
             maps = level_names(detector.backbone(place.pixels.to(device)), place.padded_size[0])
     scale = np.array([place.image_size[1] / place.loaded_size[1], place.image_size[0] / place.loaded_size[0]] * 2)
     boxes, labels, scores = (found[name].detach().float().cpu().numpy() for name in ("boxes", "labels", "scores"))
-    return Sight({level: each[0].detach() for level, each in full_precision(maps).items()}, boxes * scale, labels.astype(int), scores)
+    maps = {level: each[0].detach() for level, each in full_precision(maps).items()}
+    return Sight(
+        maps, boxes * scale, labels.astype(int), scores, scale={level: float(each.double().square().mean().sqrt()) for level, each in maps.items()},
+        spread={level: float(each.double().std()) for level, each in maps.items()},
+    )
 
 
 def on_device(target: dict, device) -> dict:
@@ -140,7 +149,7 @@ class Looker:
         cache_mb: float = 512, cache_items: int = 64, progress: Callable[[str], None] = lambda line: None,
     ):
         self.students, self.teacher, self.scenes, self.config, self.losses, self.progress = students, teacher, scenes, config, losses, progress
-        self.kept = Bounded(int(cache_mb * 1e6), cache_items, keep=4 + 2 * len(students))
+        self.kept = Bounded(int(cache_mb * 1e6), cache_items, keep=12 + 2 * len(students))
         self.curves = Curves()
         self._probes: dict[str, FGDLoss] = {}
         self.levels = self._shared_levels()

@@ -20,11 +20,6 @@ def found_objects(place: Place, sight: Sight, threshold: float, any_class: bool)
     return int(good.sum()), int(overlap.any(axis=1).sum())
 
 
-def scale(sight: Sight, level: str) -> float:
-    """Root mean square of a map."""
-    return float(sight.maps[level].double().square().mean().sqrt())
-
-
 def sanity(looker: Looker, image: int, stages: dict[str, int], facts: dict[str, float], threshold: float) -> tuple[list[dict], list[str]]:
     """One row a network, the teacher first, and what looks wrong with the teacher, a line each.
 
@@ -40,7 +35,7 @@ def sanity(looker: Looker, image: int, stages: dict[str, int], facts: dict[str, 
         detections, found = found_objects(place, sight, threshold, any_class)
         rows.append({
             "name": name, "AP": facts.get(name), "detections": detections, "found": found, "objects": len(place.boxes),
-            "scale": {level: scale(sight, level) for level in looker.levels},
+            "scale": {level: sight.scale[level] for level in looker.levels},
         })
     return rows, warnings(rows, sights["teacher"], looker.levels)
 
@@ -48,7 +43,7 @@ def sanity(looker: Looker, image: int, stages: dict[str, int], facts: dict[str, 
 def warnings(rows: list[dict], teacher_sight: Sight, levels: tuple[str, ...]) -> list[str]:
     teacher, students, lines = rows[0], rows[1:], []
     broken = [level for level in levels if not np.isfinite(teacher["scale"][level])]
-    flat = [level for level in levels if level not in broken and float(teacher_sight.maps[level].std()) < 1e-6]
+    flat = [level for level in levels if level not in broken and teacher_sight.spread[level] < 1e-6]
     if broken:
         lines.append(f"the teacher's map on {', '.join(broken)} holds NaN or infinity")
     if flat:

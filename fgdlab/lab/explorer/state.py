@@ -81,9 +81,11 @@ def check(state: State, *, images: int, levels: tuple[str, ...], stages: dict[st
         one_of("overlay", each, OVERLAYS)
     for name in ("temperature", *WEIGHTS):
         value = getattr(state, name)
-        above = name == "temperature"
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not (0 < value if above else 0 <= value) or not value < float("inf"):
-            raise UserError(f"{name} must be a finite number {'above 0' if above else 'of at least 0'}, got {value!r}; {'0.5 is the paper' + chr(39) + 's' if above else '0 silences the term'}")
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
+        if name == "temperature" and not (number and value > 0):
+            raise UserError(f"temperature must be a finite number above 0, got {value!r}; 0.5 is the paper's")
+        if not (number and value >= 0):
+            raise UserError(f"{name} must be a finite number of at least 0, got {value!r}; 0 silences its term")
     return state
 
 

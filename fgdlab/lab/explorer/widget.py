@@ -1,6 +1,6 @@
 """The explorer in a live notebook: one anywidget that sends what the reader chose to the kernel and draws what comes back.
 
-    browser --choice (State as JSON)--> kernel --frame (numbers), maps (float32), photo (RGB)--> browser
+    browser --choice (State as JSON)--> kernel --frame (numbers), maps and ground (float32), photo (RGB)--> browser
 
 static/*.js colours, lays out and reads out these arrays; it computes nothing. Hover needs no kernel: the arrays are there.
 """
@@ -65,9 +65,9 @@ def slider(name: str, start: float) -> dict:
     return {"label": words[name], "stops": values, "labels": ["off" if value == 0 else f"{value:g}" for value in values]}
 
 
-def packed(frame: Frame) -> tuple[dict, bytes]:
-    """A frame as JSON and float32 bytes: the panels' maps one after the other, then fg, bg, share and the scale mask, row by row."""
-    maps = [*(panel.values for panel in frame.panels), frame.fg, frame.bg, frame.share, scale_mask(frame)]
+def packed(frame: Frame) -> tuple[dict, bytes, bytes]:
+    """A frame as JSON and float32 bytes, row by row: the panels' maps and share; and fg, bg, the scale mask, which no weight and no T moves."""
+    maps, ground = [*(panel.values for panel in frame.panels), frame.share], [frame.fg, frame.bg, scale_mask(frame)]
     channels, order = frame.channels, frame.channels.order[:MOST_BARS]
     state = frame.state
     message = {
@@ -96,7 +96,7 @@ def packed(frame: Frame) -> tuple[dict, bytes]:
         "curve": frame.curve if len(frame.curve) > 1 else [],
         "warnings": frame.warnings, "notes": frame.notes,
     }
-    return as_json(message), b"".join(np.ascontiguousarray(each, np.float32).tobytes() for each in maps)
+    return as_json(message), *(b"".join(np.ascontiguousarray(each, np.float32).tobytes() for each in group) for group in (maps, ground))
 
 
 def as_json(value):
@@ -126,6 +126,7 @@ class ExplorerWidget(AnyWidget):
     choice = traitlets.Dict().tag(sync=True)
     frame = traitlets.Dict().tag(sync=True)
     maps = traitlets.Bytes(b"").tag(sync=True)
+    ground = traitlets.Bytes(b"").tag(sync=True)
     photo = traitlets.Bytes(b"").tag(sync=True)
     photo_size = traitlets.List().tag(sync=True)
     luts = traitlets.Bytes(lut("amount") + lut("difference")).tag(sync=True)

@@ -7,7 +7,7 @@ function render({ model, el }) {
   const about = model.get("about");
   const root = element("div", { class: "fgd", "data-lm-suppress-shortcuts": "true", "data-frames": 0 });
   const luts = bytes(model.get("luts")), lutOf = { amount: luts.subarray(0, 768), difference: luts.subarray(768) };
-  let frame = model.get("frame"), maps = [], plates = [], hovered = null, playing = false, waiting = null;
+  let frame = model.get("frame"), maps = [], ground = [], plates = [], hovered = null, playing = false, waiting = null;
 
   function choose(changes) {
     model.set("choice", { ...model.get("choice"), ...changes });
@@ -124,7 +124,7 @@ function render({ model, el }) {
       if (color) made.style.setProperty("--role", color);
       return made;
     };
-    const [fg, bg, share] = [0, 1, 2].map((k) => maps[count + k][i]);
+    const [fg, bg, share] = [ground[0][i], ground[1][i], maps[count][i]];
     readout.replaceChildren(
       item("cell", `row ${cell[0]}, col ${cell[1]}`),
       ...frame.panels.map((panel, k) => item(panel.title, maps[k][i].toPrecision(3), about.colours[panel.role])),
@@ -143,10 +143,9 @@ function render({ model, el }) {
       area.style.setProperty("--columns", Math.max(...frame.rows.map((row) => row.length)));
       area.dataset.layout = layout;
     }
-    const count = frame.panels.length;
     filled.forEach((index, position) => {
       const plate = plates[position];
-      if (index === "image") plate.drawPhoto(frame, bytes(model.get("photo")), model.get("photo_size"), maps[count], maps[count + 3], lutOf.amount);
+      if (index === "image") plate.drawPhoto(frame, model.get("photo"), model.get("photo_size"), ground[0], ground[2], lutOf.amount);
       else plate.drawMap(frame.panels[index], maps[index], frame, lutOf[frame.panels[index].kind], about.colours[frame.panels[index].role] || "transparent");
       plate.frameCell(plate.picked, frame.state.cell);
       plate.frameCell(plate.cursor, hovered);
@@ -237,8 +236,11 @@ function render({ model, el }) {
   function showFrame() {
     frame = model.get("frame");
     if (!frame.grid) return;
-    const all = numbers(model.get("maps")), size = frame.grid[0] * frame.grid[1];
-    maps = Array.from({ length: all.length / size }, (_, i) => all.subarray(i * size, (i + 1) * size));
+    const size = frame.grid[0] * frame.grid[1];
+    [maps, ground] = ["maps", "ground"].map((name) => {
+      const all = numbers(model.get(name));
+      return Array.from({ length: all.length / size }, (_, i) => all.subarray(i * size, (i + 1) * size));
+    });
     if (hovered && (hovered[0] >= frame.grid[0] || hovered[1] >= frame.grid[1])) hovered = null;
     drawMaps();
     drawCards();

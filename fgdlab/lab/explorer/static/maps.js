@@ -95,6 +95,7 @@ class Plate {
     this.title.textContent = panel.title;
     this.range.textContent = panel.range;
     paintCells(this.cells, values, frame.grid, panel.low, panel.high, lut);
+    this.photo = null;
     this.veil.hidden = true;
     const context = this.scale.getContext("2d");
     for (let i = 0; i < 256; i++) {
@@ -112,7 +113,8 @@ class Plate {
     this.root.style.setProperty("--role", "transparent");
     this.title.textContent = `image ${frame.image_id}`;
     this.range.textContent = `${frame.size[0]} x ${frame.size[1]} pixels`;
-    paintPhoto(this.cells, photo, photoSize);
+    if (this.photo !== photo) paintPhoto(this.cells, new Uint8Array(photo.buffer, photo.byteOffset, photo.byteLength), photoSize);
+    this.photo = photo;
     const overlays = frame.state.overlays;
     this.veil.hidden = !overlays.includes("scale") && !overlays.includes("mask");
     if (overlays.includes("scale")) {
@@ -128,7 +130,10 @@ class Plate {
     this.bar.hidden = false;
     this.ends.forEach((each) => { each.textContent = ""; });
     this.scale.getContext("2d").clearRect(0, 0, 256, 1);
-    this.unit.textContent = overlays.includes("scale") ? "scale mask S, yellow = heaviest cell (log)" : overlays.includes("mask") ? "clear = foreground M" : "";
+    this.unit.textContent = [
+      overlays.includes("scale") ? "scale mask S: yellow = heaviest cell (log)" : overlays.includes("mask") ? "clear = foreground M" : "",
+      overlays.includes("roundings") ? "solid = authors', dashed = exact" : "",
+    ].filter(Boolean).join("; ");
   }
 
   // Boxes, masks, roundings, detections: found is a list of [color, [[box, words], ...], with words].
