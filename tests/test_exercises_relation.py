@@ -108,13 +108,18 @@ def test_an_answer_without_return_is_told_so(name):
     assert "None" in getattr(check, name)(lambda *args: None).message
 
 
-def test_a_disguise_may_not_change_what_it_is_given():
-    """The answer gets copies: writing into them makes no other map right."""
+def test_a_disguise_may_not_change_what_it_is_compared_with():
+    """The answer gets copies: a student that it writes into is no reason to call the old one another map."""
     def overwrite(student, teacher):
-        teacher.copy_(student)
-        return student + 1
+        before = student.clone()
+        student.add_(1)
+        return before
 
     assert not check.disguise(overwrite).right
+
+
+def test_a_disguise_of_another_shape_is_told_its_shape():
+    assert "(24,)" in check.disguise(lambda student, teacher: student.flatten()).message
 
 
 def test_the_expected_context_is_that_of_a_gcblock():

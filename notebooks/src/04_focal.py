@@ -9,7 +9,7 @@
 #
 # **Needs** notebooks 02 (masks) and 03 (attention); broadcasting of torch tensors
 #
-# **Cost** about 15 s on 2 cores, 0.7 GB of memory, no download
+# **Cost** about 20 s on 2 cores, 0.9 GB of memory, no download
 #
 # **You will** write the focal loss in five lines, find the package's equal to it, take its size apart into three factors, and see what attention does to it
 

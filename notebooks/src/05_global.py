@@ -9,7 +9,7 @@
 #
 # **Needs** notebook 04; softmax, layer norm, 1 × 1 convolutions
 #
-# **Cost** about 25 s on 2 cores, 0.9 GB of memory, no download
+# **Cost** about 20 s on 2 cores, 0.8 GB of memory, no download
 #
 # **You will** run R by hand on six pixels, see that it adds one and the same vector everywhere, find the two values between which training can move the global term, and list what it cannot see
 
@@ -29,7 +29,7 @@ from fgdlab.lab.data import open_split
 from fgdlab.lab.exercises import relation as check
 from fgdlab.lab.lesson_maps import bare, map_table, number_grid, picture
 from fgdlab.lab.shipped import shipped
-from fgdlab.relation import NonLocalBlock, RelationTerm
+from fgdlab.relation import RelationTerm
 
 # %% tags=["parameters"]
 QUICK = False
