@@ -9,7 +9,7 @@ LEVELS = ("P3", "P4")
 
 
 def two_images(channels: int = 4, dtype=torch.float64, scale: float = 1.0, seed: int = 5) -> Scene:
-    """A padded batch of 2 on a canvas of 48 x 64 pixels, maps of 6 x 8 and 3 x 4 cells; a large box that overlaps a small one, and none on the second image."""
+    """A padded batch of 2 on 48 x 64 pixels, maps of 6 x 8 and 3 x 4 cells; a large box over a small one on the first image, none on the second."""
     draw = torch.Generator().manual_seed(seed)
     maps = {f"P{i}": (scale * torch.randn(2, channels, 48 >> i, 64 >> i, generator=draw, dtype=torch.float64)).to(dtype) for i in (3, 4)}
     boxes = torch.tensor([[5.0, 6.0, 50.0, 40.0], [10.0, 20.0, 33.0, 30.0]])

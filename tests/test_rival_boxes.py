@@ -69,7 +69,8 @@ def test_cells_of_a_level_are_those_of_its_own_boxes(random_scene):
 
 
 def everywhere_of(scene, grid):
-    return torch.nn.utils.rnn.pad_sequence([cell_ranges(boxes, scene.padded_size, grid, rounding="exact") for boxes in scene.boxes], batch_first=True)[0]
+    cells = [cell_ranges(boxes, scene.padded_size, grid, rounding="exact") for boxes in scene.boxes]
+    return torch.nn.utils.rnn.pad_sequence(cells, batch_first=True)[0]
 
 
 @pytest.mark.parametrize("order", [("P3", "P4", "P10"), ("P10", "P3", "P4")])

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from rival_maps import LEVELS, aligned, home, raws, teacher_of, two_images
+from rival_maps import LEVELS, aligned, cells, home, raws, teacher_of, two_images
 from test_rival_boxes import authors_slices
 from torch.testing import assert_close
 
@@ -26,14 +26,10 @@ def naive_mask(boxes, stride, grid):
 def naive(student, teacher, mask, levels):
     """1/L of the sum of M (F_t - f(F_s))^2 over 2 C sum M, and the same of 1 - M"""
     sums, counts = [0.0, 0.0], [0.0, 0.0]
-    for n in range(len(teacher)):
-        for c in range(len(teacher[0])):
-            for y in range(len(teacher[0][0])):
-                for x in range(len(teacher[0][0][0])):
-                    m = mask[n][y][x]
-                    for part, share in enumerate((m, 1 - m)):
-                        sums[part] += share * (teacher[n][c][y][x] - student[n][c][y][x]) ** 2
-                        counts[part] += share
+    for n, c, y, x in cells(teacher):
+        for part, share in enumerate((mask[n][y][x], 1 - mask[n][y][x])):
+            sums[part] += share * (teacher[n][c][y][x] - student[n][c][y][x]) ** 2
+            counts[part] += share
     return [whole / (2 * count) / levels if count else 0.0 for whole, count in zip(sums, counts, strict=True)]
 
 
@@ -93,7 +89,8 @@ def test_fg_and_bg_weighed_by_their_cells_make_up_the_hint():
     values = raws(loss(scene, teacher))
     for level in LEVELS:
         share = loss.mask(level, scene, teacher[level]).mean().item()
-        assert_close(values["fg", level] * share + values["bg", level] * (1 - share), raws(hint_like(loss)(scene, teacher))["hint", level] / len(LEVELS))
+        expected = raws(hint_like(loss)(scene, teacher))["hint", level] / len(LEVELS)
+        assert_close(values["fg", level] * share + values["bg", level] * (1 - share), expected)
 
 
 @pytest.mark.parametrize(("part", "other"), [("fg", "bg"), ("bg", "fg")])
@@ -108,12 +105,12 @@ def test_the_mask_covers_a_box_on_its_home_level_by_the_authors_rounding_or_exac
     scene = replace(two_images(), boxes=[torch.tensor([[9.0, 9.0, 31.0, 31.0]]), torch.zeros(0, 4)])
     teacher = teacher_of(scene)["P3"]
 
-    def cells(level, **settings):
+    def covered(level, **settings):
         return DeFeat(LEVELS, 4, 4, **settings).mask(level, scene, teacher)[0].nonzero().tolist()
 
-    assert cells("P3") == [[y, x] for y in (1, 2) for x in (1, 2)]
-    assert cells("P3", rounding="exact") == [[y, x] for y in (1, 2, 3) for x in (1, 2, 3)]
-    assert cells("P4") == [] and cells("P4", finest_size=8.0) == cells("P3") and cells("P3", finest_size=8.0) == []
+    assert covered("P3") == [[y, x] for y in (1, 2) for x in (1, 2)]
+    assert covered("P3", rounding="exact") == [[y, x] for y in (1, 2, 3) for x in (1, 2, 3)]
+    assert covered("P4") == [] and covered("P4", finest_size=8.0) == covered("P3") and covered("P3", finest_size=8.0) == []
 
 
 def test_where_no_box_is_at_home_the_whole_level_is_background():

@@ -26,7 +26,8 @@ def test_the_loss_equals_the_loops(channels, masked_ratio, agree):
         torch.manual_seed(seed)
         terms = loss(scene, teacher)
         torch.manual_seed(seed)
-        masks = {level: [[[[float(u >= masked_ratio) for u in row] for row in torch.rand(*teacher[level].shape[2:], dtype=torch.float64)]] for _ in range(2)] for level in LEVELS}
+        draws = {level: torch.rand(2, 1, *teacher[level].shape[2:], dtype=torch.float64).tolist() for level in LEVELS}
+        masks = {level: [[[[float(u >= masked_ratio) for u in row] for row in one]] for (one,) in images] for level, images in draws.items()}
         slow = [naive(aligned(loss, scene, level), teacher[level].tolist(), masks[level], loss.generate[level]) for level in LEVELS]
         agree(torch.stack([term.raw for term in terms]), slow, seed)
 

@@ -52,7 +52,8 @@ def test_the_sample_deviation_would_make_it_n_minus_1_over_n_of_that():
     students, teachers = per_channel(scene, teacher, "P4")
     count = students.shape[1]
     sample_s, sample_t = ((each - each.mean(1, keepdim=True)) / (each.std(1, keepdim=True) + EPSILON) for each in (students, teachers))
-    assert_close((sample_s - sample_t).square().mean().item() / 2, raws(PKD(LEVELS, 4, 4)(scene, teacher))["pkd", "P4"] * (count - 1) / count, rtol=1e-5, atol=0)
+    ours = raws(PKD(LEVELS, 4, 4)(scene, teacher))["pkd", "P4"]
+    assert_close((sample_s - sample_t).square().mean().item() / 2, ours * (count - 1) / count, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("who", ["student", "teacher"])

@@ -4,7 +4,7 @@ from math import ceil, exp, floor
 
 import pytest
 import torch
-from rival_maps import LEVELS, aligned, home, raws, teacher_of, two_images
+from rival_maps import LEVELS, aligned, cells, home, raws, teacher_of, two_images
 from torch.testing import assert_close
 
 from fgdlab.rivals.hint import Hint
@@ -23,15 +23,17 @@ def bell(box, frame, grid, y, x):
 
 def naive_mask(boxes, frame, grid):
     """The largest of the boxes' values on every cell of every image"""
-    return [[[max([bell(box, frame, grid, y, x) for box in of_image], default=0.0) for x in range(grid[1])] for y in range(grid[0])] for of_image in boxes]
+    def largest(of_image, y, x):
+        return max([bell(box, frame, grid, y, x) for box in of_image], default=0.0)
+
+    return [[[largest(of_image, y, x) for x in range(grid[1])] for y in range(grid[0])] for of_image in boxes]
 
 
 def naive(student, teacher, mask):
     """sum M (F_t - f(F_s))^2 / (2 C sum M)"""
-    N, C, H, W = len(teacher), len(teacher[0]), len(teacher[0][0]), len(teacher[0][0][0])
-    whole = sum(mask[n][y][x] * (teacher[n][c][y][x] - student[n][c][y][x]) ** 2 for n in range(N) for c in range(C) for y in range(H) for x in range(W))
+    whole = sum(mask[n][y][x] * (teacher[n][c][y][x] - student[n][c][y][x]) ** 2 for n, c, y, x in cells(teacher))
     weight = sum(m for of_image in mask for row in of_image for m in row)
-    return whole / (2 * C * weight) if weight else 0.0
+    return whole / (2 * len(teacher[0]) * weight) if weight else 0.0
 
 
 @pytest.mark.parametrize("finest_size", [16.0, None])

@@ -23,7 +23,7 @@ class MGD(PyramidLoss):
     Args:
         weight: alpha; 2e-5 for one-stage, 5e-7 for two-stage detectors (paper; configs of yzd-v/MGD).
         masked_ratio: lambda, in [0, 1); 0.65 for one-stage, 0.45 for two-stage detectors.
-    Differs: the authors start the student's neck and head from the teacher's weights where shapes allow; that is the training's business, not done here.
+    Differs: the authors start the student's neck and head from the teacher's weights where shapes allow; that is the training's business.
     """
 
     def __init__(

@@ -70,5 +70,5 @@ def gaussians(cells: Tensor, grid_size: tuple[int, int], dtype: torch.dtype = to
 def bell(near: Tensor, far: Tensor, count: int, dtype: torch.dtype) -> Tensor:
     """exp(-1/2 ((x - centre) / half)^2) at the middle of ``count`` cells, 0 outside near..far. (N, K, 1) -> (N, K, count)."""
     x = torch.arange(count, dtype=dtype, device=near.device) + 0.5
-    centre, half = (near + far) / 2, ((far - near) / 2).clamp(min=0.5)
+    centre, half = (near + far) / 2, ((far - near) / 2).clamp(min=0.5)                 # the empty range has no width to divide by
     return torch.exp(-0.5 * ((x - centre) / half).square()) * ((x > near) & (x < far))
