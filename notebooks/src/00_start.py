@@ -16,7 +16,8 @@
 #
 # **Equations** 1 (the plain feature loss) and 14 (the total); 2 to 13 have notebooks of their own.
 #
-# **Code** [`shipped`](../fgdlab/lab/shipped.py), [`Tap`](../fgdlab/scene.py), [`FGDLoss`](../fgdlab/fgd.py), [`Distiller`](../fgdlab/distill.py), [`table_figure`](../fgdlab/lab/table_figure.py)
+# **Code** [`shipped`](../fgdlab/lab/shipped.py), [`Tap`](../fgdlab/scene.py), [`FGDLoss`](../fgdlab/fgd.py), [`Distiller`](../fgdlab/distill.py),
+# [`table_figure`](../fgdlab/lab/table_figure.py)
 #
 # **Needs** torch: tensors, modules, a training loop. Nothing of detection, nothing of distillation.
 #
@@ -41,9 +42,9 @@ SEED = 0             # of the ten lines' student
 
 # %% [markdown]
 # ## 1 · The task
-# A *detector* gets an image and says what is where: a list of boxes, each with a class and a score. The images here are made: handwritten digits pasted over photographs,
-# among **look-alikes**, shapes that are no digits: letters, mirrored and turned digits. Only digits count. A laptop learns this in a minute, and it is
-# hard enough that detectors differ.
+# A *detector* gets an image and says what is where: a list of boxes, each with a class and a score. The images here are made: handwritten digits
+# pasted over photographs, among **look-alikes**, shapes that are no digits: letters, mirrored and turned digits. Only digits count. A laptop learns
+# this in a minute, and it is hard enough that detectors differ.
 
 # %%
 from fgdlab.lab.config import RunConfig
@@ -60,13 +61,14 @@ for ax, i in zip(axes[0], range(SCENE, SCENE + 4), strict=True):
 figure
 
 # %% [markdown]
-# *Figure 1.* Four scenes; an orange box is an object, and everything else is background, however much it looks like a digit. To check: every glyph without a box is a letter,
-# or a digit that is mirrored or turned.
+# *Figure 1.* Four scenes; an orange box is an object, and everything else is background, however much it looks like a digit. To check: every glyph
+# without a box is a letter, or a digit that is mirrored or turned.
 
 # %% [markdown]
-# **How a detector is judged.** A detection hits an object when the class is right and the two boxes overlap enough: intersection over union (IoU) at or above a threshold. Sort detections by
-# score; *precision* is the share that hit, *recall* the share of objects that were hit. **AP** averages precision over recall, over classes and over ten IoU thresholds from 0.50
-# to 0.95; **AR** is the recall with 100 detections an image, averaged over the same thresholds. Both are in percent here and come from pycocotools, by [`coco_scores`](../fgdlab/lab/evaluate.py).
+# **How a detector is judged.** A detection hits an object when the class is right and the two boxes overlap enough: intersection over union (IoU)
+# at or above a threshold. Sort detections by score; *precision* is the share that hit, *recall* the share of objects that were hit. **AP** averages
+# precision over recall, over classes and over ten IoU thresholds from 0.50 to 0.95; **AR** is the recall with 100 detections an image, averaged
+# over the same thresholds. Both are in percent here and come from pycocotools, by [`coco_scores`](../fgdlab/lab/evaluate.py).
 #
 # **Exercise 1** (easy, 5 minutes). Write the overlap that all of this rests on.
 
@@ -92,8 +94,9 @@ assert check.iou(iou_solution).right
 
 # %% [markdown]
 # ## 2 · Three detectors
-# The project comes with three that are trained: a large one, the **teacher**; a small one that learned from labels alone, the **undistilled** student; and its twin, equal in size, first weights,
-# data and order of data, that also imitated the teacher while it learned, the **distilled** student.
+# The project comes with three that are trained: a large one, the **teacher**; a small one that learned from labels alone, the **undistilled**
+# student; and its twin, equal in size, first weights, data and order of data, that also imitated the teacher while it learned, the **distilled**
+# student.
 #
 # **Predict.** How many times as many parameters as a student has the teacher: 2, 9, or 40?
 
@@ -111,8 +114,9 @@ assert facts.parameters["undistilled"] == facts.parameters["distilled"] and roun
 print(f"{ratio:.1f} times")
 
 # %% [markdown]
-# Nine times. The two students are the *same* network: at work they cost the same, and nothing of the teacher is left in either. The AP stands in the header of each weights file, from the
-# run that made it. Do not believe it: judge all three again, here, on scenes that none of them has learned from.
+# Nine times. The two students are the *same* network: at work they cost the same, and nothing of the teacher is left in either. The AP stands in
+# the header of each weights file, from the run that made it. Do not believe it: judge all three again, here, on scenes that none of them has
+# learned from.
 #
 # **Predict.** The order of the three by AP is easy. But is the distilled student nearer to its teacher, or to its undistilled twin?
 
@@ -137,13 +141,15 @@ for ax, (name, boxes) in zip(axes[0], found.items(), strict=True):
 figure
 
 # %% [markdown]
-# *Figure 2.* One scene through three detectors: objects dashed orange with their class below, detections blue with class and score above. What to compare: does a box sit on an object, is its
-# class right, how sure is it? This scene was picked because the three differ on it. To check: set `SCENE` to another number; the table above judges all of them.
+# *Figure 2.* One scene through three detectors: objects dashed orange with their class below, detections blue with class and score above. What to
+# compare: does a box sit on an object, is its class right, how sure is it? This scene was picked because the three differ on it. To check: set
+# `SCENE` to another number; the table above judges all of them.
 
 # %% [markdown]
 # ## 3 · What there is to imitate
-# Before a detector names a box, its backbone turns pixels into *feature maps*: a pyramid of grids, each coarser than the last. On level P3 a cell stands for 8 x 8 pixels, on P5 for 32 x 32, and
-# each cell holds 48 numbers, the channels. Teacher and student give maps of the same shape, so one can be subtracted from the other.
+# Before a detector names a box, its backbone turns pixels into *feature maps*: a pyramid of grids, each coarser than the last. On level P3 a cell
+# stands for 8 x 8 pixels, on P5 for 32 x 32, and each cell holds 48 numbers, the channels. Teacher and student give maps of the same shape, so one
+# can be subtracted from the other.
 
 # %%
 images, targets = map(list, zip(*(scenes[i] for i in range(16)), strict=True))
@@ -156,8 +162,9 @@ strength = {name: features["P3"][SCENE].abs().mean(dim=0) for name, features in 
 viz.show_maps(strength, image, target["boxes"], label="mean of |F| over 48 channels")
 
 # %% [markdown]
-# *Figure 3.* How strongly each P3 cell answers, the mean over channels, on one colour scale: all three answer where there is a glyph. What such a picture cannot show is *which* channels
-# answer, and that is where the students part, as the numbers below say. To check: `strength["teacher"].max()` is the upper end of the title.
+# *Figure 3.* How strongly each P3 cell answers, the mean over channels, on one colour scale: all three answer where there is a glyph. What such a
+# picture cannot show is *which* channels answer, and that is where the students part, as the numbers below say. To check:
+# `strength["teacher"].max()` is the upper end of the title.
 
 # %% [markdown]
 # The simplest way to say "imitate" is the mean of the squared differences, the paper's plain feature loss on one level:
@@ -177,7 +184,8 @@ def plain(student, teacher):
     return (teacher - student).square().mean()
 
 # %% [markdown]
-# **Predict.** The teacher's values have a mean square of about 0.9. How far from them is the undistilled student by equation 1: about 0.1, about 0.9, or about 1.9?
+# **Predict.** The teacher's values have a mean square of about 0.9. How far from them is the undistilled student by equation 1: about 0.1, about
+# 0.9, or about 1.9?
 
 # %%
 distance = pd.DataFrame({
@@ -193,8 +201,9 @@ assert ((distance["undistilled"] / unrelated - 1).abs() < 0.1).all() and 1.8 < d
 assert (distance["distilled"] < 0.5 * distance["undistilled"]).all()
 
 # %% [markdown]
-# About 1.9 on P3 and P4: for two unrelated maps the squared difference is the *sum* of both mean squares, as the cell above asserts to a tenth. Left alone, a student invents channels of its own, and its channel 7 has nothing to do
-# with the teacher's channel 7. The distilled student speaks the teacher's language, and less than half of that distance is left on every level.
+# About 1.9 on P3 and P4: for two unrelated maps the squared difference is the *sum* of both mean squares, as the cell above asserts to a tenth.
+# Left alone, a student invents channels of its own, and its channel 7 has nothing to do with the teacher's channel 7. The distilled student speaks
+# the teacher's language, and less than half of that distance is left on every level.
 #
 # **Exercise 2** (easy, 3 minutes). Equation 1 as it stands, for maps (C, H, W).
 
@@ -218,8 +227,8 @@ assert check.plain_feature_loss(plain_feature_loss_solution).right
 
 # %% [markdown]
 # ## 4 · Distillation in ten lines
-# A fresh student, a few scenes, two teachers at once: the labels, through the detector's own loss, and the large detector, through its maps. [`Tap`](../fgdlab/scene.py) reads the maps off the
-# student's own forward. It is all there is to the idea.
+# A fresh student, a few scenes, two teachers at once: the labels, through the detector's own loss, and the large detector, through its maps.
+# [`Tap`](../fgdlab/scene.py) reads the maps off the student's own forward. It is all there is to the idea.
 
 # %%
 from fgdlab.lab.detectors import build
@@ -248,11 +257,13 @@ assert curve.imitation.iloc[-1] < (0.95 if QUICK else 0.6) * curve.imitation.ilo
 curve.iloc[[0, len(curve) // 2, -1]].rename_axis("step").style.format("{:.2f}")
 
 # %% [markdown]
-# Both fall, on eight scenes and in seconds. Whether a student *detects* better on scenes it has not seen is another question, and a table answers it, not a falling loss.
+# Both fall, on eight scenes and in seconds. Whether a student *detects* better on scenes it has not seen is another question, and a table answers
+# it, not a falling loss.
 
 # %% [markdown]
 # ## 5 · What FGD asks of it
-# Equation 1 takes all cells as equal. They are not: most show background, a large object has many more cells than a small one, and some channels say more than others.
+# Equation 1 takes all cells as equal. They are not: most show background, a large object has many more cells than a small one, and some channels
+# say more than others.
 #
 # **Predict.** Which share of the cells of P3 lies in a box in these scenes: 1 in 2, 1 in 4, or about 1 in 9?
 
@@ -264,9 +275,10 @@ assert 0.08 < shares["P3"] < 0.15
 print({level: f"{share:.0%}" for level, share in shares.items()})
 
 # %% [markdown]
-# About 1 in 9, so a plain mean asks mostly for background. *Focal and global distillation* (FGD, Yang et al., CVPR 2022) answers with three ideas: **where** (masks $M$ and $S$ keep objects and
-# background apart, and give a small object the weight of a large one), **how much** (attention $A^S$, $A^C$ weighs pixels and channels by how strongly the teacher answers), and **relations**
-# between pixels, kept by a global term. The student minimises all of it beside its own loss:
+# About 1 in 9, so a plain mean asks mostly for background. *Focal and global distillation* (FGD, Yang et al., CVPR 2022) answers with three ideas:
+# **where** (masks $M$ and $S$ keep objects and background apart, and give a small object the weight of a large one), **how much** (attention $A^S$,
+# $A^C$ weighs pixels and channels by how strongly the teacher answers), and **relations** between pixels, kept by a global term. The student
+# minimises all of it beside its own loss:
 #
 # $$L = L_{original} + L_{focal} + L_{global}, \qquad L_{focal} = \alpha L_{fg} + \beta L_{bg} + \gamma L_{at} \tag{14}$$
 #
@@ -277,7 +289,8 @@ print({level: f"{share:.0%}" for level, share in shares.items()})
 # | $L_{fg}, L_{bg}$ | terms `fg`, `bg`: the two sums of equation 9, notebook 04 | a scalar a level |
 # | $L_{at}$, $L_{global}$ | terms `attention`, `global`, notebooks 04 and 05 | a scalar a level |
 #
-# [`Distiller`](../fgdlab/distill.py) is the loop's inside, and [`FGDLoss`](../fgdlab/fgd.py) stands in for `imitation`. Every term comes out with its name, so nothing is hidden in a sum:
+# [`Distiller`](../fgdlab/distill.py) is the loop's inside, and [`FGDLoss`](../fgdlab/fgd.py) stands in for `imitation`. Every term comes out with
+# its name, so nothing is hidden in a sum:
 
 # %%
 distiller = Distiller(student, teacher, FGDLoss(student.levels, 48, 48)).train()
@@ -290,10 +303,12 @@ assert set(terms.name) == {"classification", "bbox_regression", "fg", "bg", "att
 
 # %% [markdown]
 # ## 6 · Table 1 in one picture
-# Is it the objects that a student should imitate, or the background, or both, and does it help to keep the two apart? That is Table 1 of the paper, and the question this lab repeats on a laptop:
-# five students that differ in nothing but the cells whose imitation counts, each trained with three seeds.
+# Is it the objects that a student should imitate, or the background, or both, and does it help to keep the two apart? That is Table 1 of the paper,
+# and the question this lab repeats on a laptop: five students that differ in nothing but the cells whose imitation counts, each trained with three
+# seeds.
 #
-# **Predict.** Without distillation the students reach AP 5.8. One row may imitate the *background alone*, cells that hold no object at all. What does it gain: nothing, about 1 AP, or about 9?
+# **Predict.** Without distillation the students reach AP 5.8. One row may imitate the *background alone*, cells that hold no object at all. What
+# does it gain: nothing, about 1 AP, or about 9?
 
 # %%
 from fgdlab.lab.sweep_file import load_sweep
@@ -304,8 +319,9 @@ results = pd.read_csv("../ablations/results/table1_areas.csv")
 viz.show(table_figure(results, sweep))
 
 # %% [markdown]
-# *Figure 4.* Table 1 on a laptop. Left: AP of each run, a point a seed, and the mean with its interval; the dashed line is the teacher. Right: what a run gains over the undistilled run of the same
-# seed; the diamond is the paper's own gain on COCO, which is another data set: compare directions, not values. To check: the next cell computes the right panel from the runs.
+# *Figure 4.* Table 1 on a laptop. Left: AP of each run, a point a seed, and the mean with its interval; the dashed line is the teacher. Right: what
+# a run gains over the undistilled run of the same seed; the diamond is the paper's own gain on COCO, which is another data set: compare directions,
+# not values. To check: the next cell computes the right panel from the runs.
 
 # %%
 from fgdlab.lab.tables import ablation_table
@@ -318,11 +334,12 @@ assert round(gains.AP_mean["no distillation"], 1) == 5.8 and round(gains.AP_delt
 assert (gains.AP_delta_low.dropna() > 0).all()
 
 # %% [markdown]
-# About 9: +9.4 AP, for imitating cells without any object. Every area helps here, and no interval of a gain reaches 0. The background of these scenes is full of look-alikes, and a teacher that has
-# learned what is *not* a digit can say so; notebook 07 takes the look-alikes away and watches the gain shrink.
+# About 9: +9.4 AP, for imitating cells without any object. Every area helps here, and no interval of a gain reaches 0. The background of these
+# scenes is full of look-alikes, and a teacher that has learned what is *not* a digit can say so; notebook 07 takes the look-alikes away and watches
+# the gain shrink.
 #
-# **What the picture does not say.** Which of the two best rows is better: their intervals overlap, and three seeds do not tell. That this holds for other data, other teachers, other
-# weights of the loss. Notebook 07 is about this: what fifteen runs allow one to say.
+# **What the picture does not say.** Which of the two best rows is better: their intervals overlap, and three seeds do not tell. That this holds for
+# other data, other teachers, other weights of the loss. Notebook 07 is about this: what fifteen runs allow one to say.
 #
 # **Exercise 3** (easy, 3 minutes). A gain of 13 AP sounds large. How much of the way to the teacher is it?
 
@@ -363,8 +380,9 @@ print(f"both, split: {share:.0%} of the way to the teacher")
 # | [09 Your own loss](09_your_own_loss.ipynb) | can you do better? | yours |
 # | [10 Full scale](10_full_scale.ipynb) | what changes with COCO and a GPU, and what does it cost? | |
 #
-# Three habits run through all of them. **Predict** before you run the cell below a prediction: a wrong guess teaches more than a right one. Every claim is **asserted** in a cell, so a notebook
-# that ran is a notebook whose sentences hold. **Exercises** have a checker that says what is wrong, and a folded solution.
+# Three habits run through all of them. **Predict** before you run the cell below a prediction: a wrong guess teaches more than a right one. Every
+# claim is **asserted** in a cell, so a notebook that ran is a notebook whose sentences hold. **Exercises** have a checker that says what is wrong,
+# and a folded solution.
 
 # %% [markdown]
 # ## 8 · How to go on
@@ -386,5 +404,5 @@ listed.style.set_properties(**{"text-align": "left"})
 # | use images of your own | `fgdlab data check FOLDER`, then notebook 10 |
 # | read the method itself | [`FGDLoss`](../fgdlab/fgd.py): the head of its file lists where each equation lives |
 #
-# **In short.** A student that imitates its teacher's maps detects better at no cost when it works. FGD says where, how much and in which relation to imitate. A table with several seeds says whether
-# it helped. Go on with [01](01_what_detectors_see.ipynb).
+# **In short.** A student that imitates its teacher's maps detects better at no cost when it works. FGD says where, how much and in which relation
+# to imitate. A table with several seeds says whether it helped. Go on with [01](01_what_detectors_see.ipynb).
