@@ -91,6 +91,13 @@ def test_heads_that_differ_are_refused(change, words):
         DenseLoss(LEVELS, small_retinanet(), small_retinanet(**change))
 
 
+def test_anchors_of_another_shape_are_refused():
+    teacher = small_retinanet()
+    teacher.anchor_generator.aspect_ratios = ((2.0,), (2.0,))
+    with pytest.raises(ValueError, match=r"the same anchor ratios, got \(\(1.0,\), \(1.0,\)\) and \(\(2.0,\), \(2.0,\)\)"):
+        DenseLoss(LEVELS, small_retinanet(), teacher)
+
+
 def test_decoding_is_the_detectors_own():
     student = small_retinanet()
     deltas, anchors = torch.randn(2, 5, 4).double(), random_boxes(5)
