@@ -304,7 +304,9 @@ VIEWS = {
 }
 
 
-@pytest.mark.parametrize("changes", VIEWS.values(), ids=VIEWS.keys())
+@pytest.mark.parametrize("changes", [
+    pytest.param(changes, id=name, marks=() if name in ("before and after", "channel of a cell") else pytest.mark.slow) for name, changes in VIEWS.items()
+])
 def test_the_code_draws_the_same_figure_and_computes_the_same_arrays(opened, trio, tiny_scenes, changes):
     opened.set(**changes)
     names = {"student": trio[0], "teacher": trio[1], "data": tiny_scenes("val")}
@@ -323,6 +325,7 @@ def test_the_code_uses_no_widget(opened):
     assert "still" in used and not used & {"explore", "Explorer"}
 
 
+@pytest.mark.slow
 def test_the_code_of_folders_and_of_other_channels_runs(snapshots, own_images, trio, retinanet, tiny_scenes, shake):
     explorer = explore(snapshots, trio[1], own_images, boxes={"a.jpg": [[3, 3, 40, 30]]}, stage=1, long_side=200)
     names = {"teacher": trio[1]}
@@ -356,6 +359,7 @@ def test_a_cell_shows_the_widget_and_beside_it_a_picture_for_readers_without_a_k
     assert base64.b64decode(data["image/png"]) == opened.figure()._repr_png_()
 
 
+@pytest.mark.slow
 def test_figures_of_any_view_stay_within_their_edge(opened):
     for changes in VIEWS.values():
         figure = opened.set(**{**State().dict(), "level": "P3", "who": "distilled", **changes}).figure()

@@ -17,7 +17,7 @@ from ..viz import DPI, GREY, PINK, SKY, TERM_STYLES, Picture, colour_bar, draw_b
 from .frame import Frame, Panel, arranged, outline, scale_mask
 
 WIDTH, TOP, HEAD, BELOW = 11.0, 0.3, 0.42, 3.2                       # inches: the figure, its headline, a panel's title, the row of numbers
-EDGE, BAR = 0.1, 0.78                                                # inches: left of a panel; left and right of it, with its colour bar
+EDGE, BAR = 0.1, 0.84                                                # inches: left of a panel; left and right of it, with its colour bar
 MAPS = {"amount": "cividis", "difference": "PuOr"}
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "lambda_": "λ"}
 MOST_CHANNELS = 48                                                   # bars that can be told apart on paper
@@ -191,7 +191,7 @@ def draw_numbers(ax: Axes, frame: Frame) -> None:
     for i, row in enumerate(rows):
         y = 1 - (i + (0.6 if i > 4 else 0)) / 11.5
         for j, text in enumerate(row):
-            ax.text(0 if j == 0 else 0.42 + 0.29 * (j - 1), y, text, fontsize=7, va="top", weight="bold" if row[0] in ("network", "gap to the teacher") else None,
+            ax.text(0 if j == 0 else 0.38 + 0.62 / len(frame.networks) * (j - 1), y, text, fontsize=7, va="top", weight="bold" if row[0] in ("network", "gap to the teacher") else None,
                     transform=ax.transAxes)
     lines = [f"! {line}" for line in frame.warnings] + frame.notes
     ax.text(0, 0.12, "\n".join(lines), fontsize=6, va="top", wrap=True, transform=ax.transAxes, color="#8a3b00" if frame.warnings else GREY)

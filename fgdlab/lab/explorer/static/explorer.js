@@ -13,7 +13,8 @@ function render({ model, el }) {
     model.set("choice", { ...model.get("choice"), ...changes });
     model.save_changes();
     clearTimeout(waiting);
-    waiting = setTimeout(() => { root.dataset.busy = "true"; }, 250);
+    const there = JSON.stringify(model.get("choice")) === JSON.stringify(frame.state);         // back before the kernel noticed: nothing will come
+    if (!there) waiting = setTimeout(() => { root.dataset.busy = "true"; }, 250);
   }
 
   // --- header: image, export, what is going on

@@ -1,0 +1,80 @@
+"""``make screenshots``: the explorer as README and notebook 03 show it, photographed in a real JupyterLab.
+
+    notebook of three lines --JupyterLab in headless Chromium--> notebooks/images/explorer.png, explorer_before_after.png
+"""
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "browser"))
+import browser_lab  # noqa: E402
+
+IMAGES = ROOT / "notebooks" / "images"
+MOST_BYTES = 400_000
+SIZE = (1300, 1500)                                                  # pixels of the window; the explorer is as wide as its cell
+COLOURS = 192                                                        # of the PNG's palette
+
+SET_UP = """
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from fgdlab.lab.data import open_split
+from fgdlab.lab.explore import explore
+from fgdlab.lab.shipped import distilled_settings, shipped, shipped_facts
+
+config = distilled_settings()
+students, teacher = {name: shipped(name) for name in ("undistilled", "distilled")}, shipped("teacher")
+scenes = open_split(config, "val", progress=False)
+facts = {name: shipped_facts(name)["AP"] for name in ("teacher", "undistilled", "distilled")}
+"""
+SHOTS = {
+    "explorer": "explore(students, teacher, scenes, config, image=IMAGE, facts=facts, gamma=5e-4, lambda_=5e-6, overlays=('boxes', 'detections'))",
+    "explorer_before_after": "explore(students, teacher, scenes, config, image=IMAGE, facts=facts, gamma=5e-4, lambda_=5e-6, view='before_after', overlays=('boxes', 'mask'))",
+}
+IMAGE = 3                                                            # of the val split: a digit, and two look-alikes that the teacher has noticed
+CELL = (0.62, 0.46)                                                  # where the pointer rests on the teacher's map, as shares of its width and height
+
+
+def photograph(page, name: str) -> bytes:
+    """The explorer with the pointer on a cell, as PNG."""
+    explorer = page.locator(".fgd")
+    explorer.wait_for()
+    page.wait_for_timeout(500)
+    plate = page.locator('.fgd-map[data-role="teacher"] .fgd-plate').bounding_box()
+    page.mouse.move(plate["x"] + CELL[0] * plate["width"], plate["y"] + CELL[1] * plate["height"])
+    page.wait_for_timeout(200)
+    if page.complaints:
+        raise RuntimeError(f"{name}: the page must have nothing to complain of, got {page.complaints}")
+    return explorer.screenshot()
+
+
+def small(picture: bytes) -> bytes:
+    """The same PNG with a palette; flat colours lose nothing that an eye sees."""
+    file = io.BytesIO()
+    Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    if len(file.getvalue()) > MOST_BYTES:
+        raise RuntimeError(f"a screenshot must be at most {MOST_BYTES} bytes, got {len(file.getvalue())}; lower COLOURS or SIZE")
+    return file.getvalue()
+
+
+def main() -> None:
+    reason = browser_lab.absent()
+    if reason:
+        sys.exit(f"screenshots must be made in a browser, but {reason}; install what is missing")
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, browser_lab.jupyter_lab(Path(folder)) as lab, browser_lab.chromium() as browser:
+        for name, line in SHOTS.items():
+            notebook = browser_lab.write_notebook(Path(folder) / f"{name}.ipynb", SET_UP + f"IMAGE = {IMAGE}", line)
+            page = browser_lab.open_and_run(lab, browser, notebook, size=SIZE)
+            path = IMAGES / f"{name}.png"
+            path.write_bytes(small(photograph(page, name)))
+            page.close()
+            print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,353 @@
+"""The explorer in a real JupyterLab: each control changes what is read and what is drawn, hover and click work, exports download, nothing complains."""
+import re
+import time
+
+import pytest
+from browser_lab import KERNEL_READY, RUN_ALL, write_notebook
+
+pytestmark = pytest.mark.browser
+
+SET_UP = """
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from fgdlab.lab.config import RunConfig
+from fgdlab.lab.data import open_split
+from fgdlab.lab.explore import explore
+from fgdlab.lab.shipped import shipped, shipped_facts
+from fgdlab.lab.weights import save_weights
+
+students = {name: shipped(name) for name in ("undistilled", "distilled")}
+teacher, data = shipped("teacher"), open_split(RunConfig(train_images=8, eval_images=6), "val", progress=False)
+folder = Path("snapshots")
+folder.mkdir(exist_ok=True)
+states = [each.state_dict() for each in students.values()]
+between = shipped("distilled")
+for i in range(3):
+    between.load_state_dict({name: torch.lerp(states[0][name].float(), states[1][name].float(), i / 2).to(states[0][name].dtype) for name in states[0]})
+    save_weights(between, folder / f"step_{150 * (i + 1):06d}.safetensors", settings=shipped_facts("distilled")["settings"])
+"""
+OPEN = """
+explorer = explore({**students, "in training": folder}, teacher, data, who="distilled", gamma=0.01, facts={name: shipped_facts(name).get("AP") for name in students})
+explorer
+"""
+# A number for what a canvas shows.
+INK = """(canvas) => { const d = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data; let h = 17; for (let i = 0; i < d.length; i++) h = (h * 31 + d[i]) | 0; return h; }"""
+
+
+class Page:
+    """The explorer on a page, by what a reader sees and touches."""
+
+    def __init__(self, page):
+        self.page = page
+        self.root = page.locator(".fgd")
+        self.root.wait_for()
+
+    def frames(self) -> int:
+        return int(self.root.get_attribute("data-frames"))
+
+    def after(self, act) -> None:
+        """Do something and wait until the panels have been drawn anew."""
+        before = self.frames()
+        act()
+        self.page.wait_for_function("(before) => Number(document.querySelector('.fgd').dataset.frames) > before", arg=before)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until no further frame comes."""
+        last = -1
+        while last != self.frames():
+            last = self.frames()
+            self.page.wait_for_timeout(120)
+
+    def choose(self, control: str, label: str) -> None:
+        self.after(self.root.locator(f'[data-control="{control}"] label', has_text=label).first.click)
+
+    def toggle(self, label: str) -> None:
+        self.choose("overlays", label)
+
+    def press(self, control: str, key: str) -> None:
+        slider = self.root.locator(f'input[data-control="{control}"]')
+        slider.focus()
+        self.after(lambda: self.page.keyboard.press(key))
+
+    def titles(self) -> list[str]:
+        return self.root.locator(".fgd-title").all_inner_texts()
+
+    def plate(self, title: str):
+        return self.root.locator(".fgd-map", has=self.page.locator(f'.fgd-title:text-is("{title}")')).locator(".fgd-plate")
+
+    def ink(self, title: str, layer: str = ".fgd-cells >> nth=0") -> int:
+        return self.plate(title).locator(layer).evaluate(INK)
+
+    def marks(self, title: str) -> int:
+        return self.ink(title, ".fgd-marks")
+
+    def readout(self) -> dict[str, str]:
+        items = self.root.locator(".fgd-readout .fgd-item").all()
+        return {each.get_attribute("data-name"): each.locator("b").inner_text() for each in items}
+
+    def table(self, which: str) -> dict[str, list[str]]:
+        return {row.get_attribute("data-row"): row.locator("td").all_inner_texts() for row in self.root.locator(f".fgd-{which} tbody tr").all()}
+
+    def share(self, weight: str) -> str:
+        return self.root.locator(f'[data-share="{weight}"]').inner_text()
+
+    def reset(self) -> None:
+        """Back to the view of the start."""
+        self.page.mouse.move(2, 2)
+        self.page.evaluate("() => document.querySelectorAll('.fgd-sheet').forEach(each => { each.hidden = true; })")
+        self.kernel("explorer.set(**start)")
+        self.settle()
+
+    def kernel(self, code: str) -> str:
+        """What the kernel prints when it runs some code, which is in no cell."""
+        return self.page.evaluate("""async (code) => {
+            const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel, future = kernel.requestExecute({ code });
+            let text = ''; future.onIOPub = (message) => { if (message.header.msg_type === 'stream') text += message.content.text; };
+            await future.done; return text; }""", code)
+
+
+@pytest.fixture(scope="module")
+def opened(open_and_run, tmp_path_factory):
+    notebook = write_notebook(tmp_path_factory.mktemp("explorer") / "explorer.ipynb", SET_UP, OPEN, "start = explorer.state.dict()")
+    page = Page(open_and_run(notebook, size=(1300, 1400)))
+    page.settle()
+    return page
+
+
+@pytest.fixture
+def view(opened):
+    """The explorer as it opened."""
+    opened.reset()
+    yield opened
+    assert opened.page.complaints == []
+    assert opened.root.locator(".fgd-error").is_hidden()
+
+
+def test_it_opens_with_image_teacher_student_and_difference(view):
+    assert view.titles()[1:] == ["teacher", "distilled", "teacher - distilled"]
+    assert view.root.locator(".fgd-image output").inner_text() == "1 of 6"
+    assert view.table("networks")["distilled"][0] == "19.3" and view.table("networks")["teacher"][0] == "not given"
+    assert re.search("untrained", view.root.locator(".fgd-notes").inner_text())
+
+
+@pytest.mark.parametrize(("control", "label", "title"), [
+    ("level", "P4", "teacher"), ("limits", "Own", "distilled"), ("quantity", "One channel", "teacher"), ("quantity", "Context of R", "teacher"),
+    ("who", "undistilled", "teacher - {}"),
+])
+def test_a_choice_changes_picture_and_read_out(view, control, label, title):
+    view.plate("teacher").click(position={"x": 100, "y": 100})
+    view.settle()
+    before = view.ink("distilled") if control != "who" else view.ink("teacher - distilled")
+    ends = view.root.locator(".fgd-ends").all_inner_texts()
+    view.choose(control, label)
+    assert view.ink(title.format("undistilled") if control == "who" else title) != before
+    assert view.root.locator(".fgd-ends").all_inner_texts() != ends
+    assert view.root.locator(f'[data-control="{control}"] input:checked').count() == 1
+
+
+def test_temperature_sharpens_maps_by_the_keyboard_and_moves_the_loss(view):
+    before, total = (view.ink("teacher"), view.ink("teacher - distilled")), view.root.locator(".fgd-total").inner_text()
+    widest = float(view.root.locator(".fgd-ends span").nth(5).inner_text())
+    view.press("temperature", "ArrowLeft")
+    assert view.root.locator(".fgd-slide output").inner_text() == "0.45"
+    assert (view.ink("teacher"), view.ink("teacher - distilled")) != before
+    assert float(view.root.locator(".fgd-ends span").nth(5).inner_text()) > widest and view.root.locator(".fgd-total").inner_text() != total
+
+
+@pytest.mark.parametrize("weight", ["alpha", "beta", "gamma", "lambda_"])
+def test_a_weight_moves_its_share(view, weight):
+    before = float(view.share(weight).rstrip(" %"))
+    bars = view.root.locator(".fgd-level").first.evaluate("(level) => [...level.querySelectorAll('i')].map(i => i.style.width)")
+    view.press(weight, "PageUp")
+    assert float(view.share(weight).rstrip(" %")) > before
+    assert view.root.locator(".fgd-level").first.evaluate("(level) => [...level.querySelectorAll('i')].map(i => i.style.width)") != bars
+    view.press(weight, "Home")
+    assert view.share(weight) == "0.0 %" and view.root.locator(f'[data-weight="{weight}"] output').inner_text() == "off"
+
+
+@pytest.mark.parametrize("label", ["Boxes", "Foreground", "Both roundings"])
+def test_an_overlay_marks_every_panel(view, label):
+    before = [view.marks(title) for title in view.titles()]
+    view.toggle(label)
+    assert all(now != then for now, then in zip((view.marks(title) for title in view.titles()), before, strict=True))
+    view.toggle(label)
+    assert [view.marks(title) for title in view.titles()] == before
+
+
+def test_the_scale_mask_covers_the_image_alone(view):
+    veil, map_ink = view.plate(view.titles()[0]).locator(".fgd-veil"), view.ink("teacher")
+    assert veil.is_hidden()
+    view.toggle("Scale mask")
+    assert veil.is_visible() and view.ink("teacher") == map_ink
+
+
+def test_detections_are_drawn_on_the_panel_of_their_network(view):
+    """On the first image on which the teacher detects something."""
+    for _ in range(5):
+        if int(view.table("networks")["teacher"][1]):
+            break
+        view.after(view.root.locator('[aria-label="next image"]').click)
+    before, difference = view.marks("teacher"), view.marks("teacher - distilled")
+    view.toggle("Boxes")
+    bare = view.marks("teacher - distilled")
+    view.toggle("Detections")
+    assert view.marks("teacher") != before and view.marks("teacher - distilled") == bare != difference
+
+
+def test_rounding_changes_weights_and_loss(view):
+    total = view.root.locator(".fgd-total").inner_text()
+    view.choose("rounding", "Exact")
+    assert view.root.locator(".fgd-total").inner_text() != total
+
+
+def test_before_and_after_shows_every_student(view):
+    view.choose("view", "All students")
+    names = ["undistilled", "distilled", "in training step 450"]
+    assert view.titles()[1:] == ["teacher", *names, *(f"teacher - {name}" for name in ("undistilled", "distilled", "in training"))]
+    gaps = view.table("gaps")
+    assert float(gaps["distilled"][0]) < float(gaps["undistilled"][0])
+    assert gaps["in training"] == gaps["distilled"]                  # its last checkpoint holds the same weights
+
+
+def test_where_the_loss_is_has_a_panel_a_term(view):
+    view.choose("quantity", "Where the loss is")
+    assert view.titles()[1:] == [f"{term} of distilled" for term in ("fg", "bg", "attention", "global")]
+
+
+def test_hover_reads_the_same_cell_in_every_panel_without_the_kernel(view):
+    frames = view.frames()
+    view.plate("teacher").hover(position={"x": 30, "y": 200})
+    first = view.readout()
+    assert list(first)[:4] == ["cell", "teacher", "distilled", "teacher - distilled"] and list(first)[5:] == ["share of the loss"]
+    assert float(first["teacher"]) - float(first["distilled"]) == pytest.approx(float(first["teacher - distilled"]), abs=0.02)
+    cursors = [each.evaluate("(e) => e.style.left + e.style.top") for each in view.root.locator(".fgd-cursor").all()]
+    assert len(cursors) == 4 and len(set(cursors)) == 1
+    view.plate("teacher - distilled").hover(position={"x": 150, "y": 40})
+    assert view.readout()["cell"] != first["cell"] and view.frames() == frames
+
+
+def test_the_read_out_is_the_kernels_number(view):
+    view.plate("teacher").hover(position={"x": 30, "y": 200})
+    found = view.readout()
+    row, col = re.fullmatch(r"row (\d+), col (\d+)", found["cell"]).groups()
+    code = f"cells = explorer.numbers('cells'); one = cells[(cells.row == {row}) & (cells.col == {col})].iloc[0]; print(one['teacher'], one['share'], one['bg'] + one['fg'])"
+    output = view.kernel(code)
+    teacher, share, weight = map(float, output.split())
+    assert float(found["teacher"]) == pytest.approx(teacher, rel=5e-3) and float(found["share of the loss"].rstrip(" %")) == pytest.approx(share, rel=5e-3)
+    assert float(found.get("background weight") or found["foreground weight"]) == pytest.approx(weight, rel=5e-3)
+
+
+def test_a_click_lists_the_channels_of_the_cell_and_lets_go(view):
+    bars, what = view.root.locator(".fgd-bars"), view.root.locator(".fgd-what")
+    before = bars.evaluate(INK)
+    view.after(lambda: view.plate("distilled").click(position={"x": 60, "y": 60}))
+    assert re.match(r"F in cell row \d+, column \d+", what.inner_text()) and bars.evaluate(INK) != before
+    assert view.root.locator(".fgd-picked:visible").count() == 4
+    view.after(view.root.locator("button", has_text="Whole map").click)
+    assert what.inner_text().startswith("channel attention") and bars.evaluate(INK) == before
+
+
+def test_a_click_on_a_bar_shows_that_channel_in_both_networks_and_arrow_keys_the_next(view):
+    bars = view.root.locator(".fgd-bars")
+    before = view.ink("teacher"), view.ink("distilled")
+    view.after(lambda: bars.click(position={"x": 4, "y": 60}))
+    assert view.root.locator('[data-control="quantity"] input:checked').get_attribute("value") == "channel"
+    first = view.root.locator(".fgd-words").inner_text(), view.ink("teacher"), view.ink("distilled")
+    assert re.match(r"channel \d+: teacher", first[0]) and first[1] != before[0] and first[2] != before[1]
+    view.page.mouse.move(2, 2)
+    bars.focus()
+    view.after(lambda: view.page.keyboard.press("ArrowRight"))
+    assert view.root.locator(".fgd-words").inner_text() != first[0] and view.ink("teacher") != first[1]
+
+
+def test_arrow_keys_move_over_cells_and_enter_picks(view):
+    view.root.locator(".fgd-maps").focus()
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
+        view.page.keyboard.press(key)
+    assert view.readout()["cell"] == "row 1, col 2"
+    view.after(lambda: view.page.keyboard.press("Enter"))
+    assert "row 1, column 2" in view.root.locator(".fgd-what").inner_text()
+    view.after(lambda: view.page.keyboard.press("Escape"))
+    assert "channel attention" in view.root.locator(".fgd-what").inner_text()
+
+
+def test_another_image_changes_the_photo_and_every_map(view):
+    before = [view.ink(title) for title in view.titles()]
+    view.after(view.root.locator('[aria-label="next image"]').click)
+    assert view.root.locator(".fgd-image output").inner_text() == "2 of 6"
+    assert all(now != then for now, then in zip((view.ink(title) for title in view.titles()), before, strict=True))
+
+
+def test_play_goes_through_the_checkpoints_and_draws_their_gap(view):
+    assert view.root.locator(".fgd-timeline").is_hidden()
+    view.choose("who", "in training")
+    assert view.root.locator(".fgd-timeline output").inner_text() == "step 450" and view.root.locator(".fgd-point").count() == 2
+    view.root.locator(".fgd-play").click()
+    view.page.wait_for_function("() => document.querySelectorAll('.fgd-point').length === 6 && document.querySelector('.fgd-play').innerText.includes('Play')")
+    view.settle()
+    assert view.root.locator(".fgd-timeline output").inner_text() == "step 450"
+    ink = view.ink("in training step 450")
+    view.press("stage", "Home")
+    assert view.ink("in training step 150") != ink
+
+
+@pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("csv", b"student,level,term")])
+def test_an_export_downloads(view, kind, start, tmp_path):
+    with view.page.expect_download() as waiting:
+        view.root.locator(f'[data-want="{kind}"]').click()
+    waiting.value.save_as(tmp_path / "file")
+    assert waiting.value.suggested_filename.endswith(f"_P3.{kind}") and (tmp_path / "file").read_bytes().startswith(start)
+
+
+def test_the_code_is_shown_and_can_be_saved(view, tmp_path):
+    view.root.locator('[data-want="py"]').click()
+    code = view.root.locator(".fgd-code")
+    code.wait_for()
+    assert "still(student, teacher, data" in code.inner_text()
+    with view.page.expect_download() as waiting:
+        view.root.locator("button", has_text="Save .py").click()
+    waiting.value.save_as(tmp_path / "view.py")
+    compile((tmp_path / "view.py").read_text(), "view.py", "exec")
+    view.root.locator(".fgd-close").click()
+    assert view.root.locator(".fgd-sheet").is_hidden()
+
+
+def test_python_moves_the_controls(view):
+    view.after(lambda: view.kernel("explorer.set(level='P5', temperature=0.333)"))
+    assert view.root.locator('[data-control="level"] input:checked').get_attribute("value") == "P5"
+    assert view.root.locator(".fgd-slide output").inner_text() == "0.333"
+
+
+def test_a_mistake_is_told_and_the_next_choice_clears_it(opened):
+    opened.reset()
+    opened.kernel("explorer.choice = {**explorer.choice, 'level': 'P9'}")
+    error = opened.root.locator(".fgd-error")
+    error.wait_for()
+    assert "unknown level 'P9'" in error.inner_text()
+    opened.press("temperature", "ArrowRight")
+    assert error.is_hidden()
+
+
+def test_it_fits_a_narrow_window(view):
+    view.page.set_viewport_size({"width": 1000, "height": 1400})
+    view.page.wait_for_timeout(300)
+    assert view.root.evaluate("(root) => [...root.querySelectorAll('*')].filter(e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX === 'visible' && e.clientWidth > 0 && e.tagName !== 'OUTPUT').length") == 0
+    assert view.root.evaluate("(root) => { const edge = root.getBoundingClientRect().right; return [...root.querySelectorAll('button, input, label, canvas')].filter(e => e.offsetParent && e.getBoundingClientRect().right > edge).length; }") == 0
+    view.page.set_viewport_size({"width": 1300, "height": 1400})
+
+
+def test_after_a_restart_of_the_kernel_the_cells_bring_it_back(opened):
+    """Last: it ends the kernel that the tests above share."""
+    page = opened.page
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    page.evaluate(KERNEL_READY)
+    assert page.evaluate(RUN_ALL)
+    end = time.monotonic() + 30
+    while opened.root.count() != 1 and time.monotonic() < end:
+        page.wait_for_timeout(100)
+    opened.settle()
+    before = opened.ink("teacher")
+    opened.press("temperature", "ArrowLeft")
+    assert opened.ink("teacher") != before and page.complaints == []
