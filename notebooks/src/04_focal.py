@@ -41,8 +41,10 @@ QUICK = False
 # Two channels, three rows, four columns, one object. All numbers are whole so that every result below can be checked by hand.
 
 # %%
-teacher = torch.tensor([[[0, 0, 0, 0], [0, 2, 1, 0], [0, 0, 0, 1]], [[0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]])[None].float()
-student = torch.tensor([[[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]], [[0, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0]]])[None].float()
+teacher = torch.tensor([[[[0.0, 0, 0, 0], [0, 2, 1, 0], [0, 0, 0, 1]],
+                         [[0.0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]]])
+student = torch.tensor([[[[0.0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]],
+                         [[0.0, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0]]]])
 boxes = [torch.tensor([[8.0, 8.0, 24.0, 16.0]])]              # pixels at stride 8: row 1, columns 1 and 2
 error = (teacher - student).square()                          # (N, C, H, W) = (1, 2, 3, 4)
 error.shape
@@ -89,7 +91,8 @@ print(f"plain loss {plain:.4f} = 4/24; the object's share {error[0, :, 1, 1:3].s
 
 # %%
 masks = focal_masks(boxes, [(24, 32)], (3, 4), rounding="exact")
-number_grid({"foreground M S": masks.fg[0], "background (1 - M) S": masks.bg[0]}, boxes[0], digits=None, label="weight of a cell")
+areas = {"foreground M S": masks.fg[0], "background (1 - M) S": masks.bg[0]}
+number_grid(areas, boxes[0], digits=None, label="weight of a cell")
 
 # %% [markdown]
 # *Figure 2.* The box has two cells of 1/2, the rest is ten cells of 1/10. Each panel sums to 1.
@@ -158,8 +161,9 @@ def even_error(cells):
     fg, _ = feature_terms(0 * error, error, masks, Attention(masks.fg * 0 + 1, torch.ones(1, 48)))
     return fg.item(), error.sum().item()
 
-levels = pd.DataFrame({"P3": even_error(16), "P4": even_error(8), "P5": even_error(4)}, index=["foreground, eq. 9", "plain sum"])
-assert levels.loc["foreground, eq. 9"].round(2).eq(144).all() and levels.loc["plain sum", "P3"] == 16 * levels.loc["plain sum", "P5"]
+levels = pd.DataFrame({"P3": even_error(16), "P4": even_error(8), "P5": even_error(4)}, index=["foreground", "plain sum"])
+assert levels.loc["foreground"].round(2).eq(144).all()
+assert levels.loc["plain sum", "P3"] == 16 * levels.loc["plain sum", "P5"]
 levels.style.format("{:.0f}")
 
 # %% [markdown]
@@ -237,11 +241,13 @@ table.pivot(index="name", columns="level", values="raw").loc[["fg", "bg", "atten
 # %%
 def gap(name, level):
     s, t = seen[name].features[level], maps[level]
-    return {"variance of student": s.var().item(), "of teacher": t.var().item(), "correlation": torch.corrcoef(torch.stack([s.flatten(), t.flatten()]))[0, 1].item(),
-            "eq. 1": (s - t).square().mean().item()}
+    together = torch.corrcoef(torch.stack([s.flatten(), t.flatten()]))[0, 1]
+    numbers = {"variance of student": s.var(), "of teacher": t.var(), "correlation": together, "eq. 1": (s - t).square().mean()}
+    return {name: value.item() for name, value in numbers.items()}
 
 gaps = pd.DataFrame({(name, level): gap(name, level) for name in names[1:] for level in maps}).T
-assert (gaps.loc["undistilled"]["correlation"].abs() < 0.1).all() and gaps.loc["undistilled"]["eq. 1"].between(1.7, 2.3).all()
+alone = gaps.loc["undistilled"]
+assert (alone["correlation"].abs() < 0.1).all() and alone["eq. 1"].between(1.7, 2.3).all()
 assert (gaps.loc["distilled"]["correlation"] > 0.7).all()
 gaps.style.format("{:.2f}")
 
@@ -261,16 +267,22 @@ def cell_shares(level):
     return {name: 100 * each / each.sum(dim=(1, 2), keepdim=True) for name, each in parts.items()}, m.binary.bool()
 
 n, shown = 2, {level: {name: each[2] for name, each in cell_shares(level)[0].items()} for level in maps}
-map_table(shown, images[n], targets[n]["boxes"], label="percent of the loss (log)", norms={level: LogNorm() for level in maps})
+norms = {level: LogNorm() for level in maps}
+map_table(shown, images[n], targets[n]["boxes"], label="percent of the loss (log)", norms=norms)
 
 # %% [markdown]
 # *Figure 4.* Where the loss comes from, one image, percent of each panel's own total, one logarithmic scale a row. Equation 1 spreads it over the whole map; masks draw it into the boxes;
 # attention picks cells within them, and look-alikes outside. Check: every panel sums to 100, and the table below counts over all images.
 
 # %%
-inside = pd.DataFrame({level: {name: (each * box).sum(dim=(1, 2)).mean().item() for name, each in parts.items()} for level in maps for parts, box in [cell_shares(level)]})
-assert all(torch.isclose(each.sum(), torch.tensor(100.0), rtol=1e-3) for row in shown.values() for each in row.values())
-assert (inside.loc["with masks"] > 2 * inside.loc["eq. 1"]).all() and inside.loc["masks and attention", "P3"] > inside.loc["with masks", "P3"]
+def inside_boxes(level):
+    parts, box = cell_shares(level)
+    return {name: (each * box).sum(dim=(1, 2)).mean().item() for name, each in parts.items()}
+
+inside = pd.DataFrame({level: inside_boxes(level) for level in maps})
+assert all(abs(each.sum() - 100) < 0.1 for row in shown.values() for each in row.values())
+assert (inside.loc["with masks"] > 2 * inside.loc["eq. 1"]).all()
+assert inside.loc["masks and attention", "P3"] > inside.loc["with masks", "P3"]
 inside.style.format("{:.0f}").set_caption("percent of the loss inside boxes, mean over images")
 
 # %% [markdown]
@@ -283,14 +295,16 @@ inside.style.format("{:.0f}").set_caption("percent of the loss inside boxes, mea
 def factors(level, name="undistilled"):
     s, t, scene = seen[name].features[level], maps[level], seen[name]
     m, a = focal_masks(scene.boxes, scene.frame_sizes(), tuple(t.shape[-2:]), rounding="exact"), attention(t)
-    (fg, bg), (fg_plain, bg_plain) = feature_terms(s, t, m, a), feature_terms(s, t, m, without(a, spatial=True, channel=True))
+    fg, bg = feature_terms(s, t, m, a)
+    fg_plain, bg_plain = feature_terms(s, t, m, without(a, spatial=True, channel=True))
     weight = m.fg.sum() / m.bg.sum()
-    numbers = {"weight": weight, "error": fg_plain / bg_plain / weight, "attention": (fg / fg_plain) / (bg / bg_plain), "foreground / background": fg / bg}
+    numbers = {"weight": weight, "error": fg_plain / bg_plain / weight, "attention": (fg / fg_plain) / (bg / bg_plain), "fg / bg": fg / bg}
     return {name: value.item() for name, value in numbers.items()}
 
 three_factors = pd.DataFrame({level: factors(level) for level in maps}).T
 product = three_factors["weight"] * three_factors["error"] * three_factors["attention"]
-assert product.sub(three_factors["foreground / background"]).abs().max() < 1e-3 and three_factors["attention"].is_monotonic_decreasing
+assert product.sub(three_factors["fg / bg"]).abs().max() < 1e-3
+assert three_factors["error"].is_monotonic_decreasing and three_factors["attention"].is_monotonic_decreasing
 three_factors.style.format("{:.2f}")
 
 # %% [markdown]
@@ -302,19 +316,24 @@ three_factors.style.format("{:.2f}")
 # **Predict.** With the paper's weights ($\alpha$ = 1e-3, $\beta$ = 5e-4, $\gamma$ = 5e-4), which share of the focal loss has the background here: 33 %, 20 % or below 10 %?
 
 # %%
-laptop = FGDConfig(alpha=1.7e-3, beta=1.4e-2, gamma=5e-4, lambda_=0, rounding="exact")          # weights of this project's Table 1, plus attention
-logs = {name: pd.DataFrame(rows(0, FGDLoss(tuple(maps), 48, 48, config)(seen["undistilled"], maps))) for name, config in {"paper's weights": paper, "laptop's weights": laptop}.items()}
-shares = pd.DataFrame({name: log.groupby("name")["weighted"].sum() / log["weighted"].sum() for name, log in logs.items()}).loc[["fg", "bg", "attention"]]
+def log_of(config):
+    return pd.DataFrame(rows(0, FGDLoss(tuple(maps), 48, 48, config)(seen["undistilled"], maps)))
+
+laptop = FGDConfig(alpha=1.7e-3, beta=1.4e-2, gamma=5e-4, lambda_=0, rounding="exact")          # Table 1 of this project, plus gamma
+logs = {"paper's weights": log_of(paper), "laptop's weights": log_of(laptop)}
+shares = pd.DataFrame({name: log.groupby("name")["weighted"].sum() / log["weighted"].sum() for name, log in logs.items()})
 assert 0.03 < shares.loc["bg", "paper's weights"] < 0.1 and 0.4 < shares.loc["bg", "laptop's weights"] < 0.65
-shares.style.format("{:.1%}")
+shares.loc[["fg", "bg", "attention"]].style.format("{:.1%}")
 
 # %%
 figure = picture(height=2.5)
 styles = {name: TERM_STYLES[name] for name in ("fg", "bg", "attention")}
-for ax, (name, log) in zip(figure.subplots(1, 2, sharex=True), logs.items(), strict=True):
+for ax, (name, log) in zip(figure.subplots(1, 2), logs.items(), strict=True):
     draw_shares(ax, log, styles)
+    ax.set_xlim(0, 75)
     ax.set_title(f"{name}: {log['weighted'].sum():.2f} in all", fontsize=9)
-figure.legend([bar[0] for bar in ax.containers[:3]], styles, loc="outside lower center", ncols=3, fontsize=8.5, frameon=False)
+handles = [bar[0] for bar in ax.containers[:3]]
+figure.legend(handles, styles, loc="outside lower center", ncols=3, fontsize=8.5, frameon=False)
 figure
 
 # %% [markdown]
@@ -334,15 +353,19 @@ def sums(level, name="undistilled", **off):
     m = focal_masks(scene.boxes, scene.frame_sizes(), tuple(t.shape[-2:]), rounding="exact")
     return [each.item() for each in feature_terms(s, t, m, without(attention(t), **off))]
 
-switches = {"both": {}, "spatial only": {"channel": True}, "channel only": {"spatial": True}, "none": {"spatial": True, "channel": True}}
-kinds = pd.DataFrame({(level, area): {name: sums(level, **off)[i] for name, off in switches.items()} for level in maps for i, area in enumerate(("fg", "bg"))})
+off_s, off_c = {"spatial": True}, {"channel": True}
+switches = {"both": {}, "spatial only": off_c, "channel only": off_s, "none": off_s | off_c}
+by_switch = {name: {(level, area): value for level in maps for area, value in zip(("fg", "bg"), sums(level, **off), strict=True)}
+             for name, off in switches.items()}
+kinds = pd.DataFrame(by_switch).T
 kinds.style.format("{:.0f}").background_gradient(cmap="cividis", axis=0)
 
 # %%
 grown = kinds.loc["both"] / kinds.loc["none"]
 assert (kinds.loc["channel only"] / kinds.loc["none"]).between(0.9, 1.1).all()
 assert grown["P3", "fg"] > 2.5 and grown["P3", "fg"] > 2 * grown["P3", "bg"]
-Markdown(f"False: on P3 attention multiplies the foreground sum by {grown['P3', 'fg']:.1f} and the background sum by {grown['P3', 'bg']:.1f}.")
+fg, bg = grown["P3", "fg"], grown["P3", "bg"]
+Markdown(f"False: on P3 attention multiplies the foreground sum by {fg:.1f} and the background sum by {bg:.1f}.")
 
 # %% [markdown]
 # It averages 1 over **all** cells, but the teacher is loud on objects, and errors are largest where it is loud: large weight meets large error. So a row "without attention" at the
@@ -355,8 +378,10 @@ Markdown(f"False: on P3 attention multiplies the foreground sum by {grown['P3', 
 # %%
 def heaviest(off, level="P3", part=0.01):
     s, t, scene = seen["undistilled"].features[level], maps[level], seen["undistilled"]
-    m, a = focal_masks(scene.boxes, scene.frame_sizes(), tuple(t.shape[-2:]), rounding="exact"), without(attention(t), **off)
-    cells = (((t - s).square() * a.channel[:, :, None, None]).sum(1) * a.spatial * m.fg)[m.fg > 0].sort(descending=True).values
+    m = focal_masks(scene.boxes, scene.frame_sizes(), tuple(t.shape[-2:]), rounding="exact")
+    a = without(attention(t), **off)
+    error = ((t - s).square() * a.channel[:, :, None, None]).sum(1) * a.spatial * m.fg
+    cells = error[m.fg > 0].sort(descending=True).values
     return (cells[:max(round(part * len(cells)), 1)].sum() / cells.sum()).item()
 
 concentration = {name: heaviest(off) for name, off in switches.items()}
@@ -371,10 +396,10 @@ pd.DataFrame({"share of the heaviest 1 % of foreground cells": concentration}).s
 
 # %%
 after = pd.DataFrame(rows(0, loss(seen["distilled"], maps)))
-both = pd.DataFrame({"undistilled": table.groupby("name")["raw"].sum(), "distilled": after.groupby("name")["raw"].sum()}).loc[["fg", "bg", "attention"]]
+both = pd.DataFrame({name: log.groupby("name")["raw"].sum() for name, log in {"undistilled": table, "distilled": after}.items()})
 both["ratio"] = both["undistilled"] / both["distilled"]
 assert both.loc["fg", "ratio"] > 6 and both.loc["attention", "ratio"] > 1.5
-both.style.format("{:.1f}")
+both.loc[["fg", "bg", "attention"]].style.format("{:.1f}")
 
 # %% [markdown]
 # It does: attention is a function of the map, so a student that copies the map copies the attention. Equation 10 adds pressure, not a new target.

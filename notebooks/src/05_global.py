@@ -60,8 +60,9 @@ number_grid({f"F, channel {c}": features[0, c] for c in range(4)}, label="value"
 # %%
 block = GcBlock(channels=4, ratio=2)
 with torch.no_grad():
-    block.key.weight.copy_(torch.log(torch.tensor([2.0, 1, 1, 1])).view(1, 4, 1, 1))          # e^(W_k F_j) = 2 ^ (channel 0)
-    block.transform[0].weight.copy_(torch.tensor([[0.0, 1, 0, 0], [0, 0, 1, 0]]).view(2, 4, 1, 1))          # picks channels 1 and 2
+    block.key.weight.copy_(torch.log(torch.tensor([2.0, 1, 1, 1])).view(1, 4, 1, 1))      # e^(W_k F_j) = 2 ^ (channel 0)
+    picks = torch.tensor([[0.0, 1, 0, 0], [0, 0, 1, 0]])                                  # channels 1 and 2
+    block.transform[0].weight.copy_(picks.view(2, 4, 1, 1))
     block.transform[0].bias.zero_()
     block.transform[3].weight.copy_(torch.tensor([[9.0, 0.5], [9, -1], [9, 0], [9, 2]]).view(4, 2, 1, 1))
 
@@ -93,7 +94,8 @@ hidden = block.transform[0](context[..., None])
 normed = block.transform[1](hidden)
 assert torch.allclose(normed.flatten(), torch.tensor([-1.0, 1.0]), atol=1e-4)
 vector = block.transform[3](block.transform[2](normed)).flatten()
-print(hidden.flatten().tolist(), "->", [round(x, 3) for x in normed.flatten().tolist()], "-> ReLU, W_v2 ->", [round(x, 3) for x in vector.tolist()])
+steps = {"W_v1": hidden, "LN": normed, "ReLU, W_v2": vector}
+{name: [round(x, 3) for x in each.flatten().tolist()] for name, each in steps.items()}
 
 # %% [markdown]
 # (1, 4) becomes (-1, 1), ReLU leaves (0, 1), and $W_{v2}$ turns that into its second column: 0.5, -1, 0, 2.
@@ -103,7 +105,8 @@ print(hidden.flatten().tolist(), "->", [round(x, 3) for x in normed.flatten().to
 # %%
 added = (block(features) - features).detach()
 assert torch.allclose(added, vector.view(1, 4, 1, 1).expand_as(added), atol=1e-5)
-number_grid({f"R(F) - F, channel {c}": added[0, c] for c in range(4)}, label="added", digits=1, norm=CenteredNorm(), cmap="PuOr")
+maps = {f"R(F) - F, channel {c}": added[0, c] for c in range(4)}
+number_grid(maps, label="added", digits=1, norm=CenteredNorm(), cmap="PuOr")
 
 # %% [markdown]
 # *Figure 3.* One. Each panel is a single colour: **R(F) is F plus one vector per channel, the same at every pixel.** The vector depends on the whole map, but no pixel gets a vector of its own.
@@ -142,7 +145,8 @@ def term(kind, level):
     torch.manual_seed(0)
     return RelationTerm(48, kind)(student[level], teacher[level]).item()
 
-values = pd.DataFrame({level: {kind: term(kind, level) for kind in ("gc", "nonlocal", "mse", "centred")} for level in teacher})
+kinds = ("gc", "nonlocal", "mse", "centred")
+values = pd.DataFrame({level: {kind: term(kind, level) for kind in kinds} for level in teacher})
 assert (values.loc["gc"] == values.loc["mse"]).all() and (values.loc["nonlocal"] == values.loc["mse"]).all()
 values.style.format("{:.0f}")
 
@@ -206,7 +210,8 @@ ax.plot([v / mse for v in gc_values], color=DISTILLED, label="gc, the paper's bl
 ax.plot([v / mse for v in nonlocal_values], color=BOX, linestyle="--", label="nonlocal")
 ax.axhline(1, color="black", linewidth=1, linestyle=":", label="mse")
 ax.axhline(values.loc["centred", "P4"] / mse, color=TEACHER, linewidth=1, linestyle="-.", label="centred")
-ax.set(xlabel="step of training the blocks alone", ylabel="global term / mse", ylim=(0, 1.08), title="P4, both maps held still")
+ax.set(xlabel="step of training the blocks alone", ylabel="global term / mse", ylim=(0, 1.08))
+ax.set_title("P4, both maps held still", fontsize=9)
 ax.legend(fontsize=8, frameon=False, loc="lower left", ncols=2)
 bare(ax)
 figure
@@ -287,7 +292,8 @@ masks = focal_masks(scene.boxes, scene.frame_sizes(), (8, 8), rounding="exact")
 # %%
 def measured(student):
     fg, bg = feature_terms(student, t, masks, attention(t))
-    return {**{kind: RelationTerm(48, kind)(student, t).item() for kind in ("mse", "centred")}, "focal, foreground": fg.item(), "focal, background": bg.item()}
+    global_ = {kind: RelationTerm(48, kind)(student, t).item() for kind in ("mse", "centred")}
+    return global_ | {"focal, foreground": fg.item(), "focal, background": bg.item()}
 
 sight = pd.DataFrame({name: measured(each) for name, each in students.items()}).T
 relative = sight / sight.loc["as it is"]
@@ -296,7 +302,8 @@ relative.style.format("{:.2f}").background_gradient(cmap="PuOr", vmin=0, vmax=2)
 # %%
 assert relative.loc["shifted", "mse"] > 1.2 and abs(relative.loc["shifted", "centred"] - 1) < 1e-3
 assert (relative.loc["mirrored"] - 1).abs().max() < 1e-3 and (relative.loc["scaled"] - 0.25).abs().max() < 1e-3
-assert (relative.loc["errors moved", ["mse", "centred"]] - 1).abs().max() < 1e-3 and relative.loc["errors moved", "focal, foreground"] < 0.8
+moved = relative.loc["errors moved"]
+assert (moved[["mse", "centred"]] - 1).abs().max() < 1e-3 and moved["focal, foreground"] < 0.8
 
 # %% [markdown]
 # - **Shifted**: `mse` sees it, `centred` does not. `gc` sees it at the start and may learn not to.
@@ -310,7 +317,8 @@ assert (relative.loc["errors moved", ["mse", "centred"]] - 1).abs().max() < 1e-3
 def shuffled(features):
     return features.flatten(2)[:, :, shuffle].view_as(features)
 
-change = {name: abs(each(shuffled(s), shuffled(t)) / each(s, t) - 1).item() for name, each in {"gc": gc, "nonlocal": nonlocal_}.items()}
+trained = {"gc": gc, "nonlocal": nonlocal_}
+change = {name: abs(each(shuffled(s), shuffled(t)) / each(s, t) - 1).item() for name, each in trained.items()}
 assert max(change.values()) < 1e-4
 change
 
@@ -333,8 +341,9 @@ sizes.style.format("{:.3f}").background_gradient(cmap="cividis", axis=None)
 
 # %%
 coco, here = 256 * 100 * 168, teacher["P3"][0].numel()
-assert 300 < coco / here < 400 and sizes.loc["global"].sum() / sizes.to_numpy().sum() < 0.1
-print(f"{coco / here:.0f} times the values of our P3; global {sizes.loc['global'].sum() / sizes.to_numpy().sum():.1%} of the distillation loss here")
+share = sizes.loc["global"].sum() / sizes.to_numpy().sum()
+assert 300 < coco / here < 400 and share < 0.1
+print(f"{coco / here:.0f} times the values of our P3; the global term is {share:.1%} of the distillation loss here")
 
 # %% [markdown]
 # **What it means.** In the paper's Table 4 the global term alone is worth as much as the focal loss alone (40.2 AP each, both together 40.4, no distillation 37.4). What it is at its core is a plain distance with equal
