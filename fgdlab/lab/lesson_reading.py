@@ -69,7 +69,7 @@ def average_precision(classes: list[ClassMatches], weights: np.ndarray) -> float
             continue
         copies = weights[each.image]
         true = (each.hits & each.counted) * copies
-        false = (~each.hits & each.counted) * copies
+        false = ~each.hits * copies                                  # what matched a crowd is a hit, and counts neither way
         true, false = true.cumsum(axis=1), false.cumsum(axis=1)
         precision = true / np.maximum(true + false, np.spacing(1))
         best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]

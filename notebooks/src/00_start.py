@@ -57,7 +57,8 @@ image.shape, target["boxes"].shape, [scenes.classes[label - 1] for label in targ
 # %%
 figure, axes = viz.panels(1, 4, 1.0, width=2.1)
 for ax, i in zip(axes[0], range(SCENE, SCENE + 4), strict=True):
-    viz.draw_image(ax, scenes[i][0], scenes[i][1]["boxes"], f"scene {i}, 128 x 128 pixels\nobjects: {len(scenes[i][1]['boxes'])}")
+    boxes = scenes[i][1]["boxes"]
+    viz.draw_image(ax, scenes[i][0], boxes, f"scene {i}, 128 x 128 pixels\nobjects: {len(boxes)}")
 figure
 
 # %% [markdown]
@@ -124,14 +125,16 @@ print(f"{ratio:.1f} times")
 from fgdlab.lab.evaluate import coco_scores, detections
 
 found = {name: detections(detector, scenes) for name, detector in detectors.items()}
-scores = pd.DataFrame({name: coco_scores(scenes.truth(), found[name], scenes.image_ids) for name in detectors}).T[["AP", "AP50", "AR"]].astype(float)
+scores = pd.DataFrame({name: coco_scores(scenes.truth(), found[name], scenes.image_ids) for name in detectors}).T
+scores = scores[["AP", "AP50", "AR"]].astype(float)
 scores.style.format("{:.1f}").set_caption(f"{len(scenes)} scenes of the val split, in percent")
 
 # %%
 AP = scores.AP
 if not QUICK:
     assert AP["undistilled"] < AP["distilled"] < AP["teacher"]
-Markdown(f"On these scenes imitation took the student from AP {AP['undistilled']:.1f} to {AP['distilled']:.1f}; the teacher has {AP['teacher']:.1f}.")
+Markdown(f"On these scenes imitation took the student from AP {AP['undistilled']:.1f} to {AP['distilled']:.1f}; "
+         f"the teacher has {AP['teacher']:.1f}.")
 
 # %%
 figure, axes = viz.panels(1, 3, 1.0, width=2.9, foot=0.05)
@@ -338,7 +341,7 @@ assert (gains.AP_delta_low.dropna() > 0).all()
 # scenes is full of look-alikes, and a teacher that has learned what is *not* a digit can say so; notebook 07 takes the look-alikes away and watches
 # the gain shrink.
 #
-# **What the picture does not say.** Which of the two best rows is better: their intervals overlap, and three seeds do not tell. That this holds for
+# **What the picture does not say.** Which of the two best rows is better: three seeds do not tell, as notebook 07 works out. That this holds for
 # other data, other teachers, other weights of the loss. Notebook 07 is about this: what fifteen runs allow one to say.
 #
 # **Exercise 3** (easy, 3 minutes). A gain of 13 AP sounds large. How much of the way to the teacher is it?
@@ -392,7 +395,8 @@ print(f"both, split: {share:.0%} of the way to the teacher")
 from fgdlab.lab.sweep_file import sweep_names
 
 pd.set_option("display.max_colwidth", None)
-listed = pd.DataFrame({name: {"question": load_sweep(name).question.strip(), "rows": len(load_sweep(name).rows)} for name in sweep_names()}).T
+sweeps = {name: load_sweep(name) for name in sweep_names()}
+listed = pd.DataFrame({name: {"question": each.question.strip(), "rows": len(each.rows)} for name, each in sweeps.items()}).T
 listed.style.set_properties(**{"text-align": "left"})
 
 # %% [markdown]

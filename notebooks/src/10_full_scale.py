@@ -21,7 +21,7 @@
 #
 # **Needs** 00; 06 for the training loop. A GPU is *not* needed here: sizes and work are computed on tensors without memory.
 #
-# **Cost** about 30 s on 2 cores, 1.2 GB of memory, no download.
+# **Cost** about 30 s on 2 cores, 0.8 GB of memory, no download.
 #
 # **You will** check a COCO folder, hand a run a teacher from a file, predict parameters, memory, work and hours and check each prediction, and kill
 # a run and let it go on.
@@ -82,7 +82,7 @@ pd.DataFrame(weights).T.style.format("{:g}", na_rep="")
 # %%
 published = pd.concat([pd.read_csv(path) for path in sorted(Path("../ablations/results").glob("*.csv"))])
 done = published[published.state == "done"].groupby(["sweep", "scale", "data", "device"])
-display(done.agg(runs=("seed", "size"), seeds=("seed", "nunique"), seconds_a_run=("seconds", "mean")).round().astype(int).reset_index())
+display(done.agg(runs=("seed", "size"), seeds=("seed", "nunique"), seconds_a_run=("seconds", "mean")).round().astype(int).reset_index().style.hide())
 larger = set(published.scale) - {"smoke", "laptop"}
 Markdown("Runs of larger scales are among them." if larger else "**No run of a larger scale is among them: no GPU table, nothing on COCO.**")
 
@@ -164,7 +164,7 @@ for mistake in ({"teacher": "compact_s"}, {"teacher_floor": 95.0}):
 # other names: `fgdlab --help` lists what your version of the command line can import.
 
 # %%
-with torch.device("meta"):                                                     # shapes without memory: nothing to fill, nothing to wait for
+with torch.device("meta"):                                 # shapes without memory: nothing to fill, nothing to wait for
     ours = build("retinanet", "resnet50", classes=90).state_dict()
     theirs = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91).state_dict()
 assert {name: each.shape for name, each in ours.items()} == {name: each.shape for name, each in theirs.items()}
@@ -183,7 +183,8 @@ C = 16
 shapes = {"conv_mask_{}": (1, C, 1, 1), "channel_add_conv_{}.0": (C // 2, C, 1, 1),
           "channel_add_conv_{}.1": (C // 2, 1, 1), "channel_add_conv_{}.3": (C, C // 2, 1, 1)}
 theirs = {f"{name.format(who)}.weight": torch.randn(shape) for who in "st" for name, shape in shapes.items()}
-theirs |= {f"{name.format(who)}.bias": torch.randn(shape if name.endswith(".1") else shape[:1]) for who in "st" for name, shape in shapes.items()}
+theirs |= {f"{name.format(who)}.bias": torch.randn(shape if name.endswith(".1") else shape[:1])
+           for who in "st" for name, shape in shapes.items()}
 state = fgd_state_from_authors(theirs, "P3")
 loss = FGDLoss(("P3",), C, C)
 assert str(loss.load_state_dict(state)) == "<All keys matched successfully>"
@@ -201,14 +202,15 @@ def conv(k, c_in, c_out):
     return k * k * c_in * c_out + c_out
 
 def bottlenecks(c_in, width, blocks):
-    """One stage: 1x1, 3x3, 1x1 convolutions without biases, a batch norm (scale, shift) after each, a projection in the first block."""
+    """One stage: 1x1, 3x3, 1x1 convolutions without biases, a batch norm after each, a projection in the first block."""
     later = 4 * width * width + 9 * width * width + 4 * width * width + 2 * 6 * width
     first = later + (c_in - 4 * width) * width + 4 * width * c_in + 2 * 4 * width
     return first + (blocks - 1) * later
 
 anchors, classes = 9, 80
-body = 7 * 7 * 3 * 64 + 2 * 64 + bottlenecks(64, 64, 3) + bottlenecks(256, 128, 4) + bottlenecks(512, 256, 6) + bottlenecks(1024, 512, 3)
-pyramid = sum(conv(1, c, 256) for c in (512, 1024, 2048)) + 5 * conv(3, 256, 256)          # lateral; P3-P5 smoothed, P6 and P7 made
+stages = bottlenecks(64, 64, 3) + bottlenecks(256, 128, 4) + bottlenecks(512, 256, 6) + bottlenecks(1024, 512, 3)
+body = 7 * 7 * 3 * 64 + 2 * 64 + stages
+pyramid = sum(conv(1, c, 256) for c in (512, 1024, 2048)) + 5 * conv(3, 256, 256)    # P3-P5 smoothed, P6 and P7 made
 heads = 8 * conv(3, 256, 256) + conv(3, 256, anchors * (classes + 1)) + conv(3, 256, anchors * 4)
 with torch.device("meta"):
     detectors = {name: build("retinanet", name, classes) for name in ("resnet18", "resnet50", "resnet101")}
@@ -309,7 +311,7 @@ def forward_gflops(detector, height, width):
     return {"body and pyramid": body.get_total_flops() / 1e9, "heads": head.get_total_flops() / 1e9}
 
 work = pd.DataFrame({name: forward_gflops(detector, *SIZE) for name, detector in detectors.items()})
-predicted = 2 * (values // 256) * 9 * 256 * (8 * 256 + anchors * (classes + 1) + anchors * 4) / 1e9      # every 3x3 convolution on every cell
+predicted = 2 * (values // 256) * 9 * 256 * (8 * 256 + anchors * (classes + 1) + anchors * 4) / 1e9      # every cell
 assert abs(predicted - work["resnet50"]["heads"]) < 1e-6 and work["resnet50"]["heads"] > work["resnet50"]["body and pyramid"]
 figure = Picture(figsize=(8, 1.9), dpi=110, layout="constrained", facecolor="white")
 ax = figure.subplots()
@@ -364,8 +366,9 @@ with Traffic() as backward:
     total(terms).backward()
 passes = [each.moved / (4 * student_map.numel()) for each in (forward, backward)]
 assert passes[0] >= 2
-Markdown(f"Forward {passes[0]:.0f} passes, backward {passes[1]:.0f}; the least possible forward is 2, one read of each map. At 800 x 1344 that is "
-         f"{sum(passes) * 4 * values / 1e9:.1f} GB an image: divide by the memory bandwidth of your card, and set it against the time of a step.")
+Markdown(f"Forward {passes[0]:.0f} passes, backward {passes[1]:.0f}; the least possible forward is 2, one read of each map. "
+         f"At 800 x 1344 that is {sum(passes) * 4 * values / 1e9:.1f} GB an image: divide by the memory bandwidth of your card, "
+         "and set it against the time of a step.")
 
 # %% [markdown]
 # **From work to hours** there is no formula, for no device reaches its peak. Measure images a second, then it is division. What the laptop reached
