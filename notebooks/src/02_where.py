@@ -54,23 +54,20 @@ QUICK = False
 #
 # An image of 48 x 64 pixels (height x width) gives a map of 6 x 8 cells at stride 8. Two boxes lie in it. A box is `x1, y1, x2, y2` in pixels, **x first**; a tensor is
 # indexed `[row, column]`, **y first**. Section 7 is about those who mixed the two up.
+#
+# **Predict.** `large` is 16, 8, 40, 32. In which columns and rows does it lie? Cell 2 begins at pixel 16 and ends where cell 3 begins.
 
 # %%
 IMAGE, GRID, STRIDE = (48, 64), (6, 8), 8
 large = torch.tensor([16.0, 8.0, 40.0, 32.0])
 small = torch.tensor([50.0, 20.0, 54.0, 30.0])
-
-# %% [markdown]
-# **Predict.** Divide `large` by the stride: in which columns and rows does it lie? Remember that cell 2 begins at pixel 16 and ends where cell 3 begins.
-
-# %%
 large / STRIDE
 
 # %% [markdown]
 # Columns 2, 3, 4 and rows 1, 2, 3: the far edge at 5 is where column 4 ends, and no pixel of column 5 is inside. That is 3 x 3 = 9 cells. Python's ranges count the same
 # way: `2:5` is 2, 3, 4.
 #
-# **Predict.** `small` is 4 pixels wide, half a cell. How many cells does it get: none, one, two?
+# **Predict.** `small` is 50, 20, 54, 30: 4 pixels wide, half a cell. How many cells does it get: none, one, two?
 
 # %%
 near, far = (small[:2] / STRIDE).floor(), (small[2:] / STRIDE).ceil()
@@ -106,19 +103,13 @@ pd.DataFrame(cells.tolist(), index=["large", "small"], columns=["col0", "row0", 
 binary = torch.zeros(GRID)
 for col0, row0, col1, row1 in cells.tolist():
     binary[row0:row1, col0:col1] = 1
+masks = focal_masks([boxes], [IMAGE], GRID, rounding="exact")
+assert masks.binary[0].equal(binary)
 number_grid({"binary mask M": binary}, boxes, label="M")
 
 # %% [markdown]
 # *Figure 1.* M on the grid of 6 x 8 cells; the orange frames are the boxes, drawn to the pixel. Check: `large` covers nine cells exactly, `small` touches two, and every
-# touched cell is 1.
-
-# %%
-masks = focal_masks([boxes], [IMAGE], GRID, rounding="exact")
-assert masks.binary[0].equal(binary)
-masks.binary.shape
-
-# %% [markdown]
-# The same numbers from the package, for a batch of one image.
+# touched cell is 1. The cell asserts that the package gives the same numbers.
 #
 # ## 3 The scale mask S
 #
@@ -155,18 +146,15 @@ scale = torch.full(GRID, 1 / num_bg)
 for col0, row0, col1, row1 in cells.tolist():
     scale[row0:row1, col0:col1] = 1 / ((row1 - row0) * (col1 - col0))
 assert num_bg == 37
+assert torch.allclose(masks.fg[0], binary * scale) and torch.allclose(masks.bg[0], (1 - binary) * scale)
+print(f"fg sums to {masks.fg.sum():.0f}, bg to {masks.bg.sum():.0f}")
 number_grid({"foreground M S": binary * scale, "background (1 - M) S": (1 - binary) * scale}, boxes, label="weight of a cell", digits=None)
 
 # %% [markdown]
 # *Figure 2.* The two weights that FGD's focal loss multiplies with, written as fractions, on one colour scale. Check: nine cells of 1/9 and two cells of 1/2 on the left;
 # 48 - 11 = 37 cells of 1/37 on the right; no cell has weight in both.
-
-# %%
-assert torch.allclose(masks.fg[0], binary * scale) and torch.allclose(masks.bg[0], (1 - binary) * scale)
-print(f"fg sums to {masks.fg.sum():.0f}, bg to {masks.bg.sum():.0f}")
-
-# %% [markdown]
-# The package agrees. `fg` sums to the number of boxes, whatever their size; `bg` sums to 1, whatever is left. So an image with two objects gives them two units of attention and its
+#
+# The package agrees, by assertion. `fg` sums to the number of boxes, whatever their size; `bg` sums to 1, whatever is left. So an image with two objects gives them two units of attention and its
 # background one; what a unit is worth is then said by two numbers, $\alpha$ and $\beta$ of equation (9), in notebook 04.
 #
 # ## 4 Boxes that overlap
@@ -179,25 +167,15 @@ print(f"fg sums to {masks.fg.sum():.0f}, bg to {masks.bg.sum():.0f}")
 third = torch.tensor([24.0, 16.0, 56.0, 40.0])
 pair = torch.stack([large, third])
 fg = focal_masks([pair], [IMAGE], GRID, rounding="exact").fg[0]
+assert focal_masks([pair.flip(0)], [IMAGE], GRID, rounding="exact").fg[0].equal(fg) and torch.isclose(fg.sum(), torch.tensor(1 + 8 / 12))
 number_grid({"large alone": focal_masks([large[None]], [IMAGE], GRID, rounding="exact").fg[0], "large and third": fg}, pair, label="M S", digits=None)
 
 # %% [markdown]
 # *Figure 3.* Where boxes overlap the smallest wins. Check: the four cells that both boxes cover keep 1/9, the weight of the smaller box; `third` is left with eight cells of 1/12.
-
-# %%
-mine = fg[2:5, 3:7]
-print(f"the 12 cells of third: {int((mine < 0.1).sum())} of 1/12 are its own, {8 / 12:.3f} in all")
-assert torch.isclose(mine[mine < 0.1].sum(), torch.tensor(8 / 12))
-
-# %% [markdown]
+#
 # The paper says it in a sentence: a cell that lies in several boxes belongs to the smallest. In code it is one word, `amax` in [`box_weights`](../fgdlab/masks.py): the smallest
-# box has the largest weight. Two things follow, and the next cell asserts the first: the order of the boxes does not matter, and a large box with others on it sums to less than 1.
-
-# %%
-assert focal_masks([pair.flip(0)], [IMAGE], GRID, rounding="exact").fg[0].equal(fg)
-fg.sum()
-
-# %% [markdown]
+# box has the largest weight. Two things follow, and the cell above asserts them: the order of the boxes does not matter, and a large box with others on it sums to less than 1, here to 8/12.
+#
 # ## 5 The authors' extra cell
 #
 # The paper asks for the "pixels inside the box" and says no more. The authors' code floors the near edge and ceils the far edge, as we did, and then slices up to the far edge
@@ -230,11 +208,8 @@ settings = RunConfig(train_images=64, eval_images=8 if QUICK else 64)
 scenes = open_split(settings, "val", progress=False)
 shares = pd.DataFrame({rounding: foreground_shares(scenes, rounding=rounding) for rounding in ("exact", "authors")})
 shares["factor"] = shares["authors"] / shares["exact"]
-shares.style.format("{:.2f}").set_uuid("shares").set_caption("share of the cells that count as foreground")
-
-# %%
 assert shares["factor"].between(1.3, 2).all()
-print(f"of the cells of P4 {shares.loc['P4', 'exact']:.0%} touch a box, the authors' code marks {shares.loc['P4', 'authors']:.0%}")
+shares.style.format("{:.2f}").set_uuid("shares").set_caption("share of the cells that count as foreground")
 
 # %% [markdown]
 # The foreground grows by half and more on every level. The factor would go on rising from P4 to P5, but a map of 4 x 4 cells has no room for it: extra cells fall over the
@@ -288,8 +263,6 @@ teacher = shipped("teacher")
 narrow = {"boxes": target["boxes"].clamp(max=80), "labels": target["labels"]}
 keep = narrow["boxes"][:, 2] - narrow["boxes"][:, 0] > 4
 narrow = {name: values[keep] for name, values in narrow.items()}
-
-# %%
 with torch.no_grad():
     scene = look(teacher, [first[:, :, :80], second], [narrow, other])
 print("pixels", tuple(scene.pixels.shape), " image sizes", [tuple(size) for size in scene.image_sizes])
@@ -300,17 +273,15 @@ assert scene.frame_sizes("canvas")[0] == (128, 128) and scene.frame_sizes("image
 fg = {frame: focal_masks(scene.boxes, scene.frame_sizes(frame), (16, 16), rounding="exact").fg for frame in ("canvas", "image")}
 padded = torch.ones(3, 128, 128)
 padded[:, :, :80] = first[:, :, :80]
+narrow_iou, whole_iou = (overlap(*((values[i] > 0).float() for values in fg.values())) for i in (0, 1))
+assert narrow_iou < 0.7 and whole_iou == 1
+print(f"overlap of the two masks: {narrow_iou:.2f} on the narrow image, {whole_iou:.2f} on the one that fills the canvas")
 map_table({"P3": {f"divided by the {frame}": values[0] for frame, values in fg.items()}}, padded, scene.boxes[0], label="M S")
 
 # %% [markdown]
 # *Figure 6.* A scene of 128 x 80 pixels in a canvas of 128 x 128 (white is padding), with its masks on P3. Check: on the left of the two maps the weights fill the boxes; on the right
 # they are shifted and stretched to the right by 128/80 = 1.6.
-
-# %%
-assert overlap(*(values[0] > 0 for values in fg.values())) < 0.7 and torch.equal(fg["canvas"][1], fg["image"][1])
-print(f"overlap on the narrow image {overlap(*((values[0] > 0).float() for values in fg.values())):.2f}, on the one that fills the canvas {overlap(*((values[1] > 0).float() for values in fg.values())):.2f}")
-
-# %% [markdown]
+#
 # An image that fills the canvas is not touched, which is why the trap is easy to miss: test with square images of one size and all is well. COCO's are of many sizes.
 #
 # ## 7 x exchanged with y
@@ -332,17 +303,12 @@ number_grid(both, boxes, label="M S", digits=None)
 # %% [markdown]
 # *Figure 7.* Right and transposed weights of the same two boxes. Check: `large` lands one row lower and one column to the left; `small`, whose column is 6, would need row 6, which the
 # grid does not have, and is gone.
-
-# %%
-assert both["rows from x, until January 2022"][:, 4:].sum() == 0
-{name: round(values.sum().item(), 3) for name, values in both.items()}
-
-# %% [markdown]
+#
 # The package keeps the mistake behind a switch, `axes="yx"` of [`focal_masks`](../fgdlab/masks.py), so that a run can tell what it costs:
 
 # %%
 switched = focal_masks([boxes], [IMAGE], GRID, rounding="exact", axes="yx")
-assert switched.fg[0].equal(both["rows from x, until January 2022"])
+assert switched.fg[0].equal(both["rows from x, until January 2022"]) and switched.fg[0, :, 4:].sum() == 0
 print(f"fg sums to {switched.fg.sum():.0f} for {len(boxes)} boxes, bg to {switched.bg.sum():.0f}")
 
 # %% [markdown]

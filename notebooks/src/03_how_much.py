@@ -78,17 +78,14 @@ number_grid({"channel 0": features[0], "channel 1": features[1]}, label="F", nor
 
 # %%
 g_spatial, g_channel = features.abs().mean(dim=0), features.abs().mean(dim=(1, 2))
+assert g_spatial.argmax() == 1 and features.mean(dim=0).argmax() == 3
+print("G^C, one strength a channel:", g_channel)
 number_grid({"$G^S$: mean of |F|": g_spatial, "mean of F": features.mean(dim=0)}, label="strength", norm=CenteredNorm(), cmap="PuOr")
 
 # %% [markdown]
 # *Figure 2.* Strength with and without absolute values. Check: (2 + 4) / 2 = 3, the strongest pixel; without the bars it is (-2 + 4) / 2 = 1, weaker than its neighbour below left, and two
 # pixels that do respond are 0.
-
-# %%
-assert g_spatial.argmax() == 1 and features.mean(dim=0).argmax() == 3
-g_channel
-
-# %% [markdown]
+#
 # Channel 1 is the stronger one: 9/6 against 5/6.
 #
 # ## 2 Attention: softmax, times the number of pixels
@@ -111,17 +108,13 @@ g_channel
 # %%
 a_spatial = 6 * torch.softmax(g_spatial.flatten() / 0.5, dim=0).view(2, 3)
 a_channel = 2 * torch.softmax(g_channel / 0.5, dim=0)
+assert torch.isclose(a_spatial.mean(), torch.tensor(1.0)) and torch.isclose(a_spatial[0, 1] / a_spatial[1, 0], torch.tensor(2.0).exp())
 number_grid({"$G^S$": g_spatial, "$A^S$ at T = 0.5": a_spatial}, label="strength | attention")
 
 # %% [markdown]
 # *Figure 3.* Strength and the attention that comes of it. Check: strengths 3, 2, 1, 0 become 5.1, 0.69, 0.09, 0.01: at T = 0.5 one step in strength is a factor of e² = 7.4 in attention. The six
 # numbers on the right have the mean 1.
-
-# %%
-assert torch.isclose(a_spatial.mean(), torch.tensor(1.0)) and torch.isclose(a_spatial[0, 1] / a_spatial[1, 0], torch.tensor(2.0).exp())
-pd.DataFrame({"channel 0": {"G": g_channel[0].item(), "A": a_channel[0].item()}, "channel 1": {"G": g_channel[1].item(), "A": a_channel[1].item()}})
-
-# %% [markdown]
+#
 # The mean is 1 whatever the map, since a softmax sums to 1 and is multiplied by the number of its entries. So attention hands the loss around and does not make it larger: 2 means
 # twice the average pixel. The package, for a batch of one:
 
@@ -161,8 +154,6 @@ assert torch.allclose(attention(10 * features[None], 5.0).spatial, attention(fea
 settings = RunConfig(train_images=64, eval_images=64)
 scenes = open_split(settings, "val", progress=False)
 images, targets = (list(each) for each in zip(*(scenes[i] for i in range(8 if QUICK else 50)), strict=True))
-
-# %%
 with torch.no_grad():
     views = {name: look(shipped(name), images, targets) for name in ("teacher", "undistilled", "distilled")}
 teacher = views["teacher"].features
@@ -178,13 +169,10 @@ map_table({"P3": at}, images[chosen], targets[chosen]["boxes"], label="$A^S$ (lo
 # the object; the range in the titles widens as T falls.
 
 # %%
-levels = {level: {"largest": attention(features).spatial.amax((1, 2)).mean().item(), "above average": (attention(features).spatial > 1).float().mean().item()}
+sharp = {level: {"largest": attention(features).spatial.amax((1, 2)).mean().item(), "above average": (attention(features).spatial > 1).float().mean().item()}
           for level, features in teacher.items()}
-pd.DataFrame(levels).T.style.format({"largest": "{:.1f}", "above average": "{:.0%}"}).set_uuid("sharp").set_caption("the teacher's attention at T = 0.5, mean over scenes")
-
-# %%
-assert levels["P3"]["largest"] > levels["P4"]["largest"] > levels["P5"]["largest"]
-assert all(each["above average"] < 0.5 for each in levels.values())
+assert sharp["P3"]["largest"] > sharp["P4"]["largest"] > sharp["P5"]["largest"] and all(each["above average"] < 0.5 for each in sharp.values())
+pd.DataFrame(sharp).T.style.format({"largest": "{:.1f}", "above average": "{:.0%}"}).set_uuid("sharp").set_caption("the teacher's attention at T = 0.5, mean over scenes")
 
 # %% [markdown]
 # On P3 the strongest cell gets about ten times the average, on P5 not even twice. A third of the cells of P3 are above average, the others below: a softmax takes a little from many
@@ -287,8 +275,6 @@ for level, mask in masks.items():
             mean = (difference * where).sum((1, 2)) / where.sum((1, 2))
             found += [{"level": level, "area": area, "student": name, "scene": i, "gap": each} for i, each in enumerate(mean.tolist())]
 gaps = pd.DataFrame(found).dropna()
-
-# %%
 table = gaps.pivot_table(index=["level", "area"], columns="student", values="gap", sort=False)
 table.style.format("{:.2f}").set_uuid("gaps").set_caption("mean gap a cell, averaged over scenes")
 
@@ -315,13 +301,11 @@ chart
 # %%
 wide = gaps.pivot_table(index=["student", "level", "scene"], columns="area", values="gap")
 excess = (wide["foreground"] - wide["background"]).groupby(["student", "level"]).apply(lambda each: pd.Series(estimate(each)._asdict())).unstack()[["mean", "low", "high", "n"]]
-excess.style.format("{:.2f}").format("{:.0f}", subset="n").set_uuid("excess").set_caption("gap on foreground minus gap on background, paired by scene, 95 % t-interval")
-
-# %%
 factor = table["undistilled"].unstack("area").eval("foreground / background")
 print("foreground over background, undistilled:", factor.round(1).to_dict())
 assert QUICK or (excess.loc[("undistilled", ["P3", "P4"]), "low"] > 0).all() and excess.loc[("undistilled", "P5"), "low"] < 0
 assert QUICK or 2.5 < factor["P3"] < 4
+excess.style.format("{:.2f}").format("{:.0f}", subset="n").set_uuid("excess").set_caption("gap on foreground minus gap on background, paired by scene, 95 % t-interval")
 
 # %% [markdown]
 # About 3 on P3 and 2 on P4: the paper's claim holds there. On P5, a map of 4 x 4 cells, it does not: a cell of 32 pixels is larger than most digits and every cell sees nearly everything. Per cell,
