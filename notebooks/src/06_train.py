@@ -256,8 +256,8 @@ shown = {level: {name: attention(maps[name][level]).spatial[n] for name in names
 map_table(shown, pictures[n], truths[n]["boxes"], label="$A^S$ (1 = average, log)", norms=norms)
 
 # %% [markdown]
-# *Figure 3.* Spatial attention on one scene, one logarithmic scale a row. The student that trained alone is loud in similar places, though its channels mean other things; the distilled one follows its teacher
-# closely, peaks included. Check: the correlation of the logarithms over all scenes, below.
+# *Figure 3.* Spatial attention on one scene, one logarithmic scale a row. The student that trained alone is loud in similar places, though its channels mean other things; the distilled one is closer to its
+# teacher, though its peaks are lower (the ranges above the panels). Check: the correlation of the logarithms over all scenes, below.
 
 # %%
 def agreement(name, level="P3"):
