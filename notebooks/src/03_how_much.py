@@ -37,9 +37,10 @@ from fgdlab import attention, focal_masks, look
 from fgdlab.lab.colours import DISTILLED, STUDENT, TEACHER
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.data import open_split
+from fgdlab.lab.explore import explore
 from fgdlab.lab.exercises import how_much as check
 from fgdlab.lab.lesson_maps import bare, map_table, number_grid, picture
-from fgdlab.lab.shipped import shipped, shipped_facts
+from fgdlab.lab.shipped import distilled_settings, shipped, shipped_facts
 from fgdlab.lab.stats import estimate
 
 # %% tags=["parameters"]
@@ -345,7 +346,25 @@ assert signed.sum((1, 2)).abs().max() < 1e-3
 print(f"signed gap: {(signed * masks['P3'].binary).sum() / len(images):+.1f} a scene on foreground, {(signed * (1 - masks['P3'].binary)).sum() / len(images):+.1f} on background")
 
 # %% [markdown]
-# EXPLORER
+# ## 7 The explorer
+#
+# [`explore`](../fgdlab/lab/explore.py) shows all of this for any image, level, temperature and student, and the loss beside it. With `explorer` as the last line of a cell it opens as a
+# widget; `.figure()` gives the same view as a picture, `.numbers()` the numbers, `.code()` the Python behind it.
+#
+# **Predict.** On the scene of figure 8 and P3, what does the explorer show as the teacher's largest attention? Look it up in the title of a panel of figure 8.
+
+# %%
+students = {name: shipped(name) for name in ("undistilled", "distilled")}
+explorer = explore(students, shipped("teacher"), scenes, distilled_settings(), image=chosen, level="P3")
+assert abs(explorer.numbers("cells")["teacher"].max() - rows["P3"]["teacher"].max().item()) < 1e-3
+explorer.figure()
+
+# %% [markdown]
+# *Figure 10.* The explorer's figure of one view: maps of teacher and student on one scale, their difference, channels, loss and gaps. Check: range and pattern of the teacher's map are those of figure 8.
+#
+# In a live notebook it looks like this, on another scene; every control acts at once:
+#
+# ![The explorer as a widget: maps of teacher and student, their difference, channel bars, terms of the loss, gap to the teacher](images/explorer.png)
 #
 # ## Exercises
 #
