@@ -119,7 +119,8 @@ print(f"{ratio:.1f} times")
 # the header of each weights file, from the run that made it. Do not believe it: judge all three again, here, on scenes that none of them has
 # learned from.
 #
-# **Predict.** The order of the three by AP is easy. But is the distilled student nearer to its teacher, or to its undistilled twin?
+# **Predict.** The order of the three by AP is easy. But how much of the way from its undistilled twin to the teacher has the distilled student
+# come: a tenth, a third, or a half?
 
 # %%
 from fgdlab.lab.evaluate import coco_scores, detections
@@ -131,10 +132,11 @@ scores.style.format("{:.1f}").set_caption(f"{len(scenes)} scenes of the val spli
 
 # %%
 AP = scores.AP
+way = (AP["distilled"] - AP["undistilled"]) / (AP["teacher"] - AP["undistilled"])
 if not QUICK:
-    assert AP["undistilled"] < AP["distilled"] < AP["teacher"]
+    assert 0.4 < way < 0.6
 Markdown(f"On these scenes imitation took the student from AP {AP['undistilled']:.1f} to {AP['distilled']:.1f}; "
-         f"the teacher has {AP['teacher']:.1f}.")
+         f"the teacher has {AP['teacher']:.1f}. That is {way:.0%} of the way.")
 
 # %%
 figure, axes = viz.panels(1, 3, 1.0, width=2.9, foot=0.05)
@@ -200,7 +202,8 @@ distance.style.format("{:.2f}")
 # %%
 own_square = pd.Series({level: float(each.square().mean()) for level, each in maps["undistilled"].items()})
 unrelated = own_square + distance["teacher, mean square"]
-assert ((distance["undistilled"] / unrelated - 1).abs() < 0.1).all() and 1.8 < distance["undistilled"]["P3"] < 2.0
+assert ((distance["undistilled"] / unrelated - 1).abs() < (0.3 if QUICK else 0.1)).all()
+assert QUICK or 1.8 < distance["undistilled"]["P3"] < 2.0
 assert (distance["distilled"] < 0.5 * distance["undistilled"]).all()
 
 # %% [markdown]
@@ -274,7 +277,7 @@ curve.iloc[[0, len(curve) // 2, -1]].rename_axis("step").style.format("{:.2f}")
 from fgdlab.lab.data import foreground_shares
 
 shares = foreground_shares(scenes)
-assert 0.08 < shares["P3"] < 0.15
+assert 0.07 < shares["P3"] < 0.16
 print({level: f"{share:.0%}" for level, share in shares.items()})
 
 # %% [markdown]
