@@ -11,7 +11,8 @@
 #
 # **Cost** about 20 s on 2 cores, 0.9 GB of memory, no download
 #
-# **You will** write the focal loss in five lines, find the package's equal to it, take its size apart into three factors, and see what attention does to it
+# **You will** write the focal loss in five lines, find the package's equal to it, take its size apart into three factors, and see what attention
+# does to it
 
 # %%
 import inspect
@@ -53,7 +54,8 @@ error.shape
 number_grid({f"squared error, channel {c}": error[0, c] for c in (0, 1)}, boxes[0], label="$(F^T - F^S)^2$")
 
 # %% [markdown]
-# *Figure 1.* The student misses its teacher by 1 in four places: once inside the object's box (channel 0, row 1, column 1), three times outside. Count the ones.
+# *Figure 1.* The student misses its teacher by 1 in four places: once inside the object's box (channel 0, row 1, column 1), three times outside.
+# Count the ones.
 #
 # ## Equation 1: every cell alike
 #
@@ -73,7 +75,8 @@ assert torch.isclose(plain, RelationTerm(2, "mse")(student, teacher) / error[0].
 print(f"plain loss {plain:.4f} = 4/24; the object's share {error[0, :, 1, 1:3].sum() / error.sum():.0%}")
 
 # %% [markdown]
-# One error in four lies on the object, so it has a quarter of the loss. A small object in a large map has next to nothing: that is what masks are for.
+# One error in four lies on the object, so it has a quarter of the loss. A small object in a large map has next to nothing: that is what masks are
+# for.
 #
 # ## Equation 9: two sums, each with its own weight
 #
@@ -149,9 +152,11 @@ assert torch.isclose(fg, torch.tensor(144.0)) and torch.isclose(bg, torch.tensor
 print(f"foreground {fg:.0f} = 3 objects x 48 channels, background {bg:.0f} = 1 x 48 channels")
 
 # %% [markdown]
-# Each object's weights sum to 1, and the whole background's sum to 1. So foreground grows with the **number of objects**, and neither grows with area.
+# Each object's weights sum to 1, and the whole background's sum to 1. So foreground grows with the **number of objects**, and neither grows with
+# area.
 #
-# **Predict.** P3 has 256 cells for this image, P5 has 16. How many times larger is the foreground sum on P3 than on P5 for the same error everywhere? And a plain
+# **Predict.** P3 has 256 cells for this image, P5 has 16. How many times larger is the foreground sum on P3 than on P5 for the same error
+# everywhere? And a plain
 # sum of squares?
 
 # %%
@@ -167,7 +172,8 @@ assert levels.loc["plain sum", "P3"] == 16 * levels.loc["plain sum", "P5"]
 levels.style.format("{:.0f}")
 
 # %% [markdown]
-# Once: S divides by a box's own cells, so levels weigh alike in equation 9. A plain sum gives P3 sixteen times the weight of P5. Keep that for the global term of notebook 05.
+# Once: S divides by a box's own cells, so levels weigh alike in equation 9. A plain sum gives P3 sixteen times the weight of P5. Keep that for the
+# global term of notebook 05.
 #
 # ## Equation 10: imitate the attention itself
 #
@@ -186,7 +192,8 @@ assert torch.isclose(by_hand, attention_term(at_s, at_t))
 print(f"{by_hand:.3f}")
 
 # %% [markdown]
-# **Predict.** What is the largest value? Take a grid of 16 cells, an even teacher, and a student that looks at one cell only: A^S is 16 there and 0 elsewhere.
+# **Predict.** What is the largest value? Take a grid of 16 cells, an even teacher, and a student that looks at one cell only: A^S is 16 there and 0
+# elsewhere.
 
 # %%
 one_cell = torch.zeros(1, 4, 4)
@@ -196,7 +203,8 @@ assert far == 30
 print(f"{far:.0f} = 15 too much on one cell + 15 cells missing 1 each")
 
 # %% [markdown]
-# Both attentions sum to H·W, so what one cell has too much others lack: the spatial part never exceeds 2 H·W. Unlike equation 9 it is bounded, and larger on finer levels.
+# Both attentions sum to H·W, so what one cell has too much others lack: the spatial part never exceeds 2 H·W. Unlike equation 9 it is bounded, and
+# larger on finer levels.
 #
 # ## Equation 11: the focal loss
 #
@@ -232,7 +240,8 @@ assert torch.isclose(total(terms), torch.tensor(table["weighted"].sum(), dtype=t
 table.pivot(index="name", columns="level", values="raw").loc[["fg", "bg", "attention"]].style.format("{:.1f}")
 
 # %% [markdown]
-# The sums before $\alpha$, $\beta$, $\gamma$, teacher against the undistilled student. Two things need a reason: why are the numbers so large, and why is foreground so much larger?
+# The sums before $\alpha$, $\beta$, $\gamma$, teacher against the undistilled student. Two things need a reason: why are the numbers so large, and
+# why is foreground so much larger?
 #
 # ### How far apart are two maps that know nothing of each other?
 #
@@ -252,7 +261,8 @@ assert (gaps.loc["distilled"]["correlation"] > 0.7).all()
 gaps.style.format("{:.2f}")
 
 # %% [markdown]
-# About 1 + 1 = 2: the variances add up. The undistilled student is not a bad copy of its teacher, it is no copy at all: nobody told it which channel should mean what.
+# About 1 + 1 = 2: the variances add up. The undistilled student is not a bad copy of its teacher, it is no copy at all: nobody told it which
+# channel should mean what.
 # The first thing that feature distillation teaches is this common language; the distilled student speaks it.
 #
 # ### Which cells hold the loss?
@@ -271,7 +281,8 @@ norms = {level: LogNorm() for level in maps}
 map_table(shown, images[n], targets[n]["boxes"], label="percent of the loss (log)", norms=norms)
 
 # %% [markdown]
-# *Figure 4.* Where the loss comes from, one image, percent of each panel's own total, one logarithmic scale a row. Equation 1 spreads it over the whole map; masks draw it into the boxes;
+# *Figure 4.* Where the loss comes from, one image, percent of each panel's own total, one logarithmic scale a row. Equation 1 spreads it over the
+# whole map; masks draw it into the boxes;
 # attention picks cells within them, and look-alikes outside. Check: every panel sums to 100, and the table below counts over all images.
 
 # %%
@@ -308,12 +319,14 @@ assert three_factors["error"].is_monotonic_decreasing and three_factors["attenti
 three_factors.style.format("{:.2f}")
 
 # %% [markdown]
-# The first factor is the mean number of boxes an image (a little less where they overlap). The other two fade from fine to coarse: on P3 a cell can lie wholly on an object, on P5 every
+# The first factor is the mean number of boxes an image (a little less where they overlap). The other two fade from fine to coarse: on P3 a cell can
+# lie wholly on an object, on P5 every
 # cell holds object and surroundings.
 #
 # ### Shares, by area and level
 #
-# **Predict.** With the paper's weights ($\alpha$ = 1e-3, $\beta$ = 5e-4, $\gamma$ = 5e-4), which share of the focal loss has the background here: 33 %, 20 % or below 10 %?
+# **Predict.** With the paper's weights ($\alpha$ = 1e-3, $\beta$ = 5e-4, $\gamma$ = 5e-4), which share of the focal loss has the background here:
+# 33 %, 20 % or below 10 %?
 
 # %%
 def log_of(config):
@@ -337,15 +350,18 @@ figure.legend(handles, styles, loc="outside lower center", ncols=3, fontsize=8.5
 figure
 
 # %% [markdown]
-# *Figure 5.* Share of each term by level. With the weights that suit COCO, the background of these scenes has less than a tenth of the loss: "both areas" would be foreground in all but name. The laptop's
+# *Figure 5.* Share of each term by level. With the weights that suit COCO, the background of these scenes has less than a tenth of the loss: "both
+# areas" would be foreground in all but name. The laptop's
 # weights give the two areas about equal shares. Check: all bars of a panel together are 100 %.
 #
-# **What it means.** $\alpha$ and $\beta$ have no meaning without the sums beside them. Whoever compares "foreground only" with "background only" compares, first of all, two sizes. Print the
+# **What it means.** $\alpha$ and $\beta$ have no meaning without the sums beside them. Whoever compares "foreground only" with "background only"
+# compares, first of all, two sizes. Print the
 # shares before you believe a table.
 #
 # ## With and without attention
 #
-# Table 5 of the paper asks what the attentions are worth. **Predict.** Attention averages 1 over the cells and 1 over the channels. So without it the foreground sum of P3 stays about the same, true or false?
+# Table 5 of the paper asks what the attentions are worth. **Predict.** Attention averages 1 over the cells and 1 over the channels. So without it
+# the foreground sum of P3 stays about the same, true or false?
 
 # %%
 def sums(level, name="undistilled", **off):
@@ -368,10 +384,12 @@ fg, bg = grown["P3", "fg"], grown["P3", "bg"]
 Markdown(f"False: on P3 attention multiplies the foreground sum by {fg:.1f} and the background sum by {bg:.1f}.")
 
 # %% [markdown]
-# It averages 1 over **all** cells, but the teacher is loud on objects, and errors are largest where it is loud: large weight meets large error. So a row "without attention" at the
+# It averages 1 over **all** cells, but the teacher is loud on objects, and errors are largest where it is loud: large weight meets large error. So
+# a row "without attention" at the
 # same $\alpha$ also has a several times smaller loss. A fair comparison gives it more weight.
 #
-# And `channel only` changes next to nothing: batch norm at the end of this pyramid makes all channels about equally loud, so $A^C$ stays near 1. On a pyramid without it, look again.
+# And `channel only` changes next to nothing: batch norm at the end of this pyramid makes all channels about equally loud, so $A^C$ stays near 1. On
+# a pyramid without it, look again.
 #
 # How concentrated is it? Share of the foreground sum that the heaviest hundredth of all foreground cells holds, with and without attention:
 
@@ -391,7 +409,8 @@ pd.DataFrame({"share of the heaviest 1 % of foreground cells": concentration}).s
 # %% [markdown]
 # ## Before and after
 #
-# The distilled student was trained on $\alpha$ and $\beta$ alone ($\gamma$ = 0). **Predict.** By what factor is its foreground sum smaller than the undistilled student's: 2, 4 or about 10?
+# The distilled student was trained on $\alpha$ and $\beta$ alone ($\gamma$ = 0). **Predict.** By what factor is its foreground sum smaller than the
+# undistilled student's: 2, 4 or about 10?
 # And does the attention term, which it never saw, fall too?
 
 # %%
@@ -406,7 +425,8 @@ both.loc[["fg", "bg", "attention"]].style.format("{:.1f}")
 #
 # ## Exercises
 #
-# **Exercise 1** (easy, 5 minutes). One sum of equation 9 for a batch: `mask` and `spatial` are (N, H, W), `channel` is (N, C). Return a scalar, averaged over the N images.
+# **Exercise 1** (easy, 5 minutes). One sum of equation 9 for a batch: `mask` and `spatial` are (N, H, W), `channel` is (N, C). Return a scalar,
+# averaged over the N images.
 
 # %%
 def feature_sum(student, teacher, mask, spatial, channel):
@@ -427,7 +447,8 @@ def feature_sum_solution(student, teacher, mask, spatial, channel):
 assert check.feature_sum(feature_sum_solution).right
 
 # %% [markdown]
-# **Exercise 2** (easy, 5 minutes). Equation 10 before $\gamma$, from the two maps (N, C, H, W). `attention(features, temperature)` of the package may be used.
+# **Exercise 2** (easy, 5 minutes). Equation 10 before $\gamma$, from the two maps (N, C, H, W). `attention(features, temperature)` of the package
+# may be used.
 
 # %%
 def attention_l1(student, teacher, temperature):
@@ -448,7 +469,8 @@ def attention_l1_solution(student, teacher, temperature):
 assert check.attention_l1(attention_l1_solution).right
 
 # %% [markdown]
-# **Exercise 3** (medium, 10 minutes). Choose weights as this project's Table 1 does: `sums` is `{"P3": (foreground, background), ...}` before weights, `own` the detector's own loss. Return
+# **Exercise 3** (medium, 10 minutes). Choose weights as this project's Table 1 does: `sums` is `{"P3": (foreground, background), ...}` before
+# weights, `own` the detector's own loss. Return
 # `(alpha, beta)` so that foreground and background, each summed over all levels, weigh as much as `own`.
 
 # %%

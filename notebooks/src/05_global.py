@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 05 · Global loss
 #
-# **Question** Masks cut the map into object and background. The global term is meant to give back what lies between them: relations of pixels. What does it really see?
+# **Question** Masks cut the map into object and background. The global term is meant to give back what lies between them: relations of pixels. What
+# does it really see?
 #
 # **Equations** 12 (global loss), 13 (the relation block R)
 #
@@ -11,7 +12,8 @@
 #
 # **Cost** about 20 s on 2 cores, 0.8 GB of memory, no download
 #
-# **You will** run R by hand on six pixels, see that it adds one and the same vector everywhere, find the two values between which training can move the global term, and list what it cannot see
+# **You will** run R by hand on six pixels, see that it adds one and the same vector everywhere, find the two values between which training can move
+# the global term, and list what it cannot see
 
 # %%
 import inspect
@@ -67,7 +69,8 @@ with torch.no_grad():
     block.transform[3].weight.copy_(torch.tensor([[9.0, 0.5], [9, -1], [9, 0], [9, 2]]).view(4, 2, 1, 1))
 
 # %% [markdown]
-# **Step 1: one weight a pixel.** **Predict.** $e^{W_k F_j}$ is 2 to the power of channel 0. Which share of the softmax has pixel (1, 1): 4/5, 4/9 or 2/7?
+# **Step 1: one weight a pixel.** **Predict.** $e^{W_k F_j}$ is 2 to the power of channel 0. Which share of the softmax has pixel (1, 1): 4/5, 4/9
+# or 2/7?
 
 # %%
 weights = block.context_weights(features)
@@ -75,7 +78,8 @@ assert torch.isclose(weights[0, 0, 4], torch.tensor(4 / 9)) and torch.isclose(we
 number_grid({"softmax over the pixels": weights.view(2, 3).detach()}, label="weight of a pixel", digits=None)
 
 # %% [markdown]
-# *Figure 2.* 4 for pixel (1, 1), 1 for each of the five others: ninths. Nothing in these weights asks *who wants to know*: there is one map of weights for all pixels.
+# *Figure 2.* 4 for pixel (1, 1), 1 for each of the five others: ninths. Nothing in these weights asks *who wants to know*: there is one map of
+# weights for all pixels.
 #
 # **Step 2: the context,** the mean of all pixels under these weights. **Predict.** What is it in channels 1 and 2?
 
@@ -87,7 +91,8 @@ context.flatten().tolist()
 # %% [markdown]
 # 9 · 1/9 = 1 and 9 · 4/9 = 4.
 #
-# **Step 3: the transform.** $W_{v1}$ picks those two: (1, 4). **Predict.** Layer norm takes out their mean and divides by their standard deviation. What comes out, and what does ReLU leave?
+# **Step 3: the transform.** $W_{v1}$ picks those two: (1, 4). **Predict.** Layer norm takes out their mean and divides by their standard deviation.
+# What comes out, and what does ReLU leave?
 
 # %%
 hidden = block.transform[0](context[..., None])
@@ -109,7 +114,8 @@ maps = {f"R(F) - F, channel {c}": added[0, c] for c in range(4)}
 number_grid(maps, label="added", digits=1, norm=CenteredNorm(), cmap="PuOr")
 
 # %% [markdown]
-# *Figure 3.* One. Each panel is a single colour: **R(F) is F plus one vector per channel, the same at every pixel.** The vector depends on the whole map, but no pixel gets a vector of its own.
+# *Figure 3.* One. Each panel is a single colour: **R(F) is F plus one vector per channel, the same at every pixel.** The vector depends on the
+# whole map, but no pixel gets a vector of its own.
 #
 # The package's function is these four steps:
 
@@ -136,9 +142,11 @@ with torch.no_grad():
 {level: tuple(each.shape) for level, each in teacher.items()}
 
 # %% [markdown]
-# `RelationTerm` has four kinds: `gc` (the paper's), `nonlocal` (the rival of its Table 6), and two without any layer, `mse` (eq. 1 without its division) and `centred`, to which we come.
+# `RelationTerm` has four kinds: `gc` (the paper's), `nonlocal` (the rival of its Table 6), and two without any layer, `mse` (eq. 1 without its
+# division) and `centred`, to which we come.
 #
-# **Predict.** Before any training, on P4: is the `gc` term larger than, smaller than or equal to plain `mse`? (The last layer of a new block is zero.)
+# **Predict.** Before any training, on P4: is the `gc` term larger than, smaller than or equal to plain `mse`? (The last layer of a new block is
+# zero.)
 
 # %%
 def term(kind, level):
@@ -155,7 +163,8 @@ values.style.format("{:.0f}")
 #
 # ## Between two ends
 #
-# Let $D = F^S - F^T$, with spatial mean $\bar D_k$ in channel $k$, and let the blocks add $v^S$ and $v^T$. The cross terms vanish, because $D - \bar D$ sums to zero over the pixels:
+# Let $D = F^S - F^T$, with spatial mean $\bar D_k$ in channel $k$, and let the blocks add $v^S$ and $v^T$. The cross terms vanish, because $D -
+# \bar D$ sums to zero over the pixels:
 #
 # $$\sum \left(R(F^S) - R(F^T)\right)^2 = \underbrace{\sum_{k,i,j} (D_{kij} - \bar D_k)^2}_{\text{centred: no block can touch it}} \; + \; HW \sum_k \left(\bar D_k + v^S_k - v^T_k\right)^2$$
 #
@@ -174,7 +183,8 @@ assert torch.isclose(whole, centred + means, rtol=1e-4)
 print(f"{whole:.0f} = {centred:.0f} (centred) + {means:.0f} (means)")
 
 # %% [markdown]
-# So all that training can do with the two blocks is to move the second part: up without bound, down to 0. The least value is `centred`, the start is `mse`.
+# So all that training can do with the two blocks is to move the second part: up without bound, down to 0. The least value is `centred`, the start
+# is `mse`.
 #
 # **Predict.** How much of the term can the blocks take away at most, on these maps: half, a quarter or about a tenth?
 
@@ -184,7 +194,8 @@ assert room.between(0.03, 0.15).all()
 room.to_frame("share that blocks can take away").T.style.format("{:.1%}")
 
 # %% [markdown]
-# At least nine tenths of it here, whatever the blocks learn, are a plain squared distance of the maps with their means taken out. Next, train **only the blocks** and hold both maps
+# At least nine tenths of it here, whatever the blocks learn, are a plain squared distance of the maps with their means taken out. Next, train
+# **only the blocks** and hold both maps
 # still, to see how far they get, and what a non-local block does in their place.
 
 # %%
@@ -217,7 +228,8 @@ bare(ax)
 figure
 
 # %% [markdown]
-# *Figure 4.* The paper's block falls to the centred distance and not below: the line cannot be crossed. The non-local block falls far below, and no student has learned anything. Check: the cell
+# *Figure 4.* The paper's block falls to the centred distance and not below: the line cannot be crossed. The non-local block falls far below, and no
+# student has learned anything. Check: the cell
 # below compares the ends.
 
 # %%
@@ -226,12 +238,15 @@ assert min(gc_values) > floor and (QUICK or gc_values[-1] < 1.02 * floor) and no
 print(f"centred {floor:.0f}, gc ends at {gc_values[-1]:.0f}, nonlocal at {nonlocal_values[-1]:.0f}")
 
 # %% [markdown]
-# A non-local block may add another vector at every pixel, so a pair of them can make two maps agree that have nothing to do with each other. A term that its own layers can lower leaves
-# the student less reason to move. That is one possible reason why the paper's Table 6 has non-local 1.7 AP behind GcBlock (39.8 against 41.5); it does not prove it.
+# A non-local block may add another vector at every pixel, so a pair of them can make two maps agree that have nothing to do with each other. A term
+# that its own layers can lower leaves
+# the student less reason to move. That is one possible reason why the paper's Table 6 has non-local 1.7 AP behind GcBlock (39.8 against 41.5); it
+# does not prove it.
 #
 # ## Query-independence, seen
 #
-# In a non-local block pixel $i$ asks every pixel $j$: H·W × H·W weights. A GcBlock has one row of H·W for all. Take the trained blocks of the teacher's side and three pixels that ask:
+# In a non-local block pixel $i$ asks every pixel $j$: H·W × H·W weights. A GcBlock has one row of H·W for all. Take the trained blocks of the
+# teacher's side and three pixels that ask:
 
 # %%
 def rows_of(block, features):
@@ -250,7 +265,8 @@ for ax, i in zip([*figure.axes[1:4], *figure.axes[5:8]], [*asking.values()] * 2,
 figure
 
 # %% [markdown]
-# *Figure 5.* What three pixels of P4 read, one scale a row; the white cross marks who asks. Upper row: the answer depends on who asks. Lower row: three times the same map. Check: the largest difference between two rows of weights,
+# *Figure 5.* What three pixels of P4 read, one scale a row; the white cross marks who asks. Upper row: the answer depends on who asks. Lower row:
+# three times the same map. Check: the largest difference between two rows of weights,
 # below, is not 0 above and exactly 0 for `gc`.
 
 # %%
@@ -311,7 +327,8 @@ assert (moved[["mse", "centred"]] - 1).abs().max() < 1e-3 and moved["focal, fore
 # - **Errors moved**: the global term does not know where an object is. That is what masks are for.
 # - **Scaled**: all see it alike.
 #
-# And relations between pixels? **Predict.** Shuffle the pixels of student *and* teacher in the same way, so that no pixel keeps its neighbours. What happens to `gc` and to `nonlocal`?
+# And relations between pixels? **Predict.** Shuffle the pixels of student *and* teacher in the same way, so that no pixel keeps its neighbours.
+# What happens to `gc` and to `nonlocal`?
 
 # %%
 def shuffled(features):
@@ -323,11 +340,13 @@ assert max(change.values()) < 1e-4
 change
 
 # %% [markdown]
-# Nothing (what is left is rounding). Both blocks treat the map as a bag of pixels: "relation" means what all pixels are on average, or which are alike, never how they lie to each other.
+# Nothing (what is left is rounding). Both blocks treat the map as a bag of pixels: "relation" means what all pixels are on average, or which are
+# alike, never how they lie to each other.
 #
 # ## Sizes
 #
-# Equation 12 is a sum without division. **Predict.** P3 has 16 times the pixels of P5 and the maps have equal variance. What is P3's share of the three levels together?
+# Equation 12 is a sum without division. **Predict.** P3 has 16 times the pixels of P5 and the maps have equal variance. What is P3's share of the
+# three levels together?
 
 # %%
 log = pd.DataFrame(rows(0, FGDLoss(tuple(teacher), 48, 48, FGDConfig(rounding="exact"))(scene, teacher)))
@@ -336,7 +355,8 @@ assert 0.7 < sizes.loc["global", "P3"] / sizes.loc["global"].sum() < 0.8
 sizes.style.format("{:.3f}").background_gradient(cmap="cividis", axis=None)
 
 # %% [markdown]
-# About 16 / (16 + 4 + 1) = 76 %. With the paper's $\lambda$ the whole global term is less than a tenth of the loss at this size of image and with 48 channels. It grows with C·H·W: on COCO (256 channels, P3 of
+# About 16 / (16 + 4 + 1) = 76 %. With the paper's $\lambda$ the whole global term is less than a tenth of the loss at this size of image and with
+# 48 channels. It grows with C·H·W: on COCO (256 channels, P3 of
 # 100 × 168 pixels) the same error gives a P3 sum several hundred times as large.
 
 # %%
@@ -346,8 +366,10 @@ assert 300 < coco / here < 400 and share < 0.1
 print(f"{coco / here:.0f} times the values of our P3; the global term is {share:.1%} of the distillation loss here")
 
 # %% [markdown]
-# **What it means.** In the paper's Table 4 the global term alone is worth as much as the focal loss alone (40.2 AP each, both together 40.4, no distillation 37.4). What it is at its core is a plain distance with equal
-# weight for every pixel. How much of its gain comes from the block? The paper has no row with `mse` in place of `gc`, so it cannot say. Here that row is one flag (choose $\lambda$ on the tuning split):
+# **What it means.** In the paper's Table 4 the global term alone is worth as much as the focal loss alone (40.2 AP each, both together 40.4, no
+# distillation 37.4). What it is at its core is a plain distance with equal
+# weight for every pixel. How much of its gain comes from the block? The paper has no row with `mse` in place of `gc`, so it cannot say. Here that
+# row is one flag (choose $\lambda$ on the tuning split):
 #
 #     fgdlab run --method fgd --area none --gamma 0 --relation mse --lambda 1e-4
 #
@@ -375,7 +397,8 @@ def context_solution(features, key):
 assert check.context(context_solution).right
 
 # %% [markdown]
-# **Exercise 2** (medium, 8 minutes). The floor: the least value that $\sum (R_S(F^S) - R_T(F^T))^2$, averaged over the batch, can take for any two GcBlocks. No block is needed to compute it.
+# **Exercise 2** (medium, 8 minutes). The floor: the least value that $\sum (R_S(F^S) - R_T(F^T))^2$, averaged over the batch, can take for any two
+# GcBlocks. No block is needed to compute it.
 
 # %%
 def floor_of(student, teacher):
@@ -396,7 +419,8 @@ def floor_solution(student, teacher):
 assert check.floor(floor_solution).right
 
 # %% [markdown]
-# **Exercise 3** (medium, 10 minutes). A disguise: return a map that is *not* the student's and has exactly its squared distance from the teacher, for every student and teacher. There are many answers.
+# **Exercise 3** (medium, 10 minutes). A disguise: return a map that is *not* the student's and has exactly its squared distance from the teacher,
+# for every student and teacher. There are many answers.
 
 # %%
 def disguise(student, teacher):

@@ -11,7 +11,8 @@
 #
 # **Cost** two to three minutes on 2 cores, 1.2 GB of memory, no download (scenes and the teacher come with the project)
 #
-# **You will** take one step apart, write the loop, watch every loss term while a student learns, and compare it with a student that learned alone, from the same first weights and the same images
+# **You will** take one step apart, write the loop, watch every loss term while a student learns, and compare it with a student that learned alone,
+# from the same first weights and the same images
 
 # %%
 import copy
@@ -42,7 +43,8 @@ SEED = 0
 # %% [markdown]
 # ## What goes in
 #
-# Scenes with digits to learn from, other scenes to be judged by, a trained teacher, and a student with random weights. Table 1 of this project trains for 900 steps of 8 images; here it is half of that.
+# Scenes with digits to learn from, other scenes to be judged by, a trained teacher, and a student with random weights. Table 1 of this project
+# trains for 900 steps of 8 images; here it is half of that.
 
 # %%
 torch.set_num_threads(1)                                   # sums in one order: the same digits on every run of a machine
@@ -74,7 +76,8 @@ print(f"parameters: teacher {sizes['teacher']:,}, student {sizes['student']:,}; 
 # | $L_{global}$ | term `"global"`, one a level | scalars |
 # | $L$ | [`total`](../fgdlab/terms.py): sum of `weight * raw` over the list | scalar |
 #
-# The two weights that matter most, $\alpha$ and $\beta$, are those of this project's Table 1: foreground and background each weigh about as much as the detector's own loss (notebook 04, exercise 3).
+# The two weights that matter most, $\alpha$ and $\beta$, are those of this project's Table 1: foreground and background each weigh about as much as
+# the detector's own loss (notebook 04, exercise 3).
 
 # %%
 weights = FGDConfig(alpha=1.7e-3, beta=1.4e-2, gamma=5e-4, lambda_=5e-6, rounding="exact")
@@ -84,7 +87,8 @@ weights.weights()
 # %% [markdown]
 # ## One step, by hand
 #
-# First the student's own losses. Its forward pass also makes what FGD needs, pixels, boxes and FPN maps; in a notebook [`look`](../fgdlab/scene.py) runs these first stages in the open.
+# First the student's own losses. Its forward pass also makes what FGD needs, pixels, boxes and FPN maps; in a notebook [`look`](../fgdlab/scene.py)
+# runs these first stages in the open.
 
 # %%
 images, targets = next(batches(scenes, config.batch_size, seed=SEED, epoch=0))
@@ -119,9 +123,11 @@ assert learning == {"student": True, "teacher": False, "relation blocks": True}
 learning
 
 # %% [markdown]
-# The loss has layers of its own, and they learn too (notebook 05 says what they can and cannot do). So the optimiser needs **student + loss**, and nothing of the teacher.
+# The loss has layers of its own, and they learn too (notebook 05 says what they can and cannot do). So the optimiser needs **student + loss**, and
+# nothing of the teacher.
 #
-# [`Distiller`](../fgdlab/distill.py) is these cells in one module: it taps the student's own forward pass, so that nothing is computed twice, and hides the teacher from `parameters()` and from checkpoints.
+# [`Distiller`](../fgdlab/distill.py) is these cells in one module: it taps the student's own forward pass, so that nothing is computed twice, and
+# hides the teacher from `parameters()` and from checkpoints.
 
 # %%
 print(inspect.getsource(Distiller.forward))
@@ -171,7 +177,8 @@ assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.
 print("after 5 steps every weight is equal, bit for bit")
 
 # %% [markdown]
-# It is, and [`train`](../fgdlab/lab/train.py) adds what a run needs besides: logs on disk, checkpoints that go on where a kill stopped, a stop with a name when a term is not finite.
+# It is, and [`train`](../fgdlab/lab/train.py) adds what a run needs besides: logs on disk, checkpoints that go on where a kill stopped, a stop with
+# a name when a term is not finite.
 #
 # ## Alone
 #
@@ -200,7 +207,8 @@ print(f"own loss, mean of the first and of the last 50 steps: {first:.2f}, {last
 # %% [markdown]
 # ## With a teacher
 #
-# The same first weights (the seed), the same images in the same order (the seed again), the same learning rates. **Predict.** The total loss will be larger than above, since terms were added. And the detector's *own* loss
+# The same first weights (the seed), the same images in the same order (the seed again), the same learning rates. **Predict.** The total loss will
+# be larger than above, since terms were added. And the detector's *own* loss
 # at the end: larger, because the gradient has other work to do, or smaller?
 
 # %%
@@ -209,7 +217,8 @@ assert all(torch.equal(a, b) for a, b in zip(new_student().parameters(), distill
 log_taught = fit(distilled, scenes, steps, watch=live())
 
 # %% [markdown]
-# *Figure 2.* Six terms. Foreground and background start above the detector's own two terms and end beside them; attention and global weigh little here. Check: the shares on the right add up to 100 %, and
+# *Figure 2.* Six terms. Foreground and background start above the detector's own two terms and end beside them; attention and global weigh little
+# here. Check: the shares on the right add up to 100 %, and
 # the table below has the means.
 
 # %%
@@ -225,11 +234,13 @@ assert at_first[["attention", "global"]].max() < 0.1 * at_first["bg"]
 means.loc[["classification", "bbox_regression", "fg", "bg", "attention", "global"]].style.format("{:.3f}", na_rep="-")
 
 # %% [markdown]
-# Smaller: compare the rows `classification` and `bbox_regression` of the two last columns. What the teacher's maps say about a scene is also what the student's own loss asks for, only said in every cell instead of by a few boxes.
+# Smaller: compare the rows `classification` and `bbox_regression` of the two last columns. What the teacher's maps say about a scene is also what
+# the student's own loss asks for, only said in every cell instead of by a few boxes.
 #
 # ## Before and after
 #
-# **Maps.** The distance of equation 1 from the teacher, on scenes that nobody trained on. **Predict.** Two maps of variance 1 that know nothing of each other are at a distance of about 2 (notebook 04).
+# **Maps.** The distance of equation 1 from the teacher, on scenes that nobody trained on. **Predict.** Two maps of variance 1 that know nothing of
+# each other are at a distance of about 2 (notebook 04).
 # Order three students by their distance: before training, trained alone, distilled.
 
 # %%
@@ -246,7 +257,8 @@ assert QUICK or (gap["untrained"] < gap["alone"]).all()
 gap.style.format("{:.2f}").background_gradient(cmap="cividis", axis=None)
 
 # %% [markdown]
-# Training alone takes a student **away** from its teacher. Before training its maps are close to 0, so that the distance is the teacher's own variance, about 1; then it finds channels of its own, which
+# Training alone takes a student **away** from its teacher. Before training its maps are close to 0, so that the distance is the teacher's own
+# variance, about 1; then it finds channels of its own, which
 # agree with the teacher's no better than chance, and their variance comes on top.
 
 # %%
@@ -256,7 +268,8 @@ shown = {level: {name: attention(maps[name][level]).spatial[n] for name in names
 map_table(shown, pictures[n], truths[n]["boxes"], label="$A^S$ (1 = average, log)", norms=norms)
 
 # %% [markdown]
-# *Figure 3.* Spatial attention on one scene, one logarithmic scale a row. The student that trained alone is loud in similar places, though its channels mean other things; the distilled one is closer to its
+# *Figure 3.* Spatial attention on one scene, one logarithmic scale a row. The student that trained alone is loud in similar places, though its
+# channels mean other things; the distilled one is closer to its
 # teacher, though its peaks are lower (the ranges above the panels). Check: the correlation of the logarithms over all scenes, below.
 
 # %%
@@ -279,7 +292,8 @@ assert QUICK or (scores.loc["distilled"] > scores.loc["alone"]).all()
 scores.style.format("{:.1f}")
 
 # %% [markdown]
-# What do such numbers look like? Take as many places in a scene as it has objects, the surest ones, and one class for each place. **Predict.** Which share of all objects do they hit (right class, IoU of at least 0.5)?
+# What do such numbers look like? Take as many places in a scene as it has objects, the surest ones, and one class for each place. **Predict.**
+# Which share of all objects do they hit (right class, IoU of at least 0.5)?
 
 # %%
 by_scene = {name: {i: [] for i in judged.image_ids} for name in found}
@@ -313,13 +327,15 @@ some = [4, 7, 9]
 detections_figure([each for i in some for each in surest("alone", i)], judged, some, threshold=0)
 
 # %% [markdown]
-# *Figure 4.* The student that trained alone: its surest places (blue) and the objects (orange, dashed). Check its classes against those written below the objects.
+# *Figure 4.* The student that trained alone: its surest places (blue) and the objects (orange, dashed). Check its classes against those written
+# below the objects.
 
 # %%
 detections_figure([each for i in some for each in surest("distilled", i)], judged, some, threshold=0)
 
 # %% [markdown]
-# *Figure 5.* The distilled student on the same scenes. Count right classes here and in Figure 4; look for look-alikes that either of them takes for a digit.
+# *Figure 5.* The distilled student on the same scenes. Count right classes here and in Figure 4; look for look-alikes that either of them takes for
+# a digit.
 #
 # ## What this shows, and what it does not
 #
@@ -336,7 +352,8 @@ assert QUICK or parts.loc["difference"].mean() > 0
 parts.style.format("{:.1f}")
 
 # %% [markdown]
-# The parts share one teacher and one pair of students, so this is the noise of the scenes alone. The noise of the student's seed is in Table 1, which trains every row with three seeds, for twice as many steps:
+# The parts share one teacher and one pair of students, so this is the noise of the scenes alone. The noise of the student's seed is in Table 1,
+# which trains every row with three seeds, for twice as many steps:
 
 # %%
 table = pd.read_csv("../ablations/results/table1_areas.csv")
@@ -353,9 +370,12 @@ both = pd.DataFrame({f"{steps} steps (above)": short, "900 steps, Table 1, seed 
 both.style.format("{:.1f}", na_rep="-")
 
 # %% [markdown]
-# - **A gain belongs to its schedule.** Here it is a few AP, after twice the steps clearly more (the table above), and in the paper, after 24 epochs of COCO, 2 to 3 AP. Directions carry over from a short run, sizes do not.
-# - **Equal steps are not equal time.** A distilled step runs the teacher too. Tables of this project cache its maps; count seconds, not steps, if seconds are what you have.
-# - **Not the same loss as Table 1.** Attention and global terms were on here and are off there; which term did the work this notebook cannot say. That is what ablations are for: notebook 07.
+# - **A gain belongs to its schedule.** Here it is a few AP, after twice the steps clearly more (the table above), and in the paper, after 24 epochs
+#   of COCO, 2 to 3 AP. Directions carry over from a short run, sizes do not.
+# - **Equal steps are not equal time.** A distilled step runs the teacher too. Tables of this project cache its maps; count seconds, not steps, if
+#   seconds are what you have.
+# - **Not the same loss as Table 1.** Attention and global terms were on here and are off there; which term did the work this notebook cannot say.
+#   That is what ablations are for: notebook 07.
 #
 # ## Exercises
 #
@@ -379,7 +399,8 @@ def total_loss_solution(terms):
 assert check.total_loss(total_loss_solution).right
 
 # %% [markdown]
-# **Exercise 2** (medium, 10 minutes). The learning rate of a step, counted from 0: over the first `warm` steps linear, from `peak / warm` to `peak`; then half a cosine, from `peak` towards 0 at `steps`.
+# **Exercise 2** (medium, 10 minutes). The learning rate of a step, counted from 0: over the first `warm` steps linear, from `peak / warm` to
+# `peak`; then half a cosine, from `peak` towards 0 at `steps`.
 
 # %%
 def rate(step, steps, peak, warm):
@@ -401,7 +422,8 @@ def rate_solution(step, steps, peak, warm):
 assert check.rate(rate_solution).right
 
 # %% [markdown]
-# **Exercise 3** (easy, 5 minutes). Read a log: `log` is what `rows` returns for one step, a list of dicts. Return `{name: share of the total}`, in 0..1, each name summed over its levels.
+# **Exercise 3** (easy, 5 minutes). Read a log: `log` is what `rows` returns for one step, a list of dicts. Return `{name: share of the total}`, in
+# 0..1, each name summed over its levels.
 
 # %%
 def shares(log):

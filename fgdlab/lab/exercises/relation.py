@@ -17,9 +17,12 @@ def context(answer) -> Verdict:
     draw = torch.Generator().manual_seed(13)
     batch, key = torch.randn(2, 3, 3, 5, generator=draw), torch.randn(3, generator=draw)
     return judge(answer, [
-        Case("a key of zeros", (features, torch.zeros(3)), torch.tensor([[0.5, 1.75, 1.75]]), hint="a softmax of zeros is even: the context is the mean over the four pixels."),
-        Case("a key that reads channel 0", (features, doubling), torch.tensor([[8 / 7, 4.0, 1.0]]), hint="pixel weights 4/7, 1/7, 1/7, 1/7, from a softmax over the pixels."),
-        Case("two images of 3 channels on a 3 x 5 grid", (batch, key), expected_context(batch, key), hint="each image has a softmax and a vector of its own: shape (N, C)."),
+        Case("a key of zeros", (features, torch.zeros(3)), torch.tensor([[0.5, 1.75, 1.75]]),
+             hint="a softmax of zeros is even: the context is the mean over the four pixels."),
+        Case("a key that reads channel 0", (features, doubling), torch.tensor([[8 / 7, 4.0, 1.0]]),
+             hint="pixel weights 4/7, 1/7, 1/7, 1/7, from a softmax over the pixels."),
+        Case("two images of 3 channels on a 3 x 5 grid", (batch, key), expected_context(batch, key),
+             hint="each image has a softmax and a vector of its own: shape (N, C)."),
     ])
 
 
@@ -38,7 +41,8 @@ def floor(answer) -> Verdict:
     return judge(answer, [
         Case("two images, one off by 3 and 1, one by 5 and 5", (student, teacher), 1.0,
              hint="take the mean over pixels out of the difference, in each image and channel: 1, -1 and 0, 0 are left; then over N = 2."),
-        Case("three images of 4 channels on a 3 x 5 grid", (one, other), RelationTerm(4, "centred")(one, other), hint="the mean is over H and W only."),
+        Case("three images of 4 channels on a 3 x 5 grid", (one, other), RelationTerm(4, "centred")(one, other),
+             hint="the mean is over H and W only."),
     ])
 
 
@@ -49,7 +53,8 @@ def disguise(answer) -> Verdict:
     for name, shape in {"one image": (1, 2, 3, 4), "two images": (2, 3, 2, 5)}.items():
         student, teacher = torch.randn(2, *shape, generator=draw)
         distance = RelationTerm(shape[1], "mse")(student, teacher)
-        cases.append(Case(name, (student, teacher), ["another map", "of shape", str(shape), distance], rtol=1e-4, hint="mirror the student at its teacher, or move errors to other pixels."))
+        hint = "mirror the student at its teacher, or move errors to other pixels."
+        cases.append(Case(name, (student, teacher), ["another map", "of shape", str(shape), distance], rtol=1e-4, hint=hint))
     return judge(facts_of(answer), cases)
 
 
