@@ -20,6 +20,9 @@ notebooks: .venv/ready            ## run every notebook and write it with its ou
 	$(BIN)/python notebooks/build.py
 	$(BIN)/python notebooks/check.py
 
+screenshots: .venv/ready          ## the explorer's pictures in notebooks/images, taken in a real JupyterLab; needs chromium
+	$(BIN)/python notebooks/screenshots.py
+
 lab: .venv/ready                  ## JupyterLab, on this machine only, behind a token
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00_start.ipynb
 
