@@ -24,6 +24,7 @@ screenshots: .venv/ready          ## the explorer's pictures in notebooks/images
 	$(BIN)/python notebooks/screenshots.py
 
 lab: .venv/ready                  ## JupyterLab, on this machine only, behind a token
+	$(BIN)/jupyter trust notebooks/*.ipynb >/dev/null
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00_start.ipynb
 
 bench: .venv/ready                ## timings as ratios to a named rival in the same run

@@ -10,6 +10,7 @@
 import argparse
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -67,6 +68,8 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell.metadata.get("jupyter", {}).pop("outputs_hidden", None)
         for output in cell.get("outputs", []):
             output.pop("metadata", None) if output.output_type == "stream" else output.update(metadata={})
+            if "text/html" in output.get("data", {}):                # pandas' Styler names every table anew at each run
+                output["data"]["text/html"] = re.sub(r"\bT_[0-9a-f]{5}(?=[_\" ])", f"T_{cell.id}", output["data"]["text/html"])
     return nbformat.from_dict(notebook)
 
 

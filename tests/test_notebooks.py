@@ -148,6 +148,19 @@ def test_clean_keeps_outputs_and_drops_what_changes_from_run_to_run():
     assert cleaned.cells[0].outputs[0].data == {"image/png": "aGk="} and cleaned.cells[0].outputs[1].text == "x"
 
 
+def test_two_runs_of_a_styled_table_give_the_same_notebook():
+    import pandas as pd
+
+    def built():
+        html = pd.DataFrame({"a": [1.0]}).style.background_gradient().to_html()
+        cell = ran("table", outputs=[new_output("execute_result", {"text/html": html})])
+        cell.id = "table"
+        return build.clean(new_notebook(cells=[cell]))
+
+    first, second = built(), built()
+    assert first == second and "T_table" in first.cells[0].outputs[0].data["text/html"]
+
+
 def test_a_failing_notebook_is_a_failure_and_is_not_written(series, tmp_path):
     series(source='# %% tags=["parameters"]\nQUICK = False\n\n# %%\nassert QUICK\n')
     before = (tmp_path / "01_x.ipynb").read_bytes()
