@@ -40,11 +40,12 @@ from fgdlab.lab.viz import seen, show
 
 # %% tags=["parameters"]
 QUICK = False
-FOLDER_OF_MINE = ""  # where your file and its runs are kept; "" = a temporary folder
+FOLDER_OF_MINE = ""  # where your file and its runs are kept; "" = a temporary folder, gone when the kernel ends
 JOBS = 2             # runs side by side
 
 # %%
-folder = Path(FOLDER_OF_MINE or tempfile.mkdtemp(prefix="own_loss_"))
+temporary = tempfile.TemporaryDirectory(prefix="own_loss_", ignore_cleanup_errors=True)
+folder = Path(FOLDER_OF_MINE or temporary.name)
 folder.mkdir(parents=True, exist_ok=True)
 os.chdir(folder)
 scenes = open_split(RunConfig(train_images=64, eval_images=64), "val", progress=False)
