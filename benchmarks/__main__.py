@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torchvision.models.detection import RetinaNet
 
-from benchmarks import methods
+from benchmarks import explorer, methods
 from benchmarks.plain_fgd import plain_fgd
 from benchmarks.timing import TURNS, duel
 from fgdlab import Distiller, FGDConfig, FGDLoss, Scene
@@ -79,6 +79,7 @@ def main() -> None:
     write_json(path, {"turns": TURNS, "threads": 1, "results": results, "machine": provenance()})
     print(f"written to {path}")
     methods.main()
+    explorer.main()
 
 
 if __name__ == "__main__":

@@ -216,6 +216,9 @@ function render({ model, el }) {
     if (frame.curve.length) drawCurve(curve, frame.curve, state.stage);
   }
   function table(node, head, rows, colours) {
+    const content = JSON.stringify([head, rows]);
+    if (node.dataset.content === content) return;                    // a weight or T moves no row of some tables: what stays is not laid out anew
+    node.dataset.content = content;
     node.replaceChildren(element("thead", {}, element("tr", {}, ...head.map((text) => element("th", { text })))),
       element("tbody", {}, ...rows.map(([name, ...values]) => {
         const first = element("th", { scope: "row", text: name });

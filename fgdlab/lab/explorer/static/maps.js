@@ -97,11 +97,8 @@ class Plate {
     paintCells(this.cells, values, frame.grid, panel.low, panel.high, lut);
     this.photo = null;
     this.veil.hidden = true;
-    const context = this.scale.getContext("2d");
-    for (let i = 0; i < 256; i++) {
-      context.fillStyle = `rgb(${lut[3 * i]}, ${lut[3 * i + 1]}, ${lut[3 * i + 2]})`;
-      context.fillRect(i, 0, 1, 1);
-    }
+    if (this.lut !== lut) paintCells(this.scale, Float32Array.from({ length: 256 }, (_, i) => i), [1, 256], 0, 255, lut);
+    this.lut = lut;
     panel.ends.forEach((text, i) => { this.ends[i].textContent = text; });
     this.unit.textContent = panel.unit;
     this.bar.hidden = false;
@@ -130,6 +127,7 @@ class Plate {
     this.bar.hidden = false;
     this.ends.forEach((each) => { each.textContent = ""; });
     this.scale.getContext("2d").clearRect(0, 0, 256, 1);
+    this.lut = null;
     this.unit.textContent = [
       overlays.includes("scale") ? "scale mask S: yellow = heaviest cell (log)" : overlays.includes("mask") ? "clear = foreground M" : "",
       overlays.includes("roundings") ? "solid = authors', dashed = exact" : "",
@@ -139,6 +137,9 @@ class Plate {
   // Boxes, masks, roundings, detections: found is a list of [color, [[box, words], ...], with words].
   drawMarks(frame, found) {
     const box = this.plate.getBoundingClientRect(), ratio = window.devicePixelRatio || 1;
+    const content = JSON.stringify([box.width, box.height, ratio, frame.grid, frame.size, frame.boxes, frame.outline, frame.ranges, frame.state.overlays, found]);
+    if (this.drawn === content) return;
+    this.drawn = content;
     this.marks.width = Math.max(1, Math.round(box.width * ratio));
     this.marks.height = Math.max(1, Math.round(box.height * ratio));
     const context = this.marks.getContext("2d");
