@@ -96,7 +96,7 @@ def count_cells(ax: Axes, height: int, width: int) -> None:
 def map_table(
     rows: dict[str, dict[str, Tensor]], image: Tensor, boxes: Tensor, *, label: str, norms: dict[str, Normalize] | None = None, cmap: str = "cividis",
 ) -> Picture:
-    """Rows of maps, each row with the image before it and one colour scale of its own behind it.
+    """Rows of maps, each row with one colour scale of its own behind it; the image stands before the first row.
 
     Args:
         rows: {row name: {title: (H, W)}}; every row has the same number of maps, grids may differ.
@@ -109,9 +109,14 @@ def map_table(
     panel = min((WIDTH - BAR - 0.5) / (columns + 1) - 0.16, 2.2)
     figure, axes = panels(len(rows), columns + 1, frame[0] / frame[1], [columns], width=panel)
     figure.set_dpi(LESSON_DPI)
+    draw_image(axes[0, 0], image, boxes, f"image\n{frame[0]} x {frame[1]} pixels")
+    for ax, name in zip(axes[:, 0], rows, strict=True):
+        if ax is axes[0, 0]:
+            ax.set_ylabel(name, fontsize=8.5, labelpad=4)
+        else:                                                        # no image here: the name of the row stands before its first map
+            ax.set_axis_off()
+            ax.text(0.94, 0.5, name, fontsize=8.5, rotation=90, ha="center", va="center")
     for line, (name, maps) in zip(axes, rows.items(), strict=True):
-        draw_image(line[0], image, boxes, f"image\n{frame[0]} x {frame[1]} pixels")
-        line[0].set_ylabel(name, fontsize=8.5, labelpad=4)
         norm = shared((norms or {}).get(name), maps.values())
         for ax, (title, values) in zip(line[1:], maps.items(), strict=True):
             drawn = draw_map(ax, values, frame, boxes, norm, cmap, title)

@@ -37,7 +37,7 @@ from fgdlab import attention, focal_masks, look
 from fgdlab.lab.colours import DISTILLED, STUDENT, TEACHER
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.data import open_split
-from fgdlab.lab.explore import explore
+from fgdlab.lab.explore import still
 from fgdlab.lab.exercises import how_much as check
 from fgdlab.lab.lesson_maps import bare, map_table, number_grid, picture
 from fgdlab.lab.shipped import distilled_settings, shipped, shipped_facts
@@ -285,7 +285,7 @@ ax = chart.subplots()
 spots = list(table.index)
 for shift, name, colour in ((-0.12, "undistilled", STUDENT), (0.12, "distilled", DISTILLED)):
     for x, (level, area) in enumerate(spots):
-        values = gaps.query("level == @level and area == @area and student == @name")["gap"]
+        values = gaps.set_index(["level", "area", "student"])["gap"].loc[level, area, name]
         mean, _, _, low, high = estimate(values)
         ax.plot([x + shift] * len(values), values, ".", color=colour, alpha=0.25, markersize=4)
         ax.errorbar(x + shift, mean, [[mean - low], [high - mean]], fmt="o", color=colour, capsize=3, label=name if x == 0 else None)
@@ -348,21 +348,26 @@ print(f"signed gap: {(signed * masks['P3'].binary).sum() / len(images):+.1f} a s
 # %% [markdown]
 # ## 7 The explorer
 #
-# [`explore`](../fgdlab/lab/explore.py) shows all of this for any image, level, temperature and student, and the loss beside it. With `explorer` as the last line of a cell it opens as a
-# widget; `.figure()` gives the same view as a picture, `.numbers()` the numbers, `.code()` the Python behind it.
+# [`explore`](../fgdlab/lab/explore.py) shows all of this for any image, level, temperature and student, with the loss beside it. [`still`](../fgdlab/lab/explore.py) takes the same arguments
+# and gives one view as a picture; this is what the next cell does, for the scene of figure 8. For the widget, put the line below it into a new cell of a live notebook:
 #
-# **Predict.** On the scene of figure 8 and P3, what does the explorer show as the teacher's largest attention? Look it up in the title of a panel of figure 8.
+# ```python
+# from fgdlab.lab.explore import explore
+#
+# explore(students, shipped("teacher"), scenes, distilled_settings(), facts=ap, image=chosen, level="P3")
+# ```
+#
+# **Predict.** What will the explorer give as the range of the teacher's attention on P3? Figure 8 has shown it.
 
 # %%
 students = {name: shipped(name) for name in ("undistilled", "distilled")}
-explorer = explore(students, shipped("teacher"), scenes, distilled_settings(), image=chosen, level="P3")
-assert abs(explorer.numbers("cells")["teacher"].max() - rows["P3"]["teacher"].max().item()) < 1e-3
-explorer.figure()
+ap = {name: shipped_facts(name)["AP"] for name in views}
+still(students, shipped("teacher"), scenes, distilled_settings(), facts=ap, image=chosen, level="P3")
 
 # %% [markdown]
-# *Figure 10.* The explorer's figure of one view: maps of teacher and student on one scale, their difference, channels, loss and gaps. Check: range and pattern of the teacher's map are those of figure 8.
+# *Figure 10.* One view of the explorer: $A^S$ of teacher and student on one scale, their difference, channels, loss and gaps. Check: the range above the teacher's map is that of figure 8, upper row.
 #
-# In a live notebook it looks like this, on another scene; every control acts at once:
+# As a widget it looks like this, on another scene; every control acts at once, and `.figure()`, `.numbers()` and `.code()` give the view as a picture, as numbers, and as the Python behind it:
 #
 # ![The explorer as a widget: maps of teacher and student, their difference, channel bars, terms of the loss, gap to the teacher](images/explorer.png)
 #
