@@ -58,13 +58,14 @@ def test_the_gradient_of_hint_is_the_distance_over_the_number_of_values(detector
     assert set(gradient) == set(LEVELS)
     for level in LEVELS:
         difference = (scene.features[level] - teacher[level])[0]
-        by_hand = torch.tensor([[sum(difference[c, y, x] ** 2 for c in range(48)) ** 0.5 for x in range(difference.shape[2])] for y in range(difference.shape[1])])
+        channels, height, width = difference.shape
+        by_hand = torch.tensor([[sum(difference[c, y, x] ** 2 for c in range(channels)) ** 0.5 for x in range(width)] for y in range(height)])
         assert_close(gradient[level], by_hand / difference.numel(), rtol=1e-5, atol=0)
 
 
 def test_the_gradient_is_that_of_the_weighted_sum_of_all_terms(detectors):
-    parts = {name: RunConfig(method="fgd", alpha=alpha, beta=beta, gamma=0.0, lambda_=0.0, rounding="exact") for name, alpha, beta in (("fg", 2e-3, 0.0), ("bg", 0.0, 5e-2))}
-    both = looked(detectors, RunConfig(method="fgd", alpha=2e-3, beta=5e-2, gamma=0.0, lambda_=0.0, rounding="exact"))
+    whole = AREAS.but(alpha=2e-3, beta=5e-2, channel_attention=True)
+    parts, both = {"fg": whole.but(beta=0.0), "bg": whole.but(alpha=0.0)}, looked(detectors, whole)
     alone = {name: looked(detectors, config) for name, config in parts.items()}
     for level in LEVELS:                                             # no cell has both weights, so the lengths add up
         assert_close(both.gradient[level], alone["fg"].gradient[level] + alone["bg"].gradient[level], rtol=1e-5, atol=1e-12)
@@ -125,7 +126,9 @@ def test_channel_attention_moves_the_pull_between_its_least_and_largest_value(de
     assert channel.min() < factor.min() < factor.max() < channel.max()
 
 
-@pytest.mark.parametrize(("name", "weigh"), [("tadf", lambda m: 1.0 * m / (2 * m.sum())), ("defeat", lambda m: (3 * m / m.sum() + 12 * (1 - m) / (1 - m).sum()) / (2 * 3))])
+@pytest.mark.parametrize(("name", "weigh"), [
+    ("tadf", lambda m: m / (2 * m.sum())), ("defeat", lambda m: (3 * m / m.sum() + 12 * (1 - m) / (1 - m).sum()) / (2 * 3)),
+])
 def test_the_pull_of_a_masked_squared_error_is_its_mask_over_its_norm(name, weigh, detectors, maps):
     scene, teacher = maps
     loss = make_loss(RunConfig(method=name), LEVELS, *detectors)
@@ -167,7 +170,8 @@ class Norm(PyramidLoss):
 def test_no_distance_left_is_no_pull(detectors):
     teacher = detectors[1]
     glance = look_at(teacher, teacher, SCENES, 0, ["hint", "crosskd"])
-    assert all(float(each.sum()) == 0 for each in (*glance["hint"].pull.values(), *glance["hint"].gradient.values(), *glance["crosskd"].pull.values()))
+    nothing = *glance["hint"].pull.values(), *glance["hint"].gradient.values(), *glance["crosskd"].pull.values()
+    assert all(float(each.sum()) == 0 for each in nothing)
 
 
 def test_every_path_of_a_loss_counts_not_only_the_one_through_f(detectors):

@@ -88,7 +88,9 @@ def look_at(
             module.training = training
 
 
-def glance(config: RunConfig, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, scene: Scene, maps: dict[str, Tensor], seed: int) -> Glance:
+def glance(
+    config: RunConfig, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, scene: Scene, maps: dict[str, Tensor], seed: int,
+) -> Glance:
     """One method on a scene of one image; ``maps`` are the teacher's."""
     if config.method == "none":
         raise UserError("methods must name losses, got 'none', which has none; leave it out")

@@ -8,7 +8,10 @@ from . import Case, Verdict, judge
 
 
 def slope(answer) -> Verdict:
-    """answer(function, values, index, step): (f(x + step e_i) - f(x - step e_i)) / (2 step); function takes and values is a tensor (n,), left as it was."""
+    """answer(function, values, index, step): (f(x + step e_i) - f(x - step e_i)) / (2 step).
+
+    values is a tensor (n,), which must be left as it was; function takes one like it and gives a scalar.
+    """
     values = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
 
     def cube(x):
@@ -36,7 +39,10 @@ def maps(*shape: int, seed: int) -> torch.Tensor:
 
 
 def length_loss(answer) -> Verdict:
-    """answer(student, teacher): mean over images of sum_ij w_ij |log(|F^S_ij| / |F^T_ij|)|, w_ij = |F^T_ij| / sum_ij |F^T_ij|; (N, C, H, W) -> scalar."""
+    """answer(student, teacher): mean over images of sum_ij w_ij |log(|F^S_ij| / |F^T_ij|)|, w_ij = |F^T_ij| / sum_ij |F^T_ij|.
+
+    Both are (N, C, H, W), the answer is a scalar.
+    """
     def of(student, teacher):
         s, t = student.norm(dim=1), teacher.norm(dim=1)
         return ((t * (s / t).log().abs()).sum(dim=(1, 2)) / t.sum(dim=(1, 2))).mean()
@@ -52,7 +58,7 @@ def length_loss(answer) -> Verdict:
 
 
 def yaml_row(answer) -> Verdict:
-    """answer(name, file, cls, share): the text of one row under ``rows:`` that runs class ``cls`` of ``file`` at ``share`` of the detector's own loss."""
+    """answer(name, file, cls, share): one row as it stands under ``rows:``, for class ``cls`` of ``file`` at ``share`` of the detector's own loss."""
     def settings(name: str, file: str, cls: str, share: float):
         text = answer(name, file, cls, share)
         if not isinstance(text, str):
@@ -60,7 +66,8 @@ def yaml_row(answer) -> Verdict:
         content = yaml.safe_load(text)
         if not isinstance(content, dict):
             raise UserError(f"the text must be a mapping 'name: {{label: ..., set: {{...}}}}', got {content!r}")
-        sweep = parse_sweep("exercise", {"title": "t", "question": "q", "baseline": "none", "seeds": [0], "rows": {"none": {"set": {"method": "none"}}, **content}})
+        rows = {"none": {"set": {"method": "none"}}, **content}
+        sweep = parse_sweep("exercise", {"title": "t", "question": "q", "baseline": "none", "seeds": [0], "rows": rows})
         mine = next((row for row in sweep.rows if row != "none"), "none")
         config = sweep.settings(mine, 0)
         return {"rows": len(content), "row": mine, "method": config.method, "share": config.share}

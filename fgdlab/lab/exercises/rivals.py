@@ -35,11 +35,18 @@ def near(answer) -> Verdict:
         ("two boxes, one large and one small", iou, 0.5, "every box has a threshold of its own; an anchor that is near to any box counts."),
         ("psi = 0", iou, 0.0, "every anchor that touches a box is above 0; one that touches none is not."),
     ]
-    return judge(answer, [Case(name, (values, psi), (values > psi * values.amax(dim=1, keepdim=True)).any(dim=0), hint=hint) for name, values, psi, hint in cases])
+    return judge(answer, [Case(name, (values, psi), nearest(values, psi), hint=hint) for name, values, psi, hint in cases])
+
+
+def nearest(iou: torch.Tensor, psi: float) -> torch.Tensor:
+    return (iou > psi * iou.amax(dim=1, keepdim=True)).any(dim=0)
 
 
 def pearson(answer) -> Verdict:
-    """answer(student, teacher): 1 - r, averaged over channels; r is Pearson's correlation of a channel over images and cells. (N, C, H, W) -> scalar."""
+    """answer(student, teacher): 1 - r, averaged over channels; r is Pearson's correlation of a channel over images and cells.
+
+    Both are (N, C, H, W), the answer is a scalar.
+    """
     def of(student, teacher):
         return (normalised(student) - normalised(teacher)).square().mean() / 2
 
@@ -47,8 +54,11 @@ def pearson(answer) -> Verdict:
     batch = (maps(3, 4, 2, 3, seed=3) + torch.arange(3.0)[:, None, None, None], maps(3, 4, 2, 3, seed=4))
     same = maps(2, 3, 4, 4, seed=5)
     return judge(answer, [
-        Case("one image, three channels", one, of(*one), rtol=1e-4, hint="r = mean(s t) of maps brought to mean 0 and std 1, channel by channel; the std divides by n, not n - 1."),
-        Case("three images that differ in brightness", batch, of(*batch), rtol=1e-4, hint="mean and std go over images and cells together, dims 0, 2 and 3."),
-        Case("the teacher's map, doubled and shifted", (2 * same + 3, same), torch.tensor(0.0), atol=1e-4, hint="a positive factor and an offset change nothing."),
+        Case("one image, three channels", one, of(*one), rtol=1e-4,
+             hint="r = mean(s t) of maps brought to mean 0 and std 1, channel by channel; the std divides by n, not n - 1."),
+        Case("three images that differ in brightness", batch, of(*batch), rtol=1e-4,
+             hint="mean and std go over images and cells together, dims 0, 2 and 3."),
+        Case("the teacher's map, doubled and shifted", (2 * same + 3, same), torch.tensor(0.0), atol=1e-4,
+             hint="a positive factor and an offset change nothing."),
         Case("the teacher's map, negated", (-same, same), torch.tensor(2.0), rtol=1e-4),
     ])
