@@ -34,7 +34,6 @@ from fgdlab.lab.shipped import FILES, FOLDER, shipped
 from fgdlab.lab.stats import estimate, seed_differences
 from fgdlab.lab.sweep import collect, execute, plan
 from fgdlab.lab.sweep_file import load_sweep
-from fgdlab.lab.table_figure import table_figure
 from fgdlab.lab.tables import render
 from fgdlab.lab.viz import seen, show
 
@@ -292,6 +291,8 @@ sorted(path.name for path in mine.folder.iterdir() if path.suffix in {".json", "
 Markdown(render(frame, sweep, "markdown"))
 
 # %%
+from fgdlab.lab.table_figure import table_figure
+
 show(table_figure(frame, sweep))
 
 # %% [markdown]
