@@ -106,7 +106,7 @@ def other(value):
     return not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else value / 2 + 0.125 if isinstance(value, float) else value + "x"
 
 
-CHOICES = {"data": None, "teacher_cache": "off", "method": "none", "area": "both", "relation": "mse", "rounding": "exact", "frame": "image", "optimizer": "sgd",
+CHOICES = {"data": None, "teacher_cache": "off", "method": "none", "area": "both", "relation": "mse", "rounding": "exact", "frame": "image", "axes": "yx", "attention_of": "mean", "optimizer": "sgd",
            "schedule": "step", "precision": "bf16", "device": "cuda"}
 
 

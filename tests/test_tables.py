@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.table_figure import save_figure, table_figure
+from fgdlab.lab.table_figure import renumbered, save_figure, table_figure
 from fgdlab.lab.tables import DASH, SMOKE, ablation_table, contrast_table, render
 
 HALF_OF_THREE = 0.95 * np.sqrt(2 / (1 - 0.95**2)) / np.sqrt(3)     # half a t-interval of three values with sample std 1
@@ -392,3 +392,8 @@ def test_the_cost_of_a_step_stands_beside_the_difference_and_is_explained():
     text = render(results(), Costly(**{**vars(SWEEP), "cost": {"none": 1.0, "split": 1.234}}), "markdown")
     assert cells(text, "both, split")[-1] == "1.23" and cells(text, "foreground only")[-1] == "–" and "benchmarks.methods" in text
     assert "a step" not in render(results(), SWEEP, "markdown").lower()
+
+
+def test_ids_of_an_svg_are_numbered_in_their_order_and_still_referred_to():
+    svg = '<clipPath id="p0123456789"/><path id="C4_0_abcdef0123"/><g id="m00000000ff"/><use clip-path="url(#p0123456789)" xlink:href="#m00000000ff" style="fill: #1f77b4"/>'
+    assert renumbered(svg) == '<clipPath id="p0"/><path id="C4_0_abcdef0123"/><g id="m1"/><use clip-path="url(#p0)" xlink:href="#m1" style="fill: #1f77b4"/>'

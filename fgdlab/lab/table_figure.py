@@ -6,6 +6,8 @@
 A row of the figure has three lanes: points above, mean and interval below them, the paper's diamond lowest (right only).
 Colours are Okabe-Ito's, by role; no reader needs to tell hues apart, since places and shapes say the same.
 """
+import io
+import re
 import textwrap
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .colours import BOX, DISTILLED, STUDENT, TEACHER
+from .disk import write_text
 from .errors import UserError
 from .stats import Estimate, estimate, seed_differences, values_by_seed
 from .tables import SMOKE, distinct, done_runs, expected_seeds, is_smoke, not_done, one_or_mixed, runs_of, teachers
@@ -195,6 +198,17 @@ def save_figure(fig: Figure, path: str | Path) -> Path:
     if path.suffix not in (".png", ".svg"):
         raise UserError(f"a figure's path must end in .png or .svg, got {path.name!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".png":
+        fig.savefig(path, dpi=150)
+        return path
+    drawn = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "fgdlab", "svg.fonttype": "path"}):
-        fig.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+        fig.savefig(drawn, format="svg", metadata={"Date": None})
+    write_text(path, renumbered(drawn.getvalue()))
     return path
+
+
+def renumbered(svg: str) -> str:
+    """Matplotlib's hashed ids (a letter and ten digits) numbered in their order: some hash an address in memory."""
+    order = {name: f"{name[0]}{i}" for i, name in enumerate(dict.fromkeys(re.findall(r'id="([a-zA-Z][0-9a-f]{10})"', svg)))}
+    return re.sub(r'(?<=[#"])[a-zA-Z][0-9a-f]{10}(?=["\)])', lambda found: order.get(found[0], found[0]), svg)
