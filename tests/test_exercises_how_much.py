@@ -7,7 +7,11 @@ from fgdlab.lab.exercises import how_much as check
 # ---- right answers, and near misses, each written its own way ------------------------------------------------------------------------
 
 
-def spatial(strength=lambda f: f.abs().mean(1), scaled=lambda g, t: g / t, soft=lambda g: torch.softmax(g.flatten(1), 1).view_as(g), times=lambda g: g[0].numel()):
+def over_image(g):
+    return torch.softmax(g.flatten(1), 1).view_as(g)
+
+
+def spatial(strength=lambda f: f.abs().mean(1), scaled=lambda g, t: g / t, soft=over_image, times=lambda g: g[0].numel()):
     def answer(features, temperature):
         g = strength(features)
         return times(g) * soft(scaled(g, temperature))
@@ -52,8 +56,9 @@ NEAR_MISSES = {
         share(lambda a: a.abs().mean() / a.square().mean().sqrt()),                          # the square forgotten
     ],
     "gap": [
-        gap(difference=lambda t, s: t - s), gap(difference=lambda t, s: (t - s).square()), gap(mean=lambda d, m: (d * m).mean()), gap(mean=lambda d, m: (d * m).sum()),
-        gap(mean=mean_of_means), lambda t, s, m: gap()(t, s, m)[::-1], lambda t, s, m: gap()(t[:1], s[:1], m[:1]), lambda t, s, m: (t - s).abs().mean(),
+        gap(difference=lambda t, s: t - s), gap(difference=lambda t, s: (t - s).square()), gap(mean=lambda d, m: (d * m).mean()),
+        gap(mean=lambda d, m: (d * m).sum()), gap(mean=mean_of_means), lambda t, s, m: gap()(t, s, m)[::-1],
+        lambda t, s, m: gap()(t[:1], s[:1], m[:1]), lambda t, s, m: (t - s).abs().mean(),
     ],
 }
 

@@ -95,12 +95,14 @@ def one_factor(box, image_size, canvas_size):
 NEAR_MISSES = {
     "box_cells": [swapped, with_extra_cell, floor_plus_one, rounded, sizes_swapped, fixed_stride],
     "scale_mask": [
-        scale_by(torch.add), scale_by(lambda old, new: new), scale_by(lambda old, new: torch.where(old == 0, new, old)), scale_by(torch.maximum, background=False),
-        scale_by(torch.maximum, clip=True), all_cells_as_background, scale_by(lambda old, new: torch.where(old == 0, new, torch.minimum(old, new))),
+        scale_by(torch.add), scale_by(lambda old, new: new), scale_by(lambda old, new: torch.where(old == 0, new, old)),
+        scale_by(torch.maximum, background=False), scale_by(torch.maximum, clip=True), all_cells_as_background,
+        scale_by(lambda old, new: torch.where(old == 0, new, torch.minimum(old, new))),
     ],
     "stretched_box": [not_stretched, squeezed, axes_swapped, one_factor],
     "transposition_test": [
-        lambda: (8, 8, 24, 24), lambda: (0, 0, 64, 8), lambda: (80, 0, 96, 16), lambda: (-8, 0, 16, -1), lambda: (64, 0, 40, 16), lambda: (30, 8, 48, 31),
+        lambda: (8, 8, 24, 24), lambda: (0, 0, 64, 8), lambda: (80, 0, 96, 16),
+        lambda: (-8, 24, 8, 40), lambda: (-8, 0, 16, -1), lambda: (64, 0, 40, 16), lambda: (30, 8, 48, 31),
     ],
 }
 

@@ -23,7 +23,8 @@ def maps_of(figure):
 
 def test_every_number_stands_in_the_middle_of_its_cell():
     (ax,) = number_grid({"all": GRID}, label="n").axes
-    assert {text.get_position(): text.get_text() for text in ax.texts} == {(column + 0.5, row + 0.5): str(4 * row + column) for row in range(3) for column in range(4)}
+    written = {text.get_position(): text.get_text() for text in ax.texts}
+    assert written == {(column + 0.5, row + 0.5): str(4 * row + column) for row in range(3) for column in range(4)}
 
 
 def test_fractions_decimals_and_whole_numbers():

@@ -76,7 +76,8 @@ def write_numbers(ax: Axes, values: Tensor, drawn: AxesImage, written: list[list
         for column, value in enumerate(line):
             red, green, blue, _ = drawn.cmap(drawn.norm(value))
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-            ax.text(column + 0.5, row + 0.5, written[row][column], ha="center", va="center", fontsize=size, color="white" if dark else "black", zorder=3)
+            colour = "white" if dark else "black"
+            ax.text(column + 0.5, row + 0.5, written[row][column], ha="center", va="center", fontsize=size, color=colour, zorder=3)
 
 
 def number(value: float, digits: int | None) -> str:

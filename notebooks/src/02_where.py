@@ -19,14 +19,15 @@
 #
 # **Equations** (2) the binary mask M, (3) the scale mask S, (4) the count of background cells.
 #
-# **Code** [`cell_ranges`](../fgdlab/masks.py), [`box_weights`](../fgdlab/masks.py), [`focal_masks`](../fgdlab/masks.py): one file, the whole of this notebook.
+# **Code** [`cell_ranges`](../fgdlab/masks.py), [`box_weights`](../fgdlab/masks.py),
+# [`focal_masks`](../fgdlab/masks.py): one file, the whole of this notebook.
 #
 # **Needs** Notebook 01, for what a level and a stride are. Indexing of tensors.
 #
-# **Cost** COST
+# **Cost** About 25 seconds on 2 cores, 0.8 GB of memory; nothing is downloaded.
 #
-# **You will** project boxes onto a grid by hand, write both masks in ten lines, and take apart four traps that stood in real code: overlapping boxes, an extra cell,
-# padding, and x exchanged with y.
+# **You will** project boxes onto a grid by hand, write both masks in ten lines, and take apart four traps that stood
+# in real code: overlapping boxes, an extra cell, padding, and x exchanged with y.
 
 # %%
 import math
@@ -47,15 +48,18 @@ from fgdlab.masks import box_weights, cell_ranges
 QUICK = False
 
 # %% [markdown]
-# A student that imitates its teacher compares two maps cell by cell. Before it does, two things have to be settled for every cell: does it lie on an object, and how much
-# does it count? Neither needs a network. The boxes of the annotation and the size of the grid are enough.
+# A student that imitates its teacher compares two maps cell by cell. Before it does, two things have to be settled
+# for every cell: does it lie on an object, and how much does it count? Neither needs a network. The boxes of the
+# annotation and the size of the grid are enough.
 #
 # ## 1 From pixels to cells
 #
-# An image of 48 x 64 pixels (height x width) gives a map of 6 x 8 cells at stride 8. Two boxes lie in it. A box is `x1, y1, x2, y2` in pixels, **x first**; a tensor is
-# indexed `[row, column]`, **y first**. Section 7 is about those who mixed the two up.
+# An image of 48 x 64 pixels (height x width) gives a map of 6 x 8 cells at stride 8. Two boxes lie in it. A box is
+# `x1, y1, x2, y2` in pixels, **x first**; a tensor is indexed `[row, column]`, **y first**. Section 7 is about those
+# who mixed the two up.
 #
-# **Predict.** `large` is 16, 8, 40, 32. In which columns and rows does it lie? Cell 2 begins at pixel 16 and ends where cell 3 begins.
+# **Predict.** `large` is 16, 8, 40, 32. In which columns and rows does it lie? Cell 2 begins at pixel 16 and ends
+# where cell 3 begins.
 
 # %%
 IMAGE, GRID, STRIDE = (48, 64), (6, 8), 8
@@ -64,8 +68,8 @@ small = torch.tensor([50.0, 20.0, 54.0, 30.0])
 large / STRIDE
 
 # %% [markdown]
-# Columns 2, 3, 4 and rows 1, 2, 3: the far edge at 5 is where column 4 ends, and no pixel of column 5 is inside. That is 3 x 3 = 9 cells. Python's ranges count the same
-# way: `2:5` is 2, 3, 4.
+# Columns 2, 3, 4 and rows 1, 2, 3: the far edge at 5 is where column 4 ends, and no pixel of column 5 is inside. That
+# is 3 x 3 = 9 cells. Python's ranges count the same way: `2:5` is 2, 3, 4.
 #
 # **Predict.** `small` is 50, 20, 54, 30: 4 pixels wide, half a cell. How many cells does it get: none, one, two?
 
@@ -75,10 +79,12 @@ print(f"edges {(small / STRIDE).tolist()}, columns {near[0]:.0f}:{far[0]:.0f}, r
 assert (far - near).prod() == 2
 
 # %% [markdown]
-# Two. The near edge goes down to a whole cell and the far edge up, so every cell that the box touches belongs to it. Rounding to the nearest line would have left `small`
-# with no column at all, and a small object must not vanish on a coarse map.
+# Two. The near edge goes down to a whole cell and the far edge up, so every cell that the box touches belongs to it.
+# Rounding to the nearest line would have left `small` with no column at all, and a small object must not vanish on a
+# coarse map.
 #
-# [`cell_ranges`](../fgdlab/masks.py) does this for K boxes at once. Its `rounding="exact"` is what we just did; the default is the authors' rounding, section 5.
+# [`cell_ranges`](../fgdlab/masks.py) does this for K boxes at once. Its `rounding="exact"` is what we just did; the
+# default is the authors' rounding, section 5.
 
 # %%
 boxes = torch.stack([large, small])
@@ -91,7 +97,8 @@ pd.DataFrame(cells.tolist(), index=["large", "small"], columns=["col0", "row0", 
 #
 # $$M_{i,j} = \begin{cases} 1 & \text{if } (i,j) \in r \\ 0 & \text{otherwise} \end{cases} \tag{2}$$
 #
-# where r is a box of the annotation, any of them. Code: [`FocalMasks.binary`](../fgdlab/masks.py), from the ranges of [`cell_ranges`](../fgdlab/masks.py).
+# where r is a box of the annotation, any of them. Code: [`FocalMasks.binary`](../fgdlab/masks.py), from the ranges of
+# [`cell_ranges`](../fgdlab/masks.py).
 #
 # | symbol | code | shape |
 # |:--|:--|:--|
@@ -108,8 +115,9 @@ assert masks.binary[0].equal(binary)
 number_grid({"binary mask M": binary}, boxes, label="M")
 
 # %% [markdown]
-# *Figure 1.* M on the grid of 6 x 8 cells; the orange frames are the boxes, drawn to the pixel. Check: `large` covers nine cells exactly, `small` touches two, and every
-# touched cell is 1. The cell asserts that the package gives the same numbers.
+# *Figure 1.* M on the grid of 6 x 8 cells; the orange frames are the boxes, drawn to the pixel. Check: `large` covers
+# nine cells exactly, `small` touches two, and every touched cell is 1. The cell asserts that the package gives the
+# same numbers.
 #
 # ## 3 The scale mask S
 #
@@ -123,13 +131,15 @@ background = GRID[0] * GRID[1] - int(binary.sum())
 pd.DataFrame({"cells": [*counts.tolist(), background]}, index=["large", "small", "background"])
 
 # %% [markdown]
-# 9 to 2, a factor of 4.5, and the background outweighs both together. In a large photograph it is worse: at stride 8 an object of 400 x 400 pixels has 2500 cells, one of
-# 16 x 16 pixels has 4. S takes the size out:
+# 9 to 2, a factor of 4.5, and the background outweighs both together. In a large photograph it is worse: at stride 8
+# an object of 400 x 400 pixels has 2500 cells, one of 16 x 16 pixels has 4. S takes the size out:
 #
-# $$S_{i,j} = \begin{cases} \dfrac{1}{H_r W_r} & \text{if } (i,j) \in r \\[1ex] \dfrac{1}{N_{bg}} & \text{otherwise} \end{cases} \tag{3}
-# \qquad\qquad N_{bg} = \sum_{i=1}^{H} \sum_{j=1}^{W} \left(1 - M_{i,j}\right) \tag{4}$$
+# $$S_{i,j} = \begin{cases} 1 / (H_r W_r) & \text{if } (i,j) \in r \\ 1 / N_{bg} & \text{otherwise} \end{cases} \tag{3}$$
 #
-# Code: [`box_weights`](../fgdlab/masks.py) for the boxes, [`focal_masks`](../fgdlab/masks.py) for the background and the count (4).
+# $$N_{bg} = \sum_{i=1}^{H} \sum_{j=1}^{W} \left(1 - M_{i,j}\right) \tag{4}$$
+#
+# Code: [`box_weights`](../fgdlab/masks.py) for the boxes, [`focal_masks`](../fgdlab/masks.py) for the background and
+# the count (4).
 #
 # | symbol | code | shape |
 # |:--|:--|:--|
@@ -148,48 +158,60 @@ for col0, row0, col1, row1 in cells.tolist():
 assert num_bg == 37
 assert torch.allclose(masks.fg[0], binary * scale) and torch.allclose(masks.bg[0], (1 - binary) * scale)
 print(f"fg sums to {masks.fg.sum():.0f}, bg to {masks.bg.sum():.0f}")
-number_grid({"foreground M S": binary * scale, "background (1 - M) S": (1 - binary) * scale}, boxes, label="weight of a cell", digits=None)
+both = {"foreground M S": binary * scale, "background (1 - M) S": (1 - binary) * scale}
+number_grid(both, boxes, label="weight of a cell", digits=None)
 
 # %% [markdown]
-# *Figure 2.* The two weights that FGD's focal loss multiplies with, written as fractions, on one colour scale. Check: nine cells of 1/9 and two cells of 1/2 on the left;
-# 48 - 11 = 37 cells of 1/37 on the right; no cell has weight in both.
+# *Figure 2.* The two weights that FGD's focal loss multiplies with, written as fractions, on one colour scale. Check:
+# nine cells of 1/9 and two cells of 1/2 on the left; 48 - 11 = 37 cells of 1/37 on the right; no cell has weight in
+# both.
 #
-# The package agrees, by assertion. `fg` sums to the number of boxes, whatever their size; `bg` sums to 1, whatever is left. So an image with two objects gives them two units of attention and its
-# background one; what a unit is worth is then said by two numbers, $\alpha$ and $\beta$ of equation (9), in notebook 04.
+# The package agrees, by assertion. `fg` sums to the number of boxes, whatever their size; `bg` sums to 1, whatever is
+# left. So an image with two objects gives them two units of attention and its background one; what a unit is worth is
+# then said by two numbers, $\alpha$ and $\beta$ of equation (9), in notebook 04.
 #
 # ## 4 Boxes that overlap
 #
 # A third box covers part of `large`.
 #
-# **Predict.** The shared cells may take 1/9 from `large` or 1/12 from `third`, or both. Which would you take, and what do the cells of `third` then sum to?
+# **Predict.** The shared cells may take 1/9 from `large` or 1/12 from `third`, or both. Which would you take, and
+# what do the cells of `third` then sum to?
 
 # %%
 third = torch.tensor([24.0, 16.0, 56.0, 40.0])
 pair = torch.stack([large, third])
-fg = focal_masks([pair], [IMAGE], GRID, rounding="exact").fg[0]
-assert focal_masks([pair.flip(0)], [IMAGE], GRID, rounding="exact").fg[0].equal(fg) and torch.isclose(fg.sum(), torch.tensor(1 + 8 / 12))
-number_grid({"large alone": focal_masks([large[None]], [IMAGE], GRID, rounding="exact").fg[0], "large and third": fg}, pair, label="M S", digits=None)
+sets = {"large alone": pair[:1], "large and third": pair, "the other way round": pair.flip(0)}
+fg = {name: focal_masks([each], [IMAGE], GRID, rounding="exact").fg[0] for name, each in sets.items()}
+assert fg["large and third"].equal(fg.pop("the other way round"))
+assert torch.isclose(fg["large and third"].sum(), torch.tensor(1 + 8 / 12))
+number_grid(fg, pair, label="M S", digits=None)
 
 # %% [markdown]
-# *Figure 3.* Where boxes overlap the smallest wins. Check: the four cells that both boxes cover keep 1/9, the weight of the smaller box; `third` is left with eight cells of 1/12.
+# *Figure 3.* Where boxes overlap the smallest wins. Check: the four cells that both boxes cover keep 1/9, the weight
+# of the smaller box; `third` is left with eight cells of 1/12.
 #
-# The paper says it in a sentence: a cell that lies in several boxes belongs to the smallest. In code it is one word, `amax` in [`box_weights`](../fgdlab/masks.py): the smallest
-# box has the largest weight. Two things follow, and the cell above asserts them: the order of the boxes does not matter, and a large box with others on it sums to less than 1, here to 8/12.
+# The paper says it in a sentence: a cell that lies in several boxes belongs to the smallest. In code it is one word,
+# `amax` in [`box_weights`](../fgdlab/masks.py): the smallest box has the largest weight. Two things follow, and the
+# cell above asserts them: the order of the boxes does not matter, and a large box with others on it sums to less than
+# 1, here to 8/12.
 #
 # ## 5 The authors' extra cell
 #
-# The paper asks for the "pixels inside the box" and says no more. The authors' code floors the near edge and ceils the far edge, as we did, and then slices up to the far edge
-# **plus one**, so the cell past it belongs to the box too.
+# The paper asks for the "pixels inside the box" and says no more. The authors' code floors the near edge and ceils
+# the far edge, as we did, and then slices up to the far edge **plus one**, so the cell past it belongs to the box
+# too.
 #
 # **Predict.** A box of exactly one cell, 24 to 32 in x and 16 to 24 in y: how many cells does it get?
 
 # %%
 one = torch.tensor([[24.0, 16.0, 32.0, 24.0]])
-grids = {rounding: focal_masks([one], [IMAGE], GRID, rounding=rounding).fg[0] for rounding in ("exact", "authors")}
+ROUNDINGS = ("exact", "authors")
+grids = {rounding: focal_masks([one], [IMAGE], GRID, rounding=rounding).fg[0] for rounding in ROUNDINGS}
 number_grid(grids, one, label="M S", digits=None)
 
 # %% [markdown]
-# *Figure 4.* One box of one cell under both roundings. Check: one cell of weight 1 on the left; on the right 2 x 2 cells of weight 1/4, three of them background in truth.
+# *Figure 4.* One box of one cell under both roundings. Check: one cell of weight 1 on the left; on the right 2 x 2
+# cells of weight 1/4, three of them background in truth.
 #
 # Each side grows by one cell, so a box of n x n cells grows to (n + 1) x (n + 1).
 #
@@ -197,11 +219,13 @@ number_grid(grids, one, label="M S", digits=None)
 
 # %%
 sides = pd.Series([1, 2, 4, 8, 16], name="n")
-growth = pd.DataFrame({"exact": sides**2, "authors": (sides + 1) ** 2, "factor": ((sides + 1) / sides) ** 2}).set_index(sides)
-growth.style.format({"factor": "{:.2f}"}).set_uuid("growth")
+growth = pd.DataFrame({"exact": sides**2, "authors": (sides + 1) ** 2}).set_index(sides)
+growth["factor"] = growth["authors"] / growth["exact"]
+growth.style.format({"factor": "{:.2f}"})
 
 # %% [markdown]
-# Four, and 1.27. Small objects suffer most, and coarse levels, where every object is small. How much is it on the digit scenes that this project trains on?
+# Four, and 1.27. Small objects suffer most, and coarse levels, where every object is small. How much is it on the
+# digit scenes that this project trains on?
 
 # %%
 settings = RunConfig(train_images=64, eval_images=8 if QUICK else 64)
@@ -209,40 +233,48 @@ scenes = open_split(settings, "val", progress=False)
 shares = pd.DataFrame({rounding: foreground_shares(scenes, rounding=rounding) for rounding in ("exact", "authors")})
 shares["factor"] = shares["authors"] / shares["exact"]
 assert shares["factor"].between(1.3, 2).all()
-shares.style.format("{:.2f}").set_uuid("shares").set_caption("share of the cells that count as foreground")
+shares.style.format("{:.2f}").set_caption("share of the cells that count as foreground")
 
 # %% [markdown]
-# The foreground grows by half and more on every level. The factor would go on rising from P4 to P5, but a map of 4 x 4 cells has no room for it: extra cells fall over the
-# edge, or onto other boxes. That is one more effect, at the border.
+# The foreground grows by half and more on every level. The factor would go on rising from P4 to P5, but a map of 4 x
+# 4 cells has no room for it: extra cells fall over the edge, or onto other boxes. That is one more effect, at the
+# border.
 #
-# **Predict.** A box of 2 x 2 cells in the lower right corner becomes 3 x 3 under the authors' rounding, but five of the nine cells lie outside the map. What do its weights sum to?
+# **Predict.** A box of 2 x 2 cells in the lower right corner becomes 3 x 3 under the authors' rounding, but five of
+# the nine cells lie outside the map. What do its weights sum to?
 
 # %%
 corner = torch.tensor([[48.0, 32.0, 64.0, 48.0]])
-at_corner = {rounding: focal_masks([corner], [IMAGE], GRID, rounding=rounding).fg[0] for rounding in ("exact", "authors")}
+at_corner = {rounding: focal_masks([corner], [IMAGE], GRID, rounding=rounding).fg[0] for rounding in ROUNDINGS}
 print({rounding: round(fg.sum().item(), 4) for rounding, fg in at_corner.items()})
 assert torch.isclose(at_corner["authors"].sum(), torch.tensor(4 / 9))
 
 # %% [markdown]
-# 4/9: the count that it is divided by is not clipped to the map. `FGDConfig(rounding="exact")` undoes both effects. The package defaults to `authors`, so that its numbers are
-# theirs; whether the extra cell helps or hurts is a question for a run, `fgdlab run --method fgd --rounding exact`.
+# 4/9: the count that it is divided by is not clipped to the map. `FGDConfig(rounding="exact")` undoes both effects.
+# The package defaults to `authors`, so that its numbers are theirs; whether the extra cell helps or hurts is a
+# question for a run, `fgdlab run --method fgd --rounding exact`.
 #
 # ## 6 Padding
 #
-# Images of different size share a batch by padding: all are set into the upper left corner of one **canvas**. The map spans the canvas. The authors' code divides boxes by the
-# size of the **image**, before padding. Here an image of 48 x 40 pixels lies in a canvas of 48 x 64.
+# Images of different size share a batch by padding: all are set into the upper left corner of one **canvas**. The map
+# spans the canvas. The authors' code divides boxes by the size of the **image**, before padding. Here an image of 48
+# x 40 pixels lies in a canvas of 48 x 64.
 #
-# **Predict.** The box lies at x = 24 to 40, at the right end of the image, columns 3 and 4 of the map. In which columns does it land when x is divided by 40 rather than by 64?
+# **Predict.** The box lies at x = 24 to 40, at the right end of the image, columns 3 and 4 of the map. In which
+# columns does it land when x is divided by 40 rather than by 64?
 
 # %%
 image, canvas = (48, 40), (48, 64)
 box = torch.tensor([[24.0, 16.0, 40.0, 32.0]])
-framed = {f"divided by the {name}": focal_masks([box], [size], GRID, rounding="exact") for name, size in {"canvas": canvas, "image": image}.items()}
-number_grid({name: masks.fg[0] for name, masks in framed.items()}, torch.cat([box, torch.tensor([[0.0, 0, 40, 48]])]), label="M S", digits=None)
+edge = torch.tensor([[0.0, 0.0, 40.0, 48.0]])
+sizes = {"divided by the canvas": canvas, "divided by the image": image}
+framed = {name: focal_masks([box], [size], GRID, rounding="exact").fg[0] for name, size in sizes.items()}
+number_grid(framed, torch.cat([box, edge]), label="M S", digits=None)
 
 # %% [markdown]
-# *Figure 5.* The smaller frame is the box, the larger one the image; columns 5 to 7 are padding. Check: divided by the canvas the weights lie in the box; divided by the image
-# they lie in columns 4 to 7, three of which hold nothing but padding.
+# *Figure 5.* The smaller frame is the box, the larger one the image; columns 5 to 7 are padding. Check: divided by
+# the canvas the weights lie in the box; divided by the image they lie in columns 4 to 7, three of which hold nothing
+# but padding.
 
 # %%
 def overlap(one, other):
@@ -250,12 +282,12 @@ def overlap(one, other):
     return ((one * other).sum() / (one + other).clamp(max=1).sum()).item()
 
 
-truth, stretched = (masks.binary[0] for masks in framed.values())
-overlap(truth, stretched)
+round(overlap(*((fg > 0).float() for fg in framed.values())), 3)
 
 # %% [markdown]
-# Two shared cells out of ten: an overlap of 0.2. [`Scene.frame_sizes`](../fgdlab/scene.py) gives either size for a batch: `"canvas"`, the default here, or `"image"`, the authors'
-# way. The next cells do it with a real batch, a scene cut to 80 columns beside a whole one.
+# Two shared cells out of ten: an overlap of 0.2. [`Scene.frame_sizes`](../fgdlab/scene.py) gives either size for a
+# batch: `"canvas"`, the default here, or `"image"`, the authors' way. The next cells do it with a real batch, a scene
+# cut to 80 columns beside a whole one.
 
 # %%
 teacher = shipped("teacher")
@@ -270,26 +302,32 @@ print("canvas:", scene.frame_sizes("canvas"), " image:", scene.frame_sizes("imag
 assert scene.frame_sizes("canvas")[0] == (128, 128) and scene.frame_sizes("image")[0] == (128, 80)
 
 # %%
-fg = {frame: focal_masks(scene.boxes, scene.frame_sizes(frame), (16, 16), rounding="exact").fg for frame in ("canvas", "image")}
+frames = {frame: scene.frame_sizes(frame) for frame in ("canvas", "image")}
+fg = {frame: focal_masks(scene.boxes, sizes, (16, 16), rounding="exact").fg for frame, sizes in frames.items()}
 padded = torch.ones(3, 128, 128)
 padded[:, :, :80] = first[:, :, :80]
 narrow_iou, whole_iou = (overlap(*((values[i] > 0).float() for values in fg.values())) for i in (0, 1))
 assert narrow_iou < 0.7 and whole_iou == 1
-print(f"overlap of the two masks: {narrow_iou:.2f} on the narrow image, {whole_iou:.2f} on the one that fills the canvas")
-map_table({"P3": {f"divided by the {frame}": values[0] for frame, values in fg.items()}}, padded, scene.boxes[0], label="M S")
+print(f"overlap of the two masks: {narrow_iou:.2f} on the narrow image, {whole_iou:.2f} on the whole one")
+on_p3 = {f"divided by the {frame}": values[0] for frame, values in fg.items()}
+map_table({"P3": on_p3}, padded, scene.boxes[0], label="M S")
 
 # %% [markdown]
-# *Figure 6.* A scene of 128 x 80 pixels in a canvas of 128 x 128 (white is padding), with its masks on P3. Check: on the left of the two maps the weights fill the boxes; on the right
-# they are shifted and stretched to the right by 128/80 = 1.6.
+# *Figure 6.* A scene of 128 x 80 pixels in a canvas of 128 x 128 (white is padding), with its masks on P3. Check: on
+# the left of the two maps the weights fill the boxes; on the right they are shifted and stretched to the right by
+# 128/80 = 1.6.
 #
-# An image that fills the canvas is not touched, which is why the trap is easy to miss: test with square images of one size and all is well. COCO's are of many sizes.
+# An image that fills the canvas is not touched, which is why the trap is easy to miss: test with square images of one
+# size and all is well. COCO's are of many sizes.
 #
 # ## 7 x exchanged with y
 #
-# The authors' code, as it was first published in November 2021, wrote the weights into `mask[x1:x2, y1:y2]`. The mask has rows first. Commit c22b81d of 4 January 2022 put the
-# axes right. The trained weights had been published before that; the repository does not say with which version they were trained.
+# The authors' code, as it was first published in November 2021, wrote the weights into `mask[x1:x2, y1:y2]`. The mask
+# has rows first. Commit c22b81d of 4 January 2022 put the axes right. The trained weights had been published before
+# that; the repository does not say with which version they were trained.
 #
-# **Predict.** `large` has columns 2 to 4 and rows 1 to 3, `small` column 6 and rows 2 to 3. Where do they land when rows and columns change places? The grid has 6 rows.
+# **Predict.** `large` has columns 2 to 4 and rows 1 to 3, `small` column 6 and rows 2 to 3. Where do they land when
+# rows and columns change places? The grid has 6 rows.
 
 # %%
 def transposed(cells):
@@ -297,40 +335,45 @@ def transposed(cells):
     return cells[:, [1, 0, 3, 2]]
 
 
-both = {"rows from y": box_weights(cells, GRID), "rows from x, until January 2022": box_weights(transposed(cells), GRID)}
+both = {"rows from y": box_weights(cells, GRID), "rows from x": box_weights(transposed(cells), GRID)}
 number_grid(both, boxes, label="M S", digits=None)
 
 # %% [markdown]
-# *Figure 7.* Right and transposed weights of the same two boxes. Check: `large` lands one row lower and one column to the left; `small`, whose column is 6, would need row 6, which the
-# grid does not have, and is gone.
+# *Figure 7.* Right and transposed weights of the same two boxes. Check: `large` lands one row lower and one column to
+# the left; `small`, whose column is 6, would need row 6, which the grid does not have, and is gone.
 #
-# The package keeps the mistake behind a switch, `axes="yx"` of [`focal_masks`](../fgdlab/masks.py), so that a run can tell what it costs:
+# The package keeps the mistake behind a switch, `axes="yx"` of [`focal_masks`](../fgdlab/masks.py), so that a run can
+# tell what it costs:
 
 # %%
 switched = focal_masks([boxes], [IMAGE], GRID, rounding="exact", axes="yx")
-assert switched.fg[0].equal(both["rows from x, until January 2022"]) and switched.fg[0, :, 4:].sum() == 0
+assert switched.fg[0].equal(both["rows from x"]) and switched.fg[0, :, 4:].sum() == 0
 print(f"fg sums to {switched.fg.sum():.0f} for {len(boxes)} boxes, bg to {switched.bg.sum():.0f}")
 
 # %% [markdown]
-# No error, no warning: a slice past the end of a tensor is silently empty. The loss still goes down, the student still learns from its teacher, only elsewhere.
+# No error, no warning: a slice past the end of a tensor is silently empty. The loss still goes down, the student
+# still learns from its teacher, only elsewhere.
 #
-# **Predict.** Over the digit scenes, how well do transposed masks overlap with the right ones on P3: about 0.8, 0.5, or below 0.2?
+# **Predict.** Over the digit scenes, how well do transposed masks overlap with the right ones on P3: about 0.8, 0.5,
+# or below 0.2?
 
 # %%
 found = []
 for _, target in scenes:
     on_p3 = cell_ranges(target["boxes"], (128, 128), (16, 16), rounding="exact")
     right, wrong = ((box_weights(each, (16, 16)) > 0).float() for each in (on_p3, transposed(on_p3)))
-    found.append({"overlap": overlap(right, wrong), "stray": (wrong * (1 - right)).sum().item() / wrong.sum().item()})
+    stray = (wrong * (1 - right)).sum() / wrong.sum()
+    found.append({"overlap": overlap(right, wrong), "stray": stray.item()})
 found = pd.DataFrame(found)
-print(f"{len(found)} scenes: mean overlap {found['overlap'].mean():.2f}; {found['stray'].mean():.0%} of the transposed foreground is background in truth")
+print(f"{len(found)} scenes: overlap {found['overlap'].mean():.2f}; {found['stray'].mean():.0%} of the transposed foreground is background")
 assert found["overlap"].mean() < 0.2 or QUICK
 assert found["stray"].mean() > 0.5
 
 # %% [markdown]
-# Below 0.2: such masks lie mostly on background. And yet the paper reports gains. If its numbers were made with that version (which we do not know), then it matters less where a student
-# imitates than one would think; the paper's Table 1 points the same way, foreground alone and background alone gain about the same there (39.3 and 39.2 mAP from 37.4). What would have
-# caught it: one test with a box off the diagonal (exercise 4).
+# Below 0.2: such masks lie mostly on background. And yet the paper reports gains. If its numbers were made with that
+# version (which we do not know), then it matters less where a student imitates than one would think; the paper's
+# Table 1 points the same way, foreground alone and background alone gain about the same there (39.3 and 39.2 mAP from
+# 37.4). What would have caught it: one test with a box off the diagonal (exercise 4).
 #
 # ## 8 All levels of a real scene
 #
@@ -340,26 +383,28 @@ assert found["stray"].mean() > 0.5
 levels = {"P3": (16, 16), "P4": (8, 8), "P5": (4, 4)}
 image, target = scenes[1]
 weights = {level: focal_masks([target["boxes"]], [(128, 128)], grid) for level, grid in levels.items()}
-rows = {level: {"foreground M S": masks.fg[0], "background (1 - M) S": masks.bg[0]} for level, masks in weights.items()}
+rows = {level: {"foreground M S": each.fg[0], "background (1 - M) S": each.bg[0]} for level, each in weights.items()}
 map_table(rows, image, target["boxes"], label="weight (log)", norms={level: LogNorm() for level in rows})
 
 # %% [markdown]
-# *Figure 8.* Masks of a digit scene on P3, P4 and P5 as the loss uses them (authors' rounding); each row has its own scale, grey is 0. Check: on P3 and P4 the smaller box is the brighter
-# one; on P5 the extra cells have spread the two boxes over most of the map, and a cell of what is left of the background weighs more than one of the foreground.
+# *Figure 8.* Masks of a digit scene on P3, P4 and P5 as the loss uses them (authors' rounding); each row has its own
+# scale, grey is 0. Check: on P3 and P4 the smaller box is the brighter one; on P5 the extra cells have spread the two
+# boxes over most of the map, and a cell of what is left of the background weighs more than one of the foreground.
 
 # %%
-assert weights["P5"].bg.max() > weights["P5"].fg.max() and all(weights[level].bg.max() < weights[level].fg.max() for level in ("P3", "P4"))
-pd.DataFrame({level: {"boxes": len(target["boxes"]), "fg sums to": masks.fg.sum().item(), "bg sums to": masks.bg.sum().item(), "share of fg cells": masks.binary.mean().item()}
-              for level, masks in weights.items()}).T.style.format({"boxes": "{:.0f}"}, precision=2).set_uuid("levels")
+assert [bool(weights[level].fg.max() > weights[level].bg.max()) for level in levels] == [True, True, False]
+sums = {level: {"fg": each.fg.sum(), "bg": each.bg.sum(), "share of fg cells": each.binary.mean()} for level, each in weights.items()}
+pd.DataFrame(sums).T.astype(float).style.format("{:.2f}").set_caption(f"sums of the weights, {len(target['boxes'])} boxes")
 
 # %% [markdown]
-# On every level the background sums to 1. The foreground sums to the number of boxes less what overlaps and borders cost, and the extra cell makes both more frequent on P5. So each
-# level has a say of about the same size, although P3 has sixteen times the cells of P5.
+# On every level the background sums to 1. The foreground sums to the number of boxes less what overlaps and borders
+# cost, and the extra cell makes both more frequent on P5. So each level has a say of about the same size, although P3
+# has sixteen times the cells of P5.
 #
 # ## Exercises
 #
-# **Exercise 1** (easy, 5 minutes) Write `box_cells(box, image_size, grid_size)`: the half-open ranges `(col0, row0, col1, row1)` of the cells that a box touches. Sizes are (height,
-# width) and (H, W). No torch needed.
+# **Exercise 1** (easy, 5 minutes) Write `box_cells(box, image_size, grid_size)`: the half-open ranges `(col0, row0,
+# col1, row1)` of the cells that a box touches. Sizes are (height, width) and (H, W). No torch needed.
 
 # %%
 def box_cells(box, image_size, grid_size):
@@ -373,15 +418,18 @@ check.box_cells(box_cells)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 def box_cells_solution(box, image_size, grid_size):
-    (x1, y1, x2, y2), (height, width), (rows, columns) = box, image_size, grid_size
-    return math.floor(x1 / width * columns), math.floor(y1 / height * rows), math.ceil(x2 / width * columns), math.ceil(y2 / height * rows)
+    (height, width), (rows, columns) = image_size, grid_size
+    x1, x2 = (x / width * columns for x in box[::2])
+    y1, y2 = (y / height * rows for y in box[1::2])
+    return math.floor(x1), math.floor(y1), math.ceil(x2), math.ceil(y2)
 
 
 assert check.box_cells(box_cells_solution).right
 
 # %% [markdown]
-# **Exercise 2** (medium, 10 minutes) Write `scale_mask(cells, grid_size)`: S of equations (3) and (4) as one tensor (H, W). The smallest box wins, in whatever order the boxes come; a box
-# over the edge of the map is divided by its whole area.
+# **Exercise 2** (medium, 10 minutes) Write `scale_mask(cells, grid_size)`: S of equations (3) and (4) as one tensor
+# (H, W). The smallest box wins, in whatever order the boxes come; a box over the edge of the map is divided by its
+# whole area.
 
 # %%
 def scale_mask(cells, grid_size):
@@ -405,8 +453,9 @@ def scale_mask_solution(cells, grid_size):
 assert check.scale_mask(scale_mask_solution).right
 
 # %% [markdown]
-# **Exercise 3** (medium, 5 minutes) Write `stretched_box(box, image_size, canvas_size)`: the box in pixels of the canvas on which a box of the image lands when it is divided by the size
-# of the image. In figure 5 the box 24, 16, 40, 32 landed on 38.4, 16, 64, 32.
+# **Exercise 3** (medium, 5 minutes) Write `stretched_box(box, image_size, canvas_size)`: the box in pixels of the
+# canvas on which a box of the image lands when it is divided by the size of the image. In figure 5 the box 24, 16,
+# 40, 32 landed on 38.4, 16, 64, 32.
 
 # %%
 def stretched_box(box, image_size, canvas_size):
@@ -427,8 +476,10 @@ def stretched_box_solution(box, image_size, canvas_size):
 assert check.stretched_box(stretched_box_solution).right
 
 # %% [markdown]
-# **Exercise 4** (easy, 3 minutes) You review a new implementation of the masks, with one test to spend. Write `betraying_box()`: a box `x1, y1, x2, y2` in a **square** image of 64 x 64 pixels
-# whose right mask at stride 8 shares no cell with its transposed one. (A square image is the hard case: on any other, the shapes alone may give it away.)
+# **Exercise 4** (easy, 3 minutes) You review a new implementation of the masks, with one test to spend. Write
+# `betraying_box()`: a box `x1, y1, x2, y2` in a **square** image of 64 x 64 pixels whose right mask at stride 8
+# shares no cell with its transposed one. (A square image is the hard case: on any other, the shapes alone may give it
+# away.)
 
 # %%
 def betraying_box():

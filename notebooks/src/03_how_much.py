@@ -15,20 +15,24 @@
 # %% [markdown]
 # # 03 · How much: spatial and channel attention
 #
-# **Question** Within an object, which pixels and which channels deserve more of the student's effort, and who decides?
+# **Question** Within an object, which pixels and which channels deserve more of the student's effort, and who
+# decides?
 #
 # **Equations** (5) and (6) the strengths $G^S$ and $G^C$, (7) and (8) the attentions $A^S$ and $A^C$.
 #
-# **Code** [`attention`](../fgdlab/attention.py), [`Attention`](../fgdlab/attention.py), [`without`](../fgdlab/attention.py): one file of fifty lines.
+# **Code** [`attention`](../fgdlab/attention.py), [`Attention`](../fgdlab/attention.py),
+# [`without`](../fgdlab/attention.py): one file of fifty lines.
 #
 # **Needs** Notebook 01 (maps, channels, mean |F|) and 02 (the masks M and S). What softmax does.
 #
-# **Cost** COST
+# **Cost** About 30 seconds on 2 cores, 0.9 GB of memory; nothing is downloaded.
 #
-# **You will** compute both attentions on a map of six pixels, turn the temperature, see what attention adds to the masks, and measure the gap between teacher and student that the
-# paper shows as a picture.
+# **You will** compute both attentions on a map of six pixels, turn the temperature, see what attention adds to the
+# masks, and measure the gap between teacher and student that the paper shows as a picture.
 
 # %%
+import math
+
 import pandas as pd
 import torch
 from matplotlib.colors import CenteredNorm, LogNorm
@@ -47,8 +51,9 @@ from fgdlab.lab.stats import estimate
 QUICK = False
 
 # %% [markdown]
-# Inside a box M S gives every cell the same weight. But a box holds a digit *and* the corners around it, and of 48 channels some hardly fire. FGD lets the teacher decide: where its
-# own features are strong, the student should look closer.
+# Inside a box M S gives every cell the same weight. But a box holds a digit *and* the corners around it, and of 48
+# channels some hardly fire. FGD lets the teacher decide: where its own features are strong, the student should look
+# closer.
 #
 # ## 1 Strength: the mean of |F|
 #
@@ -59,10 +64,11 @@ features = torch.tensor([[[1.0, -2, 0], [1, 0, -1]], [[-1, 4, 0], [3, 0, 1]]])
 number_grid({"channel 0": features[0], "channel 1": features[1]}, label="F", norm=CenteredNorm(), cmap="PuOr")
 
 # %% [markdown]
-# *Figure 1.* Two channels of a map, purple positive, orange negative. Check: pixel (row 0, column 1) holds -2 in one channel and 4 in the other.
+# *Figure 1.* Two channels of a map, purple positive, orange negative. Check: pixel (row 0, column 1) holds -2 in one
+# channel and 4 in the other.
 #
-# Features have both signs, and either sign is a response. So the strength of a pixel is the mean of absolute values over the channels, the strength of a channel the mean over
-# the pixels:
+# Features have both signs, and either sign is a response. So the strength of a pixel is the mean of absolute values
+# over the channels, the strength of a channel the mean over the pixels:
 #
 # $$G^S_{i,j}(F) = \frac{1}{C} \sum_{c=1}^{C} \left| F_{c,i,j} \right| \tag{5}
 # \qquad\qquad G^C_{c}(F) = \frac{1}{HW} \sum_{i=1}^{H} \sum_{j=1}^{W} \left| F_{c,i,j} \right| \tag{6}$$
@@ -81,11 +87,12 @@ number_grid({"channel 0": features[0], "channel 1": features[1]}, label="F", nor
 g_spatial, g_channel = features.abs().mean(dim=0), features.abs().mean(dim=(1, 2))
 assert g_spatial.argmax() == 1 and features.mean(dim=0).argmax() == 3
 print("G^C, one strength a channel:", g_channel)
-number_grid({"$G^S$: mean of |F|": g_spatial, "mean of F": features.mean(dim=0)}, label="strength", norm=CenteredNorm(), cmap="PuOr")
+both = {"$G^S$: mean of |F|": g_spatial, "mean of F": features.mean(dim=0)}
+number_grid(both, label="strength", norm=CenteredNorm(), cmap="PuOr")
 
 # %% [markdown]
-# *Figure 2.* Strength with and without absolute values. Check: (2 + 4) / 2 = 3, the strongest pixel; without the bars it is (-2 + 4) / 2 = 1, weaker than its neighbour below left, and two
-# pixels that do respond are 0.
+# *Figure 2.* Strength with and without absolute values. Check: (2 + 4) / 2 = 3, the strongest pixel; without the bars
+# it is (-2 + 4) / 2 = 1, weaker than its neighbour below left, and two pixels that do respond are 0.
 #
 # Channel 1 is the stronger one: 9/6 against 5/6.
 #
@@ -94,7 +101,8 @@ number_grid({"$G^S$: mean of |F|": g_spatial, "mean of F": features.mean(dim=0)}
 # $$A^S(F) = H \cdot W \cdot \mathrm{softmax}\!\left(G^S(F) / T\right) \tag{7}
 # \qquad\qquad A^C(F) = C \cdot \mathrm{softmax}\!\left(G^C(F) / T\right) \tag{8}$$
 #
-# Code: the last lines of [`attention`](../fgdlab/attention.py), which returns an [`Attention`](../fgdlab/attention.py).
+# Code: the last lines of [`attention`](../fgdlab/attention.py), which returns an
+# [`Attention`](../fgdlab/attention.py).
 #
 # | symbol | code | shape | sums to |
 # |:--|:--|:--|:--|
@@ -109,15 +117,16 @@ number_grid({"$G^S$: mean of |F|": g_spatial, "mean of F": features.mean(dim=0)}
 # %%
 a_spatial = 6 * torch.softmax(g_spatial.flatten() / 0.5, dim=0).view(2, 3)
 a_channel = 2 * torch.softmax(g_channel / 0.5, dim=0)
-assert torch.isclose(a_spatial.mean(), torch.tensor(1.0)) and torch.isclose(a_spatial[0, 1] / a_spatial[1, 0], torch.tensor(2.0).exp())
+assert abs(a_spatial.mean() - 1) < 1e-6 and abs(a_spatial[0, 1] / a_spatial[1, 0] - math.e**2) < 1e-4
 number_grid({"$G^S$": g_spatial, "$A^S$ at T = 0.5": a_spatial}, label="strength | attention")
 
 # %% [markdown]
-# *Figure 3.* Strength and the attention that comes of it. Check: strengths 3, 2, 1, 0 become 5.1, 0.69, 0.09, 0.01: at T = 0.5 one step in strength is a factor of e² = 7.4 in attention. The six
-# numbers on the right have the mean 1.
+# *Figure 3.* Strength and the attention that comes of it. Check: strengths 3, 2, 1, 0 become 5.1, 0.69, 0.09, 0.01:
+# at T = 0.5 one step in strength is a factor of e² = 7.4 in attention. The six numbers on the right have the mean 1.
 #
-# The mean is 1 whatever the map, since a softmax sums to 1 and is multiplied by the number of its entries. So attention hands the loss around and does not make it larger: 2 means
-# twice the average pixel. The package, for a batch of one:
+# The mean is 1 whatever the map, since a softmax sums to 1 and is multiplied by the number of its entries. So
+# attention hands the loss around and does not make it larger: 2 means twice the average pixel. The package, for a
+# batch of one:
 
 # %%
 ours = attention(features[None], temperature=0.5)
@@ -127,13 +136,15 @@ assert torch.allclose(ours.spatial[0], a_spatial) and torch.allclose(ours.channe
 # %% [markdown]
 # ## 3 Temperature
 #
-# **Predict.** T goes to infinity: what does the attention of every pixel become? T goes to 0: what does the strongest of six pixels get?
+# **Predict.** T goes to infinity: what does the attention of every pixel become? T goes to 0: what does the strongest
+# of six pixels get?
 
 # %%
 number_grid({f"T = {t}": attention(features[None], t).spatial[0] for t in (100.0, 1.0, 0.1)}, label="$A^S$")
 
 # %% [markdown]
-# *Figure 4.* The same map at three temperatures. Check: within 0.02 of 1 everywhere at T = 100; 6 in one pixel and 0 in the others at T = 0.1. Each panel has the mean 1.
+# *Figure 4.* The same map at three temperatures. Check: within 0.02 of 1 everywhere at T = 100; 6 in one pixel and 0
+# in the others at T = 0.1. Each panel has the mean 1.
 #
 # Only G / T enters, so T is measured in units of the features.
 #
@@ -144,8 +155,9 @@ assert torch.allclose(attention(10 * features[None], 5.0).spatial, attention(fea
 {t: round(attention(10 * features[None], t).spatial.max().item(), 3) for t in (0.5, 5.0)}
 
 # %% [markdown]
-# T = 5; at T = 0.5 its attention is on one pixel alone. A good T for one detector need not be good for another: the authors' code has 0.5 for RetinaNet and 0.8 for FCOS. In the
-# paper's Table 7 it hardly matters: 40.1, 40.4, 40.4, 40.2, 40.0 mAP at T = 0.3, 0.5, 0.8, 1.0, 1.2.
+# T = 5; at T = 0.5 its attention is on one pixel alone. A good T for one detector need not be good for another: the
+# authors' code has 0.5 for RetinaNet and 0.8 for FCOS. In the paper's Table 7 it hardly matters: 40.1, 40.4, 40.4,
+# 40.2, 40.0 mAP at T = 0.3, 0.5, 0.8, 1.0, 1.2.
 #
 # ## 4 A real teacher
 #
@@ -166,118 +178,138 @@ at = {f"T = {t}": attention(teacher["P3"], t).spatial[chosen] for t in (2.0, 0.5
 map_table({"P3": at}, images[chosen], targets[chosen]["boxes"], label="$A^S$ (log)", norms={"P3": LogNorm(vmin=0.1)})
 
 # %% [markdown]
-# *Figure 5.* The teacher's attention on P3 of one scene at three temperatures, on one logarithmic scale cut at 0.1. Check: the same cells lead at every T, and lie in the frame of
-# the object; the range in the titles widens as T falls.
+# *Figure 5.* The teacher's attention on P3 of one scene at three temperatures, on one logarithmic scale cut at 0.1.
+# Check: the same cells lead at every T, and lie in the frame of the object; the range in the titles widens as T
+# falls.
 
 # %%
-sharp = {level: {"largest": attention(features).spatial.amax((1, 2)).mean().item(), "above average": (attention(features).spatial > 1).float().mean().item()}
-          for level, features in teacher.items()}
-assert sharp["P3"]["largest"] > sharp["P4"]["largest"] > sharp["P5"]["largest"] and all(each["above average"] < 0.5 for each in sharp.values())
-pd.DataFrame(sharp).T.style.format({"largest": "{:.1f}", "above average": "{:.0%}"}).set_uuid("sharp").set_caption("the teacher's attention at T = 0.5, mean over scenes")
+spatial = {level: attention(features).spatial for level, features in teacher.items()}
+sharp = pd.DataFrame({
+    "largest": {level: a.amax((1, 2)).mean().item() for level, a in spatial.items()},
+    "above average": {level: (a > 1).float().mean().item() for level, a in spatial.items()},
+})
+assert sharp["largest"].is_monotonic_decreasing and sharp["above average"].max() < 0.5
+sharp.style.format({"largest": "{:.1f}", "above average": "{:.0%}"}).set_caption("the teacher's A^S at T = 0.5, mean over scenes")
 
 # %% [markdown]
-# On P3 the strongest cell gets about ten times the average, on P5 not even twice. A third of the cells of P3 are above average, the others below: a softmax takes a little from many
-# and gives it to few.
+# On P3 the strongest cell gets about ten times the average, on P5 not even twice. A third of the cells of P3 are
+# above average, the others below: a softmax takes a little from many and gives it to few.
 #
 # ### What attention adds to the masks
 #
 # The focal loss, equation (9) of the next notebook, weighs a cell by M S **times** $A^S$.
 #
-# **Predict.** A box sums to 1 under M S. Under M S times $A^S$ of a teacher that knows digits: less than 1, 1, or more?
+# **Predict.** A box sums to 1 under M S. Under M S times $A^S$ of a teacher that knows digits: less than 1, 1, or
+# more?
 
 # %%
-masks = {level: focal_masks(views["teacher"].boxes, views["teacher"].frame_sizes(), tuple(features.shape[-2:]), rounding="exact") for level, features in teacher.items()}
-fg, a = masks["P3"].fg[chosen], attention(teacher["P3"]).spatial[chosen]
-map_table({"P3": {"M S": fg, "M S times $A^S$": fg * a}}, images[chosen], targets[chosen]["boxes"], label="weight of a cell")
+frames = views["teacher"].boxes, views["teacher"].frame_sizes()
+masks = {level: focal_masks(*frames, tuple(a.shape[1:]), rounding="exact") for level, a in spatial.items()}
+fg = masks["P3"].fg[chosen]
+weighed = {"M S": fg, "M S times $A^S$": fg * spatial["P3"][chosen]}
+map_table({"P3": weighed}, images[chosen], targets[chosen]["boxes"], label="weight of a cell")
 
 # %% [markdown]
-# *Figure 6.* Left: every cell of a box alike. Right: the cells on which the teacher responds have most of the weight. Check: the right panel is not flat within a box, and its range reaches higher.
+# *Figure 6.* Left: every cell of a box alike. Right: the cells on which the teacher responds have most of the weight.
+# Check: the right panel is not flat within a box, and its range reaches higher.
 
 # %%
-weight = {level: {"foreground": (masks[level].fg * attention(features).spatial).sum().item() / masks[level].fg.sum().item(),
-                  "background": (masks[level].bg * attention(features).spatial).sum().item() / masks[level].bg.sum().item()} for level, features in teacher.items()}
-assert weight["P3"]["foreground"] > 1.5 and weight["P3"]["background"] < 1
-pd.DataFrame(weight).T.style.format("{:.2f}").set_uuid("weight").set_caption("by what factor attention multiplies the weight of an area")
+factor = pd.DataFrame({
+    "foreground": {level: ((masks[level].fg * a).sum() / masks[level].fg.sum()).item() for level, a in spatial.items()},
+    "background": {level: ((masks[level].bg * a).sum() / masks[level].bg.sum()).item() for level, a in spatial.items()},
+})
+assert factor.loc["P3", "foreground"] > 1.5 and factor.loc["P3", "background"] < 1
+factor.style.format("{:.2f}").set_caption("by what factor attention multiplies the weight of an area")
 
 # %% [markdown]
-# More: on P3 attention about doubles the weight of the objects at the expense of the background, so $\alpha : \beta$ is not the whole truth about their ratio. On P5 it does nothing of the
-# kind.
+# More: on P3 attention about doubles the weight of the objects at the expense of the background, so $\alpha : \beta$
+# is not the whole truth about their ratio. On P5 it does nothing of the kind.
 #
 # ## 5 Channels
 
 # %%
-order = attention(teacher["P5"]).channel.mean(0).argsort(descending=True)
+channel = {name: attention(view.features["P5"]).channel.mean(0) for name, view in views.items()}
+order = channel["teacher"].argsort(descending=True)
 chart = picture(height=2.8)
 ax = chart.subplots()
 for name, colour, marker in (("teacher", TEACHER, "o"), ("undistilled", STUDENT, "s"), ("distilled", DISTILLED, "^")):
-    ax.plot(attention(views[name].features["P5"]).channel.mean(0)[order], marker, color=colour, markersize=4, label=name)
+    ax.plot(channel[name][order], marker, color=colour, markersize=4, label=name)
 ax.axhline(1, color="#555555", linewidth=0.8)
-ax.set(xlabel="48 channels of P5, in the teacher's order", ylabel="$A^C$, mean over scenes", title="channel attention at T = 0.5, 48 channels")
+ax.set(title="channel attention at T = 0.5, 48 channels of P5", xlabel="channels, the teacher's order", ylabel="$A^C$, mean over scenes")
 ax.legend(frameon=False, fontsize=8)
 bare(ax)
 chart
 
 # %% [markdown]
-# *Figure 7.* Channel attention on P5 of three networks, channels sorted by the teacher's. Check: the triangles of the distilled student fall with the teacher's circles, the squares of the
-# undistilled one do not. Channel k of two networks that were trained apart has no common meaning (notebook 01).
+# *Figure 7.* Channel attention on P5 of three networks, channels sorted by the teacher's. Check: the triangles of the
+# distilled student fall with the teacher's circles, the squares of the undistilled one do not. Channel k of two
+# networks that were trained apart has no common meaning (notebook 01).
 #
-# **Predict.** The correlation over the 48 channels with the teacher's $A^C$: for the undistilled student 0, 0.5 or 1? And does the distilled one follow as well on P3 as on P5?
+# **Predict.** The correlation over the 48 channels with the teacher's $A^C$: for the undistilled student 0, 0.5 or 1?
+# And does the distilled one follow as well on P3 as on P5?
 
 # %%
 def agreement(name, level):
     """Correlation over channels of a network's mean A^C with the teacher's."""
-    return torch.corrcoef(torch.stack([attention(views[who].features[level]).channel.mean(0) for who in ("teacher", name)]))[0, 1].item()
+    means = [attention(views[who].features[level]).channel.mean(0) for who in ("teacher", name)]
+    return torch.corrcoef(torch.stack(means))[0, 1].item()
 
 
 r = pd.DataFrame({name: {level: agreement(name, level) for level in teacher} for name in ("undistilled", "distilled")})
-assert QUICK or (r["undistilled"].abs() < 0.35).all() and (r["distilled"] > r["undistilled"] + 0.3).all() and r["distilled"].idxmax() == "P5"
-r.style.format("{:+.2f}").set_uuid("channels")
+assert QUICK or (r["undistilled"].abs() < 0.35).all() and (r["distilled"] > r["undistilled"] + 0.3).all()
+assert r["distilled"].idxmax() == "P5"
+r.style.format("{:+.2f}")
 
 # %% [markdown]
-# About 0 for the undistilled student on every level. The distilled one follows closely on P5 and half-heartedly on P3, whose channels are all about equally strong, so that there is little to
-# follow.
+# About 0 for the undistilled student on every level. The distilled one follows closely on P5 and half-heartedly on
+# P3, whose channels are all about equally strong, so that there is little to follow.
 
 # %% [markdown]
 # ## 6 The gap between teacher and student
 #
-# The paper opens with a picture, its Figure 1: attention of a teacher and of a student, from which it concludes that the two differ much on the foreground and little on the
-# background. That is why FGD keeps the two apart. A picture shows one image; here is one, and then the numbers.
+# The paper opens with a picture, its Figure 1: attention of a teacher and of a student, from which it concludes that
+# the two differ much on the foreground and little on the background. That is why FGD keeps the two apart. A picture
+# shows one image; here is one, and then the numbers.
 
 # %%
 rows = {level: {name: attention(view.features[level]).spatial[chosen] for name, view in views.items()} for level in teacher}
-map_table(rows, images[chosen], targets[chosen]["boxes"], label="$A^S$ (log)", norms={level: LogNorm() for level in rows})
+logs = {level: LogNorm() for level in rows}
+map_table(rows, images[chosen], targets[chosen]["boxes"], label="$A^S$ (log)", norms=logs)
 
 # %% [markdown]
-# *Figure 8.* $A^S$ of teacher, undistilled and distilled student on one scene; each row has one scale. Check: on P3 the brightest cells of the teacher and of the distilled student lie in the
-# frame, those of the undistilled student do not. The scene was picked because it shows this; the next cell counts all scenes.
+# *Figure 8.* $A^S$ of teacher, undistilled and distilled student on one scene; each row has one scale. Check: on P3
+# the brightest cells of the teacher and of the distilled student lie in the frame, those of the undistilled student
+# do not. The scene was picked because it shows this; the next cell counts all scenes.
 
 # %%
 def brightest_is_object(name):
     """Share of scenes whose strongest cell of P3 lies on an object."""
-    spatial = attention(views[name].features["P3"]).spatial.flatten(1)
-    return masks["P3"].binary.flatten(1).gather(1, spatial.argmax(1, keepdim=True)).mean().item()
+    strongest = attention(views[name].features["P3"]).spatial.flatten(1).argmax(dim=1, keepdim=True)
+    return masks["P3"].binary.flatten(1).gather(1, strongest).mean().item()
 
 
 bright = {name: brightest_is_object(name) for name in views}
 assert QUICK or bright["teacher"] > bright["distilled"] > bright["undistilled"] > 3 * masks["P3"].binary.mean()
-pd.Series(bright, name="strongest cell of P3 lies on an object").to_frame().style.format("{:.0%}").set_uuid("bright")
+pd.Series(bright, name="strongest cell of P3 lies on an object").to_frame().style.format("{:.0%}")
 
 # %% [markdown]
-# The order is what one would hope for. Even the teacher's strongest cell often lies elsewhere, for instance on a look-alike that it has to look at before it can reject it (notebook 01).
+# The order is what one would hope for. Even the teacher's strongest cell often lies elsewhere, for instance on a
+# look-alike that it has to look at before it can reject it (notebook 01).
 #
-# **Predict.** Objects cover a ninth of P3. By what factor is the gap |$A^S$ of the teacher minus $A^S$ of the undistilled student| larger on a foreground cell than on a background cell: 1, 3, or 10?
+# **Predict.** Objects cover a ninth of P3. By what factor is the gap |$A^S$ of the teacher minus $A^S$ of the
+# undistilled student| larger on a foreground cell than on a background cell: 1, 3, or 10?
 
 # %%
 found = []
 for level, mask in masks.items():
     for name in ("undistilled", "distilled"):
-        difference = (attention(teacher[level]).spatial - attention(views[name].features[level]).spatial).abs()
+        difference = (spatial[level] - attention(views[name].features[level]).spatial).abs()
         for area, where in {"foreground": mask.binary, "background": 1 - mask.binary}.items():
             mean = (difference * where).sum((1, 2)) / where.sum((1, 2))
-            found += [{"level": level, "area": area, "student": name, "scene": i, "gap": each} for i, each in enumerate(mean.tolist())]
-gaps = pd.DataFrame(found).dropna()
+            found += [(level, area, name, i, each) for i, each in enumerate(mean.tolist())]
+gaps = pd.DataFrame(found, columns=["level", "area", "student", "scene", "gap"]).dropna()
 table = gaps.pivot_table(index=["level", "area"], columns="student", values="gap", sort=False)
-table.style.format("{:.2f}").set_uuid("gaps").set_caption("mean gap a cell, averaged over scenes")
+table.style.format("{:.2f}").set_caption("mean gap a cell, averaged over scenes")
 
 # %%
 chart = picture(height=3.0)
@@ -288,68 +320,77 @@ for shift, name, colour in ((-0.12, "undistilled", STUDENT), (0.12, "distilled",
         values = gaps.set_index(["level", "area", "student"])["gap"].loc[level, area, name]
         mean, _, _, low, high = estimate(values)
         ax.plot([x + shift] * len(values), values, ".", color=colour, alpha=0.25, markersize=4)
-        ax.errorbar(x + shift, mean, [[mean - low], [high - mean]], fmt="o", color=colour, capsize=3, label=name if x == 0 else None)
+        ax.errorbar(x + shift, mean, [[mean - low], [high - mean]], fmt="o", color=colour, capsize=3, label="" if x else name)
 ax.set_xticks(range(len(spots)), [f"{level}\n{area}" for level, area in spots], fontsize=8)
-ax.set(ylabel="|$A^S$ teacher - $A^S$ student|", title=f"gap a cell, {gaps['scene'].nunique()} scenes, range {gaps['gap'].min():.2f} to {gaps['gap'].max():.1f}")
+low, high = gaps["gap"].min(), gaps["gap"].max()
+ax.set(ylabel="|$A^S$ teacher - $A^S$ student|", title=f"gap a cell, {len(images)} scenes, range {low:.2f} to {high:.1f}")
 ax.legend(frameon=False, fontsize=8)
 bare(ax)
 chart
 
 # %% [markdown]
-# *Figure 9.* The paper's Figure 1 as numbers. Small points: scenes; large points: mean and 95 % t-interval over scenes. Check: on P3 and P4 the undistilled student's gap is larger on
-# foreground than on background and the intervals are far apart; on P5 they are not; the distilled student's gaps are about half.
+# *Figure 9.* The paper's Figure 1 as numbers. Small points: scenes; large points: mean and 95 % t-interval over
+# scenes. Check: on P3 and P4 the undistilled student's gap is larger on foreground than on background and the
+# intervals are far apart; on P5 they are not; the distilled student's gaps are about half.
 
 # %%
 wide = gaps.pivot_table(index=["student", "level", "scene"], columns="area", values="gap")
-excess = (wide["foreground"] - wide["background"]).groupby(["student", "level"]).apply(lambda each: pd.Series(estimate(each)._asdict())).unstack()[["mean", "low", "high", "n"]]
-factor = table["undistilled"].unstack("area").eval("foreground / background")
-print("foreground over background, undistilled:", factor.round(1).to_dict())
-assert QUICK or (excess.loc[("undistilled", ["P3", "P4"]), "low"] > 0).all() and excess.loc[("undistilled", "P5"), "low"] < 0
-assert QUICK or 2.5 < factor["P3"] < 4
-excess.style.format("{:.2f}").format("{:.0f}", subset="n").set_uuid("excess").set_caption("gap on foreground minus gap on background, paired by scene, 95 % t-interval")
+paired = (wide["foreground"] - wide["background"]).groupby(["student", "level"])
+excess = pd.DataFrame({key: estimate(each)._asdict() for key, each in paired}).T[["mean", "low", "high", "n"]]
+times = table["undistilled"].unstack("area").eval("foreground / background")
+print("foreground over background, undistilled:", times.round(1).to_dict())
+assert QUICK or 2.5 < times["P3"] < 4 and excess.loc[("undistilled", "P5"), "low"] < 0
+assert QUICK or (excess["low"].drop("P5", level=1) > 0).all()
+excess.style.format("{:.2f}").format("{:.0f}", subset="n").set_caption("gap on foreground minus background, paired by scene, 95 %")
 
 # %% [markdown]
-# About 3 on P3 and 2 on P4: the paper's claim holds there. On P5, a map of 4 x 4 cells, it does not: a cell of 32 pixels is larger than most digits and every cell sees nearly everything. Per cell,
-# that is. The loss sums, and there is much more background.
+# About 3 on P3 and 2 on P4: the paper's claim holds there. On P5, a map of 4 x 4 cells, it does not: a cell of 32
+# pixels is larger than most digits and every cell sees nearly everything. Per cell, that is. The loss sums, and there
+# is much more background.
 #
 # **Predict.** Of the whole gap on P3, summed over all cells, which share lies on the foreground: 90 %, 60 %, 30 %?
 
 # %%
-difference = (attention(teacher["P3"]).spatial - attention(views["undistilled"].features["P3"]).spatial).abs()
+difference = (spatial["P3"] - attention(views["undistilled"].features["P3"]).spatial).abs()
 on_objects = (difference * masks["P3"].binary).sum() / difference.sum()
 print(f"foreground: {masks['P3'].binary.mean():.0%} of the cells, {on_objects:.0%} of the gap")
 assert 0.2 < on_objects < 0.4
 
 # %% [markdown]
-# About 30 %. Each foreground cell has three times the gap, but there are eight background cells to one. The attention loss, equation (10), sums over all cells without any mask: most of it comes
-# from the background.
+# About 30 %. Each foreground cell has three times the gap, but there are eight background cells to one. The attention
+# loss, equation (10), sums over all cells without any mask: most of it comes from the background.
 #
 # ### Does distillation close the gap?
 #
-# The shipped student was distilled with foreground and background terms only; $\gamma$, the weight of the attention term, was 0. Nothing in its loss mentions attention.
+# The shipped student was distilled with foreground and background terms only; $\gamma$, the weight of the attention
+# term, was 0. Nothing in its loss mentions attention.
 
 # %%
 assert shipped_facts("distilled")["settings"]["gamma"] == 0
 closed = 1 - table["distilled"] / table["undistilled"]
 assert closed.between(0.35, 0.6).all() or QUICK
-closed.rename("share of the gap that is gone").to_frame().style.format("{:.0%}").set_uuid("closed")
+closed.rename("share of the gap that is gone").to_frame().style.format("{:.0%}")
 
 # %% [markdown]
-# Nearly half of the gap is gone all the same: who copies the features copies their strength. This is one student, of one seed; what the attention term adds to it is a question for a sweep
-# over $\gamma$.
+# Nearly half of the gap is gone all the same: who copies the features copies their strength. This is one student, of
+# one seed; what the attention term adds to it is a question for a sweep over $\gamma$.
 #
-# One identity to finish with: attention of both networks has the mean 1, so what the student lacks somewhere it has too much of elsewhere.
+# One identity to finish with: attention of both networks has the mean 1, so what the student lacks somewhere it has
+# too much of elsewhere.
 
 # %%
-signed = attention(teacher["P3"]).spatial - attention(views["undistilled"].features["P3"]).spatial
+signed = spatial["P3"] - attention(views["undistilled"].features["P3"]).spatial
 assert signed.sum((1, 2)).abs().max() < 1e-3
-print(f"signed gap: {(signed * masks['P3'].binary).sum() / len(images):+.1f} a scene on foreground, {(signed * (1 - masks['P3'].binary)).sum() / len(images):+.1f} on background")
+inside = (signed * masks["P3"].binary).sum() / len(images)
+print(f"teacher minus student, sum a scene: {inside:+.1f} on foreground, {signed.sum() / len(images) - inside:+.1f} on background")
 
 # %% [markdown]
 # ## 7 The explorer
 #
-# [`explore`](../fgdlab/lab/explore.py) shows all of this for any image, level, temperature and student, with the loss beside it. [`still`](../fgdlab/lab/explore.py) takes the same arguments
-# and gives one view as a picture; this is what the next cell does, for the scene of figure 8. For the widget, put the line below it into a new cell of a live notebook:
+# [`explore`](../fgdlab/lab/explore.py) shows all of this for any image, level, temperature and student, with the loss
+# beside it. [`still`](../fgdlab/lab/explore.py) takes the same arguments and gives one view as a picture; this is
+# what the next cell does, for the scene of figure 8. For the widget, put the line below it into a new cell of a live
+# notebook:
 #
 # ```python
 # from fgdlab.lab.explore import explore
@@ -365,15 +406,18 @@ ap = {name: shipped_facts(name)["AP"] for name in views}
 still(students, shipped("teacher"), scenes, distilled_settings(), facts=ap, image=chosen, level="P3")
 
 # %% [markdown]
-# *Figure 10.* One view of the explorer: $A^S$ of teacher and student on one scale, their difference, channels, loss and gaps. Check: the range above the teacher's map is that of figure 8, upper row.
+# *Figure 10.* One view of the explorer: $A^S$ of teacher and student on one scale, their difference, channels, loss
+# and gaps. Check: the range above the teacher's map is that of figure 8, upper row.
 #
-# As a widget it looks like this, on another scene; every control acts at once, and `.figure()`, `.numbers()` and `.code()` give the view as a picture, as numbers, and as the Python behind it:
+# As a widget it looks like this, on another scene; every control acts at once, and `.figure()`, `.numbers()` and
+# `.code()` give the view as a picture, as numbers, and as the Python behind it:
 #
 # ![The explorer as a widget: maps of teacher and student, their difference, channel bars, terms of the loss, gap to the teacher](images/explorer.png)
 #
 # ## Exercises
 #
-# **Exercise 1** (easy, 5 minutes) Write `spatial_attention(features, temperature)`: equations (5) and (7) for a batch, (N, C, H, W) to (N, H, W), without the package.
+# **Exercise 1** (easy, 5 minutes) Write `spatial_attention(features, temperature)`: equations (5) and (7) for a
+# batch, (N, C, H, W) to (N, H, W), without the package.
 
 # %%
 def spatial_attention(features, temperature):
@@ -394,8 +438,9 @@ def spatial_attention_solution(features, temperature):
 assert check.spatial_attention(spatial_attention_solution).right
 
 # %% [markdown]
-# **Exercise 2** (easy, 5 minutes) How many pixels does an attention leave? Write `effective_share(a)` for one map (H, W):
-# $\left(\sum a\right)^2 / \left(H W \sum a^2\right)$. It is 1 if all pixels weigh the same, and 1/(H W) if one has everything.
+# **Exercise 2** (easy, 5 minutes) How many pixels does an attention leave? Write `effective_share(a)` for one map (H,
+# W): $\left(\sum a\right)^2 / \left(H W \sum a^2\right)$. It is 1 if all pixels weigh the same, and 1/(H W) if one
+# has everything.
 
 # %%
 def effective_share(a):
@@ -416,8 +461,9 @@ assert check.effective_share(effective_share_solution).right
 {t: round(effective_share_solution(attention(teacher["P3"], t).spatial[chosen]), 2) for t in (0.1, 0.5, 1.0)}
 
 # %% [markdown]
-# **Exercise 3** (medium, 10 minutes) Write `gap(teacher, student, binary)`: the mean of $|A^S_T - A^S_S|$ over all foreground cells of a batch and over all its background cells, as two numbers. All three
-# are (N, H, W). (The table above averages scene by scene; this one pools the cells, so a scene with large objects counts more.)
+# **Exercise 3** (medium, 10 minutes) Write `gap(teacher, student, binary)`: the mean of $|A^S_T - A^S_S|$ over all
+# foreground cells of a batch and over all its background cells, as two numbers. All three are (N, H, W). (The table
+# above averages scene by scene; this one pools the cells, so a scene with large objects counts more.)
 
 # %%
 def gap(teacher, student, binary):
@@ -443,7 +489,8 @@ assert check.gap(gap_solution).right
 # - Strength is the mean of |F|; attention is its softmax over the image, scaled to the mean 1 (sections 1 and 2).
 # - T is measured in units of the features: small T, few pixels (section 3).
 # - Attention multiplies M S. On fine levels it moves weight from background to objects (section 4).
-# - Per cell the teacher-student gap is larger on objects, on P3 and P4, not on P5; summed, most of it is background (section 6).
+# - Per cell the teacher-student gap is larger on objects, on P3 and P4, not on P5; summed, most of it is background
+#   (section 6).
 #
 # - The attention is the teacher's: [`attention_of`](../fgdlab/attention.py) can hand the student's in, as a control.
 #

@@ -18,7 +18,7 @@ def maps(seed: int, *shape: int) -> Tensor:
 def spatial_attention(answer: Callable) -> Verdict:
     """``answer(features, temperature) -> (N, H, W)``: A^S of eqs. 5 and 7 from features (N, C, H, W)."""
     cases = [
-        (maps(0, 1, 2, 2, 3), 0.5, "one map of 2 x 3 pixels and 2 channels", "mean of |F| over channels, softmax over all pixels of the image, times H W"),
+        (maps(0, 1, 2, 2, 3), 0.5, "one map of 2 x 3 pixels and 2 channels", "mean of |F| over channels, softmax over all pixels, times H W"),
         (maps(1, 3, 4, 3, 5), 1.0, "a batch of 3", "each image has a softmax of its own: its attention sums to H W"),
         (maps(2, 2, 5, 4, 2), 0.1, "a low temperature", "G is divided by T, not multiplied"),
     ]
@@ -32,7 +32,8 @@ def effective_share(answer: Callable) -> Verdict:
     half = torch.tensor([[2.0, 0.0, 2.0, 0.0], [0.0, 2.0, 0.0, 2.0]])
     cases = [
         (torch.ones(4, 6), "all pixels alike", "all of them count"), (one, "one pixel of 15 has everything", "one of 15 counts"),
-        (half, "half of the pixels share it", "half of them count"), (maps(3, 1, 1, 3, 4)[0, 0].exp(), "weights that do not sum to H W", "the sum is part of the formula"),
+        (half, "half of the pixels share it", "half of them count"),
+        (maps(3, 1, 1, 3, 4)[0, 0].exp(), "weights that do not sum to H W", "the sum is part of the formula"),
     ]
     return judge(answer, [Case(name, (a,), (a.sum() ** 2 / a.square().sum() / a.numel()).item(), hint=hint) for a, name, hint in cases])
 
@@ -46,8 +47,10 @@ def gap(answer: Callable) -> Verdict:
     uneven = torch.zeros(2, 3, 4)
     uneven[0, :2, :3], uneven[1, 2, 3] = 1.0, 1.0                    # six cells in one image, one in the other: means of means differ
     cases = []
-    for seed, name, hint in ((4, "two images with objects of different size", "one mean over all foreground cells of the batch, one over all background cells"),
-                             (5, "other maps", "the absolute difference, cell by cell, before any mean")):
+    for seed, name, hint in (
+        (4, "two images with objects of different size", "one mean over all foreground cells of the batch, one over all background cells"),
+        (5, "other maps", "the absolute difference, cell by cell, before any mean"),
+    ):
         teacher, student = attention(maps(seed, 2, 3, 3, 4)).spatial, attention(maps(seed + 10, 2, 3, 3, 4)).spatial
         cases.append(Case(name, (teacher, student, uneven), expected(teacher, student, uneven), hint=hint))
     return judge(answer, cases)

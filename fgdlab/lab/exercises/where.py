@@ -37,10 +37,11 @@ def scale_mask(answer: Callable) -> Verdict:
     cases = [
         ([[2, 1, 5, 4], [6, 2, 7, 4]], (6, 8), "two boxes of 3 x 3 and 2 x 1 cells", "N_bg counts the cells outside every box"),
         ([[2, 1, 5, 4], [3, 2, 7, 5]], (6, 8), "two boxes that overlap, the smaller one first", "the smaller box wins, whatever the order"),
-        ([[0, 0, 6, 3], [1, 1, 2, 3], [4, 2, 6, 6]], (7, 9), "a small box within a large one, listed after it", "the smaller box wins, whatever the order"),
+        ([[0, 0, 6, 3], [1, 1, 2, 3], [4, 2, 6, 6]], (7, 9), "a small box in a large one, after it", "the smaller box wins, whatever the order"),
         ([[5, 3, 9, 5]], (6, 8), "a box that overhangs the right edge", "H_r W_r is the whole box, also the part beyond the grid"),
     ]
-    return judge(answer, [Case(name, (torch.tensor(cells), grid), expected_scale(torch.tensor(cells), grid), hint=hint) for cells, grid, name, hint in cases])
+    given = [(torch.tensor(cells), grid, name, hint) for cells, grid, name, hint in cases]
+    return judge(answer, [Case(name, (cells, grid), expected_scale(cells, grid), hint=hint) for cells, grid, name, hint in given])
 
 
 def expected_scale(cells: Tensor, grid_size: tuple[int, int]) -> Tensor:
@@ -50,7 +51,7 @@ def expected_scale(cells: Tensor, grid_size: tuple[int, int]) -> Tensor:
 
 
 def stretched_box(answer: Callable) -> Verdict:
-    """``answer(box, image_size, canvas_size) -> (x1, y1, x2, y2)``: the pixels of the canvas where a box lands that is divided by the unpadded size.
+    """``answer(box, image_size, canvas_size) -> (x1, y1, x2, y2)``: where on the canvas a box lands that is divided by the unpadded size.
 
     Sizes are (height, width) in pixels; the map spans the canvas.
     """
@@ -58,7 +59,7 @@ def stretched_box(answer: Callable) -> Verdict:
         return tuple(edge * canvas[1 - i % 2] / image[1 - i % 2] for i, edge in enumerate(box))
 
     cases = [
-        ((24.0, 16.0, 40.0, 32.0), (48, 40), (48, 64), "padding on the right", "what share of the image's width is x1? that share of the canvas is where it lands"),
+        ((24.0, 16.0, 40.0, 32.0), (48, 40), (48, 64), "padding on the right", "what share of the width is x1? take that share of the canvas"),
         ((10.0, 20.0, 30.0, 60.0), (96, 128), (160, 128), "padding below", "the two sides have factors of their own"),
         ((5.0, 6.0, 70.0, 80.0), (104, 136), (128, 160), "padding on both sides", "x goes with the width, y with the height"),
     ]
