@@ -21,7 +21,7 @@
 #
 # **Needs** torch: tensors, modules, a training loop. Nothing of detection, nothing of distillation.
 #
-# **Cost** about 25 s on 2 cores, 0.9 GB of memory, no download.
+# **Cost** about 35 s on 2 cores, 1.0 GB of memory, no download.
 #
 # **You will** see a student and its teacher look at the same picture, distil in ten lines, and read the table that the whole project is about.
 

@@ -9,7 +9,7 @@
 #
 # **Needs** notebooks 04 and 05; a torch training loop
 #
-# **Cost** two to three minutes on 2 cores, 1.2 GB of memory, no download (scenes and the teacher come with the project)
+# **Cost** about four minutes on 2 cores, 1.3 GB of memory, no download (scenes and the teacher come with the project)
 #
 # **You will** take one step apart, write the loop, watch every loss term while a student learns, and compare it with a student that learned alone,
 # from the same first weights and the same images

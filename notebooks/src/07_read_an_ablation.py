@@ -21,7 +21,7 @@
 #
 # **Needs** 00 (Table 1 in one picture). A mean and a standard deviation; no statistics beyond.
 #
-# **Cost** about 25 s on 2 cores, 0.8 GB of memory, no download.
+# **Cost** about 35 s on 2 cores, 0.9 GB of memory, no download.
 #
 # **You will** turn runs into a table by hand, see an interval that fails one time in four, undo three conclusions that looked safe, and say how
 # many seeds a difference needs.

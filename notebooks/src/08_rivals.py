@@ -9,7 +9,7 @@
 #
 # **Needs** notebooks 02 to 05; gradients in torch
 #
-# **Cost** about 30 s on 2 cores, 0.8 GB of memory, no download
+# **Cost** about 30 s on 2 cores, 0.9 GB of memory, no download
 #
 # **You will** measure the weight map of any loss from its gradient alone, take FBKD apart into four terms, test what each method is blind to, and see thirteen methods look at one image
 

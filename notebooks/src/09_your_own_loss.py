@@ -9,7 +9,7 @@
 #
 # **Needs** notebooks 04, 06 and 07; 08 for the pull of a cell
 #
-# **Cost** about 150 s on 2 cores, most of it six small trainings; 0.9 GB of memory, no download
+# **Cost** about four minutes on 2 cores, most of it six small trainings; 1.0 GB of memory, no download
 #
 # **You will** write a loss in thirteen lines, check it in five ways, run it beside no distillation and FGD with two seeds each, and say what the table does not show
 

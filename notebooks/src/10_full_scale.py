@@ -21,7 +21,7 @@
 #
 # **Needs** 00; 06 for the training loop. A GPU is *not* needed here: sizes and work are computed on tensors without memory.
 #
-# **Cost** about 30 s on 2 cores, 0.8 GB of memory, no download.
+# **Cost** about 45 s on 2 cores, 1.0 GB of memory, no download.
 #
 # **You will** check a COCO folder, hand a run a teacher from a file, predict parameters, memory, work and hours and check each prediction, and kill
 # a run and let it go on.
