@@ -105,8 +105,7 @@ map_table({"P3": some}, image, boxes, label="F", norms={"P3": CenteredNorm()}, c
 
 # %% [markdown]
 # *Figure 1.* Four of the 48 channels of the teacher's P3, purple positive, orange negative, white 0, one scale. The
-# frames are the objects. Check: the channels disagree about where they respond and with which sign; the largest
-# absolute values lie in or near frames.
+# frames are the objects. Check: the channels disagree about where they respond and with which sign.
 
 # %%
 negative = (teacher["P3"] < 0).float().mean().item()
@@ -177,8 +176,8 @@ assert QUICK or contrast["P3"].min() > 1.2 and contrast["P4"].iloc[0] < 1.1 < co
 assert QUICK or (contrast["P5"] - 1).abs().max() < 0.15
 
 # %% [markdown]
-# On P3 alone; P4 shows the large ones. P5 shows none by strength: its 16 cells see the scene as a whole. That does
-# not make P5 useless, its features may well differ from image to image; strength is only one way of looking.
+# On P3 alone; P4 shows the large ones. P5 shows none by strength: one of its cells covers a digit and what is around
+# it. That does not make P5 useless; strength is only one way of looking.
 #
 # ## 4 Strong is not the same as found
 #
@@ -331,7 +330,7 @@ agreements.style.format("{:.2f}")
 # Here is what imitation of features does first: it gives the channels names, the teacher's. The strength, a mean over
 # channels, does not depend on their order; that is why the undistilled student could look so similar in figure 6 and
 # be so far away by (1). Keep this in mind whenever you compare feature distances *before* distillation: they measure
-# nothing.
+# how channels happen to be numbered.
 #
 # ## 7 Your photograph
 #
@@ -355,8 +354,8 @@ map_table(strengths(at_photo, 0), padded, torch.zeros(0, 4), label="mean |F|")
 
 # %% [markdown]
 # *Figure 8.* Strength of the three networks on a photograph without digits; one scale a row, the white edge of the
-# image is padding. Check: edges and fine texture are bright on P3, plain areas dark; on P4 and P5 a bright rim runs
-# along the border in all three networks.
+# image is padding. Check: edges and fine texture are bright on P3, plain areas dark; on P4 and P5 a rim runs along the
+# border in all three networks.
 
 # %%
 def same_channel(student, level):
