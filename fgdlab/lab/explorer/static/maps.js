@@ -13,20 +13,21 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+const wordsOf = new WeakMap();                                       // a table of 256 RGB triples -> 256 pixels as one word each
+
+function pixelWords(lut) {
+  if (!wordsOf.has(lut)) wordsOf.set(lut, new Uint32Array(Uint8Array.from({ length: 1024 }, (_, i) => (i % 4 === 3 ? 255 : lut[3 * (i >> 2) + (i % 4)])).buffer));
+  return wordsOf.get(lut);
+}
+
 function paintCells(canvas, values, [height, width], low, high, lut) {
-  canvas.width = width;
-  canvas.height = height;
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(width, height);
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d"), image = context.createImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer), words = pixelWords(lut), grey = new Uint32Array(Uint8Array.from([...GREY, 255]).buffer)[0];
   const scale = 255 / (high - low);
   for (let i = 0; i < values.length; i++) {
-    const value = values[i];
-    const at = 3 * Math.max(0, Math.min(255, Math.round((value - low) * scale)));
-    const known = value === value;
-    image.data[4 * i] = known ? lut[at] : GREY[0];
-    image.data[4 * i + 1] = known ? lut[at + 1] : GREY[1];
-    image.data[4 * i + 2] = known ? lut[at + 2] : GREY[2];
-    image.data[4 * i + 3] = 255;
+    const at = Math.round((values[i] - low) * scale);
+    pixels[i] = at > 255 ? words[255] : at >= 0 ? words[at] : at < 0 ? words[0] : grey;          // NaN is neither
   }
   context.putImageData(image, 0, 0);
 }
