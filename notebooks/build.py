@@ -70,6 +70,8 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             output.pop("metadata", None) if output.output_type == "stream" else output.update(metadata={})
             if "text/html" in output.get("data", {}):                # pandas' Styler names every table anew at each run
                 output["data"]["text/html"] = re.sub(r"\bT_[0-9a-f]{5}(?=[_\" ])", f"T_{cell.id}", output["data"]["text/html"])
+            if "text/plain" in output.get("data", {}):
+                output["data"]["text/plain"] = re.sub(r" at 0x[0-9a-f]+", "", output["data"]["text/plain"])
     return nbformat.from_dict(notebook)
 
 
