@@ -138,6 +138,13 @@ def test_extends_lays_a_file_over_another_key_by_key():
     assert load_sweep("parent.yaml") == parent
 
 
+def test_a_readers_file_extends_a_sweep_of_the_project_unless_one_of_that_name_lies_beside_it():
+    write("mine", text="extends: table1_areas\nrows: {mine: {set: {method: cwd}}}\n")
+    assert list(load_sweep("mine.yaml").rows) == ["none", "fg", "bg", "both", "split", "mine"]
+    write("table1_areas", title="Beside it")
+    assert load_sweep("mine.yaml").title == "Beside it"
+
+
 def test_extends_reaches_through_several_files():
     write("a")
     write("b", text="extends: a\nbase: {epochs: 7}\nquestion: Why?\n")

@@ -105,9 +105,10 @@ def read_yaml(path: Path, below: tuple[Path, ...] = ()) -> dict:
             raise unknown_name("key", key, sorted(KEYS))
     if "extends" not in content:
         return content
-    parent = path.with_name(f"{content['extends']}.yaml")
+    beside, ours = path.with_name(f"{content['extends']}.yaml"), ablations_folder() / "sweeps" / f"{content['extends']}.yaml"
+    parent = beside if beside.is_file() else ours
     if not parent.is_file():
-        raise unknown_name("sweep", content["extends"], sweep_names(), "'extends' names a sweep in the same folder")
+        raise unknown_name("sweep", content["extends"], sweep_names(), "'extends' names a sweep in the same folder, or one of the project's")
     return merged(read_yaml(parent, (*below, path)), content)
 
 
