@@ -191,7 +191,7 @@ def draw_numbers(ax: Axes, frame: Frame) -> None:
     for i, row in enumerate(rows):
         y = 1 - (i + (0.6 if i > 4 else 0)) / 11.5
         for j, text in enumerate(row):
-            ax.text(0 if j == 0 else 0.38 + 0.62 / len(frame.networks) * (j - 1), y, text, fontsize=7, va="top", weight="bold" if row[0] in ("network", "gap to the teacher") else None,
+            ax.text(0 if j == 0 else 0.425 + 0.66 / len(frame.networks) * (j - 1), y, text, fontsize=7, va="top", weight="bold" if row[0] in ("network", "gap to the teacher") else None,
                     transform=ax.transAxes)
     lines = [f"! {line}" for line in frame.warnings] + frame.notes
     ax.text(0, 0.12, "\n".join(lines), fontsize=6, va="top", wrap=True, transform=ax.transAxes, color="#8a3b00" if frame.warnings else GREY)
