@@ -11,7 +11,7 @@ test: .venv/ready                 ## the fast tests, at most six minutes on two 
 	$(BIN)/python -m pytest
 
 test-slow: .venv/ready            ## every test, the slow ones too
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -m "slow or not slow" --durations=20
 
 smoke: .venv/ready                ## every sweep once at smoke scale; its numbers mean nothing
 	for sweep in ablations/sweeps/*.yaml; do $(BIN)/fgdlab sweep "$$(basename "$$sweep" .yaml)" --scale smoke || exit 1; done

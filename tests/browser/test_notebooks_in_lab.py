@@ -1,4 +1,5 @@
 """The notebooks as a reader meets them: opened in JupyterLab, read from the first to the last cell, nothing run."""
+import os
 import sys
 
 import browser_lab
@@ -41,13 +42,14 @@ def reading_room(lab, browser):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", build.names())
-def test_notebook_reads_well_from_the_first_to_the_last_cell(name, reading_room, tmp_path):
+def test_notebook_reads_well_from_the_first_to_the_last_cell(name, reading_room):
     page = reading_room(name)
     try:
         page.evaluate(browser_lab.HIDE_SIDEBAR)
         page.set_viewport_size({"width": 1400, "height": int(page.evaluate(HEIGHT)) + 300})
         page.wait_for_timeout(1500)
-        page.screenshot(path=str(tmp_path / f"{name}.png"))
+        if folder := os.environ.get("FGDLAB_SCREENSHOTS"):           # to look at with one's own eyes
+            page.screenshot(path=f"{folder}/{name}.png")
         found = {what: page.evaluate(script) for what, script in CHECKS.items()}
         assert found == {what: [] for what in CHECKS} and page.complaints == []
     finally:
