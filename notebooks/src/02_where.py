@@ -394,7 +394,8 @@ map_table(rows, image, target["boxes"], label="weight (log)", norms={level: LogN
 # %%
 assert [bool(weights[level].fg.max() > weights[level].bg.max()) for level in levels] == [True, True, False]
 sums = {level: (each.fg.sum(), each.bg.sum(), each.binary.mean()) for level, each in weights.items()}
-pd.DataFrame(sums, index=["fg", "bg", "share of fg cells"]).T.astype(float).style.format("{:.2f}").set_caption(f"sums of the weights, {len(target['boxes'])} boxes")
+table = pd.DataFrame(sums, index=["fg", "bg", "share of fg cells"]).T.astype(float)
+table.style.format("{:.2f}").set_caption(f"sums of the weights, {len(target['boxes'])} boxes")
 
 # %% [markdown]
 # On every level the background sums to 1. The foreground sums to the number of boxes less what overlaps and borders

@@ -70,7 +70,8 @@ of_teacher, of_students = torch.tensor([[3.0, 4.0]]), torch.tensor([[6.0, 8.0], 
 angle = 1 - F.cosine_similarity(of_students, of_teacher, dim=1)
 plain = (of_students - of_teacher).square().mean(dim=1)
 assert torch.allclose(angle, torch.tensor([0.0, 0.04, 2.0]), atol=1e-6) and plain[0] > 12 * plain[1]
-pd.DataFrame({"student": ["(6, 8)", "(4, 3)", "(-3, -4)"], "1 - cos": angle.tolist(), "plain (1)": plain.tolist()}).style.format(precision=2).set_uuid("angle")
+both = pd.DataFrame({"student": ["(6, 8)", "(4, 3)", "(-3, -4)"], "1 - cos": angle.tolist(), "plain (1)": plain.tolist()})
+both.style.format(precision=2).set_uuid("angle")
 
 # %% [markdown]
 # 0, 0.04 and 2: the cosine of (4, 3) with (3, 4) is 24/25. The plain loss finds the doubled vector (6, 8) twelve times worse than the turned (4, 3); ours finds it perfect. Which of the two is right is no question of taste: it
@@ -153,7 +154,8 @@ def value(of, F_s, F_t):
 
 on_p3 = make_loss(DIRECTION, ("P3",), student, teacher)
 F_s, F_t = scene.features["P3"], maps["P3"]
-found = {"teacher": value(on_p3, F_t, F_t), "doubled": value(on_p3, 2 * F_t, F_t), "negated": value(on_p3, -F_t, F_t), "student": value(on_p3, F_s, F_t)}
+tried = {"teacher": F_t, "doubled": 2 * F_t, "negated": -F_t, "student": F_s}
+found = {name: value(on_p3, each, F_t) for name, each in tried.items()}
 {name: round(each.item(), 4) for name, each in found.items()}
 
 # %%
@@ -261,7 +263,8 @@ scale = "smoke" if QUICK else "laptop"
 sweep = load_sweep("mine.yaml").at(scale)
 overrides = {} if QUICK else {"teacher_checkpoint": str(FOLDER / FILES["teacher"])}
 runs = plan(sweep, folder / "runs", scale=scale, overrides=overrides)
-pd.DataFrame([{"row": run.row, "seed": run.seed, "method": run.config.method, "images": run.config.train_images, "share": run.config.share} for run in runs])
+pd.DataFrame([{"row": run.row, "seed": run.seed, "method": run.config.method, "images": run.config.train_images, "share": run.config.share}
+              for run in runs])
 
 # %% [markdown]
 # [`plan`](../fgdlab/lab/sweep.py) turns rows and seeds into runs. `teacher_checkpoint` is the shipped teacher, said in so many words: a teacher belongs to its training images, and with 1000 of them the lab would train a new one first. A run's
@@ -274,7 +277,8 @@ prepare(runs[1].config, progress=False)                               # images, 
 states = execute(runs, jobs=JOBS, say=lambda line: None)
 assert len(states["done"]) == len(runs)
 frame = collect(runs, sweep)
-frame.pivot(index="row", columns="seed", values="AP").loc[list(sweep.rows)].style.format("{:.2f}").set_uuid("runs").set_caption("AP of each run")
+by_seed = frame.pivot(index="row", columns="seed", values="AP").loc[list(sweep.rows)]
+by_seed.style.format("{:.2f}").set_uuid("runs").set_caption("AP of each run")
 
 # %% [markdown]
 # On the command line the same is `fgdlab sweep mine.yaml --set teacher_checkpoint=FILE`; killed, it goes on where it stopped. Each run is a process with a folder of its own: settings, log, the text of the loss, its detections.
@@ -314,7 +318,8 @@ words = []
 for row, against in [("split", "none"), ("mine", "none"), ("mine", "split")]:
     of = estimate(seed_differences(frame, row, against, "AP"))
     verdict = "excludes 0" if of.low > 0 or of.high < 0 else "includes 0" if of.n > 1 else "is no interval at all"
-    words.append(f"- {sweep.rows[row].label} minus {sweep.rows[against].label}: {of.mean:+.1f} AP [{of.low:+.1f}, {of.high:+.1f}] over {of.n} seeds, which {verdict}.")
+    what = f"{sweep.rows[row].label} minus {sweep.rows[against].label}"
+    words.append(f"- {what}: {of.mean:+.1f} AP [{of.low:+.1f}, {of.high:+.1f}] over {of.n} seeds, which {verdict}.")
 Markdown("\n".join(words))
 
 # %% [markdown]
