@@ -1,8 +1,22 @@
-"""The judge of the notebooks' exercises: right only where every value of every case is right, and never a traceback."""
+"""The judge of the notebooks' exercises: right only where every value of every case is right, and never a traceback.
+
+What holds for every checker of every notebook stands here once; right answers and near misses stand in test_exercises_TOPIC.py.
+"""
+import inspect
+import pkgutil
+from importlib import import_module
+
 import pytest
 import torch
 
+from fgdlab.lab import exercises
 from fgdlab.lab.exercises import Case, Verdict, judge
+
+MODULES = [import_module(f"{exercises.__name__}.{each.name}") for each in pkgutil.iter_modules(exercises.__path__)]
+CHECKERS = {
+    f"{module.__name__.rpartition('.')[2]}.{name}": found for module in MODULES for name, found in inspect.getmembers(module, inspect.isfunction)
+    if found.__module__ == module.__name__ and inspect.signature(found).return_annotation is Verdict
+}
 
 
 def twice(expected=None, **options):
@@ -61,3 +75,37 @@ def test_tolerance_is_the_case_s():
 
 def test_the_line_in_a_notebook_is_escaped():
     assert "&lt;b&gt;" in Verdict(False, "<b>")._repr_html_()
+
+
+# ---- every checker of every notebook -----------------------------------------------------------------------------------------------
+
+def test_every_notebook_has_its_checkers():
+    assert len(MODULES) == 11 and len(CHECKERS) == 34
+
+
+@pytest.mark.parametrize("name", CHECKERS)
+def test_a_stub_is_not_yet_written(name):
+    def stub(*args):
+        raise NotImplementedError
+
+    verdict = CHECKERS[name](stub)
+    assert not verdict.right and not verdict.written and "not yet written" in verdict.message
+
+
+def shapes_apart(*args):
+    return torch.zeros(2) @ torch.zeros(3)
+
+
+def key_missing(*args):
+    raise KeyError("no such thing")
+
+
+def division_by_zero(*args):
+    return 1 / 0
+
+
+@pytest.mark.parametrize(("broken", "error"), [(shapes_apart, "RuntimeError"), (key_missing, "KeyError"), (division_by_zero, "ZeroDivisionError")])
+@pytest.mark.parametrize("name", CHECKERS)
+def test_an_answer_that_fails_is_told_without_a_traceback(name, broken, error):
+    verdict = CHECKERS[name](broken)
+    assert not verdict.right and verdict.written and error in verdict.message and broken.__name__ in verdict.message
