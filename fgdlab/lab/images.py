@@ -2,7 +2,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 from tqdm import tqdm
 
 from .annotations import Annotations
@@ -50,6 +50,20 @@ def as_rgb(image: Image.Image) -> np.ndarray:
     if "transparency" in image.info and image.mode == "P":
         image = image.convert("RGBA")                                # Pillow warns on the direct way
     return np.array(image.convert("RGB"))
+
+
+def upright(path: Path) -> Image.Image:
+    """A photograph as RGB, turned as EXIF says; whatever Pillow raises for a file that it cannot decode comes through."""
+    with Image.open(path) as image:
+        return Image.fromarray(as_rgb(ImageOps.exif_transpose(image)))
+
+
+def shrunk(image: Image.Image, long_side: int) -> Image.Image:
+    """The image with its longer side at most ``long_side`` pixels; 0 leaves it as it is."""
+    if not long_side or max(image.size) <= long_side:
+        return image
+    scale = long_side / max(image.size)
+    return image.resize([max(round(side * scale), 1) for side in image.size], Image.Resampling.BILINEAR)
 
 
 def size_mismatch(image: Image.Image, entry: dict) -> str:

@@ -9,11 +9,11 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.image import AxesImage
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from .errors import UserError
-from .images import as_rgb
+from .images import as_rgb, shrunk, upright
 from .viz import BAR, Picture, colour_bar, draw_boxes, draw_image, draw_map, panels, shared
 
 LESSON_DPI = 110
@@ -169,16 +169,13 @@ def photograph(path: str | Path = "", long_side: int = 640) -> Tensor:
         opened = Image.fromarray(load_sample_image("china.jpg"))
     else:
         opened = open_upright(Path(path).expanduser())
-    scale = min(1.0, long_side / max(opened.size))
-    small = opened.resize([max(round(side * scale), 1) for side in opened.size], Image.Resampling.BILINEAR)
-    return torch.from_numpy(as_rgb(small)).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(as_rgb(shrunk(opened, long_side))).permute(2, 0, 1).float() / 255
 
 
 def open_upright(path: Path) -> Image.Image:
     if not path.is_file():
         raise UserError(f"PHOTO must be an image file, got {str(path)!r}, which is none; give a path from the notebook's folder, or \"\"")
     try:
-        with Image.open(path) as image:
-            return Image.fromarray(as_rgb(ImageOps.exif_transpose(image)))
+        return upright(path)
     except Exception as error:                                       # what Pillow raises for broken bytes is not one type
         raise UserError(f"PHOTO must be an image that can be decoded, got {str(path)!r} ({type(error).__name__}); save it as JPEG or PNG") from error

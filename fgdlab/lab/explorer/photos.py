@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..annotations import read_split, splits_of
 from ..data import Scenes
 from ..errors import UserError, unknown_name
-from ..images import as_rgb
+from ..images import shrunk, upright
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -82,15 +81,12 @@ class Photos:
     def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Tensor]]:
         file = self.files[i]
         try:
-            with Image.open(file) as opened:
-                picture = Image.fromarray(as_rgb(ImageOps.exif_transpose(opened)))
+            picture = upright(file)
         except Exception as error:                                   # what Pillow raises for broken bytes is not one type
             raise UserError(f"{file} must be an image that can be decoded, got: {' '.join(str(error).split())}; copy it again or take it out") from error
         boxes, full = self.boxes.get(file.name, torch.zeros(0, 4)), picture.size
-        if self.long_side and max(full) > self.long_side:
-            scale = self.long_side / max(full)
-            picture = picture.resize((max(round(full[0] * scale), 1), max(round(full[1] * scale), 1)), Image.Resampling.BILINEAR)
-        shrunk = torch.tensor([picture.width / full[0], picture.height / full[1]] * 2)
+        picture = shrunk(picture, self.long_side)
+        scale = torch.tensor([picture.width / full[0], picture.height / full[1]] * 2)
         image = torch.from_numpy(np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))).float() / 255
         labels = torch.ones(len(boxes), dtype=torch.int64)
-        return image, {"boxes": boxes * shrunk, "labels": labels, "image_id": torch.tensor(i + 1), "scale": shrunk.double()}
+        return image, {"boxes": boxes * scale, "labels": labels, "image_id": torch.tensor(i + 1), "scale": scale.double()}
