@@ -29,6 +29,7 @@ class Compact:
 
 COMPACT = {
     "compact_s": Compact((8, 16, 32, 48, 64), (0, 0, 0, 0), head_convs=1),            # student
+    "compact_h": Compact((8, 16, 32, 48, 64), (0, 0, 0, 0), head_convs=2),            # student with its teacher's head, which it may inherit
     "compact_t": Compact((24, 32, 64, 128, 160), (0, 1, 2, 1), head_convs=2),         # teacher
 }
 

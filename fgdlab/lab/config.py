@@ -43,6 +43,7 @@ class RunConfig:
     teacher_floor: float = knob(0.0, "AP on the eval split below which a teacher is refused", least=0)
     teacher_cache: str = knob("auto", "keep the teacher's maps instead of running it each step", among=("auto", "on", "off"))
     teacher_cache_gb: float = knob(4.0, "largest teacher cache, in GB of disk", least=0)
+    inherit: bool = knob(False, "start the student's neck and head from the teacher's, where names and shapes agree")
     # distillation
     method: str = knob("none", "none trains a plain student; a loss of your own is FILE.py:CLASS", among=METHODS, also=".py:")
     strength: float = knob(1.0, "factor on every weight of the method's terms", least=0)

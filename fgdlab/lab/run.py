@@ -18,7 +18,8 @@ from .detectors import build
 from .disk import make_folder, write_json, write_text
 from .errors import UserError
 from .evaluate import coco_scores, detections
-from .methods import distils, make_balance, make_loss
+from .inherit import inherit
+from .methods import distils, has_teacher, make_balance, make_loss
 from .own_method import method_mark, own_file
 from .provenance import peak_memory_gb, provenance
 from .teacher_cache import get_cache
@@ -103,9 +104,11 @@ def prepare(config: RunConfig, progress: bool = True) -> Parts:
     """Data, teacher and teacher cache of a run; whatever is missing is made here, with bars. Safe to call from many processes."""
     device = device_of(config)
     scenes, judged = (open_split(config, split, progress).share(progress) for split in (config.train_split, config.eval_split))
-    if not distils(config):
+    if not has_teacher(config):
         return Parts(scenes, judged, None, None)
     teacher = get_teacher(config, device=device, progress=progress)
+    if not distils(config):
+        return Parts(scenes, judged, teacher, None)
     cache = get_cache(config, scenes, teacher.detector, weights_key(teacher.path), device=device, progress=progress)
     return Parts(scenes, judged, teacher, cache)
 
@@ -115,7 +118,9 @@ def make_distiller(config: RunConfig, parts: Parts) -> Distiller:
     torch.manual_seed(config.seed)
     student = build(config.detector, config.student, len(parts.scenes.classes), pretrained=config.pretrained)
     student = student.to(memory_format=torch.channels_last)          # a tenth faster on the CPU, more on a GPU; same numbers to rounding
-    if parts.teacher is None:
+    if config.inherit:
+        inherit(student, parts.teacher.detector)
+    if not distils(config):
         return Distiller(student)
     teacher = parts.teacher.detector
     levels = tuple(level for level in student.levels if level in teacher.levels)

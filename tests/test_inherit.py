@@ -1,0 +1,78 @@
+"""Inheriting copies the teacher's neck and head where they fit, nothing else, and says what it did."""
+import pytest
+import torch
+
+from fgdlab.lab.config import RunConfig
+from fgdlab.lab.detectors import build
+from fgdlab.lab.errors import UserError
+from fgdlab.lab.inherit import inherit, is_inherited
+from fgdlab.lab.run import Parts, make_distiller, prepare
+from fgdlab.lab.teachers import Teacher
+
+pytest_plugins = "lab_fixtures"
+
+
+def pair(student: str = "compact_h", teacher: str = "compact_t", classes: int = 4):
+    torch.manual_seed(0)
+    return build("retinanet", student, classes), build("retinanet", teacher, classes)
+
+
+def test_neck_and_head_are_inherited_and_the_body_is_not():
+    assert all(is_inherited(name) for name in ("head.classification_head.cls_logits.weight", "rpn.head.conv.bias", "backbone.fpn.layer_blocks.0.0.weight"))
+    assert not any(is_inherited(name) for name in ("backbone.body.conv1.weight", "backbone.stages.0.0.0.weight", "backbone.stem.0.weight"))
+
+
+def test_a_student_with_its_teachers_head_takes_all_of_it_and_the_shared_part_of_the_neck():
+    student, teacher = pair()
+    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    report, after, theirs = inherit(student, teacher), student.state_dict(), teacher.state_dict()
+    heads = [name for name in before if name.startswith("head.")]
+    assert set(heads) <= set(report.copied) and any(name.startswith("backbone.fpn.layer_blocks") for name in report.copied)
+    assert report.other_shape == tuple(f"backbone.fpn.inner_blocks.{level}.0.weight" for level in range(3)) and report.not_there == ()
+    assert all(torch.equal(after[name], theirs[name]) for name in report.copied)
+    assert all(torch.equal(after[name], before[name]) for name in before if name not in report.copied)
+
+
+def test_the_copies_are_the_students_own():
+    student, teacher = pair()
+    inherit(student, teacher)
+    with torch.no_grad():
+        student.head.classification_head.cls_logits.weight.add_(1)
+    assert not torch.equal(student.head.classification_head.cls_logits.weight, teacher.head.classification_head.cls_logits.weight)
+
+
+def test_equal_detectors_inherit_the_whole_neck():
+    student, teacher = pair("compact_t", "compact_t")
+    report = inherit(student, teacher)
+    assert report.other_shape == report.not_there == () and sorted(report.copied) == sorted(filter(is_inherited, student.state_dict()))
+
+
+def test_a_head_that_fits_nowhere_is_refused_and_the_student_is_left_as_it_was():
+    student, teacher = build("retinanet", "resnet18", 4), build("retinanet", "compact_t", 4)
+    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    with pytest.raises(UserError, match="inherit must find tensors of the same name and shape in both heads, got none.*leave inherit off"):
+        inherit(student, teacher)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
+
+
+@pytest.mark.parametrize("method", ["none", "fgd"])
+def test_a_run_starts_from_the_teachers_head_with_and_without_distilling(method, tiny_scenes):
+    scenes = tiny_scenes("train")
+    torch.manual_seed(1)
+    parts = Parts(scenes, scenes, Teacher(None, build("retinanet", "compact_t", 10), "given", 0.0), None)
+    logits = "head.classification_head.cls_logits.weight"
+    starts = {}
+    for on in (False, True):
+        distiller = make_distiller(RunConfig(student="compact_h", method=method, inherit=on), parts)
+        starts[on] = distiller.student.state_dict()
+        assert (distiller.teacher is None) == (method == "none")
+    wanted = parts.teacher.detector.state_dict()[logits]
+    assert torch.equal(starts[True][logits], wanted) and not torch.equal(starts[False][logits], wanted)
+    assert torch.equal(starts[True]["backbone.stem.0.weight"], starts[False]["backbone.stem.0.weight"])
+
+
+def test_a_plain_run_that_inherits_finds_its_teacher_but_caches_no_maps(tiny_config, scene_cache, tmp_path, monkeypatch):
+    (tmp_path / "data").symlink_to(scene_cache / "data")
+    monkeypatch.setenv("FGDLAB_HOME", str(tmp_path))
+    parts = prepare(tiny_config(inherit=True, student="compact_h", teacher="compact_h"), progress=False)
+    assert parts.teacher is not None and parts.cache is None
