@@ -127,15 +127,22 @@ def strongest(boxes: Tensor, scores: Tensor, nms: float, count: int) -> tuple[Te
 def roi_align(features: Tensor, boxes: Tensor, span: tuple[int, int], size: int, points: int = 2) -> Tensor:
     """Each box cut into size x size bins, each bin the mean of points x points bilinear samples: (N, R, C, size, size).
 
+    A bilinear sample is a weighted sum over rows of weighted sums over columns, so a crop is two small matrix products.
+
     features (N, C, H, W); boxes (N, R, 4) in pixels; span: (height, width) in pixels that the map spans. Equal to torchvision's, aligned.
     """
-    n, r = boxes.shape[:2]
-    steps = (torch.arange(size * points, device=boxes.device, dtype=boxes.dtype) + 0.5) / (size * points)         # (P,) in (0, 1)
-    x1, y1, x2, y2 = boxes[..., None].unbind(dim=2)                                      # (N, R, 1) each
-    x, y = 2 * (x1 + (x2 - x1) * steps) / span[1] - 1, 2 * (y1 + (y2 - y1) * steps) / span[0] - 1                 # (N, R, P) in [-1, 1]
-    grid = torch.stack(torch.broadcast_tensors(x[:, :, None, :], y[:, :, :, None]), dim=-1)                       # (N, R, P, P, 2)
-    samples = F.grid_sample(features, grid.flatten(1, 2), padding_mode="border", align_corners=False)             # (N, C, R P, P)
-    return samples.view(n, -1, r, size, points, size, points).mean(dim=(4, 6)).transpose(1, 2)
+    x1, y1, x2, y2 = boxes.unbind(dim=2)                                                 # (N, R) each
+    rows = bin_weights(y1, y2, span[0], features.shape[2], size, points)                 # (N, R, S, H)
+    columns = bin_weights(x1, x2, span[1], features.shape[3], size, points)              # (N, R, S, W)
+    return torch.einsum("nrsh,nchrt->nrcst", rows, torch.einsum("nchw,nrtw->nchrt", features, columns))
+
+
+def bin_weights(low: Tensor, high: Tensor, span: int, cells: int, size: int, points: int) -> Tensor:
+    """How much each cell of one axis counts in each bin between ``low`` and ``high`` pixels: (N, R) -> (N, R, size, cells), rows sum to 1."""
+    steps = (torch.arange(size * points, device=low.device, dtype=low.dtype) + 0.5) / (size * points)             # (P,) in (0, 1)
+    at = (low[..., None] + (high - low)[..., None] * steps) * cells / span - 0.5         # (N, R, P), in cells, 0 = centre of the first
+    hats = 1 - (at.clamp(0, cells - 1)[..., None] - torch.arange(cells, device=low.device)).abs()                 # (N, R, P, cells)
+    return hats.clamp(min=0).unflatten(2, (size, points)).mean(dim=3)
 
 
 def relation(student: Tensor, teacher: Tensor, real: Tensor) -> Tensor:
@@ -144,7 +151,8 @@ def relation(student: Tensor, teacher: Tensor, real: Tensor) -> Tensor:
     count = pairs.sum().clamp(min=1)
 
     def distances(each: Tensor) -> Tensor:
-        d = torch.cdist(each, each, compute_mode="donot_use_mm_for_euclid_dist") * pairs
+        each = each - each.mean(dim=0)                                                   # leaves distances, and keeps their products small
+        d = torch.cdist(each, each) * pairs
         return d / (d.sum() / count).clamp(min=1e-12)
 
     return F.smooth_l1_loss(distances(student), distances(teacher), reduction="sum") / count
