@@ -19,6 +19,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from .adopt import adopt
 from .config import RunConfig
 from .disk import digest, make_folder, write_json, write_text
 from .errors import UserError
@@ -170,6 +171,7 @@ def execute(
     try:
         wanted = ("pending", "interrupted", "running", *(["failed"] if retry_failed else []))
         todo = list({run.folder: run for run in runs if state_of(run.folder) in wanted}.values())        # equal settings share a folder: one run
+        todo = [run for run in todo if not taken_over(run, say)]
         make_ready(todo, say)
         with nullcontext(executor) if executor else ThreadPoolExecutor(jobs) as pool:                    # the caller's own is not ours to shut down
             watch(runs, todo, pool, jobs, fail_fast, say)
@@ -210,6 +212,8 @@ def watch(runs: list[PlannedRun], todo: list[PlannedRun], pool: Executor, jobs: 
         try:
             while waiting and not stopping and len(going) < jobs:
                 run = waiting.pop(0)
+                if taken_over(run, said):                            # done by another sweep in the meantime
+                    continue
                 going[start(run, pool)] = run
                 bar.set_postfix_str(", ".join(f"{each.row}/{each.seed}" for each in going.values()))
             finished, _ = wait(going, timeout=1, return_when=FIRST_COMPLETED)
@@ -233,11 +237,23 @@ def watch(runs: list[PlannedRun], todo: list[PlannedRun], pool: Executor, jobs: 
     bar.close()
 
 
+def taken_over(run: PlannedRun, say: Callable[[str], None]) -> bool:
+    """Whether the run is done now because a sibling of this sweep had done it."""
+    source = adopt(run.folder, job_of(run)) if state_of(run.folder) != "running" else None
+    if source:
+        say(f"{'done':>11}  {run.row}, seed {run.seed}: same run, done in {source.parent.parent.name}/{source.parent.name}: taken from there")
+    return source is not None
+
+
+def job_of(run: PlannedRun) -> dict:
+    """What job.json says: the notebook, its parameters, the cell of the table."""
+    return {"notebook": str(notebook_path()), "parameters": {**run.config.dict(), "out": str(run.folder)}, "row": run.row, "seed": run.seed}
+
+
 def start(run: PlannedRun, pool: Executor):
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / "failed.json").unlink(missing_ok=True)
-    parameters = {**run.config.dict(), "out": str(run.folder)}
-    write_json(run.folder / "job.json", {"notebook": str(notebook_path()), "parameters": parameters, "row": run.row, "seed": run.seed})
+    write_json(run.folder / "job.json", job_of(run))
     return pool.submit(launch, str(run.folder), cpu_environment(run.config.threads))
 
 
