@@ -10,7 +10,8 @@ from fgdlab.fbkd import FBKDLoss
 from fgdlab.fgd import FGDLoss
 from fgdlab.lab.config import METHODS
 from fgdlab.lab.detectors import build
-from fgdlab.lab.methods import distils, make_balance, make_loss
+from fgdlab.lab.essential import distils
+from fgdlab.lab.methods import make_balance, make_loss
 from fgdlab.lab.own_method import method_mark
 from fgdlab.lab.run import run
 from fgdlab.lab.sweep import plan

@@ -9,7 +9,9 @@ import yaml
 import fgdlab
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.errors import UserError
+from fgdlab.lab.essential import essential
 from fgdlab.lab.scales import SCALES
+from fgdlab.lab.sweep import SCORE_COLUMNS
 from fgdlab.lab.sweep_file import load_sweep, sweep_names
 
 COMMITTED = sorted((Path(fgdlab.__file__).parents[1] / "ablations/sweeps").glob("*.yaml"))
@@ -53,7 +55,7 @@ def test_every_row_of_a_committed_sweep_is_a_valid_run_at_every_scale(path):
     assert sweep.scales.keys() <= SCALES.keys() and {"smoke", "laptop"} <= sweep.scales.keys()
     for scale in SCALES:
         for seed in sweep.at(scale).seeds:
-            configs = {row: sweep.settings(row, seed, scale) for row in sweep.rows}
+            configs = {row: essential(sweep.settings(row, seed, scale)) for row in sweep.at(scale).present}
             assert all(isinstance(each, RunConfig) and (each.scale, each.seed) == (scale, seed) for each in configs.values())
             assert len({each.json() for each in configs.values()}) == len(configs), "two rows are the same run"
 
@@ -63,7 +65,7 @@ def test_a_committed_sweep_says_what_it_asks_and_where_its_numbers_come_from(pat
     sweep = load_sweep(str(path))
     assert sweep.name == path.stem and sweep.title and sweep.question
     assert sweep.source or not any(row.paper for row in sweep.rows.values())
-    assert all(row.label and row.paper.keys() <= {"AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR"} for row in sweep.rows.values())
+    assert all(row.label and row.paper.keys() <= set(SCORE_COLUMNS) for row in sweep.rows.values())
     assert all(changes.get("note") for changes in sweep.scales.values())
 
 
@@ -289,3 +291,19 @@ def test_a_cost_that_is_no_benchmark_is_refused(tmp_path, content):
     if content:
         Path("costs.json").write_text(content)
     assert "run python -m benchmarks.methods" in refusal(write(cost="costs.json"))
+
+
+# --- rows that a scale cannot run -------------------------------------------------------------------------------------------------
+
+def test_an_absent_row_is_no_run_at_its_scale_and_one_at_the_others():
+    sweep = load_sweep(write(scales={"smoke": {"absent": {"fg": "needs a card"}}}))
+    assert sweep.at("smoke").absent == {"fg": "needs a card"} and sweep.at("smoke").present == ["none"]
+    assert sweep.at("laptop").absent == {} and sweep.at("laptop").present == ["none", "fg"]
+
+
+@pytest.mark.parametrize("absent, words", [
+    ({"bg": "why"}, "unknown absent row of scale 'smoke' 'bg'"), ({"fg": ""}, "'absent' of scale 'smoke' must say why row 'fg' cannot be run there, got ''"),
+    (["fg"], "'absent' of scale 'smoke' must be a mapping"), ({"none": "why"}, "scale 'smoke' must run the baseline, got 'none' among its absent rows"),
+])
+def test_a_row_is_absent_for_a_reason(absent, words):
+    assert words in refusal(write(scales={"smoke": {"absent": absent}}))

@@ -17,16 +17,6 @@ from .own_method import own_class, own_file
 USUAL_ANCHOR = 32                                                    # pixels: the smallest anchor of torchvision's and the papers' detectors
 
 
-def distils(config: RunConfig) -> bool:
-    """Whether a run's settings leave anything of a distillation, so that a teacher has to run."""
-    return config.method != "none" and config.strength > 0 and (config.method != "fgd" or bool(config.fgd().weights()))
-
-
-def has_teacher(config: RunConfig) -> bool:
-    """Whether a run needs its teacher at all: to learn from it, or to start from its head."""
-    return distils(config) or config.inherit
-
-
 def make_loss(config: RunConfig, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module) -> nn.Module:
     """The distillation loss that a run's settings name: ``loss(scene, teacher_maps) -> list[Term]``.
 

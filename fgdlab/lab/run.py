@@ -17,9 +17,10 @@ from .data import Scenes, open_split
 from .detectors import build
 from .disk import make_folder, write_json, write_text
 from .errors import UserError
+from .essential import distils, has_teacher
 from .evaluate import coco_scores, detections
 from .inherit import inherit
-from .methods import distils, has_teacher, make_balance, make_loss
+from .methods import make_balance, make_loss
 from .own_method import method_mark, own_file
 from .provenance import peak_memory_gb, provenance
 from .teacher_cache import get_cache

@@ -23,6 +23,7 @@ from .adopt import adopt
 from .config import RunConfig
 from .disk import digest, make_folder, write_json, write_text
 from .errors import UserError
+from .essential import essential
 from .launch import cpu_environment, end_children, launch
 from .own_method import method_mark
 from .sweep_file import Sweep, ablations_folder
@@ -55,14 +56,14 @@ def runs_folder(sweep: Sweep, scale: str) -> Path:
 def plan(sweep: Sweep, out: Path | None = None, *, scale: str = "laptop", overrides: dict | None = None) -> list[PlannedRun]:
     """Every row with every seed of ``sweep.seeds``, seed by seed, so that a table with fewer seeds is complete first.
 
-    A run's id hashes the notebook's code, all its settings and the data, so other settings never meet old results.
+    A run's id hashes the notebook's code, all settings that it uses and the data, so other settings never meet old results, and what two sweeps share has one id.
     """
     out = out or runs_folder(sweep, scale)
     notebook = notebook_code()
     runs = []
     for seed in sweep.seeds:
-        for row in sweep.rows:
-            config = sweep.settings(row, seed, scale, overrides)
+        for row in sweep.present:
+            config = essential(sweep.settings(row, seed, scale, overrides))
             run_id = digest({"notebook": notebook, "settings": config.dict(), "data": data_mark(config), **teacher_mark(config), **method_mark(config)}, 16)
             runs.append(PlannedRun(row, seed, config, Path(out).absolute() / run_id))
     return runs

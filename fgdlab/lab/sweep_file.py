@@ -6,15 +6,14 @@ import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import yaml
-
 from .config import RunConfig, check_names
 from .errors import UserError, unknown_name
+from .plain_yaml import plain_yaml
 from .scales import SCALES, scale_settings
 
 KEYS = {"extends", "title", "question", "source", "tuning", "baseline", "base", "rows", "seeds", "contrasts", "cost", "scales"}
 ROW_KEYS = {"label", "paper", "set"}
-SCALE_KEYS = {"base", "rows", "seeds", "note"}
+SCALE_KEYS = {"base", "rows", "absent", "seeds", "note"}
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One table of the workbench. ``scales`` holds what a scale changes: base settings, settings of single rows, seeds, a note on cost.
+    """One table of the workbench. ``scales`` holds what a scale changes: base settings, settings of single rows, rows that it cannot run, seeds,
+    a note on cost.
 
+    ``absent``: {row: why} of the rows that the scale chosen by :meth:`at` cannot run; tables show them with a dash.
     ``cost``: {row: time of a training step over the plain step's}, from the benchmark that the YAML names; {} where it names none.
     """
 
@@ -45,6 +46,12 @@ class Sweep:
     contrasts: list[tuple[str, str]] = field(default_factory=list)
     scales: dict[str, dict] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def present(self) -> list[str]:
+        """The rows that can be run at this scale, in the table's order."""
+        return [row for row in self.rows if row not in self.absent]
 
     def settings(self, row: str, seed: int, scale: str = "laptop", overrides: dict | None = None) -> RunConfig:
         """Settings of one run: the scale's, then the sweep's, then the scale's changes to the sweep, then the row's, then the caller's."""
@@ -57,9 +64,11 @@ class Sweep:
         return RunConfig.of(merged)
 
     def at(self, scale: str, seeds: list[int] | None = None) -> "Sweep":
-        """The same sweep with the seeds that are run at this scale: the given ones, else the scale's, else the sweep's."""
+        """The same sweep with the seeds and rows that are run at this scale; seeds are the given ones, else the scale's, else the sweep's."""
         scale_settings(scale)
-        return replace(self, seeds=checked_seeds(seeds or (self.scales.get(scale) or {}).get("seeds") or self.seeds, "--seeds" if seeds else "seeds"))
+        here = self.scales.get(scale) or {}
+        chosen = checked_seeds(seeds or here.get("seeds") or self.seeds, "--seeds" if seeds else "seeds")
+        return replace(self, seeds=chosen, absent=dict(here.get("absent") or {}))
 
 
 def ablations_folder() -> Path:
@@ -92,12 +101,9 @@ def read_yaml(path: Path, below: tuple[Path, ...] = ()) -> dict:
     if path in below:
         raise UserError(f"'extends' must end somewhere, got a circle: {' extends '.join(each.stem for each in (*below, path))}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = plain_yaml(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(f"must be text in UTF-8, got other bytes ({error.reason} at byte {error.start}); save it as UTF-8") from error
-    except yaml.YAMLError as error:
-        where = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
-        raise UserError(f"must be YAML, got a mistake{where}: {getattr(error, 'problem', error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"must be a mapping with the keys {', '.join(sorted(KEYS))}, got {type(content).__name__}")
     for key in content:
@@ -105,6 +111,8 @@ def read_yaml(path: Path, below: tuple[Path, ...] = ()) -> dict:
             raise unknown_name("key", key, sorted(KEYS))
     if "extends" not in content:
         return content
+    if not isinstance(content["extends"], str) or Path(content["extends"]).name != content["extends"]:
+        raise UserError(f"'extends' must be the name of a sweep, without folders, got {content['extends']!r}; write a name such as table1_areas")
     beside, ours = path.with_name(f"{content['extends']}.yaml"), ablations_folder() / "sweeps" / f"{content['extends']}.yaml"
     parent = beside if beside.is_file() else ours
     if not parent.is_file():
@@ -134,6 +142,14 @@ def mapping(value, what: str) -> dict:
     return value or {}
 
 
+def paper_numbers(value, what: str) -> dict[str, float]:
+    """A mapping of scores to numbers."""
+    for score, number in mapping(value, what).items():
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            raise UserError(f"{what} must have a number for {score!r}, got {number!r}; leave out what the paper does not say")
+    return value or {}
+
+
 def settings_in(value, what: str) -> dict:
     """A mapping of RunConfig fields; seed and scale are not among them, since the sweep itself sets these two."""
     settings = mapping(value, what)
@@ -155,10 +171,12 @@ def parse_sweep(name: str, content: dict) -> Sweep:
     missing = [key for key in ("title", "question", "baseline", "rows", "seeds") if content.get(key) in (None, "", [], {})]
     if missing:
         raise UserError(f"the keys {', '.join(missing)} must be given, got none of them")
+    if not isinstance(content["baseline"], str):
+        raise UserError(f"baseline must be the name of a row, got {content['baseline']!r}; put it in quotes, if it is a number")
     rows = {}
     for key, row in mapping(content["rows"], "rows").items():
         row = known_keys(mapping(row, f"row {key!r}"), ROW_KEYS, f"row {key!r}")
-        paper, settings = mapping(row.get("paper"), f"'paper' of row {key!r}"), settings_in(row.get("set"), f"'set' of row {key!r}")
+        paper, settings = paper_numbers(row.get("paper"), f"'paper' of row {key!r}"), settings_in(row.get("set"), f"'set' of row {key!r}")
         rows[str(key)] = Row(str(row.get("label", key)), paper, settings)
     scales = mapping(content.get("scales"), "scales")
     for scale, changes in scales.items():
@@ -170,10 +188,19 @@ def parse_sweep(name: str, content: dict) -> Sweep:
             if row not in rows:
                 raise unknown_name(f"row of scale {scale!r}", row, rows)
             settings_in(settings, f"row {row!r} of scale {scale!r}")
+        for row, why in mapping(changes.get("absent"), f"'absent' of scale {scale!r}").items():
+            if row not in rows:
+                raise unknown_name(f"absent row of scale {scale!r}", row, rows)
+            if not isinstance(why, str) or not why.strip():
+                raise UserError(f"'absent' of scale {scale!r} must say why row {row!r} cannot be run there, got {why!r}")
+        if content["baseline"] in (changes.get("absent") or {}):
+            raise UserError(f"scale {scale!r} must run the baseline, got {content['baseline']!r} among its absent rows")
         if changes.get("seeds") is not None:
             checked_seeds(changes["seeds"], f"seeds of scale {scale!r}")
     contrasts = content.get("contrasts") or []
-    if not isinstance(contrasts, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in contrasts):
+    if not isinstance(contrasts, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(row, str) for row in pair) for pair in contrasts
+    ):
         raise UserError(f"contrasts must be a list of pairs of rows, such as [[split, fg]], got {contrasts!r}")
     for row in [content["baseline"], *(row for pair in contrasts for row in pair)]:
         if row not in rows:
