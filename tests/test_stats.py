@@ -5,7 +5,17 @@ import pytest
 from scipy.stats import ttest_rel
 
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.stats import Estimate, estimate, mean_std, paired_difference, seed_differences, t_interval, values_by_seed
+from fgdlab.lab.stats import (
+    NOISES,
+    Estimate,
+    estimate,
+    mean_std,
+    noise_covered,
+    paired_difference,
+    seed_differences,
+    t_interval,
+    values_by_seed,
+)
 
 HALF_OF_THREE = 0.95 * np.sqrt(2 / (1 - 0.95**2)) / np.sqrt(3)     # 2.484: for 2 degrees of freedom t has a closed form
 
@@ -124,3 +134,16 @@ def test_a_failed_run_beside_the_done_one_does_no_harm():
 def test_an_unknown_metric_is_named():
     with pytest.raises(UserError, match="unknown metric 'APs'; did you mean 'AP'"):
         values_by_seed(frame(none={0: 20}), "none", "APs")
+
+
+def test_a_caption_can_say_which_noise_its_interval_covers():
+    sentences = {noise: noise_covered(noise) for noise in NOISES}
+    assert sentences["seeds"].startswith("The interval covers the seed noise") and "not that of the teacher" in sentences["seeds"]
+    assert "choice of validation images" in sentences["images"].split(" only, not ")[0] and "that of seeds" in sentences["images"].split(" only, not ")[1]
+    assert "seed" in sentences["both"].split(" only, not ")[0] and "seed" not in sentences["both"].split(" only, not ")[1]
+    assert noise_covered("seeds", "± and interval cover").startswith("± and interval cover the seed noise")
+
+
+def test_an_unknown_noise_is_named():
+    with pytest.raises(UserError, match="unknown noise 'seed'; did you mean 'seeds'"):
+        noise_covered("seed")

@@ -5,18 +5,25 @@
 
 Every interval here covers one noise only: the seed of the student's training (initialisation, order of the data, and what
 the device adds). Teacher, training data and validation images are the same in all runs, so their variance is not covered.
+image_noise.py has intervals for the choice of images, seeds_needed.py those that may be looked at while seeds are added;
+:func:`noise_covered` says in a sentence which noise an interval covers.
 """
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from .errors import UserError, unknown_name
 
 LEVEL = 0.95
 PAIR_KEYS = ("scale", "data", "seed")       # two runs make a pair when all of these agree
+NOISES = {                                  # what an interval covers, and what it does not
+    "seeds": ("the seed noise of the student's training", "that of the teacher, the training data or the choice of validation images"),
+    "images": ("the noise of the choice of validation images, for these very detectors", "that of seeds, of the teacher or the training data"),
+    "both": ("the seed noise of the student's training and that of the choice of validation images", "that of the teacher or the training data"),
+}
 
 
 class Estimate(NamedTuple):
@@ -47,6 +54,11 @@ def mean_std(values: Iterable[float]) -> tuple[float, float, int]:
     return float(x.mean()) if len(x) else np.nan, float(x.std(ddof=1)) if len(x) > 1 else np.nan, len(x)
 
 
+def t_quantile(share: float, freedom: float) -> float:
+    """The value that a t-distributed number stays below with the probability ``share``; scipy.stats.t.ppf without its overhead."""
+    return float(stdtrit(freedom, share))
+
+
 def t_interval(values: Iterable[float], level: float = LEVEL) -> tuple[float, float]:
     """mean -+ t((1 + level) / 2; n - 1) * std / sqrt(n), with the sample std (n - 1).
 
@@ -64,7 +76,7 @@ def t_interval(values: Iterable[float], level: float = LEVEL) -> tuple[float, fl
     mean, std, n = mean_std(values)
     if n < 2:
         return np.nan, np.nan
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * std / np.sqrt(n)
+    half = t_quantile((1 + level) / 2, n - 1) * std / np.sqrt(n)
     return float(mean - half), float(mean + half)
 
 
@@ -113,3 +125,16 @@ def paired_difference(frame: pd.DataFrame, row: str, baseline: str, metric: str,
         Estimate in points of ``metric``; low and high are NaN for n < 2.
     """
     return estimate(seed_differences(frame, row, baseline, metric), level)
+
+
+def noise_covered(noise: str, subject: str = "The interval covers") -> str:
+    """The sentence that a caption owes its reader: which noise an interval covers, and which it does not.
+
+    Args:
+        noise: a key of :data:`NOISES`: "seeds" for :func:`t_interval` over runs, "images" for a bootstrap of the images, "both" for the two together.
+        subject: how the sentence begins, such as "± and interval cover".
+    """
+    if noise not in NOISES:
+        raise unknown_name("noise", noise, NOISES)
+    covered, not_covered = NOISES[noise]
+    return f"{subject} {covered} only, not {not_covered}."
