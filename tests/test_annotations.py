@@ -495,17 +495,20 @@ def test_an_unusable_file_is_named_with_the_reason(tmp_path, image, parts):
     assert str(tmp_path / "1.tif") in said and all(part in said for part in parts), said
 
 
-def test_an_exif_rotation_is_named_where_it_swaps_the_sides(tmp_path):
+@pytest.mark.parametrize("orientation, turned", [
+    (5, lambda each: each.transpose(1, 0, 2)), (6, lambda each: np.rot90(each, -1)), (7, lambda each: np.rot90(each.transpose(1, 0, 2), 2)), (8, np.rot90),
+])
+def test_a_quarter_turn_of_exif_is_made_where_the_annotated_size_is_the_upright_one(tmp_path, orientation, turned):
     exif = Image.Exif()
-    exif[0x0112] = 6
-    noise((HEIGHT, WIDTH)).save(tmp_path / "1.jpg", exif=exif)
-    said = message(read_image, tmp_path, {**ENTRY, "file_name": "1.jpg"})
-    assert "got 30 x 40: an EXIF rotation swaps the sides; save the image with its rotation applied" in said
+    exif[0x0112] = orientation
+    lying = noise((HEIGHT, WIDTH))
+    np.testing.assert_array_equal(read_as(tmp_path, lying, exif=exif), turned(np.asarray(lying)))
 
 
-def test_an_exif_rotation_is_not_applied(tmp_path):
+@pytest.mark.parametrize("orientation", [2, 3, 4, 6])
+def test_no_turn_of_exif_is_made_where_the_annotated_size_is_the_stored_one(tmp_path, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 3
+    exif[0x0112] = orientation
     np.testing.assert_array_equal(read_as(tmp_path, noise(), exif=exif), np.asarray(noise()))
 
 

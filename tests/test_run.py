@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from fgdlab.lab import run as lab_run
 from fgdlab.lab import train as lab_train
+from fgdlab.lab.disk import lock_file
 from fgdlab.lab.evaluate import SCORES
 from fgdlab.lab.run import device_of, load_run, make_distiller, prepare, run
 from fgdlab.lab.scales import SCALES, scale_settings
@@ -166,7 +167,7 @@ def same_result(again, result, its_folder, folder):
 
 
 def test_two_processes_cannot_run_in_one_folder(lab_home, tiny_config, tmp_path, refusal, monkeypatch):
-    monkeypatch.setattr(lab_run, "FileLock", lambda path, timeout: FileLock(path, timeout=0.05))
+    monkeypatch.setattr(lab_run, "lock_file", lambda path, timeout: lock_file(path, timeout=0.05))
     with FileLock(tmp_path / "lock"):
         assert "another process is running in it" in refusal(quiet_run, tiny_config(epochs=1), tmp_path)
 

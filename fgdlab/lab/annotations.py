@@ -18,6 +18,10 @@ from .errors import UserError, unknown_name
 from .splits import sources
 
 
+class EmptySplit(UserError):
+    """A split without an image."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Annotations:
     """The images of one split and their boxes. Images, the boxes of an image and classes come in the order of their ids in the file.
@@ -103,7 +107,7 @@ def read_split(folder: str | Path, split: str) -> Annotations:
     by_id = {each["id"]: {key: each[key] for key in KEYS["images"]} for each in document["images"]}
     ids = sorted(source.choose(sorted(by_id)))
     if not ids:
-        raise UserError(f"{source.file}: split {split!r} must have an image, got none of {len(by_id)}; add images, or choose another split")
+        raise EmptySplit(f"{source.file}: split {split!r} must have an image, got none of {len(by_id)}; add images, or choose another split")
     table = box_table(document, source.file, allow_flat=source.published)
     images, categories = [by_id[each] for each in ids], sorted(document["categories"], key=lambda each: each["id"])
     check_files(images, source.image_folder, split)
@@ -137,10 +141,24 @@ def counted(number: int, what: str, done: str) -> list[str]:
     return [words.format(what, done)] if number else []
 
 
+def leads_outside(image_folder: Path, name: str) -> bool:
+    """Whether a file name passes a symbolic link and ends outside of the image folder, which may itself be a link."""
+    parts, below = Path(name).parts, str(image_folder)
+    if not any(os.path.islink(below := os.path.join(below, part)) for part in parts):
+        return False
+    return not Path(os.path.realpath(below)).is_relative_to(os.path.realpath(image_folder))
+
+
 def check_files(images: list[dict], image_folder: Path, split: str) -> None:
     if not image_folder.is_dir():
         raise UserError(f"{image_folder} must be the folder with the images of split {split!r}, got no such folder; put them there, or link it")
     missing = [each for each in images if not os.path.isfile(image_folder / each["file_name"])]
+    outside = [each for each in images if leads_outside(image_folder, each["file_name"])]
+    if outside:
+        raise UserError(
+            f"{image_folder} must hold its images itself, got {len(outside)} links to files elsewhere, the first {outside[0]['file_name']!r} of image "
+            f"{outside[0]['id']}; copy them there, or make the whole folder a link"
+        )
     if missing:
         first = missing[0]["file_name"]
         if os.path.isfile(image_folder.parent / first):

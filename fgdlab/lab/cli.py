@@ -1,5 +1,6 @@
 """The command line: ``fgdlab`` and ``python -m fgdlab``. Prints, and leaves all work to the other files."""
 import json
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -25,6 +26,15 @@ class OneLineErrors(click.Group):
             complain(f"{error.format_message().rstrip('.')}; see `{error.ctx.command_path if error.ctx else 'fgdlab'} --help`", 2)
         except (UserError, FloatingPointError) as error:
             complain(str(error), 1)
+        except BrokenPipeError:                                      # the reader of the output, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        except OSError as error:                                     # a disk, a right, a name that no check before has met
+            complain(f"{error.filename or 'every file'} must be usable, got: {error.strerror or error}; check its name, its rights and the space on its disk", 1)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            complain(f"the memory must suffice, got: {str(error).splitlines()[0] if str(error) else 'no more of it'}; lower batch_size or image_size", 1)
         except click.ClickException as error:
             complain(error.format_message(), error.exit_code)
         sys.exit(status if isinstance(status, int) else 0)
@@ -35,6 +45,11 @@ class OneLineErrors(click.Group):
         except KeyboardInterrupt:
             click.echo("interrupted; the same command goes on where it stopped", err=True)
             sys.exit(130)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Python's own error, torch's for a card, or torch's for the host, which has no type of its own."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
 def complain(message: str, status: int) -> None:
@@ -97,7 +112,8 @@ def run(out: Path | None, **settings) -> None:
     config = scaled(given(settings))
     folder = out or Path("runs") / f"one-{digest(config.dict())}"
     result = run_one(config, folder)
-    click.echo(f"AP {result['AP']:.1f}  AP50 {result['AP50']:.1f}  AR {result['AR']:.1f}   ({result['data_line']})")
+    scores = "  ".join(f"{name} " + ("none, for nothing of it is there to find" if result[name] is None else f"{result[name]:.1f}") for name in ("AP", "AP50", "AR"))
+    click.echo(f"{scores}   ({result['data_line']})")
     if result["teacher_AP"] is not None:
         click.echo(f"teacher AP {result['teacher_AP']:.1f} ({result['teacher']['origin']})")
     click.echo(f"everything about it: {folder}")
@@ -113,7 +129,7 @@ def scaled(settings: dict) -> RunConfig:
 
 def parsed(pairs: tuple[str, ...]) -> dict:
     """--set key=value pairs; values are read as YAML, so 3, 1e-3, true and words come out as what they are."""
-    import yaml
+    from .plain_yaml import plain_yaml
 
     settings = {}
     for pair in pairs:
@@ -123,8 +139,8 @@ def parsed(pairs: tuple[str, ...]) -> dict:
         if name in ("seed", "scale"):
             raise UserError(f"--set must name a setting that the sweep leaves open, got {pair!r}; use --{'seeds' if name == 'seed' else 'scale'}")
         try:
-            settings[name] = yaml.safe_load(value) if value else ""
-        except yaml.YAMLError:
+            settings[name] = plain_yaml(value) if value else ""
+        except UserError:
             settings[name] = value
     return settings
 
@@ -188,8 +204,6 @@ def sweep(name, scale, pairs, seeds, out, jobs, retry_failed, fail_fast, dry_run
 
 def slots(runs: list) -> int:
     """Runs side by side: one a core on the CPU, one on a GPU."""
-    import os
-
     if any(run.config.device == "cuda" for run in runs):
         return 1
     return max((os.cpu_count() or 1) // max(run.config.threads for run in runs), 1)
@@ -264,7 +278,7 @@ def digits(size, train, tune, val, lookalikes, seed, out) -> None:
         raise UserError(f"--out must be a folder that is not there yet, got {str(out)!r}; delete it or choose another")
     folder = digit_folder(DigitScenes(size, train, tune, val, lookalikes, seed), out)
     click.echo(f"{folder}")
-    summarise(folder)
+    summarise(parts(folder))
 
 
 @data.command()
@@ -272,32 +286,44 @@ def digits(size, train, tune, val, lookalikes, seed, out) -> None:
 @click.option("--pixels/--no-pixels", default=True, show_default=True, help="decode every image as well")
 def check(folder: Path, pixels: bool) -> None:
     """Read a COCO-format folder as a run would: annotations, splits, and every image; say what is in it or what is wrong."""
-    from .annotations import read_split, splits_of
     from .images import check_pixels
 
+    splits = parts(folder)
     if pixels:
         seen: set[Path] = set()
-        for split in splits_of(folder):
-            annotations = read_split(folder, split)
+        for annotations in splits:
             names = {annotations.image_folder / each["file_name"] for each in annotations.images}
             if not names <= seen:
                 check_pixels(annotations)
                 seen |= names
-    summarise(folder)
+    summarise(splits)
 
 
-def summarise(folder: Path) -> None:
+def parts(folder: Path) -> list:
+    """Every split of a folder. A share of train that is too small to hold an image is passed over: nobody asked for it."""
+    from .annotations import EmptySplit, read_split, splits_of
+    from .splits import DERIVED
+
+    found = []
+    for split in splits_of(folder):
+        try:
+            found.append(read_split(folder, split))
+        except EmptySplit:
+            if split not in DERIVED:
+                raise
+    return found
+
+
+def summarise(splits: list) -> None:
     """One line a split: images, boxes, classes, and the share of cells of each pyramid level that lie in a box."""
-    from .annotations import read_split, splits_of
     from .data import Scenes, foreground_shares
 
     notes: dict[str, None] = {}
-    for split in splits_of(folder):
-        annotations = read_split(folder, split)
+    for annotations in splits:
         boxes = sum(len(each) for each in annotations.boxes.values())
         shares = foreground_shares(Scenes(annotations, limit=500))
         click.echo(
-            f"{split:>12}: {len(annotations.images):6d} images  {boxes:7d} boxes  {len(annotations.classes):3d} classes   "
+            f"{annotations.split:>12}: {len(annotations.images):6d} images  {boxes:7d} boxes  {len(annotations.classes):3d} classes   "
             f"cells in a box: {', '.join(f'{level} {share:.0%}' for level, share in shares.items())}"
         )
         notes |= dict.fromkeys(annotations.notes)
@@ -310,7 +336,6 @@ def summarise(folder: Path) -> None:
 @knobs
 def teacher(weights: Path | None, **settings) -> None:
     """Find the teacher that a run with these settings would learn from, train it if there is none, and measure it."""
-    import os
     import shutil
 
     import torch

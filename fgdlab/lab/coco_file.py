@@ -5,6 +5,7 @@
 A message says which entry of which file, what it must be, what it is, and what to do; further entries with the same defect are counted.
 """
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -16,11 +17,18 @@ from .errors import UserError
 KEYS = {"images": ("id", "file_name", "width", "height"), "categories": ("id", "name"), "annotations": ("id", "image_id", "category_id", "bbox")}
 EXPORT = "export it as COCO detection annotations"
 MEND = "correct or remove it in the file"
+LARGEST_FILE = 2 * 2**30                                             # bytes; COCO's train2017 has 0.45 GB
+MOST_PIXELS = 89_478_485                                             # of an image: where Pillow begins to warn of decompression bombs
+MOST_CLASSES = 30_000                                                # a head has weights for each; the largest public sets have some 21,000
+MOST_BOXES = 5000                                                    # on an image: masks and matching hold boxes x cells in memory
 
 
 def read_json(file: Path):
     """Any JSON value. Raises UserError with line and column where the file is not JSON, or cut off."""
     try:
+        size = file.stat().st_size
+        if size > LARGEST_FILE:
+            raise UserError(f"{file} must have at most {LARGEST_FILE / 2**30:g} GiB, got {size / 2**30:.1f}; cut it into several data sets")
         data = file.read_bytes()
         return json.loads(data)
     except OSError as error:
@@ -49,8 +57,9 @@ def read_document(file: Path) -> dict:
             raise UserError(f"{file} must have a list {part!r}, got {got}; {EXPORT}")
         check_entries(document[part], part, needed, file)
     check_images(document["images"], file)
-    if not document["categories"]:
-        raise UserError(f"{file}: 'categories' must list at least one class, got none; {EXPORT}")
+    if not 1 <= len(document["categories"]) <= MOST_CLASSES:
+        many = len(document["categories"])
+        raise UserError(f"{file}: 'categories' must list at least one class and at most {MOST_CLASSES}, got {many or 'none'}; {EXPORT}")
     bad = [each for each in document["categories"] if not isinstance(each["name"], str)]
     complain([f"{file}: category {each['id']} must have a text as 'name', got {short(each['name'])}" for each in bad], MEND)
     return document
@@ -82,6 +91,11 @@ def check_images(images: list[dict], file: Path) -> None:
             [f"{file}: image {each['id']} {each['file_name']!r} must have a positive, whole {side!r}, got {short(each[side])}" for each in bad],
             "write the size of the image file in pixels",
         )
+    bad = [each for each in images if each["width"] * each["height"] > MOST_PIXELS]
+    complain(
+        [f"{file}: image {each['id']} {each['file_name']!r} must have at most {MOST_PIXELS} pixels, got {each['width']} x {each['height']}" for each in bad],
+        "cut it into tiles, or write the size of the image file",
+    )
 
 
 def leaves_folder(name) -> bool:
@@ -159,6 +173,11 @@ def check_annotations(entries: list[dict], by_id: dict[int, dict], label_of: dic
     require("bbox", "a positive width and height in 'bbox' (x, y, width, height)",
             lambda value: min(value[2:]) > 0 or (allow_flat and min(value[2:]) == 0), "correct or remove it; 'bbox' must not be x1, y1, x2, y2")
     require("iscrowd", "0 or 1 as 'iscrowd'", lambda value: value in (None, 0, 1))
+    crowded = [(by_id[each], many) for each, many in Counter(each["image_id"] for each in entries).items() if many > MOST_BOXES]
+    complain(
+        [f"{file}: image {image['id']} {image['file_name']!r} must have at most {MOST_BOXES} boxes, got {many}" for image, many in crowded],
+        "cut it into tiles, or look for a mistake in the image ids",
+    )
     require("area", "a number from 0 up as 'area'", lambda value: value is None or (is_finite(value) and value >= 0))
 
 

@@ -9,12 +9,12 @@ from .errors import UserError, unknown_name
 METHODS = ("none", "fgd", "fbkd", *RIVALS)
 
 
-def knob(default, help: str, among: tuple[str, ...] = (), least: float | None = None, also: str = ""):
-    """A field with the words that ``fgdlab run --help`` prints, the values it may take, and the least number allowed.
+def knob(default, help: str, among: tuple[str, ...] = (), least: float | None = None, also: str = "", most: float = 2**31 - 1):
+    """A field with the words that ``fgdlab run --help`` prints, the values it may take, and the least and the greatest number allowed.
 
-    ``also``: a word that holds this is taken besides those of ``among``.
+    ``also``: a word that holds this is taken besides those of ``among``. ``most`` holds for whole numbers; whatever a number allocates is bounded by it.
     """
-    return field(default=default, metadata={"help": help, "among": among, "least": least, "also": also})
+    return field(default=default, metadata={"help": help, "among": among, "least": least, "also": also, "most": most})
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class RunConfig:
     # data
     data: str = knob("digits", "'digits' for the built-in scenes, or the folder of a COCO-format data set")
     lookalikes: bool = knob(True, "digit scenes: draw letters, mirrored and turned digits that are no objects")
-    image_size: int = knob(128, "digit scenes: side in pixels; a folder: longest side to shrink to, 0 = as it is", least=0)
+    image_size: int = knob(128, "digit scenes: side in pixels; a folder: longest side to shrink to, 0 = as it is", least=0, most=65535)
     train_images: int = knob(3600, "digit scenes: how many to make; a folder: at most so many, 0 = all", least=0)
     eval_images: int = knob(400, "digit scenes: how many for tune and for val; a folder: at most so many, 0 = all", least=0)
     train_split: str = knob("train", "the split to learn from")
@@ -38,7 +38,7 @@ class RunConfig:
     teacher_checkpoint: str = knob("", "the teacher's weights, .safetensors; empty = shipped, cached, or trained on first use")
     teacher_epochs: int = knob(8, "passes over the data when a teacher is trained", least=1)
     teacher_lr: float = knob(2e-3, "peak learning rate when a teacher is trained (AdamW, cosine)", least=0)
-    teacher_batch_size: int = knob(16, "images a step when a teacher is trained", least=1)
+    teacher_batch_size: int = knob(16, "images a step when a teacher is trained", least=1, most=65536)
     teacher_seed: int = knob(0, "seed when a teacher is trained", least=0)
     teacher_floor: float = knob(0.0, "AP on the eval split below which a teacher is refused", least=0)
     teacher_cache: str = knob("auto", "keep the teacher's maps instead of running it each step", among=("auto", "on", "off"))
@@ -65,7 +65,7 @@ class RunConfig:
     attention_of: str = knob("teacher", "whose attention weighs eq. 9", among=("teacher", "student", "mean"))
     # training
     epochs: int = knob(2, "passes over the training images", least=1)
-    batch_size: int = knob(8, "images a step", least=1)
+    batch_size: int = knob(8, "images a step", least=1, most=65536)
     optimizer: str = knob("adamw", "the optimiser", among=("adamw", "sgd"))
     lr: float = knob(5e-3, "peak learning rate", least=0)
     weight_decay: float = knob(1e-2, "weight decay", least=0)
@@ -75,8 +75,8 @@ class RunConfig:
     clip: float = knob(10.0, "largest L2 norm of the gradient, 0 = no bound (35 in the authors' configs)", least=0)
     precision: str = knob("fp32", "bf16 = autocast of the networks; distillation sums stay float32", among=("fp32", "bf16"))
     device: str = knob("auto", "auto = CUDA if there is one", among=("auto", "cpu", "cuda"))
-    threads: int = knob(1, "CPU threads of a run; part of its numbers' last digits", least=1)
-    workers: int = knob(0, "processes that load images; 0 = in the run itself", least=0)
+    threads: int = knob(1, "CPU threads of a run; part of its numbers' last digits", least=1, most=1024)
+    workers: int = knob(0, "processes that load images; 0 = in the run itself", least=0, most=1024)
     log_every: int = knob(25, "steps between two rows in metrics.jsonl", least=1)
     snapshot_every: int = knob(0, "steps between two students kept in snapshots/, for the explorer; 0 for none", least=0)
     checkpoint_every: int = knob(0, "steps between two checkpoints; 0 = one an epoch", least=0)
@@ -138,6 +138,8 @@ def checked(which, value):
         raise wrong
     if least is not None and not least <= value < float("inf"):
         raise UserError(f"{name} must be a finite number of at least {least:g}, got {value!r}; {which.metadata['help']}")
+    if kind is int and value > which.metadata["most"]:
+        raise UserError(f"{name} must be at most {which.metadata['most']}, got {value}; {which.metadata['help']}")
     return value
 
 

@@ -13,13 +13,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from fgdlab.masks import focal_masks
 
-from .annotations import Annotations, read_split
+from .annotations import Annotations, read_split, splits_of
 from .config import RunConfig
 from .digits import DigitScenes, digit_folder
 from .disk import digest
+from .errors import UserError
 from .images import read_image
 from .pixel_store import pixel_store
 
+CELLS_AT_ONCE = 10**7                                                # boxes times cells that are held in memory while shares are counted
 KEEP_BYTES = 2 * 2**30                                               # decoded images kept in memory, at most
 
 
@@ -27,6 +29,9 @@ def data_folder(config: RunConfig, progress: bool = True) -> Path:
     """The COCO folder that a run reads; digit scenes are made on first use."""
     if config.data != "digits":
         return Path(config.data).expanduser()
+    if not config.train_images or not config.eval_images:
+        got = f"got {config.train_images} and {config.eval_images}"
+        raise UserError(f"train_images and eval_images must be at least 1 for digit scenes, {got}; 0 means all, which a folder has and digit scenes have not")
     recipe = DigitScenes(config.image_size, config.train_images, config.eval_images, config.eval_images, config.lookalikes)
     return digit_folder(recipe, progress=progress)
 
@@ -36,7 +41,12 @@ def open_split(config: RunConfig, split: str, progress: bool = True) -> "Scenes"
     folder = data_folder(config, progress)
     limit = config.train_images if split == config.train_split else config.eval_images
     long_side = 0 if config.data == "digits" else config.image_size
-    return Scenes(read_split(folder, split), long_side=long_side, limit=limit)
+    try:
+        return Scenes(read_split(folder, split), long_side=long_side, limit=limit)
+    except UserError as error:
+        if config.data != "digits" or not folder.is_dir() or split not in splits_of(folder):
+            raise
+        raise UserError(f"{error}; or delete {folder}, and it is made again") from error
 
 
 class Scenes(Dataset):
@@ -167,6 +177,8 @@ def foreground_shares(scenes: Scenes, strides: tuple[int, ...] = (8, 16, 32), ro
         boxes = torch.from_numpy(scenes.annotations.boxes[entry["id"]]).reshape(-1, 4) * (width / entry["width"])
         for level, stride in zip(shares, strides, strict=True):
             grid = (-(-height // stride), -(-width // stride))
-            masks = focal_masks([boxes], [(grid[0] * stride, grid[1] * stride)], grid, rounding=rounding)
-            shares[level].append(masks.binary.mean().item())
+            covered = torch.zeros(grid, dtype=torch.bool)
+            for some in boxes.split(max(CELLS_AT_ONCE // (grid[0] * grid[1]), 1)):
+                covered |= focal_masks([some], [(grid[0] * stride, grid[1] * stride)], grid, rounding=rounding).binary[0] > 0
+            shares[level].append(covered.float().mean().item())
     return {level: float(np.mean(each)) for level, each in shares.items()}

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from .disk import cache_root, digest, made_once, write_json
 from .errors import UserError
 
+LARGEST_SIZE, MOST_SCENES = 2048, 200_000                            # pixels, scenes a split: known before anything is made
 RECIPE_VERSION = 1                                                   # raise it when a change below changes a pixel
 DIGIT_SAMPLES = {"train": (0, 1300), "tune": (1300, 1547), "val": (1547, 1797)}      # ranges of scikit-learn's 1,797 digits
 PHOTO_COLUMNS = {"train": (0, 400), "tune": (400, 520), "val": (520, 640)}           # pixels of the two 640 x 427 photographs
@@ -46,6 +47,14 @@ class DigitScenes:
     def __post_init__(self):
         if self.size < 64:
             raise UserError(f"image_size must be at least 64 pixels for digit scenes, got {self.size}; smaller ones have no room for a digit")
+        if self.size > LARGEST_SIZE:
+            raise UserError(f"image_size must be at most {LARGEST_SIZE} pixels for digit scenes, got {self.size}; the photographs behind them have 640 x 427")
+        counts = {split: getattr(self, split) for split in DIGIT_SAMPLES}
+        if not all(0 <= each <= MOST_SCENES for each in counts.values()) or not any(counts.values()):
+            got = ", ".join(f"{split} {count}" for split, count in counts.items())
+            raise UserError(f"digit scenes must number from 0 to {MOST_SCENES} a split, and not 0 in all, got {got}; give other numbers")
+        if self.seed < 0:
+            raise UserError(f"the seed of digit scenes must be at least 0, got {self.seed}; 0 is the usual one")
 
     def key(self) -> str:
         """A short name that changes with every setting."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from .errors import UserError
 
@@ -58,12 +58,16 @@ def make_folder(path: Path) -> Path:
 def whole(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``; when the block ends well, what lies there takes the final name in one step.
 
-    Serves files and folders. A failed block leaves nothing behind.
+    Serves files and folders. A failed block leaves nothing behind. A file's bytes are on the disk before it takes its name, so that a power
+    cut leaves no empty file of that name.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished
+        if unfinished.is_file():
+            with unfinished.open("rb+") as file:
+                os.fsync(file.fileno())
         os.replace(unfinished, path)
     except OSError as error:
         raise UserError(f"{path} must be writable, got: {error.strerror or error}; free space there or choose another folder") from error
@@ -79,11 +83,56 @@ def made_once(path: Path, make: Callable[[Path], None]) -> Path:
     """``path``, made by ``make(unfinished path)`` unless it is there already. Two processes that ask at once make it once."""
     if not path.exists():
         make_folder(path.parent)
-        with FileLock(f"{path}.lock"):
+        with lock_file(f"{path}.lock"):
             if not path.exists():
                 with whole(path) as unfinished:
                     make(unfinished)
     return path
+
+
+@contextmanager
+def lock_file(path: Path | str, timeout: float = -1) -> Iterator[None]:
+    """Hold the lock of this name; wait for it at most ``timeout`` seconds, for ever below 0.
+
+    Raises:
+        UserError: nothing may be written there. filelock.Timeout: another process held it for the whole time.
+    """
+    lock = FileLock(path, timeout=timeout)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise
+    except OSError as error:
+        raise UserError(f"{Path(path).parent} must be a folder that can be written, got: {error.strerror or error}; choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def reserve(path: Path, size: int) -> None:
+    """Claim so many bytes of disk for a file that exists: a mapped file that meets a full disk later ends the process without a word.
+
+    Raises:
+        OSError: there is no room. Does nothing on systems that cannot reserve.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
+@contextmanager
+def unspoilt(path: Path) -> Iterator[None]:
+    """Read a file of this project's own making within; whatever is wrong with its bytes is one line that says it may be deleted.
+
+    Raises:
+        UserError: the file cannot be read, or is not what was written.
+    """
+    try:
+        yield
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+        raise UserError(f"{path} must be whole, got: {reason}; delete it, and it is made again") from error
 
 
 def digest(value, length: int = 12) -> str:

@@ -20,7 +20,7 @@ def read_image(annotations_or_folder: Annotations | str | Path, entry: dict) -> 
         entry: an item of ``Annotations.images``: file_name, and width and height in pixels.
     Returns:
         (height, width, 3) uint8 RGB, writable. Grey is repeated, 16-bit grey keeps its upper 8 bits, transparency is dropped. Pixels are
-        as stored: a turn that EXIF asks for is not made, as boxes of COCO lie on stored pixels.
+        as stored, as boxes of COCO lie on stored pixels; a quarter turn that EXIF asks for is made where the entry's size is that of the turned image.
     Raises:
         UserError: the file is missing, cut off or no image, or its size is not the entry's.
     """
@@ -30,7 +30,8 @@ def read_image(annotations_or_folder: Annotations | str | Path, entry: dict) -> 
         with Image.open(path) as image:
             mismatch = size_mismatch(image, entry)                   # known from the header, before a byte is decoded
             if not mismatch:
-                return as_rgb(image)
+                turned = image.size != (entry["width"], entry["height"])
+                return as_rgb(ImageOps.exif_transpose(image) if turned else image)
     except FileNotFoundError as error:
         raise UserError(f"{path} must be an image file, got no such file; put it there, or take the image out of the split") from error
     except Exception as error:                                       # what Pillow raises for broken bytes is not one type
@@ -67,7 +68,7 @@ def shrunk(image: Image.Image, long_side: int) -> Image.Image:
 
 
 def size_mismatch(image: Image.Image, entry: dict) -> str:
-    """What is wrong with the size of a file, "" if nothing is."""
+    """What is wrong with the size of a file, "" if nothing is: the size is the entry's, as stored or turned upright as EXIF says."""
     stored, promised = image.size, (entry["width"], entry["height"])
     if stored == promised:
         return ""
@@ -75,7 +76,7 @@ def size_mismatch(image: Image.Image, entry: dict) -> str:
     if stored != promised[::-1]:
         return f"{sizes}; use the images that were annotated, or correct width, height and boxes"
     if image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS:
-        return f"{sizes}: an EXIF rotation swaps the sides; save the image with its rotation applied, as it was annotated"
+        return ""
     return f"{sizes}: the sides are swapped, perhaps by an EXIF rotation that was lost; rotate the image, or correct width, height and boxes"
 
 

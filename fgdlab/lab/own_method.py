@@ -21,7 +21,7 @@ def own_class(method: str) -> type:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{path} must be importable, got {type(error).__name__}: {error}; run it by itself to see where") from error
     from torch import nn
 

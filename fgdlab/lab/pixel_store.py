@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .disk import cache_root, digest, made_once
+from .disk import cache_root, digest, made_once, reserve, unspoilt
 
 LARGEST_BYTES = 2 * 2**30
 
@@ -31,11 +31,13 @@ def pixel_store(scenes, progress: bool = True) -> np.ndarray | None:
 
     def decode(unfinished: Path) -> None:
         store = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
+        reserve(unfinished, unfinished.stat().st_size)
         for i in tqdm(range(len(scenes)), desc="decode images", unit="image", disable=not progress):
             store[i] = scenes.decoded(i)
         store.flush()
 
-    return np.load(made_once(path, decode), mmap_mode="r")
+    with unspoilt(made_once(path, decode)):
+        return np.load(path, mmap_mode="r")
 
 
 def stamps(scenes) -> list[tuple[str, int, int]]:

@@ -8,14 +8,14 @@ from collections import namedtuple
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from fgdlab.distill import Distiller
 
 from .config import RunConfig
 from .data import Scenes, open_split
 from .detectors import build
-from .disk import make_folder, write_json, write_text
+from .disk import lock_file, make_folder, unspoilt, whole, write_json
 from .errors import UserError
 from .essential import distils, has_teacher
 from .evaluate import coco_scores, detections
@@ -45,7 +45,7 @@ def run(config: RunConfig, folder: Path | str, *, progress: str = "bar") -> dict
     """
     folder = make_folder(Path(folder))
     try:
-        with FileLock(folder / "lock", timeout=30):                  # a run whose runner was killed needs a moment to die
+        with lock_file(folder / "lock", timeout=30):                 # a run whose runner was killed needs a moment to die
             return locked_run(config, folder, progress)
     except Timeout:
         raise UserError(f"{folder} must be free, but another process is running in it; wait for it, or choose another folder") from None
@@ -55,11 +55,12 @@ def locked_run(config: RunConfig, folder: Path, progress: str) -> dict:
     device = device_of(config)
     claim(config, folder)
     if (folder / "result.json").exists():
-        return json.loads((folder / "result.json").read_text())
+        return read_result(folder)
     started = time.perf_counter()
     torch.set_num_threads(config.threads)
     if own_file(config.method):                                      # a loss of one's own changes; the run keeps the text it ran with
-        write_text(folder / "method.py", own_file(config.method).read_text(encoding="utf-8"))
+        with whole(folder / "method.py") as unfinished:
+            unfinished.write_bytes(own_file(config.method).read_bytes())
     parts = prepare(config, progress=progress != "off")
     distiller = make_distiller(config, parts).to(device)
     timing = train(distiller, parts.scenes, config, folder, device=device, progress=progress)
@@ -78,14 +79,21 @@ def locked_run(config: RunConfig, folder: Path, progress: str) -> dict:
         "settings": config.dict(), "provenance": provenance(device) | method_mark(config),
     }
     write_json(folder / "result.json", result)
-    return json.loads((folder / "result.json").read_text())
+    return read_result(folder)
+
+
+def read_result(folder: Path) -> dict:
+    """result.json of a finished run."""
+    with unspoilt(folder / "result.json"):
+        return {**json.loads((folder / "result.json").read_text(encoding="utf-8"))}
 
 
 def claim(config: RunConfig, folder: Path) -> None:
     """Note the settings in the folder, or check that it holds these very settings."""
     path = folder / "params.json"
     if path.exists():
-        before = json.loads(path.read_text())
+        with unspoilt(path):
+            before = {**json.loads(path.read_text(encoding="utf-8"))}
         changed = [name for name, value in config.dict().items() if before.get(name, value) != value]
         if changed:
             raise UserError(
@@ -144,7 +152,7 @@ def load_run(folder: Path | str) -> tuple[RunConfig, dict, torch.nn.Module, Scen
     folder = Path(folder)
     if not (folder / "result.json").exists():
         raise UserError(f"{folder} must hold a finished run, got no result.json; run it first")
-    result = json.loads((folder / "result.json").read_text())
+    result = read_result(folder)
     config = RunConfig.of(result["settings"])
     judged = open_split(config, config.eval_split, progress=False)
     student = build(config.detector, config.student, len(judged.classes), frozen_norms=config.pretrained)

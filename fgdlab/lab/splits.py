@@ -97,8 +97,15 @@ def coco_sources(folder: Path) -> dict[str, Source]:
 
 
 def drawn(ids: Sequence[int], shares: dict[str, float]) -> dict[str, list[int]]:
-    """Deal ids out in the order of their hashes: disjoint parts, each within one of its share, whatever order the ids came in."""
+    """Deal ids out in the order of their hashes: disjoint parts, each within one of its share, whatever order the ids came in.
+
+    Each part has an id where there is one for each.
+    """
     salt = "/".join(shares)                                          # draws with other names do not depend on this one
     dealt = sorted(ids, key=lambda each: hashlib.sha256(f"{salt}:{each}".encode()).digest())
-    ends = np.rint(np.cumsum(list(shares.values())) * len(dealt)).astype(int).tolist()
+    counts = np.diff(np.rint(np.cumsum([0, *shares.values()]) * len(dealt)).astype(int))
+    while len(dealt) >= len(counts) and counts.min() == 0:
+        counts[counts.argmax()] -= 1
+        counts[counts.argmin()] += 1
+    ends = np.cumsum(counts).tolist()
     return {name: dealt[first:last] for name, first, last in zip(shares, [0, *ends[:-1]], ends, strict=True)}

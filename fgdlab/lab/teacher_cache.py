@@ -12,7 +12,7 @@ from fgdlab.scene import level_names
 
 from .config import RunConfig
 from .data import Scenes
-from .disk import cache_root, digest, made_once, write_json
+from .disk import cache_root, digest, made_once, reserve, unspoilt, write_json
 from .errors import UserError
 
 
@@ -23,9 +23,10 @@ class TeacherCache:
     """
 
     def __init__(self, folder: Path):
-        index = json.loads((folder / "index.json").read_text())
-        self._row = {image_id: row for row, image_id in enumerate(index["image_ids"])}
-        self._maps = {level: np.load(folder / f"{level}.npy", mmap_mode="r") for level in index["levels"]}
+        with unspoilt(folder):
+            index = json.loads((folder / "index.json").read_text())
+            self._row = {image_id: row for row, image_id in enumerate(index["image_ids"])}
+            self._maps = {level: np.load(folder / f"{level}.npy", mmap_mode="r") for level in index["levels"]}
         self.device = "cpu"
 
     def __call__(self, image_ids: list[int]) -> dict[str, torch.Tensor]:
@@ -89,7 +90,9 @@ def fill(folder: Path, scenes: Scenes, teacher: nn.Module, device: str, progress
         images = [scenes[i][0] for i in range(start, min(start + batch_size, len(scenes)))]
         for level, maps in one_batch(teacher, images).items():
             if level not in files:
-                files[level] = np.lib.format.open_memmap(folder / f"{level}.npy", mode="w+", dtype=np.float16, shape=(len(scenes), *maps.shape[1:]))
+                path = folder / f"{level}.npy"
+                files[level] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(scenes), *maps.shape[1:]))
+                reserve(path, path.stat().st_size)
             files[level][start:start + len(maps)] = maps.half().cpu().numpy()
     for each in files.values():
         each.flush()

@@ -12,7 +12,7 @@ from fgdlab.distill import Distiller
 from .config import RunConfig
 from .data import open_split
 from .detectors import build
-from .disk import cache_root, digest, made_once, write_json
+from .disk import cache_root, digest, made_once, unspoilt, write_json
 from .errors import UserError
 from .evaluate import coco_scores, detections
 from .train import train
@@ -45,7 +45,12 @@ def get_teacher(config: RunConfig, *, device: str = "cpu", progress: bool = True
     """
     path, origin = teacher_file(config, device=device, progress=progress)
     detector = build(config.detector, config.teacher, len(open_split(config, config.train_split, progress).classes), frozen_norms=config.pretrained)
-    load_weights(detector, path)
+    try:
+        load_weights(detector, path)
+    except UserError as error:
+        if origin != "cached":
+            raise
+        raise UserError(f"{error}; or delete it, and it is made again") from error
     detector = detector.to(device).eval()
     ap = teacher_scores(config, path, detector, device=device, progress=progress)["AP"]
     if ap is None or ap != ap:
@@ -109,4 +114,5 @@ def teacher_scores(config: RunConfig, path: Path, detector: nn.Module, *, device
         found = detections(detector, judged, device=device, progress=progress)
         write_json(unfinished, coco_scores(judged.truth(), found, judged.image_ids))
 
-    return json.loads(made_once(kept, measure).read_text())
+    with unspoilt(made_once(kept, measure)):
+        return {**json.loads(kept.read_text())}

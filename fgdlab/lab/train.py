@@ -5,10 +5,14 @@
 
 Everything random is a function of (seed, epoch, image), never of how often or where the run was interrupted.
 """
+import io
 import json
 import math
+import os
 import time
-from contextlib import closing
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
@@ -16,12 +20,13 @@ from torch import nn
 from tqdm import tqdm
 
 from fgdlab.distill import Distiller
-from fgdlab.terms import check_finite, rows, total
+from fgdlab.terms import rows, total
 
 from .config import RunConfig
 from .data import Scenes, batches
 from .disk import whole
 from .errors import UserError
+from .finite import Watch, check_weights
 from .weights import save_weights
 
 
@@ -34,7 +39,8 @@ def train(distiller: Distiller, scenes: Scenes, config: RunConfig, folder: Path 
     Returns:
         {"steps", "train_seconds", "images_per_second", "resumed_at"}; times cover this call only.
     Raises:
-        UserError: fewer images than one batch. FloatingPointError: a loss term or the gradient is not finite.
+        UserError: fewer images than one batch, or images too small for a batch of one. FloatingPointError: a loss term, the gradient or a weight is
+            not finite; the message names term, level and step, the step is not taken (on CUDA: not kept), and the last checkpoint is a good one.
     """
     per_epoch = len(scenes) // config.batch_size
     if per_epoch == 0:
@@ -42,7 +48,7 @@ def train(distiller: Distiller, scenes: Scenes, config: RunConfig, folder: Path 
     steps = per_epoch * config.epochs
     parameters = [each for each in distiller.parameters() if each.requires_grad]
     optimizer = make_optimizer(parameters, config)
-    log = Log(folder, steps, config.log_every, progress)
+    log, watch = Log(folder, steps, config.log_every, progress), Watch()
     step = first_step = restore(folder, distiller, optimizer) if folder else 0
     log.cut_after(first_step)
     distiller.train()
@@ -57,27 +63,42 @@ def train(distiller: Distiller, scenes: Scenes, config: RunConfig, folder: Path 
                     group["lr"] = rate
                 images = [image.to(device) for image in images]
                 targets = [{name: value.to(device) for name, value in target.items()} for target in targets]
-                with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
+                with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"), enough_for_norms(images):
                     terms = distiller(images, targets)
                 optimizer.zero_grad(set_to_none=True)
                 loss = total(terms)
                 loss.backward()
                 norm = nn.utils.clip_grad_norm_(parameters, config.clip or math.inf)
-                if (device == "cpu" or log.due(step + 1)) and not math.isfinite(float(norm) + float(loss.detach())):     # on CUDA this look costs a wait
-                    check_finite(step + 1, terms)
-                    raise FloatingPointError(f"the gradient's norm must be finite, got {float(norm)} at step {step + 1}; lower the learning rate or clip harder")
+                keep = step + 1 == steps or (step + 1) % (config.checkpoint_every or per_epoch) == 0
+                watch.see(step + 1, terms, loss, norm)
+                if device == "cpu" or keep or log.due(step + 1):     # on CUDA every look is a wait
+                    watch.look()
                 optimizer.step()
                 step += 1
                 log.write(step, terms, lr=rate, grad_norm=norm, epoch=epoch, seconds=time.perf_counter() - started)
                 if folder and config.snapshot_every and step % config.snapshot_every == 0:
                     save_weights(distiller.student, folder / "snapshots" / f"step_{step:06d}.safetensors", step=step, settings=config.dict())
-                if folder and (step % (config.checkpoint_every or per_epoch) == 0 or step == steps):
+                if keep:
+                    check_weights(step, distiller)
+                if folder and keep:
                     save(folder, step, distiller, optimizer)
     seconds = time.perf_counter() - started
     return {
         "steps": steps, "train_seconds": seconds, "resumed_at": first_step,
         "images_per_second": (steps - first_step) * config.batch_size / seconds if steps > first_step else math.nan,
     }
+
+
+@contextmanager
+def enough_for_norms(images: list[torch.Tensor]) -> Iterator[None]:
+    """A batch of one small image leaves one value a channel on the coarsest map, of which batch norm cannot take a spread."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        height, width = images[0].shape[-2:]
+        raise UserError(f"batch_size must be at least 2 for images as small as {width} x {height} pixels, got {len(images)}; raise it, or use larger images") from error
 
 
 def make_optimizer(parameters: list, config: RunConfig) -> torch.optim.Optimizer:
@@ -101,8 +122,10 @@ def save(folder: Path, step: int, distiller: nn.Module, optimizer: torch.optim.O
     random = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         random["cuda"] = torch.cuda.get_rng_state_all()
+    content = io.BytesIO()                                           # torch's own writer hides what a full disk says
+    torch.save({"step": step, "distiller": distiller.state_dict(), "optimizer": optimizer.state_dict(), "random": random}, content)
     with whole(folder / "checkpoint.pt") as unfinished:
-        torch.save({"step": step, "distiller": distiller.state_dict(), "optimizer": optimizer.state_dict(), "random": random}, unfinished)
+        unfinished.write_bytes(content.getbuffer())
 
 
 def restore(folder: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -111,6 +134,7 @@ def restore(folder: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer
     if not path.exists():
         return 0
     try:
+        check_stored(path)
         state = torch.load(path, weights_only=True, map_location="cpu")
         distiller.load_state_dict(state["distiller"])
         optimizer.load_state_dict(state["optimizer"])
@@ -121,6 +145,17 @@ def restore(folder: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer
     if "cuda" in random and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(random["cuda"])
     return step
+
+
+def check_stored(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it is, before a byte is unpacked. torch stores, it does not compress.
+
+    Raises:
+        ValueError: a zip bomb, or an archive that torch did not write.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if sum(each.file_size for each in archive.infolist()) > os.path.getsize(path):
+            raise ValueError("it unpacks to more than its own size")
 
 
 class Log:
@@ -161,8 +196,11 @@ class Log:
             print(f"step {step}/{self.steps}  loss {loss:.3f}  lr {numbers['lr']:.2e}  {seconds:.0f} s, about {left:.0f} s left", flush=True)
         if self.path:
             summary = {"step": step, "name": "total", "level": "all", "raw": loss, "weighted": loss, "steps": self.steps, **numbers}
-            with self.path.open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in [*logged, summary])
+            try:
+                with self.path.open("a") as file:
+                    file.writelines(json.dumps(row) + "\n" for row in [*logged, summary])
+            except OSError as error:
+                raise UserError(f"{self.path} must be writable, got: {error.strerror or error}; free space there, then the same command goes on") from error
 
     def close(self) -> None:
         self.bar.close()
