@@ -59,6 +59,7 @@ def die_with(parent: int) -> None:
 
 def execute(folder: Path) -> int:
     """Run the notebook with the parameters of job.json. 0 when it ended well, 1 when it raised (failed.json says what), 2 when its kernel died."""
+    sys.modules.setdefault("rfc3987_syntax", None)                   # jsonschema would compile its grammar for two seconds; no field of a notebook needs it
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
