@@ -1,5 +1,6 @@
 """Facts about tables and their figure: what stands in them, and that nothing is dropped in silence."""
 import io
+import re
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -10,8 +11,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from fgdlab.lab.errors import UserError
+from fgdlab.lab.table_caption import IMAGE_NOISE, SEED_NOISE, SMOKE
+from fgdlab.lab.table_cells import DASH
 from fgdlab.lab.table_figure import renumbered, save_figure, table_figure
-from fgdlab.lab.tables import DASH, SMOKE, ablation_table, contrast_table, render
+from fgdlab.lab.table_latex import escaped
+from fgdlab.lab.tables import Table, ablation_table, contrast_table, render
 
 HALF_OF_THREE = 0.95 * np.sqrt(2 / (1 - 0.95**2)) / np.sqrt(3)     # half a t-interval of three values with sample std 1
 
@@ -36,6 +40,11 @@ class Sweep:
     seeds: list
     tuning: str
     contrasts: tuple = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithAbsent(Sweep):
+    absent: dict
 
 
 SWEEP = Sweep(
@@ -217,7 +226,7 @@ def test_caption_states_what_was_run():
     text = " ".join(render(results(), SWEEP).split())
     for statement in ("Data: digit scenes. Scale: laptop. Device: cpu. Seeds: 0, 1, 2. Teacher AP 46.0.", "sample standard deviation (n - 1)",
                       'mean difference to "no distillation"', "95 % t-interval", "seed noise of the student's training only",
-                      "COCO; Yang et al. 2022, Table 1): compare directions, not values.", "Weights: chosen on the tuning split."):
+                      "COCO; Yang et al. 2022, Table 1): compare directions, not values.", "Tuning: chosen on the tuning split."):
         assert statement in text
 
 
@@ -397,3 +406,121 @@ def test_the_cost_of_a_step_stands_beside_the_difference_and_is_explained():
 def test_ids_of_an_svg_are_numbered_in_their_order_and_still_referred_to():
     svg = '<clipPath id="p0123456789"/><path id="C4_0_abcdef0123"/><g id="m00000000ff"/><use clip-path="url(#p0123456789)" xlink:href="#m00000000ff" style="fill: #1f77b4"/>'
     assert renumbered(svg) == '<clipPath id="p0"/><path id="C4_0_abcdef0123"/><g id="m1"/><use clip-path="url(#p0)" xlink:href="#m1" style="fill: #1f77b4"/>'
+
+
+# the formats for papers and pages
+
+def test_latex_is_a_float_of_booktabs_that_needs_no_other_package():
+    text = render(results(), SWEEP, "latex")
+    assert text.startswith("% needs \\usepackage{booktabs}\n\\begin{table}[t]") and text.endswith("\\end{table}\n")
+    for name in ("table", "tabular", "minipage"):
+        assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}") > 0
+    assert text.count("\\toprule") == text.count("\\midrule") == text.count("\\bottomrule") == 2      # the table and its contrasts
+    assert "both, split & 39.4 & 56.1 & 32.0 $\\pm$ 1.0 (3) & 57.0 $\\pm$ 1.0 (3) & $+11.0$ [$+8.5$, $+13.5$] (3) \\\\" in text
+    assert "\\Delta$AP, paired" in text and not [sign for sign in text if ord(sign) > 126]
+
+
+def test_every_line_of_a_latex_table_has_as_many_cells_as_columns():
+    for part in render(results(), SWEEP, "latex").split("\\begin{tabular}{")[1:]:
+        columns, body = part.split("}", 1)
+        lines = [line for line in body.split("\\end{tabular}")[0].splitlines() if line.endswith("\\\\")]
+        assert len(lines) >= 3 and {line.count(" & ") + 1 for line in lines} == {len(columns)}
+
+
+@pytest.mark.parametrize("raw, set_as", [
+    ("50 % of a_b & c#d {x} $5", r"50 \% of a\_b \& c\#d \{x\} \$5"), ("a\\b~c^d", r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d"),
+    ("α < 2 × λ", r"$\alpha$ \textless{} 2 $\times$ $\lambda$"), ('the "best" one', "the ``best'' one"), ("two\nlines", "two lines"), ("[0, 1] – no", "[0, 1] -- no"),
+])
+def test_latex_reads_as_the_text_did(raw, set_as):
+    assert escaped(raw) == set_as
+
+
+def test_a_latex_line_that_begins_with_a_bracket_is_no_argument_of_the_line_break():
+    rows = SWEEP.rows | {"fg": replace(SWEEP.rows["fg"], label="[a] 100 %")}
+    assert "\n{}[a] 100 \\% & " in render(results(), replace(SWEEP, rows=rows), "latex")
+
+
+def test_html_is_a_page_that_fetches_nothing_and_follows_the_readers_ground():
+    page = render(results(), SWEEP, "html")
+    assert page.startswith("<!DOCTYPE html>") and '<meta name="color-scheme" content="light dark">' in page
+    assert not re.search(r"https?://|<script|<link|@import|url\(|src=", page)
+    assert not re.search(r"(?<!-)\bcolor: *(black|#000|#111|white|#fff)|background(-color)?:\s*(?!none|\s)", page)
+
+
+def test_html_holds_every_cell_of_the_markdown_table():
+    shown = parsed(render(results(), SWEEP, "html")).cells
+    for row in SWEEP.rows.values():
+        assert set(cells(render(results(), SWEEP, "markdown"), f"{row.label} ")) <= set(shown)
+
+
+def test_words_of_a_sweep_are_words_in_html():
+    rows = SWEEP.rows | {"fg": replace(SWEEP.rows["fg"], label="<b>fg</b> & bg")}
+    page = render(results(), replace(SWEEP, rows=rows, title="a < b", question="<script>1</script>?"), "html")
+    assert "<b>fg" not in page and "<script" not in page and "&lt;b&gt;fg&lt;/b&gt; &amp; bg" in page and "<title>a &lt; b</title>" in page
+
+
+def test_a_cell_of_a_notebook_shows_a_table_and_a_terminal_its_text():
+    table = Table(results(), SWEEP)
+    assert table._repr_html_() in table.html() and "<html" not in table._repr_html_()
+    assert repr(table) == render(results(), SWEEP, "text") == table.text()
+    pd.testing.assert_frame_equal(table.numbers, ablation_table(results(), SWEEP))
+
+
+@pytest.mark.parametrize("format", ["text", "markdown", "latex", "html"])
+def test_metrics_are_those_that_were_asked_for_once_each(format):
+    text = render(results(), SWEEP, format, ("AR", "AP_S", "AR"))
+    assert "ours: AR" in text and "AP_S" in text.replace("\\", "") and "ours: AP\n" not in text and len(Table(results(), SWEEP, ("AR", "AR")).blocks[0].headers) == 4
+
+
+@pytest.mark.parametrize("format", ["text", "markdown", "latex", "html"])
+def test_a_row_that_cannot_run_keeps_its_dashes_and_its_reason(format):
+    frame = results().assign(error=None)
+    for seed in range(3):
+        frame = ended(frame, "fg", seed, "failed")
+    frame.loc[frame["row"] == "fg", "error"] = "UserError: method crosskd: a student must have two heads."
+    text = " ".join(render(frame, SWEEP, format).split())
+    assert "foreground only: seeds 0, 1, 2 failed (UserError: method crosskd: a student must have two heads)." in text
+    assert Table(frame, SWEEP).blocks[0].rows[2][3:] == [DASH, DASH, DASH]
+
+
+@pytest.mark.parametrize("format", ["text", "markdown", "latex", "html"])
+def test_a_row_that_the_scale_cannot_run_has_dashes_and_a_reason_and_misses_no_run(format):
+    sweep = WithAbsent(**vars(SWEEP), absent={"fg": "needs a head\nof two parts."})
+    frame = results()[lambda runs: runs["row"] != "fg"]
+    text = " ".join(render(frame, sweep, format).split())
+    assert "No run here of foreground only: needs a head of two parts." in text and "All 6 runs are done." in text
+    assert Table(frame, sweep).blocks[0].rows[2] == ["foreground only", "39.3", "55.6", DASH, DASH, DASH]
+    left, right = table_figure(frame, sweep).axes
+    assert [each.get_text() for each in left.texts] == ["cannot be run here"] and len(right.texts) == 1
+
+
+def test_the_caption_says_which_noise_an_interval_covers():
+    assert SEED_NOISE in render(results(), SWEEP, "markdown")
+    text = render(results(), SWEEP, "markdown", noise=IMAGE_NOISE)
+    assert IMAGE_NOISE in text and SEED_NOISE not in text
+
+
+def parsed(page: str):
+    """The cells of the tables of a page, as a browser would read them."""
+    from html.parser import HTMLParser
+
+    class Cells(HTMLParser):
+        def __init__(self):
+            super().__init__()
+            self.cells, self.open = [], False
+
+        def handle_starttag(self, tag, attrs):
+            if tag in ("td", "th"):
+                self.open = True
+                self.cells.append("")
+
+        def handle_endtag(self, tag):
+            self.open = self.open and tag not in ("td", "th")
+
+        def handle_data(self, data):
+            if self.open:
+                self.cells[-1] += data
+
+    parser = Cells()
+    parser.feed(page)
+    return parser

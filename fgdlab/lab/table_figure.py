@@ -22,7 +22,8 @@ from .colours import BOX, DISTILLED, STUDENT, TEACHER
 from .disk import write_text
 from .errors import UserError
 from .stats import Estimate, estimate, seed_differences, values_by_seed
-from .tables import SMOKE, distinct, done_runs, expected_seeds, is_smoke, not_done, one_or_mixed, runs_of, teachers
+from .table_caption import SMOKE, one_or_mixed, teachers
+from .table_runs import absent_rows, distinct, done_runs, expected_seeds, is_smoke, not_done, runs_of
 
 WARNING = BOX
 GREY = "#555555"
@@ -130,14 +131,14 @@ def _draw_rows(left: Axes, right: Axes, runs: pd.DataFrame, sweep, metric: str) 
         _points(left, values, i, lanes, color, key)
         _mean(left, estimate(values), i, color, key)
         if values.empty:
-            _remark(left, i, "no run is done")
+            _remark(left, i, "cannot be run here" if key in absent_rows(sweep) else "no run is done")
         if key == sweep.baseline:
             _remark(right, i, "baseline of the differences")
             continue
         differences = seed_differences(runs, key, sweep.baseline, metric)
         _points(right, differences, i, lanes, color, key)
         _mean(right, estimate(differences), i, color, key)
-        if differences.empty:
+        if differences.empty and key not in absent_rows(sweep):
             _remark(right, i, "no seed is done here and in the baseline")
         if metric in row.paper and base is not None:
             right.plot([row.paper[metric] - base], [i + PAPER], "D", markersize=6.5, markerfacecolor="none", markeredgecolor=GREY, zorder=3, gid=f"paper-{key}")
