@@ -1,7 +1,6 @@
 """One run in a process of its own: what it leaves behind, however it ends. The notebooks of these tests import nothing but the standard library."""
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 
 from fgdlab.lab import launch as lab_launch
 from fgdlab.lab.launch import CHILDREN, cpu_environment, end_children, launch
-from fgdlab.lab.sweep import state_of
+from fgdlab.lab.states import BEAT, state_of
 
 PATIENCE = 180                                                       # seconds for a process to start, on the busiest machine
 GRACE = 3                                                            # seconds for a process to follow its parent
@@ -111,7 +110,7 @@ def test_a_notebook_that_raises_leaves_its_error_and_exit_status_1(folder):
     assert launch(str(run)) == 1 and state_of(run) == "failed"
     failed = json.loads((run / "failed.json").read_text())
     assert failed["error"] == "ZeroDivisionError: division by zero" and failed["cell"] >= 3
-    assert "1 / 0" in re.sub(r"\x1b\[[\d;]*m", "", "\n".join(failed["traceback"]))         # IPython colours it
+    assert "1 / 0" in "\n".join(failed["traceback"]) and "\\u001b" not in (run / "failed.json").read_text()        # IPython's colours are gone
     assert "ZeroDivisionError" in (run / "run.ipynb").read_text()   # the broken notebook is kept
     assert not (run / "running.json").exists() and not CHILDREN
 
@@ -124,12 +123,39 @@ def test_a_killed_kernel_is_an_interruption_and_no_failure(folder):
     assert "the kernel died" in (run / "log.txt").read_text()
 
 
+def test_a_kernel_that_is_killed_before_it_wrote_anything_is_an_interruption(folder):
+    run = folder("import os\nos.kill(os.getpid(), 9)")
+    assert launch(str(run)) == 2 and not (run / "params.json").exists()
+    assert state_of(run) == "interrupted"
+
+
+def test_ctrl_c_in_a_kernel_is_an_interruption_and_no_failure(folder):
+    run = folder(ANNOUNCE, "import signal\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)")
+    assert launch(str(run)) == 2 and state_of(run) == "interrupted" and not (run / "failed.json").exists()
+
+
+def test_a_run_that_another_process_is_at_work_on_is_left_to_it(folder):
+    run = folder(ANNOUNCE)
+    (run / "running.json").write_text(json.dumps({"pid": 1, "host": "another", "started": time.time()}))
+    assert launch(str(run)) == 3 and not (run / "kernel.pid").exists()
+    assert json.loads((run / "running.json").read_text())["host"] == "another" and state_of(run) == "running"
+
+
+def test_relative_paths_mean_the_runners_folder_wherever_a_run_is_launched(folder, tmp_path, monkeypatch):
+    run = folder("import os\nfrom pathlib import Path\nPath(out, 'result.json').write_text('{\"cwd\": \"%s\"}' % os.getcwd())")
+    job = json.loads((run / "job.json").read_text())
+    (tmp_path / "project").mkdir()
+    (run / "job.json").write_text(json.dumps({**job, "cwd": str(tmp_path / "project")}))
+    assert launch(str(run)) == 0 and json.loads((run / "result.json").read_text())["cwd"] == str(tmp_path / "project")
+
+
 def test_a_run_outlives_ctrl_c_in_its_runners_terminal_and_ends_with_0(folder):
     run = folder(ANNOUNCE, WAIT)
     parent = runner(run, "signal.signal(signal.SIGINT, lambda *_: None)\nsys.exit(launch(folder, {'OMP_NUM_THREADS': '1'}))")
     pid, kernel = started(run)
     claim = json.loads((run / "running.json").read_text())
     assert state_of(run) == "running" and claim["host"] == socket.gethostname() and abs(time.time() - claim["started"]) < 2 * PATIENCE
+    assert abs(claim["created"] - psutil.Process(pid).create_time()) < 2 and time.time() - (run / "heartbeat").stat().st_mtime < 2 * BEAT + PATIENCE / 10
     assert psutil.Process(kernel).environ()["OMP_NUM_THREADS"] == "1"
     assert os.getsid(pid) != os.getsid(parent.pid) and os.getsid(kernel) != os.getsid(parent.pid)
     os.killpg(parent.pid, signal.SIGINT)                             # what a terminal does
@@ -138,7 +164,7 @@ def test_a_run_outlives_ctrl_c_in_its_runners_terminal_and_ends_with_0(folder):
     (run / "go").touch()
     assert parent.wait(PATIENCE) == 0
     assert json.loads((run / "result.json").read_text()) == {"seed": 7} and state_of(run) == "done"
-    assert not (run / "running.json").exists() and not (run / "failed.json").exists()
+    assert not any((run / name).exists() for name in ("running.json", "heartbeat", "failed.json"))
     until(lambda: not lives(kernel), GRACE, "the end of the kernel")
 
 
@@ -182,6 +208,18 @@ def test_end_children_ends_every_run_that_is_waited_for(folder):
     gone(run, pid, kernel)
     thread.join(PATIENCE)
     assert status == [-signal.SIGTERM] and not CHILDREN
+
+
+def test_a_file_named_stop_ends_a_run_that_no_signal_of_its_runner_reaches(folder):
+    run = folder(ANNOUNCE, WAIT)
+    status = []
+    thread = threading.Thread(target=lambda: status.append(launch(str(run))))
+    thread.start()
+    pid, kernel = started(run)
+    (run / "stop").touch()
+    gone(run, pid, kernel)
+    thread.join(PATIENCE)
+    assert status == [1] and not (run / "running.json").exists()
 
 
 def test_a_runner_that_is_killed_at_once_leaves_no_orphan_either(folder):

@@ -3,8 +3,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import namedtuple
@@ -23,15 +21,12 @@ from fgdlab.lab.errors import UserError
 from fgdlab.lab.sweep import (
     SCORE_COLUMNS,
     STATES,
-    alive,
     collect,
     execute,
     notebook_path,
     plan,
     read_results,
     runs_folder,
-    share_done,
-    state_of,
     write_results,
 )
 from fgdlab.lab.sweep_file import load_sweep
@@ -169,90 +164,6 @@ def test_a_missing_notebook_and_a_missing_data_folder_are_one_line_errors(sweep)
         plan(sweep)
 
 
-# --- states -----------------------------------------------------------------------------------------------------------------------
-
-def test_done_is_result_json_and_nothing_else_counts_then(tmp_path):
-    claim(tmp_path, os.getpid())
-    write(tmp_path / "failed.json", {"error": "x"})
-    write(tmp_path / "run.ipynb", {})
-    assert state_of(tmp_path) == "running"
-    write(tmp_path / "result.json", {})
-    assert state_of(tmp_path) == "done"
-
-
-def test_running_is_a_claim_of_a_process_that_lives(tmp_path):
-    claim(tmp_path, os.getpid())
-    assert state_of(tmp_path) == "running"
-
-
-def test_a_claim_of_a_dead_process_is_an_interrupted_run(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", ""]) as child:
-        pass
-    for pid in (child.pid, NOBODY):
-        claim(tmp_path, pid)
-        assert state_of(tmp_path) == "interrupted"
-
-
-def test_a_claim_of_another_host_holds_while_anything_in_the_folder_is_younger_than_ten_minutes(tmp_path):
-    folder = tmp_path / "run"
-    claimed = claim(folder, NOBODY, host="another")
-    assert state_of(folder) == "running"
-    old = time.time() - 601
-    os.utime(claimed, (old, old))
-    assert state_of(folder) == "interrupted"                         # stale
-    write(folder / "metrics.jsonl", "")
-    assert state_of(folder) == "running"                             # it still logs
-    os.utime(folder / "metrics.jsonl", (old, old))
-    assert not alive(claimed)
-
-
-@pytest.mark.parametrize("text", ["", "{\"pid\": 1"], ids=["empty", "cut off"])
-def test_a_broken_claim_is_an_interrupted_run(tmp_path, text):
-    write(tmp_path / "running.json", text)
-    assert state_of(tmp_path) == "interrupted"
-
-
-def test_failed_interrupted_and_pending_are_told_by_their_files(tmp_path):
-    folder = tmp_path / "run"
-    assert state_of(folder) == "pending"                             # not even a folder
-    write(folder / "job.json", {})
-    assert state_of(folder) == "pending"
-    write(folder / "params.json", {})
-    assert state_of(folder) == "interrupted"
-    write(folder / "run.ipynb", {"metadata": {"papermill": {"exception": None}}})
-    assert state_of(folder) == "interrupted"                         # papermill's own word is never believed
-    write(folder / "failed.json", {"error": "x"})
-    assert state_of(folder) == "failed"
-
-
-def metrics(folder: Path, *steps: int, of: int = 40, terms: int = 22) -> Path:
-    """metrics.jsonl as train.py writes it: at each step a line a term, then the total, which knows the number of steps."""
-    lines = []
-    for step in steps:
-        lines += [{"step": step, "name": "fg", "level": f"P{n}", "raw": 1 / 3, "weight": 1e-3, "weighted": 1 / 3000} for n in range(terms)]
-        lines.append({"step": step, "name": "total", "level": "all", "raw": 1 / 3, "weighted": 1 / 3, "steps": of, "lr": 1 / 3, "grad_norm": 1 / 3})
-    return write(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-
-
-def test_the_share_done_follows_the_last_logged_step_and_ends_at_1_with_the_result(tmp_path):
-    assert share_done(tmp_path) == share_done(tmp_path / "nowhere") == 0
-    metrics(tmp_path, 1, 10, 20)
-    assert share_done(tmp_path) == pytest.approx(0.95 / 2)
-    metrics(tmp_path, 1, 10, 20, 40)
-    assert share_done(tmp_path) == pytest.approx(0.95)               # training is over, the evaluation is not
-    write(tmp_path / "result.json", {})
-    assert share_done(tmp_path) == 1
-
-
-def test_the_share_done_outlives_half_a_line_and_an_empty_file(tmp_path):
-    path = metrics(tmp_path, 10)
-    with path.open("a") as file:
-        file.write('{"step": 20, "na')
-    assert share_done(tmp_path) == pytest.approx(0.95 / 4)
-    path.write_text("")
-    assert share_done(tmp_path) == 0
-
-
 # --- execute ----------------------------------------------------------------------------------------------------------------------
 
 RESULT = {
@@ -385,6 +296,42 @@ def test_a_run_whose_process_was_killed_is_taken_over(runs, bench):
     assert quiet(runs) == {"done": keys(runs)} and ("none", 0) in bench.started
 
 
+def test_a_run_that_a_process_is_at_work_on_is_waited_for_and_not_started(runs, bench):
+    """As a job that outlived its runner: it ends well after a while."""
+    claim(runs[0].folder, os.getpid())
+    ends = threading.Timer(1, lambda: write(runs[0].folder / "result.json", {**RESULT, "AP": 20.0}))
+    ends.start()
+    said = []
+    assert quiet(runs, said) == {"done": keys(runs)} and ("none", 0) not in bench.started and len(bench.started) == len(runs) - 1
+    assert [line for line in said if "waiting" in line] == [f"    waiting  none, seed 0: process {os.getpid()} on {socket.gethostname()} is at work on it"]
+
+
+def test_a_run_that_was_waited_for_in_vain_is_taken_over(runs, bench):
+    claimed = claim(runs[0].folder, os.getpid())
+    threading.Timer(1, claimed.unlink).start()
+    assert quiet(runs) == {"done": keys(runs)} and bench.started[-1] == ("none", 0)
+
+
+def test_room_may_come_and_go_and_a_sweep_without_any_ends(runs, bench):
+    room = iter([2, 2, 2, 1, 1, 1])
+    said = []
+    states = quiet(runs, said, jobs=lambda: next(room, 0), executor=Inline())
+    assert states["pending"] and len(states["done"]) + len(states["pending"]) == len(runs)
+    assert said[-1] == "no worker is left; start some, and the same command goes on"
+
+
+def test_a_future_that_is_taken_back_is_told_and_its_run_is_pending(runs, bench):
+    class Withdrawn(Inline):
+        def submit(self, call, *args, **settings):
+            future = Future()
+            future.cancel()
+            return future
+
+    said = []
+    assert quiet(runs[:1], said, executor=Withdrawn()) == {"pending": keys(runs[:1])}
+    assert said == [f"    pending  none, seed 0: no result (see {runs[0].folder / 'log.txt'}) (taken back)"]
+
+
 def test_any_executor_will_do_and_is_not_shut_down_as_it_is_the_callers(runs, bench):
     pool = Inline()
     assert quiet(runs[:3], executor=pool) == {"done": keys(runs[:3])}
@@ -435,6 +382,15 @@ def test_two_runners_in_one_folder_are_refused(runs, bench):
     assert quiet(runs) == {"done": keys(runs)}                       # free again
 
 
+def test_a_folder_whose_lock_cannot_be_made_is_one_line_and_stays_usable(runs, bench):
+    lock = runs[0].folder.parent / ".runner.lock"
+    lock.mkdir(parents=True)                                         # stands for a folder that is read-only, which nothing is for root
+    with pytest.raises(UserError, match="must be a folder that can be written, got: .*choose another folder by --out"):
+        execute(runs)
+    lock.rmdir()
+    assert quiet(runs) == {"done": keys(runs)}
+
+
 def test_a_runner_that_was_refused_or_broke_leaves_the_folder_free(runs, bench, monkeypatch):
     def weak(todo, say):
         raise UserError("the teacher is too weak")
@@ -455,8 +411,8 @@ def test_cells_of_equal_settings_are_one_run(sweep, bench):
 # --- Ctrl-C -----------------------------------------------------------------------------------------------------------------------
 
 @pytest.fixture
-def press(monkeypatch):
-    """press(times): the runner gets Ctrl-C in each of its first so many waits. Returns the list of calls of end_children."""
+def press(monkeypatch, bench):
+    """press(times): the runner gets Ctrl-C in each of its first so many waits, two runs having begun. Returns the list of calls of end_children."""
     ended = []
 
     def press(times: int) -> list:
@@ -464,6 +420,8 @@ def press(monkeypatch):
 
         def wait(*args, **settings):
             if left[0]:
+                while len(bench.started) < 2:
+                    time.sleep(0.01)
                 left[0] -= 1
                 raise KeyboardInterrupt
             return real(*args, **settings)
@@ -483,7 +441,13 @@ def test_ctrl_c_once_lets_the_running_ones_finish_and_starts_no_more(runs, bench
 
 def test_ctrl_c_twice_ends_the_running_ones_and_the_next_call_goes_on(runs, bench, press):
     ended, said = press(2), []
-    bench.ends = {key: "killed" for key in keys(runs[:2])}
+
+    def killed(folder: Path) -> str:
+        while not (folder / "stop").exists():                        # by a file, for those that no signal from here reaches
+            time.sleep(0.01)
+        return "killed"
+
+    bench.ends = {key: killed for key in keys(runs[:2])}
     assert quiet(runs, said, jobs=2) == {"interrupted": keys(runs[:2]), "pending": keys(runs[2:])}
     assert len(ended) == 1 and any("ending the running ones" in line for line in said)
     bench.ends = {}

@@ -11,10 +11,11 @@ from filelock import FileLock, Timeout
 
 from .disk import whole, write_json
 from .errors import UserError
+from .states import alive
 
 WRITTEN = ("params.json", "student.safetensors", "detections.json")          # what a run has written before its result.json
 LINKED = (".safetensors", ".pt", "detections.json")                  # large, and only ever replaced as a whole: one file on disk serves both sweeps
-OF_THE_PROCESS = ("lock", "running.json", "heartbeat")
+OF_THE_PROCESS = ("lock", "running.json", "heartbeat", "stop")
 
 
 def done_elsewhere(folder: Path) -> Path | None:
@@ -28,8 +29,6 @@ def done_elsewhere(folder: Path) -> Path | None:
 
 
 def is_whole(folder: Path) -> bool:
-    from .sweep import alive
-
     if alive(folder / "running.json") or not all((folder / name).is_file() for name in WRITTEN):
         return False
     try:
