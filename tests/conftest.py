@@ -1,4 +1,5 @@
 """Small things that several tests need. Everything is random but seeded, and runs on one core."""
+import os
 from collections import OrderedDict
 
 import pytest
@@ -12,6 +13,14 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from fgdlab.scene import Scene
 
 torch.set_num_threads(1)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test that needs a card is skipped without one, or fails where FGDLAB_CUDA=required promises one."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        if os.environ.get("FGDLAB_CUDA") == "required":
+            pytest.fail("FGDLAB_CUDA=required, but torch finds no CUDA card")
+        pytest.skip("skipped, because torch finds no CUDA card")
 
 
 @pytest.fixture(autouse=True)

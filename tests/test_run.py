@@ -191,7 +191,7 @@ def test_the_folder_of_a_run_that_found_no_card_serves_the_next_one(without_cuda
     assert quiet_run(tiny_config(device="cpu", epochs=1), tmp_path / "run")["steps"] == 3
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+@pytest.mark.cuda
 def test_a_distilled_run_works_on_a_card(lab_home, tiny_config, tmp_path):
     result = quiet_run(tiny_config(**FGD, device="cuda"), tmp_path / "run")
     assert result["steps"] == 3 and result["provenance"]["device"] == torch.cuda.get_device_name()

@@ -123,7 +123,7 @@ def test_the_size_is_found_on_the_teachers_own_device(tiny_scenes, teacher):
     assert cache_bytes(tiny_scenes(), teacher.to("meta")) == 2 * 12 * 48 * (8 * 8 + 4 * 4 + 2 * 2)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+@pytest.mark.cuda
 def test_a_teacher_on_a_card_is_cached_and_recalled_there(lab_home, tiny_config, tiny_scenes, teacher):
     scenes = tiny_scenes()
     on_host = fill(tiny_config(), scenes, teacher, "host")(scenes.image_ids)
