@@ -17,7 +17,7 @@ pytest_plugins = "lab_fixtures"
 
 # ---- by name -----------------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", [pytest.param(each, marks=pytest.mark.slow if "101" in each else ()) for each in BACKBONES])
 def test_every_backbone_builds_with_its_levels(backbone):
     detector = build("retinanet", backbone, 7)
     small = backbone in COMPACT
@@ -49,7 +49,9 @@ def test_the_same_seed_builds_the_same_weights(same_bits):
 def test_an_unknown_name_is_refused_with_the_nearest_known_one(refusal):
     assert "unknown backbone 'resnet19'; did you mean 'resnet1" in refusal(build, "retinanet", "resnet19", 7)
     assert "unknown backbone 'compacts'; did you mean 'compact_s'?" in refusal(build, "retinanet", "compacts", 7)
+    assert "unknown backbone 'efficientnet_b9'; did you mean 'efficientnet_b" in refusal(build, "retinanet", "efficientnet_b9", 7)
     assert "unknown detector 'retinenet'; did you mean 'retinanet'?" in refusal(build, "retinenet", "resnet18", 7)
+    assert "unknown flavour 'mmdt'; did you mean 'mmdet'?" in refusal(build, "retinanet", "resnet18", 7, flavour="mmdt")
 
 
 def test_labels_run_from_1_to_the_number_of_classes():
@@ -59,6 +61,11 @@ def test_labels_run_from_1_to_the_number_of_classes():
     assert losses.keys() == {"classification", "bbox_regression"} and all(torch.isfinite(each) and each > 0 for each in losses.values())
     with pytest.raises((IndexError, RuntimeError)):
         detector(images, [{"boxes": torch.tensor([[5.0, 5.0, 25.0, 30.0]]), "labels": torch.tensor([8])}])
+
+
+def test_a_compact_backbone_is_for_torchvisions_retinanet(refusal):
+    assert "detector must be 'retinanet' in torchvision's flavour on 'compact_s', got 'fcos'" in refusal(build, "fcos", "compact_s", 7)
+    assert "got 'retinanet' in 'mmdet'" in refusal(build, "retinanet", "compact_s", 7, flavour="mmdet")
 
 
 def test_options_reach_torchvision():

@@ -1,59 +1,73 @@
 """Detectors under torchvision's own contract, by name.
 
-    build("retinanet", "resnet18", classes=80)       torchvision's RetinaNet on torchvision's ResNet, P3-P7
-    build("retinanet", "compact_s", classes=10)      the laptop family: the same class, cut down to P3-P5
+    build("retinanet", "resnet18", classes=80)                       torchvision's RetinaNet on torchvision's ResNet, P3-P7
+    build("faster_rcnn", "resnet50", classes=80)                     P2-P6
+    build("fcos", "resnet50_caffe", classes=80, flavour="mmdet")     as MMDetection builds it, for its checkpoints
+    build("reppoints", "resnet50", classes=80)                       ours, see reppoints.py
+    build("retinanet", "compact_s", classes=10)                      the laptop family: the same class, cut down to P3-P5
 
 Every detector has ``transform`` and ``backbone`` (see fgdlab/scene.py); ``detector.levels`` names the pyramid levels,
 ``detector.backbone.out_channels`` is their C. Labels run from 1 to ``classes``; 0 is nobody, as everywhere in torchvision.
 """
+import math
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import RetinaNet
-from torchvision.models.detection.backbone_utils import _validate_trainable_layers, resnet_fpn_backbone
-from torchvision.models.detection.retinanet import _default_anchorgen
+from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection.retinanet import RetinaNetHead, _default_anchorgen
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
+from . import mmdet_flavour as mm
+from .backbones import CAFFE, MOBILE, PYRAMID_CHANNELS, RESNETS, RESNEXTS, check_backbone, pyramid
 from .compact import COMPACT, compact_retinanet
 from .errors import UserError, unknown_name
+from .reppoints import RepPoints
 
-DETECTORS = ("retinanet",)
-RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
-BACKBONES = (*COMPACT, *RESNETS)
+DETECTORS = ("retinanet", "fcos", "faster_rcnn", "mask_rcnn", "reppoints")
+BACKBONES = (*COMPACT, *RESNETS, *CAFFE, *RESNEXTS, *MOBILE)         # and any other of torchvision whose children run in order
+FLAVOURS = ("torchvision", "mmdet")
 
 
-def build(name: str, backbone: str, classes: int, *, pretrained: bool = False, frozen_norms: bool | None = None, min_size: int = 0, max_size: int = 0, **options) -> nn.Module:
+def build(
+    name: str, backbone: str, classes: int, *, flavour: str = "torchvision", pretrained: bool = False, frozen_norms: bool | None = None,
+    min_size: int = 0, max_size: int = 0, **options,
+) -> nn.Module:
     """A detector by name.
 
     Args:
         name: one of ``DETECTORS``.
-        backbone: one of ``BACKBONES``.
+        backbone: one of ``BACKBONES``, or another classifier of torchvision; the compact ones are for RetinaNet.
         classes: C >= 1; labels run from 1 to C.
-        pretrained: start the backbone from ImageNet weights (torchvision downloads them on first use); ResNets only.
-        frozen_norms: batch norms with fixed statistics; None = where ``pretrained``. Say it to load weights that were trained so.
+        flavour: "torchvision", or "mmdet" for MMDetection's P6, anchors, heads, norms and order of classes (see mmdet_flavour.py).
+        pretrained: start the backbone from ImageNet weights (torchvision downloads them on first use); stem and first stage stay as they are.
+        frozen_norms: batch norms with fixed statistics; None = where ``pretrained``, and always in the mmdet flavour. Say it to load weights
+            that were trained so.
         min_size, max_size: resize images so that the short side is ``min_size`` and the long side at most ``max_size`` pixels;
             0 leaves every image at the size it comes in.
-        options: handed to torchvision's RetinaNet, e.g. ``score_thresh=0.05``.
+        options: handed to the detector's class, e.g. ``score_thresh=0.05``; FCOS in the mmdet flavour also takes those of ``ScaledFCOSHead``.
     Raises:
-        UserError: an unknown detector or backbone, or ImageNet weights for a compact one.
+        UserError: an unknown name or flavour, or ImageNet weights where there are none.
     """
     if name not in DETECTORS:
         raise unknown_name("detector", name, DETECTORS)
-    if backbone not in BACKBONES:
-        raise unknown_name("backbone", backbone, BACKBONES)
+    if flavour not in FLAVOURS:
+        raise unknown_name("flavour", flavour, FLAVOURS)
     if backbone in COMPACT:
-        if pretrained:
-            raise UserError(f"pretrained must be off for {backbone!r}: there are no ImageNet weights for it; choose one of {', '.join(RESNETS)}")
-        detector = compact_retinanet(backbone, classes, **options)
+        detector = compact(name, backbone, classes, flavour, pretrained, options)
     else:
-        detector = resnet_retinanet(backbone, classes, pretrained, pretrained if frozen_norms is None else frozen_norms, **options)
+        check_backbone(backbone, pretrained, others=tuple(COMPACT))
+        fixed = (pretrained or flavour == "mmdet") if frozen_norms is None else frozen_norms
+        norms = "learned" if not fixed else "still" if flavour == "mmdet" else "frozen"
+        under = partial(pyramid, backbone, pretrained=pretrained, norms=norms)
+        detector = MAKERS[name](under, classes, flavour == "mmdet", options)
     if min_size:
         detector.transform.min_size, detector.transform.max_size = (min_size,), max_size or round(min_size * 1333 / 800)
     else:
         detector.transform = AsItComes(detector.transform)
     detector.levels = pyramid_levels(detector)
+    detector.flavour = flavour
     return detector
 
 
@@ -78,14 +92,61 @@ def pyramid_levels(detector: nn.Module) -> tuple[str, ...]:
     return tuple(level_names(maps, 128))
 
 
-# --- torchvision's RetinaNet on a ResNet ------------------------------------------------------------------------------------------
+# --- one maker a detector -----------------------------------------------------------------------------------------------------------
+# under(first, extra, fpn_norm=None) makes the pyramid. In torchvision's flavour each is what torchvision's own builder for ResNet-50 makes.
 
-def resnet_retinanet(backbone: str, classes: int, pretrained: bool, frozen_norms: bool, **options) -> RetinaNet:
-    """RetinaNet as torchvision's ``retinanet_resnet50_fpn`` builds it (P6 from P5), for any ResNet depth."""
-    trainable = _validate_trainable_layers(pretrained, None, 5, 3)
-    norm = {} if frozen_norms else {"norm_layer": partial(nn.BatchNorm2d)}           # torchvision freezes them; from scratch they must learn
-    pyramid = resnet_fpn_backbone(
-        backbone_name=backbone, weights="DEFAULT" if pretrained else None, trainable_layers=trainable, returned_layers=[2, 3, 4],
-        extra_blocks=LastLevelP6P7(256, 256), **norm,
-    )
-    return RetinaNet(pyramid, classes + 1, anchor_generator=_default_anchorgen(), **options)
+def compact(name: str, backbone: str, classes: int, flavour: str, pretrained: bool, options: dict) -> RetinaNet:
+    if name != "retinanet" or flavour != "torchvision":
+        raise UserError(f"detector must be 'retinanet' in torchvision's flavour on {backbone!r}, got {name!r} in {flavour!r}; choose one of {', '.join(RESNETS)}")
+    if pretrained:
+        raise UserError(f"pretrained must be off for {backbone!r}: there are no ImageNet weights for it; choose one of {', '.join(RESNETS)}")
+    return compact_retinanet(backbone, classes, **options)
+
+
+def retinanet(under, classes: int, mmdet: bool, options: dict) -> RetinaNet:
+    """P6 from P5 as ``retinanet_resnet50_fpn``; in MMDetection from C5, and one class channel less."""
+    if not mmdet:
+        return RetinaNet(under(3, LastLevelP6P7(PYRAMID_CHANNELS, PYRAMID_CHANNELS)), classes + 1, anchor_generator=_default_anchorgen(), **options)
+    maps, anchors = under(3, lambda channels: mm.ExtraConvs("input", channels, PYRAMID_CHANNELS)), mm.retinanet_anchors()
+    head = RetinaNetHead(PYRAMID_CHANNELS, anchors.num_anchors_per_location()[0], classes)
+    return mm.MMRetinaNet(maps, classes, anchor_generator=anchors, head=head, **{"detections_per_img": 100, **options})
+
+
+def fcos(under, classes: int, mmdet: bool, options: dict) -> FCOS:
+    """P6 from P5 in both. In the mmdet flavour with the authors' settings: distances in strides, centre sampling, centreness beside the classes.
+
+    ``norm_on_bbox=False, conv_bias=False`` is plain FCOS, their teacher; ``centerness_on_reg=True`` is what torchvision's own FCOS does.
+    """
+    if not mmdet:
+        return FCOS(under(3, LastLevelP6P7(PYRAMID_CHANNELS, PYRAMID_CHANNELS)), classes + 1, **options)
+    of_head = {each: options.pop(each) for each in ("norm_on_bbox", "centerness_on_reg", "conv_bias") if each in options}
+    maps = under(3, lambda _: mm.ExtraConvs("output", PYRAMID_CHANNELS, PYRAMID_CHANNELS, relu=True))
+    head = mm.ScaledFCOSHead(PYRAMID_CHANNELS, classes, **of_head)
+    usual = {"nms_thresh": 0.6, "center_sampling_radius": 1.5} if head.norm_on_bbox else {"nms_thresh": 0.5, "center_sampling_radius": math.inf}
+    return mm.MMFCOS(maps, classes, anchor_generator=mm.fcos_points(), head=head, **{**usual, **options})
+
+
+def two_stage(kind: type[FasterRCNN], under, classes: int, mmdet: bool, options: dict) -> FasterRCNN:
+    """P2-P5, and P6 by subsampling P5, in both."""
+    maps = under(2, LastLevelMaxPool())
+    if not mmdet:
+        return kind(maps, classes + 1, **options)
+    parts = {
+        "rpn_anchor_generator": mm.rpn_anchors(), "box_roi_pool": mm.AlignedRoIAlign(7), "box_predictor": mm.BackgroundLast(1024, classes),
+        "rpn_post_nms_top_n_train": 1000,
+    }
+    if kind is MaskRCNN:
+        parts |= {"mask_roi_pool": mm.AlignedRoIAlign(14), "mask_predictor": mm.NoBackgroundMask(256, 256, classes)}
+    return kind(maps, None, **{**parts, **options})
+
+
+def reppoints(under, classes: int, mmdet: bool, options: dict) -> RepPoints:
+    """P6 from C5, group norm in neck and head, in both; the flavours differ in the body's norms alone."""
+    norm = partial(nn.GroupNorm, 32)
+    extra = partial(mm.ExtraConvs, "input", outputs=PYRAMID_CHANNELS, norm=norm)
+    return RepPoints(under(3, extra, fpn_norm=norm), classes, **options)
+
+
+MAKERS = {
+    "retinanet": retinanet, "fcos": fcos, "faster_rcnn": partial(two_stage, FasterRCNN), "mask_rcnn": partial(two_stage, MaskRCNN), "reppoints": reppoints,
+}
