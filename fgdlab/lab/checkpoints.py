@@ -8,6 +8,7 @@ The authors keep one loss module a pyramid level, each with its own layers; FGDL
     conv_mask_t, channel_add_conv_t                                             the same for the teacher's block
 
 MMRazor keeps a student's and a teacher's connector a level; FBKDLoss has both, filed by part and level (see fbkd_state_from_mmrazor).
+Whole detectors have rooms of their own: load_mmdet.py brings MMDetection's in, export.py writes them out; this is their common door.
 """
 import re
 from collections.abc import Mapping
@@ -15,6 +16,10 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from .errors import UserError, unknown_name
+from .export import detector_of, export_mmdet, export_student
+from .load_mmdet import Report, load_mmdet
+
+__all__ = ["Report", "detector_of", "export_mmdet", "export_student", "fbkd_state_from_mmrazor", "fgd_state_from_authors", "load_mmdet"]
 
 BLOCKS = {"student": "s", "teacher": "t"}                            # ours -> the authors' suffix
 LAYERS = {"key": "conv_mask_{}", "transform.0": "channel_add_conv_{}.0", "transform.1": "channel_add_conv_{}.1", "transform.3": "channel_add_conv_{}.3"}
