@@ -146,6 +146,12 @@ MISTAKES = {
     "sweep: seeds that are no numbers": (None, [*TABLE, "--seeds", "0;1"], ("--seeds", "whole numbers", "commas", "'0;1'")),
     "sweep: a seed twice": (None, [*TABLE, "--seeds", "0,0"], ("--seeds", "'0,0'")),
     "sweep: a seed below 0": (None, [*TABLE, "--seeds", "-1"], ("seed", "-1")),
+    "sweep: a card that is not there": (None, [*TABLE, "--gpus", "0,99", "--set", "device=cuda"], ("--gpus must name cards of this machine", "99", "nvidia-smi")),
+    "sweep: cards and jobs": (None, [*TABLE, "--gpus", "0", "--jobs", "2"], ("one place", "--gpus and --jobs", "choose one")),
+    "sweep: a cluster and Slurm": (None, [*TABLE, "--slurm", "--cluster", "tcp://x:1"], ("one place", "--cluster and --slurm")),
+    "sweep: a partition of nothing": (None, [*TABLE, "--slurm-partition", "gpu"], ("--slurm-partition", "add --slurm")),
+    "sweep: no Slurm here": (None, [*TABLE, "--slurm"], ("--slurm must find Slurm's commands here", "sbatch")),
+    "sweep: no scheduler": (None, [*TABLE, "--cluster", "tcp://127.0.0.1:9"], ("address of a Dask scheduler that answers, got 'tcp://127.0.0.1:9'", "dask scheduler")),
     "sweep: no jobs": (None, [*TABLE, "--jobs", "0"], ("--jobs", "0")),
     "yaml: a misspelt row": (own_sweep(scales={"laptop": {"rows": {"nome": {"lr": 0.1}}}}), ["sweep", "mine.yaml"], ("mine.yaml: unknown row", "'nome'", "did you mean 'none'?")),
     "yaml: a misspelt setting": (own_sweep(base={"aera": "fg"}), ["sweep", "mine.yaml"], ("mine.yaml: unknown parameter 'aera'", "did you mean 'area'?")),
@@ -307,8 +313,9 @@ def test_check_says_what_a_folder_holds():
 def test_a_dry_run_lists_the_runs_and_writes_nothing():
     done = call("sweep", "table1_areas", "--dry-run", "--seeds", "3,4")
     lines = done.stdout.splitlines()
-    assert done.exit_code == 0 and len(lines) == 10 and not Path("runs").exists()
-    assert [line.split("  ")[-2] for line in lines] == [f"{row}, seed {seed}" for seed in (3, 4) for row in ("none", "fg", "bg", "both", "split")]
+    assert done.exit_code == 0 and len(lines) == 11 and not Path("runs").exists()
+    assert re.match(r"to do: 10 of 10 runs, about \d+ min on one slot, .* slots \(measured on \d+ runs of table1_areas.csv in ablations/results", lines.pop())
+    assert [line.split("  ")[-3] for line in lines] == [f"{row}, seed {seed}" for seed in (3, 4) for row in ("none", "fg", "bg", "both", "split")]
     assert all(line.split()[0] == "pending" for line in lines)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from .cli_sweep import sweep
 from .config import RunConfig
 from .errors import UserError
 
@@ -127,101 +128,7 @@ def scaled(settings: dict) -> RunConfig:
 
 # --- sweep and table ----------------------------------------------------------------------------------------------------------------
 
-def parsed(pairs: tuple[str, ...]) -> dict:
-    """--set key=value pairs; values are read as YAML, so 3, 1e-3, true and words come out as what they are."""
-    from .plain_yaml import plain_yaml
-
-    settings = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise UserError(f"--set must be key=value, got {pair!r}; for example --set epochs=2")
-        if name in ("seed", "scale"):
-            raise UserError(f"--set must name a setting that the sweep leaves open, got {pair!r}; use --{'seeds' if name == 'seed' else 'scale'}")
-        try:
-            settings[name] = plain_yaml(value) if value else ""
-        except UserError:
-            settings[name] = value
-    return settings
-
-
-def numbers(ctx, param, value: str | None) -> list[int] | None:
-    if value is None:
-        return None
-    try:
-        return [int(each) for each in value.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"must be whole numbers with commas between, such as 0,1,2; got {value!r}") from None
-
-
-sweep_options = [
-    click.argument("name"),
-    click.option("--scale", default="laptop", show_default=True, help="smoke, laptop or gpu; the YAML says what each costs"),
-    click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="a setting for every row; may be repeated (`fgdlab run --help` lists them)"),
-    click.option("--seeds", callback=numbers, default=None, metavar="0,1,2", help="instead of the YAML's"),
-    click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME]"),
-]
-
-
-def with_sweep_options(command):
-    for option in reversed(sweep_options):
-        command = option(command)
-    return command
-
-
-@main.command()
-@with_sweep_options
-@click.option("--jobs", type=click.IntRange(1), default=None, help="runs side by side  [default: the cores of this machine; 1 on a GPU]")
-@click.option("--retry-failed", is_flag=True, help="run again what failed before")
-@click.option("--fail-fast", is_flag=True, help="start no more runs after the first failure")
-@click.option("--dry-run", is_flag=True, help="list the runs and their states, run nothing")
-def sweep(name, scale, pairs, seeds, out, jobs, retry_failed, fail_fast, dry_run) -> None:
-    """Run every row and seed of a sweep in ablations/sweeps, then print its table.
-
-    What is done is not done again; what was interrupted or killed goes on from its checkpoint. Exit status 1 when a run is missing at the end.
-    """
-    from .sweep import collect, execute, plan, runs_folder, state_of, write_results
-    from .sweep_file import load_sweep
-
-    described = load_sweep(name).at(scale, seeds)
-    folder = out or runs_folder(described, scale)
-    runs = plan(described, folder, scale=scale, overrides=parsed(pairs))
-    if dry_run:
-        for planned in runs:
-            click.echo(f"{state_of(planned.folder):>11}  {planned.row}, seed {planned.seed}  {planned.id}")
-        return
-    note = (described.scales.get(scale) or {}).get("note", "")
-    click.echo(f"{described.title}: {len(runs)} runs in {folder}" + (f" ({note})" if note else ""))
-    states = execute(runs, jobs=jobs or slots(runs), retry_failed=retry_failed, fail_fast=fail_fast, say=click.echo)
-    frame = collect(runs, described)
-    path = write_results(frame, folder / "results.csv")
-    if states["done"]:
-        click.echo()
-        show_table(described, frame, "text", folder / f"{described.name}.png")
-        click.echo(f"\nruns: {folder}   numbers: {path}   figure: {folder / (described.name + '.png')}")
-    report_missing(states, name)
-
-
-def slots(runs: list) -> int:
-    """Runs side by side: one a core on the CPU, one on a GPU."""
-    if any(run.config.device == "cuda" for run in runs):
-        return 1
-    return max((os.cpu_count() or 1) // max(run.config.threads for run in runs), 1)
-
-
-def report_missing(states: dict, name: str) -> None:
-    """Exit with 1 and a list when a run failed or was interrupted."""
-    from .sweep import outcome
-
-    missing = [(state, run) for state in ("failed", "interrupted", "running", "pending") for run in states[state]]
-    if not missing:
-        return
-    click.echo(f"\n{len(missing)} runs are missing:", err=True)
-    for state, run in missing:
-        click.echo(f"{state:>11}  {run.row}, seed {run.seed}{outcome(run.folder, state) if state == 'failed' else ''}", err=True)
-    again = " with --retry-failed" if states["failed"] else ""
-    click.echo(f"the same command{again} runs them and nothing else", err=True)
-    sys.exit(1)
+main.add_command(sweep)
 
 
 def show_table(described, frame, format: str, figure: Path | None) -> None:
