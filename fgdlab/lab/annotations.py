@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .coco_file import KEYS, box_table, read_document
+from .coco_file import KEYS, box_table, read_document, short
 from .disk import digest
 from .errors import UserError, unknown_name
 from .splits import sources
@@ -156,7 +156,7 @@ def check_files(images: list[dict], image_folder: Path, split: str) -> None:
     outside = [each for each in images if leads_outside(image_folder, each["file_name"])]
     if outside:
         raise UserError(
-            f"{image_folder} must hold its images itself, got {len(outside)} links to files elsewhere, the first {outside[0]['file_name']!r} of image "
+            f"{image_folder} must hold its images itself, got {len(outside)} that a link takes elsewhere, the first {outside[0]['file_name']!r} of image "
             f"{outside[0]['id']}; copy them there, or make the whole folder a link"
         )
     if missing:
@@ -167,5 +167,5 @@ def check_files(images: list[dict], image_folder: Path, split: str) -> None:
             remedy = "put them there, or take those images out of the split"
         raise UserError(
             f"{image_folder} must hold the {len(images)} image files of split {split!r}, "
-            f"got {len(missing)} missing, the first {first!r} of image {missing[0]['id']}; {remedy}"
+            f"got {len(missing)} missing, the first {short(first)} of image {missing[0]['id']}; {remedy}"
         )

@@ -28,7 +28,7 @@ def read_json(file: Path):
     try:
         size = file.stat().st_size
         if size > LARGEST_FILE:
-            raise UserError(f"{file} must have at most {LARGEST_FILE / 2**30:g} GiB, got {size / 2**30:.1f}; cut it into several data sets")
+            raise UserError(f"{file} must have at most {LARGEST_FILE} bytes, got {size}; cut it into several data sets")
         data = file.read_bytes()
         return json.loads(data)
     except OSError as error:

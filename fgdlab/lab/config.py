@@ -89,7 +89,7 @@ class RunConfig:
         if not self.temperature > 0:
             raise UserError(f"temperature must be above 0, got {self.temperature}; 0.5 is the paper's")
         if self.flip > 1 or self.warmup > 1:
-            raise UserError(f"flip and warmup must lie in 0..1, got {self.flip} and {self.warmup}")
+            raise UserError(f"flip and warmup must lie in 0..1, got {self.flip} and {self.warmup}; give shares such as 0.5")
 
     @classmethod
     def of(cls, settings: dict) -> "RunConfig":

@@ -63,7 +63,7 @@ def only(config: RunConfig, parts: tuple[str, ...]) -> list[str]:
     """The parts that a run uses, all of them where it names none."""
     named = [part.strip() for part in config.parts.split(",") if part.strip()]
     if named and not parts:
-        raise UserError(f"parts must be empty for method {config.method}, which has no parts to choose from, got {config.parts!r}")
+        raise UserError(f"parts must be empty for method {config.method}, which has no parts to choose from, got {config.parts!r}; leave it out")
     for part in named:
         if part not in parts:
             raise unknown_name(f"part of {config.method}", part, parts)

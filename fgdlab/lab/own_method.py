@@ -12,11 +12,18 @@ def own_file(method: str) -> Path | None:
     return Path(method.rpartition(":")[0]).expanduser() if ".py:" in method else None
 
 
+def own_bytes(method: str) -> bytes:
+    """The text of the file that FILE.py:CLASS names, as it lies there."""
+    path = own_file(method)
+    if not path.is_file():
+        raise UserError(f"method must name a file, got {str(path)!r}, which is none; give FILE.py:CLASS, the path from the current folder")
+    return path.read_bytes()
+
+
 def own_class(method: str) -> type:
     """The class that FILE.py:CLASS names. It is code, and importing it runs it, as any notebook's cell would."""
     path, name = own_file(method), method.rpartition(":")[2]
-    if not path.is_file():
-        raise UserError(f"method must name a file, got {str(path)!r}, which is none; give FILE.py:CLASS, the path from the current folder")
+    own_bytes(method)
     spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     try:

@@ -2,11 +2,14 @@
 
     text --plain_yaml--> None, bool, int, float, str, list, dict, date
 """
+from itertools import accumulate
+
 import yaml
 
 from .errors import UserError
 
-LONGEST = 1_000_000                                                  # characters
+LONGEST = 100_000                                                    # characters; the sweeps of this project have some 3,000
+DEEPEST = 100                                                        # open brackets: the time to read them grows with their third power
 MOST_VALUES = 100_000                                                # with every alias written out
 
 
@@ -19,6 +22,8 @@ def plain_yaml(text: str):
     if len(text) > LONGEST:
         raise UserError(f"must be YAML of at most {LONGEST} characters, got {len(text)}; cut it into several files")
     try:
+        if deepest(text) > DEEPEST:
+            raise RecursionError
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         where = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
@@ -30,6 +35,12 @@ def plain_yaml(text: str):
     if written_out(value, {}, ()) > MOST_VALUES:
         raise UserError(f"must be YAML of at most {MOST_VALUES} values, got more once its aliases (*name) are written out; use fewer aliases")
     return value
+
+
+def deepest(text: str) -> int:
+    """The most brackets that are open at once, those in quotes and comments among them."""
+    steps = (1 if letter in "[{" else -1 for letter in text if letter in "[]{}")
+    return max(accumulate(steps), default=0)
 
 
 def written_out(value, known: dict[int, float], above: tuple[int, ...]) -> float:

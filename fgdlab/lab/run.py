@@ -21,7 +21,7 @@ from .essential import distils, has_teacher
 from .evaluate import coco_scores, detections
 from .inherit import inherit
 from .methods import make_balance, make_loss
-from .own_method import method_mark, own_file
+from .own_method import method_mark, own_bytes, own_file
 from .provenance import peak_memory_gb, provenance
 from .teacher_cache import get_cache
 from .teachers import Teacher, get_teacher
@@ -59,8 +59,9 @@ def locked_run(config: RunConfig, folder: Path, progress: str) -> dict:
     started = time.perf_counter()
     torch.set_num_threads(config.threads)
     if own_file(config.method):                                      # a loss of one's own changes; the run keeps the text it ran with
+        text = own_bytes(config.method)
         with whole(folder / "method.py") as unfinished:
-            unfinished.write_bytes(own_file(config.method).read_bytes())
+            unfinished.write_bytes(text)
     parts = prepare(config, progress=progress != "off")
     distiller = make_distiller(config, parts).to(device)
     timing = train(distiller, parts.scenes, config, folder, device=device, progress=progress)

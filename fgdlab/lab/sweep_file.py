@@ -99,13 +99,14 @@ def load_sweep(name: str) -> Sweep:
 def read_yaml(path: Path, below: tuple[Path, ...] = ()) -> dict:
     """The file's mapping, on top of the one that it extends. ``below``: files that extend this one."""
     if path in below:
-        raise UserError(f"'extends' must end somewhere, got a circle: {' extends '.join(each.stem for each in (*below, path))}")
+        raise UserError(f"'extends' must end somewhere, got a circle: {' extends '.join(each.stem for each in (*below, path))}; take one out")
     try:
         content = plain_yaml(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(f"must be text in UTF-8, got other bytes ({error.reason} at byte {error.start}); save it as UTF-8") from error
     if not isinstance(content, dict):
-        raise UserError(f"must be a mapping with the keys {', '.join(sorted(KEYS))}, got {type(content).__name__}")
+        got = "nothing" if content is None else f"a {type(content).__name__}"
+        raise UserError(f"must be a mapping with the keys {', '.join(sorted(KEYS))}, got {got}; the sweeps in ablations/sweeps show how")
     for key in content:
         if key not in KEYS:
             raise unknown_name("key", key, sorted(KEYS))
@@ -131,7 +132,7 @@ def merged(below: dict, above: dict) -> dict:
 def checked_seeds(seeds, who: str) -> list[int]:
     """The seeds, if they are different whole numbers of at least 0; ``who`` is named in the error."""
     if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise UserError(f"{who} must be different whole numbers of at least 0, got {(','.join(map(str, seeds)) if isinstance(seeds, list) else seeds)!r}")
+        raise UserError(f"{who} must be different whole numbers of at least 0, got {(','.join(map(str, seeds)) if isinstance(seeds, list) else seeds)!r}; give each once, such as 0,1,2")
     return list(seeds)
 
 
@@ -170,7 +171,7 @@ def known_keys(value: dict, known: set[str], what: str) -> dict:
 def parse_sweep(name: str, content: dict) -> Sweep:
     missing = [key for key in ("title", "question", "baseline", "rows", "seeds") if content.get(key) in (None, "", [], {})]
     if missing:
-        raise UserError(f"the keys {', '.join(missing)} must be given, got none of them")
+        raise UserError(f"the keys {', '.join(missing)} must be given, got nothing there; the sweeps in ablations/sweeps show how")
     if not isinstance(content["baseline"], str):
         raise UserError(f"baseline must be the name of a row, got {content['baseline']!r}; put it in quotes, if it is a number")
     rows = {}
@@ -201,7 +202,7 @@ def parse_sweep(name: str, content: dict) -> Sweep:
     if not isinstance(contrasts, list) or not all(
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(row, str) for row in pair) for pair in contrasts
     ):
-        raise UserError(f"contrasts must be a list of pairs of rows, such as [[split, fg]], got {contrasts!r}")
+        raise UserError(f"contrasts must be a list of pairs of rows, such as [[split, fg]], got {contrasts!r}; put each pair in brackets of its own")
     for row in [content["baseline"], *(row for pair in contrasts for row in pair)]:
         if row not in rows:
             raise unknown_name("row", row, rows)

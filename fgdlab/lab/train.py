@@ -8,9 +8,7 @@ Everything random is a function of (seed, epoch, image), never of how often or w
 import io
 import json
 import math
-import os
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -27,7 +25,7 @@ from .data import Scenes, batches
 from .disk import whole
 from .errors import UserError
 from .finite import Watch, check_weights
-from .weights import save_weights
+from .weights import check_archive, save_weights
 
 
 def train(distiller: Distiller, scenes: Scenes, config: RunConfig, folder: Path | None = None, *, device: str = "cpu", progress: str = "bar") -> dict:
@@ -48,8 +46,8 @@ def train(distiller: Distiller, scenes: Scenes, config: RunConfig, folder: Path 
     steps = per_epoch * config.epochs
     parameters = [each for each in distiller.parameters() if each.requires_grad]
     optimizer = make_optimizer(parameters, config)
-    log, watch = Log(folder, steps, config.log_every, progress), Watch()
     step = first_step = restore(folder, distiller, optimizer) if folder else 0
+    log, watch = Log(folder, steps, config.log_every, progress), Watch()
     log.cut_after(first_step)
     distiller.train()
     started = time.perf_counter()
@@ -134,28 +132,20 @@ def restore(folder: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer
     if not path.exists():
         return 0
     try:
-        check_stored(path)
+        check_archive(path)
         state = torch.load(path, weights_only=True, map_location="cpu")
         distiller.load_state_dict(state["distiller"])
         optimizer.load_state_dict(state["optimizer"])
         step, random = state["step"], state["random"]
         torch.set_rng_state(random["cpu"])
-    except Exception as error:
-        raise UserError(f"{path} must be a checkpoint of this run, got {type(error).__name__}; delete it to start the run anew") from error
+    except UserError:
+        raise
+    except Exception as error:                                       # what torch raises for broken bytes is not one type
+        got = {"BadZipFile": "a file cut off, or of another kind", "UnpicklingError": "more than numbers, which may be code"}.get(type(error).__name__, type(error).__name__)
+        raise UserError(f"{path} must be a checkpoint of this run, got {got}; delete it to start the run anew") from error
     if "cuda" in random and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(random["cuda"])
     return step
-
-
-def check_stored(path: Path) -> None:
-    """Refuse an archive that unpacks to more than it is, before a byte is unpacked. torch stores, it does not compress.
-
-    Raises:
-        ValueError: a zip bomb, or an archive that torch did not write.
-    """
-    with zipfile.ZipFile(path) as archive:
-        if sum(each.file_size for each in archive.infolist()) > os.path.getsize(path):
-            raise ValueError("it unpacks to more than its own size")
 
 
 class Log:

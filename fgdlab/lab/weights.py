@@ -1,5 +1,7 @@
 """Trained weights on disk: safetensors, with the facts about them in the file's own header."""
 import json
+import os
+import zipfile
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -27,6 +29,9 @@ def load_weights(module: nn.Module, path: Path) -> dict:
     """
     facts = read_facts(path)
     state, own = load_file(path), module.state_dict()
+    prefix = os.path.commonprefix(list(state))
+    if prefix and {name.removeprefix(prefix) for name in state} == {*own}:
+        raise UserError(f"{path} must name its tensors as this detector does, got names that begin with {prefix!r}; save them without that")
     wrong = sorted({*state} ^ {*own}) or [name for name in own if own[name].shape != state[name].shape]
     if wrong:
         raise UserError(f"{path} must hold the weights of this detector, got {len(wrong)} tensors that differ, the first {wrong[0]!r}; check backbone and classes")
@@ -61,6 +66,18 @@ def read_facts(path: Path) -> dict:
     if not isinstance(facts, dict):
         raise UserError(f"{path} must have its facts as a JSON object in its header, got {type(facts).__name__}; export it anew")
     return facts
+
+
+def check_archive(path: Path) -> None:
+    """Refuse what torch.save did not write, before a byte of it is unpacked: torch stores its records, it does not compress them.
+
+    Raises:
+        UserError: an archive that unpacks to more than it is, a zip bomb. zipfile.BadZipFile: no archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        unpacked, size = sum(each.file_size for each in archive.infolist()), os.path.getsize(path)
+    if unpacked > size:
+        raise UserError(f"{path} must be a checkpoint of its own size, got {size} bytes that unpack to {unpacked}; delete it, or take it from its author again")
 
 
 def weights_key(path: Path) -> str:

@@ -1,0 +1,169 @@
+"""Bad checkpoints: weights that others give, and files of a run that came to harm.
+
+The detector that is asked for is ``compact_s`` for the two classes of pets. A file that holds code writes ``broken_into`` when it is run.
+"""
+import io
+import json
+import os
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+
+import torch
+
+from .annotations import says
+from .world import TAUGHT, Row, cut, holds
+
+GIVEN = (*TAUGHT, "--teacher-checkpoint", "t.safetensors")
+AGAIN = TAUGHT
+
+
+def row(name, spoil, line, check=None) -> Row:
+    return Row(name, spoil, GIVEN, line, check)
+
+
+def resumed(name, spoil, line, check=None, command=AGAIN) -> Row:
+    """A row that finds a run in ``mine``: done, with all its files, or without result.json where the spoiler takes it away."""
+    return Row(name, spoil, command, line, check, trained=True)
+
+
+def weights(edit=lambda state: state, *, backbone: str = "compact_s", classes: int = 2, **header):
+    """A spoiler that writes t.safetensors: random weights, edited."""
+    def spoil() -> None:
+        from safetensors.torch import save_file
+
+        from fgdlab.lab.detectors import build
+
+        torch.manual_seed(0)
+        state = edit({name: each.clone() for name, each in build("retinanet", backbone, classes).state_dict().items()})
+        save_file(state, "t.safetensors", metadata=header or None)
+
+    return spoil
+
+
+def with_first(value):
+    """An edit that puts a value into the first tensor of floating point numbers."""
+    def edit(state):
+        name = next(name for name, each in state.items() if each.is_floating_point())
+        state[name].view(-1)[0] = value
+        return state
+
+    return edit
+
+
+def halved(state):
+    return {name: each.half() if each.is_floating_point() else each for name, each in state.items()}
+
+
+def without_result(spoil):
+    """As of a run that was interrupted after its last checkpoint."""
+    def both() -> None:
+        os.unlink("mine/result.json")
+        spoil()
+
+    return both
+
+
+class Intruder:
+    """Runs a command where it is unpickled."""
+
+    def __reduce__(self):
+        return os.system, ("touch broken_into",)
+
+
+def not_broken_into(printed: str) -> None:
+    assert not Path("broken_into").exists()
+
+
+def pickled() -> bytes:
+    return pickle.dumps({"step": Intruder()})
+
+
+def torch_archive(value=None) -> bytes:
+    content = io.BytesIO()
+    torch.save({"step": Intruder()} if value is None else value, content)
+    return content.getvalue()
+
+
+def zip_bomb() -> bytes:
+    """An archive of 100 kB, laid out as torch does, one record of which unpacks to 100 MB."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({"step": 1}))
+        archive.writestr("archive/version", "3\n")
+        archive.writestr("archive/data/0", b"\0" * 100_000_000)
+    return content.getvalue()
+
+
+def lying_header() -> bytes:
+    """A safetensors header that promises a terabyte."""
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}}).encode()
+    return struct.pack("<Q", len(header)) + header
+
+
+ROWS = [
+    row("no such file", None, "weights must be a file, got 't.safetensors', which is none; check the path"),
+    row("a folder", lambda: os.mkdir("t.safetensors"), "weights must be a file, got 't.safetensors', which is none; check the path"),
+    row("no bytes", holds("t.safetensors", b""), "t.safetensors must be a .safetensors file, got something else (...); export it anew"),
+    row("text", holds("t.safetensors", "junk, and more of it"),
+        "t.safetensors must be a .safetensors file, got something else (...); export it anew"),
+    row("truncated", lambda: (weights()(), cut("t.safetensors")()),
+        "t.safetensors must be a .safetensors file, got something else (...); export it anew"),
+    row("what torch.save writes", holds("t.safetensors", lambda: torch_archive({"w": torch.zeros(2)})),
+        "t.safetensors must be a .safetensors file, got something else (...); export it anew"),
+    row("a pickle with code in it", holds("t.safetensors", pickled),
+        "t.safetensors must be a .safetensors file, got something else (...); export it anew", not_broken_into),
+    row("a torch archive with code in it", holds("t.safetensors", torch_archive),
+        "t.safetensors must be a .safetensors file, got something else (...); export it anew", not_broken_into),
+    row("a zip bomb", holds("t.safetensors", zip_bomb), "t.safetensors must be a .safetensors file, got something else (...); export it anew"),
+    row("a header that promises a terabyte", holds("t.safetensors", lying_header),
+        "t.safetensors must be a .safetensors file, got something else (...); export it anew"),
+    row("a header of 2^60 bytes", holds("t.safetensors", struct.pack("<Q", 2**60) + b"{}"),
+        "t.safetensors must be a .safetensors file, got something else (...); export it anew"),
+    row("facts that are no JSON", weights(fgdlab="{"), "t.safetensors must have a readable header, got JSONDecodeError: ...; export it anew"),
+    row("facts that are a list", weights(fgdlab="[1]"),
+        "t.safetensors must have its facts as a JSON object in its header, got list; export it anew"),
+    row("another backbone", weights(backbone="compact_t"),
+        "t.safetensors must hold the weights of this detector, got 54 tensors that differ, the first 'backbone.stages.1.1.first.0.weight'; check "
+        "backbone and classes"),
+    row("another number of classes", weights(classes=3),
+        "t.safetensors must hold the weights of this detector, got 2 tensors that differ, the first "
+        "'head.classification_head.cls_logits.weight'; check backbone and classes"),
+    row("renamed keys", weights(lambda state: {f"module.{name}": each for name, each in state.items()}),
+        "t.safetensors must name its tensors as this detector does, got names that begin with 'module.'; save them without that"),
+    row("a key missing", weights(lambda state: dict(list(state.items())[1:])),
+        "t.safetensors must hold the weights of this detector, got 1 tensors that differ, the first 'backbone.stem.0.weight'; check backbone and "
+        "classes"),
+    row("whole numbers for weights", weights(lambda state: {name: each.to(torch.int8) for name, each in state.items()}),
+        "t.safetensors must hold torch.float32 as 'backbone.fpn.inner_blocks.0.0.weight', got torch.int8; export the weights as floating point "
+        "numbers"),
+    row("NaN in the weights", weights(with_first(float("nan"))),
+        "t.safetensors must hold finite weights, got NaN or infinity in 'backbone.stem.0.weight'; take a checkpoint from before the training "
+        "broke"),
+    row("infinity in the weights", weights(with_first(float("inf"))),
+        "t.safetensors must hold finite weights, got NaN or infinity in 'backbone.stem.0.weight'; take a checkpoint from before the training "
+        "broke"),
+    row("weights in float16", weights(halved), "", says("teacher AP 0.0 (given)")),
+    # files of a run
+    resumed("a run's checkpoint, truncated", without_result(cut("mine/checkpoint.pt")),
+        "mine/checkpoint.pt must be a checkpoint of this run, got a file cut off, or of another kind; delete it to start the run anew"),
+    resumed("a run's checkpoint, of no bytes", without_result(holds("mine/checkpoint.pt", b"")),
+        "mine/checkpoint.pt must be a checkpoint of this run, got a file cut off, or of another kind; delete it to start the run anew"),
+    resumed("a run's checkpoint, of another model", without_result(holds("mine/checkpoint.pt", lambda: torch_archive({"step": 1, "distiller": {}}))),
+        "mine/checkpoint.pt must be a checkpoint of this run, got RuntimeError; delete it to start the run anew"),
+    resumed("a run's checkpoint, a pickle with code in it", without_result(holds("mine/checkpoint.pt", pickled)),
+        "mine/checkpoint.pt must be a checkpoint of this run, got a file cut off, or of another kind; delete it to start the run anew",
+        not_broken_into),
+    resumed("a run's checkpoint, an archive with code in it", without_result(holds("mine/checkpoint.pt", torch_archive)),
+        "mine/checkpoint.pt must be a checkpoint of this run, got more than numbers, which may be code; delete it to start the run anew",
+        not_broken_into),
+    resumed("a run's checkpoint, a zip bomb", without_result(holds("mine/checkpoint.pt", zip_bomb)),
+        "mine/checkpoint.pt must be a checkpoint of its own size, got ... bytes that unpack to ...; delete it, or take it from its author again"),
+    resumed("a run's settings, truncated", cut("mine/params.json"), "mine/params.json must be whole, got: ...; delete it, and it is made again"),
+    resumed("a run's result, truncated", cut("mine/result.json"), "mine/result.json must be whole, got: ...; delete it, and it is made again"),
+    resumed("other settings in a run's folder", None,
+        "mine must hold a run with the same settings, got other values for lr; choose another folder or delete this one",
+        command=(*AGAIN, "--lr", "0.1")),
+    resumed("half a line at the end of metrics.jsonl", without_result(cut("mine/metrics.jsonl", 0.9)), "", says("teacher AP")),
+]

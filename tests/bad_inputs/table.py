@@ -1,0 +1,12 @@
+"""All rows, by kind."""
+from . import annotations, checkpoints, data_sets, environment, images, settings
+from .world import Row
+
+TABLE: dict[str, list[Row]] = {
+    "Annotations": annotations.ROWS,
+    "Images": images.ROWS,
+    "Data sets": data_sets.ROWS,
+    "Checkpoints": checkpoints.ROWS,
+    "Command line and YAML": settings.ROWS,
+    "Environment": environment.ROWS,
+}
