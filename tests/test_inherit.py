@@ -5,7 +5,9 @@ import torch
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.detectors import build
 from fgdlab.lab.errors import UserError
+from fgdlab.lab.export import export_mmdet
 from fgdlab.lab.inherit import inherit, is_inherited
+from fgdlab.lab.load_mmdet import load_mmdet
 from fgdlab.lab.run import Parts, make_distiller, prepare
 from fgdlab.lab.teachers import Teacher
 
@@ -53,6 +55,35 @@ def test_a_head_that_fits_nowhere_is_refused_and_the_student_is_left_as_it_was()
     with pytest.raises(UserError, match="inherit must find tensors of the same name and shape in both heads, got none.*leave inherit off"):
         inherit(student, teacher)
     assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["retinanet", "fcos", "faster_rcnn", "reppoints"])
+def test_a_shallow_student_inherits_all_that_does_not_read_its_bodys_channels(name):
+    torch.manual_seed(0)
+    student, teacher = build(name, "resnet18", 3, flavour="mmdet"), build(name, "mobilenet_v2", 3, flavour="mmdet")
+    report = inherit(student, teacher)
+    lateral = [f"backbone.fpn.inner_blocks.{i}.0.weight" for i in range(len(student.backbone.fpn.inner_blocks))]
+    from_c5 = {"retinanet": ["backbone.fpn.extra_blocks.p6.weight"], "reppoints": ["backbone.fpn.extra_blocks.p6.0.weight"]}.get(name, [])
+    assert sorted(report.other_shape) == sorted(lateral + from_c5) and report.not_there == ()
+    assert len(report.copied) == sum(is_inherited(each) for each in student.state_dict()) - len(report.other_shape)
+
+
+def test_heads_of_another_flavour_are_refused_although_their_shapes_fit():
+    """A Faster R-CNN's classifier has 1 + C rows in both, with the background first or last."""
+    student, teacher = build("faster_rcnn", "resnet18", 3), build("faster_rcnn", "resnet18", 3, flavour="mmdet")
+    rows = [each.roi_heads.box_predictor.cls_score.weight.shape for each in (student, teacher)]
+    assert rows[0] == rows[1]
+    with pytest.raises(UserError, match="one flavour, got torchvision and mmdet"):
+        inherit(student, teacher)
+
+
+def test_a_head_that_no_checkpoint_filled_is_not_inherited():
+    student, teacher = (build("faster_rcnn", "resnet18", 3, flavour="mmdet") for _ in range(2))
+    load_mmdet(teacher, export_mmdet(teacher), parts="backbone+neck")
+    with pytest.raises(UserError, match="whose whole head was loaded"):
+        inherit(student, teacher)
+    load_mmdet(teacher, export_mmdet(teacher))
+    assert inherit(student, teacher).copied
 
 
 @pytest.mark.parametrize("method", ["none", "fgd"])

@@ -6,6 +6,7 @@ Files are read with ``weights_only=True``: a pickle that wants to run code is re
 """
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,7 +124,9 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise UserError(f"{path} must be a .safetensors file, got something else ({error})") from error
     try:
-        found = torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")                          # about formats; what matters is in the refusal
+            found = torch.load(path, weights_only=True, map_location="cpu")
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(refusal(path, error)) from error
     state = found.get("state_dict", found.get("model", found)) if isinstance(found, dict) else {}
