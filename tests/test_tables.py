@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.table_caption import IMAGE_NOISE, SEED_NOISE, SMOKE
+from fgdlab.lab.stats import noise_covered
+from fgdlab.lab.table_caption import SMOKE
 from fgdlab.lab.table_cells import DASH
 from fgdlab.lab.table_figure import renumbered, save_figure, table_figure
 from fgdlab.lab.table_latex import escaped
@@ -265,6 +266,8 @@ def test_an_unknown_format_or_metric_a_bad_baseline_and_a_strange_frame_are_refu
     for make in (ablation_table, contrast_table, table_figure):
         with pytest.raises(UserError, match="unknown metric 'mAP'"):
             make(results(), SWEEP, "mAP" if make is table_figure else ("mAP",))
+    with pytest.raises(UserError, match="at least one metric"):
+        render(results(), SWEEP, "text", ())
     with pytest.raises(UserError, match="unknown baseline row 'nothing'"):
         render(results(), replace(SWEEP, baseline="nothing"))
     with pytest.raises(UserError, match="none named seed, state"):
@@ -495,9 +498,9 @@ def test_a_row_that_the_scale_cannot_run_has_dashes_and_a_reason_and_misses_no_r
 
 
 def test_the_caption_says_which_noise_an_interval_covers():
-    assert SEED_NOISE in render(results(), SWEEP, "markdown")
-    text = render(results(), SWEEP, "markdown", noise=IMAGE_NOISE)
-    assert IMAGE_NOISE in text and SEED_NOISE not in text
+    assert "95 % t-interval, not corrected for several comparisons. " + noise_covered("seeds", "± and interval cover") in render(results(), SWEEP, "markdown")
+    for noise in ("images", "both"):
+        assert "95 % interval, not corrected for several comparisons. " + noise_covered(noise, "± is over seeds; the interval covers") in render(results(), SWEEP, "markdown", noise=noise)
 
 
 def parsed(page: str):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from .cli_checkpoints import export, import_
 from .cli_sweep import sweep
 from .config import RunConfig
 from .errors import UserError
@@ -66,12 +67,14 @@ def main() -> None:
     \b
     Start here:
       fgdlab sweep table1_areas           Table 1 of the paper on this machine, about ten minutes on two cores
-      fgdlab table table1_areas           the table again, as text, Markdown or CSV, and as a figure
+      fgdlab table table1_areas           the table again, as text, Markdown, LaTeX, CSV or HTML, and as a figure
+      fgdlab report table1_areas          one page with everything about it, to read in a browser
     \b
     Then:
       fgdlab run --method fgd --epochs 1  one student, any setting as a flag
       fgdlab data digits | check DIR      the built-in scenes; whether a COCO-format folder can be used
       fgdlab teacher                      train or find the teacher, and measure it
+      fgdlab import | export FILE         MMDetection's checkpoints in; a trained student out, as plain weights
 
     Results lie in runs/ of the current folder, what can be made again in the cache ($FGDLAB_HOME). Interrupt and repeat any command: it goes
     on where it stopped.
@@ -131,35 +134,56 @@ def scaled(settings: dict) -> RunConfig:
 main.add_command(sweep)
 
 
-def show_table(described, frame, format: str, figure: Path | None) -> None:
+def words(ctx, param, value: str) -> tuple[str, ...]:
+    return tuple(each.strip() for each in value.split(",") if each.strip())
+
+
+def show_table(described, frame, format: str, figure: Path | None, metrics: tuple[str, ...] = ("AP", "AR")) -> None:
     from .table_figure import save_figure, table_figure
     from .tables import render
 
-    click.echo(render(frame, described, format))
+    click.echo(render(frame, described, format, metrics))
     if figure is not None:
-        save_figure(table_figure(frame, described), figure)
+        save_figure(table_figure(frame, described, metrics[0]), figure)
 
 
 @main.command()
 @click.argument("name")
 @click.option("--scale", default="laptop", show_default=True, help="smoke, laptop or gpu")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME, then ablations/results]")
-@click.option("--format", "format", type=click.Choice(["text", "markdown", "csv"]), default="text", show_default=True, help="how to print it")
+@click.option("--format", "format", type=click.Choice(["text", "markdown", "latex", "csv", "html"]), default="text", show_default=True, help="how to print it")
+@click.option("--metrics", callback=words, default="AP,AR", show_default=True, help="scores to show, with commas between, such as AP,AP50,AP_S")
 @click.option("--figure", type=click.Path(path_type=Path), default=None, help="write the figure with every run's point to this .png or .svg")
 @click.option("--publish", is_flag=True, help="write results, table and figure to ablations/results and the table into README.md, to be committed")
-def table(name, scale, out, format, figure, publish) -> None:
+def table(name, scale, out, format, metrics, figure, publish) -> None:
     """Print the table of a sweep beside the paper's: the reader's own runs if there are any, else the committed ones."""
-    from .sweep import read_results
-    from .sweep_file import load_sweep
+    from .report_runs import SweepRuns
 
-    described = load_sweep(name).at(scale)
-    frame, path = read_results(described, scale, out)
-    show_table(described, frame, format, figure)
+    seen = SweepRuns.of(name, scale, out)
+    described, frame, path = seen.sweep, seen.frame, seen.path
+    show_table(described, frame, format, figure, metrics)
     click.echo(f"from {path}", err=True)
     if publish:
         from .publish import publish as publish_results
 
         click.echo("published " + ", ".join(str(each) for each in publish_results(frame, described)), err=True)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--scale", default="laptop", show_default=True, help="smoke, laptop or gpu")
+@click.option("--runs", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME, then ablations/results]")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="the page to write  [default: report.html in the folder of the runs]")
+def report(name, scale, runs, out) -> None:
+    """Write one page on a sweep that can be read without a network: table, figures, masks, detections, provenance, failures, cost.
+
+    It shows the reader's own runs if there are any, else the committed ones.
+    """
+    from .report import Report
+
+    made = Report.of(name, scale, runs)
+    path = made.write(out or made.runs.home / "report.html")
+    click.echo(f"report: {path}")
 
 
 # --- data and teacher ---------------------------------------------------------------------------------------------------------------
@@ -247,12 +271,14 @@ def teacher(weights: Path | None, **settings) -> None:
 
     import torch
 
-    from .disk import whole
+    from .disk import make_folder, whole
     from .run import device_of
     from .teachers import get_teacher
     from .weights import read_facts
 
     config = scaled(given(settings))
+    if weights is not None:
+        make_folder(weights.parent)                                  # known before a teacher is trained
     torch.set_num_threads(os.cpu_count() or 1)
     found = get_teacher(config, device=device_of(config))
     click.echo(f"{config.teacher} ({found.origin}): AP {found.AP:.1f} on {config.eval_split}\n{found.path}")
@@ -261,3 +287,9 @@ def teacher(weights: Path | None, **settings) -> None:
         with whole(weights) as unfinished:
             shutil.copyfile(found.path, unfinished)
         click.echo(f"copied to {weights}")
+
+
+# --- checkpoints --------------------------------------------------------------------------------------------------------------------
+
+main.add_command(import_)
+main.add_command(export)

@@ -1,23 +1,18 @@
 """What a reader must know of a table before believing it: data, meaning of the numbers, which noise, what is missing, source."""
 import pandas as pd
 
+from .stats import noise_covered
 from .table_cells import amount
 from .table_runs import absent_rows, distinct, done_runs, expected_count, expected_seeds, not_done, runs_of
 
 SMOKE = "SMOKE SCALE: these numbers mean nothing; they show only that every step runs."
 
-# Which noise an interval covers. A table has one of these; whoever computes another interval says so in a sentence of the same kind.
-SEED_NOISE = ("± and interval cover the seed noise of the student's training only, not that of the teacher, the data or the validation split.")
-IMAGE_NOISE = ("The interval covers the noise of which images the students are judged on only (images resampled in pairs), not that of a new training, "
-               "teacher or training set; ± is over seeds.")
-NOISES = {"seeds": SEED_NOISE, "images": IMAGE_NOISE}
 
-
-def caption(results: pd.DataFrame, sweep, metrics: tuple[str, ...] = ("AP", "AR"), noise: str = SEED_NOISE) -> list[str]:
+def caption(results: pd.DataFrame, sweep, metrics: tuple[str, ...] = ("AP", "AR"), noise: str = "seeds") -> list[str]:
     """A statement a line.
 
     Args:
-        noise: which noise the intervals cover, a sentence: SEED_NOISE, IMAGE_NOISE or one of the caller's.
+        noise: which noise the intervals cover, a key of NOISES in stats.py: "seeds" for t-intervals over runs, "images" or "both" for resampled images.
     """
     runs = runs_of(results, sweep)
     done = done_runs(runs, sweep)
@@ -40,10 +35,11 @@ def setting(done: pd.DataFrame, seeds: list[int]) -> str:
 
 def meaning(sweep, noise: str) -> list[str]:
     """What AP, AR, ± and Δ are, and which noise they cover."""
+    covered = noise_covered(noise, "± and interval cover" if noise == "seeds" else "± is over seeds; the interval covers")
     return [
         "AP is AP@[.50:.95] (the paper's mAP), AR is AR@100 (its mAR), in percent. ± is the sample standard deviation (n - 1) over n runs.",
         f"Δ is the mean difference to \"{sweep.rows[sweep.baseline].label}\" (in a contrast: to the second row), paired by seed, n pairs; [low, high] is its "
-        f"95 % t-interval, not corrected for several comparisons. {noise}",
+        f"95 % {'t-' if noise == 'seeds' else ''}interval, not corrected for several comparisons. {covered}",
     ]
 
 

@@ -35,20 +35,21 @@ PAGE = """<!DOCTYPE html>
 """
 
 
-def styled(block: Block, name: str) -> Styler:
-    """The block as a Styler, its columns' headers on as many lines as they have; the paper's columns stand back."""
+def styled(block: Block, name: str, words: tuple[str, ...] = ()) -> Styler:
+    """The block as a Styler, its columns' headers on as many lines as they have; the paper's columns stand back, columns of ``words`` begin at the left."""
     headers = [escape(header).replace("\n", "<br>") for header in block.headers]
     frame = pd.DataFrame(block.rows, columns=headers)
     classes = pd.DataFrame([["paper" if header.startswith("paper") else "" for header in block.headers]] * len(frame), columns=headers, index=frame.index)
+    left = [{"selector": f"th.col{i}, td.col{i}", "props": "text-align: left; white-space: normal;"} for i, header in enumerate(block.headers) if header in words]
     return (
-        frame.style.hide(axis="index").format(escape="html").set_table_styles(STYLES).set_td_classes(classes).set_uuid(name)
+        frame.style.hide(axis="index").format(escape="html").set_table_styles([*STYLES, *left]).set_td_classes(classes).set_uuid(name)
         .set_table_attributes('class="fgdlab-table"')
     )
 
 
-def table_html(block: Block, name: str) -> str:
+def table_html(block: Block, name: str, words: tuple[str, ...] = ()) -> str:
     """One block as ``<style>`` and ``<table>``, in a box that scrolls where the table is wider than its place. ``name`` must differ within a page."""
-    return f'<div style="overflow-x: auto">{styled(block, name).to_html(cell_ids=False, bold_headers=False)}</div>'
+    return f'<div style="overflow-x: auto">{styled(block, name, words).to_html(cell_ids=False, bold_headers=False)}</div>'
 
 
 def caption_html(caption: list[str]) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from .errors import unknown_name
+from .errors import UserError, unknown_name
 from .stats import check_metric, estimate, paired_difference, values_by_seed
-from .table_caption import SEED_NOISE, SMOKE, caption
+from .table_caption import SMOKE, caption
 from .table_cells import Block, blocks, contrast_block
 from .table_runs import distinct, done_runs, is_smoke, not_done, runs_of
 
@@ -94,15 +94,17 @@ class Table:
     Args:
         results: one row a run, AP and AR in percent; runs of other sweeps are left out. A column ``error`` gives the reason of a failed run.
         metrics: the first is the one whose difference to the baseline is shown; csv has the differences of all.
-        noise: the sentence of the caption that says which noise the intervals cover (table_caption.py).
+        noise: which noise the intervals cover, for the caption: a key of NOISES in stats.py.
     Attributes:
         numbers, contrasts: the frames of :func:`ablation_table` and :func:`contrast_table`; heads, blocks, caption: the words.
     Raises:
         UserError: no run is done, or there is no such metric.
     """
 
-    def __init__(self, results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METRICS, *, noise: str = SEED_NOISE):
+    def __init__(self, results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METRICS, *, noise: str = "seeds"):
         self.sweep, self.metrics, self.runs = sweep, tuple(dict.fromkeys(metrics)), runs_of(results, sweep)
+        if not self.metrics:
+            raise UserError("a table must show at least one metric, got none; name one, such as AP")
         for metric in self.metrics:
             check_metric(self.runs, metric)
         self.done = done_runs(self.runs, sweep)
@@ -168,7 +170,7 @@ class Table:
     __repr__ = __str__
 
 
-def render(results: pd.DataFrame, sweep, format: str = "text", metrics: tuple[str, ...] = METRICS, noise: str = SEED_NOISE) -> str:
+def render(results: pd.DataFrame, sweep, format: str = "text", metrics: tuple[str, ...] = METRICS, noise: str = "seeds") -> str:
     """The :class:`Table` written in one of :data:`FORMATS`.
 
     Raises:
