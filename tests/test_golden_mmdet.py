@@ -37,8 +37,10 @@ def filled(key, dtype, shape):
     if dtype != "float32":
         return torch.zeros(shape, dtype=getattr(torch, dtype))
     z = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(key.encode())))
+    if "conv_offset" in key:
+        z *= 0.05
     if len(shape) >= 2:
-        return z * math.sqrt(2 / math.prod(shape[1:])) * (0.05 if "conv_offset" in key else 1)
+        return z * math.sqrt(2 / math.prod(shape[1:]))
     if key.endswith("running_var"):
         return 1 + 0.1 * z.abs()
     return 0.5 + 0.1 * z if key.endswith("weight") else 0.1 * z
