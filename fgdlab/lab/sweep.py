@@ -51,6 +51,8 @@ def execute(
     Raises:
         UserError: another runner is at work in the same folder, or nothing can be written there.
     """
+    if not runs:
+        return {state: [] for state in STATES}
     with only_runner(make_folder(runs[0].folder.parent)):
         wanted = ("pending", "interrupted", "running", *(["failed"] if retry_failed else []))
         before = states(runs)
