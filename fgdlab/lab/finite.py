@@ -41,6 +41,6 @@ def check_weights(step: int, module: nn.Module) -> None:
     Raises:
         FloatingPointError: with the name of the first such tensor and the step after which it was found.
     """
-    for name, each in module.state_dict().items():
+    for name, each in (*module.named_parameters(), *module.named_buffers()):       # not state_dict(): a balance keeps what it measured there, no tensor
         if not each.isfinite().all():
             raise FloatingPointError(f"weights must be finite, got NaN or infinity in {name!r} after step {step}; lower the learning rate")
