@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from fgdlab.balance import Balance
 from fgdlab.distill import Distiller
 from fgdlab.lab import train as lab_train
-from fgdlab.balance import Balance
 from fgdlab.lab.finite import Watch, check_weights
 from fgdlab.terms import Term
 
