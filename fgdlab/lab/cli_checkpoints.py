@@ -58,4 +58,6 @@ def export(source: Path, out: Path, names: str) -> None:
 
     settings = export_student(source, out, names)
     click.echo(f"{out}: {', '.join(f'{name} {value}' for name, value in settings.items())}")
+    if names == "torchvision":
+        click.echo("it saw its images unresized; torchvision's class resizes to 800 pixels unless min_size and max_size say otherwise")
 

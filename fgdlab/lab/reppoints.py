@@ -103,14 +103,14 @@ class RepPoints(nn.Module):
             check_targets(targets)
         sizes = [tuple(image.shape[-2:]) for image in images]
         batch, targets = self.transform(images, targets)
-        levels = self.head(list(self.backbone(batch.tensors).values()))
+        levels = [[in_full(maps) for maps in level] for level in self.head(list(self.backbone(batch.tensors).values()))]
         if self.training:
             return self.losses(levels, targets)
         return self.transform.postprocess(self.detections(levels, batch.image_sizes), batch.image_sizes, sizes)
 
     # --- training -------------------------------------------------------------------------------------------------------------------
 
-    def losses(self, levels: list[tuple[Tensor, Tensor, Tensor]], targets: list[dict]) -> dict[str, Tensor]:
+    def losses(self, levels: list[list[Tensor]], targets: list[dict]) -> dict[str, Tensor]:
         """Focal loss of the classes, smooth L1 of both boxes, each divided by the positives of the batch."""
         corners, strides = grid_of([logits for logits, _, _ in levels])                                 # (A, 2) x y, (A,): pixels
         logits, init, refined = (torch.cat([maps.flatten(2).mT for maps in kind], dim=1) for kind in zip(*levels, strict=True))      # (N, A, .)
@@ -141,7 +141,7 @@ class RepPoints(nn.Module):
 
     # --- detection ------------------------------------------------------------------------------------------------------------------
 
-    def detections(self, levels: list[tuple[Tensor, Tensor, Tensor]], image_sizes: list[tuple[int, int]]) -> list[dict]:
+    def detections(self, levels: list[list[Tensor]], image_sizes: list[tuple[int, int]]) -> list[dict]:
         """[{"boxes" (K, 4) in pixels of the resized image, "scores" (K,), "labels" (K,)}], best first."""
         return [self.detections_of([[maps[i] for maps in level] for level in levels], size) for i, size in enumerate(image_sizes)]
 
@@ -160,6 +160,11 @@ class RepPoints(nn.Module):
         boxes, scores, labels = torch.cat(boxes), torch.cat(scores), torch.cat(labels)
         kept = batched_nms(boxes, scores, labels, self.nms_thresh)[:self.detections_per_img]
         return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
+
+
+def in_full(maps: Tensor) -> Tensor:
+    """Half-precision maps as float32: a point's place among a thousand pixels needs more than eight bits."""
+    return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
 
 
 # --- geometry -----------------------------------------------------------------------------------------------------------------------
