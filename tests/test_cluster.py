@@ -23,6 +23,9 @@ from fgdlab.lab.errors import UserError
 from fgdlab.lab.plan import PlannedRun
 from fgdlab.lab.states import state_of
 
+sys.path.insert(0, str(Path(__file__).parent))
+from kill_matrix import Sweeping, launcher, same  # noqa: E402
+
 ROOT = Path(fgdlab.__file__).parents[1]
 PATIENCE = 240                                                       # seconds for any step, on the busiest machine
 STAND_IN = """
@@ -113,7 +116,7 @@ def planned(tmp_path, monkeypatch):
     return make
 
 
-class Sweeping(threading.Thread):
+class InBackground(threading.Thread):
     """A sweep in the background; ``states`` at the end, ``said`` on the way."""
 
     def __init__(self, runs, pool):
@@ -145,7 +148,7 @@ def test_a_worker_that_is_killed_costs_its_run_alone_and_the_next_call_completes
     runs = planned(4)
     with DaskSlots(scheduler) as pool:
         assert pool.room() == 2
-        sweep = Sweeping(runs, pool)
+        sweep = InBackground(runs, pool)
         until(lambda: len(running(runs)) == 2, "the start of two runs")
         lost, kept = running(runs)
         launcher = psutil.Process(json.loads((lost.folder / "running.json").read_text())["pid"])
@@ -157,7 +160,7 @@ def test_a_worker_that_is_killed_costs_its_run_alone_and_the_next_call_completes
         assert f"fg, seed {lost.seed}" in line and "its worker is gone" in line
         times = {each: (each.folder / "result.json").stat().st_mtime_ns for each in runs if each is not lost}
         go([lost])
-        again = Sweeping(runs, pool)                                 # with the worker that is left
+        again = InBackground(runs, pool)                                 # with the worker that is left
         assert again.end() == {"done": [0, 1, 2, 3]}
     assert {each: (each.folder / "result.json").stat().st_mtime_ns for each in times} == times
     result = json.loads((lost.folder / "result.json").read_text())
@@ -174,7 +177,7 @@ def test_runs_that_want_a_gpu_go_to_workers_that_offer_one(scheduler, workers, p
     runs = planned(3, "cuda")
     with DaskSlots(scheduler, gpu=True) as pool:
         assert pool.room() == 2
-        sweep = Sweeping(runs, pool)
+        sweep = InBackground(runs, pool)
         until(lambda: len(running(runs)) == 2, "the start of two runs")
         parents = {psutil.Process(json.loads((each.folder / "running.json").read_text())["pid"]).ppid() for each in running(runs)}
         assert len(parents) == 2 and plain[0].pid not in parents
@@ -196,11 +199,34 @@ def test_a_cluster_without_any_worker_left_gives_its_runs_back(scheduler, worker
     (worker,) = workers(1)
     runs = planned(2)
     with DaskSlots(scheduler) as pool:
-        sweep = Sweeping(runs, pool)
+        sweep = InBackground(runs, pool)
         until(lambda: running(runs), "the start of a run")
         worker.kill()
         assert sweep.end() == {"interrupted": [0], "pending": [1]}
     assert sweep.said[-1] == "no worker is left; start some, and the same command goes on" and "taken back" in sweep.said[-2]
+
+
+# --- real runs ------------------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.slow
+def test_a_sweep_on_a_cluster_gives_the_results_of_local_processes_though_a_worker_was_killed(scheduler, workers, tmp_path):
+    local, far = (tmp_path / name for name in ("local", "far"))
+    local.mkdir()
+    far.mkdir()
+    local = Sweeping(local, ("none", "fg", "split"))
+    far = Sweeping(far, ("none", "fg", "split"), local.home)
+    assert local.start().wait(PATIENCE) == 0, local.log()
+    workers(2)
+    runner = far.start("--cluster", scheduler)
+    victim = until(lambda: next((run for run in far.runs() if (run / "metrics.jsonl").exists() and launcher(run)), None), "a run in training")
+    launcher(victim).parent().kill()                                 # the worker
+    assert runner.wait(PATIENCE) == 1, far.log()
+    assert [run for run in far.runs() if state_of(run) != "done"] == [victim] and state_of(victim) == "interrupted"
+    done = far.results()
+    assert len(done) == 2
+    assert far.start("--cluster", scheduler).wait(PATIENCE) == 0, far.log()
+    assert {path: far.results()[path] for path in done} == done
+    same(far, local)
 
 
 # --- without a cluster ------------------------------------------------------------------------------------------------------------

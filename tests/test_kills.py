@@ -1,116 +1,22 @@
 """A sweep that is killed again and again ends with the very numbers of one that was left alone, and leaves no process behind.
 
-Real processes, real training, at smoke scale on tiny images: Table 1 with one seed, once undisturbed and once disturbed.
+Real processes, real training, at smoke scale on tiny images. Three random kills here; ``python -m tests.kill_matrix --kills 30`` makes thirty.
 """
 import json
-import os
 import random
-import shutil
 import signal
-import subprocess
 import sys
 import time
-import uuid
 from pathlib import Path
 
-import pandas as pd
-import psutil
 import pytest
 
-import fgdlab
-from fgdlab.lab.sweep import SCORE_COLUMNS, state_of
+from fgdlab.lab.states import state_of
+
+sys.path.insert(0, str(Path(__file__).parent))
+from kill_matrix import GRACE, PATIENCE, Matrix, Sweeping, kernel, kill, launcher, same, until  # noqa: E402
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(fgdlab.__file__).parents[1]
-SETTINGS = {
-    "image_size": 64, "train_images": 16, "eval_images": 8, "batch_size": 4, "teacher_batch_size": 4, "epochs": 8, "checkpoint_every": 1, "log_every": 1,
-}
-TIMES = ["seconds", "train_seconds", "eval_seconds", "images_per_second", "peak_memory_gb", "finished", "commit", "dirty"]
-TIMED = ["teacher_weights"]                                          # hashes a file that holds the seconds of the teacher's training
-PATIENCE = 300                                                       # seconds for any step, on the busiest machine
-GRACE = 10                                                           # seconds for everything to follow a killed runner, kernels in training among it
-
-
-class Sweeping:
-    """The same ``fgdlab sweep`` again and again, in a folder, a cache and with a mark of its own, by which its processes are found."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.mark = folder, uuid.uuid4().hex
-        shutil.copytree(ROOT / "ablations/sweeps", folder / "ablations/sweeps")                 # nobody edits these while the test runs
-        notebook = json.loads((ROOT / "ablations/run_one.ipynb").read_text())
-        notebook["cells"] = [cell for cell in notebook["cells"] if "viz." not in "".join(cell["source"])]       # figures take longer than these runs
-        (folder / "ablations/run_one.ipynb").write_text(json.dumps(notebook))
-        self.out = folder / "runs/table1_areas-smoke"
-        self.command = [sys.executable, "-m", "fgdlab", "sweep", "table1_areas", "--scale", "smoke", "--jobs", "2"]
-        for name, value in SETTINGS.items():
-            self.command += ["--set", f"{name}={value}"]
-
-    def start(self) -> subprocess.Popen:
-        places = {"FGDLAB_HOME": str(self.folder / "home"), "PYTHONPATH": str(ROOT), "FGDLAB_TEST_MARK": self.mark}
-        with open(self.folder / "log.txt", "ab") as log:
-            return subprocess.Popen(self.command, cwd=self.folder, env={**os.environ, **places}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-
-    def processes(self) -> list[psutil.Process]:
-        """Every living process that descends from this sweep."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("FGDLAB_TEST_MARK") == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-                continue
-        return found
-
-    def log(self) -> str:
-        return (self.folder / "log.txt").read_text()
-
-    def runs(self) -> list[Path]:
-        return sorted(path.parent for path in self.out.glob("*/job.json"))
-
-    def results(self) -> dict[Path, int]:
-        """The result.json files that are there, with the moment of their last change."""
-        return {path: path.stat().st_mtime_ns for path in self.out.glob("*/result.json")}
-
-    def table(self) -> pd.DataFrame:
-        return pd.read_csv(self.out / "results.csv").drop(columns=[*TIMES, *TIMED])
-
-
-def until(true, process: subprocess.Popen | None = None, seconds: float = PATIENCE):
-    """What ``true()`` gives as soon as it gives something, or None once ``process`` has ended."""
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        if process is not None and process.poll() is not None:
-            return None
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain"
-        time.sleep(0.05)
-    return found
-
-
-def launcher(run: Path) -> psutil.Process | None:
-    """The launch process of a run, if it lives."""
-    try:
-        return psutil.Process(json.loads((run / "running.json").read_text())["pid"])
-    except (OSError, ValueError, psutil.NoSuchProcess):
-        return None
-
-
-def kernel(run: Path) -> psutil.Process | None:
-    parent = launcher(run)
-    try:
-        return next(iter(parent.children()), None) if parent else None
-    except psutil.NoSuchProcess:
-        return None
-
-
-def kill(process: psutil.Process | subprocess.Popen | None) -> bool:
-    """SIGKILL, if it is still there."""
-    try:
-        if process is not None:
-            process.send_signal(signal.SIGKILL)
-        return process is not None
-    except psutil.NoSuchProcess:
-        return False
 
 
 def logged(run: Path) -> int:
@@ -133,6 +39,13 @@ def sweeping(tmp_path):
     for each in made:
         for process in each.processes():
             kill(process)
+
+
+def test_three_random_kills_change_no_number_and_no_run_is_done_twice(tmp_path):
+    seed = random.SystemRandom().randrange(10**6)
+    matrix = Matrix(tmp_path, 3, seed, rows=("none", "fg"))
+    matrix.go()
+    assert sum(matrix.counts.values()) == 3, f"moments by seed {seed}"
 
 
 def test_a_sweep_killed_at_random_moments_ends_with_the_numbers_of_an_undisturbed_one(sweeping):
@@ -199,9 +112,4 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_numbers_of_an_undisturbe
     assert disturbed.results() == done
     check(f"nothing to do, {time.monotonic() - started:.0f} s")
 
-    table = disturbed.table()
-    assert set(table["state"]) == {"done"} and table[["AP", "AR"]].notna().all().all() and {*SCORE_COLUMNS} <= set(table)
-    pd.testing.assert_frame_equal(table, undisturbed.table(), check_exact=True)
-    assert [run.name for run in disturbed.runs()] == [run.name for run in undisturbed.runs()]
-    differ = [run.name for run in disturbed.runs() if (run / "student.safetensors").read_bytes() != (undisturbed.out / run.name / "student.safetensors").read_bytes()]
-    assert differ == [], f"weights differ (moments by seed {seed})"
+    same(disturbed, undisturbed)

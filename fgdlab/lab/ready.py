@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import CancelledError, Executor
 from pathlib import Path
 
 from .config import RunConfig
@@ -65,6 +65,8 @@ def make_ready_in(pool: Executor, todo: list[PlannedRun], say: Callable[[str], N
         except KeyboardInterrupt:
             (folder / "stop").touch()
             raise
+        except (CancelledError, Exception) as error:                 # a worker or a job that is gone; the folder says the same below
+            (folder / "log.txt").open("a").write(f"{type(error).__name__}: {error}\n")
         if state_of(folder) == "failed":
             raise UserError(json.loads((folder / "failed.json").read_text())["error"])
         if state_of(folder) != "done":

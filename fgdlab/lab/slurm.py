@@ -35,8 +35,8 @@ class SlurmSlots(Executor):
         except RuntimeError as error:
             raise UserError(f"--slurm must find Slurm's commands here, got: {error}; run it on a machine that has sbatch") from None
         self.submitter.update_parameters(
-            name="fgdlab", timeout_min=minutes, cpus_per_task=cpus, gpus_per_node=gpus, **({"slurm_partition": partition} if partition else {}),
-            **({"slurm_array_parallelism": at_once} if at_once else {}),
+            name="fgdlab", timeout_min=minutes, cpus_per_task=cpus, **({"gpus_per_node": gpus} if gpus else {}),
+            **({"slurm_partition": partition} if partition else {}), **({"slurm_array_parallelism": at_once} if at_once else {}),
         )
         self.queue: list[tuple[Future, tuple]] = []
         self.jobs: dict[Future, object] = {}
