@@ -2,9 +2,12 @@
 import pytest
 import torch
 import torchvision
+from torch import nn
 from torch.testing import assert_close
 from torchvision.models.detection import RetinaNet
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.image_list import ImageList
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from fgdlab.lab.compact import COMPACT, BatchedRetinaNet
@@ -44,6 +47,17 @@ def test_the_same_seed_builds_the_same_weights(same_bits):
         one = build("retinanet", backbone, 7)
         torch.manual_seed(3)
         same_bits(one, build("retinanet", backbone, 7))
+
+
+def test_one_seed_gives_the_weights_that_torchvisions_own_builder_draws(same_bits):
+    """In the order in which it draws them, so that runs of earlier versions start from the same weights."""
+    torch.manual_seed(3)
+    ours = build("retinanet", "resnet18", 7)
+    torch.manual_seed(3)
+    pyramid = resnet_fpn_backbone(
+        backbone_name="resnet18", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256),
+    )
+    same_bits(ours, RetinaNet(pyramid, 8, anchor_generator=ours.anchor_generator))
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_known_one(refusal):
