@@ -243,3 +243,9 @@ def test_dask_that_is_not_installed_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UserError, match=r"--cluster must find the package distributed, got none; install it by `pip install 'fgdlab\[dask\]'`"):
         DaskSlots("tcp://127.0.0.1:1")
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_does_not_answer_is_one_line():
+    with pytest.raises(UserError, match="address of a Dask scheduler that answers, got 'tcp://127.0.0.1:9' .*start one by `dask scheduler`"):
+        DaskSlots("tcp://127.0.0.1:9")

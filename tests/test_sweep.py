@@ -439,6 +439,31 @@ def test_ctrl_c_once_lets_the_running_ones_finish_and_starts_no_more(runs, bench
     assert ended == [] and sum("letting 2 running ones finish" in line for line in said) == 1
 
 
+def test_ctrl_c_takes_back_what_a_cluster_has_not_begun(runs, bench, monkeypatch):
+    class Queue(Inline):
+        """A cluster with one worker: the first run is at work for a while, the others wait in its queue."""
+
+        def submit(self, call, folder, environment):
+            future = Future()
+            if not self.calls:
+                claim(Path(folder), os.getpid())
+                threading.Timer(1.5, lambda: (write(Path(folder, "result.json"), RESULT), future.set_result(0))).start()
+            self.calls.append(future)
+            return future
+
+    real, presses = lab_sweep.wait, [KeyboardInterrupt]
+
+    def wait(*args, **settings):
+        if presses:
+            raise presses.pop()
+        return real(*args, **settings)
+
+    monkeypatch.setattr(lab_sweep, "wait", wait)
+    said = []
+    assert quiet(runs[:3], said, executor=Queue(), jobs=3) == {"done": keys(runs[:1]), "pending": keys(runs[1:3])}
+    assert said[0].startswith("starting no more; letting 1 running ones finish")
+
+
 def test_ctrl_c_twice_ends_the_running_ones_and_the_next_call_goes_on(runs, bench, press):
     ended, said = press(2), []
 

@@ -71,8 +71,8 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, fail_fast, dry_run, **wh
         click.echo("\n".join(forecast(runs, described, scale, slots(runs, **where), retry_failed)))
         return
     note = (described.scales.get(scale) or {}).get("note", "")
-    click.echo(f"{described.title}: {len(runs)} runs in {folder}" + (f" ({note})" if note else ""))
     with place(runs, folder, **where) as (executor, jobs, elsewhere):
+        click.echo(f"{described.title}: {len(runs)} runs in {folder}" + (f" ({note})" if note else ""))
         states = execute(runs, jobs=jobs, executor=executor, elsewhere=elsewhere, retry_failed=retry_failed, fail_fast=fail_fast, say=click.echo)
     frame = collect(runs, described)
     path = write_results(frame, folder / "results.csv")

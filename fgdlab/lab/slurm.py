@@ -6,7 +6,8 @@ Slurm decides when and where a job starts; the folder of its run, which all mach
 """
 import threading
 import time
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, InvalidStateError
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import UserError
@@ -62,10 +63,8 @@ class SlurmSlots(Executor):
                     job.cancel(check=False)
                 elif not job.done():
                     continue
-                elif job.paths.result_pickle.exists():
-                    future.set_result(None)                          # whatever it gave: the run's folder says more
-                else:
-                    future.set_exception(RuntimeError(f"job {job.job_id} ended without a word, see {job.paths.stderr}"))
+                else:                                                # whatever it gave: the run's folder says more
+                    settle(future, None if job.paths.result_pickle.exists() else RuntimeError(f"job {job.job_id} ended without a word, see {job.paths.stderr}"))
                 del self.jobs[future]
             time.sleep(QUIET / 2)
 
@@ -78,7 +77,7 @@ class SlurmSlots(Executor):
                 jobs = [self.submitter.submit(*call) for _, call in calls]
         except Exception as error:                                   # sbatch refused; submitit has a type of its own for each way
             for future, _ in calls:
-                future.set_exception(RuntimeError(f"Slurm took no job: {error}"))
+                settle(future, RuntimeError(f"Slurm took no job: {error}"))
         else:
             self.jobs.update(zip([future for future, _ in calls], jobs, strict=True))
 
@@ -88,3 +87,12 @@ class SlurmSlots(Executor):
         self.open = False
         if wait:
             self.thread.join()
+
+
+def settle(future: Future, error: Exception | None) -> None:
+    """End a future, unless it was cancelled this very moment."""
+    with suppress(InvalidStateError):
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)

@@ -152,7 +152,8 @@ class Watch:
             self.say("ending the running ones now; the same command goes on from their checkpoints")
             end(self.going)
         else:
-            self.say(f"starting no more; letting {len(self.going)} running ones finish (Ctrl-C again ends them)")
+            queued = [future for future, run in self.going.items() if state_of(run.folder) != "running" and future.cancel()]         # at a cluster, not begun yet
+            self.say(f"starting no more; letting {len(self.going) - len(queued)} running ones finish (Ctrl-C again ends them)")
         self.stopping = True
 
 

@@ -1,0 +1,122 @@
+"""What the runner costs, in a folder of its own: seconds a run over its notebook's own, two slots against one, a thousand planned runs.
+
+    python -m benchmarks.runner            about two minutes on two quiet cores
+
+Overhead of a run = its share of the sweep's time in one slot - the time of its notebook's cells; the start of a process and of a kernel are in it.
+Data and teacher are made before the clock starts. Figures are taken of every run, as in a sweep.
+"""
+import json
+import os
+import tempfile
+import time
+from concurrent.futures import Executor, Future
+from pathlib import Path
+
+from fgdlab.lab.collect import SCORE_COLUMNS, collect, write_results
+from fgdlab.lab.disk import write_json
+from fgdlab.lab.forecast import dry_run
+from fgdlab.lab.plan import PlannedRun, plan
+from fgdlab.lab.provenance import provenance
+from fgdlab.lab.ready import make_ready
+from fgdlab.lab.slots import LocalSlots
+from fgdlab.lab.sweep import Watch, execute
+from fgdlab.lab.sweep_file import Sweep, load_sweep
+
+PATH = Path("benchmarks/results/runner.json")
+BOUNDS = {"overhead_seconds": 3.0, "two_slots_over_one": 1.8, "thousand_seconds": 10.0}
+ROWS = ("fg", "bg", "both", "split")                                 # of Table 1: equal work, so that two slots can share it evenly
+MEGABYTES = 20                                                       # of annotations that the ids of a thousand runs hash: COCO's val2017 has as much
+
+
+def sweep_time(runs: list[PlannedRun], slots: int) -> float:
+    """Seconds from the first start to the last result."""
+    started = time.perf_counter()
+    with LocalSlots([{}] * slots) as pool:
+        Watch(runs, runs, pool, lambda: slots, False, print).go_on()
+    return time.perf_counter() - started
+
+
+def cell_seconds(run: PlannedRun) -> float:
+    """The notebook's own time, as papermill took it cell by cell."""
+    cells = json.loads((run.folder / "run.ipynb").read_text())["cells"]
+    return sum(cell["metadata"].get("papermill", {}).get("duration") or 0.0 for cell in cells)
+
+
+def slots_and_overhead(folder: Path, sweep: Sweep) -> dict:
+    """Four smoke runs in one slot, the same four in two; in folders that are no siblings, or the second would take the first's."""
+    times, own = {}, {}
+    for slots in (1, 2):
+        runs = [run for run in plan(sweep, folder / f"slots_{slots}" / "runs", scale="smoke") if run.row in ROWS]
+        make_ready(runs, print)
+        times[slots] = sweep_time(runs, slots)
+        own[slots] = [cell_seconds(run) for run in runs]
+    return {
+        "runs": len(ROWS), "one_slot_seconds": round(times[1], 2), "two_slots_seconds": round(times[2], 2), "two_slots_over_one": round(times[1] / times[2], 2),
+        "notebook_seconds": [round(each, 2) for each in own[1]], "overhead_seconds": round((times[1] - sum(own[1])) / len(ROWS), 2),
+    }
+
+
+class AtOnce(Executor):
+    """Stands in for processes: what is submitted is done at once, with the numbers of ``result``."""
+
+    def __init__(self, result: dict):
+        self.result = result
+
+    def submit(self, call, /, folder: str, environment: dict[str, str]) -> Future:
+        job, future = json.loads(Path(folder, "job.json").read_text()), Future()
+        Path(folder, "result.json").write_text(json.dumps({"line": ""} if "module" in job else self.result))
+        future.set_result(0)
+        return future
+
+
+def a_thousand(folder: Path, sweep: Sweep) -> dict:
+    """A thousand planned runs on a data set with long annotations, 900 of them done: listed, resumed, collected."""
+    data = folder / "data"
+    data.mkdir(parents=True)
+    (data / "annotations.json").write_bytes(b'{"images": []}' + b" " * (MEGABYTES * 2**20))
+    rows, settings = list(sweep.rows), {"data": str(data)}
+    sweep = Sweep(**{**vars(sweep), "seeds": list(range(1000 // len(rows)))})
+    result = {
+        **{name: 20.0 for name in SCORE_COLUMNS}, "teacher_AP": 30.0, "seconds": 30.0, "train_seconds": 20.0, "eval_seconds": 2.0, "images_per_second": 40.0,
+        "steps": 6, "settings": sweep.settings(rows[0], 0, "smoke", settings).dict(), "provenance": provenance(), "data_line": "scenes",
+    }
+    times = {}
+
+    def clock(name: str, call):
+        started = time.perf_counter()
+        value = call()
+        times[name] = round(time.perf_counter() - started, 2)
+        return value
+
+    runs = clock("plan_seconds", lambda: plan(sweep, folder / "runs" / "many", scale="smoke", overrides=settings))
+    for run in runs[:900]:
+        run.folder.mkdir(parents=True)
+        for name, value in {"params.json": run.config.dict(), "job.json": {}, "result.json": result}.items():
+            (run.folder / name).write_text(json.dumps(value))
+    lines = clock("list_seconds", lambda: dry_run(runs, sweep, "smoke", 2))
+    states = clock("resume_seconds", lambda: execute(runs, jobs=2, executor=AtOnce(result), elsewhere=True, say=lambda line: None))
+    frame = clock("collect_seconds", lambda: collect(runs, sweep))
+    clock("write_seconds", lambda: write_results(frame, folder / "runs" / "many" / "results.csv"))
+    assert len(runs) == len(lines) - 1 == len(states["done"]) == len(frame) == 1000
+    return {"runs": len(runs), "done_before": 900, "annotation_megabytes": MEGABYTES, **times, "thousand_seconds": round(sum(times.values()), 2)}
+
+
+def main() -> None:
+    sweep = load_sweep("table1_areas").at("smoke", [0])
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        many = a_thousand(Path(folder) / "many", sweep)
+        slots = slots_and_overhead(Path(folder), sweep)
+    found = {**slots, **many}
+    kept = {name: (found[name] >= bound if name == "two_slots_over_one" else found[name] <= bound) for name, bound in BOUNDS.items()}
+    for name, bound in BOUNDS.items():
+        print(f"{name:20} {found[name]:6.2f}   bound {bound:g}   {'kept' if kept[name] else 'NOT KEPT'}")
+    write_json(PATH, {
+        "what": "the runner: overhead of a run over its notebook's cells, two slots over one, a thousand planned runs listed, resumed and collected",
+        "bounds": BOUNDS, "kept": kept, "slots": slots, "thousand": many, "load_before": round(load, 2), "machine": provenance(),
+    })
+    print(f"written to {PATH}")
+
+
+if __name__ == "__main__":
+    main()
