@@ -1,6 +1,5 @@
 """Facts of reading data: what a good folder gives, and the one line that every bad one gives."""
 import copy
-import io
 import json
 import pickle
 import random
@@ -273,149 +272,24 @@ def test_cocos_own_layout_has_short_names(tmp_path):
     assert found.image_folder == tmp_path / "val2017" and found.fingerprint == read_split(str(tmp_path), "val2017").fingerprint
 
 
+def test_a_folder_a_split_with_its_annotations_beside_its_images_is_read(tmp_path):
+    """As Roboflow exports."""
+    for name in ("train", "valid"):
+        write(tmp_path / name)
+        for path in (tmp_path / name / "images").iterdir():
+            path.rename(tmp_path / name / path.name)
+        (tmp_path / name / "annotations.json").rename(tmp_path / name / "_annotations.coco.json")
+    assert splits_of(tmp_path) == ["train", "valid", "val", "train-fit", "train-tune"]
+    found = read_split(tmp_path, "val")
+    assert ids(found) == [1, 2, 3] and read_image(found, found.images[0]).shape == (HEIGHT, WIDTH, 3)
+
+
 def test_a_short_name_of_two_files_is_unknown(tmp_path):
     write_coco(tmp_path, "train2014", "train2017")
     assert "known: train2014, train2017" in message(read_split, tmp_path, "train")
 
 
 # --- bad folders ------------------------------------------------------------------------------------------------------------------
-
-def changed(part: str, key: str, value, entry: int = 0) -> dict:
-    data = document()
-    data[part][entry][key] = value
-    return data
-
-
-def without(part: str, key: str | None = None, entry: int = 1) -> dict:
-    data = document()
-    del (data[part][entry] if key else data)[key or part]
-    return data
-
-
-def twice(part: str) -> dict:
-    data = document()
-    data[part] += [dict(data[part][0], file_name="x.png")]
-    return data
-
-
-DEFECTS = {
-    "empty file": ("", ["line 1, column 1 (the file ends there, after 0 bytes)", "export it again"]),
-    "not JSON": ("{'images': []}", ["annotations.json must be whole JSON", "line 1, column 2 (Expecting", "export it again"]),
-    "truncated": (json.dumps(document(), indent=1)[:-30], ["annotations.json must be whole JSON", "line 108, column 8 (the file ends there, after"]),
-    "truncated in a text": (json.dumps(document())[:-3], ["line 1, column", "(the file ends there, after"]),
-    "not UTF-8": ('{"images": "\udcff"}', ["annotations.json must be readable JSON in UTF-8", "0xff", "export it again"]),
-    "nested without end": ("[" * 200_000, ["must be readable JSON", "recursion", "export it again"]),
-    "a list on top": ("[1, 2]", ["must hold a JSON object", "got [1, 2]", "export it as COCO"]),
-    "no images": (without("images"), ["must have a list 'images'", "got only 'annotations', 'categories'", "export it as COCO"]),
-    "no annotations": (without("annotations"), ["must have a list 'annotations'", "got only 'images', 'categories'"]),
-    "no categories": (without("categories"), ["must have a list 'categories'", "got only 'images', 'annotations'"]),
-    "no class": ({**document(), "categories": []}, ["'categories' must list at least one class"]),
-    "images no list": ({**document(), "images": {"1": {}}}, ["must have a list 'images'", "got {'1': {}}"]),
-    "image no object": ({**document(), "images": ["1.png"]}, ["entry 1 of 'images' must be an object", "got '1.png'"]),
-    **{f"{part} without {key}": (without(part, key), [f"entry 2 of {part!r} must have a key {key!r}", "add it"]) for part, key in [
-        ("images", "id"), ("images", "file_name"), ("images", "width"), ("images", "height"), ("categories", "id"), ("categories", "name"),
-        ("annotations", "id"), ("annotations", "image_id"), ("annotations", "category_id"), ("annotations", "bbox")]},
-    "image id a text": (changed("images", "id", "1"), ["entry 1 of 'images' must have a whole number from 0 up as 'id'", "got '1'"]),
-    "annotation id negative": (changed("annotations", "id", -1), ["entry 1 of 'annotations'", "got -1"]),
-    "image id twice": (twice("images"), ["ids in 'images' must be unique, got 1 twice", "number the entries anew"]),
-    "annotation id twice": (twice("annotations"), ["ids in 'annotations' must be unique, got 10 twice"]),
-    "category id twice": (twice("categories"), ["ids in 'categories' must be unique, got 7 twice"]),
-    "file twice": (changed("images", "file_name", "2.png"), ["a file of its own, got '2.png' twice", "merge the entries"]),
-    "category name a number": (changed("categories", "name", 5), ["category 7 must have a text as 'name', got 5"]),
-    "unknown category": (changed("annotations", "category_id", 4), ["annotation 10 of image 1 '1.png'", "'category_id' among [3, 7], got 4", "add the category"]),
-    "unknown image": (changed("annotations", "image_id", 99), ["annotation 10 must have the 'image_id' of one of the 3 images, got 99", "correct or remove"]),
-    "image id of another type": (changed("annotations", "image_id", [1]), ["annotation 10 must", "got [1]"]),
-    "three numbers": (changed("annotations", "bbox", [1, 2, 3]), ["annotation 10 of image 1 '1.png'", "4 finite numbers", "got [1, 2, 3]", "correct or remove"]),
-    "no list": (changed("annotations", "bbox", None), ["4 finite numbers x, y, width, height as 'bbox', got None"]),
-    "text in a box": (changed("annotations", "bbox", [1, 2, "3", 4]), ["4 finite numbers", "got [1, 2, '3', 4]"]),
-    "NaN in a box": (changed("annotations", "bbox", [1, 2, float("nan"), 4]), ["4 finite numbers", "got [1, 2, nan, 4]"]),
-    "infinity in a box": (changed("annotations", "bbox", [1, 2, float("inf"), 4]), ["4 finite numbers", "inf"]),
-    "an endless number": (changed("annotations", "bbox", [1, 2, 10**400, 4]), ["4 finite numbers", "... (41"]),
-    "negative width": (changed("annotations", "bbox", [9, 2, -3, 4]), ["annotation 10", "positive width and height", "got [9, 2, -3, 4]", "must not be x1, y1, x2, y2"]),
-    "zero height": (changed("annotations", "bbox", [9, 2, 3, 0.0]), ["annotation 10", "positive width and height", "got [9, 2, 3, 0.0]"]),
-    "right of the image": (changed("annotations", "bbox", [40, 2, 3, 4]), [
-        "annotation 10 of image 1 '1.png'", "overlaps its image of 40 x 30 pixels", "got [40, 2, 3, 4]", "correct or remove the box"]),
-    "left of the image": (changed("annotations", "bbox", [-9, 2, 9, 4]), ["overlaps its image", "got [-9, 2, 9, 4]"]),
-    "a sliver that float32 loses": (changed("annotations", "bbox", [30, 2, 1e-9, 4]), ["overlaps its image", "1e-09"]),
-    "iscrowd 2": (changed("annotations", "iscrowd", 2), ["annotation 10", "0 or 1 as 'iscrowd', got 2"]),
-    "area negative": (changed("annotations", "area", -4), ["annotation 10", "a number from 0 up as 'area', got -4"]),
-    "width zero": (changed("images", "width", 0), ["image 1 '1.png' must have a positive, whole 'width', got 0", "size of the image file"]),
-    "height a float": (changed("images", "height", 30.5), ["image 1 '1.png' must have a positive, whole 'height', got 30.5"]),
-    "absolute name": (changed("images", "file_name", "/etc/passwd"), ["image 1 must", "within the image folder", "got '/etc/passwd'", "relative to"]),
-    "name with a drive": (changed("images", "file_name", "C:\\a.png"), ["within the image folder"]),
-    "name that climbs": (changed("images", "file_name", "a/../../b.png"), ["image 1 must", "got 'a/../../b.png'", "without '..'"]),
-    "name that climbs on Windows": (changed("images", "file_name", "a\\..\\..\\b.png"), ["within the image folder"]),
-    "empty name": (changed("images", "file_name", ""), ["within the image folder, got ''"]),
-    "name a number": (changed("images", "file_name", 5), ["within the image folder, got 5"]),
-    "newline in a name": (changed("images", "file_name", "a\nb.png"), ["'a\\nb.png'", "missing"]),
-    "file not there": (changed("images", "file_name", "lost.png", entry=1), ["images must hold the 3 image files", "1 missing, the first 'lost.png' of image 2", "put them there"]),
-    "null in a name": (changed("images", "file_name", "a\0b.png"), ["1 missing"]),
-    "endless name": (changed("images", "file_name", "a" * 999), ["1 missing"]),
-}
-
-
-@pytest.mark.parametrize("data, parts", DEFECTS.values(), ids=DEFECTS.keys())
-def test_a_defect_is_one_line_with_what_where_and_what_to_do(tmp_path, data, parts):
-    write(tmp_path, "", files=False)
-    text = data if isinstance(data, str) else json.dumps(data)
-    (tmp_path / "annotations.json").write_bytes(text.encode("utf-8", errors="surrogateescape"))
-    for number in (1, 2, 3):
-        (tmp_path / "images" / f"{number}.png").touch()
-    said = message(read_split, tmp_path, "all")
-    assert str(tmp_path) in said and "must" in said and ", got" in said and "; " in said
-    assert all(part in said for part in parts), said
-    assert len(said) < 400 + len(str(tmp_path)) + (999 if "a" * 999 in said else 0)
-
-
-def test_more_of_the_same_defect_are_counted(tmp_path):
-    data = document()
-    for each in data["annotations"][2:]:
-        each["bbox"] = [1, 2, -3, 4]
-    assert "annotation 20 of image 2 '2.png' must have a positive" in message(read_split, write(tmp_path, data), "all")
-    assert "got [1, 2, -3, 4] (and 3 more like it); correct" in message(read_split, tmp_path, "all")
-
-
-@pytest.mark.parametrize("splits, parts", [
-    ({"train": [1, 99, 98]}, ["splits.json: split 'train'", "image ids of annotations.json, got 99 (and 1 more like it)", "correct or remove"]),
-    ({"train": [1, 2, 1]}, ["splits.json: split 'train' must list an image once, got image id 1 twice"]),
-    ({"train": ["1"]}, ["splits.json: split 'train' must be a list of image ids, got ['1']", 'write {"train": [1, 2]']),
-    ({"train": 1}, ["splits.json: split 'train'", "got 1", "write"]),
-    ([1, 2], ["splits.json must be an object of split names", "got [1, 2]", "write"]),
-    ({"train": []}, ["split 'train' must have an image, got none of 3", "choose another split"]),
-])
-def test_a_defect_of_splits_json_is_one_line(tmp_path, splits, parts):
-    said = message(read_split, write(tmp_path, splits=splits), "train")
-    assert all(part in said for part in parts), said
-
-
-def test_an_unknown_split_lists_those_there_are(tmp_path):
-    write(tmp_path, splits={"train": [1], "val": [2], "test": [3]})
-    said = message(read_split, tmp_path, "tune")
-    assert "unknown split 'tune'" in said and "known: all, train, val, test, train-fit, train-tune" in said and "fifth of train" in said
-    assert "did you mean 'val'?" in message(read_split, tmp_path, "vall")
-
-
-def test_a_folder_that_is_none_or_of_no_layout_says_what_there_is(tmp_path):
-    assert "got nothing there; correct the path" in message(read_split, tmp_path / "no", "train")
-    assert "got an empty folder" in message(splits_of, tmp_path)
-    (tmp_path / "labels.json").touch()
-    (tmp_path / "train").mkdir()
-    assert "must hold annotations.json and images/" in message(splits_of, tmp_path)
-    assert "got 'labels.json', 'train/'; give the folder that holds them" in message(splits_of, tmp_path)
-    assert "got a file; give the folder that holds it" in message(splits_of, tmp_path / "labels.json")
-
-
-def test_a_missing_image_folder_is_named(tmp_path):
-    (write(tmp_path, document(), files=False) / "images").rmdir()
-    assert f"{tmp_path / 'images'} must be the folder with the images of split 'all'" in message(read_split, tmp_path, "all")
-
-
-def test_names_relative_to_the_wrong_folder_are_explained(tmp_path):
-    data = changed("images", "file_name", "images/1.png")
-    write(tmp_path, document())
-    (tmp_path / "annotations.json").write_text(json.dumps(data))
-    assert "the first 'images/1.png' of image 1; write file names relative to images/" in message(read_split, tmp_path, "all")
-
 
 def test_image_files_of_other_splits_are_not_asked_for(tmp_path):
     write(tmp_path, splits={"train": [1], "val": [2, 3]})
@@ -449,19 +323,6 @@ def test_every_mode_becomes_rgb_bytes(tmp_path, mode, colour, name, expected):
     assert (pixels == expected).all()
 
 
-def test_palettes_become_rgb_with_and_without_transparency(tmp_path):
-    image = Image.new("P", (WIDTH, HEIGHT), 2)
-    image.putpalette([0, 0, 0, 1, 1, 1, 10, 20, 30])
-    assert (read_as(tmp_path, image) == (10, 20, 30)).all()
-    assert (read_as(tmp_path, image, transparency=bytes([255, 255, 0])) == (10, 20, 30)).all()
-
-
-def test_a_jpeg_comes_within_its_loss_and_a_cmyk_jpeg_is_not_inverted(tmp_path):
-    for mode, colour in [("RGB", (200, 30, 30)), ("CMYK", (55, 225, 225, 0))]:
-        pixels = read_as(tmp_path, Image.new(mode, (WIDTH, HEIGHT), colour), "1.jpg", quality=95)
-        assert np.abs(pixels.astype(int) - (200, 30, 30)).max() < 12
-
-
 def test_read_image_takes_a_split_or_its_image_folder(tmp_path):
     found = read_split(write(tmp_path), "all")
     np.testing.assert_array_equal(read_image(found, found.images[0]), read_image(str(tmp_path / "images"), found.images[0]))
@@ -469,30 +330,6 @@ def test_read_image_takes_a_split_or_its_image_folder(tmp_path):
 
 def noise(size=(WIDTH, HEIGHT)) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
-
-
-@pytest.mark.parametrize("name", ["1.jpg", "1.png"])
-@pytest.mark.parametrize("keep", [0.0, 0.05, 0.6])
-def test_a_truncated_file_is_named(tmp_path, name, keep):
-    data = io.BytesIO()
-    noise().save(data, "PNG" if name.endswith("png") else "JPEG")
-    (tmp_path / name).write_bytes(data.getvalue()[: int(keep * len(data.getvalue()))])
-    said = message(read_image, tmp_path, {**ENTRY, "file_name": name})
-    assert f"{tmp_path / name} must be an image that can be decoded, got: " in said and "; copy it again" in said
-
-
-@pytest.mark.parametrize("image, parts", [
-    (None, ["must be an image file, got no such file", "put it there"]),
-    (Image.new("F", (WIDTH, HEIGHT), 0.5), ["must be an image that can be decoded", "floating point", "8 bits"]),
-    (Image.new("I", (WIDTH, HEIGHT), 70_000), ["must be an image that can be decoded", "70000", "neither 8 nor 16 bits"]),
-    (noise((50, 30)), ["must be 40 x 30 pixels as in the annotations, got 50 x 30", "correct width, height and boxes"]),
-    (noise((HEIGHT, WIDTH)), ["must be 40 x 30 pixels as in the annotations, got 30 x 40", "perhaps by an EXIF rotation"]),
-])
-def test_an_unusable_file_is_named_with_the_reason(tmp_path, image, parts):
-    if image:
-        image.save(tmp_path / "1.tif")
-    said = message(read_image, tmp_path, {**ENTRY, "file_name": "1.tif"})
-    assert str(tmp_path / "1.tif") in said and all(part in said for part in parts), said
 
 
 @pytest.mark.parametrize("orientation, turned", [

@@ -90,7 +90,7 @@ def read_split(folder: str | Path, split: str) -> Annotations:
     """Read and check one split. Entries of the whole file are checked, image files on disk (that they exist) for the split alone.
 
     Args:
-        folder: in one of the two layouts of splits.py.
+        folder: in one of the layouts of splits.py.
         split: a name in splits.json, or train, tune and val, drawn 70/15/15 by a hash of the image id, where there is no such file;
             ``all``; in COCO's own layout train2017, or train for short; everywhere train-fit and train-tune, disjoint four fifths and
             one fifth of train.

@@ -1,9 +1,10 @@
-"""Which images belong to a split: the two layouts of a data folder, lists of ids, and draws by hash.
+"""Which images belong to a split: the three layouts of a data folder, lists of ids, and draws by hash.
 
     folder --sources--> {split: Source(JSON file, image folder, choose: all image ids -> those of the split)}
 
     annotations.json, images/, perhaps splits.json {name: [image ids]}      any data set, the built-in digits among them
     annotations/instances_<split>.json, <split>/                            COCO's own, e.g. train2017 and val2017
+    <split>/_annotations.coco.json beside its images                        as Roboflow exports; valid is val for short
 """
 import hashlib
 from collections.abc import Callable, Sequence
@@ -35,11 +36,11 @@ class Source:
 
 
 def sources(folder: Path) -> dict[str, Source]:
-    """Every split that the folder offers, by name. Raises UserError where the folder has neither layout."""
+    """Every split that the folder offers, by name. Raises UserError where the folder has none of the layouts."""
     if not folder.is_dir():
         got = "a file; give the folder that holds it" if folder.exists() else "nothing there; correct the path"
         raise UserError(f"{folder} must be a folder with annotations.json and images/, got {got}")
-    found = plain_sources(folder) if (folder / "annotations.json").is_file() else coco_sources(folder)
+    found = plain_sources(folder) if (folder / "annotations.json").is_file() else coco_sources(folder) or roboflow_sources(folder)
     if not found:
         present = sorted(each.name + "/" * each.is_dir() for each in folder.iterdir())
         shown = ", ".join(map(repr, present[:8])) + (f" and {len(present) - 8} more" if len(present) > 8 else "")
@@ -93,6 +94,14 @@ def coco_sources(folder: Path) -> dict[str, Source]:
         meant = [name for name in files if name.startswith(short_name)]
         if len(meant) == 1:
             found.setdefault(short_name, found[meant[0]])
+    return found
+
+
+def roboflow_sources(folder: Path) -> dict[str, Source]:
+    """One folder a split, its annotations beside its images."""
+    found = {file.parent.name: Source(file, file.parent) for file in sorted(folder.glob("*/_annotations.coco.json"))}
+    if "valid" in found:
+        found.setdefault("val", found["valid"])
     return found
 
 
