@@ -19,8 +19,6 @@ from .table_figure import table_figure
 from .tables import METRICS, Table
 from .viz import Picture, read_metrics
 
-IMAGES = 2                                                           # images on which rows are compared
-
 
 class Absent(str):
     """Why a part of a report is not there; a notebook shows the words."""
@@ -47,6 +45,8 @@ class Report:
     Args:
         runs: of :meth:`SweepRuns.of`, or use :meth:`Report.of`.
     """
+
+    images = 2                                                       # on so many the page compares rows
 
     def __init__(self, runs: SweepRuns, metrics: tuple[str, ...] = METRICS):
         self.runs = runs
@@ -87,7 +87,7 @@ class Report:
 
     def place(self, image: int) -> int:
         """Where in the split the report's image 0, 1, ... is."""
-        return self.opened.images(max(IMAGES, image + 1))[image]
+        return self.opened.images(max(self.images, image + 1))[image]
 
     def masks(self, image: int = 0) -> Picture | Absent:
         """How heavy each cell weighs in the rows' losses, on one image."""

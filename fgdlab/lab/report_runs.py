@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from .config import RunConfig
+from .essential import FGD_KNOBS, METHOD_KNOBS, TEACHER_KNOBS
 from .sweep import read_results, runs_folder
 from .sweep_file import Sweep, load_sweep
 from .table_runs import absent_rows, done_runs, not_done, runs_of
@@ -83,15 +84,24 @@ def with_errors(frame: pd.DataFrame, home: Path) -> pd.DataFrame:
 # --- what a report tells of them ------------------------------------------------------------------------------------------------------
 
 def settings(runs: SweepRuns) -> pd.DataFrame:
-    """What tells the rows apart: the settings, of those in results.csv, that differ between done runs of different rows. One line a row."""
+    """What tells the rows apart: the settings, of those in results.csv, that differ between done runs. One line a row; None where a row does not use one."""
     done = done_runs(runs_of(runs.frame, runs.sweep), runs.sweep)
     names = [each.name for each in fields(RunConfig) if each.name in done and each.name not in ("seed", "scale")]
-    differing = [name for name in names if done.astype({name: object})[name].nunique(dropna=False) > 1]
+    used = pd.DataFrame([{name: None if name in idle_knobs(line) else plain(line[name]) for name in names} for _, line in done.iterrows()], index=done.index)
+    differing = [name for name in names if used[name].nunique() > 1]
     lines = []
     for key, row in runs.sweep.rows.items():
-        here = done[done["row"] == key]
-        lines.append({"row": row.label, **{name: SIDE_BY_SIDE.join(dict.fromkeys(plain(value) for value in here[name])) or None for name in differing}})
+        here = used[done["row"] == key]
+        lines.append({"row": row.label, **{name: SIDE_BY_SIDE.join(here[name].dropna().unique()) or None for name in differing}})
     return pd.DataFrame(lines)
+
+
+def idle_knobs(line: pd.Series) -> tuple[str, ...]:
+    """Settings that a run with this method makes no use of."""
+    if line.get("method") == "none":
+        inherits = known(line.get("inherit")) and bool(line["inherit"])
+        return tuple(name for name in METHOD_KNOBS if name != "method") + FGD_KNOBS + (() if inherits else TEACHER_KNOBS)
+    return FGD_KNOBS if known(line.get("method")) and line["method"] != "fgd" else ()
 
 
 def cost(runs: SweepRuns) -> pd.DataFrame:

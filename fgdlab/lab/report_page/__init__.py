@@ -68,12 +68,10 @@ def section(name: str, title: str, words: str, *parts: dict) -> dict:
 
 def pictures(report) -> Iterator[dict]:
     """Masks, attention and detections of each image; once the reason, where there is none to show."""
-    from ..report import IMAGES
-
     if isinstance(report.opened, str):
         yield {"absent": f"Not here: {report.opened}."}
         return
-    for image, place in enumerate(report.opened.images(IMAGES)):
+    for image, place in enumerate(report.opened.images(report.images)):
         yield {"heading": f"Image {report.opened.scenes.image_ids[place]}"}
         yield picture(report.masks(image), "Weights of cells", "How heavy a cell counts in the rows' losses, on one logarithmic scale; zeros are grey. Rows that weigh alike share a panel.")
         yield picture(report.attention(image), "Spatial attention by row",
