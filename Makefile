@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN = .venv/bin
 
-.PHONY: table1 test test-slow smoke notebooks screenshots lab bench lock clean help
+.PHONY: table1 test test-slow smoke robust notebooks screenshots lab bench lock clean help
 
 table1: .venv/ready               ## the paper's Table 1 on this machine: 5 rows x 3 seeds, about ten minutes on two cores
 	$(BIN)/fgdlab sweep table1_areas
@@ -15,6 +15,14 @@ test-slow: .venv/ready            ## every test, the slow ones too
 
 smoke: .venv/ready                ## every sweep once at smoke scale; its numbers mean nothing
 	for sweep in ablations/sweeps/*.yaml; do $(BIN)/fgdlab sweep "$$(basename "$$sweep" .yaml)" --scale smoke || exit 1; done
+
+robust: .venv/ready               ## what was tried to break it: bad inputs, safety, properties, masks, kills, leaks; tests/ROBUST.md has the figures
+	$(BIN)/python -m tests.bad_inputs
+	$(BIN)/python -m pytest -m "slow or not slow" tests/test_bad_inputs.py tests/test_safety.py tests/test_finite.py tests/test_determinism.py
+	$(BIN)/python -m pytest -m "slow or not slow" tests/test_properties_*.py
+	$(BIN)/python -m tests.mask_boxes
+	$(BIN)/python -m tests.kill_matrix
+	$(BIN)/python -m tests.leaks --runs 50
 
 notebooks: .venv/ready            ## run every notebook and write it with its outputs, at most fifteen minutes on two cores
 	$(BIN)/python notebooks/build.py

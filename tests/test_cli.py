@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 import pytest
 import torch
-import yaml
 from click.testing import CliRunner
 from PIL import Image
 
@@ -60,19 +59,6 @@ def write(path: str | Path, value) -> None:
     Path(path).write_text(value if isinstance(value, str) else json.dumps(value))
 
 
-def change(edit) -> None:
-    """Spoil the annotations of pets."""
-    data = json.loads(Path("pets/annotations.json").read_text())
-    edit(data)
-    write("pets/annotations.json", data)
-
-
-def cut(name: str) -> None:
-    """Keep the first half of an image file."""
-    path = Path("pets/images", name)
-    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
-
-
 def complaint(result) -> str:
     """The one line that a mistake gives: the only thing on stderr besides bars, and no traceback anywhere."""
     assert isinstance(result.exception, SystemExit), repr(result.exception)
@@ -82,130 +68,10 @@ def complaint(result) -> str:
     return lines[0]
 
 
-# --- mistakes ---------------------------------------------------------------------------------------------------------------------
+# Mistakes are in the table of tests/bad_inputs.
 
 PETS = ["--data", "pets", "--image-size", "0", "--train-images", "0", "--eval-images", "0", "--epochs", "1", "--batch-size", "2"]
 TABLE = ["sweep", "table1_areas", "--scale", "smoke"]
-OF_PETS = [*TABLE, *(word for pair in ("data=pets", "image_size=0", "train_images=0", "eval_images=0", "batch_size=2", "teacher_batch_size=2") for word in ("--set", pair))]
-TAUGHT = ["run", *PETS, "--method", "fgd", "--teacher", "compact_s", "--teacher-epochs", "1", "--teacher-batch-size", "2"]
-ROWS = {"none": {"set": {"area": "none"}}, "fg": {"set": {"area": "fg"}}}
-
-
-def own_sweep(**changes):
-    return lambda: write("mine.yaml", yaml.safe_dump({"title": "t", "question": "q?", "baseline": "none", "seeds": [0], "rows": ROWS, **changes}))
-
-
-def taken() -> None:
-    """A file where a folder is asked for."""
-    write("taken", "")
-
-
-# what is wrong: (what makes it so, the command, words that the line must hold: what, where, what to do)
-MISTAKES = {
-    # data
-    "run: no data folder": (None, ["run", "--data", "nowhere"], ("nowhere must be a folder", "nothing there", "correct the path")),
-    "sweep: no data folder": (None, [*TABLE, "--set", "data=nowhere"], ("data must be 'digits' or a folder", "'nowhere'", "--set data=FOLDER")),
-    "check: no data folder": (None, ["data", "check", "nowhere"], ("nowhere must be a folder", "correct the path")),
-    "check: an empty folder": (lambda: Path("empty").mkdir(), ["data", "check", "empty"], ("empty must hold annotations.json", "an empty folder", "give the folder that holds them")),
-    "check: a missing key": (lambda: change(lambda data: data.pop("categories")), ["data", "check", "pets"], ("pets/annotations.json", "'categories'", "export it")),
-    "check: a box outside": (
-        lambda: change(lambda data: data["annotations"][2].update(bbox=[70, 8, 5, 5])), ["data", "check", "pets"],
-        ("pets/annotations.json: annotation 3 of image 3 '3.jpg'", "overlaps its image of 64 x 64", "[70, 8, 5, 5]", "correct or remove the box"),
-    ),
-    "run: a box outside": (lambda: change(lambda data: data["annotations"][2].update(bbox=[70, 8, 5, 5])), ["run", *PETS], ("annotation 3", "correct or remove the box")),
-    "check: an unknown category": (
-        lambda: change(lambda data: data["annotations"][1].update(category_id=9)), ["data", "check", "pets"],
-        ("annotation 2 of image 2", "'category_id' among [1]", "got 9", "correct it, or add the category"),
-    ),
-    "check: a broken JPEG": (lambda: cut("3.jpg"), ["data", "check", "pets"], ("pets/images/3.jpg must be an image", "copy it again")),
-    "run: a broken JPEG": (lambda: cut("3.jpg"), ["run", *PETS], ("pets/images/3.jpg must be an image", "copy it again")),
-    "sweep: a broken JPEG": (lambda: cut("3.jpg"), OF_PETS, ("pets/images/3.jpg must be an image", "copy it again")),
-    "run: an unknown split": (None, ["run", *PETS, "--train-split", "trian"], ("unknown split 'trian'", "did you mean 'train'?")),
-    "run: numbers that run away": (None, ["run", *PETS, "--lr", "1e30", "--epochs", "3"], ("must be finite", "at step ", "lower the learning rate")),
-    "run: fewer images than a batch": (None, ["run", *PETS, "--batch-size", "5"], ("at least one batch of 5 images", "got 4", "lower batch_size")),
-    # settings
-    "--set: an unknown parameter": (None, [*TABLE, "--set", "epoch=3"], ("unknown parameter 'epoch'", "did you mean 'epochs'?", "known: ")),
-    "--set: a wrong type": (None, [*TABLE, "--set", "epochs=two"], ("epochs must be a whole number", "got 'two'", "passes over")),
-    "--set: a wrong word": (None, [*TABLE, "--set", "area=object"], ("area must be one of split, fg", "got 'object'")),
-    "--set: nothing after =": (None, [*TABLE, "--set", "epochs="], ("epochs must be a whole number", "got ''")),
-    "--set: no =": (None, [*TABLE, "--set", "epochs"], ("--set must be key=value", "got 'epochs'", "for example --set epochs=2")),
-    "--set: seed": (None, [*TABLE, "--set", "seed=3"], ("seed", "--seeds")),
-    "--set: scale": (None, [*TABLE, "--set", "scale=laptop"], ("scale", "--scale")),
-    "run: a wrong type": (None, ["run", "--epochs", "two"], ("--epochs", "'two'", "--help")),
-    "run: a wrong word": (None, ["run", "--area", "object"], ("--area", "'object'", "'split'", "--help")),
-    "run: a number out of range": (None, ["run", "--lr", "-1"], ("lr must be a finite number of at least 0", "got -1.0")),
-    "run: an unknown flag": (None, ["run", "--epoch", "3"], ("--epoch", "--help")),
-    "run: cuda without a card": (None, ["run", *PETS, "--device", "cuda"], ("device=cuda must find a CUDA card", "use device=auto")),
-    "sweep: cuda without a card": (None, [*OF_PETS, "--set", "device=cuda"], ("device=cuda must find a CUDA card", "use device=auto")),
-    "run: another scale": (None, ["run", "--scale", "labtop"], ("unknown scale 'labtop'", "did you mean 'laptop'?")),
-    # sweeps
-    "an unknown command": (None, ["swep"], ("'swep'", "--help")),
-    "sweep: no name": (None, ["sweep"], ("NAME", "--help")),
-    "sweep: a misspelt name": (None, ["sweep", "table1_area"], ("unknown sweep 'table1_area'", "did you mean 'table1_areas'?", ".yaml")),
-    "sweep: a misspelt scale": (None, ["sweep", "table1_areas", "--scale", "smok"], ("unknown scale 'smok'", "did you mean 'smoke'?")),
-    "sweep: seeds that are no numbers": (None, [*TABLE, "--seeds", "0;1"], ("--seeds", "whole numbers", "commas", "'0;1'")),
-    "sweep: a seed twice": (None, [*TABLE, "--seeds", "0,0"], ("--seeds", "'0,0'")),
-    "sweep: a seed below 0": (None, [*TABLE, "--seeds", "-1"], ("seed", "-1")),
-    "sweep: a card that is not there": (None, [*TABLE, "--gpus", "0,99", "--set", "device=cuda"], ("--gpus must name cards of this machine", "99", "nvidia-smi")),
-    "sweep: cards and jobs": (None, [*TABLE, "--gpus", "0", "--jobs", "2"], ("one place", "--gpus and --jobs", "choose one")),
-    "sweep: a cluster and Slurm": (None, [*TABLE, "--slurm", "--cluster", "tcp://x:1"], ("one place", "--cluster and --slurm")),
-    "sweep: a partition of nothing": (None, [*TABLE, "--slurm-partition", "gpu"], ("--slurm-partition", "add --slurm")),
-    "sweep: no Slurm here": (None, [*TABLE, "--slurm"], ("--slurm must find Slurm's commands here", "sbatch")),
-    "sweep: no scheduler": (None, [*TABLE, "--cluster", "tcp://127.0.0.1:9"], ("address of a Dask scheduler that answers, got 'tcp://127.0.0.1:9'", "dask scheduler")),
-    "sweep: no jobs": (None, [*TABLE, "--jobs", "0"], ("--jobs", "0")),
-    "yaml: a misspelt row": (own_sweep(scales={"laptop": {"rows": {"nome": {"lr": 0.1}}}}), ["sweep", "mine.yaml"], ("mine.yaml: unknown row", "'nome'", "did you mean 'none'?")),
-    "yaml: a misspelt setting": (own_sweep(base={"aera": "fg"}), ["sweep", "mine.yaml"], ("mine.yaml: unknown parameter 'aera'", "did you mean 'area'?")),
-    "yaml: a wrong type": (own_sweep(base={"epochs": "two"}), ["sweep", "mine.yaml"], ("mine.yaml: ", "epochs must be a whole number", "got 'two'")),
-    "yaml: a mistake in the text": (lambda: write("mine.yaml", "title: A\nseeds: [0\nrows: {}\n"), ["sweep", "mine.yaml"], ("mine.yaml: must be YAML", "in line 3")),
-    "yaml: no such file": (None, ["sweep", "mine.yaml"], ("unknown sweep 'mine.yaml'", "or give the path of a .yaml file")),
-    "table: nothing was run": (own_sweep(), ["table", "mine.yaml"], ("results of mine must be in runs/mine/results.csv", "run `fgdlab sweep mine` first")),
-    "table: a misspelt scale": (None, ["table", "table1_areas", "--scale", "smok"], ("unknown scale 'smok'", "did you mean 'smoke'?")),
-    # teachers
-    "no teacher checkpoint": (None, [*TAUGHT, "--teacher-checkpoint", "t.safetensors"], ("weights must be a file", "'t.safetensors'", "check the path")),
-    "sweep: no teacher checkpoint": (None, [*OF_PETS, "--set", "teacher_checkpoint=t.safetensors"], ("weights must be a file", "'t.safetensors'", "check the path")),
-    "no safetensors": (lambda: write("t.safetensors", "junk"), [*TAUGHT, "--teacher-checkpoint", "t.safetensors"], ("t.safetensors must be a .safetensors file", "export it anew")),
-    "sweep: a teacher below its floor": (
-        None, [*OF_PETS, "--set", "teacher_floor=99"],
-        ("the teacher's AP on 'val' must be at least 99", "train it longer (teacher_epochs) or give another (teacher_checkpoint)"),
-    ),
-    # places
-    "run: out is a file": (taken, ["run", *PETS, "--out", "taken"], ("taken", "another folder")),
-    "run: out cannot be made": (taken, ["run", *PETS, "--out", "taken/x"], ("taken", "another folder")),
-    "sweep: out cannot be made": (taken, [*OF_PETS, "--out", "taken/x"], ("taken", "another folder")),
-    "digits: out is there": (taken, ["data", "digits", "--out", "taken"], ("--out must be a folder that is not there yet", "'taken'", "choose another")),
-    "teacher: weights cannot be written": (taken, ["teacher", *PETS, *TAUGHT[-6:], "--weights", "taken/t.safetensors"], ("taken/t.safetensors", "another")),
-}
-OPEN = {}
-
-
-@pytest.mark.parametrize("mistake", [pytest.param(each, marks=pytest.mark.xfail(strict=True, reason=OPEN[each])) if each in OPEN else each for each in MISTAKES])
-def test_a_mistake_is_one_line_that_says_what_where_and_what_to_do(mistake, monkeypatch):
-    def too_far(*arguments):
-        raise AssertionError("a mistake went as far as this")
-
-    spoil, command, words = MISTAKES[mistake]
-    monkeypatch.setattr(lab_sweep, "launch", too_far)
-    if "data=pets" not in command:                                   # nothing may be trained for a mistake that can be seen at once
-        monkeypatch.setattr(lab_sweep, "make_ready", too_far)
-    write_pets()
-    if spoil:
-        spoil()
-    line = complaint(call(*command))
-    assert [word for word in words if word not in line] == [], line
-    assert len(line) < 1200                                          # a list of all settings is the longest
-
-
-def test_a_cache_that_cannot_be_made_is_one_line(monkeypatch):
-    write_pets()
-    taken()
-    monkeypatch.setenv("FGDLAB_HOME", "taken/home")
-    assert "taken" in complaint(call(*TAUGHT))
-
-
-def test_a_mistake_in_a_process_of_its_own_is_one_line_too():
-    done = subprocess.run([sys.executable, "-m", "fgdlab", "sweep", "table1_area"], capture_output=True, text=True, env=environment())
-    assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("Error: unknown sweep 'table1_area'; did you mean 'table1_areas'?")
 
 
 def environment() -> dict:
@@ -355,9 +221,17 @@ def test_a_sweep_with_a_failed_run_lists_it_and_exits_with_1_until_it_is_retried
 def test_a_table_is_printed_from_the_readers_runs_in_every_format(fake):
     assert call(*TABLE).exit_code == 0
     table = ["table", "table1_areas", "--scale", "smoke"]
-    for format, words in (("text", "no distillation"), ("markdown", "| no distillation"), ("csv", "none,no distillation,none,37.4")):
+    formats = {"text": "no distillation", "markdown": "| no distillation", "latex": "no distillation & 37.4", "csv": "none,no distillation,none,37.4", "html": "<!DOCTYPE html>"}
+    for format, words in formats.items():
         shown = call(*table, "--format", format)
         assert shown.exit_code == 0 and words in shown.stdout and shown.stderr == "from runs/table1_areas-smoke/results.csv\n"
+    assert "ours: AP50" in call(*table, "--metrics", "AP50, AR_S").stdout
+
+
+def test_a_table_says_what_a_failed_run_raised(fake):
+    fake["bg"] = "failed"
+    assert call(*TABLE).exit_code == 1
+    assert "background: seed 0 failed (ValueError: no good)" in " ".join(call("table", "table1_areas", "--scale", "smoke").stdout.split())
 
 
 def test_jobs_follow_the_cores_and_threads(fake, monkeypatch):

@@ -1,4 +1,5 @@
 """Images, boxes and batches: what a student sees, in which order, and that detections find the way back."""
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -148,6 +149,19 @@ def test_which_images_are_mirrored_depends_on_seed_epoch_and_image_alone(tiny_sc
 
 def test_without_a_chance_nothing_is_mirrored(tiny_scenes):
     assert mirrored_ids(tiny_scenes(), chance=0.0, seed=0, epoch=0) == set()
+
+
+def test_a_sliver_keeps_some_width_through_shrinking_and_mirroring(coco_folder):
+    """Its width is less than float32 can tell from nothing at the far side; torchvision's detectors refuse boxes without any."""
+    folder = coco_folder([(1000, 500)], {1: [(0, 4, 8, 8, 3, 0)]})
+    document = json.loads((folder / "annotations.json").read_text())
+    document["annotations"][0]["bbox"] = [1e-7, 4, 1e-7, 8]
+    (folder / "annotations.json").write_text(json.dumps(document))
+    scenes = Scenes(read_split(folder, "all"), long_side=333)
+    for chance in (0.0, 1.0):
+        scenes.mirror(chance, seed=0, epoch=0)
+        boxes = scenes[0][1]["boxes"]
+        assert (boxes[:, 2:] > boxes[:, :2]).all() and boxes[0, 2] - boxes[0, 0] < 1e-4
 
 
 # ---- batches -----------------------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def poison(monkeypatch, name: str, level: str, at_step: int, value: float) -> No
         terms = forward(self, images, targets)
         hit = [term for term in terms if (term.name, term.level) == (name, level)]
         assert len(hit) == 1
-        return [term._replace(raw=term.raw * value) if term is hit[0] and len(calls) == at_step else term for term in terms]
+        return [term._replace(raw=term.raw + value) if term is hit[0] and len(calls) == at_step else term for term in terms]
 
     monkeypatch.setattr(Distiller, "forward", poisoned)
 

@@ -6,13 +6,15 @@ from fgdlab.rivals import HOME_OF as RIVALS
 
 from .errors import UserError, unknown_name
 
+LARGEST = 1e30                                                       # above some 1e38 torch refuses a number where it is used, far from here
 METHODS = ("none", "fgd", "fbkd", *RIVALS)
 
 
 def knob(default, help: str, among: tuple[str, ...] = (), least: float | None = None, also: str = "", most: float = 2**31 - 1):
     """A field with the words that ``fgdlab run --help`` prints, the values it may take, and the least and the greatest number allowed.
 
-    ``also``: a word that holds this is taken besides those of ``among``. ``most`` holds for whole numbers; whatever a number allocates is bounded by it.
+    ``also``: a word that holds this is taken besides those of ``among``. ``most`` holds for whole numbers; whatever a number allocates is bounded by
+    it. Other numbers end at ``LARGEST``.
     """
     return field(default=default, metadata={"help": help, "among": among, "least": least, "also": also, "most": most})
 
@@ -138,8 +140,9 @@ def checked(which, value):
         raise wrong
     if least is not None and not least <= value < float("inf"):
         raise UserError(f"{name} must be a finite number of at least {least:g}, got {value!r}; {which.metadata['help']}")
-    if kind is int and value > which.metadata["most"]:
-        raise UserError(f"{name} must be at most {which.metadata['most']}, got {value}; {which.metadata['help']}")
+    most = {int: which.metadata["most"], float: LARGEST}.get(kind)
+    if most is not None and value > most:
+        raise UserError(f"{name} must be at most {most}, got {value}; {which.metadata['help']}")
     return value
 
 

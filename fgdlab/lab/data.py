@@ -110,7 +110,7 @@ class Scenes(Dataset):
         if self.flip and np.random.default_rng([*self._flip_key, image_id]).random() < self.flip:
             image = image.flip(-1)
             boxes = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
-        return image, {"boxes": boxes, "labels": labels, "image_id": torch.tensor(image_id), "scale": scale}
+        return image, {"boxes": never_flat(boxes), "labels": labels, "image_id": torch.tensor(image_id), "scale": scale}
 
     def _scale(self, entry: dict) -> float:
         return min(1.0, self.long_side / max(entry["height"], entry["width"])) if self.long_side else 1.0
@@ -161,6 +161,12 @@ def batches(scenes: Scenes, batch_size: int, *, seed: int, epoch: int, first: in
     chunks = [order[i:i + batch_size] for i in range(0, len(order) - batch_size + 1, batch_size)][first:]
     loader = DataLoader(scenes, batch_sampler=chunks, num_workers=workers, collate_fn=as_lists, generator=torch.Generator())
     yield from loader
+
+
+def never_flat(boxes: Tensor) -> Tensor:
+    """The same boxes (K, 4), where rounding to float32 took a sliver's width or height with the least that there is; detectors refuse a box without."""
+    near, far = boxes[:, :2], boxes[:, 2:]
+    return torch.cat([near, torch.maximum(far, torch.nextafter(near, torch.full_like(near, torch.inf)))], dim=1)
 
 
 def as_lists(items: list) -> tuple[list, list]:

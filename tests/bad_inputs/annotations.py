@@ -2,7 +2,7 @@
 import json
 import os
 
-from .world import CHECK, Row, annotations, changed, document, holds, twice, without, write
+from .world import CHECK, RUN, Row, annotations, changed, document, holds, twice, without, write
 
 
 def sparse() -> None:
@@ -141,6 +141,9 @@ ROWS = [
         "pets/annotations.json: annotation 30 of image 3 '3.png' must have a positive width and height in 'bbox' (x, y, width, height), got [9, "
         "2, -3, 4] (and 5 more like it); correct or remove it; 'bbox' must not be x1, y1, x2, y2"),
     row("a box right of its image", changed("annotations", bbox=[64, 2, 3, 4]),
+        "pets/annotations.json: annotation 10 of image 1 '1.png' must have a 'bbox' (x, y, width, height) that overlaps its image of 64 x 64 "
+        "pixels, got [64, 2, 3, 4]; correct or remove the box, or correct the image's width and height"),
+    Row("run: a box right of its image", changed("annotations", bbox=[64, 2, 3, 4]), RUN,
         "pets/annotations.json: annotation 10 of image 1 '1.png' must have a 'bbox' (x, y, width, height) that overlaps its image of 64 x 64 "
         "pixels, got [64, 2, 3, 4]; correct or remove the box, or correct the image's width and height"),
     row("a box left of its image", changed("annotations", bbox=[-9, 2, 9, 4]),

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from .annotations import says
-from .world import TAUGHT, Row, cut, holds
+from .world import SWEEP, TAUGHT, Row, cut, holds
 
 GIVEN = (*TAUGHT, "--teacher-checkpoint", "t.safetensors")
 AGAIN = TAUGHT
@@ -104,6 +104,8 @@ def lying_header() -> bytes:
 
 ROWS = [
     row("no such file", None, "weights must be a file, got 't.safetensors', which is none; check the path"),
+    Row("sweep: no such file", None, (*SWEEP, "--set", "teacher_checkpoint=t.safetensors"),
+        "weights must be a file, got 't.safetensors', which is none; check the path"),
     row("a folder", lambda: os.mkdir("t.safetensors"), "weights must be a file, got 't.safetensors', which is none; check the path"),
     row("no bytes", holds("t.safetensors", b""), "t.safetensors must be a .safetensors file, got something else (...); export it anew"),
     row("text", holds("t.safetensors", "junk, and more of it"),

@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 
 from .annotations import says
-from .world import RUN, TAUGHT, Row, cut, holds
+from .world import RUN, SWEEP, TAUGHT, Row, cut, holds
 
 
 @contextmanager
@@ -160,7 +160,7 @@ ROWS = [
         "mine must be free, but another process is running in it; wait for it, or choose another folder", around=locked),
     Row("run: cuda asked for, no card", None, (*RUN, "--device", "cuda"),
         "device=cuda must find a CUDA card, got none; use device=auto or device=cpu, or check the driver", around=no_card),
-    Row("sweep: cuda asked for, no card", None, ("sweep", "table1_areas", "--scale", "smoke", "--set", "data=pets", "--set", "device=cuda"),
+    Row("sweep: cuda asked for, no card", None, (*SWEEP, "--set", "device=cuda"),
         "device=cuda must find a CUDA card, got none; use device=auto or device=cpu, or check the driver", around=no_card),
     Row("two processes make the same scenes", None, ("data", "digits"), "", elsewhere=
         "test_digits.py::test_two_processes_that_ask_at_once_make_it_once"),

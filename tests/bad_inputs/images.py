@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from .world import CHECK, SIDE, Row, changed, cut, holds, picture
+from .world import CHECK, RUN, SIDE, SWEEP, Row, changed, cut, holds, picture
 
 WHITE, BLACK = (16, 16), (60, 60)                                    # row and column of a pixel in the box, and of one beside it
 
@@ -175,6 +175,10 @@ ROWS = [
         "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split"),
     row("a truncated JPEG", lambda: (saved(picture(), "3.jpg")(), cut("pets/images/3.jpg")()),
         "pets/images/3.jpg must be an image that can be decoded, got: ...; copy it again, or take it out of the split"),
+    Row("run: a truncated PNG", cut("pets/images/3.png"), RUN,
+        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split"),
+    Row("sweep: a truncated PNG", cut("pets/images/3.png"), SWEEP,
+        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split"),
     row("two broken files", lambda: (cut("pets/images/3.png")(), cut("pets/images/4.png")()),
         "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split (and 1 more of 8 images "
         "have a defect)"),

@@ -2,7 +2,7 @@
 import yaml
 
 from .checkpoints import not_broken_into
-from .world import PETS, RUN, TAUGHT, Row, holds, write
+from .world import PETS, RUN, SWEEP, TAUGHT, Row, holds, write
 
 TABLE = ("sweep", "table1_areas", "--scale", "smoke")
 MINE = ("sweep", "mine.yaml", "--scale", "smoke")
@@ -53,6 +53,7 @@ ROWS = [
         "Invalid value for '--area': 'object' is not one of 'split', 'fg', 'bg', 'both', 'none'; see `fgdlab run --help`", "--area", "object"),
     flags("a negative learning rate", "lr must be a finite number of at least 0, got -1.0; peak learning rate", "--lr", "-1"),
     flags("a learning rate of NaN", "lr must be a finite number of at least 0, got nan; peak learning rate", "--lr", "nan"),
+    flags("a learning rate of 1e300", "lr must be at most 1e+30, got 1e+300; peak learning rate", "--lr", "1e300"),
     flags("temperature 0", "temperature must be above 0, got 0.0; 0.5 is the paper's", "--temperature", "0"),
     flags("a chance above 1", "flip and warmup must lie in 0..1, got 1.5 and 0.1; give shares such as 0.5", "--flip", "1.5"),
     flags("an unknown scale", "unknown scale 'labtop'; did you mean 'laptop'? known: smoke, laptop, gpu", "--scale", "labtop"),
@@ -99,6 +100,9 @@ ROWS = [
     Row("a teacher below its floor", None, (*TAUGHT, "--teacher-floor", "99"),
         "the teacher's AP on 'val' must be at least 99, got 0.0 (retinanet-compact_s-....safetensors, trained now); train it longer "
         "(teacher_epochs) or give another (teacher_checkpoint)"),
+    Row("sweep: a teacher below its floor", None, (*SWEEP, "--set", "teacher_floor=99"),
+        "the teacher's AP on 'val' must be at least 99, got ... (retinanet-compact_s-....safetensors, trained now); train it longer (teacher_epochs) "
+        "or give another (teacher_checkpoint)"),
     Row("numbers that run away", None, (*RUN, "--lr", "1e30", "--epochs", "3"),
         "loss term 'classification' on all must be finite, got nan at step 2; lower the learning rate or the term's weight"),
     # --set

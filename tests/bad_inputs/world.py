@@ -16,6 +16,11 @@ PETS = ("--data", "pets", "--image-size", "0", "--train-images", "0", "--eval-im
 RUN = ("run", *PETS)
 TAUGHT = (*RUN, "--method", "fgd", "--teacher", "compact_s", "--teacher-epochs", "1", "--teacher-batch-size", "2", "--out", "mine")
 
+SWEEP = (
+    "sweep", "table1_areas", "--scale", "smoke", "--out", "mine", "--set", "data=pets", "--set", "image_size=0", "--set", "train_images=0",
+    "--set", "eval_images=0", "--set", "batch_size=2", "--set", "teacher_batch_size=2",
+)
+
 
 @dataclass(frozen=True)
 class Row:
