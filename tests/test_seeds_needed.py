@@ -141,8 +141,16 @@ def test_that_many_seeds_have_the_power_and_one_less_has_not():
     assert seeds_for_power(1.0, 5, -0.5, 0.8) == need and seeds_for_power(1.0, 5, 0.5, 0.95).seeds > need.seeds
 
 
+@pytest.mark.parametrize("n, ratio", [(2, 0.5), (3, 1.0), (5, 0.2), (20, 0.6), (2, 15.0)])
+def test_power_is_that_of_the_noncentral_t(n, ratio):
+    edge = stats.t.ppf(0.975, n - 1)
+    expected = 1 - stats.nct.cdf(edge, n - 1, ratio * math.sqrt(n)) + (stats.nct.cdf(-edge, n - 1, ratio * math.sqrt(n)) if ratio < 5 else 0)
+    assert power(n, ratio) == pytest.approx(expected, abs=1e-3)
+
+
 def test_power_grows_to_1_with_seeds_and_with_the_difference():
-    assert np.all(np.diff([power(n, 1.0) for n in range(2, 60)]) > 0) and power(10, 0) == pytest.approx(0.05)
+    assert all(np.all(np.diff([power(n, ratio) for n in range(2, 40)]) >= 0) for ratio in (0.05, 1.0, 2.34, 5.67, 20.0))
+    assert power(10, 0) == pytest.approx(0.05, abs=1e-3)
     assert [power(3, ratio) for ratio in (30, 100, 1e4)] == pytest.approx([1, 1, 1], abs=1e-6) and power(50, 6) == pytest.approx(1)
 
 

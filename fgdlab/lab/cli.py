@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from .cli_checkpoints import export, import_
+from .cli_stats import compare, seeds
 from .cli_sweep import sweep
 from .config import RunConfig
 from .errors import UserError
@@ -291,5 +292,7 @@ def teacher(weights: Path | None, **settings) -> None:
 
 # --- checkpoints --------------------------------------------------------------------------------------------------------------------
 
+main.add_command(seeds)
+main.add_command(compare)
 main.add_command(import_)
 main.add_command(export)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from .stats import LEVEL, mean_std, t_interval, t_quantile
 
@@ -103,11 +103,14 @@ def seeds_for_width(std: float, n: int, half_width: float, factor: Callable[[int
 
 
 def power(n: int, ratio: float, level: float = LEVEL) -> float:
-    """The chance that the two-sided paired t-test at n seeds tells a difference of ``ratio`` stds from 0 (noncentral t)."""
+    """The chance that the two-sided paired t-test at n seeds tells a difference of ``ratio`` true stds from 0.
+
+    P(|z + sqrt(n) ratio| > t w), z normal and w^2 chi-square of n - 1 over n - 1: the mean of the normal's tails over 2,000 equally likely w.
+    It agrees with the noncentral t to 1e-3 and better; scipy's, 1.17, is NaN at some n.
+    """
     edge, shift = t_quantile((1 + level) / 2, n - 1), abs(ratio) * math.sqrt(n)
-    if shift > edge + 38:                                            # beyond what scipy's noncentral t computes; 1 to the last digit
-        return 1.0
-    return float(stats.nct.sf(edge, n - 1, shift) + stats.nct.cdf(-edge, n - 1, shift))
+    w = np.sqrt(2 * special.gammaincinv((n - 1) / 2, (np.arange(2000) + 0.5) / 2000) / (n - 1))
+    return float(np.mean(special.ndtr(shift - edge * w) + special.ndtr(-shift - edge * w)))
 
 
 def seeds_for_power(std: float, n: int, difference: float, wanted: float = 0.8, level: float = LEVEL, sure: float = SURE) -> Need:
