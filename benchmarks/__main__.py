@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torchvision.models.detection import RetinaNet
 
-from benchmarks import explorer, methods
+from benchmarks import explorer, fgd_loss, methods
 from benchmarks.plain_fgd import plain_fgd
 from benchmarks.timing import TURNS, duel
 from fgdlab import Distiller, FGDConfig, FGDLoss, Scene
@@ -78,6 +78,7 @@ def main() -> None:
     path = Path("benchmarks/results/cpu.json")
     write_json(path, {"turns": TURNS, "threads": 1, "results": results, "machine": provenance()})
     print(f"written to {path}")
+    fgd_loss.main()
     methods.main()
     explorer.main()
 

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from .attention import LOOKERS, attention, attention_of, without
 from .focal import attention_term, feature_terms
+from .fused import why_readable
+from .fused.level import level_sums
+from .fused.paint import painted_masks
 from .masks import AXES, ROUNDINGS, FocalMasks, focal_masks, unsplit_masks
 from .pyramid import PyramidLoss, check_same_shape
 from .relation import RELATIONS, RelationTerm
@@ -86,34 +89,53 @@ class FGDLoss(PyramidLoss):
         levels: pyramid levels to imitate, e.g. ``("P3", "P4", "P5", "P6", "P7")``.
         student_channels, teacher_channels: C of the two pyramids; a 1x1 convolution f aligns the student's where they differ.
         config: coefficients and switches.
+        fused: compute the same terms from one read of both maps, for speed (see fused/); what this file says stays their definition.
     Differs: the paper writes f in every case; here, as in the authors' code since 2022, f exists only where channels differ.
     """
 
-    def __init__(self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, config: FGDConfig = FGDConfig()):
+    def __init__(
+        self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, config: FGDConfig = FGDConfig(), *, fused: bool = False,
+    ):
         weights = config.weights()
         super().__init__(levels, student_channels, teacher_channels, align=1 if weights else 0)
-        self.config = config
+        self.config, self.fused = config, fused
         self.relation = nn.ModuleDict({level: RelationTerm(teacher_channels, config.relation) for level in levels} if "global" in weights else {})
 
     def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
         """The terms of one level; ``teacher`` is (N, C_t, H, W) on the same grid as the student's map."""
-        config, weights, raw = self.config, self.config.weights(), {}
+        weights = self.config.weights()
         if not weights:
             return []
         student = self.aligned(scene, level)                                              # f: (N, C_s, H, W) -> (N, C_t, H, W)
         check_same_shape(student, teacher)
+        masks = self.masks(scene, teacher) if weights.keys() & {"fg", "bg", "both"} else None
+        relation = self.relation[level] if "global" in weights else None
+        raw = (level_sums if self.runs_fused(teacher) else self.readable_sums)(student, teacher, masks, relation, self.config)
+        return [Term(name, level, raw[name], weight) for name, weight in weights.items()]
+
+    def runs_fused(self, maps: Tensor) -> bool:
+        """Is the fused form asked for, and does it apply to such maps?"""
+        return self.fused and why_readable(self.config, maps.device.type) is None
+
+    @staticmethod
+    def readable_sums(
+        student: Tensor, teacher: Tensor, masks: FocalMasks | None, relation: RelationTerm | None, config: FGDConfig,
+    ) -> dict[str, Tensor]:
+        """{term: its sum before the coefficient} of two maps (N, C, H, W); ``masks`` and R of eq. 13 are None where no term needs them."""
+        weights, raw = config.weights(), {}
         off = {"spatial": not config.spatial_attention, "channel": not config.channel_attention}
         attention_t = without(attention(teacher, config.temperature), **off)
-        attention_s = without(attention(student, config.temperature), **off) if "attention" in weights or config.attention_of != "teacher" else attention_t
-        if weights.keys() & {"fg", "bg", "both"}:
+        looked_at = "attention" in weights or config.attention_of != "teacher"
+        attention_s = without(attention(student, config.temperature), **off) if looked_at else attention_t
+        if masks is not None:
             weighing = attention_of(config.attention_of, attention_s, attention_t)
-            raw["fg"], raw["bg"] = feature_terms(student, teacher, self.masks(scene, teacher), weighing)
+            raw["fg"], raw["bg"] = feature_terms(student, teacher, masks, weighing)
             raw["both"] = raw["fg"]                                                       # unsplit: M = 1, so the one sum is the fg sum
         if "attention" in weights:
             raw["attention"] = attention_term(attention_s, attention_t)
         if "global" in weights:
-            raw["global"] = self.relation[level](student, teacher)
-        return [Term(name, level, raw[name], weight) for name, weight in weights.items()]
+            raw["global"] = relation(student, teacher)
+        return raw
 
     def masks(self, scene: Scene, teacher: Tensor) -> FocalMasks:
         """M * S and (1 - M) * S on the grid of ``teacher`` (N, C, H, W), as the configuration draws them."""
@@ -122,4 +144,6 @@ class FGDLoss(PyramidLoss):
         grid = tuple(teacher.shape[-2:])
         if self.config.area == "both":
             return unsplit_masks(len(teacher), grid, teacher.dtype, teacher.device)
-        return focal_masks(scene.boxes, scene.frame_sizes(self.config.frame), grid, rounding=self.config.rounding, axes=self.config.axes, dtype=teacher.dtype)
+        draw = painted_masks if self.runs_fused(teacher) else focal_masks                 # the same masks, to the last bit
+        frames = scene.frame_sizes(self.config.frame)
+        return draw(scene.boxes, frames, grid, rounding=self.config.rounding, axes=self.config.axes, dtype=teacher.dtype)

@@ -1,0 +1,76 @@
+"""The terms of FGD on one level, from its sums."""
+import torch
+from torch import Tensor
+from torch.nn.functional import layer_norm, linear
+
+from ..attention import Attention
+from ..focal import attention_term
+from ..masks import FocalMasks
+from ..relation import GcBlock, RelationTerm
+from .node import LevelSums
+from .sums import Plan, Sums
+
+
+def plan_of(config, weights: dict[str, float]) -> Plan:
+    """What the terms of a configuration need; ``weights`` are those of ``FGDConfig.weights``."""
+    looked = ("student", "teacher") if config.attention_of == "mean" else (config.attention_of,)
+    return Plan(
+        temperature=config.temperature, spatial=config.spatial_attention, channel=config.channel_attention,
+        weighed_by=looked if weights.keys() & {"fg", "bg", "both"} else (),
+        compared="attention" in weights, squares="global" in weights, shift="global" in weights and config.relation != "mse",
+    )
+
+
+def level_sums(student: Tensor, teacher: Tensor, masks: FocalMasks | None, relation: RelationTerm | None, config) -> dict[str, Tensor]:
+    """{term: its sum before the coefficient, averaged over the batch}, of the terms that ``config.weights()`` names.
+
+    Args:
+        student, teacher: (N, C, H, W), same shape; the student has already passed its align layer f.
+        masks: ``fg``, ``bg`` of shape (N, H, W); None where no term needs them.
+        relation: the level's R; None without the global term.
+    """
+    weights, (n, c, h, w) = config.weights(), student.shape
+    fg = masks.fg if weights.keys() & {"fg", "both"} else None
+    bg = masks.bg if "bg" in weights else None
+    blocks = (relation.student, relation.teacher) if relation is not None and relation.kind == "gc" else ()
+    keys = [each for block in blocks for each in (block.key.weight, block.key.bias)] or [None] * 4
+    sums = Sums(*LevelSums.apply(student, teacher, fg, bg, *keys, plan_of(config, weights)))
+    raw = {name: each / n for name, each in (("fg", sums.fg), ("bg", sums.bg), ("both", sums.fg)) if each is not None}
+    if "attention" in weights:
+        of_student = sharpened(sums.g_spatial_s, sums.g_channel_s, (n, c, h, w), config.temperature)
+        raw["attention"] = attention_term(of_student, sharpened(sums.g_spatial_t, sums.g_channel_t, (n, c, h, w), config.temperature))
+    if "global" in weights:
+        raw["global"] = global_sum(sums, relation, h * w) / n
+    return {name: raw[name] for name in weights}
+
+
+def sharpened(g_spatial: Tensor | None, g_channel: Tensor | None, shape: tuple[int, int, int, int], temperature: float) -> Attention:
+    """Eqs. 7-8 from G^S (N, HW) and G^C (N, C); 1 everywhere for a part that is off, which then adds nothing to eq. 10."""
+    n, c, h, w = shape
+    return Attention(
+        spatial=g_channel.new_ones(n, 1) if g_spatial is None else h * w * torch.softmax(g_spatial / temperature, dim=1),
+        channel=g_spatial.new_ones(n, 1) if g_channel is None else c * torch.softmax(g_channel / temperature, dim=1),
+    )
+
+
+def global_sum(sums: Sums, relation: RelationTerm, cells: int) -> Tensor:
+    """Eq. 12 summed over the batch.
+
+    R adds one vector v to all cells (eq. 13), so with e = v_t - v_s:  sum (D + e)^2 = sum D^2 + 2 e . shift + H W e . e
+    Without the spatial mean of D ("centred"), e = -shift / (H W).
+    """
+    squares = sums.squares.sum()
+    if relation.kind == "mse":
+        return squares
+    if relation.kind == "centred":
+        return squares - sums.shift.square().sum() / cells
+    e = transformed(relation.teacher, sums.context_t) - transformed(relation.student, sums.context_s)           # (N, C)
+    return squares + (e * (2 * sums.shift + cells * e)).sum()
+
+
+def transformed(block: GcBlock, context: Tensor) -> Tensor:
+    """v = W_v2 ReLU(LN(W_v1 context)) of eq. 13, (N, C) -> (N, C): ``block.transform`` with matrices in place of 1x1 convolutions."""
+    narrow, norm, _, widen = block.transform
+    hidden = linear(context, narrow.weight.flatten(1), narrow.bias)
+    hidden = layer_norm(hidden, hidden.shape[1:], norm.weight.flatten(), norm.bias.flatten(), norm.eps).relu()
+    return linear(hidden, widen.weight.flatten(1), widen.bias)
