@@ -2,7 +2,7 @@
 # Every check and every figure that needs a CUDA card, in one call from the project's folder:
 #
 #     bash benchmarks/gpu.sh              with the Python of .venv, or of $PYTHON
-#     WHEELS=folder bash benchmarks/gpu.sh     installs missing packages from wheels in a folder first, for a machine without a network
+#     WHEELS=folder bash benchmarks/gpu.sh     installs every wheel of a folder first, for a machine without a network
 #     STEPS="tests step" bash benchmarks/gpu.sh     only some of: tests step loss table1 table7
 #
 # Figures go to benchmarks/results/ and ablations/results/, each with the card's name, and copies to $OUT if that is set.
@@ -12,7 +12,7 @@ python="${PYTHON:-$([[ -x .venv/bin/python ]] && echo .venv/bin/python || echo p
 steps="${STEPS:-tests step loss table1 table7}"
 jobs="${JOBS:-4}"                               # small students: several runs share one card
 
-[[ -z "${WHEELS:-}" ]] || "$python" -m pip install --quiet --no-index --find-links "$WHEELS" pycocotools papermill ipykernel safetensors filelock tabulate scikit-learn pytest hypothesis
+[[ -z "${WHEELS:-}" ]] || "$python" -m pip install --quiet --no-deps "$WHEELS"/*.whl
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" FGDLAB_CUDA=required
 "$python" -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "a CUDA card must be there, got none; check the driver")'
 "$python" -c 'import torch, torchvision; print(torch.cuda.get_device_name(), "torch", torch.__version__, "torchvision", torchvision.__version__)'

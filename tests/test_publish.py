@@ -21,14 +21,14 @@ def test_table_1_is_published_with_its_control_and_on_real_images():
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_table_is_what_its_results_give(name):
     results = pd.read_csv(ROOT / "ablations" / "results" / f"{name}.csv", dtype={"row": str})
-    assert (ROOT / "ablations" / "results" / f"{name}.md").read_text(encoding="utf-8").strip() == render(results, load_sweep(name), "markdown").strip()
+    assert (ROOT / "ablations" / "results" / f"{name}.md").read_text(encoding="utf-8").strip() == render(results, load_sweep(name).at("laptop"), "markdown").strip()
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_results_say_which_clean_commit_made_them(name):
     results = pd.read_csv(ROOT / "ablations" / "results" / f"{name}.csv", dtype={"row": str})
     done = results[results.state == "done"]
-    assert len(done) >= 15
+    assert done.groupby("row").size().min() >= 3
     assert done.commit.str.fullmatch("[0-9a-f]{12}").all()
     assert not done.dirty.any()
 

@@ -5,7 +5,7 @@
 #
 # **Equations** one of our own; of the paper's, 1 (the plain feature loss) as what it has to beat
 #
-# **Code** [`PyramidLoss`](../fgdlab/pyramid.py), [`own_class`](../fgdlab/lab/own_method.py), [`make_loss`](../fgdlab/lab/methods.py), [`parse_sweep`](../fgdlab/lab/sweep_file.py), [`plan`](../fgdlab/lab/sweep.py), [`execute`](../fgdlab/lab/sweep.py), [`collect`](../fgdlab/lab/sweep.py), [`render`](../fgdlab/lab/tables.py)
+# **Code** [`PyramidLoss`](../fgdlab/pyramid.py), [`own_class`](../fgdlab/lab/own_method.py), [`make_loss`](../fgdlab/lab/methods.py), [`parse_sweep`](../fgdlab/lab/sweep_file.py), [`plan`](../fgdlab/lab/plan.py), [`execute`](../fgdlab/lab/sweep.py), [`collect`](../fgdlab/lab/collect.py), [`render`](../fgdlab/lab/tables.py)
 #
 # **Needs** notebooks 04, 06 and 07; 08 for the pull of a cell
 #
@@ -267,7 +267,7 @@ pd.DataFrame([{"row": run.row, "seed": run.seed, "method": run.config.method, "i
               for run in runs])
 
 # %% [markdown]
-# [`plan`](../fgdlab/lab/sweep.py) turns rows and seeds into runs. `teacher_checkpoint` is the shipped teacher, said in so many words: a teacher belongs to its training images, and with 1000 of them the lab would train a new one first. A run's
+# [`plan`](../fgdlab/lab/plan.py) turns rows and seeds into runs. `teacher_checkpoint` is the shipped teacher, said in so many words: a teacher belongs to its training images, and with 1000 of them the lab would train a new one first. A run's
 # name is a hash of its settings and, for a loss of your own, of the file: change a line of `direction.py`, and its runs, no others, run anew.
 #
 # **Predict.** Six runs at this small scale. Will the distilled rows be above the undistilled one, and will two seeds be enough to tell `mine` from `split`?
