@@ -81,7 +81,7 @@ def comparison_text(result: Comparison) -> str:
     ]
     captions = [*contest.notes, *(noise_covered(noise, f"The interval of {noise!r} covers") for noise in (NOISES if count > 1 else NOISES[:1]))]
     if count == 1:
-        captions.append("Seeds often scatter more than images: compare several seeds, by --sweep or by runs with commas between.")
+        captions.append("For the noise of seeds compare several of them, by --sweep or by runs with commas between.")
     return "\n\n".join([
         textwrap.fill(head, WIDTH), table(["", "A", "B", "A - B"], scores), table(["noise of", "A - B", "95 % interval", "how"], noises),
         "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in captions),
