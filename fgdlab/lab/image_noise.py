@@ -64,8 +64,8 @@ def image_noise(pairs: Sequence[Pair], count: int = 1000, seed: int = 0, level: 
 def bca(observed: float, draws: np.ndarray, without: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     """Efron's BCa interval: quantiles of the resampled values, moved for their bias and for a scatter that changes with the truth.
 
-    A resample holds some images twice, and so scores higher: one detector by a good part of its std, a difference by whatever does not
-    cancel. The plain percentile interval keeps that shift, and BCa takes it back.
+    Resampled scores need not be centred on the score itself, since a resample holds some images twice. The plain percentile interval keeps
+    such a shift, the BCa interval takes it back.
 
     Args:
         observed: the value on the images as they are. draws: (R,) resampled values. without: (G,) values with one group of images left out.
