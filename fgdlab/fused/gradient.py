@@ -69,15 +69,17 @@ def write_gradient(
         cells = slice(start, start + step)
         s, t = student[:, :, cells], teacher[:, :, cells]
         shape = tuple(s.shape)
-        t, s, gradient, scratch = work.load(0, t), work.load(1, s), work(2, shape), work(3, shape)
+        t, s = work.load(0, t), work.load(1, s)
+        rows_s = None if columns_s is None else columns_s.rows(s, cells)
         if columns_t is not None:
             columns_t.rows(t, cells)
+        gradient, sign, scratch = work(0, shape), work(1, shape), work(2, shape)     # in the place of copies of t and s, if made
         squares_gradient(gradient, s, t, factors, cells, scratch)
         if factors.by_cell is not None:
             torch.add(factors.by_cell[:, :, cells], factors.by_channel, out=scratch)
-            gradient.addcmul_(torch.sign(s, out=work(0, shape)), scratch)            # the teacher's block has been used
-        if columns_s is not None:
-            gradient.baddbmm_(columns_s.columns, columns_s.rows(s, cells))
+            gradient.addcmul_(torch.sign(s, out=sign), scratch)
+        if rows_s is not None:
+            gradient.baddbmm_(columns_s.columns, rows_s)
         out[:, :, cells].copy_(gradient)
 
 

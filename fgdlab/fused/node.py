@@ -46,7 +46,7 @@ class LevelSums(Function):
         student, teacher, fg, bg, key_s, bias_s, key_t, bias_t, a_spatial, a_channel, softmax_s, context_s, softmax_t, context_t = ctx.saved_tensors
         g, (images, cells), out = Sums(*gradients), ctx.blocks, empty_like(student)
         s, t, o = student.flatten(2), teacher.flatten(2), out.flatten(2)
-        work = Workspace(4, s, ctx.blocks, sum_dtype(s, t))
+        work = Workspace(3, s, ctx.blocks, sum_dtype(s, t))
         factors = gradient_factors(g, s.shape, (fg, bg), a_spatial, a_channel, work.memory)
         of_keys = [[], []]
         for start in range(0, len(s), images):

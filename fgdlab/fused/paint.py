@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..masks import AXES, FocalMasks, cell_ranges, focal_masks
 
-FEW = 2**18                                                          # boxes x cells up to which asking every cell is quicker
-TABLE = 2**21                                                        # values in the tables of one group of images: 8 MB in float32
+FEW = 2**19                                                          # boxes x cells up to which asking every cell is quicker
+TABLE = 2**20                                                        # values in the tables of one group of images: 4 MB in float32
 
 
 def painted_masks(
