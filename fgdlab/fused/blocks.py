@@ -6,7 +6,7 @@ B is all cells and n as many images as fit. Maps may lie in memory row after row
 import torch
 from torch import Tensor
 
-BLOCK = 2**17                                                        # values a thread, 512 KB in float32: larger leaves the cache, smaller costs calls
+BLOCK = 2**17                                                        # values a thread: smaller blocks cost calls, larger ones leave the cache
 
 
 def block_sizes(n: int, c: int, hw: int) -> tuple[int, int]:
