@@ -50,7 +50,7 @@ help:                             ## this list
 .venv/ready: requirements.lock pyproject.toml
 	command -v $(PYTHON) >/dev/null || { echo "Python 3.11 must be there as $(PYTHON); install it, or say make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv && $(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv && $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock \
 		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock    # uv takes half the time; pip works where uv does not reach the index
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
