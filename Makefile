@@ -7,14 +7,14 @@ BIN = .venv/bin
 table1: .venv/ready               ## the paper's Table 1 on this machine: 5 rows x 3 seeds, about ten minutes on two cores
 	$(BIN)/fgdlab sweep table1_areas
 
-test: .venv/ready                 ## the fast tests, at most six minutes on two cores
-	$(BIN)/python -m pytest
+test: .venv/ready                 ## the fast tests, a process a core, at most six minutes on two cores
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
-test-slow: .venv/ready            ## every test, the slow ones too
-	$(BIN)/python -m pytest -m "slow or not slow" --durations=20
+test-slow: test                   ## every test: the fast ones, then the slow ones and the browser's
+	$(BIN)/python -m pytest -m "slow or browser" --durations=20
 
 smoke: .venv/ready                ## every sweep once at smoke scale; its numbers mean nothing
-	for sweep in ablations/sweeps/*.yaml; do $(BIN)/fgdlab sweep "$$(basename "$$sweep" .yaml)" --scale smoke || exit 1; done
+	ls ablations/sweeps/*.yaml | xargs -n 1 basename -s .yaml | xargs -P 2 -I NAME $(BIN)/fgdlab sweep NAME --scale smoke --jobs 1
 
 robust: .venv/ready               ## what was tried to break it: bad inputs, safety, properties, masks, kills, leaks; tests/ROBUST.md has the figures
 	$(BIN)/python -m tests.bad_inputs
