@@ -76,6 +76,8 @@ def main() -> None:
       fgdlab data digits | check DIR      the built-in scenes; whether a COCO-format folder can be used
       fgdlab teacher                      train or find the teacher, and measure it
       fgdlab import | export FILE         MMDetection's checkpoints in; a trained student out, as plain weights
+      fgdlab seeds SWEEP                  how many more seeds a difference needs
+      fgdlab compare RUN_A RUN_B          two detectors on the same images, with the noise of images and of seeds
 
     Results lie in runs/ of the current folder, what can be made again in the cache ($FGDLAB_HOME). Interrupt and repeat any command: it goes
     on where it stopped.
