@@ -45,15 +45,7 @@ def coco_scores(truth: dict, found: list[dict], image_ids: list[int] | None = No
     """
     image_ids = sorted(image_ids if image_ids is not None else (image["id"] for image in truth["images"]))
     with contextlib.redirect_stdout(io.StringIO()):                  # pycocotools prints its progress
-        coco = COCO()
-        coco.dataset = {**truth, "annotations": [dict(each) for each in truth["annotations"]]}          # pycocotools writes into what it is given
-        coco.createIndex()
-        result = COCO()
-        if found:
-            result = coco.loadRes([dict(each) for each in found])
-        else:                                                        # loadRes([]) fails on an index
-            result.dataset = {**truth, "annotations": []}
-            result.createIndex()
+        coco, result = in_pycocotools(truth, found)
         evaluation = COCOeval(coco, result, "bbox")
         evaluation.params.imgIds = image_ids
         evaluation.evaluate()
@@ -67,6 +59,19 @@ def coco_scores(truth: dict, found: list[dict], image_ids: list[int] | None = No
         for k, category_id in enumerate(evaluation.params.catIds)
     }
     return scores
+
+
+def in_pycocotools(truth: dict, found: list[dict]) -> tuple[COCO, COCO]:
+    """A data set and detections of it as pycocotools wants them; what is given stays as it is."""
+    coco, result = COCO(), COCO()
+    coco.dataset = {**truth, "annotations": [dict(each) for each in truth["annotations"]]}              # pycocotools writes into what it is given
+    coco.createIndex()
+    if found:
+        result = coco.loadRes([dict(each) for each in found])
+    else:                                                            # loadRes([]) fails on an index
+        result.dataset = {**truth, "annotations": []}
+        result.createIndex()
+    return coco, result
 
 
 def percent(value: float) -> float:

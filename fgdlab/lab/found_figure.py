@@ -23,14 +23,29 @@ def detections_figure(found: list[dict], scenes, indices: Sequence[int], thresho
         indices: which of its images, at least one.
         threshold: least score drawn, 0..1.
     """
-    columns = min(len(indices), 4)
     ratio = max(height / width for height, width in (scenes.loaded_size(i) for i in indices))
-    figure, axes = panels(math.ceil(len(indices) / columns), columns, ratio, width=PHOTO, left=FOOT, foot=0.4)
-    axes = axes.flatten()
-    for ax in axes[len(indices):]:
-        ax.set_axis_off()
-    for ax, index in zip(axes, indices, strict=False):
+    figure, axes = photo_panels(len(indices), ratio, left=FOOT)
+    for ax, index in zip(axes, indices, strict=True):
         draw_detections(ax, found, scenes, index, threshold)
+    explain_detections(figure, threshold)
+    return figure
+
+
+def photo_panels(count: int, ratio: float, left: float) -> tuple[Picture, list[Axes]]:
+    """A figure with ``count`` panels for photographs, four in a line, with room for :func:`explain_detections` below; left-over panels are hidden.
+
+    ratio: height over width of a panel. left: inches for what stands left of them.
+    """
+    columns = min(count, 4)
+    figure, axes = panels(math.ceil(count / columns), columns, ratio, width=PHOTO, left=left, foot=0.4)
+    axes = axes.flatten()
+    for ax in axes[count:]:
+        ax.set_axis_off()
+    return figure, list(axes[:count])
+
+
+def explain_detections(figure: Picture, threshold: float) -> None:
+    """The legend of panels drawn by :func:`draw_detections`."""
     figure.legend(
         handles=[
             Line2D([], [], color=BOX, linestyle="--", linewidth=2, label="object, its class below"),
@@ -38,7 +53,6 @@ def detections_figure(found: list[dict], scenes, indices: Sequence[int], thresho
         ],
         loc="lower center", ncols=2, fontsize=8.5, frameon=False,
     )
-    return figure
 
 
 def draw_detections(ax: Axes, found: list[dict], scenes, index: int, threshold: float) -> None:

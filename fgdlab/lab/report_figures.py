@@ -21,7 +21,6 @@ from fgdlab.attention import attention
 from fgdlab.fgd import FGDLoss
 
 from . import viz
-from .colours import BOX, TEACHER
 from .report_rows import OpenRows
 from .viz import Picture
 
@@ -161,23 +160,13 @@ def found_by_row(opened: OpenRows, index: int, threshold: float = 0.2) -> Pictur
     """One image with its objects and what the teacher and each row's student found on it."""
     found = {"teacher": opened.teacher_found(index)} if opened.teacher() is not None else {}
     found |= {f"{row.label}": row.found for row in opened.rows}
-    columns = min(len(found), 4)
     height, width = opened.scenes.loaded_size(index)
-    figure, axes = viz.panels(math.ceil(len(found) / columns), columns, height / width, width=viz.PHOTO, left=0.1, foot=0.4)
-    axes = axes.flatten()
-    for ax in axes[len(found):]:
-        ax.set_axis_off()
-    for ax, (label, each) in zip(axes, found.items(), strict=False):
+    figure, axes = viz.photo_panels(len(found), height / width, left=0.1)
+    for ax, (label, each) in zip(axes, found.items(), strict=True):
         viz.draw_detections(ax, each, opened.scenes, index, threshold)
         counts = ax.get_title().split("\n")[1]
         ax.set_title(f"{shortened(label, 44)}\n{counts}", fontsize=8, pad=3, linespacing=1.15)
-    figure.legend(
-        handles=[
-            Line2D([], [], color=BOX, linestyle="--", linewidth=2, label="object, its class below"),
-            Line2D([], [], color=TEACHER, linewidth=1.6, label=f"detection of score {threshold:g} or more, class and score above"),
-        ],
-        loc="lower center", ncols=2, fontsize=8.5, frameon=False,
-    )
+    viz.explain_detections(figure, threshold)
     return figure
 
 

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from .errors import unknown_name
-from .evaluate import SCORES
+from .evaluate import SCORES, in_pycocotools
 
 RECALLS = np.linspace(0, 1, 101)
 AT_ONCE = 4_000_000         # weights of detections held at a time, 8 bytes each
@@ -126,15 +125,9 @@ def match(truth: dict, found: list[dict], image_ids: list[int], metric: str = "A
         image_ids: I images, in the order of the weights; no other is looked at.
     """
     wanted, place = metric_of(metric), {image_id: index for index, image_id in enumerate(image_ids)}
+    renumbered = [{**each, "id": number} for number, each in enumerate(truth["annotations"], start=1)]                # pycocotools takes id 0 for a miss
     with contextlib.redirect_stdout(io.StringIO()):                  # pycocotools prints its progress
-        coco, result = COCO(), COCO()
-        coco.dataset = {**truth, "annotations": [{**each, "id": number} for number, each in enumerate(truth["annotations"], start=1)]}       # it takes id 0 for a miss
-        coco.createIndex()
-        if found:
-            result = coco.loadRes([dict(each) for each in found])
-        else:                                                        # loadRes([]) fails on an index
-            result.dataset = {**truth, "annotations": []}
-            result.createIndex()
+        coco, result = in_pycocotools({**truth, "annotations": renumbered}, found)
         evaluation = COCOeval(coco, result, "bbox")
         evaluation.params.imgIds, evaluation.params.maxDets = sorted(image_ids), [wanted.detections]
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(wanted.area)], ["wanted"]

@@ -14,7 +14,7 @@ from fgdlab.fgd import FGDLoss
 from fgdlab.scene import Scene, level_names, look
 
 from .config import RunConfig
-from .found_figure import counted, detections_figure, draw_detections, write
+from .found_figure import counted, detections_figure, draw_detections, explain_detections, photo_panels, write
 from .loss_figure import MORE_STYLES, TERM_STYLES, draw_curves, draw_shares, loss_terms, read_metrics
 from .panels import (
     BAR,
@@ -43,7 +43,7 @@ from .panels import (
 
 __all__ = [
     "BAR", "DPI", "EDGE", "FOOT", "GREY", "MORE_STYLES", "NOTHING", "PANEL", "PHOTO", "PINK", "SKY", "TERM_STYLES", "Picture", "canvas",
-    "colour_bar", "counted", "detections_figure", "draw_boxes", "draw_curves", "draw_detections", "draw_image", "draw_map", "draw_shares",
+    "colour_bar", "counted", "detections_figure", "draw_boxes", "draw_curves", "draw_detections", "explain_detections", "photo_panels", "draw_image", "draw_map", "draw_shares",
     "finish", "in_the_loss", "loss_terms", "masks_and_attention", "panels", "plain", "png", "read_metrics", "seen", "shared", "show",
     "show_maps", "write",
 ]
