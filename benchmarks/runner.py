@@ -12,15 +12,15 @@ import time
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
-from fgdlab.lab.collect import SCORE_COLUMNS, collect, write_results
 from fgdlab.lab.disk import write_json
-from fgdlab.lab.forecast import dry_run
-from fgdlab.lab.plan import PlannedRun, plan
 from fgdlab.lab.provenance import provenance
-from fgdlab.lab.ready import make_ready
-from fgdlab.lab.slots import LocalSlots
 from fgdlab.lab.sweep import Watch, execute
-from fgdlab.lab.sweep_file import Sweep, load_sweep
+from fgdlab.lab.sweeps.collect import SCORE_COLUMNS, collect, write_results
+from fgdlab.lab.sweeps.file import Sweep, load_sweep
+from fgdlab.lab.sweeps.forecast import dry_run
+from fgdlab.lab.sweeps.plan import PlannedRun, plan
+from fgdlab.lab.sweeps.ready import make_ready
+from fgdlab.lab.sweeps.slots import LocalSlots
 
 PATH = Path("benchmarks/results/runner.json")
 BOUNDS = {"overhead_seconds": 3.0, "two_slots_over_one": 1.8, "thousand_seconds": 10.0}

@@ -23,7 +23,7 @@ import pandas as pd
 import psutil
 
 import fgdlab
-from fgdlab.lab.states import state_of
+from fgdlab.lab.sweeps.states import state_of
 
 ROOT = Path(fgdlab.__file__).parents[1]
 SETTINGS = {

@@ -7,7 +7,7 @@ import torch
 
 from fgdlab.distill import Distiller
 from fgdlab.fgd import FGDConfig, FGDLoss
-from fgdlab.lab.annotations import read_split
+from fgdlab.lab.coco.annotations import read_split
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.data import Scenes, data_folder
 from fgdlab.lab.detectors import build

@@ -63,7 +63,7 @@ def prepare(folder: Path) -> None:
 def by_a_sweep(runs: int, folder: Path) -> list[dict[str, float]]:
     """Samples of a runner after each of so many runs, each in a process of its own."""
     from fgdlab.lab.sweep import execute, plan
-    from fgdlab.lab.sweep_file import load_sweep
+    from fgdlab.lab.sweeps.file import load_sweep
 
     samples: list[dict[str, float]] = []
     planned = plan(load_sweep("leaks").at("laptop", list(range(runs))), folder / "runs", overrides=TINY)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from fgdlab.lab import adopt as lab_adopt
 from fgdlab.lab import sweep as lab_sweep
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.sweep import PlannedRun, execute, state_of
+from fgdlab.lab.sweeps import adopt as lab_adopt
 
 ID = "0123456789abcdef"
 FILES = {"params.json": "{}", "metrics.jsonl": "{}\n", "log.txt": "", "run.ipynb": "{}", "checkpoint.pt": "c", "student.safetensors": "s", "detections.json": "[]",

@@ -13,9 +13,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from fgdlab.lab.annotations import read_split, splits_of
+from fgdlab.lab.coco.annotations import read_split, splits_of
+from fgdlab.lab.coco.images import check_pixels, read_image
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.images import check_pixels, read_image
 
 WIDTH, HEIGHT = 40, 30
 
@@ -143,7 +143,7 @@ def test_annotations_survive_pickling_for_worker_processes(tmp_path):
 
 
 def test_reading_does_not_import_torch(tmp_path):
-    code = "import sys, fgdlab.lab.annotations, fgdlab.lab.images; sys.exit('torch' in sys.modules)"
+    code = "import sys, fgdlab.lab.coco.annotations, fgdlab.lab.coco.images; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

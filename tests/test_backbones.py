@@ -8,9 +8,9 @@ from torchvision.models.resnet import Bottleneck
 from torchvision.ops import deform_conv2d
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from fgdlab.lab.backbones import CaffeBottleneck, CaffePixels, StillBatchNorm2d, body_of, freeze, pyramid, stages_of, with_norms
-from fgdlab.lab.deformable import DeformableConv, deform
-from fgdlab.lab.mmdet_flavour import ExtraConvs
+from fgdlab.lab.models.backbones import CaffeBottleneck, CaffePixels, StillBatchNorm2d, body_of, freeze, pyramid, stages_of, with_norms
+from fgdlab.lab.models.deformable import DeformableConv, deform
+from fgdlab.lab.models.mmdet_flavour import ExtraConvs
 
 pytest_plugins = "lab_fixtures"
 

@@ -54,7 +54,7 @@ def test_runs_stay_in_this_machine_unless_told_and_cards_are_slots(monkeypatch):
 
 
 def test_a_cluster_has_room_for_as_many_as_its_workers_or_as_jobs_allows(monkeypatch):
-    from fgdlab.lab import cluster as lab_cluster
+    from fgdlab.lab.sweeps import cluster as lab_cluster
 
     class Cluster:
         def __init__(self, address, gpu):

@@ -15,13 +15,13 @@ import psutil
 import pytest
 
 import fgdlab
-from fgdlab.lab import cluster as lab_cluster
 from fgdlab.lab import sweep as lab_sweep
-from fgdlab.lab.cluster import DaskSlots, once
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.plan import PlannedRun
-from fgdlab.lab.states import state_of
+from fgdlab.lab.sweeps import cluster as lab_cluster
+from fgdlab.lab.sweeps.cluster import DaskSlots, once
+from fgdlab.lab.sweeps.plan import PlannedRun
+from fgdlab.lab.sweeps.states import state_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from kill_matrix import Sweeping, launcher, same  # noqa: E402
@@ -31,7 +31,7 @@ PATIENCE = 240                                                       # seconds f
 STAND_IN = """
 import json, os, sys, time
 from pathlib import Path
-from fgdlab.lab.launch import claim, release, stay_with
+from fgdlab.lab.sweeps.launch import claim, release, stay_with
 folder = Path(sys.argv[1])
 stay_with(int(sys.argv[2]), folder)
 claim(folder)

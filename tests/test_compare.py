@@ -9,15 +9,15 @@ from click.testing import CliRunner
 from coco_cases import drawn
 
 from fgdlab.lab.cli import main
-from fgdlab.lab.compare import compare, comparison_text
-from fgdlab.lab.compare_figure import comparison_figure
-from fgdlab.lab.compare_inputs import contest_of_paths, contest_of_rows
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.data import open_split
 from fgdlab.lab.disk import write_json
 from fgdlab.lab.evaluate import coco_scores
-from fgdlab.lab.plan import plan
-from fgdlab.lab.sweep_file import load_sweep
+from fgdlab.lab.statistics.compare import compare, comparison_text
+from fgdlab.lab.statistics.compare_figure import comparison_figure
+from fgdlab.lab.statistics.compare_inputs import contest_of_paths, contest_of_rows
+from fgdlab.lab.sweeps.file import load_sweep
+from fgdlab.lab.sweeps.plan import plan
 
 pytest_plugins = "lab_fixtures"
 

@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from fgdlab.lab import data
-from fgdlab.lab.annotations import read_split
+from fgdlab.lab.coco.annotations import read_split
 from fgdlab.lab.data import Scenes, as_lists, batches, foreground_shares, open_split
 from fgdlab.lab.evaluate import detections
 

@@ -10,8 +10,8 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from fgdlab.lab.compact import COMPACT, BatchedRetinaNet
 from fgdlab.lab.detectors import BACKBONES, RESNETS, AsItComes, build
+from fgdlab.lab.models.compact import COMPACT, BatchedRetinaNet
 from fgdlab.lab.weights import load_weights, save_weights
 from fgdlab.scene import look
 

@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from fgdlab.lab import digits
-from fgdlab.lab.annotations import read_split
+from fgdlab.lab.coco.annotations import read_split
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.data import Scenes, data_folder, foreground_shares
 from fgdlab.lab.digits import DIGIT_SAMPLES, PHOTO_COLUMNS, DigitScenes, digit_folder, scene

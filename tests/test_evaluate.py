@@ -9,7 +9,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from fgdlab.lab.annotations import read_split
+from fgdlab.lab.coco.annotations import read_split
 from fgdlab.lab.data import Scenes
 from fgdlab.lab.detectors import build
 from fgdlab.lab.evaluate import SCORES, coco_scores, detections, percent

@@ -10,7 +10,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from fgdlab.lab.cli import main
 from fgdlab.lab.detectors import build
-from fgdlab.lab.export import built_by, detector_of, export_mmdet, export_student
+from fgdlab.lab.models.export import built_by, detector_of, export_mmdet, export_student
 from fgdlab.lab.weights import read_facts, save_weights
 
 pytest_plugins = "lab_fixtures"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fgdlab import FGDConfig, FGDLoss, attention
-from fgdlab.lab.gaze import WEIGHT_OF, by_gap, compare, gap, open_config, sharpened, terms_of, weigh
+from fgdlab.lab.explorer.gaze import WEIGHT_OF, by_gap, compare, gap, open_config, sharpened, terms_of, weigh
 from fgdlab.scene import Scene
 
 LEVELS = ("P3", "P4")

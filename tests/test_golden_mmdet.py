@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from fgdlab.lab.backbones import CaffePixels
 from fgdlab.lab.detectors import build
-from fgdlab.lab.export import export_mmdet
-from fgdlab.lab.load_mmdet import load_mmdet
-from fgdlab.lab.mmdet_flavour import ONE_STAGE_STRIDES
+from fgdlab.lab.models.backbones import CaffePixels
+from fgdlab.lab.models.export import export_mmdet
+from fgdlab.lab.models.load_mmdet import load_mmdet
+from fgdlab.lab.models.mmdet_flavour import ONE_STAGE_STRIDES
 
 FOLDER = Path(__file__).parent / "golden" / "mmdet"
 CASES = {

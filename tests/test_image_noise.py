@@ -4,8 +4,8 @@ import pytest
 from coco_cases import drawn
 from scipy import stats
 
-from fgdlab.lab.image_noise import bca, both_noises, difference, image_noise, resampled
-from fgdlab.lab.resample import match
+from fgdlab.lab.statistics.image_noise import bca, both_noises, difference, image_noise, resampled
+from fgdlab.lab.statistics.resample import match
 from fgdlab.lab.stats import t_interval
 
 

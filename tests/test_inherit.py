@@ -5,9 +5,9 @@ import torch
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.detectors import build
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.export import export_mmdet
-from fgdlab.lab.inherit import inherit, is_inherited
-from fgdlab.lab.load_mmdet import load_mmdet
+from fgdlab.lab.models.export import export_mmdet
+from fgdlab.lab.models.inherit import inherit, is_inherited
+from fgdlab.lab.models.load_mmdet import load_mmdet
 from fgdlab.lab.run import Parts, make_distiller, prepare
 from fgdlab.lab.teachers import Teacher
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fgdlab.lab.states import state_of
+from fgdlab.lab.sweeps.states import state_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from kill_matrix import GRACE, PATIENCE, Matrix, Sweeping, kernel, kill, launcher, same, until  # noqa: E402

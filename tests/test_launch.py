@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fgdlab.lab import launch as lab_launch
-from fgdlab.lab.launch import CHILDREN, cpu_environment, end_children, launch
-from fgdlab.lab.states import BEAT, state_of
+from fgdlab.lab.sweeps import launch as lab_launch
+from fgdlab.lab.sweeps.launch import CHILDREN, cpu_environment, end_children, launch
+from fgdlab.lab.sweeps.states import BEAT, state_of
 
 PATIENCE = 180                                                       # seconds for a process to start, on the busiest machine
 GRACE = 3                                                            # seconds for a process to follow its parent
@@ -98,8 +98,8 @@ def started(folder: Path) -> tuple[int, int]:
 
 def runner(folder: Path, code: str) -> subprocess.Popen:
     """A process that launches a run, in a session of its own as if in its own terminal."""
-    code = f"import os, signal, sys, threading\nfrom fgdlab.lab.launch import CHILDREN, launch\nfolder = {str(folder)!r}\n{code}"
-    RUNNERS.append(subprocess.Popen([sys.executable, "-c", code], start_new_session=True, cwd=Path(lab_launch.__file__).parents[2]))
+    code = f"import os, signal, sys, threading\nfrom fgdlab.lab.sweeps.launch import CHILDREN, launch\nfolder = {str(folder)!r}\n{code}"
+    RUNNERS.append(subprocess.Popen([sys.executable, "-c", code], start_new_session=True, cwd=Path(lab_launch.__file__).parents[3]))
     return RUNNERS[-1]
 
 
@@ -227,8 +227,8 @@ def test_a_runner_that_is_killed_at_once_leaves_no_orphan_either(folder):
     run = folder(ANNOUNCE, WAIT)
     kill_early = "threading.Thread(target=launch, args=(folder,)).start()\nwhile not CHILDREN: pass\n"
     kill_early += "print(next(iter(CHILDREN)).pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
-    code = f"import os, signal, threading\nfrom fgdlab.lab.launch import CHILDREN, launch\nfolder = {str(run)!r}\n{kill_early}"
-    root = Path(lab_launch.__file__).parents[2]
+    code = f"import os, signal, threading\nfrom fgdlab.lab.sweeps.launch import CHILDREN, launch\nfolder = {str(run)!r}\n{kill_early}"
+    root = Path(lab_launch.__file__).parents[3]
     parent = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root, timeout=PATIENCE)
     pid = int(parent.stdout)
     assert parent.returncode == -signal.SIGKILL
@@ -247,5 +247,5 @@ def test_a_run_on_the_cpu_has_the_threads_of_its_settings_in_every_library():
 
 
 def test_launching_imports_no_torch():
-    code = "import sys, fgdlab.lab.launch; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(lab_launch.__file__).parents[2]).returncode == 0
+    code = "import sys, fgdlab.lab.sweeps.launch; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(lab_launch.__file__).parents[3]).returncode == 0

@@ -5,7 +5,7 @@ from matplotlib.colors import CenteredNorm, LogNorm
 from PIL import Image
 
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.lesson_maps import LESSON_DPI, bare, map_table, matrices, number_grid, photograph, picture
+from fgdlab.lab.lessons.maps import LESSON_DPI, bare, map_table, matrices, number_grid, photograph, picture
 
 BOX = torch.tensor([[16.0, 8.0, 40.0, 32.0]])
 GRID = torch.arange(12.0).view(3, 4)

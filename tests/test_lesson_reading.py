@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from fgdlab.lab.evaluate import coco_scores
-from fgdlab.lab.lesson_reading import average_precision, match
+from fgdlab.lab.lessons.reading import average_precision, match
 
 
 def drawn(seed: int, images: int = 12, classes: int = 3):

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from fgdlab.lab.annotations import read_split, splits_of
+from fgdlab.lab.coco.annotations import read_split, splits_of
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.data import open_split
-from fgdlab.lab.lesson_scale import Traffic, activation_bytes, write_coco_split
+from fgdlab.lab.lessons.scale import Traffic, activation_bytes, write_coco_split
 
 
 class Chain(nn.Module):

@@ -8,9 +8,9 @@ import torch
 
 import fgdlab
 from fgdlab.lab.detectors import build
-from fgdlab.lab.export import export_mmdet
-from fgdlab.lab.load_mmdet import Report, load_mmdet, read_state, student_of
-from fgdlab.lab.mmdet_names import classes_of, mmdet_names
+from fgdlab.lab.models.export import export_mmdet
+from fgdlab.lab.models.load_mmdet import Report, load_mmdet, read_state, student_of
+from fgdlab.lab.models.mmdet_names import classes_of, mmdet_names
 
 pytest_plugins = "lab_fixtures"
 

@@ -6,10 +6,10 @@ from torch.testing import assert_close
 
 from fgdlab.attention import attention
 from fgdlab.fgd import FGDLoss
-from fgdlab.lab import look_at as room
 from fgdlab.lab.config import METHODS, RunConfig
 from fgdlab.lab.detectors import build
-from fgdlab.lab.look_at import Glance, glances_figure, look_at, relative
+from fgdlab.lab.explorer import look_at as room
+from fgdlab.lab.explorer.look_at import Glance, glances_figure, look_at, relative
 from fgdlab.lab.methods import make_loss
 from fgdlab.lab.viz import seen
 

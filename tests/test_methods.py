@@ -15,7 +15,7 @@ from fgdlab.lab.methods import make_balance, make_loss
 from fgdlab.lab.own_method import method_mark
 from fgdlab.lab.run import run
 from fgdlab.lab.sweep import plan
-from fgdlab.lab.sweep_file import parse_sweep
+from fgdlab.lab.sweeps.file import parse_sweep
 from fgdlab.rivals import HOME_OF, rival
 from fgdlab.terms import total
 

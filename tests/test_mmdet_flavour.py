@@ -12,8 +12,8 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import roi_align
 
-from fgdlab.lab import mmdet_flavour as mm
 from fgdlab.lab.detectors import build
+from fgdlab.lab.models import mmdet_flavour as mm
 
 pytest_plugins = "lab_fixtures"
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fgdlab.lab import pixel_store as module
-from fgdlab.lab.annotations import read_split
+from fgdlab.lab.coco import pixel_store as module
+from fgdlab.lab.coco.annotations import read_split
 from fgdlab.lab.data import Scenes
 from fgdlab.lab.disk import write_json
 

@@ -17,7 +17,7 @@ from fgdlab.fbkd import FBKDLoss
 from fgdlab.fgd import FGDConfig, FGDLoss
 from fgdlab.lab.checkpoints import BLOCKS, LAYERS, fgd_state_from_authors
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.sweep_file import load_sweep
+from fgdlab.lab.sweeps.file import load_sweep
 from fgdlab.lab.weights import load_weights, save_weights
 
 pytest_plugins = "lab_fixtures"

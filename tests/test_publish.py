@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fgdlab.lab.publish import marked
-from fgdlab.lab.sweep_file import load_sweep
+from fgdlab.lab.sweeps.file import load_sweep
+from fgdlab.lab.sweeps.publish import marked
 from fgdlab.lab.tables import render
 
 ROOT = Path(__file__).parents[1]

@@ -16,11 +16,11 @@ from click.testing import CliRunner
 from fgdlab.lab.cli import main
 from fgdlab.lab.detectors import build
 from fgdlab.lab.report import Absent, Report
-from fgdlab.lab.report_figures import losses_by_row, share_of_own
-from fgdlab.lab.report_rows import OpenRows
-from fgdlab.lab.report_runs import SweepRuns
+from fgdlab.lab.reporting.figures import losses_by_row, share_of_own
+from fgdlab.lab.reporting.rows import OpenRows
+from fgdlab.lab.reporting.runs import SweepRuns
 from fgdlab.lab.sweep import SCORE_COLUMNS, collect, plan, write_results
-from fgdlab.lab.sweep_file import load_sweep
+from fgdlab.lab.sweeps.file import load_sweep
 from fgdlab.lab.weights import save_weights
 
 pytest_plugins = "lab_fixtures"

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from fgdlab.lab.reppoints import STRIDES, RepPoints, RepPointsHead, by_centre, by_overlap, grid_of
+from fgdlab.lab.models.reppoints import STRIDES, RepPoints, RepPointsHead, by_centre, by_overlap, grid_of
 from fgdlab.scene import Tap, look
 
 WIDTH = 8

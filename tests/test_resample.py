@@ -10,7 +10,7 @@ from pycocotools.cocoeval import COCOeval
 
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.evaluate import SCORES, coco_scores
-from fgdlab.lab.resample import match, metric_of
+from fgdlab.lab.statistics.resample import match, metric_of
 
 
 def draws(images: int, count: int, seed: int) -> np.ndarray:
@@ -58,7 +58,7 @@ def test_resamples_together_score_as_each_alone(monkeypatch):
     weights, matches = draws(len(image_ids), 9, seed=3), match(truth, found, image_ids)
     together = matches.scores(weights)
     assert together == pytest.approx([matches.scores(each)[0] for each in weights], rel=1e-14)
-    monkeypatch.setattr("fgdlab.lab.resample.AT_ONCE", 100)          # a few rows at a time
+    monkeypatch.setattr("fgdlab.lab.statistics.resample.AT_ONCE", 100)          # a few rows at a time
     assert matches.scores(weights) == pytest.approx(together, rel=1e-14)
 
 

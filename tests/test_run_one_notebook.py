@@ -78,8 +78,8 @@ def test_code_cells_are_short(notebook):
 @pytest.mark.parametrize("method", ["fgd", "none"])
 def test_it_runs_to_the_end_with_its_figures_and_no_warning(method, tmp_path, monkeypatch):
     """As a sweep runs it: what runs share is made first, papermill does the rest."""
-    from fgdlab.lab.launch import execute
     from fgdlab.lab.run import prepare
+    from fgdlab.lab.sweeps.launch import execute
 
     monkeypatch.setenv("FGDLAB_HOME", str(tmp_path / "home"))
     config, folder = RunConfig.of({**scale_settings("smoke"), "method": method}), tmp_path / "run"

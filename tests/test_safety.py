@@ -22,7 +22,7 @@ from fgdlab.lab.config import RunConfig
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.plain_yaml import plain_yaml
 from fgdlab.lab.run import run
-from fgdlab.lab.sweep_file import load_sweep
+from fgdlab.lab.sweeps.file import load_sweep
 
 pytest_plugins = "lab_fixtures"
 

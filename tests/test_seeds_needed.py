@@ -6,7 +6,7 @@ import pytest
 from scipy import integrate, stats
 from scipy.stats import ttest_1samp
 
-from fgdlab.lab.seeds_needed import (
+from fgdlab.lab.statistics.seeds_needed import (
     MOST,
     SPREAD,
     Need,

@@ -9,9 +9,9 @@ import yaml
 from click.testing import CliRunner
 
 from fgdlab.lab.cli import main
-from fgdlab.lab.seeds_needed import any_look_interval, look_interval, seeds_for_power, seeds_for_width
-from fgdlab.lab.seeds_report import Question, planned_looks, seeds_report
-from fgdlab.lab.sweep_file import load_sweep
+from fgdlab.lab.statistics.seeds_needed import any_look_interval, look_interval, seeds_for_power, seeds_for_width
+from fgdlab.lab.statistics.seeds_report import Question, planned_looks, seeds_report
+from fgdlab.lab.sweeps.file import load_sweep
 
 pytest_plugins = "lab_fixtures"
 

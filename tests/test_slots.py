@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.plan import PlannedRun
-from fgdlab.lab.slots import LocalSlots, card_slots, core_slots
+from fgdlab.lab.sweeps.plan import PlannedRun
+from fgdlab.lab.sweeps.slots import LocalSlots, card_slots, core_slots
 
 
 def run_on(device: str, **settings) -> PlannedRun:

@@ -13,14 +13,14 @@ import fgdlab
 from fgdlab.lab import sweep as lab_sweep
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.plan import PlannedRun
-from fgdlab.lab.slurm import SlurmSlots
+from fgdlab.lab.sweeps.plan import PlannedRun
+from fgdlab.lab.sweeps.slurm import SlurmSlots
 
 ROOT = Path(fgdlab.__file__).parents[1]
 STAND_IN = """
 import json, os, sys
 from pathlib import Path
-from fgdlab.lab.launch import claim, release
+from fgdlab.lab.sweeps.launch import claim, release
 folder = Path(sys.argv[1])
 claim(folder)
 if (folder / "dies").exists():

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fgdlab.lab import states as lab_states
-from fgdlab.lab.states import BEAT, STALE, alive, at_work, outcome, share_done, state_of, this_process
+from fgdlab.lab.sweeps import states as lab_states
+from fgdlab.lab.sweeps.states import BEAT, STALE, alive, at_work, outcome, share_done, state_of, this_process
 
 NOBODY = 2**22 + 1                                                   # no process has this id: Linux gives at most 2**22
 

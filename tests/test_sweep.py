@@ -29,7 +29,7 @@ from fgdlab.lab.sweep import (
     runs_folder,
     write_results,
 )
-from fgdlab.lab.sweep_file import load_sweep
+from fgdlab.lab.sweeps.file import load_sweep
 
 NOTEBOOK = Path(fgdlab.__file__).parents[1] / "ablations/run_one.ipynb"
 ROWS = ("none", "fg", "bg")
@@ -174,7 +174,7 @@ RESULT = {
 
 
 class Bench:
-    """Stands in for :func:`fgdlab.lab.launch.launch`. ``ends[row, seed]`` is "done" by default, "failed", "killed", or a function of the folder."""
+    """Stands in for :func:`fgdlab.lab.sweeps.launch.launch`. ``ends[row, seed]`` is "done" by default, "failed", "killed", or a function of the folder."""
 
     def __init__(self):
         self.ends, self.started, self.going, self.most, self.environments = {}, [], 0, 0, []

@@ -12,7 +12,7 @@ from fgdlab.lab.errors import UserError
 from fgdlab.lab.essential import essential
 from fgdlab.lab.scales import SCALES
 from fgdlab.lab.sweep import SCORE_COLUMNS
-from fgdlab.lab.sweep_file import load_sweep, sweep_names
+from fgdlab.lab.sweeps.file import load_sweep, sweep_names
 
 COMMITTED = sorted((Path(fgdlab.__file__).parents[1] / "ablations/sweeps").glob("*.yaml"))
 CHECKOUT = pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)

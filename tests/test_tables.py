@@ -12,11 +12,11 @@ from matplotlib.text import Text
 
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.stats import noise_covered
-from fgdlab.lab.table_caption import SMOKE
-from fgdlab.lab.table_cells import DASH
-from fgdlab.lab.table_figure import renumbered, save_figure, table_figure
-from fgdlab.lab.table_latex import escaped
 from fgdlab.lab.tables import Table, ablation_table, contrast_table, render
+from fgdlab.lab.tabular.caption import SMOKE
+from fgdlab.lab.tabular.cells import DASH
+from fgdlab.lab.tabular.figure import renumbered, save_figure, table_figure
+from fgdlab.lab.tabular.latex import escaped
 
 HALF_OF_THREE = 0.95 * np.sqrt(2 / (1 - 0.95**2)) / np.sqrt(3)     # half a t-interval of three values with sample std 1
 

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from fgdlab.distill import Distiller
 from fgdlab.fgd import FGDConfig, FGDLoss
 from fgdlab.lab import teacher_cache
-from fgdlab.lab.annotations import read_split
+from fgdlab.lab.coco.annotations import read_split
 from fgdlab.lab.data import Scenes
 from fgdlab.lab.detectors import build
 from fgdlab.lab.teacher_cache import cache_bytes, cache_refusal, get_cache, one_batch

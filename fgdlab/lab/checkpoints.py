@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from .errors import UserError, unknown_name
-from .export import detector_of, export_mmdet, export_student
-from .load_mmdet import Report, load_mmdet
+from .models.export import detector_of, export_mmdet, export_student
+from .models.load_mmdet import Report, load_mmdet
 
 __all__ = ["Report", "detector_of", "export_mmdet", "export_student", "fbkd_state_from_mmrazor", "fgd_state_from_authors", "load_mmdet"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from .cli_checkpoints import export, import_
-from .cli_stats import compare, seeds
-from .cli_sweep import sweep
+from .commands.checkpoints import export, import_
+from .commands.stats import compare, seeds
+from .commands.sweep import sweep
 from .config import RunConfig
 from .errors import UserError
 
@@ -142,8 +142,8 @@ def words(ctx, param, value: str) -> tuple[str, ...]:
 
 
 def show_table(described, frame, format: str, figure: Path | None, metrics: tuple[str, ...] = ("AP", "AR")) -> None:
-    from .table_figure import save_figure, table_figure
     from .tables import render
+    from .tabular.figure import save_figure, table_figure
 
     click.echo(render(frame, described, format, metrics))
     if figure is not None:
@@ -160,14 +160,14 @@ def show_table(described, frame, format: str, figure: Path | None, metrics: tupl
 @click.option("--publish", is_flag=True, help="write results, table and figure to ablations/results and the table into README.md, to be committed")
 def table(name, scale, out, format, metrics, figure, publish) -> None:
     """Print the table of a sweep beside the paper's: the reader's own runs if there are any, else the committed ones."""
-    from .report_runs import SweepRuns
+    from .reporting.runs import SweepRuns
 
     seen = SweepRuns.of(name, scale, out)
     described, frame, path = seen.sweep, seen.frame, seen.path
     show_table(described, frame, format, figure, metrics)
     click.echo(f"from {path}", err=True)
     if publish:
-        from .publish import publish as publish_results
+        from .sweeps.publish import publish as publish_results
 
         click.echo("published " + ", ".join(str(each) for each in publish_results(frame, described)), err=True)
 
@@ -220,7 +220,7 @@ def digits(size, train, tune, val, lookalikes, seed, out) -> None:
 @click.option("--pixels/--no-pixels", default=True, show_default=True, help="decode every image as well")
 def check(folder: Path, pixels: bool) -> None:
     """Read a COCO-format folder as a run would: annotations, splits, and every image; say what is in it or what is wrong."""
-    from .images import check_pixels
+    from .coco.images import check_pixels
 
     splits = parts(folder)
     if pixels:
@@ -235,8 +235,8 @@ def check(folder: Path, pixels: bool) -> None:
 
 def parts(folder: Path) -> list:
     """Every split of a folder. A share of train that is too small to hold an image is passed over: nobody asked for it."""
-    from .annotations import EmptySplit, read_split, splits_of
-    from .splits import DERIVED
+    from .coco.annotations import EmptySplit, read_split, splits_of
+    from .coco.splits import DERIVED
 
     found = []
     for split in splits_of(folder):

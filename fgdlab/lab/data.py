@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from fgdlab.masks import focal_masks
 
-from .annotations import Annotations, read_split, splits_of
+from .coco.annotations import Annotations, read_split, splits_of
+from .coco.images import read_image
+from .coco.pixel_store import pixel_store
 from .config import RunConfig
 from .digits import DigitScenes, digit_folder
 from .disk import digest
 from .errors import UserError
-from .images import read_image
-from .pixel_store import pixel_store
 
 CELLS_AT_ONCE = 10**7                                                # boxes times cells that are held in memory while shares are counted
 KEEP_BYTES = 2 * 2**30                                               # decoded images kept in memory, at most

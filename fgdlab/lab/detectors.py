@@ -19,11 +19,11 @@ from torchvision.models.detection.retinanet import RetinaNetHead, _default_ancho
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
-from . import mmdet_flavour as mm
-from .backbones import CAFFE, MOBILE, PYRAMID_CHANNELS, RESNETS, RESNEXTS, check_backbone, pyramid
-from .compact import COMPACT, compact_retinanet
 from .errors import UserError, unknown_name
-from .reppoints import RepPoints
+from .models import mmdet_flavour as mm
+from .models.backbones import CAFFE, MOBILE, PYRAMID_CHANNELS, RESNETS, RESNEXTS, check_backbone, pyramid
+from .models.compact import COMPACT, compact_retinanet
+from .models.reppoints import RepPoints
 
 DETECTORS = ("retinanet", "fcos", "faster_rcnn", "mask_rcnn", "reppoints")
 BACKBONES = (*COMPACT, *RESNETS, *CAFFE, *RESNEXTS, *MOBILE)         # and any other of torchvision whose children run in order

@@ -1,7 +1,7 @@
 """Everything about a sweep on one page: what was asked, what came out, what it looks like, where it comes from, what failed, what it cost.
 
     results, run folders --Report.of--> Report --its parts--> figures and frames, for a notebook (ablations/report.ipynb)
-                                               --write-----> one HTML file, readable without a network (report_page.py)
+                                               --write-----> one HTML file, readable without a network (reporting/page)
 """
 from collections.abc import Callable
 from functools import cached_property
@@ -10,13 +10,14 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from . import report_figures, report_runs
 from .disk import make_folder, write_text
 from .errors import UserError
-from .report_rows import OpenRows, no_folders
-from .report_runs import SweepRuns
-from .table_figure import table_figure
+from .reporting import figures as report_figures
+from .reporting import runs as report_runs
+from .reporting.rows import OpenRows, no_folders
+from .reporting.runs import SweepRuns
 from .tables import METRICS, Table
+from .tabular.figure import table_figure
 from .viz import Picture, read_metrics
 
 
@@ -121,7 +122,7 @@ class Report:
 
     def html(self) -> str:
         """The page."""
-        from .report_page import page
+        from .reporting.page import page
 
         return page(self)
 

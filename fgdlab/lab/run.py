@@ -19,8 +19,8 @@ from .disk import lock_file, make_folder, unspoilt, whole, write_json
 from .errors import UserError
 from .essential import distils, has_teacher
 from .evaluate import coco_scores, detections
-from .inherit import inherit
 from .methods import make_balance, make_loss
+from .models.inherit import inherit
 from .own_method import method_mark, own_bytes, own_file
 from .provenance import peak_memory_gb, provenance
 from .teacher_cache import get_cache

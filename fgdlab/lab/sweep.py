@@ -18,15 +18,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from .adopt import adopt
-from .collect import RESULT_COLUMNS, SCORE_COLUMNS, collect, read_results, write_results
 from .disk import make_folder, write_json
 from .errors import UserError
-from .launch import cpu_environment, end_children, launch
-from .plan import PlannedRun, data_mark, notebook_code, notebook_path, plan, runs_folder, teacher_mark
-from .ready import make_ready, make_ready_in
-from .slots import LocalSlots
-from .states import STATES, alive, at_work, outcome, share_done, state_of
+from .sweeps.adopt import adopt
+from .sweeps.collect import RESULT_COLUMNS, SCORE_COLUMNS, collect, read_results, write_results
+from .sweeps.launch import cpu_environment, end_children, launch
+from .sweeps.plan import PlannedRun, data_mark, notebook_code, notebook_path, plan, runs_folder, teacher_mark
+from .sweeps.ready import make_ready, make_ready_in
+from .sweeps.slots import LocalSlots
+from .sweeps.states import STATES, alive, at_work, outcome, share_done, state_of
 
 __all__ = [
     "RESULT_COLUMNS", "SCORE_COLUMNS", "STATES", "PlannedRun", "alive", "collect", "data_mark", "execute", "launch", "notebook_code", "notebook_path", "outcome",
@@ -46,7 +46,7 @@ def execute(
 
     Args:
         jobs: runs at a time; or a function that says how many there is room for now, as where workers come and go.
-        executor: where :func:`fgdlab.lab.launch.launch` is submitted; None = ``jobs`` slots of this machine.
+        executor: where :func:`fgdlab.lab.sweeps.launch.launch` is submitted; None = ``jobs`` slots of this machine.
         elsewhere: what runs share is made in the executor too, for runs see another machine or card than this process does.
     Raises:
         UserError: another runner is at work in the same folder, or nothing can be written there.

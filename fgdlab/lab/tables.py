@@ -11,9 +11,9 @@ import pandas as pd
 
 from .errors import UserError, unknown_name
 from .stats import check_metric, estimate, paired_difference, values_by_seed
-from .table_caption import SMOKE, caption
-from .table_cells import Block, blocks, contrast_block
-from .table_runs import distinct, done_runs, is_smoke, not_done, runs_of
+from .tabular.caption import SMOKE, caption
+from .tabular.cells import Block, blocks, contrast_block
+from .tabular.runs import distinct, done_runs, is_smoke, not_done, runs_of
 
 FORMATS = ("text", "markdown", "latex", "csv", "html")
 METRICS = ("AP", "AR")
@@ -121,26 +121,26 @@ class Table:
     def of(cls, name: str, scale: str = "laptop", runs: Path | None = None, metrics: tuple[str, ...] = METRICS) -> "Table":
         """The table of a sweep by name, of the runs in folder ``runs`` (default runs/NAME, then ablations/results)."""
         from .sweep import read_results
-        from .sweep_file import load_sweep
+        from .sweeps.file import load_sweep
 
         sweep = load_sweep(name).at(scale)
         return cls(read_results(sweep, scale, runs)[0], sweep, metrics)
 
     def text(self) -> str:
         """For a terminal of 100 columns."""
-        from .table_text import text
+        from .tabular.text import text
 
         return text(self.heads, self.blocks, self.caption)
 
     def markdown(self) -> str:
         """For a README."""
-        from .table_text import markdown
+        from .tabular.text import markdown
 
         return markdown(self.heads, self.blocks, self.caption, self.strong)
 
     def latex(self) -> str:
         """For a paper: a floating table that needs booktabs alone."""
-        from .table_latex import latex
+        from .tabular.latex import latex
 
         return latex(self.sweep.name, self.heads, self.blocks, self.caption)
 
@@ -156,7 +156,7 @@ class Table:
 
     def html(self, page: bool = True) -> str:
         """A page that any browser shows without a network, on light or dark ground; or, for a notebook, what goes into it."""
-        from . import table_html
+        from .tabular import html as table_html
 
         inner = table_html.html(re.sub("[^A-Za-z0-9-]+", "-", self.sweep.name), self.heads, self.blocks, self.caption, self.strong)
         return table_html.page(self.sweep.title, inner) if page else inner

@@ -14,9 +14,9 @@ from fgdlab.fgd import FGDLoss
 from fgdlab.scene import Scene, level_names, look
 
 from .config import RunConfig
-from .found_figure import counted, detections_figure, draw_detections, explain_detections, photo_panels, write
-from .loss_figure import MORE_STYLES, TERM_STYLES, draw_curves, draw_shares, loss_terms, read_metrics
-from .panels import (
+from .figures.found import counted, detections_figure, draw_detections, explain_detections, photo_panels, write
+from .figures.loss import MORE_STYLES, TERM_STYLES, draw_curves, draw_shares, loss_terms, read_metrics
+from .figures.panels import (
     BAR,
     DPI,
     EDGE,

@@ -17,7 +17,7 @@
 # **Equations** 1 (the plain feature loss) and 14 (the total); 2 to 13 have notebooks of their own.
 #
 # **Code** [`shipped`](../fgdlab/lab/shipped.py), [`Tap`](../fgdlab/scene.py), [`FGDLoss`](../fgdlab/fgd.py), [`Distiller`](../fgdlab/distill.py),
-# [`table_figure`](../fgdlab/lab/table_figure.py)
+# [`table_figure`](../fgdlab/lab/tabular/figure.py)
 #
 # **Needs** torch: tensors, modules, a training loop. Nothing of detection, nothing of distillation.
 #
@@ -317,8 +317,8 @@ assert set(terms.name) == {"classification", "bbox_regression", "fg", "bg", "att
 # does it gain: nothing, about 1 AP, or about 9?
 
 # %%
-from fgdlab.lab.sweep_file import load_sweep
-from fgdlab.lab.table_figure import table_figure
+from fgdlab.lab.sweeps.file import load_sweep
+from fgdlab.lab.tabular.figure import table_figure
 
 sweep = load_sweep("table1_areas").at("laptop")
 results = pd.read_csv("../ablations/results/table1_areas.csv")
@@ -395,7 +395,7 @@ print(f"both, split: {share:.0%} of the way to the teacher")
 # The tables are sweeps: a question, rows, seeds, in a YAML file. These come with the project:
 
 # %%
-from fgdlab.lab.sweep_file import sweep_names
+from fgdlab.lab.sweeps.file import sweep_names
 
 pd.set_option("display.max_colwidth", None)
 sweeps = {name: load_sweep(name) for name in sweep_names()}

@@ -40,7 +40,7 @@ from fgdlab.lab.config import RunConfig
 from fgdlab.lab.data import open_split
 from fgdlab.lab.evaluate import detections
 from fgdlab.lab.exercises import see as check
-from fgdlab.lab.lesson_maps import map_table, matrices, photograph
+from fgdlab.lab.lessons.maps import map_table, matrices, photograph
 from fgdlab.lab.shipped import shipped, shipped_facts
 from fgdlab.lab.viz import canvas, detections_figure
 from fgdlab.masks import focal_masks

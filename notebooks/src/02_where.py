@@ -40,7 +40,7 @@ from fgdlab import focal_masks, look
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.data import foreground_shares, open_split
 from fgdlab.lab.exercises import where as check
-from fgdlab.lab.lesson_maps import map_table, number_grid
+from fgdlab.lab.lessons.maps import map_table, number_grid
 from fgdlab.lab.shipped import shipped
 from fgdlab.masks import box_weights, cell_ranges
 

@@ -43,7 +43,7 @@ from fgdlab.lab.config import RunConfig
 from fgdlab.lab.data import open_split
 from fgdlab.lab.explore import still
 from fgdlab.lab.exercises import how_much as check
-from fgdlab.lab.lesson_maps import bare, map_table, number_grid, picture
+from fgdlab.lab.lessons.maps import bare, map_table, number_grid, picture
 from fgdlab.lab.shipped import distilled_settings, shipped, shipped_facts
 from fgdlab.lab.stats import estimate
 

@@ -28,7 +28,7 @@ from fgdlab.focal import attention_term, feature_terms
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.data import open_split
 from fgdlab.lab.exercises import focal as check
-from fgdlab.lab.lesson_maps import map_table, number_grid, picture
+from fgdlab.lab.lessons.maps import map_table, number_grid, picture
 from fgdlab.lab.shipped import shipped, shipped_facts
 from fgdlab.lab.viz import TERM_STYLES, draw_shares
 from fgdlab.relation import RelationTerm

@@ -29,7 +29,7 @@ from fgdlab.lab.colours import BOX, DISTILLED, TEACHER
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.data import open_split
 from fgdlab.lab.exercises import relation as check
-from fgdlab.lab.lesson_maps import bare, map_table, number_grid, picture
+from fgdlab.lab.lessons.maps import bare, map_table, number_grid, picture
 from fgdlab.lab.shipped import shipped
 from fgdlab.relation import RelationTerm
 

@@ -31,7 +31,7 @@ from fgdlab.lab.data import batches, open_split
 from fgdlab.lab.detectors import build
 from fgdlab.lab.evaluate import coco_scores, detections
 from fgdlab.lab.exercises import training as check
-from fgdlab.lab.lesson_maps import map_table, picture
+from fgdlab.lab.lessons.maps import map_table, picture
 from fgdlab.lab.shipped import shipped, shipped_facts
 from fgdlab.lab.train import learning_rate, make_optimizer, train
 from fgdlab.lab.viz import detections_figure, loss_terms

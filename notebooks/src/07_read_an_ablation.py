@@ -17,7 +17,7 @@
 # **Equations** none of the paper's. Mean, sample standard deviation, t-interval, paired difference.
 #
 # **Code** [`estimate`](../fgdlab/lab/stats.py), [`paired_difference`](../fgdlab/lab/stats.py), [`ablation_table`](../fgdlab/lab/tables.py),
-# [`contrast_table`](../fgdlab/lab/tables.py), [`average_precision`](../fgdlab/lab/lesson_reading.py)
+# [`contrast_table`](../fgdlab/lab/tables.py), [`average_precision`](../fgdlab/lab/lessons/reading.py)
 #
 # **Needs** 00 (Table 1 in one picture). A mean and a standard deviation; no statistics beyond.
 #
@@ -34,7 +34,7 @@ from scipy import stats
 
 from fgdlab.lab.exercises import reading as check
 from fgdlab.lab.stats import estimate, paired_difference, seed_differences, t_interval, values_by_seed
-from fgdlab.lab.sweep_file import load_sweep
+from fgdlab.lab.sweeps.file import load_sweep
 from fgdlab.lab.tables import ablation_table, contrast_table
 
 # %% tags=["parameters"]
@@ -293,7 +293,7 @@ assert np.allclose(ours, seed_differences(runs, "both", "fg", "AP"))
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.data import open_split
 from fgdlab.lab.evaluate import detections
-from fgdlab.lab.lesson_reading import average_precision, match
+from fgdlab.lab.lessons.reading import average_precision, match
 from fgdlab.lab.shipped import shipped
 
 scenes = open_split(RunConfig(train_images=16, eval_images=24 if QUICK else 150), "val", progress=False)

@@ -5,7 +5,7 @@
 #
 # **Equations** 1 (the plain feature loss) as the frame for all, 9 beside it; those of the other methods carry their names
 #
-# **Code** [`FBKDLoss`](../fgdlab/fbkd.py), [`look_at`](../fgdlab/lab/look_at.py), one file a method in [`fgdlab/rivals`](../fgdlab/rivals), [`Balance`](../fgdlab/balance.py)
+# **Code** [`FBKDLoss`](../fgdlab/fbkd.py), [`look_at`](../fgdlab/lab/explorer/look_at.py), one file a method in [`fgdlab/rivals`](../fgdlab/rivals), [`Balance`](../fgdlab/balance.py)
 #
 # **Needs** notebooks 02 to 05; gradients in torch
 #
@@ -24,8 +24,8 @@ from fgdlab.lab.config import RunConfig
 from fgdlab.lab.data import open_split
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.exercises import rivals as check
-from fgdlab.lab.lesson_maps import map_table
-from fgdlab.lab.look_at import glances_figure, look_at
+from fgdlab.lab.lessons.maps import map_table
+from fgdlab.lab.explorer.look_at import glances_figure, look_at
 from fgdlab.lab.methods import make_loss
 from fgdlab.lab.shipped import shipped
 from fgdlab.lab.viz import seen
@@ -74,7 +74,7 @@ assert torch.allclose(pull, weights)
 pd.DataFrame(pull.tolist()).style.background_gradient("cividis", axis=None).format("{:.2f}").set_uuid("pull")
 
 # %% [markdown]
-# The six weights, whatever the maps. [`look_at`](../fgdlab/lab/look_at.py) does this for any method of the package: it returns a [`Glance`](../fgdlab/lab/look_at.py) with the gradient and the
+# The six weights, whatever the maps. [`look_at`](../fgdlab/lab/explorer/look_at.py) does this for any method of the package: it returns a [`Glance`](../fgdlab/lab/explorer/look_at.py) with the gradient and the
 # pull of every cell on every level. (f lets the map through where the channels agree, as here; its random start would hide the rest.)
 #
 # **Predict.** The hint is a mean over 48 channels and 16 x 16 cells, times 1/2. What is its pull on P3?

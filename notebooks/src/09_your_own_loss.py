@@ -5,7 +5,7 @@
 #
 # **Equations** one of our own; of the paper's, 1 (the plain feature loss) as what it has to beat
 #
-# **Code** [`PyramidLoss`](../fgdlab/pyramid.py), [`own_class`](../fgdlab/lab/own_method.py), [`make_loss`](../fgdlab/lab/methods.py), [`parse_sweep`](../fgdlab/lab/sweep_file.py), [`plan`](../fgdlab/lab/plan.py), [`execute`](../fgdlab/lab/sweep.py), [`collect`](../fgdlab/lab/collect.py), [`render`](../fgdlab/lab/tables.py)
+# **Code** [`PyramidLoss`](../fgdlab/pyramid.py), [`own_class`](../fgdlab/lab/own_method.py), [`make_loss`](../fgdlab/lab/methods.py), [`parse_sweep`](../fgdlab/lab/sweeps/file.py), [`plan`](../fgdlab/lab/sweeps/plan.py), [`execute`](../fgdlab/lab/sweep.py), [`collect`](../fgdlab/lab/sweeps/collect.py), [`render`](../fgdlab/lab/tables.py)
 #
 # **Needs** notebooks 04, 06 and 07; 08 for the pull of a cell
 #
@@ -27,13 +27,13 @@ from fgdlab import look
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.data import open_split
 from fgdlab.lab.exercises import own_loss as check
-from fgdlab.lab.look_at import glances_figure, look_at
+from fgdlab.lab.explorer.look_at import glances_figure, look_at
 from fgdlab.lab.methods import make_loss
 from fgdlab.lab.run import prepare
 from fgdlab.lab.shipped import FILES, FOLDER, shipped
 from fgdlab.lab.stats import estimate, seed_differences
 from fgdlab.lab.sweep import collect, execute, plan
-from fgdlab.lab.sweep_file import load_sweep
+from fgdlab.lab.sweeps.file import load_sweep
 from fgdlab.lab.tables import render
 from fgdlab.lab.viz import seen, show
 
@@ -267,7 +267,7 @@ pd.DataFrame([{"row": run.row, "seed": run.seed, "method": run.config.method, "i
               for run in runs])
 
 # %% [markdown]
-# [`plan`](../fgdlab/lab/plan.py) turns rows and seeds into runs. `teacher_checkpoint` is the shipped teacher, said in so many words: a teacher belongs to its training images, and with 1000 of them the lab would train a new one first. A run's
+# [`plan`](../fgdlab/lab/sweeps/plan.py) turns rows and seeds into runs. `teacher_checkpoint` is the shipped teacher, said in so many words: a teacher belongs to its training images, and with 1000 of them the lab would train a new one first. A run's
 # name is a hash of its settings and, for a loss of your own, of the file: change a line of `direction.py`, and its runs, no others, run anew.
 #
 # **Predict.** Six runs at this small scale. Will the distilled rows be above the undistilled one, and will two seeds be enough to tell `mine` from `split`?
@@ -295,7 +295,7 @@ sorted(path.name for path in mine.folder.iterdir() if path.suffix in {".json", "
 Markdown(render(frame, sweep, "markdown"))
 
 # %%
-from fgdlab.lab.table_figure import table_figure
+from fgdlab.lab.tabular.figure import table_figure
 
 show(table_figure(frame, sweep))
 

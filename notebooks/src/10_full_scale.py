@@ -16,7 +16,7 @@
 #
 # **Equations** none new; the coefficients of 9 to 14 as the authors set them for each detector.
 #
-# **Code** [`SCALES`](../fgdlab/lab/scales.py), [`read_split`](../fgdlab/lab/annotations.py), [`get_teacher`](../fgdlab/lab/teachers.py),
+# **Code** [`SCALES`](../fgdlab/lab/scales.py), [`read_split`](../fgdlab/lab/coco/annotations.py), [`get_teacher`](../fgdlab/lab/teachers.py),
 # [`fgd_state_from_authors`](../fgdlab/lab/checkpoints.py), [`cache_bytes`](../fgdlab/lab/teacher_cache.py), [`PRESETS`](../fgdlab/fgd.py)
 #
 # **Needs** 00; 06 for the training loop. A GPU is *not* needed here: sizes and work are computed on tensors without memory.
@@ -65,7 +65,7 @@ pd.DataFrame({name: (getattr(laptop, name), value) for name, value in SCALES["gp
 # The weights of the rows are a sweep's business, and they differ between scales:
 
 # %%
-from fgdlab.lab.sweep_file import load_sweep
+from fgdlab.lab.sweeps.file import load_sweep
 
 sweep = load_sweep("table1_areas")
 weights = {(scale, row): sweep.settings(row, 0, scale).fgd().weights() for scale in ("laptop", "gpu") for row in sweep.rows if row != "none"}
@@ -95,7 +95,7 @@ Markdown("Runs of larger scales are among them." if larger else "**No run of a l
 
 # %%
 from fgdlab.lab.data import open_split
-from fgdlab.lab.lesson_scale import write_coco_split
+from fgdlab.lab.lessons.scale import write_coco_split
 
 shutil.rmtree(HERE, ignore_errors=True)
 coco = Path(HERE, "coco")
@@ -268,12 +268,12 @@ print(f"{len(scenes)} laptop scenes: {cache_bytes(scenes, teacher.detector) / 1e
 # 1.36 TB, and mirroring the images would double it. So at full scale the teacher runs live.
 #
 # **Memory of a step.** Backward needs the activations that forward leaves behind. Their bytes can be counted exactly, on `meta`, by
-# [`activation_bytes`](../fgdlab/lab/lesson_scale.py): it looks at what autograd saves.
+# [`activation_bytes`](../fgdlab/lab/lessons/scale.py): it looks at what autograd saves.
 #
 # **Predict.** From 256 x 256 pixels to 512 x 512: twice, three times, or four times the bytes?
 
 # %%
-from fgdlab.lab.lesson_scale import activation_bytes
+from fgdlab.lab.lessons.scale import activation_bytes
 
 small, large = (activation_bytes(detectors["resnet18"], side, side) for side in (256, 512))
 assert abs(large / small - 4) < 0.02
@@ -352,11 +352,11 @@ print(f"ResNet-101 beside ResNet-50: {step:.0f} GFLOP an image, {step / (3 * stu
 
 # %% [markdown]
 # **The loss itself** hardly counts in FLOP; it moves memory. Each operation reads its inputs and writes its result, and a GPU waits for that.
-# [`Traffic`](../fgdlab/lab/lesson_scale.py) counts the bytes; a *pass* is the bytes of one map:
+# [`Traffic`](../fgdlab/lab/lessons/scale.py) counts the bytes; a *pass* is the bytes of one map:
 
 # %%
 from fgdlab import Scene, total
-from fgdlab.lab.lesson_scale import Traffic
+from fgdlab.lab.lessons.scale import Traffic
 
 student_map, teacher_map = torch.randn(1, 256, 40, 40, requires_grad=True), torch.randn(1, 256, 40, 40)
 scene = Scene(torch.zeros(1, 3, 320, 320), [torch.tensor([[10.0, 10.0, 90.0, 70.0]])], [(320, 320)], {"P3": student_map})

@@ -31,8 +31,8 @@ def saved(image: Image.Image, name: str = "3.png", **options):
 
 def pixels() -> np.ndarray:
     """(H, W, 3) of image 3, as a run sees it."""
-    from fgdlab.lab.annotations import read_split
-    from fgdlab.lab.images import read_image
+    from fgdlab.lab.coco.annotations import read_split
+    from fgdlab.lab.coco.images import read_image
 
     found = read_split("pets", "train")
     return read_image(found, found.images[2])

@@ -3,7 +3,7 @@ import torch
 import yaml
 
 from ..errors import UserError
-from ..sweep_file import parse_sweep
+from ..sweeps.file import parse_sweep
 from . import Case, Verdict, judge
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fgdlab.masks import ROUNDINGS
 
-from ..gaze import WEIGHT_OF, Weighed, by_gap, gap, weigh
+from .gaze import WEIGHT_OF, Weighed, by_gap, gap, weigh
 from .looker import Looker, Place, Sight
 from .sanity import sanity
 from .state import State

@@ -16,10 +16,10 @@ from fgdlab.masks import cell_ranges
 from fgdlab.scene import Scene, Tap, full_precision, level_names
 
 from ..errors import UserError
-from ..gaze import Pair, compare, open_config
 from ..viz import canvas
 from .cache import Bounded
 from .contestants import Contestant
+from .gaze import Pair, compare, open_config
 
 
 @dataclass(frozen=True, eq=False)

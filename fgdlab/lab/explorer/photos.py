@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..annotations import read_split, splits_of
+from ..coco.annotations import read_split, splits_of
+from ..coco.images import shrunk, upright
 from ..data import Scenes
 from ..errors import UserError, unknown_name
-from ..images import shrunk, upright
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from fgdlab.masks import ROUNDINGS
 
-from ..gaze import WEIGHT_OF
 from ..viz import TERM_STYLES
 from .figure import GREEK, lut, number, role_colours
 from .frame import Frame, arranged, outline, scale_mask
+from .gaze import WEIGHT_OF
 from .looker import Looker, Place
 from .state import LIMITS, OVERLAYS, VIEWS, WEIGHTS, State, stops
 

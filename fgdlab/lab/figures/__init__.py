@@ -1,0 +1,1 @@
+"""The rooms behind ``viz.py``: panels, and the pictures of losses and of detections."""

@@ -1,0 +1,1 @@
+"""What single notebooks draw and count, so that their cells stay short."""

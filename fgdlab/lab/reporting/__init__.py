@@ -1,0 +1,1 @@
+"""The rooms behind ``report.py``: runs, rows opened again, figures, the page."""

@@ -1,0 +1,1 @@
+"""The rooms behind ``sweep.py``: plan, states, slots, launch, collect, publish."""

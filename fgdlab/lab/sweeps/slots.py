@@ -1,0 +1,61 @@
+"""Slots on this machine: how many runs go side by side, and which graphics card each of them sees.
+
+Every place where runs may go is a ``concurrent.futures.Executor`` that takes ``submit(launch, folder, environment)``: the slots here, the workers of
+cluster.py, the jobs of slurm.py, or one that a caller brings. None of them knows what a run is; its state is in its folder.
+"""
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+
+from ..errors import UserError
+from .plan import PlannedRun
+
+
+class LocalSlots(ThreadPoolExecutor):
+    """Threads that each wait for the process of one run. A slot is what a run finds in its environment: a card of its own, or nothing special."""
+
+    def __init__(self, slots: list[dict[str, str]]):
+        super().__init__(len(slots), thread_name_prefix="slot")
+        self.free: SimpleQueue[dict[str, str]] = SimpleQueue()
+        for slot in slots:
+            self.free.put(slot)
+
+    def submit(self, call, /, folder: str, environment: dict[str, str]) -> Future:
+        return super().submit(self.in_a_slot, call, folder, environment)
+
+    def in_a_slot(self, call, folder: str, environment: dict[str, str]):
+        slot = self.free.get()
+        try:
+            return call(folder, {**environment, **slot})
+        finally:
+            self.free.put(slot)
+
+
+def core_slots(runs: list[PlannedRun]) -> int:
+    """Runs side by side where nobody says: one a core on the CPU, one on a GPU."""
+    if any(run.config.device == "cuda" for run in runs):
+        return 1
+    return max((os.cpu_count() or 1) // max(run.config.threads for run in runs), 1)
+
+
+def card_slots(indices: list[int], runs: list[PlannedRun], count: int | None = None) -> list[dict[str, str]]:
+    """A slot for each index of ``--gpus``: the run in it sees that card and no other. An index that comes twice takes two runs at a time.
+
+    Args:
+        count: cards of this machine; None = ask torch. Indices count those that CUDA_VISIBLE_DEVICES leaves visible, if it is set.
+    Raises:
+        UserError: no such card, or runs that would not use it.
+    """
+    if count is None:
+        import torch
+
+        count = torch.cuda.device_count()
+    missing = [index for index in indices if not 0 <= index < count]
+    if missing or not indices:
+        there = f"0 to {count - 1}" if count > 1 else "0 alone" if count else "none, for torch finds no CUDA card here"
+        raise UserError(f"--gpus must name cards of this machine ({there}), got {','.join(map(str, missing or indices))}; list them with `nvidia-smi`")
+    on_cpu = sorted({run.row for run in runs if run.config.device == "cpu"})
+    if on_cpu:
+        raise UserError(f"--gpus must go with runs on a GPU, got device=cpu in {', '.join(on_cpu)}; add --set device=cuda, take --scale gpu, or give --jobs instead")
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return [{"CUDA_VISIBLE_DEVICES": visible[index] if visible else str(index)} for index in indices]

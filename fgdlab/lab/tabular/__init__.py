@@ -1,0 +1,1 @@
+"""The rooms behind ``tables.py``: which runs, which words in a cell, which format."""
