@@ -57,10 +57,10 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, fail_fast, dry_run, **wh
 
     What is done is not done again; what was interrupted or killed goes on from its checkpoint. Exit status 1 when a run is missing at the end.
     """
-    from ..cli import show_table
     from ..sweep import collect, execute, plan, runs_folder, write_results
     from ..sweeps.file import load_sweep
     from ..sweeps.forecast import dry_run as forecast
+    from .table import show_table
 
     described = load_sweep(name).at(scale, seeds)
     folder = out or runs_folder(described, scale)

@@ -1,0 +1,56 @@
+"""``fgdlab table`` and ``fgdlab report``: what a sweep gave, beside the paper's numbers and as a page."""
+from pathlib import Path
+
+import click
+
+
+def words(ctx, param, value: str) -> tuple[str, ...]:
+    return tuple(each.strip() for each in value.split(",") if each.strip())
+
+
+def show_table(described, frame, format: str, figure: Path | None, metrics: tuple[str, ...] = ("AP", "AR")) -> None:
+    from ..tables import render
+    from ..tabular.figure import save_figure, table_figure
+
+    click.echo(render(frame, described, format, metrics))
+    if figure is not None:
+        save_figure(table_figure(frame, described, metrics[0]), figure)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--scale", default="laptop", show_default=True, help="smoke, laptop or gpu")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME, then ablations/results]")
+@click.option("--format", "format", type=click.Choice(["text", "markdown", "latex", "csv", "html"]), default="text", show_default=True, help="how to print it")
+@click.option("--metrics", callback=words, default="AP,AR", show_default=True, help="scores to show, with commas between, such as AP,AP50,AP_S")
+@click.option("--figure", type=click.Path(path_type=Path), default=None, help="write the figure with every run's point to this .png or .svg")
+@click.option("--publish", is_flag=True, help="write results, table and figure to ablations/results and the table into README.md, to be committed")
+def table(name, scale, out, format, metrics, figure, publish) -> None:
+    """Print the table of a sweep beside the paper's: the reader's own runs if there are any, else the committed ones."""
+    from ..reporting.runs import SweepRuns
+
+    seen = SweepRuns.of(name, scale, out)
+    described, frame, path = seen.sweep, seen.frame, seen.path
+    show_table(described, frame, format, figure, metrics)
+    click.echo(f"from {path}", err=True)
+    if publish:
+        from ..sweeps.publish import publish as publish_results
+
+        click.echo("published " + ", ".join(str(each) for each in publish_results(frame, described)), err=True)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--scale", default="laptop", show_default=True, help="smoke, laptop or gpu")
+@click.option("--runs", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME, then ablations/results]")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="the page to write  [default: report.html in the folder of the runs]")
+def report(name, scale, runs, out) -> None:
+    """Write one page on a sweep that can be read without a network: table, figures, masks, detections, provenance, failures, cost.
+
+    It shows the reader's own runs if there are any, else the committed ones.
+    """
+    from ..report import Report
+
+    made = Report.of(name, scale, runs)
+    path = made.write(out or made.runs.home / "report.html")
+    click.echo(f"report: {path}")

@@ -1,0 +1,35 @@
+"""``fgdlab teacher``: found or trained, and measured."""
+import json
+import os
+from pathlib import Path
+
+import click
+
+from .knobs import given, knobs, scaled
+
+
+@click.command()
+@click.option("--weights", type=click.Path(path_type=Path), default=None, help="copy the teacher's weights to this .safetensors file")
+@knobs
+def teacher(weights: Path | None, **settings) -> None:
+    """Find the teacher that a run with these settings would learn from, train it if there is none, and measure it."""
+    import shutil
+
+    import torch
+
+    from ..disk import make_folder, whole
+    from ..run import device_of
+    from ..teachers import get_teacher
+    from ..weights import read_facts
+
+    config = scaled(given(settings))
+    if weights is not None:
+        make_folder(weights.parent)                                  # known before a teacher is trained
+    torch.set_num_threads(os.cpu_count() or 1)
+    found = get_teacher(config, device=device_of(config))
+    click.echo(f"{config.teacher} ({found.origin}): AP {found.AP:.1f} on {config.eval_split}\n{found.path}")
+    click.echo(json.dumps({name: value for name, value in read_facts(found.path).items() if name != "settings"}))
+    if weights is not None:
+        with whole(weights) as unfinished:
+            shutil.copyfile(found.path, unfinished)
+        click.echo(f"copied to {weights}")
