@@ -147,3 +147,14 @@ def test_json_round_trips_and_has_one_sorted_key_a_field():
     config = RunConfig().but(**{name: another(name) for name in FIELDS})
     read = json.loads(config.json())
     assert list(read) == sorted(FIELDS) and RunConfig.of(read) == config == RunConfig.of(config.dict())
+
+
+# ---- identity ----------------------------------------------------------------------------------------------------------------------
+
+LATER = [name for name, each in FIELDS.items() if each.metadata["later"]]
+
+
+def test_a_later_knob_at_its_default_is_no_part_of_an_identity_and_any_other_knob_is():
+    assert RunConfig().identity() == {name: value for name, value in RunConfig().dict().items() if name not in LATER} and LATER
+    for name in LATER:
+        assert RunConfig().but(**{name: another(name)}).identity() == RunConfig().identity() | {name: another(name)}

@@ -307,3 +307,11 @@ def test_an_absent_row_is_no_run_at_its_scale_and_one_at_the_others():
 ])
 def test_a_row_is_absent_for_a_reason(absent, words):
     assert words in refusal(write(scales={"smoke": {"absent": absent}}))
+
+
+def test_published_runs_keep_the_ids_of_their_settings():
+    """A knob that came later leaves what was run before it its name: the first run of Table 1, as it was hashed when it was published."""
+    from fgdlab.lab.disk import digest
+
+    sweep = load_sweep("table1_areas")
+    assert digest(essential(sweep.settings("split", 0, "laptop")).identity()) == "91c61955541f"

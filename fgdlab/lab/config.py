@@ -10,13 +10,13 @@ LARGEST = 1e30                                                       # above som
 METHODS = ("none", "fgd", "fbkd", *RIVALS)
 
 
-def knob(default, help: str, among: tuple[str, ...] = (), least: float | None = None, also: str = "", most: float = 2**31 - 1):
+def knob(default, help: str, among: tuple[str, ...] = (), least: float | None = None, also: str = "", most: float = 2**31 - 1, later: bool = False):
     """A field with the words that ``fgdlab run --help`` prints, the values it may take, and the least and the greatest number allowed.
 
     ``also``: a word that holds this is taken besides those of ``among``. ``most`` holds for whole numbers; whatever a number allocates is bounded by
-    it. Other numbers end at ``LARGEST``.
+    it. Other numbers end at ``LARGEST``. ``later``: the knob came after results were published; see :meth:`RunConfig.identity`.
     """
-    return field(default=default, metadata={"help": help, "among": among, "least": least, "also": also, "most": most})
+    return field(default=default, metadata={"help": help, "among": among, "least": least, "also": also, "most": most, "later": later})
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,12 @@ class RunConfig:
     detector: str = knob("retinanet", "detector of student and teacher")
     student: str = knob("compact_s", "the student's backbone")
     teacher: str = knob("compact_t", "the teacher's backbone")
+    flavour: str = knob("torchvision", "whose P6, anchors, heads and norms; checkpoints of MMDetection need mmdet", among=("torchvision", "mmdet"), later=True)
+    min_size: int = knob(0, "detectors resize images to this short side in pixels; 0 = they keep the size they come in", least=0, most=65535, later=True)
+    max_size: int = knob(0, "with min_size: longest side in pixels; 0 = in proportion, 1333 for 800", least=0, most=65535, later=True)
     pretrained: bool = knob(False, "start backbones from ImageNet weights; torchvision downloads them")
-    teacher_checkpoint: str = knob("", "the teacher's weights, .safetensors; empty = shipped, cached, or trained on first use")
+    teacher_checkpoint: str = knob("", "the teacher's weights: a file, an https address, or torchvision:NAME of its weights; empty = shipped, cached, or trained on first use")
+    teacher_parts: str = knob("all", "what of the checkpoint is loaded; backbone+neck leaves a head of another kind", among=("all", "backbone+neck"), later=True)
     teacher_epochs: int = knob(8, "passes over the data when a teacher is trained", least=1)
     teacher_lr: float = knob(2e-3, "peak learning rate when a teacher is trained (AdamW, cosine)", least=0)
     teacher_batch_size: int = knob(16, "images a step when a teacher is trained", least=1, most=65536)
@@ -51,6 +55,7 @@ class RunConfig:
     strength: float = knob(1.0, "factor on every weight of the method's terms", least=0)
     share: float = knob(0.0, "above 0: bring the distillation to this share of the detector's own loss, measured over the first 50 steps", least=0)
     even: bool = knob(False, "with a share: every term gets an equal part of it, instead of the parts that the coefficients give")
+    levels: str = knob("", "pyramid levels to imitate, with commas (P3,P4,P5); empty for all that student and teacher share", later=True)
     parts: str = knob("", "of a method with several parts, those to use, with commas (fbkd: feature,channel,spatial,relation); empty for all")
     alpha: float = knob(1e-3, "weight of the foreground sum, eq. 9 (of the one sum with area=both)", least=0)
     beta: float = knob(5e-4, "weight of the background sum, eq. 9", least=0)
@@ -75,10 +80,16 @@ class RunConfig:
     schedule: str = knob("cosine", "cosine to 0, or two steps of 0.1 after 2/3 and 11/12 (16 and 22 of 24 epochs)", among=("cosine", "step"))
     warmup: float = knob(0.1, "share of all steps over which the learning rate rises linearly", least=0)
     clip: float = knob(10.0, "largest L2 norm of the gradient, 0 = no bound (35 in the authors' configs)", least=0)
-    precision: str = knob("fp32", "bf16 = autocast of the networks; distillation sums stay float32", among=("fp32", "bf16"))
+    accumulate: int = knob(1, "parts that a process cuts its share of a step's images into, one after the other, for less memory", least=1, most=65536, later=True)
+    min_sizes: str = knob("", "training: short sides to draw from, one a step, with commas (640,800); empty for min_size alone", later=True)
+    aspect_groups: bool = knob(False, "batches of wide images alone and of others alone, so that less is padding", later=True)
+    precision: str = knob("fp32", "bf16 or fp16 = autocast of the networks; distillation sums stay float32", among=("fp32", "bf16", "fp16"))
+    channels_last: bool = knob(True, "channels innermost in memory, which is faster; the same numbers to rounding", later=True)
+    compile: bool = knob(False, "torch.compile of backbone and neck, student's and teacher's; needs a compiler on this machine", later=True)
     device: str = knob("auto", "auto = CUDA if there is one", among=("auto", "cpu", "cuda"))
     threads: int = knob(1, "CPU threads of a run; part of its numbers' last digits", least=1, most=1024)
     workers: int = knob(0, "processes that load images; 0 = in the run itself", least=0, most=1024)
+    tensorboard: bool = knob(False, "write every logged row to tensorboard/ of the run's folder as well; needs the package tensorboard", later=True)
     log_every: int = knob(25, "steps between two rows in metrics.jsonl", least=1)
     snapshot_every: int = knob(0, "steps between two students kept in snapshots/, for the explorer; 0 for none", least=0)
     checkpoint_every: int = knob(0, "steps between two checkpoints; 0 = one an epoch", least=0)
@@ -107,6 +118,11 @@ class RunConfig:
     def dict(self) -> dict:
         """Plain JSON types, one entry a field."""
         return asdict(self)
+
+    def identity(self) -> dict:
+        """What the ids of runs and the names of teachers hash: :meth:`dict` without later knobs at their defaults, so that a new knob leaves what was
+        run before it its name."""
+        return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) != each.default or not each.metadata["later"]}
 
     def json(self) -> str:
         """Canonical JSON: equal configurations give equal text."""

@@ -9,8 +9,8 @@ from .config import RunConfig
 FGD_KNOBS = (
     "alpha", "beta", "gamma", "lambda_", "temperature", "area", "spatial_attention", "channel_attention", "relation", "rounding", "frame", "axes", "attention_of",
 )
-METHOD_KNOBS = ("method", "strength", "share", "even", "parts", "teacher_cache", "teacher_cache_gb")
-TEACHER_KNOBS = ("teacher", "teacher_checkpoint", "teacher_epochs", "teacher_lr", "teacher_batch_size", "teacher_seed", "teacher_floor")
+METHOD_KNOBS = ("method", "strength", "share", "even", "levels", "parts", "teacher_cache", "teacher_cache_gb")
+TEACHER_KNOBS = ("teacher", "teacher_checkpoint", "teacher_parts", "teacher_epochs", "teacher_lr", "teacher_batch_size", "teacher_seed", "teacher_floor")
 
 
 def distils(config: RunConfig) -> bool:

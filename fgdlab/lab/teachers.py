@@ -22,7 +22,7 @@ SHIPPED = Path(__file__).parent / "weights"
 
 # Settings that a teacher's weights depend on; the student's schedule is not among them, so it may change without training a teacher again.
 DECISIVE = (
-    "lookalikes", "image_size", "train_images", "train_split", "flip", "detector", "teacher", "pretrained", "precision",
+    "lookalikes", "image_size", "train_images", "train_split", "flip", "detector", "flavour", "min_size", "max_size", "teacher", "pretrained", "precision",
     "teacher_epochs", "teacher_lr", "teacher_batch_size", "teacher_seed",
 )
 
@@ -68,7 +68,7 @@ def teacher_key(config: RunConfig) -> str:
     from .digits import RECIPE_VERSION
 
     data = f"digits-v{RECIPE_VERSION}" if config.data == "digits" else open_split(config, config.train_split).fingerprint()
-    return digest({"data": data, **{name: getattr(config, name) for name in DECISIVE}})
+    return digest({"data": data, **{name: value for name, value in config.identity().items() if name in DECISIVE}})
 
 
 def teacher_file(config: RunConfig, *, device: str = "cpu", progress: bool = True) -> tuple[Path, str]:

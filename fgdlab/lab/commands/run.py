@@ -18,7 +18,7 @@ def run(out: Path | None, **settings) -> None:
     from ..run import run as run_one
 
     config = scaled(given(settings))
-    folder = out or Path("runs") / f"one-{digest(config.dict())}"
+    folder = out or Path("runs") / f"one-{digest(config.identity())}"
     result = run_one(config, folder)
     scores = "  ".join(f"{name} " + ("none, for nothing of it is there to find" if result[name] is None else f"{result[name]:.1f}") for name in ("AP", "AP50", "AR"))
     click.echo(f"{scores}   ({result['data_line']})")

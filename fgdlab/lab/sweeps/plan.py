@@ -45,7 +45,7 @@ def plan(sweep: Sweep, out: Path | None = None, *, scale: str = "laptop", overri
     for seed in sweep.seeds:
         for row in sweep.present:
             config = essential(sweep.settings(row, seed, scale, overrides))
-            run_id = digest({"notebook": notebook, "settings": config.dict(), "data": of_data(config), **of_teacher(config), **of_method(config)}, 16)
+            run_id = digest({"notebook": notebook, "settings": config.identity(), "data": of_data(config), **of_teacher(config), **of_method(config)}, 16)
             runs.append(PlannedRun(row, seed, config, out / run_id))
     return runs
 
