@@ -3,6 +3,8 @@
 Coefficients of different methods cannot be compared: a sum over all cells and a mean over all cells differ by their number. What can
 be compared is the share of the optimised loss that a term starts with.
 """
+from collections.abc import Callable
+
 from torch import nn
 
 from .terms import Term, rows
@@ -28,6 +30,7 @@ class Balance(nn.Module):
         super().__init__()
         self.strength, self.share, self.even, self.steps = strength, share, even, steps
         self.seen, self.own, self.sums = 0, 0.0, {}
+        self.pooled: Callable[[list[float]], list[float]] = list     # where several processes share a batch: the mean over them, so that all have one factor
 
     def forward(self, own: list[Term], terms: list[Term]) -> list[Term]:
         """The distillation's terms with their weights in balance with the detector's ``own``."""
@@ -37,9 +40,10 @@ class Balance(nn.Module):
 
     def measure(self, own: list[Term], terms: list[Term]) -> None:
         self.seen += 1
-        self.own += sum(row["weighted"] for row in rows(0, own))
-        for row in rows(0, terms):
-            self.sums[row["name"]] = self.sums.get(row["name"], 0.0) + row["weighted"]
+        of_own, *of_terms = self.pooled([sum(row["weighted"] for row in rows(0, own)), *(row["weighted"] for row in rows(0, terms))])
+        self.own += of_own
+        for term, weighted in zip(terms, of_terms, strict=True):
+            self.sums[term.name] = self.sums.get(term.name, 0.0) + weighted
 
     def factor(self, name: str) -> float:
         """What a name's weights are multiplied by."""

@@ -2,7 +2,7 @@
 
     folder, split --annotations.py--> checked entries --Scenes--> (image (3, H, W) in 0..1, target dict) --loader--> batches
 """
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from .config import RunConfig
 from .digits import DigitScenes, digit_folder
 from .disk import digest
 from .errors import UserError
+from .training.order import epoch_batches
 
 CELLS_AT_ONCE = 10**7                                                # boxes times cells that are held in memory while shares are counted
 KEEP_BYTES = 2 * 2**30                                               # decoded images kept in memory, at most
@@ -149,17 +150,22 @@ class Scenes(Dataset):
         return digest({"annotations": self.annotations.fingerprint, "ids": self.image_ids, "long_side": self.long_side})
 
 
-def batches(scenes: Scenes, batch_size: int, *, seed: int, epoch: int, first: int = 0, flip: float = 0.0, workers: int = 0) -> Iterator:
+def batches(
+    scenes: Scenes, batch_size: int, *, seed: int, epoch: int, first: int = 0, flip: float = 0.0, workers: int = 0, aspect_groups: bool = False,
+    share: Callable[[list[int]], list[int]] = list, pin: bool = False,
+) -> Iterator:
     """Shuffled full batches of one epoch as (images, targets) lists; the order depends on seed and epoch alone.
 
     Args:
         first: skip so many batches, to go on where an interrupted epoch stopped.
         workers: processes that decode ahead; 0 = decode here.
+        aspect_groups: no batch holds wide and tall images (see training/order.py).
+        share: what this process takes of a batch's indices; all of them by default.
+        pin: load into memory that a copy to a CUDA card need not wait for.
     """
     scenes.mirror(flip, seed, epoch)
-    order = torch.randperm(len(scenes), generator=torch.Generator().manual_seed(seed * 100_003 + epoch)).tolist()
-    chunks = [order[i:i + batch_size] for i in range(0, len(order) - batch_size + 1, batch_size)][first:]
-    loader = DataLoader(scenes, batch_sampler=chunks, num_workers=workers, collate_fn=as_lists, generator=torch.Generator())
+    chunks = [share(each) for each in epoch_batches(scenes, batch_size, seed, epoch, aspect_groups)[first:]]
+    loader = DataLoader(scenes, batch_sampler=chunks, num_workers=workers, collate_fn=as_lists, generator=torch.Generator(), pin_memory=pin)
     yield from loader
 
 

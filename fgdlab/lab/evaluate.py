@@ -8,21 +8,24 @@ from pycocotools.cocoeval import COCOeval
 from torch import nn
 from tqdm import tqdm
 
+from .training.team import Team
+
 SCORES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR_1", "AR_10", "AR", "AR_S", "AR_M", "AR_L")      # order of COCOeval.stats
 
 
 @torch.no_grad()
-def detections(detector: nn.Module, scenes, *, batch_size: int = 32, device: str | torch.device = "cpu", progress: bool = False) -> list[dict]:
+def detections(detector: nn.Module, scenes, *, batch_size: int = 32, device: str | torch.device = "cpu", progress: bool = False, team: Team = Team()) -> list[dict]:
     """What a detector finds in every image of a data set, in COCO's result format.
 
     Args:
         scenes: a data set of data.py; its images may have been shrunk, boxes come back in pixels of the original files.
+        team: processes that share the batches; each gets everything that one of them alone would have found, in the same order.
     Returns:
         dicts of image_id, category_id (the data set's own), bbox x y w h in pixels, score in 0..1.
     """
     detector.eval()
     found = []
-    for start in tqdm(range(0, len(scenes), batch_size), desc="detect", unit="batch", disable=not progress, leave=False):
+    for start in tqdm(team.share(range(0, len(scenes), batch_size)), desc="detect", unit="batch", disable=not progress, leave=False):
         images, targets = zip(*(scenes[i] for i in range(start, min(start + batch_size, len(scenes)))), strict=True)
         for target, output in zip(targets, detector([image.to(device) for image in images]), strict=True):
             boxes = output["boxes"].double().cpu() / target["scale"]
@@ -30,7 +33,7 @@ def detections(detector: nn.Module, scenes, *, batch_size: int = 32, device: str
             for box, label, score in zip(boxes.tolist(), output["labels"].tolist(), output["scores"].tolist(), strict=True):
                 if label > 0:                                        # class 0 is nobody; an untrained head may still name it
                     found.append({"image_id": int(target["image_id"]), "category_id": scenes.category_ids[label - 1], "bbox": box, "score": score})
-    return found
+    return [each for part in team.gathered(found) for each in part]
 
 
 def coco_scores(truth: dict, found: list[dict], image_ids: list[int] | None = None) -> dict:

@@ -4,99 +4,97 @@
                                         +--rows--> metrics.jsonl
 
 Everything random is a function of (seed, epoch, image), never of how often or where the run was interrupted.
+What a large run needs besides stands in training/: several processes, half precision, parts of a batch, sizes, compiling.
 """
-import io
-import json
 import math
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import torch
-from torch import nn
-from tqdm import tqdm
 
 from fgdlab.distill import Distiller
-from fgdlab.terms import rows, total
 
 from .config import RunConfig
 from .data import Scenes, batches
-from .disk import whole
 from .errors import UserError
 from .finite import Watch, check_weights
-from .weights import check_archive, save_weights
+from .training.board import board_of
+from .training.checkpoint import restore, save
+from .training.compiled import compiled_pyramids
+from .training.log import Log
+from .training.norms import share_norms
+from .training.order import batches_an_epoch
+from .training.precision import Precision
+from .training.sizes import drawn_size, short_sides
+from .training.step import Step
+from .training.team import Team, check_agreement, check_shares
+from .weights import save_weights
 
 
-def train(distiller: Distiller, scenes: Scenes, config: RunConfig, folder: Path | None = None, *, device: str = "cpu", progress: str = "bar") -> dict:
+def train(
+    distiller: Distiller, scenes: Scenes, config: RunConfig, folder: Path | None = None, *, device: str = "cpu", progress: str = "bar", team: Team = Team(),
+) -> dict:
     """Train ``distiller`` in place for ``config.epochs``, going on from ``folder/checkpoint.pt`` if one is there.
 
     Args:
         folder: where metrics.jsonl, checkpoint.pt and, every ``snapshot_every`` steps, the student alone are kept; None keeps none.
         progress: "bar" for a terminal or a live notebook, "lines" for a log (one line a log step), "off".
+        team: the processes that share each batch; all of them call this, the leader writes and prints.
     Returns:
         {"steps", "train_seconds", "images_per_second", "resumed_at"}; times cover this call only.
     Raises:
         UserError: fewer images than one batch, or images too small for a batch of one. FloatingPointError: a loss term, the gradient or a weight is
             not finite; the message names term, level and step, the step is not taken (on CUDA: not kept), and the last checkpoint is a good one.
     """
-    per_epoch = len(scenes) // config.batch_size
+    per_epoch = batches_an_epoch(scenes, config.batch_size, config.aspect_groups)
     if per_epoch == 0:
         raise UserError(f"the split must hold at least one batch of {config.batch_size} images, got {len(scenes)}; lower batch_size or give more images")
+    check_shares(team, config.batch_size, config.accumulate)
     steps = per_epoch * config.epochs
+    share_norms(distiller, team, device)
     parameters = [each for each in distiller.parameters() if each.requires_grad]
-    optimizer = make_optimizer(parameters, config)
-    step = first_step = restore(folder, distiller, optimizer) if folder else 0
-    log, watch = Log(folder, steps, config.log_every, progress), Watch()
-    log.cut_after(first_step)
+    optimizer, precision, sides = make_optimizer(parameters, config), Precision(config.precision, device), short_sides(config.min_sizes)
+    step = first_step = restore(folder, distiller, optimizer, precision, team) if folder else 0
+    board = board_of(folder if team.leads else None, config.tensorboard, first_step)
+    log, watch = Log(folder if team.leads else None, steps, config.log_every, progress if team.leads else "off", first_step, board, device), Watch()
     distiller.train()
+    one_step = Step(distiller, config, precision, team)
     started = time.perf_counter()
-    with closing(log):                                               # an error begins on a line of its own, not behind the bar
+    with closing(log), compiled_pyramids(distiller, config.compile, device):       # an error begins on a line of its own, not behind the bar
         for epoch in range(step // per_epoch, config.epochs):
             for images, targets in batches(
-                scenes, config.batch_size, seed=config.seed, epoch=epoch, first=step - epoch * per_epoch, flip=config.flip, workers=config.workers
+                scenes, config.batch_size, seed=config.seed, epoch=epoch, first=step - epoch * per_epoch, flip=config.flip, workers=config.workers,
+                aspect_groups=config.aspect_groups, share=team.share, pin=device != "cpu",
             ):
                 rate = learning_rate(step, steps, config)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                images = [image.to(device) for image in images]
-                targets = [{name: value.to(device) for name, value in target.items()} for target in targets]
-                with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"), enough_for_norms(images):
-                    terms = distiller(images, targets)
-                optimizer.zero_grad(set_to_none=True)
-                loss = total(terms)
-                loss.backward()
-                norm = nn.utils.clip_grad_norm_(parameters, config.clip or math.inf)
+                images = [image.to(device, non_blocking=True) for image in images]
+                targets = [{name: value.to(device, non_blocking=True) for name, value in target.items()} for target in targets]
+                with drawn_size(distiller.student.transform, sides, config.seed, step):
+                    terms, loss = one_step(images, targets)
+                norm = precision.clipped(optimizer, parameters, config.clip or math.inf)
                 keep = step + 1 == steps or (step + 1) % (config.checkpoint_every or per_epoch) == 0
-                watch.see(step + 1, terms, loss, norm)
+                watch.see(step + 1, terms, loss, precision.seen(norm))
                 if device == "cpu" or keep or log.due(step + 1):     # on CUDA every look is a wait
                     watch.look()
-                optimizer.step()
+                    precision.check(step + 1)
+                precision.step(optimizer)
                 step += 1
                 log.write(step, terms, lr=rate, grad_norm=norm, epoch=epoch, seconds=time.perf_counter() - started)
-                if folder and config.snapshot_every and step % config.snapshot_every == 0:
+                if folder and team.leads and config.snapshot_every and step % config.snapshot_every == 0:
                     save_weights(distiller.student, folder / "snapshots" / f"step_{step:06d}.safetensors", step=step, settings=config.dict())
                 if keep:
                     check_weights(step, distiller)
+                    check_agreement(team, step, distiller)
                 if folder and keep:
-                    save(folder, step, distiller, optimizer)
+                    save(folder, step, distiller, optimizer, precision, team)
     seconds = time.perf_counter() - started
     return {
         "steps": steps, "train_seconds": seconds, "resumed_at": first_step,
         "images_per_second": (steps - first_step) * config.batch_size / seconds if steps > first_step else math.nan,
     }
-
-
-@contextmanager
-def enough_for_norms(images: list[torch.Tensor]) -> Iterator[None]:
-    """A batch of one small image leaves one value a channel on the coarsest map, of which batch norm cannot take a spread."""
-    try:
-        yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        height, width = images[0].shape[-2:]
-        raise UserError(f"batch_size must be at least 2 for images as small as {width} x {height} pixels, got {len(images)}; raise it, or use larger images") from error
 
 
 def make_optimizer(parameters: list, config: RunConfig) -> torch.optim.Optimizer:
@@ -113,84 +111,3 @@ def learning_rate(step: int, steps: int, config: RunConfig) -> float:
     if config.schedule == "step":
         return config.lr * 0.1 ** ((step >= steps * 2 / 3) + (step >= steps * 11 / 12))
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1)))
-
-
-def save(folder: Path, step: int, distiller: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Write checkpoint.pt in one step: a kill leaves the last one or this one."""
-    random = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        random["cuda"] = torch.cuda.get_rng_state_all()
-    content = io.BytesIO()                                           # torch's own writer hides what a full disk says
-    torch.save({"step": step, "distiller": distiller.state_dict(), "optimizer": optimizer.state_dict(), "random": random}, content)
-    with whole(folder / "checkpoint.pt") as unfinished:
-        unfinished.write_bytes(content.getbuffer())
-
-
-def restore(folder: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load checkpoint.pt if there is one; the step it was written after, else 0."""
-    path = folder / "checkpoint.pt"
-    if not path.exists():
-        return 0
-    try:
-        check_archive(path)
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        distiller.load_state_dict(state["distiller"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, random = state["step"], state["random"]
-        torch.set_rng_state(random["cpu"])
-    except UserError:
-        raise
-    except Exception as error:                                       # what torch raises for broken bytes is not one type
-        got = {"BadZipFile": "a file cut off, or of another kind", "UnpicklingError": "more than numbers, which may be code"}.get(type(error).__name__, type(error).__name__)
-        raise UserError(f"{path} must be a checkpoint of this run, got {got}; delete it to start the run anew") from error
-    if "cuda" in random and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(random["cuda"])
-    return step
-
-
-class Log:
-    """metrics.jsonl and the progress of one run: every term on every level, each ``every`` steps and at the last."""
-
-    def __init__(self, folder: Path | None, steps: int, every: int, progress: str):
-        self.path = folder / "metrics.jsonl" if folder else None
-        self.steps, self.every, self.progress = steps, every, progress
-        self.bar = tqdm(total=steps, desc="train", unit="step", disable=progress != "bar")
-
-    def due(self, step: int) -> bool:
-        return step % self.every == 0 or step in (1, self.steps)
-
-    def cut_after(self, step: int) -> None:
-        """Drop rows that an interrupted run wrote after its last checkpoint; they will be written again."""
-        self.bar.update(step)
-        if self.path and self.path.exists():
-            kept = []
-            for line in self.path.read_text().splitlines():
-                try:
-                    if json.loads(line)["step"] <= step:
-                        kept.append(line)
-                except ValueError:                                   # the half line of a kill
-                    continue
-            with whole(self.path) as unfinished:
-                unfinished.write_text("".join(line + "\n" for line in kept))
-
-    def write(self, step: int, terms: list, *, seconds: float, **numbers) -> None:
-        self.bar.update()
-        if not self.due(step):
-            return
-        logged = rows(step, terms)
-        loss = sum(row["weighted"] for row in logged)
-        numbers = {name: float(value) for name, value in numbers.items()}
-        self.bar.set_postfix(loss=f"{loss:.3f}")
-        if self.progress == "lines":
-            left = (self.steps - step) * seconds / max(step, 1)
-            print(f"step {step}/{self.steps}  loss {loss:.3f}  lr {numbers['lr']:.2e}  {seconds:.0f} s, about {left:.0f} s left", flush=True)
-        if self.path:
-            summary = {"step": step, "name": "total", "level": "all", "raw": loss, "weighted": loss, "steps": self.steps, **numbers}
-            try:
-                with self.path.open("a") as file:
-                    file.writelines(json.dumps(row) + "\n" for row in [*logged, summary])
-            except OSError as error:
-                raise UserError(f"{self.path} must be writable, got: {error.strerror or error}; free space there, then the same command goes on") from error
-
-    def close(self) -> None:
-        self.bar.close()

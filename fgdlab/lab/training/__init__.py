@@ -1,0 +1,1 @@
+"""Rooms of train.py: what a run at full scale needs beyond the loop itself."""
