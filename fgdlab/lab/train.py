@@ -56,7 +56,7 @@ def train(
     parameters = [each for each in distiller.parameters() if each.requires_grad]
     optimizer, precision, sides = make_optimizer(parameters, config), Precision(config.precision, device), short_sides(config.min_sizes)
     step = first_step = restore(folder, distiller, optimizer, precision, team) if folder else 0
-    board = board_of(folder if team.leads else None, config.tensorboard, first_step)
+    board = board_of(folder if team.leads else None, config, first_step)
     log, watch = Log(folder if team.leads else None, steps, config.log_every, progress if team.leads else "off", first_step, board, device), Watch()
     distiller.train()
     one_step = Step(distiller, config, precision, team)

@@ -23,6 +23,12 @@ def short_sides(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in words)
 
 
+def check_sizes(config) -> None:
+    """Refuse sides to draw from where there is no size to be judged at, before anything is made."""
+    if short_sides(config.min_sizes) and not config.min_size:
+        raise UserError(f"min_sizes must go with a min_size, at which the detector is judged, got {config.min_sizes!r} and none; give min_size={max(short_sides(config.min_sizes))}")
+
+
 def drawn_side(sides: tuple[int, ...], seed: int, step: int) -> int:
     """One of the sides, the same for every process and however often the run was interrupted."""
     return random.Random(f"{seed}/{step}").choice(sides)

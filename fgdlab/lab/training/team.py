@@ -57,6 +57,16 @@ class Team:
         """The leader's value, whatever the others give. Nobody goes on before the leader has come here."""
         return value
 
+    def mark(self) -> dict:
+        """What provenance says of the processes; {} of one alone."""
+        return {"processes": self.world} if self.world > 1 else {}
+
+    def say(self, config) -> str:
+        """The learning rate beside the batch that it is for: whoever changes one of them thinks of the other."""
+        split = [f"{self.world} processes"] * (self.world > 1) + [f"{config.accumulate} parts"] * (config.accumulate > 1)
+        made_of = f" ({' x '.join(split)})" if split else ""
+        return f"{config.batch_size} images a step{made_of}, peak lr {config.lr:g}: {config.lr / config.batch_size:.2g} an image"
+
 
 class Processes(Team):
     """Several processes, each with a share of every batch. Gradients go over the default group, everything else over gloo, which can wait for days."""
