@@ -1,6 +1,7 @@
 """The command line: ``fgdlab`` and ``python -m fgdlab``. The commands lie in ``commands/``; they print, and leave all work to the other files."""
 import os
 import sys
+import time
 
 import click
 
@@ -12,6 +13,7 @@ from .commands.sweep import sweep
 from .commands.table import report, table
 from .commands.teacher import teacher
 from .errors import UserError
+from .training import launched
 
 
 class OneLineErrors(click.Group):
@@ -56,13 +58,16 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def complain(message: str, status: int) -> None:
+    if launched.rank() > 0:
+        time.sleep(2)                                                # what all processes complain of the leader says, and torchrun ends the others meanwhile
     click.echo(f"Error: {' '.join(message.split())}", err=True)
     sys.exit(status)
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="fgdlab")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Focal and Global Knowledge Distillation for detectors: train, ablate, compare with the paper.
 
     \b
@@ -82,6 +87,8 @@ def main() -> None:
     Results lie in runs/ of the current folder, what can be made again in the cache ($FGDLAB_HOME). Interrupt and repeat any command: it goes
     on where it stopped.
     """
+    if launched.world() > 1 and ctx.invoked_subcommand != "run":
+        raise UserError(f"torchrun must start `fgdlab run`, got {ctx.invoked_subcommand!r}; start that one by itself, a sweep's runs get a card each by --gpus")
 
 
 for command in (sweep, table, report, run, data, teacher, import_, export, seeds, compare):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import UserError
+from . import launched
 
 PATIENCE = timedelta(days=7)                                         # how long the others wait while the leader trains a teacher
 
@@ -76,7 +77,7 @@ class Processes(Team):
         self.patient = dist.new_group(backend="gloo", timeout=PATIENCE)
 
     def wrapped(self, module: nn.Module) -> nn.Module:
-        return DistributedDataParallel(module, broadcast_buffers=False)           # statistics are of the whole batch already, see norms.py
+        return DistributedDataParallel(module)
 
     def unsynchronised(self, wrapped: nn.Module) -> AbstractContextManager:
         return wrapped.no_sync()
@@ -102,11 +103,6 @@ class Processes(Team):
         return box[0]
 
 
-def under_torchrun() -> bool:
-    """Whether torchrun started this process, alone or among others."""
-    return dist.is_available() and dist.is_torchelastic_launched()
-
-
 @contextmanager
 def joined(device: str) -> Iterator[Team]:
     """Meet the other processes of torchrun, gloo on the CPU and nccl on CUDA; a process alone meets nobody.
@@ -114,7 +110,7 @@ def joined(device: str) -> Iterator[Team]:
     Raises:
         UserError: more processes on this machine than cards, or they do not find each other.
     """
-    world = int(os.environ.get("WORLD_SIZE", 1)) if under_torchrun() else 1
+    world = launched.world()
     if world == 1:
         yield Team()
         return
