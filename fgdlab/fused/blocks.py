@@ -6,7 +6,7 @@ B is all cells and n as many images as fit. Maps may lie in memory row after row
 import torch
 from torch import Tensor
 
-BLOCK = 2**17                                                        # values a thread: smaller blocks cost calls, larger ones leave the cache
+BLOCK = 2**18                                                        # values a thread: smaller blocks cost calls and short reads, larger ones leave the cache
 
 
 def block_sizes(n: int, c: int, hw: int) -> tuple[int, int]:
@@ -44,6 +44,6 @@ class Workspace:
         return flat.view(n, b, c).transpose(1, 2) if self.by_pixel else flat.view(n, c, b)
 
     def load(self, which: int, block: Tensor) -> Tensor:
-        """A block of a map: itself where it lies as the sums want it, else a copy."""
-        straight = block.transpose(1, 2) if self.by_pixel else block
-        return block if block.dtype == self.dtype and straight.is_contiguous() else self(which, tuple(block.shape)).copy_(block)
+        """A block of a map: itself where its precision is that of the sums and it lies in the same order, else a copy."""
+        in_order = block.stride(1 if self.by_pixel else 2) == 1
+        return block if block.dtype == self.dtype and in_order else self(which, tuple(block.shape)).copy_(block)

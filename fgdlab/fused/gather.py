@@ -66,3 +66,37 @@ def added(parts: list[Tensor], scale: Tensor | None = None) -> Tensor:
     """sum_b scale_b parts_b over the blocks, each part (n, C)."""
     every = torch.stack(parts, dim=1)                                # (n, blocks, C)
     return every.sum(dim=1) if scale is None else torch.bmm(scale[:, None], every)[:, 0]
+
+
+class Weighed:
+    """sum_hw mask A^S D^2 by channel, with the A^S of one network.
+
+    Args:
+        network: the map whose blocks have been read just before.
+        masks: those of fg and bg that are asked for, each (n, HW).
+    """
+
+    def __init__(self, network: OneMap, masks: int, temperature: float):
+        self.network, self.temperature = network, temperature
+        self.parts, self.peaks = [[] for _ in range(masks)], []
+
+    def read(self, squares: Tensor, masks: list[Tensor]) -> None:
+        """A block of D^2 (n, C, B) and the same cells of the masks (n, B)."""
+        if self.network.spatial:
+            powers, peak = below_peak(self.network.by_cell[-1] / (squares.shape[1] * self.temperature))
+            self.peaks.append(peak)
+            masks = [mask * powers for mask in masks]
+        for parts, mask in zip(self.parts, masks, strict=True):
+            parts.append(weighted(squares, mask))
+
+    def close(self) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
+        """The sums by channel (n, C) of each mask; A^S (n, HW), A^C (n, C), None where off. After the network's own ``close``."""
+        a_spatial = scale = a_channel = None
+        if self.network.spatial:
+            softmax, scale = to_scale(self.network.g_spatial / self.temperature, self.peaks)
+            cells = softmax.shape[1]
+            a_spatial, scale = cells * softmax, cells * scale
+        if self.network.channel:
+            g_channel = self.network.g_channel
+            a_channel = g_channel.shape[1] * torch.softmax(g_channel / self.temperature, dim=1)
+        return [added(parts, scale) for parts in self.parts], a_spatial, a_channel
