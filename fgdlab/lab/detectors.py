@@ -62,6 +62,20 @@ def build(
         norms = "learned" if not fixed else "still" if flavour == "mmdet" else "frozen"
         under = partial(pyramid, backbone, pretrained=pretrained, norms=norms)
         detector = MAKERS[name](under, classes, flavour == "mmdet", options)
+    return finished(detector, flavour, min_size, max_size)
+
+
+def settings_of(config, backbone: str, classes: int) -> dict:
+    """The arguments of :func:`build` that a run's settings (a RunConfig) mean for its student or teacher, whose weights are loaded afterwards."""
+    settings = {"name": config.detector, "backbone": backbone, "classes": classes}
+    settings |= {"frozen_norms": config.pretrained} if config.flavour == "torchvision" else {"flavour": config.flavour}
+    return settings | {name: getattr(config, name) for name in ("min_size", "max_size") if getattr(config, name)}
+
+
+def finished(detector: nn.Module, flavour: str, min_size: int = 0, max_size: int = 0) -> nn.Module:
+    """A detector of torchvision's classes with what the bench adds: the size that it reads images at, ``levels`` and ``flavour``."""
+    if max_size and not 0 < min_size <= max_size:
+        raise UserError(f"max_size must go with a min_size that is not above it, got {max_size} and {min_size}; the paper's are 1333 and 800")
     if min_size:
         detector.transform.min_size, detector.transform.max_size = (min_size,), max_size or round(min_size * 1333 / 800)
     else:

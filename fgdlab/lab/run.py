@@ -14,9 +14,9 @@ from fgdlab.distill import Distiller
 
 from .config import RunConfig
 from .data import Scenes, open_split
-from .detectors import build
+from .detectors import build, settings_of
 from .disk import lock_file, make_folder, unspoilt, whole, write_json
-from .errors import UserError
+from .errors import UserError, unknown_name
 from .essential import distils, has_teacher
 from .evaluate import coco_scores, detections
 from .methods import make_balance, make_loss
@@ -26,6 +26,9 @@ from .provenance import peak_memory_gb, provenance
 from .teacher_cache import get_cache
 from .teachers import Teacher, get_teacher
 from .train import train
+from .training.board import check_board
+from .training.sizes import check_sizes
+from .training.team import Team, joined
 from .weights import load_weights, save_weights, weights_key
 
 Parts = namedtuple("Parts", "scenes judged teacher cache")
@@ -33,6 +36,8 @@ Parts = namedtuple("Parts", "scenes judged teacher cache")
 
 def run(config: RunConfig, folder: Path | str, *, progress: str = "bar") -> dict:
     """Train one student, judge it, and write everything into ``folder``; go on where an interrupted run stopped.
+
+    Started by torchrun, its processes share every batch and every image to judge; one of them writes, and all return the same result.
 
     Args:
         folder: gets params.json, metrics.jsonl, checkpoint.pt, student.safetensors, detections.json, and last of all result.json,
@@ -43,31 +48,43 @@ def run(config: RunConfig, folder: Path | str, *, progress: str = "bar") -> dict
     Raises:
         UserError: the folder holds a run with other settings, or another process is at work in it.
     """
-    folder = make_folder(Path(folder))
-    try:
-        with lock_file(folder / "lock", timeout=30):                 # a run whose runner was killed needs a moment to die
-            return locked_run(config, folder, progress)
-    except Timeout:
-        raise UserError(f"{folder} must be free, but another process is running in it; wait for it, or choose another folder") from None
+    folder, device = make_folder(Path(folder)), device_of(config)
+    with joined(device) as team:
+        if not team.leads:
+            return shared_run(config, folder, "off", device, team)
+        try:
+            with lock_file(folder / "lock", timeout=30):             # a run whose runner was killed needs a moment to die
+                return shared_run(config, folder, progress, device, team)
+        except Timeout:
+            raise UserError(f"{folder} must be free, but another process is running in it; wait for it, or choose another folder") from None
 
 
-def locked_run(config: RunConfig, folder: Path, progress: str) -> dict:
-    device = device_of(config)
-    claim(config, folder)
-    if (folder / "result.json").exists():
-        return read_result(folder)
+def shared_run(config: RunConfig, folder: Path, progress: str, device: str, team: Team) -> dict:
+    """The run in the folder that the leader has locked. Wherever the leader's word is taken, the others wait for what it has made."""
+    if team.leads:
+        claim(config, folder)
+    if done := team.leaders(read_result(folder) if (folder / "result.json").exists() else None):
+        return done
+    check_sizes(config)
+    check_board(config)
     started = time.perf_counter()
     torch.set_num_threads(config.threads)
-    if own_file(config.method):                                      # a loss of one's own changes; the run keeps the text it ran with
+    if team.leads and own_file(config.method):                       # a loss of one's own changes; the run keeps the text it ran with
         text = own_bytes(config.method)
         with whole(folder / "method.py") as unfinished:
             unfinished.write_bytes(text)
-    parts = prepare(config, progress=progress != "off")
+    parts = prepare(config, progress=progress != "off") if team.leads else None
+    team.leaders("all is made")
+    parts = parts or prepare(config, progress=False)
     distiller = make_distiller(config, parts).to(device)
-    timing = train(distiller, parts.scenes, config, folder, device=device, progress=progress)
-    student = distiller.student.eval()
+    if progress != "off":
+        print(team.say(config), flush=True)
+    timing = train(distiller, parts.scenes, config, folder, device=device, progress=progress, team=team)
     evaluation = time.perf_counter()
-    found = detections(student, parts.judged, device=device, progress=progress == "bar")
+    student = distiller.student.eval()
+    found = detections(student, parts.judged, device=device, progress=progress == "bar", team=team)
+    if not team.leads:
+        return team.leaders(None)
     scores = coco_scores(parts.judged.truth(), found, parts.judged.image_ids)
     timing["eval_seconds"] = time.perf_counter() - evaluation
     save_weights(student, folder / "student.safetensors", settings=config.dict(), classes=parts.scenes.classes, AP=scores["AP"])
@@ -77,10 +94,10 @@ def locked_run(config: RunConfig, folder: Path, progress: str) -> dict:
         "peak_memory_gb": peak_memory_gb(device), "parameters": sum(each.numel() for each in student.parameters()),
         "data_line": describe(config, parts), "data_fingerprint": {"train": parts.scenes.fingerprint(), "eval": parts.judged.fingerprint()},
         "teacher": {"origin": parts.teacher.origin, "weights": weights_key(parts.teacher.path)} if parts.teacher else None,
-        "settings": config.dict(), "provenance": provenance(device) | method_mark(config),
+        "settings": config.dict(), "provenance": provenance(device) | method_mark(config) | team.mark(),
     }
     write_json(folder / "result.json", result)
-    return read_result(folder)
+    return team.leaders(read_result(folder))
 
 
 def read_result(folder: Path) -> dict:
@@ -119,23 +136,39 @@ def prepare(config: RunConfig, progress: bool = True) -> Parts:
     teacher = get_teacher(config, device=device, progress=progress)
     if not distils(config):
         return Parts(scenes, judged, teacher, None)
-    cache = get_cache(config, scenes, teacher.detector, weights_key(teacher.path), device=device, progress=progress)
+    cache = get_cache(config, scenes, teacher.detector, teacher.key, device=device, progress=progress)
     return Parts(scenes, judged, teacher, cache)
 
 
 def make_distiller(config: RunConfig, parts: Parts) -> Distiller:
     """Student, teacher and loss as one module. The student's first weights depend on the seed alone, so rows of a sweep start equal."""
     torch.manual_seed(config.seed)
-    student = build(config.detector, config.student, len(parts.scenes.classes), pretrained=config.pretrained)
-    student = student.to(memory_format=torch.channels_last)          # a tenth faster on the CPU, more on a GPU; same numbers to rounding
+    student = build(**settings_of(config, config.student, len(parts.scenes.classes)), pretrained=config.pretrained)
+    if config.channels_last:
+        student = student.to(memory_format=torch.channels_last)      # a tenth faster on the CPU, more on a GPU; same numbers to rounding
     if config.inherit:
         inherit(student, parts.teacher.detector)
     if not distils(config):
         return Distiller(student)
     teacher = parts.teacher.detector
-    levels = tuple(level for level in student.levels if level in teacher.levels)
-    loss = make_loss(config, levels, student, teacher)
+    loss = make_loss(config, imitated(config, student, teacher), student, teacher)
     return Distiller(student, teacher, loss, recall=parts.cache, balance=make_balance(config))
+
+
+def imitated(config: RunConfig, student: torch.nn.Module, teacher: torch.nn.Module) -> tuple[str, ...]:
+    """The pyramid levels that a run imitates: those that its settings name, else all that student and teacher share.
+
+    Raises:
+        UserError: a named level that one of them lacks, or none in common.
+    """
+    shared = tuple(level for level in student.levels if level in teacher.levels)
+    if not shared:
+        raise UserError(f"student and teacher must share a pyramid level, got {', '.join(student.levels)} and {', '.join(teacher.levels)}; choose detectors of one family")
+    named = [each.strip() for each in config.levels.split(",") if each.strip()]
+    for each in named:
+        if each not in shared:
+            raise unknown_name("level that student and teacher share", each, shared)
+    return tuple(level for level in shared if level in named or not named)
 
 
 def describe(config: RunConfig, parts: Parts) -> str:
@@ -156,7 +189,7 @@ def load_run(folder: Path | str) -> tuple[RunConfig, dict, torch.nn.Module, Scen
     result = read_result(folder)
     config = RunConfig.of(result["settings"])
     judged = open_split(config, config.eval_split, progress=False)
-    student = build(config.detector, config.student, len(judged.classes), frozen_norms=config.pretrained)
+    student = build(**settings_of(config, config.student, len(judged.classes)))
     load_weights(student, folder / "student.safetensors")
     teacher = get_teacher(config, progress=False) if result["teacher"] else None
     return config, result, student.eval(), judged, teacher

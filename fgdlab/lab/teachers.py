@@ -11,10 +11,11 @@ from fgdlab.distill import Distiller
 
 from .config import RunConfig
 from .data import open_split
-from .detectors import build
+from .detectors import build, settings_of
 from .disk import cache_root, digest, made_once, unspoilt, write_json
 from .errors import UserError
 from .evaluate import coco_scores, detections
+from .models.given import given_teacher, head_is_loaded
 from .train import train
 from .weights import load_weights, save_weights, weights_key
 
@@ -29,12 +30,17 @@ DECISIVE = (
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained teacher: its weights file, the detector in eval mode, where it came from, its AP on the eval split in 0..100."""
+    """A trained teacher: its weights file, the detector in eval mode, where it came from, its AP on the eval split in 0..100.
+
+    AP is None where the teacher has no head for this data: only its pyramid is learned from. ``key``: changes with the weights and with the size
+    that images are read at.
+    """
 
     path: Path
     detector: nn.Module
     origin: str
-    AP: float
+    AP: float | None
+    key: str = ""
 
 
 def get_teacher(config: RunConfig, *, device: str = "cpu", progress: bool = True) -> Teacher:
@@ -43,16 +49,13 @@ def get_teacher(config: RunConfig, *, device: str = "cpu", progress: bool = True
     Raises:
         UserError: its AP on ``config.eval_split`` is below ``config.teacher_floor``; nothing can be learned from a broken teacher.
     """
-    path, origin = teacher_file(config, device=device, progress=progress)
-    detector = build(config.detector, config.teacher, len(open_split(config, config.train_split, progress).classes), frozen_norms=config.pretrained)
-    try:
-        load_weights(detector, path)
-    except UserError as error:
-        if origin != "cached":
-            raise
-        raise UserError(f"{error}; or delete it, and it is made again") from error
-    detector = detector.to(device).eval()
-    ap = teacher_scores(config, path, detector, device=device, progress=progress)["AP"]
+    detector, path, origin = load_teacher(config, device=device, progress=progress)
+    key = teacher_mark(config, path)
+    if not head_is_loaded(detector):
+        if config.teacher_floor:
+            raise UserError(f"teacher_floor must be 0 for a teacher without a head for this data, got {config.teacher_floor:g}: it detects nothing that could be measured")
+        return Teacher(path, detector, origin, None, key)
+    ap = teacher_scores(config, key, detector, device=device, progress=progress)["AP"]
     if ap is None or ap != ap:
         raise UserError(f"the teacher's AP on {config.eval_split!r} must be a number, but that split holds no object; choose another eval_split")
     if not ap >= config.teacher_floor:
@@ -60,7 +63,34 @@ def get_teacher(config: RunConfig, *, device: str = "cpu", progress: bool = True
             f"the teacher's AP on {config.eval_split!r} must be at least {config.teacher_floor:g}, got {ap:.1f} ({path.name}, {origin}); "
             "train it longer (teacher_epochs) or give another (teacher_checkpoint)"
         )
-    return Teacher(path, detector, origin, ap)
+    return Teacher(path, detector, origin, ap, key)
+
+
+def load_teacher(config: RunConfig, *, device: str = "cpu", progress: bool = True) -> tuple[nn.Module, Path, str]:
+    """(detector in eval mode, weights file, origin) of a run's teacher, not yet measured."""
+    classes = open_split(config, config.train_split, progress).classes
+    if config.teacher_checkpoint:
+        detector, path = given_teacher(config, classes, progress)
+        return detector.to(device).eval(), path, "given"
+    path, origin = teacher_file(config, device=device, progress=progress)
+    detector = build(**settings_of(config, config.teacher, len(classes)))
+    try:
+        load_weights(detector, path)
+    except UserError as error:
+        if origin != "cached":
+            raise
+        raise UserError(f"{error}; or delete it, and it is made again") from error
+    return detector.to(device).eval(), path, origin
+
+
+def ap_in_words(ap: float | None) -> str:
+    return "AP unknown, for its head is of other classes" if ap is None else f"AP {ap:.1f}"
+
+
+def teacher_mark(config: RunConfig, path: Path) -> str:
+    """A hash of the weights, and of the size that images are read at where that is not the one they come in."""
+    sizes = {name: value for name, value in config.identity().items() if name in ("min_size", "max_size")}
+    return weights_key(path) + (f"-{digest(sizes)}" if sizes else "")
 
 
 def teacher_key(config: RunConfig) -> str:
@@ -91,7 +121,7 @@ def train_teacher(config: RunConfig, path: Path, *, device: str = "cpu", progres
     })
     scenes = open_split(settings, settings.train_split, progress)
     torch.manual_seed(settings.seed)
-    detector = build(settings.detector, settings.student, len(scenes.classes), pretrained=settings.pretrained).to(device)
+    detector = build(**settings_of(settings, settings.student, len(scenes.classes)), pretrained=settings.pretrained).to(device)
     if progress:
         print(f"training the teacher {config.teacher} once, for {settings.epochs} epochs of {len(scenes)} images; it is kept for later runs", flush=True)
     started = time.perf_counter()
@@ -105,10 +135,10 @@ def train_teacher(config: RunConfig, path: Path, *, device: str = "cpu", progres
     )
 
 
-def teacher_scores(config: RunConfig, path: Path, detector: nn.Module, *, device: str = "cpu", progress: bool = True) -> dict:
-    """The teacher's scores on the eval split, measured once for each pair of weights and data."""
+def teacher_scores(config: RunConfig, key: str, detector: nn.Module, *, device: str = "cpu", progress: bool = True) -> dict:
+    """The teacher's scores on the eval split, measured once for each ``teacher_mark`` and data."""
     judged = open_split(config, config.eval_split, progress)
-    kept = cache_root() / "teachers" / f"scores-{weights_key(path)}-{judged.fingerprint()}.json"
+    kept = cache_root() / "teachers" / f"scores-{key}-{judged.fingerprint()}.json"
 
     def measure(unfinished: Path) -> None:
         found = detections(detector, judged, device=device, progress=progress)

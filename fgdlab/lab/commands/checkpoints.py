@@ -20,7 +20,7 @@ def import_(file: Path, detector: str, backbone: str, classes: int | None, parts
     The checkpoint of a distillation, the authors' or MMRazor's, is reduced to its student. Nothing in the file is executed.
     """
     from ..detectors import build
-    from ..models.load_mmdet import load_mmdet, read_state, student_of
+    from ..models.load_mmdet import fcos_options, load_mmdet, read_state, student_of
     from ..models.mmdet_names import classes_of
     from ..weights import save_weights, weights_key
 
@@ -30,19 +30,11 @@ def import_(file: Path, detector: str, backbone: str, classes: int | None, parts
     classes = classes or classes_of(state)
     if classes is None:
         raise UserError(f"{file} must hold a classifier that is known here, got none; say --classes")
-    settings = {"name": detector, "backbone": backbone, "classes": classes, "flavour": "mmdet", **options_of(detector, state)}
+    settings = {"name": detector, "backbone": backbone, "classes": classes, "flavour": "mmdet", **(fcos_options(state) if detector == "fcos" else {})}
     made = build(**settings)
     report = load_mmdet(made, state, strict=strict, parts=parts)
     save_weights(made, out, build=settings, source={"file": file.name, "key": weights_key(file)}, missing=report.missing)
     click.echo(f"{report}\n{out}: {detector} on {backbone}, {classes} classes")
-
-
-def options_of(detector: str, state: dict) -> dict:
-    """FCOS comes in two kinds that only its towers' biases tell apart: with them its distances are in strides, without them exponents."""
-    if detector != "fcos":
-        return {}
-    biased = "bbox_head.cls_convs.0.conv.bias" in state
-    return {} if biased else {"conv_bias": False, "norm_on_bbox": False}
 
 
 @click.command()

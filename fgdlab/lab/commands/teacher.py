@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from ..errors import UserError
 from .knobs import given, knobs, scaled
 
 
@@ -19,7 +20,7 @@ def teacher(weights: Path | None, **settings) -> None:
 
     from ..disk import make_folder, whole
     from ..run import device_of
-    from ..teachers import get_teacher
+    from ..teachers import ap_in_words, get_teacher
     from ..weights import read_facts
 
     config = scaled(given(settings))
@@ -27,9 +28,13 @@ def teacher(weights: Path | None, **settings) -> None:
         make_folder(weights.parent)                                  # known before a teacher is trained
     torch.set_num_threads(os.cpu_count() or 1)
     found = get_teacher(config, device=device_of(config))
-    click.echo(f"{config.teacher} ({found.origin}): AP {found.AP:.1f} on {config.eval_split}\n{found.path}")
-    click.echo(json.dumps({name: value for name, value in read_facts(found.path).items() if name != "settings"}))
+    click.echo(f"{config.teacher} ({found.origin}): {ap_in_words(found.AP)} on {config.eval_split}\n{found.path}")
+    ours = found.path.suffix == ".safetensors"
+    if ours:
+        click.echo(json.dumps({name: value for name, value in read_facts(found.path).items() if name != "settings"}))
     if weights is not None:
+        if not ours:
+            raise UserError(f"--weights copies .safetensors files, got a teacher in {found.path.name}; bring it in with `fgdlab import`, or give its path as it is")
         with whole(weights) as unfinished:
             shutil.copyfile(found.path, unfinished)
         click.echo(f"copied to {weights}")

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import nn
 
 from ..config import RunConfig
-from ..detectors import build
+from ..detectors import build, settings_of
 from ..errors import UserError
 from ..weights import load_weights, read_facts
 
@@ -89,7 +89,7 @@ def architecture(file: Path, folder: Path, classes: int) -> nn.Module:
     if settings is None:
         raise UserError(f"{file} must say its settings, got none in its header and no params.json beside its folder; give like=a detector of that architecture")
     config = RunConfig.of(settings)
-    return build(config.detector, config.student, classes_of(file) or len(facts.get("classes") or ()) or classes, frozen_norms=config.pretrained)
+    return build(**settings_of(config, config.student, len(facts.get("classes") or ()) or classes_of(file) or classes))
 
 
 def classes_of(file: Path) -> int | None:

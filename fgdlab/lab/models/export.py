@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..detectors import build
+from ..coco.file import MOST_CLASSES, short
+from ..config import RunConfig
+from ..detectors import build, settings_of
 from ..disk import whole
 from ..errors import UserError, unknown_name
 from ..weights import load_weights, read_facts
@@ -16,6 +18,9 @@ from .mmdet_names import mmdet_names
 
 NAMES = ("torchvision", "mmdet")
 SUFFIXES = (".pth", ".pt", ".safetensors")
+ASKED = {                                                            # what a header may say of a detector, and in which type
+    "name": str, "backbone": str, "classes": int, "flavour": str, "frozen_norms": bool, "min_size": int, "max_size": int, "conv_bias": bool, "norm_on_bbox": bool,
+}
 
 
 def export_mmdet(detector: nn.Module) -> dict[str, Tensor]:
@@ -71,12 +76,28 @@ def detector_of(source: Path | str) -> tuple[nn.Module, dict]:
     return detector.eval(), settings
 
 
+def untold(path: Path, got: str) -> UserError:
+    return UserError(f"{path} must say in its header how its detector is built, got {got}; give a run's folder or a file that `fgdlab import` wrote")
+
+
+def checked(build: dict, path: Path) -> dict:
+    """Arguments of ``build`` that a header may name: none that downloads, allocates without bound, or is unknown. A file is not asked for more."""
+    if not isinstance(build, dict):
+        raise untold(path, short(build))
+    for name, value in build.items():
+        if name not in ASKED or type(value) is not ASKED[name] or (ASKED[name] is int and not 0 <= value <= MOST_CLASSES):
+            raise untold(path, f"{short(value)} for {short(name)}")
+    if not {"name", "backbone", "classes"} <= build.keys() or not build["classes"]:
+        raise untold(path, short(build))
+    return build
+
+
 def built_by(path: Path) -> dict:
     """The arguments of ``build`` that a weights file's header holds."""
     facts = read_facts(path)
     if "build" in facts:
-        return facts["build"]
-    settings, classes = facts.get("settings", {}), facts.get("classes")
-    if not {"detector", "student"} <= settings.keys() or not classes:
-        raise UserError(f"{path} must say in its header how its detector is built, got no such facts; give a run's folder or a file that `fgdlab import` wrote")
-    return {"name": settings["detector"], "backbone": settings["student"], "classes": len(classes), "frozen_norms": bool(settings.get("pretrained"))}
+        return checked(facts["build"], path)
+    settings, classes = facts.get("settings"), facts.get("classes")
+    if not isinstance(settings, dict) or not {"detector", "student"} <= settings.keys() or not classes or not isinstance(classes, list):
+        raise untold(path, "no such facts")
+    return settings_of(RunConfig.of(settings), settings["student"], len(classes))

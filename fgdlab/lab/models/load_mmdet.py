@@ -4,9 +4,11 @@
 
 Files are read with ``weights_only=True``: a pickle that wants to run code is refused.
 """
+import os
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..weights import check_archive
 from .mmdet_names import NECK, mmdet_names
 
 PARTS = ("all", "backbone+neck")
@@ -90,6 +93,11 @@ def hint(left: list[str], lacking: list[str]) -> str:
     return ""
 
 
+def fcos_options(state: Mapping[str, Tensor]) -> dict:
+    """FCOS comes in two kinds that only its towers' biases tell apart: with them its distances are in strides, without them exponents."""
+    return {} if "bbox_head.cls_convs.0.conv.bias" in state else {"conv_bias": False, "norm_on_bbox": False}
+
+
 def student_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A distiller's state -> its student's, without prefix; a plain detector's comes back as it is.
 
@@ -110,7 +118,7 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     """The state dict of a .pth or .safetensors file, without running any code that the file may hold.
 
     Raises:
-        UserError: no such file, one that wants to run code, or one without tensors.
+        UserError: no such file, one that wants to run code, one that unpacks to more than it is, or one without tensors.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -122,17 +130,25 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise UserError(f"{path} must be a .safetensors file, got something else ({error})") from error
+            raise UserError(f"{path} must be a .safetensors file, got something else ({error}); export it anew") from error
     try:
+        if zipfile.is_zipfile(path):                                 # as torch has written since 1.6; before, a plain pickle
+            check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")                          # about formats; what matters is in the refusal
             found = torch.load(path, weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile, RecursionError) as error:
         raise UserError(refusal(path, error)) from error
     state = found.get("state_dict", found.get("model", found)) if isinstance(found, dict) else {}
     tensors = {name: each for name, each in state.items() if isinstance(each, Tensor)} if isinstance(state, Mapping) else {}
     if not tensors:
-        raise UserError(f"{path} must hold a state dict of named tensors, got {type(found).__name__} without any")
+        raise UserError(f"{path} must hold a state dict of named tensors, got {type(found).__name__} without any; give the checkpoint of a detector")
+    size = os.path.getsize(path)
+    larger = [name for name, each in tensors.items() if each.layout is torch.strided and each.numel() * each.element_size() > size]
+    odd = [name for name, each in tensors.items() if each.layout is not torch.strided or each.is_quantized]
+    if larger or odd:                                                # a view of one number can claim any size
+        what = f"{larger[0]!r} of shape {tuple(tensors[larger[0]].shape)} in {size} bytes" if larger else f"{odd[0]!r}, which is sparse or quantized"
+        raise UserError(f"{path} must hold every number of its tensors, got {what}; export it anew from where it was trained")
     return tensors
 
 
