@@ -40,6 +40,8 @@ def cache_refusal(config: RunConfig, scenes: Scenes, teacher: nn.Module) -> str 
         return "it is switched off (teacher_cache=off)"
     if config.flip:
         return f"images are mirrored at random (flip={config.flip:g}), so the pixels differ from epoch to epoch"
+    if config.min_sizes.strip():
+        return f"images are resized to a side that is drawn each step (min_sizes={config.min_sizes})"
     sizes = {scenes.loaded_size(i) for i in range(len(scenes))}
     if len(sizes) > 1:
         return f"images come in {len(sizes)} sizes, so a map depends on how its batch was padded"

@@ -5,6 +5,7 @@
 """
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -32,8 +33,6 @@ class Step:
     def __init__(self, distiller: Distiller, config: RunConfig, precision: Precision, team: Team):
         self.distiller, self.precision, self.team = distiller, precision, team
         self.batch_size, self.parts = config.batch_size, config.accumulate
-        if distiller.balance is not None:
-            distiller.balance.pooled = team.means
         self.model = team.wrapped(distiller)
         self.checked = False
 
@@ -54,6 +53,8 @@ class Step:
     def forward_and_backward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> tuple[float, list[Term], Tensor]:
         """(share of the whole batch in 0..1, terms, loss) of one part."""
         share = len(images) / self.batch_size
+        if self.distiller.balance is not None:
+            self.distiller.balance.pooled = partial(self.team.means, weight=share)
         with self.precision.autocast(), enough_for_norms(images):
             terms = self.model(images, targets)
         loss = total(terms)

@@ -46,8 +46,8 @@ class Team:
         """Element by element the sum over the processes, on the device where ``values`` are. No gradient."""
         return values
 
-    def means(self, numbers: list[float]) -> list[float]:
-        """Number by number the mean over the processes."""
+    def means(self, numbers: list[float], weight: float) -> list[float]:
+        """Number by number the mean over the processes, each counted with its weight > 0, such as its images."""
         return numbers
 
     def gathered(self, value) -> list:
@@ -66,7 +66,7 @@ class Team:
         """The learning rate beside the batch that it is for: whoever changes one of them thinks of the other."""
         split = [f"{self.world} processes"] * (self.world > 1) + [f"{config.accumulate} parts"] * (config.accumulate > 1)
         made_of = f" ({' x '.join(split)})" if split else ""
-        return f"{config.batch_size} images a step{made_of}, peak lr {config.lr:g}: {config.lr / config.batch_size:.2g} an image"
+        return f"{config.batch_size} images a step{made_of}, peak lr {config.lr:g}: {config.lr / config.batch_size:.3g} an image"
 
 
 class Processes(Team):
@@ -87,10 +87,10 @@ class Processes(Team):
         dist.all_reduce(values)
         return values
 
-    def means(self, numbers: list[float]) -> list[float]:
-        values = torch.tensor(numbers, dtype=torch.float64)
+    def means(self, numbers: list[float], weight: float) -> list[float]:
+        values = torch.tensor([*numbers, 1.0], dtype=torch.float64) * weight
         dist.all_reduce(values, group=self.patient)
-        return (values / self.world).tolist()
+        return (values[:-1] / values[-1]).tolist()
 
     def gathered(self, value) -> list:
         found = [None] * self.world
