@@ -123,7 +123,7 @@ def test_detections_are_in_cocos_result_format(lab_home, tiny_config, tmp_path, 
 
 # ---- interrupted -------------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("broken", ["train", "detections", "coco_scores", "save_weights"])
+@pytest.mark.parametrize("broken", ["train", "detections", "all_scores", "save_weights"])
 def test_a_run_that_breaks_has_no_result_and_goes_on_to_the_same_one(finished, monkeypatch, tmp_path, broken):
     config, folder, result, _, home = finished
     monkeypatch.setenv("FGDLAB_HOME", str(home))

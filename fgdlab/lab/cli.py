@@ -7,6 +7,7 @@ import click
 
 from .commands.checkpoints import export, import_
 from .commands.data import data
+from .commands.doctor import doctor
 from .commands.run import run
 from .commands.stats import compare, seeds
 from .commands.sweep import sweep
@@ -77,7 +78,8 @@ def main(ctx: click.Context) -> None:
       fgdlab report table1_areas          one page with everything about it, to read in a browser
     \b
     Then:
-      fgdlab run --method fgd --epochs 1  one student, any setting as a flag
+      fgdlab run --method fgd --epochs 1  one student, any setting as a flag; --preset NAME --coco DIR for the paper's
+      fgdlab doctor                       whether this machine is ready; with settings, whether they are
       fgdlab data digits | check DIR      the built-in scenes; whether a COCO-format folder can be used
       fgdlab teacher                      train or find the teacher, and measure it
       fgdlab import | export FILE         MMDetection's checkpoints in; a trained student out, as plain weights
@@ -91,5 +93,5 @@ def main(ctx: click.Context) -> None:
         raise UserError(f"torchrun must start `fgdlab run`, got {ctx.invoked_subcommand!r}; start that one by itself, a sweep's runs get a card each by --gpus")
 
 
-for command in (sweep, table, report, run, data, teacher, import_, export, seeds, compare):
+for command in (sweep, table, report, run, doctor, data, teacher, import_, export, seeds, compare):
     main.add_command(command)

@@ -15,6 +15,7 @@ from fgdlab.masks import focal_masks
 
 from .coco.annotations import Annotations, read_split, splits_of
 from .coco.images import read_image
+from .coco.masks import masks_of
 from .coco.pixel_store import pixel_store
 from .config import RunConfig
 from .digits import DigitScenes, digit_folder
@@ -43,7 +44,7 @@ def open_split(config: RunConfig, split: str, progress: bool = True) -> "Scenes"
     limit = config.train_images if split == config.train_split else config.eval_images
     long_side = 0 if config.data == "digits" else config.image_size
     try:
-        return Scenes(read_split(folder, split), long_side=long_side, limit=limit)
+        return Scenes(read_split(folder, split, masks=config.detector == "mask_rcnn"), long_side=long_side, limit=limit)
     except UserError as error:
         if config.data != "digits" or not folder.is_dir() or split not in splits_of(folder):
             raise
@@ -59,7 +60,8 @@ class Scenes(Dataset):
         limit: at most so many images, spread evenly over the ids; 0 = all.
 
     Item i is ``(image, target)``: image (3, H, W) float in 0..1; target ``boxes`` (K, 4) xyxy pixels of that image, ``labels`` (K,) 1..C,
-    ``image_id`` a scalar tensor, ``scale`` = loaded size over original size. Crowd regions are no targets.
+    ``image_id`` a scalar tensor, ``scale`` = loaded size over original size; ``masks`` (K, H, W) of 0 and 1 where the annotations have them. Crowd
+    regions are no targets.
     """
 
     def __init__(self, annotations: Annotations, long_side: int = 0, limit: int = 0):
@@ -108,10 +110,14 @@ class Scenes(Dataset):
         boxes = (torch.from_numpy(self.annotations.boxes[image_id][ordinary]).reshape(-1, 4) * scale).float()
         labels = torch.from_numpy(self.annotations.labels[image_id][ordinary])
         image = pixels.float().div_(255)
+        masks = {}
+        if self.annotations.segmentations is not None:
+            shapes = [shape for shape, counts in zip(self.annotations.segmentations[image_id], ordinary, strict=True) if counts]
+            masks = {"masks": torch.from_numpy(masks_of(shapes, (entry["height"], entry["width"]), (height, width)))}
         if self.flip and np.random.default_rng([*self._flip_key, image_id]).random() < self.flip:
-            image = image.flip(-1)
+            image, masks = image.flip(-1), {name: each.flip(-1) for name, each in masks.items()}
             boxes = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
-        return image, {"boxes": never_flat(boxes), "labels": labels, "image_id": torch.tensor(image_id), "scale": scale}
+        return image, {"boxes": never_flat(boxes), "labels": labels, "image_id": torch.tensor(image_id), "scale": scale, **masks}
 
     def _scale(self, entry: dict) -> float:
         return min(1.0, self.long_side / max(entry["height"], entry["width"])) if self.long_side else 1.0

@@ -2,10 +2,12 @@
 import contextlib
 import io
 
+import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from .training.team import Team
@@ -21,35 +23,63 @@ def detections(detector: nn.Module, scenes, *, batch_size: int = 32, device: str
         scenes: a data set of data.py; its images may have been shrunk, boxes come back in pixels of the original files.
         team: processes that share the batches; each gets everything that one of them alone would have found, in the same order.
     Returns:
-        dicts of image_id, category_id (the data set's own), bbox x y w h in pixels, score in 0..1.
+        dicts of image_id, category_id (the data set's own), bbox x y w h in pixels, score in 0..1; of a detector with masks also segmentation, as
+        run lengths in pixels of the original files.
     """
     detector.eval()
     found = []
     for start in tqdm(team.share(range(0, len(scenes), batch_size)), desc="detect", unit="batch", disable=not progress, leave=False):
-        images, targets = zip(*(scenes[i] for i in range(start, min(start + batch_size, len(scenes)))), strict=True)
-        for target, output in zip(targets, detector([image.to(device) for image in images]), strict=True):
+        chosen = range(start, min(start + batch_size, len(scenes)))
+        images, targets = zip(*(scenes[i] for i in chosen), strict=True)
+        for i, target, output in zip(chosen, targets, detector([image.to(device) for image in images]), strict=True):
             boxes = output["boxes"].double().cpu() / target["scale"]
             boxes[:, 2:] -= boxes[:, :2]                             # xyxy -> xywh
-            for box, label, score in zip(boxes.tolist(), output["labels"].tolist(), output["scores"].tolist(), strict=True):
+            shapes = [{}] * len(boxes)
+            if "masks" in output:
+                entry = scenes.entries[i]
+                shapes = [{"segmentation": each} for each in as_run_lengths(output["masks"], (entry["height"], entry["width"]))]
+            for box, label, score, shape in zip(boxes.tolist(), output["labels"].tolist(), output["scores"].tolist(), shapes, strict=True):
                 if label > 0:                                        # class 0 is nobody; an untrained head may still name it
-                    found.append({"image_id": int(target["image_id"]), "category_id": scenes.category_ids[label - 1], "bbox": box, "score": score})
+                    image_id, category_id = int(target["image_id"]), scenes.category_ids[label - 1]
+                    found.append({"image_id": image_id, "category_id": category_id, "bbox": box, "score": score, **shape})
     return [each for part in team.gathered(found) for each in part]
 
 
-def coco_scores(truth: dict, found: list[dict], image_ids: list[int] | None = None) -> dict:
+def as_run_lengths(masks: Tensor, size: tuple[int, int]) -> list[dict]:
+    """A detector's masks (K, 1, h, w) in 0..1 -> K dicts of size [H, W] and counts, as in COCO's results, for an image file of (H, W) pixels."""
+    if not len(masks):
+        return []
+    if tuple(masks.shape[-2:]) != size:
+        masks = nn.functional.interpolate(masks, size, mode="bilinear", align_corners=False)
+    packed = coco_mask.encode(np.asfortranarray((masks[:, 0] > 0.5).permute(1, 2, 0).cpu().numpy().astype(np.uint8)))
+    return [{"size": [int(side) for side in each["size"]], "counts": each["counts"].decode("ascii")} for each in packed]
+
+
+def all_scores(truth: dict, found: list[dict], image_ids: list[int] | None = None, masks: bool = False) -> dict:
+    """:func:`coco_scores` of the boxes and, with ``masks``, the same names for the masks after ``mask_``."""
+    scores = coco_scores(truth, found, image_ids)
+    if masks:
+        scores |= {f"mask_{name}": value for name, value in coco_scores(truth, found, image_ids, of="segm").items()}
+    return scores
+
+
+def coco_scores(truth: dict, found: list[dict], image_ids: list[int] | None = None, of: str = "bbox") -> dict:
     """The twelve numbers of COCO's detection evaluation, by pycocotools, and AP a class. All in 0..100.
 
     Args:
         truth: a data set in COCO format. Annotation ids must not be 0 (pycocotools counts such a match as a miss).
         found: detections in COCO's result format; an empty list scores 0.
         image_ids: images to evaluate, default all of ``truth``. Set explicitly, since pycocotools would count images that were never looked at.
+        of: "bbox", or "segm" for masks, which truth and detections must have then.
     Returns:
         {"AP", "AP50", ..., "AR_L": float, "AP_per_class": {name: float}}; NaN where no object of that size or class exists.
     """
     image_ids = sorted(image_ids if image_ids is not None else (image["id"] for image in truth["images"]))
+    if of == "segm":                                                 # with a box, pycocotools would take its area for the mask's
+        found = [{name: value for name, value in each.items() if name != "bbox"} for each in found]
     with contextlib.redirect_stdout(io.StringIO()):                  # pycocotools prints its progress
         coco, result = in_pycocotools(truth, found)
-        evaluation = COCOeval(coco, result, "bbox")
+        evaluation = COCOeval(coco, result, of)
         evaluation.params.imgIds = image_ids
         evaluation.evaluate()
         evaluation.accumulate()

@@ -1,6 +1,6 @@
 """One run from settings to numbers: data, teacher, training, evaluation, result.json.
 
-    RunConfig --open_split, get_teacher, make_loss, train, detections, coco_scores--> result.json
+    RunConfig --open_split, get_teacher, make_loss, preflight, train, detections, all_scores--> result.json
 """
 import json
 import time
@@ -12,13 +12,15 @@ from filelock import Timeout
 
 from fgdlab.distill import Distiller
 
+from .checks.line import refuse
+from .checks.preflight import preflight
 from .config import RunConfig
 from .data import Scenes, open_split
 from .detectors import build, settings_of
 from .disk import lock_file, make_folder, unspoilt, whole, write_json
 from .errors import UserError, unknown_name
 from .essential import distils, has_teacher
-from .evaluate import coco_scores, detections
+from .evaluate import all_scores, detections
 from .methods import make_balance, make_loss
 from .models.inherit import inherit
 from .own_method import method_mark, own_bytes, own_file
@@ -77,6 +79,8 @@ def shared_run(config: RunConfig, folder: Path, progress: str, device: str, team
     team.leaders("all is made")
     parts = parts or prepare(config, progress=False)
     distiller = make_distiller(config, parts).to(device)
+    if distils(config):
+        refuse(preflight(distiller, parts.scenes, config.precision, device, config.batch_size))
     if progress != "off":
         print(team.say(config), flush=True)
     timing = train(distiller, parts.scenes, config, folder, device=device, progress=progress, team=team)
@@ -85,7 +89,7 @@ def shared_run(config: RunConfig, folder: Path, progress: str, device: str, team
     found = detections(student, parts.judged, device=device, progress=progress == "bar", team=team)
     if not team.leads:
         return team.leaders(None)
-    scores = coco_scores(parts.judged.truth(), found, parts.judged.image_ids)
+    scores = all_scores(parts.judged.truth(), found, parts.judged.image_ids, masks=config.detector == "mask_rcnn")
     timing["eval_seconds"] = time.perf_counter() - evaluation
     save_weights(student, folder / "student.safetensors", settings=config.dict(), classes=parts.scenes.classes, AP=scores["AP"])
     write_json(folder / "detections.json", found)
@@ -147,7 +151,7 @@ def make_distiller(config: RunConfig, parts: Parts) -> Distiller:
     if config.channels_last:
         student = student.to(memory_format=torch.channels_last)      # a tenth faster on the CPU, more on a GPU; same numbers to rounding
     if config.inherit:
-        inherit(student, parts.teacher.detector)
+        student.inherited = inherit(student, parts.teacher.detector).copied
     if not distils(config):
         return Distiller(student)
     teacher = parts.teacher.detector

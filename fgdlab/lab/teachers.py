@@ -9,6 +9,7 @@ from torch import nn
 
 from fgdlab.distill import Distiller
 
+from .checks.seal import seal
 from .config import RunConfig
 from .data import open_split
 from .detectors import build, settings_of
@@ -71,7 +72,7 @@ def load_teacher(config: RunConfig, *, device: str = "cpu", progress: bool = Tru
     classes = open_split(config, config.train_split, progress).classes
     if config.teacher_checkpoint:
         detector, path = given_teacher(config, classes, progress)
-        return detector.to(device).eval(), path, "given"
+        return as_loaded(detector).to(device), path, "given"
     path, origin = teacher_file(config, device=device, progress=progress)
     detector = build(**settings_of(config, config.teacher, len(classes)))
     try:
@@ -80,7 +81,19 @@ def load_teacher(config: RunConfig, *, device: str = "cpu", progress: bool = Tru
         if origin != "cached":
             raise
         raise UserError(f"{error}; or delete it, and it is made again") from error
-    return detector.to(device).eval(), path, origin
+    return as_loaded(detector).to(device), path, origin
+
+
+def as_loaded(detector: nn.Module) -> nn.Module:
+    """The same in eval mode, its weights noted, so that a run can tell whether they are still those."""
+    detector.sealed = seal(detector)
+    return detector.eval()
+
+
+def teacher_waits(config: RunConfig) -> bool:
+    """Whether a run with these settings would have to train its teacher first."""
+    name = teacher_name(config)
+    return not (config.teacher_checkpoint or (SHIPPED / name).exists() or (cache_root() / "teachers" / name).exists())
 
 
 def ap_in_words(ap: float | None) -> str:
@@ -101,11 +114,15 @@ def teacher_key(config: RunConfig) -> str:
     return digest({"data": data, **{name: value for name, value in config.identity().items() if name in DECISIVE}})
 
 
+def teacher_name(config: RunConfig) -> str:
+    return f"{config.detector}-{config.teacher}-{teacher_key(config)}.safetensors"
+
+
 def teacher_file(config: RunConfig, *, device: str = "cpu", progress: bool = True) -> tuple[Path, str]:
     """(weights file, origin): given, shipped, cached, or trained now, in this order."""
     if config.teacher_checkpoint:
         return Path(config.teacher_checkpoint).expanduser(), "given"
-    name = f"{config.detector}-{config.teacher}-{teacher_key(config)}.safetensors"
+    name = teacher_name(config)
     if (SHIPPED / name).exists():
         return SHIPPED / name, "shipped"
     path = cache_root() / "teachers" / name

@@ -15,6 +15,7 @@ import numpy as np
 from ..disk import digest
 from ..errors import UserError, unknown_name
 from .file import KEYS, box_table, read_document, short
+from .masks import check_segmentations
 from .splits import sources
 
 
@@ -33,6 +34,7 @@ class Annotations:
     crowd: (K,) bool. areas: (K,) float64 square pixels, the file's ``area``, else width times height of the box.
     fingerprint: changes with images, boxes, labels, crowd, areas and classes; not with folders, name of the split, order of entries.
     notes: what was mended or chosen on the way, a line each, to be shown to the reader.
+    segmentations: a sound one for each box (see masks.py), where masks were asked for; None where not. They are part of the fingerprint then.
     """
 
     folder: Path
@@ -47,6 +49,7 @@ class Annotations:
     category_ids: list[int]
     fingerprint: str
     notes: list[str]
+    segmentations: dict[int, list] | None = None
 
     def __repr__(self) -> str:
         count = sum(map(len, self.boxes.values()))
@@ -68,10 +71,11 @@ class Annotations:
             boxes = self.boxes[image_id]
             xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
             columns = (xywh, self.labels[image_id], self.crowd[image_id], self.areas[image_id])
-            for box, label, crowd, area in zip(*(each.tolist() for each in columns), strict=True):
+            shapes = [{"segmentation": each} for each in self.segmentations[image_id]] if self.segmentations is not None else [{}] * len(boxes)
+            for box, label, crowd, area, shape in zip(*(each.tolist() for each in columns), shapes, strict=True):
                 annotations.append({
                     "id": len(annotations) + 1, "image_id": image_id, "category_id": self.category_ids[label - 1], "bbox": box, "area": area,
-                    "iscrowd": int(crowd),
+                    "iscrowd": int(crowd), **shape,
                 })
         return {
             "info": {"description": repr(self), "fingerprint": self.fingerprint},
@@ -86,7 +90,7 @@ def splits_of(folder: str | Path) -> list[str]:
     return list(sources(Path(folder).expanduser()))
 
 
-def read_split(folder: str | Path, split: str) -> Annotations:
+def read_split(folder: str | Path, split: str, masks: bool = False) -> Annotations:
     """Read and check one split. Entries of the whole file are checked, image files on disk (that they exist) for the split alone.
 
     Args:
@@ -94,6 +98,7 @@ def read_split(folder: str | Path, split: str) -> Annotations:
         split: a name in splits.json, or train, tune and val, drawn 70/15/15 by a hash of the image id, where there is no such file;
             ``all``; in COCO's own layout train2017, or train for short; everywhere train-fit and train-tune, disjoint four fifths and
             one fifth of train.
+        masks: check and keep segmentations as well; without, a file may have any or none.
     Raises:
         UserError: any defect, in one line. Boxes that reach past their image's border are no defect: they are cut there, with a note.
     Differs: COCO's own train2017 has two boxes of height 0. In its layout boxes without width or height are left out, with a note.
@@ -125,9 +130,15 @@ def read_split(folder: str | Path, split: str) -> Annotations:
         for column in ("boxes", "labels", "crowd", "areas")
     }
     classes, category_ids = [each["name"] for each in categories], [each["id"] for each in categories]
+    drawn = None
+    if masks:
+        kept, entries = [row for found in rows.values() for row in found], sorted(document["annotations"], key=lambda each: each["id"])
+        check_segmentations([entries[row] for row in kept], by_id, source.file)
+        drawn = {each: [table.segmentations[row] for row in found] for each, found in rows.items()}
     return Annotations(
         folder=folder, image_folder=source.image_folder, split=split, images=images, **per_image, classes=classes, category_ids=category_ids,
-        fingerprint=digest([images, classes, category_ids, [hash_of(per_image, each) for each in ids]]),
+        fingerprint=digest([images, classes, category_ids, [hash_of(per_image, each) for each in ids], *([drawn] if masks else [])]),
+        segmentations=drawn,
         notes=[*source.notes, *counted(left_out, "without width or height", "left out"), *counted(cut, "past the border of the image", "cut there")],
     )
 

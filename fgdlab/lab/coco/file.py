@@ -16,6 +16,7 @@ from ..errors import UserError
 
 KEYS = {"images": ("id", "file_name", "width", "height"), "categories": ("id", "name"), "annotations": ("id", "image_id", "category_id", "bbox")}
 EXPORT = "export it as COCO detection annotations"
+REMEDY = {"bbox": "add it: x, y, width, height in pixels, the extent of the outline"}
 MEND = "correct or remove it in the file"
 LARGEST_FILE = 2 * 2**30                                             # bytes; COCO's train2017 has 0.45 GB
 MOST_PIXELS = 89_478_485                                             # of an image: where Pillow begins to warn of decompression bombs
@@ -70,7 +71,7 @@ def check_entries(entries: list, part: str, needed: tuple[str, ...], file: Path)
     named = list(zip(called, entries, strict=True))
     complain([f"{name} must be an object, got {short(each)}" for name, each in named if not isinstance(each, dict)], MEND)
     for key in needed:
-        complain([f"{name} must have a key {key!r}, got {short(each)}" for name, each in named if key not in each], "add it")
+        complain([f"{name} must have a key {key!r}, got {short(each)}" for name, each in named if key not in each], REMEDY.get(key, "add it"))
     bad = [(name, each["id"]) for name, each in named if not is_whole(each["id"]) or each["id"] < 0]
     complain([f"{name} must have a whole number from 0 up as 'id', got {short(value)}" for name, value in bad], MEND)
     twice = repeated(each["id"] for each in entries)
@@ -122,6 +123,7 @@ class BoxTable:
     areas: np.ndarray
     cut: np.ndarray
     flat: np.ndarray
+    segmentations: list                                              # as they stand in the file, unchecked
 
 
 def box_table(document: dict, file: Path, *, allow_flat: bool) -> BoxTable:
@@ -157,6 +159,7 @@ def box_table(document: dict, file: Path, *, allow_flat: bool) -> BoxTable:
         areas=np.array([own if each.get("area") is None else each["area"] for each, own in zip(entries, sizes, strict=True)], dtype=np.float64),
         cut=(np.abs(boxes - whole) > 1e-6).any(axis=1),              # pixels; x + width in floats may miss the border by less
         flat=flat,
+        segmentations=[each.get("segmentation") for each in entries],
     )
 
 

@@ -4,14 +4,15 @@ from pathlib import Path
 import click
 
 from ..training import launched
-from .knobs import given, knobs, scaled
+from .knobs import knobs, of_paper, paper
 
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the run  [default: runs/one-HASH]")
+@paper
 @knobs
-def run(out: Path | None, **settings) -> None:
-    """Train and judge one student; every setting is a flag.
+def run(out: Path | None, preset: str | None, coco: str | None, **settings) -> None:
+    """Train and judge one student; every setting is a flag, and --preset sets all of them as the paper did.
 
     Interrupted, the same command goes on from the last checkpoint. Done, it prints the scores again.
 
@@ -22,12 +23,12 @@ def run(out: Path | None, **settings) -> None:
     from ..disk import digest
     from ..run import run as run_one
 
-    config = scaled(given(settings))
+    config = of_paper(preset, coco, settings)
     folder = out or Path("runs") / f"one-{digest(config.identity())}"
     result = run_one(config, folder)
     if launched.rank() > 0:
         return
-    scores = "  ".join(f"{name} " + ("none, for nothing of it is there to find" if result[name] is None else f"{result[name]:.1f}") for name in ("AP", "AP50", "AR"))
+    scores = "  ".join(f"{name} " + ("none, for nothing of it is there to find" if result[name] is None else f"{result[name]:.1f}") for name in ("AP", "AP50", "AR", "mask_AP") if name in result)
     click.echo(f"{scores}   ({result['data_line']})")
     if result["teacher_AP"] is not None:
         click.echo(f"teacher AP {result['teacher_AP']:.1f} ({result['teacher']['origin']})")

@@ -35,8 +35,12 @@ def fetch(address: str, progress: bool = True) -> Path:
             torch.hub.download_url_to_file(address, str(unfinished), promised[1] if promised else None, progress)
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
             reason = getattr(error, "reason", None) or error
-            raise UserError(f"{address} must be within reach, got: {reason}; check the network, or download it elsewhere and give the path of the file") from error
+            raise UserError(
+                f"{address} must be within reach, got: {reason}; check the network, or download it elsewhere and give the path of the file",
+            ) from error
         except RuntimeError as error:                                # torch's word for a hash that differs
-            raise UserError(f"{address} must have the bytes that its name promises, got others ({error}); try again, or give the path of a file") from error
+            raise UserError(
+                f"{address} must have the bytes that its name promises, got others ({error}); try again, or give the path of a file",
+            ) from error
 
     return made_once(path, download)

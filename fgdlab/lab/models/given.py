@@ -17,6 +17,7 @@ from ..detectors import build, finished, settings_of
 from ..errors import UserError, unknown_name
 from ..weights import check_numbers, load_weights, read_facts
 from .classes import COCO_OUTPUTS, coco_rows, narrow
+from .export import checked
 from .fetch import fetch
 from .load_mmdet import fcos_options, load_mmdet, read_state, student_of
 
@@ -69,7 +70,8 @@ def published(name: str, config: RunConfig, classes: list[str]) -> tuple[nn.Modu
 
 def detection_models() -> list[str]:
     """torchvision's detectors that fulfil the contract of fgdlab/scene.py with a pyramid; SSD has none, Keypoint R-CNN other classes."""
-    return [name for name in torchvision.models.list_models(module=torchvision.models.detection) if name.startswith(("retinanet", "fcos", "fasterrcnn", "maskrcnn"))]
+    families = ("retinanet", "fcos", "fasterrcnn", "maskrcnn")
+    return [name for name in torchvision.models.list_models(module=torchvision.models.detection) if name.startswith(families)]
 
 
 def heads(detector: nn.Module) -> tuple[str, ...]:
@@ -98,7 +100,7 @@ def from_file(path: Path, config: RunConfig, classes: list[str]) -> nn.Module:
 
 def imported(path: Path, facts: dict, config: RunConfig, classes: list[str]) -> nn.Module:
     """A file whose header says how its detector is built; head and classes of a backbone that is used alone do not matter."""
-    settings = {**facts["build"], **{name: getattr(config, name) for name in ("min_size", "max_size") if getattr(config, name)}}
+    settings = {**checked(facts["build"], path), **{name: getattr(config, name) for name in ("min_size", "max_size") if getattr(config, name)}}
     if config.teacher_parts == "all" and settings["classes"] != len(classes):
         raise UserError(f"{path} must hold a teacher of the data's {len(classes)} classes, got one of {settings['classes']}; say teacher_parts=backbone+neck to use it without its head")
     detector = build(**settings)
