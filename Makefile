@@ -17,12 +17,13 @@ smoke: .venv/ready                ## every sweep once at smoke scale; its number
 	ls ablations/sweeps/*.yaml | xargs -n 1 basename -s .yaml | xargs -P 2 -I NAME $(BIN)/fgdlab sweep NAME --scale smoke --jobs 1
 
 robust: .venv/ready               ## what was tried to break it: bad inputs, safety, properties, masks, kills, leaks; tests/ROBUST.md has the figures
+	$(BIN)/python -m tests.note inputs -m pytest -m "slow or not slow" tests/test_bad_inputs.py tests/test_safety.py tests/test_finite.py tests/test_determinism.py
+	$(BIN)/python -m tests.note properties -m pytest -m "slow or not slow" tests/test_properties_masks.py tests/test_properties_losses.py tests/test_properties_files.py
+	$(BIN)/python -m tests.note knobs -m pytest -m "slow or not slow" tests/test_knobs.py
+	$(BIN)/python -m tests.note masks -m tests.mask_boxes --sets 100000
+	$(BIN)/python -m tests.note kills -m tests.kill_matrix --kills 30
+	$(BIN)/python -m tests.note runs -m tests.leaks --runs 50
 	$(BIN)/python -m tests.bad_inputs
-	$(BIN)/python -m pytest -m "slow or not slow" tests/test_bad_inputs.py tests/test_safety.py tests/test_finite.py tests/test_determinism.py
-	$(BIN)/python -m pytest -m "slow or not slow" tests/test_properties_*.py
-	$(BIN)/python -m tests.mask_boxes
-	$(BIN)/python -m tests.kill_matrix
-	$(BIN)/python -m tests.leaks --runs 50
 
 notebooks: .venv/ready            ## run every notebook and write it with its outputs, at most fifteen minutes on two cores
 	$(BIN)/python notebooks/build.py

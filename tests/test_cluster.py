@@ -25,6 +25,7 @@ from fgdlab.lab.sweeps.states import state_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from kill_matrix import Sweeping, launcher, same  # noqa: E402
+from stand_in_jobs import write_stand_in  # noqa: E402
 
 ROOT = Path(fgdlab.__file__).parents[1]
 PATIENCE = 240                                                       # seconds for any step, on the busiest machine
@@ -55,7 +56,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FGDLAB_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
-    (tmp_path / "stand_in.py").write_text(STAND_IN)
+    write_stand_in(tmp_path, STAND_IN)
 
 
 @pytest.fixture

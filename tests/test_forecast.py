@@ -11,7 +11,7 @@ from fgdlab.lab.sweeps.forecast import dry_run, span
 from fgdlab.lab.sweeps.plan import PlannedRun
 
 # 100 steps of 8 images at 40 a second: 20 s of training, 10 s of all the rest
-RESULT = {"AP": 20.0, "seconds": 30.0, "train_seconds": 20.0, "images_per_second": 40.0, "steps": 100, "provenance": {"device": "a processor"}}
+RESULT = {"AP": 20.0, "AR": 40.0, "seconds": 30.0, "train_seconds": 20.0, "images_per_second": 40.0, "steps": 100, "provenance": {"device": "a processor"}}
 SETTINGS = {"epochs": 2, "train_images": 400}
 
 

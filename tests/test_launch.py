@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fgdlab.lab.errors import UserError
 from fgdlab.lab.sweeps import launch as lab_launch
 from fgdlab.lab.sweeps.launch import CHILDREN, cpu_environment, end_children, launch
 from fgdlab.lab.sweeps.states import BEAT, state_of
@@ -139,6 +140,16 @@ def test_a_run_that_another_process_is_at_work_on_is_left_to_it(folder):
     (run / "running.json").write_text(json.dumps({"pid": 1, "host": "another", "started": time.time()}))
     assert launch(str(run)) == 3 and not (run / "kernel.pid").exists()
     assert json.loads((run / "running.json").read_text())["host"] == "another" and state_of(run) == "running"
+
+
+@pytest.mark.parametrize("content", [
+    '{"module": "stand_in", "notebook": "x"}', '{"module": "http.server"}', '{"module": ["os"]}', '{"module": "fgdlab.lab.cli"}', "[1]", '{"notebook": '])
+def test_a_job_that_names_other_code_or_is_cut_off_starts_nothing(folder, content):
+    run = folder(ANNOUNCE)
+    (run / "job.json").write_text(content)
+    with pytest.raises(UserError, match=r"job.json must (name a module that the project starts|be whole)"):
+        launch(str(run))
+    assert not CHILDREN and not (run / "log.txt").exists()
 
 
 def test_relative_paths_mean_the_runners_folder_wherever_a_run_is_launched(folder, tmp_path, monkeypatch):

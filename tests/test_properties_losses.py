@@ -3,13 +3,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from dense_detectors import small_retinanet, small_scene, teacher_maps
 from hypothesis import given
 from hypothesis import strategies as st
 from property_profiles import few
+from rival_maps import teacher_of as teacher_of_maps
+from rival_maps import two_images
+from test_rival_mimick import case as two_stage_case
 
 from fgdlab.fbkd import FBKDConfig, FBKDLoss
 from fgdlab.fgd import FGDConfig, FGDLoss
-from fgdlab.rivals import rival
+from fgdlab.rivals import HOME_OF, rival
 from fgdlab.scene import Scene
 
 LEVELS = ("P3", "P4")
@@ -128,3 +132,32 @@ def test_gradcheck_of_fgd_with_the_switch(switch, shake):
 
     assert len(terms(student, *values)) >= 1
     assert torch.autograd.gradcheck(terms, (student, *values), fast_mode=True)          # along random directions of all numbers at once
+
+
+@pytest.mark.parametrize("name", HOME_OF)
+def test_gradcheck_of_every_rival(name, shake, monkeypatch):
+    """Instances and proposals are constants of the loss, chosen from the student's own head; here they are held, as moving a number may move the choice."""
+    torch.manual_seed(3)
+    if name == "mimick":
+        loss, scene, teacher = two_stage_case(double=True)
+        proposals = loss.best_proposals(scene)
+        monkeypatch.setattr(loss, "best_proposals", lambda scene: proposals)
+    elif rival(name).built_from == "detectors":
+        settings = {"min_side": 4.0, "pool": 2, "finest_size": 6.0, "instances": 4} if name == "gid" else {}
+        scene, teacher = small_scene(), teacher_maps()
+        loss = shake(rival(name)(("P3", "P4"), small_retinanet(), small_retinanet(depth=2, seed=1), **settings).double())
+        if name == "gid":
+            keep, held = loss.general_instances, []
+            monkeypatch.setattr(loss, "general_instances", lambda *them: held[0] if held else held.append(keep(*them)) or held[0])
+    else:
+        scene = two_images(3)
+        teacher, loss = teacher_of_maps(scene), shake(rival(name)(LEVELS, 3, 4).double())
+    levels = tuple(scene.features)
+
+    def terms(*maps):
+        torch.manual_seed(7)                                         # MGD draws
+        return tuple(term.raw for term in loss(replace(scene, features=dict(zip(levels, maps, strict=True))), teacher))
+
+    maps = tuple(scene.features[level].detach().requires_grad_() for level in levels)
+    assert sum(each.detach().abs() for each in terms(*maps)) > 0
+    assert torch.autograd.gradcheck(terms, maps, fast_mode=True)

@@ -23,6 +23,7 @@ from fgdlab.lab.errors import UserError
 from fgdlab.lab.plain_yaml import plain_yaml
 from fgdlab.lab.run import run
 from fgdlab.lab.sweeps.file import load_sweep
+from fgdlab.lab.sweeps.launch import MODULES
 
 pytest_plugins = "lab_fixtures"
 
@@ -129,6 +130,12 @@ def test_a_run_is_given_the_projects_notebook_and_no_other(tmp_path):
 
     lab_sweep.start(planned, Pool())
     assert [Path(each) for each in started] == [ROOT / "ablations/run_one.ipynb"]
+
+
+def test_a_job_may_start_two_modules_of_the_sweeps_and_no_other():
+    """That others are refused is in test_launch.py."""
+    assert MODULES == ("fgdlab.lab.sweeps.launch", "fgdlab.lab.sweeps.ready")
+    assert all('if __name__ == "__main__":' in (ROOT / f"{module.replace('.', '/')}.py").read_text() for module in MODULES)
 
 
 # --- the network --------------------------------------------------------------------------------------------------------------------

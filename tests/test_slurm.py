@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from stand_in_jobs import write_stand_in
 
 import fgdlab
 from fgdlab.lab import sweep as lab_sweep
@@ -62,7 +63,7 @@ for number in (1, 2):
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
-    (tmp_path / "stand_in.py").write_text(STAND_IN)
+    write_stand_in(tmp_path, STAND_IN)
     (tmp_path / "ablations/sweeps").mkdir(parents=True)
     real = lab_sweep.job_of
     monkeypatch.setattr(lab_sweep, "job_of", lambda run: {**real(run), "module": "stand_in"})

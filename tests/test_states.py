@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 from fgdlab.lab.sweeps import states as lab_states
-from fgdlab.lab.sweeps.states import BEAT, STALE, alive, at_work, outcome, share_done, state_of, this_process
+from fgdlab.lab.sweeps.states import BEAT, STALE, alive, at_work, error_of, outcome, result_of, share_done, state_of, this_process
+
+pytest_plugins = "lab_fixtures"
 
 NOBODY = 2**22 + 1                                                   # no process has this id: Linux gives at most 2**22
 
@@ -100,10 +102,21 @@ def test_a_process_that_may_not_be_looked_at_is_believed_by_its_heartbeat(tmp_pa
     assert alive(claimed)
 
 
-@pytest.mark.parametrize("text", ["", "{\"pid\": 1"], ids=["empty", "cut off"])
-def test_a_broken_claim_is_an_interrupted_run(tmp_path, text):
-    write(tmp_path / "running.json", text)
-    assert state_of(tmp_path) == "interrupted"
+HERE = {"pid": os.getpid(), "host": socket.gethostname()}
+
+
+@pytest.mark.parametrize("claimed", [
+    "", "{\"pid\": 1", "[1]", "3", "[" * 100_000, {"pid": os.getpid()}, {**HERE, "pid": str(os.getpid())}, {**HERE, "pid": -1}, {**HERE, "pid": 0},
+    {**HERE, "pid": 2**40}, {**HERE, "pid": True}, {**HERE, "host": None}, {**HERE, "created": "yesterday"},
+], ids=str)
+def test_a_claim_that_is_not_whole_is_an_interrupted_run_and_nobodys(tmp_path, claimed):
+    write(tmp_path / "running.json", claimed)
+    assert state_of(tmp_path) == "interrupted" and at_work(tmp_path) == "nobody"
+
+
+def test_the_claim_that_the_broken_ones_are_made_of_is_whole(tmp_path):
+    write(tmp_path / "running.json", HERE)
+    assert state_of(tmp_path) == "running"
 
 
 def test_failed_interrupted_and_pending_are_told_by_their_files(tmp_path):
@@ -148,6 +161,19 @@ def test_the_share_done_outlives_half_a_line_and_an_empty_file(tmp_path):
     assert share_done(tmp_path) == pytest.approx(0.95 / 4)
     path.write_text("")
     assert share_done(tmp_path) == 0
+
+
+@pytest.mark.parametrize("result", ["", "{", "[1]", "null", {"AP": 1.0, "AR": 2.0}, {"AP": "high", "AR": 2.0, "seconds": 1}], ids=str)
+def test_a_spoilt_result_is_one_line_that_says_what_to_do_and_takes_no_other_run_with_it(tmp_path, refusal, result):
+    write(tmp_path / "result.json", result)
+    text = refusal(result_of, tmp_path)
+    assert text.startswith(f"{tmp_path / 'result.json'} must be whole, got: ") and text.endswith("; delete it, and it is made again")
+    assert outcome(tmp_path, "done") == f": {text}"
+
+
+def test_a_failure_without_words_is_told_as_such(tmp_path):
+    write(tmp_path / "failed.json", "[]")
+    assert error_of(tmp_path) is None and outcome(tmp_path, "failed") == f": what it raised is not known (see {tmp_path / 'run.ipynb'})"
 
 
 def test_lines_on_the_screen_say_who_is_at_work_and_what_came_out(tmp_path):

@@ -130,7 +130,7 @@ def unspoilt(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
         raise UserError(f"{path} must be whole, got: {reason}; delete it, and it is made again") from error
 

@@ -26,7 +26,7 @@ from .sweeps.launch import cpu_environment, end_children, launch
 from .sweeps.plan import PlannedRun, data_mark, notebook_code, notebook_path, plan, runs_folder, teacher_mark
 from .sweeps.ready import make_ready, make_ready_in
 from .sweeps.slots import LocalSlots
-from .sweeps.states import STATES, alive, at_work, outcome, share_done, state_of
+from .sweeps.states import STATES, alive, at_work, outcome, result_of, share_done, state_of
 
 __all__ = [
     "RESULT_COLUMNS", "SCORE_COLUMNS", "STATES", "PlannedRun", "alive", "collect", "data_mark", "execute", "launch", "notebook_code", "notebook_path", "outcome",
@@ -49,13 +49,15 @@ def execute(
         executor: where :func:`fgdlab.lab.sweeps.launch.launch` is submitted; None = ``jobs`` slots of this machine.
         elsewhere: what runs share is made in the executor too, for runs see another machine or card than this process does.
     Raises:
-        UserError: another runner is at work in the same folder, or nothing can be written there.
+        UserError: another runner is at work in the same folder, nothing can be written there, or the result of an earlier run is not whole.
     """
     if not runs:
         return {state: [] for state in STATES}
     with only_runner(make_folder(runs[0].folder.parent)):
         wanted = ("pending", "interrupted", "running", *(["failed"] if retry_failed else []))
         before = states(runs)
+        for folder in (each for each, state in before.items() if state == "done"):
+            result_of(folder)                                        # a spoilt one is told now, not after hours of others
         todo = [run for run in {run.folder: run for run in runs}.values() if before[run.folder] in wanted]          # equal settings share a folder: one run
         todo = [run for run in todo if not taken_over(run, say)]
         with nullcontext(executor) if executor else LocalSlots([{}] * jobs) as pool:                                # the caller's own is not ours to shut down

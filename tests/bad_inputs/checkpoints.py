@@ -102,6 +102,24 @@ def lying_header() -> bytes:
     return struct.pack("<Q", len(header)) + header
 
 
+def claims(size: int) -> bytes:
+    """A checkpoint of 1 kB, one tensor of which has so many numbers: all of them the same one."""
+    return torch_archive({"state_dict": {"backbone.conv1.weight": torch.zeros(1).expand(size)}})
+
+
+def told(**build):
+    """A spoiler that writes t.safetensors, whose header says how its detector is built."""
+    return weights(fgdlab=json.dumps({"build": {"name": "retinanet", "backbone": "compact_s", "classes": 2, **build}}))
+
+
+IMPORT = ("import", "t.pth", "--detector", "retinanet", "--backbone", "resnet18", "--out", "mine.safetensors")
+REFUSED = "t.pth must be readable with weights_only=True, got a file that is not: {}. Loading such a file runs whatever code is in it; if you trust ..."
+
+
+def imported(name, content, line, check=None, command=IMPORT) -> Row:
+    return Row(f"import: {name}", content and holds("t.pth", content), command, line, check)
+
+
 ROWS = [
     row("no such file", None, "weights must be a file, got 't.safetensors', which is none; check the path"),
     Row("sweep: no such file", None, (*SWEEP, "--set", "teacher_checkpoint=t.safetensors"),
@@ -147,6 +165,36 @@ ROWS = [
         "t.safetensors must hold finite weights, got NaN or infinity in 'backbone.stem.0.weight'; take a checkpoint from before the training "
         "broke"),
     row("weights in float16", weights(halved), "", says("teacher AP 0.0 (given)")),
+    # of MMDetection
+    imported("no such file", None, "checkpoint must be a file, got 't.pth', which is none; check the path"),
+    imported("text", "junk, and more of it", REFUSED.format("...")),
+    imported("no bytes", b"\n", REFUSED.format("...")),
+    imported("truncated", lambda: torch_archive({"state_dict": {"w": torch.zeros(5000)}})[:9000], REFUSED.format("...")),
+    imported("a pickle with code in it", pickled, REFUSED.format("..."), not_broken_into),
+    imported("a torch archive with code in it", torch_archive, REFUSED.format("it is a pickle that would call ...system"), not_broken_into),
+    imported("a zip bomb", zip_bomb, "t.pth must be a checkpoint of its own size, got ... bytes that unpack to 100000...; ..."),
+    imported("a tensor of 4 TB in 1 kB", lambda: claims(2**40),
+        "t.pth must hold every number of its tensors, got 'backbone.conv1.weight' of shape (1099511627776,) in ... bytes; export it anew from where "
+        "it was trained"),
+    imported("no weights", lambda: torch_archive({"epoch": 3}),
+        "t.pth must hold a state dict of named tensors, got dict without any; give the checkpoint of a detector"),
+    imported("weights of something else", lambda: torch_archive({"state_dict": {"fc.weight": torch.zeros(2, 2)}}),
+        "t.pth must hold a classifier that is known here, got none; say --classes"),
+    imported("weights of another detector", lambda: torch_archive({"state_dict": {"fc.weight": torch.zeros(2, 2)}}),
+        "the checkpoint must hold exactly this detector's tensors, got 1 too many (fc.weight) and ... missing (...); check detector and backbone, or "
+        "load with strict=False", command=(*IMPORT, "--classes", "2")),
+    # of a detector that is to be exported
+    Row("export: no such run", None, ("export", "mine", "--out", "x.pth"), "weights must be a file, got 'mine', which is none; check the path"),
+    Row("export: weights without a word on their detector", weights(), ("export", "t.safetensors", "--out", "x.pth"),
+        "t.safetensors must say in its header how its detector is built, got no such facts; give a run's folder or a file that `fgdlab import` wrote"),
+    Row("export: a header that asks for 10^12 classes", told(classes=10**12), ("export", "t.safetensors", "--out", "x.pth"),
+        "t.safetensors must say in its header how its detector is built, got ...; give a run's folder or a file that `fgdlab import` wrote"),
+    Row("export: a header with an option that no detector has", told(run="ls"), ("export", "t.safetensors", "--out", "x.pth"),
+        "t.safetensors must say in its header how its detector is built, got ...; give a run's folder or a file that `fgdlab import` wrote"),
+    Row("export: a header with a list for the detector", weights(fgdlab='{"build": [1]}'), ("export", "t.safetensors", "--out", "x.pth"),
+        "t.safetensors must say in its header how its detector is built, got ...; give a run's folder or a file that `fgdlab import` wrote"),
+    resumed("export: a run's weights, truncated", cut("mine/student.safetensors"),
+        "mine/student.safetensors must be a .safetensors file, got something else (...); export it anew", command=("export", "mine", "--out", "x.pth")),
     # files of a run
     resumed("a run's checkpoint, truncated", without_result(cut("mine/checkpoint.pt")),
         "mine/checkpoint.pt must be a checkpoint of this run, got a file cut off, or of another kind; delete it to start the run anew"),

@@ -49,10 +49,10 @@ ROWS = [
     row("a file for a folder", lambda: (shutil.rmtree("pets"), write("pets", "")),
         "pets must be a folder with annotations.json and images/, got a file; give the folder that holds it"),
     row("an empty folder", lambda: (shutil.rmtree("pets"), os.mkdir("pets")),
-        "pets must hold annotations.json and images/, or annotations/instances_<split>.json and <split>/, got an empty folder; give the folder "
+        "pets must hold annotations.json and images/, or annotations/instances_<split>.json and <split>/, or <split>/_annotations.coco.json beside its images, got an empty folder; give the folder "
         "that holds them, or export it as COCO detection annotations"),
     row("another layout", other_layout,
-        "pets must hold annotations.json and images/, or annotations/instances_<split>.json and <split>/, got 'labels.json', 'train/'; give the "
+        "pets must hold annotations.json and images/, or annotations/instances_<split>.json and <split>/, or <split>/_annotations.coco.json beside its images, got 'labels.json', 'train/'; give the "
         "folder that holds them, or export it as COCO detection annotations"),
     row("no image folder", lambda: shutil.rmtree("pets/images"),
         "pets/images must be the folder with the images of split 'all', got no such folder; put them there, or link it"),
@@ -60,7 +60,7 @@ ROWS = [
         "pets/images must hold the 8 image files of split 'all', got 1 missing, the first 'images/1.png' of image 1; write file names relative "
         "to images/"),
     row("annotations.json is a folder", lambda: (os.unlink("pets/annotations.json"), os.mkdir("pets/annotations.json")),
-        "pets must hold annotations.json and images/, or annotations/instances_<split>.json and <split>/, got 'annotations.json/', 'images/', "
+        "pets must hold annotations.json and images/, or annotations/instances_<split>.json and <split>/, or <split>/_annotations.coco.json beside its images, got 'annotations.json/', 'images/', "
         "'splits.json'; give the folder that holds them, or export it as COCO detection annotations"),
     # splits
     row("splits.json is a list", splits([1, 2]),

@@ -1,4 +1,9 @@
-"""The table as Markdown, between two marks of tests/ROBUST.md."""
+"""Figures and rows as Markdown, each between two marks of tests/ROBUST.md.
+
+    tests/robust.json (tests/note.py) --figures-----+
+    TABLE                             --rendered----+--with_rows--> tests/ROBUST.md
+"""
+import json
 import re
 from pathlib import Path
 
@@ -7,6 +12,8 @@ from .world import PETS, TAUGHT, Row
 
 PAGE = Path(__file__).parents[1] / "ROBUST.md"
 BEGIN, END = "<!-- rows: written by `python -m tests.bad_inputs` -->", "<!-- end of rows -->"
+NOTES = PAGE.with_name("robust.json")
+FIGURES, FIGURES_END = "<!-- figures: written by `make robust` -->", "<!-- end of figures -->"
 SHORT = {" ".join(TAUGHT): "run TAUGHT", " ".join(PETS): "PETS"}
 
 
@@ -38,7 +45,24 @@ def cell(text: str) -> str:
     return re.sub(r"\s+", " ", text).replace("|", "\\|")
 
 
+def noted() -> dict[str, dict]:
+    """What tests/note.py kept of each check."""
+    return json.loads(NOTES.read_text(encoding="utf-8")) if NOTES.exists() else {}
+
+
+def figures() -> str:
+    """A line a check: its command, what it said, when and where."""
+    lines = [
+        f"| {name} | `{each['command']}` | {'<br>'.join(map(cell, each['lines']))} | {each['date']}{'' if each['minutes'] is None else ', ' + str(each['minutes']) + ' min'} |"
+        for name, each in noted().items()
+    ]
+    where = "; ".join(dict.fromkeys(each["machine"] for each in noted().values()))
+    return "\n".join(["| check | command | figures | when |", "|---|---|---|---|", *lines, "", f"Measured on {where}."])
+
+
 def with_rows(page: str) -> str:
-    """The page with its rows written anew."""
-    before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{rendered()}\n\n{END}{rest.partition(END)[2]}"
+    """The page with its figures and rows written anew."""
+    for begin, end, text in ((FIGURES, FIGURES_END, figures()), (BEGIN, END, rendered())):
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}"
+    return page

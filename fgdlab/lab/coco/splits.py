@@ -45,8 +45,8 @@ def sources(folder: Path) -> dict[str, Source]:
         present = sorted(each.name + "/" * each.is_dir() for each in folder.iterdir())
         shown = ", ".join(map(repr, present[:8])) + (f" and {len(present) - 8} more" if len(present) > 8 else "")
         raise UserError(
-            f"{folder} must hold annotations.json and images/, or annotations/instances_<split>.json and <split>/, "
-            f"got {shown or 'an empty folder'}; give the folder that holds them, or {EXPORT}"
+            f"{folder} must hold annotations.json and images/, or annotations/instances_<split>.json and <split>/, or <split>/_annotations.coco.json "
+            f"beside its images, got {shown or 'an empty folder'}; give the folder that holds them, or {EXPORT}"
         )
     if "train" in found and not DERIVED.keys() & found.keys():
         train = found["train"]

@@ -137,7 +137,7 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")                          # about formats; what matters is in the refusal
             found = torch.load(path, weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile, RecursionError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError, OSError, zipfile.BadZipFile) as error:
         raise UserError(refusal(path, error)) from error
     state = found.get("state_dict", found.get("model", found)) if isinstance(found, dict) else {}
     tensors = {name: each for name, each in state.items() if isinstance(each, Tensor)} if isinstance(state, Mapping) else {}

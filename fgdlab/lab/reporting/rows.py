@@ -8,7 +8,7 @@ from torch import nn
 
 from ..config import RunConfig
 from ..data import Scenes
-from ..disk import cache_root
+from ..disk import cache_root, unspoilt
 from ..errors import UserError
 from ..evaluate import detections
 from ..run import load_run, read_result
@@ -53,6 +53,8 @@ class OpenRows:
             seed, folder = next(iter(finished.items()))
             try:
                 config, student, judged, teacher = open_run(folder)
+                with unspoilt(folder / "detections.json"):
+                    found = list(json.loads((folder / "detections.json").read_text(encoding="utf-8")))
             except UserError as error:
                 left_out[row.label] = str(error)
                 continue
@@ -61,7 +63,7 @@ class OpenRows:
             elif judged.fingerprint() != scenes.fingerprint():
                 left_out[row.label] = "it was judged on other images than the first row"
                 continue
-            rows.append(RowRun(row.label, seed, config, student, teacher, json.loads((folder / "detections.json").read_text(encoding="utf-8"))))
+            rows.append(RowRun(row.label, seed, config, student, teacher, found))
         if scenes is None:
             raise UserError(no_folders(runs) if not any(runs.finished(key) for key in runs.sweep.rows) else "; ".join(f"{row}: {why}" for row, why in left_out.items()))
         return cls(rows, scenes, left_out)

@@ -2,14 +2,15 @@
 
     two run folders | two files of detections, a file of truth | two rows of a sweep --> Contest(name_a, name_b, rounds, truth, image_ids)
 """
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..coco.file import box_table, complain, is_finite, is_whole, read_document, read_json, short
 from ..config import RunConfig
+from ..disk import unspoilt
 from ..errors import UserError, unknown_name
+from ..sweeps.states import result_of
 
 KEYS = ("image_id", "category_id", "bbox", "score")
 EXPORT = "give a list in COCO's result format, as a run's detections.json"
@@ -151,7 +152,10 @@ def finished(folder: Path) -> dict:
         raise UserError(f"{folder} must be the folder of a finished run or a file of detections, got nothing there; correct the path")
     if not (folder / "result.json").is_file() or not (folder / "detections.json").is_file():
         raise UserError(f"{folder} must hold a finished run with result.json and detections.json, got one without; run it first")
-    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    result = result_of(folder)
+    with unspoilt(folder / "result.json"):
+        result["data_fingerprint"]["eval"], result["settings"]["seed"], result["data_line"]
+    return result
 
 
 def contest_of_rows(sweep, a: str, b: str, scale: str, out: Path | None = None) -> Contest:

@@ -2,41 +2,49 @@
 
     run folders --collect--> DataFrame --write_results--> results.csv --read_results--> tables
 """
-import json
 from pathlib import Path
 
 import pandas as pd
 
-from ..disk import write_text
+from ..disk import unspoilt, write_text
 from ..errors import UserError
 from .file import Sweep, ablations_folder
 from .plan import PlannedRun, runs_folder
-from .states import state_of
+from .states import result_of, state_of
 
 SCORE_COLUMNS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR", "AR_1", "AR_10", "AR_S", "AR_M", "AR_L")
 RESULT_COLUMNS = ("teacher_AP", "seconds", "train_seconds", "eval_seconds", "images_per_second", "peak_memory_gb", "parameters", "steps")
+NUMBERS = (*SCORE_COLUMNS, *RESULT_COLUMNS)
+NEEDED = ("row", "seed", "state", "AP", "AR")                        # columns without which there is no table
 
 
 def collect(runs: list[PlannedRun], sweep: Sweep) -> pd.DataFrame:
-    """One row a planned run, done or not: state, scores 0..100, times, settings, provenance. No path of this machine is in it."""
-    records = []
-    for run in runs:
-        state = state_of(run.folder)
-        result = json.loads((run.folder / "result.json").read_text()) if state == "done" else {}
+    """One row a planned run, done or not: state, scores 0..100, times, settings, provenance. No path of this machine is in it.
+
+    Raises:
+        UserError: a result.json that is not whole.
+    """
+    frame = pd.DataFrame([record(run, sweep) for run in runs])
+    numbers = [name for name in NUMBERS if name in frame]
+    frame[numbers] = frame[numbers].astype(float)
+    return frame
+
+
+def record(run: PlannedRun, sweep: Sweep) -> dict:
+    """One run's row."""
+    state = state_of(run.folder)
+    result = result_of(run.folder) if state == "done" else {}
+    settings = {name: value for name, value in run.config.dict().items() if name not in ("data", "scale", "seed", "teacher_checkpoint", "device")}
+    with unspoilt(run.folder / "result.json"):
         origin = result.get("provenance", {})
-        settings = {name: value for name, value in run.config.dict().items() if name not in ("data", "scale", "seed", "teacher_checkpoint", "device")}
-        records.append({
+        return {
             "sweep": sweep.name, "scale": run.config.scale, "row": run.row, "label": sweep.rows[run.row].label, "seed": run.seed, "state": state,
-            **{name: result.get(name) for name in (*SCORE_COLUMNS, *RESULT_COLUMNS)},
+            **{name: None if result.get(name) is None else float(result[name]) for name in NUMBERS},
             "data": result.get("data_line"), "device": origin.get("device"), "run_id": run.id, **settings,
             "teacher_weights": (result.get("teacher") or {}).get("weights"), "commit": origin.get("commit"), "dirty": origin.get("dirty"),
             "cores": origin.get("cores"), "python": origin.get("python"), "torch": origin.get("packages", {}).get("torch"),
             "torchvision": origin.get("packages", {}).get("torchvision"), "finished": origin.get("finished"),
-        })
-    frame = pd.DataFrame(records)
-    numbers = [name for name in (*SCORE_COLUMNS, *RESULT_COLUMNS) if name in frame]
-    frame[numbers] = frame[numbers].astype(float)
-    return frame
+        }
 
 
 def write_results(frame: pd.DataFrame, path: Path) -> Path:
@@ -49,11 +57,25 @@ def read_results(sweep: Sweep, scale: str, out: Path | None = None) -> tuple[pd.
     """The newest results of a sweep: the reader's own in runs/, else the committed ones.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or a file that is not whole.
     """
     own = (out or runs_folder(sweep, scale)) / "results.csv"
     committed = ablations_folder() / "results" / f"{sweep.name}.csv"
     for path in (own, committed):
         if path.is_file():
-            return pd.read_csv(path, dtype={"row": str}), path
+            return read_frame(path), path
     raise UserError(f"results of {sweep.name} must be in {own} or {committed}, got neither; run `fgdlab sweep {sweep.name}` first")
+
+
+def read_frame(path: Path, needed: tuple[str, ...] = NEEDED) -> pd.DataFrame:
+    """A results.csv as it was written; columns beside the needed ones may be missing, or be those of another version."""
+    with unspoilt(path):
+        frame = pd.read_csv(path, dtype={"row": str})
+        missing = [name for name in needed if name not in frame]
+        if missing:
+            raise ValueError(f"no column {', '.join(missing)}")
+        numbers = [name for name in NUMBERS if name in frame]
+        frame[numbers] = frame[numbers].astype(float)
+        if "seed" in frame:
+            frame["seed"] = frame["seed"].astype(int)
+    return frame

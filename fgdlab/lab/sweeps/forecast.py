@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from .adopt import done_elsewhere
-from .collect import collect
+from .collect import collect, read_frame
 from .file import Sweep, ablations_folder
 from .plan import PlannedRun
 from .states import share_done, state_of
@@ -49,7 +49,7 @@ def measured(runs: list[PlannedRun], sweep: Sweep, scale: str) -> tuple[pd.DataF
         return own, f"measured on {counted(own)} that {'is' if len(own) == 1 else 'are'} done here"
     path = ablations_folder() / "results" / f"{sweep.name}.csv"
     if path.is_file():
-        frame = pd.read_csv(path, dtype={"row": str})
+        frame = read_frame(path, needed=())          # an older one has other columns, and is passed over
         if set(NEEDED) <= set(frame):
             frame = frame[(frame["state"] == "done") & (frame["scale"] == scale)]
             if len(frame):

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..disk import write_json
-from .states import BEAT, alive, this_process
+from ..disk import unspoilt, write_json
+from ..errors import UserError
+from .states import BEAT, alive, claim_of, this_process
 
+MODULES = ("fgdlab.lab.sweeps.launch", "fgdlab.lab.sweeps.ready")      # what a job may start; a job.json is a file, and no file names code here
 CHILDREN: set[subprocess.Popen] = set()                              # runs that this process waits for
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")                               # IPython paints its tracebacks
 
@@ -28,11 +30,14 @@ def launch(folder: str, environment: dict[str, str] | None = None) -> int:
 
     The child gets a session of its own, so that Ctrl-C in a terminal reaches the runner alone, which decides what to end; and the current
     folder of the runner, wherever this is called, so that paths in the settings mean the same.
+
+    Raises:
+        UserError: job.json is not whole, or names a module that is none of ``MODULES``.
     """
-    job = json.loads((Path(folder) / "job.json").read_text())
+    job = job_of(Path(folder))
     with open(Path(folder) / "log.txt", "ab") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", job.get("module", "fgdlab.lab.sweeps.launch"), folder, str(os.getpid())], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            [sys.executable, "-m", job["module"], folder, str(os.getpid())], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True, cwd=job.get("cwd"), env={**os.environ, **(environment or {})},
         )
     CHILDREN.add(child)
@@ -40,6 +45,16 @@ def launch(folder: str, environment: dict[str, str] | None = None) -> int:
         return child.wait()
     finally:
         CHILDREN.discard(child)
+
+
+def job_of(folder: Path) -> dict:
+    """What a folder's job.json asks for: its module, one of ``MODULES``, and what that wants to know."""
+    path = folder / "job.json"
+    with unspoilt(path):
+        job = {"module": MODULES[0], **json.loads(path.read_text(encoding="utf-8"))}
+    if job["module"] not in MODULES:
+        raise UserError(f"{path} must name a module that the project starts, {' or '.join(MODULES)}, got {job['module']!r}; delete it, and it is made again")
+    return job
 
 
 def end_children() -> None:
@@ -85,11 +100,8 @@ def claim(folder: Path) -> bool:
 
 def release(folder: Path) -> None:
     """Take this process's claim back. The heartbeat of a run that did not end well stays: it was begun."""
-    try:
-        mine = json.loads((folder / "running.json").read_text())["pid"] == os.getpid()
-    except (OSError, ValueError):
-        return
-    if mine:
+    claim = claim_of(folder / "running.json")
+    if claim is not None and claim["pid"] == os.getpid():
         (folder / "running.json").unlink(missing_ok=True)
 
 
@@ -98,8 +110,8 @@ def failed(folder: Path, error: str, cell: int | None = None, traceback: list[st
     write_json(folder / "failed.json", {"error": COLOUR.sub("", error), "cell": cell, "traceback": [COLOUR.sub("", line) for line in traceback or []]})
 
 
-def execute(folder: Path) -> int:
-    """Run the notebook with the parameters of job.json.
+def execute(folder: Path, kernels: type | None = None) -> int:
+    """Run the notebook with the parameters of job.json, in a kernel of its own; ``kernels``: a kernel manager's class that has one waiting.
 
     0 when it ended well; 1 when it raised (failed.json says what); 2 when its kernel died or was interrupted; 3 when another process is at work here.
     """
@@ -108,7 +120,7 @@ def execute(folder: Path) -> int:
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    job = json.loads((folder / "job.json").read_text())
+    job = job_of(folder)
     if not claim(folder):
         print("another process is at work in this folder; nothing done", flush=True)
         return 3
@@ -116,6 +128,7 @@ def execute(folder: Path) -> int:
         papermill.execute_notebook(
             job["notebook"], str(folder / "run.ipynb"), job["parameters"], kernel_name="python3", progress_bar=False, start_timeout=180,
             request_save_on_cell_execute=False, extra_arguments=["--IPKernelApp.log_level=40"],
+            **({"kernel_manager_class": kernels} if kernels else {}),
         )
         (folder / "heartbeat").unlink(missing_ok=True)
     except PapermillExecutionError as error:

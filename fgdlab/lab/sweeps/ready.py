@@ -15,23 +15,24 @@ from ..errors import UserError
 from ..essential import distils, has_teacher
 from .launch import claim, cpu_environment, failed, launch, release, stay_with
 from .plan import PlannedRun
-from .states import state_of
+from .states import error_of, state_of
 
 
 def to_prepare(todo: list[PlannedRun]) -> list[RunConfig]:
     """One configuration for each different set of data and teacher that the runs need."""
     from ..teachers import DECISIVE
 
-    asked = (*DECISIVE, "data", "eval_images", "eval_split", "device", "teacher_checkpoint", "teacher_floor", "teacher_cache", "teacher_cache_gb")
+    asked = (*DECISIVE, "data", "eval_images", "eval_split", "device", "teacher_checkpoint", "teacher_parts", "teacher_floor", "teacher_cache", "teacher_cache_gb")
     return list({(*(getattr(run.config, name) for name in asked), has_teacher(run.config), distils(run.config)): run.config for run in todo}.values())
 
 
 def prepared(config: RunConfig) -> str:
     """Make it all, with bars; a line about the teacher, empty where there is none."""
     from ..run import prepare
+    from ..teachers import ap_in_words
 
     teacher = prepare(config).teacher
-    return f"teacher {config.teacher} ({teacher.origin}): AP {teacher.AP:.1f} on {config.eval_split}, floor {config.teacher_floor:g}" if teacher else ""
+    return f"teacher {config.teacher} ({teacher.origin}): {ap_in_words(teacher.AP)} on {config.eval_split}, floor {config.teacher_floor:g}" if teacher else ""
 
 
 def make_ready(todo: list[PlannedRun], say: Callable[[str], None]) -> None:
@@ -68,7 +69,7 @@ def make_ready_in(pool: Executor, todo: list[PlannedRun], say: Callable[[str], N
         except (CancelledError, Exception) as error:                 # a worker or a job that is gone; the folder says the same below
             (folder / "log.txt").open("a").write(f"{type(error).__name__}: {error}\n")
         if state_of(folder) == "failed":
-            raise UserError(json.loads((folder / "failed.json").read_text())["error"])
+            raise UserError(error_of(folder) or f"data and teacher must be made before the runs, got a failure without words; see {folder / 'log.txt'}")
         if state_of(folder) != "done":
             raise UserError(f"data and teacher must be made before the runs, got no result; see {folder / 'log.txt'}")
         lines[json.loads((folder / "result.json").read_text())["line"]] = True

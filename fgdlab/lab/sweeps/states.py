@@ -14,8 +14,13 @@ from pathlib import Path
 
 import psutil
 
+from ..disk import unspoilt
+from ..errors import UserError
+
 STATES = ("done", "running", "failed", "interrupted", "pending")
 BEAT, STALE = 5, 60                                                  # seconds between two touches of heartbeat; without one for so long, a process elsewhere is dead
+LARGEST_PID = 2**31 - 1                                              # systems keep it in 32 bits
+ALWAYS = ("AP", "AR", "seconds")                                     # numbers that every result.json of a run has; a score may be null
 
 
 def state_of(folder: Path) -> str:
@@ -39,9 +44,8 @@ def alive(path: Path) -> bool:
 
     On this host the process must not be a zombie, and must be the one that wrote the claim: its id may belong to another process by now.
     """
-    try:
-        claim = json.loads(path.read_text())
-    except (OSError, ValueError):
+    claim = claim_of(path)
+    if claim is None:
         return False
     if claim["host"] != socket.gethostname():
         return beats(path)
@@ -55,6 +59,17 @@ def alive(path: Path) -> bool:
         return beats(path)
 
 
+def claim_of(path: Path) -> dict | None:
+    """What a running.json says: pid, host, perhaps created. None where there is none, or one that is not whole: then nobody is at work."""
+    try:
+        claim = json.loads(path.read_text(encoding="utf-8"))
+        float(claim.get("created", 0))
+        good = type(claim["pid"]) is int and 0 < claim["pid"] <= LARGEST_PID and isinstance(claim["host"], str)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return claim if good else None
+
+
 def beats(path: Path) -> bool:
     """Whether the heartbeat beside a running.json, or that file itself, was touched of late; hosts' clocks may differ by less than STALE."""
     touched = [each.stat().st_mtime for each in (path, path.with_name("heartbeat")) if each.exists()]
@@ -63,11 +78,8 @@ def beats(path: Path) -> bool:
 
 def at_work(folder: Path) -> str:
     """Who is at work in a folder, for a line on the screen."""
-    try:
-        claim = json.loads((folder / "running.json").read_text())
-    except (OSError, ValueError):
-        return "nobody"
-    return f"process {claim['pid']} on {claim['host']}"
+    claim = claim_of(folder / "running.json")
+    return f"process {claim['pid']} on {claim['host']}" if claim else "nobody"
 
 
 def share_done(folder: Path) -> float:
@@ -79,16 +91,42 @@ def share_done(folder: Path) -> float:
             file.seek(max(os.path.getsize(file.name) - 4096, 0))
             last = [json.loads(line) for line in file.read().splitlines()[1:] if line.startswith(b"{") and line.endswith(b"}")]
         return 0.95 * max(row["step"] / row["steps"] for row in last if "steps" in row)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
         return 0.0
+
+
+def result_of(folder: Path) -> dict:
+    """result.json of a finished run.
+
+    Raises:
+        UserError: it is not whole; the message says that it may be deleted, and then the run is done again.
+    """
+    path = folder / "result.json"
+    with unspoilt(path):
+        result = {**json.loads(path.read_text(encoding="utf-8"))}
+        for name in ALWAYS:
+            if name not in result or not isinstance(result[name], (int, float, type(None))):
+                raise ValueError(f"{result[name]!r} for {name}" if name in result else f"no {name}")
+    return result
+
+
+def error_of(folder: Path) -> str | None:
+    """What a failed run raised, from its failed.json; None where that is not whole."""
+    try:
+        return str(json.loads((folder / "failed.json").read_text(encoding="utf-8"))["error"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def outcome(folder: Path, state: str) -> str:
     """What a line about a finished run adds: its AP, or its error and where the notebook lies."""
     if state == "done":
-        result = json.loads((folder / "result.json").read_text())
+        try:
+            result = result_of(folder)
+        except UserError as error:                                   # told again at the end; the other runs go on
+            return f": {error}"
         scores = ("–" if result[name] is None else f"{result[name]:.1f}" for name in ("AP", "AR"))
-        return ": AP {}, AR {}, {:.0f} s".format(*scores, result["seconds"])
+        return ": AP {}, AR {}, {:.0f} s".format(*scores, result["seconds"] or 0)
     if state == "failed":
-        return f": {json.loads((folder / 'failed.json').read_text())['error']} (see {folder / 'run.ipynb'})"
+        return f": {error_of(folder) or 'what it raised is not known'} (see {folder / 'run.ipynb'})"
     return f": no result (see {folder / 'log.txt'})"
