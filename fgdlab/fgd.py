@@ -19,6 +19,7 @@ from .focal import attention_term, feature_terms
 from .fused import why_readable
 from .fused.level import level_sums
 from .fused.paint import painted_masks
+from .fused.sums import sum_dtype
 from .masks import AXES, ROUNDINGS, FocalMasks, focal_masks, unsplit_masks
 from .pyramid import PyramidLoss, check_same_shape
 from .relation import RELATIONS, RelationTerm
@@ -113,6 +114,11 @@ class FGDLoss(PyramidLoss):
         raw = (level_sums if self.runs_fused(teacher) else self.readable_sums)(student, teacher, masks, relation, self.config)
         return [Term(name, level, raw[name], weight) for name, weight in weights.items()]
 
+    def summable(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The fused form reads half precision as it is; f and the readable form need float32."""
+        as_they_are = not self.align and all(self.runs_fused(each) for each in maps.values())
+        return maps if as_they_are else super().summable(maps)
+
     def runs_fused(self, maps: Tensor) -> bool:
         """Is the fused form asked for, and does it apply to such maps?"""
         return self.fused and why_readable(self.config, maps.device.type) is None
@@ -143,7 +149,7 @@ class FGDLoss(PyramidLoss):
             raise ValueError(f"the scene must have boxes for each of the {len(teacher)} images, got boxes for {len(scene.boxes)}; no box is (0, 4)")
         grid = tuple(teacher.shape[-2:])
         if self.config.area == "both":
-            return unsplit_masks(len(teacher), grid, teacher.dtype, teacher.device)
+            return unsplit_masks(len(teacher), grid, sum_dtype(teacher), teacher.device)
         draw = painted_masks if self.runs_fused(teacher) else focal_masks                 # the same masks, to the last bit
         frames = scene.frame_sizes(self.config.frame)
-        return draw(scene.boxes, frames, grid, rounding=self.config.rounding, axes=self.config.axes, dtype=teacher.dtype)
+        return draw(scene.boxes, frames, grid, rounding=self.config.rounding, axes=self.config.axes, dtype=sum_dtype(teacher))

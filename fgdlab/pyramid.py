@@ -8,6 +8,8 @@ A new method is one class with one function; the smallest there is:
         def on_level(self, level, scene, teacher):
             return [Term("plain", level, (teacher - self.aligned(scene, level)).square().mean(), 1.0)]
 """
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -53,7 +55,12 @@ class PyramidLoss(nn.Module):
             if missing:
                 raise ValueError(f"the {who} must have the levels {', '.join(self.levels)}, got {', '.join(maps)}; {', '.join(missing)} missing")
         with torch.autocast(scene.pixels.device.type, enabled=False):
-            return self.on_scene(scene.float(), {level: each.detach() for level, each in full_precision(teacher).items()})
+            scene = replace(scene, features=self.summable(scene.features))
+            return self.on_scene(scene, {level: each.detach() for level, each in self.summable(teacher).items()})
+
+    def summable(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Maps as ``on_scene`` gets them: half precision cast to float32, unless a loss sums it in float32 by itself."""
+        return full_precision(maps)
 
     def on_scene(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         """All levels, one after the other; a method that compares levels or runs a head over all of them writes this one instead."""

@@ -181,6 +181,21 @@ def test_half_precision_maps_are_summed_in_float32_without_a_copy_of_the_map(dty
         assert ours.dtype == dtype and torch.equal(ours, expected.to(dtype))
 
 
+def test_the_loss_reads_half_precision_as_it_is_and_an_align_layer_gets_float32(random_scene, shake, monkeypatch):
+    seen = []
+    monkeypatch.setattr("fgdlab.fgd.level_sums", lambda student, teacher, *given: seen.append((student.dtype, teacher.dtype)) or level_sums(student, teacher, *given))
+    for channels in (4, 3):
+        loss, scene, teacher = case(random_scene, shake, FGDConfig(), channels=channels, dtype=torch.float32, levels=("P3",))
+        halves = replace(scene, features={level: each.bfloat16() for level, each in scene.features.items()}), {level: each.bfloat16() for level, each in teacher.items()}
+        loss.fused = False
+        readable = {term.name: term.raw for term in loss(*halves)}
+        loss.fused = True
+        for term in loss(*halves):
+            assert term.raw.dtype == torch.float32
+            assert_close(term.raw, readable[term.name], rtol=1e-5, atol=0)
+    assert seen == [(torch.bfloat16, torch.bfloat16), (torch.float32, torch.float32)]
+
+
 def test_autocast_does_not_reach_the_fused_form(random_scene, shake):
     loss, scene, teacher = case(random_scene, shake, FGDConfig(), dtype=torch.float32)
     loss.fused = True
@@ -264,7 +279,7 @@ def test_the_fused_form_runs_where_it_says_so_and_the_readable_one_elsewhere(ran
 def test_the_reasons_are_told():
     assert "nonlocal" in why_readable(FGDConfig(relation="nonlocal"), "cpu")
     assert why_readable(FGDConfig(relation="nonlocal", lambda_=0), "cpu") is None
-    assert "cpu only, the maps are on cuda" in why_readable(FGDConfig(), "cuda")
+    assert "cpu and cuda only, the maps are on mps" in why_readable(FGDConfig(), "mps")
 
 
 def test_the_readable_form_is_what_runs_unless_asked(random_scene, monkeypatch):

@@ -4,22 +4,27 @@ The readable form reads and writes each map some forty times, and its masks look
 by arithmetic. Here, with ``FGDLoss(..., fused=True)``:
 
     boxes --paint--> masks --+
-    student, teacher --------+--sums, gather--> small sums --level--> terms          forward, block after block (blocks)
-                             +--gradient------> gradient of the student's map         backward, all of it behind one node of the graph (node)
+    student, teacher --------+--> small sums (names: sums) --level--> terms          forward
+                             +--> gradient of the student's map (factors: gradient)   backward, all of it behind one node of the graph (node)
 
-It runs on the CPU and gives first derivatives only. Where it does not apply, the readable form runs: ask :func:`why_readable`.
+Two rooms read the maps: cpu, block after block (blocks, gather, pages), and card, in Triton kernels (kernels, paint_card). A card tries its
+kernels on a small case first (trial). First derivatives only. Where neither applies, the readable form runs: ask :func:`why_readable`.
 """
 import torch
 
-DEVICES = ("cpu",)
+DEVICES = ("cpu", "cuda")
 
 
 def why_readable(config, device: str) -> str | None:
     """Why ``FGDLoss(..., fused=True)`` of a configuration runs in the readable form on a device ("cpu", "cuda"); None where it runs fused."""
     if device not in DEVICES:
-        return f"the fused form has been written and tested for {', '.join(DEVICES)} only, the maps are on {device}"
+        return f"the fused form has been written for {' and '.join(DEVICES)} only, the maps are on {device}"
     if config.relation == "nonlocal" and config.lambda_:
         return "relation nonlocal compares every pixel with every other; there is no fused form of it"
     if torch.compiler.is_compiling():
         return "torch.compile fuses the readable form by itself"
+    if device == "cuda":
+        from .trial import trouble
+
+        return trouble(device)
     return None

@@ -23,12 +23,13 @@ def painted_masks(
     dtype: torch.dtype = torch.float32,
 ) -> FocalMasks:
     """``masks.focal_masks``, to the last bit; the arguments are the same."""
+    check_masks(boxes, frame_sizes, axes)
+    if boxes and boxes[0].is_cuda:
+        from .paint_card import painted_on_card
+
+        return painted_on_card(boxes, frame_sizes, grid_size, rounding=rounding, axes=axes, dtype=dtype)
     if len(boxes) * max(map(len, boxes), default=0) * grid_size[0] * grid_size[1] <= FEW:
         return focal_masks(boxes, frame_sizes, grid_size, rounding=rounding, axes=axes, dtype=dtype)
-    if axes not in AXES:
-        raise ValueError(f"axes must be one of {', '.join(AXES)}, got {axes!r}")
-    if len(boxes) != len(frame_sizes):
-        raise ValueError(f"boxes and frame_sizes must have one entry an image, got {len(boxes)} and {len(frame_sizes)}")
     if len(set(frame_sizes)) == 1:                                   # one frame for all: one projection for all
         cells = cell_ranges(torch.cat(boxes), frame_sizes[0], grid_size, rounding=rounding)
     else:
@@ -45,6 +46,13 @@ def painted_masks(
     background = (fg == 0).to(dtype)                                 # 1 - M
     num_bg = background.sum(dim=(1, 2), keepdim=True)                # N_bg of eq. 4, (N, 1, 1)
     return FocalMasks(fg=fg, bg=background / num_bg.clamp(min=1))
+
+
+def check_masks(boxes: list[Tensor], frame_sizes: list[tuple[int, int]], axes: str) -> None:
+    if axes not in AXES:
+        raise ValueError(f"axes must be one of {', '.join(AXES)}, got {axes!r}")
+    if len(boxes) != len(frame_sizes):
+        raise ValueError(f"boxes and frame_sizes must have one entry an image, got {len(boxes)} and {len(frame_sizes)}")
 
 
 def box_weights(cells: Tensor, counts: list[int], grid_size: tuple[int, int], dtype: torch.dtype) -> Tensor:
