@@ -12,7 +12,7 @@ from fgdlab.lab.models import fetch as fetching
 from fgdlab.lab.models.classes import coco_rows, narrow
 from fgdlab.lab.models.export import export_mmdet
 from fgdlab.lab.models.fetch import fetch
-from fgdlab.lab.models.given import from_file, given_teacher, head_is_loaded
+from fgdlab.lab.models.given import detection_models, from_file, given_teacher, head_is_loaded
 from fgdlab.lab.teachers import get_teacher, load_teacher
 from fgdlab.lab.weights import save_weights
 
@@ -86,27 +86,34 @@ def test_only_torchvisions_detectors_are_narrowed():
 # ---- torchvision's published weights -----------------------------------------------------------------------------------------------
 
 @pytest.fixture
-def zoo(monkeypatch):
-    """Random numbers in place of downloads, of the very detector that is asked for."""
-    asked, state = [], {}
+def zoo(monkeypatch, retinanet):
+    """A small RetinaNet of 91 classes in place of whatever torchvision would download; notes what was asked for."""
+    asked = []
 
-    def pretend(url, *args, **options):
-        asked.append(url)
-        return state.get("it") or state.setdefault("it", torchvision.models.get_model("retinanet_resnet50_fpn_v2", weights=None, weights_backbone=None).state_dict())
+    def pretend(model, weights):
+        asked.append((model, str(weights)))
+        return retinanet(classes=91)
 
-    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", pretend)
+    monkeypatch.setattr(torchvision.models, "get_model", pretend)
     return asked
 
 
 def test_a_published_detector_is_taken_by_the_name_of_its_weights_with_the_heads_of_the_datas_classes(zoo):
-    config = settings("torchvision:RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1", min_size=64, max_size=96)
+    name = "RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1"
+    config = settings(f"torchvision:{name}", min_size=64, max_size=96)
     detector, path = given_teacher(config, PETS)
-    assert len(zoo) == 1 and zoo[0].endswith(path.name) and path.name.startswith("retinanet_resnet50_fpn_v2_coco")
+    assert zoo == [("retinanet_resnet50_fpn_v2", name)] and path.name.startswith("retinanet_resnet50_fpn_v2_coco") and path.suffix == ".pth"
     assert head_is_loaded(detector) and detector.levels == ("P3", "P4", "P5", "P6", "P7") and detector.flavour == "torchvision"
     assert detector.transform.min_size == (64,) and detector.head.classification_head.num_classes == 3
-    other = given_teacher(config.but(teacher_parts="backbone+neck"), PETS)[0]       # as where a class is none of COCO's
-    assert not head_is_loaded(other) and other.head.classification_head.num_classes == 91
-    assert all(not name.startswith("backbone.") for name in other.not_loaded)
+    for classes, parts in (([*PETS, "blood cell"], "all"), (PETS, "backbone+neck")):       # not COCO's classes, or no head wanted: the pyramid alone
+        other = given_teacher(config.but(teacher_parts=parts), classes)[0]
+        assert not head_is_loaded(other) and other.head.classification_head.num_classes == 91
+        assert other.not_loaded and all(not each.startswith("backbone.") for each in other.not_loaded)
+
+
+def test_torchvision_has_the_detectors_that_are_offered():
+    assert {"retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "maskrcnn_resnet50_fpn_v2"} <= set(detection_models())
+    assert not [name for name in detection_models() if name.startswith(("ssd", "keypoint"))]
 
 
 def test_an_unknown_name_of_weights_is_refused_before_anything_is_built(zoo, refusal):

@@ -48,6 +48,12 @@ def test_every_pair_has_the_weights_that_the_package_has_for_its_detector(name):
     check_sizes(config)
 
 
+def test_a_level_that_one_of_them_lacks_is_refused(refusal):
+    config = preset_config("faster_rcnn_r101_r50", "coco").but(levels="P2,P7")
+    detector = on_meta("faster_rcnn", "resnet50")
+    assert "unknown level that student and teacher share 'P7'" in refusal(imitated, config, detector, detector)
+
+
 def test_settings_are_those_of_the_authors_configs():
     for pair in PAIRS.values():
         config = preset_config(next(name for name, each in PAIRS.items() if each is pair), "coco")
