@@ -8,16 +8,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 
 from ..errors import UserError
+from .launch import launch
+from .nursery import Nursery
 from .plan import PlannedRun
 
 
 class LocalSlots(ThreadPoolExecutor):
-    """Threads that each wait for the process of one run. A slot is what a run finds in its environment: a card of its own, or nothing special."""
+    """Threads that each wait for the process of one run. A slot is what a run finds in its environment: a card of its own, or nothing special.
 
-    def __init__(self, slots: list[dict[str, str]]):
+    warm: fork the runs of a slot from a process that has imported what they import (see nursery.py), where a run has one thread.
+    """
+
+    def __init__(self, slots: list[dict[str, str]], warm: bool = True):
         super().__init__(len(slots), thread_name_prefix="slot")
-        self.free: SimpleQueue[dict[str, str]] = SimpleQueue()
-        for slot in slots:
+        self.warm = warm and hasattr(os, "fork")
+        self.free: SimpleQueue[Slot] = SimpleQueue()
+        self.slots = [Slot(each) for each in slots]
+        for slot in self.slots:
             self.free.put(slot)
 
     def submit(self, call, /, folder: str, environment: dict[str, str]) -> Future:
@@ -26,9 +33,34 @@ class LocalSlots(ThreadPoolExecutor):
     def in_a_slot(self, call, folder: str, environment: dict[str, str]):
         slot = self.free.get()
         try:
-            return call(folder, {**environment, **slot})
+            there = {**environment, **slot.environment}
+            return slot.nursery(there).launch(folder) if self.warm and call is launch and there.get("OMP_NUM_THREADS") == "1" else call(folder, there)
         finally:
             self.free.put(slot)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        for slot in self.slots:
+            slot.close()
+
+
+class Slot:
+    """What a run finds in its environment, and the nursery of the slot's last run."""
+
+    def __init__(self, environment: dict[str, str]):
+        self.environment, self.last = environment, None
+
+    def nursery(self, environment: dict[str, str]) -> Nursery:
+        """One with this environment: the last one, or a new one if that has ended or another environment is asked for."""
+        if self.last is None or not self.last.lives or self.last.environment != environment:
+            self.close()
+            self.last = Nursery(environment)
+        return self.last
+
+    def close(self) -> None:
+        if self.last is not None:
+            self.last.close()
+            self.last = None
 
 
 def core_slots(runs: list[PlannedRun]) -> int:
