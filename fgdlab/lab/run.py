@@ -33,6 +33,7 @@ from .training.sizes import check_sizes
 from .training.team import Team, joined
 from .weights import load_weights, save_weights, weights_key
 
+BEGUN = ("metrics.jsonl", "checkpoint.pt", "student.safetensors", "result.json")       # what a run leaves once it has trained a step
 Parts = namedtuple("Parts", "scenes judged teacher cache")
 
 
@@ -111,9 +112,9 @@ def read_result(folder: Path) -> dict:
 
 
 def claim(config: RunConfig, folder: Path) -> None:
-    """Note the settings in the folder, or check that it holds these very settings."""
+    """Note the settings in the folder, or check that it holds these very settings; those of a run that was refused before it began do not count."""
     path = folder / "params.json"
-    if path.exists():
+    if path.exists() and any((folder / name).exists() for name in BEGUN):
         with unspoilt(path):
             before = {**json.loads(path.read_text(encoding="utf-8"))}
         changed = [name for name, value in config.dict().items() if before.get(name, value) != value]

@@ -78,10 +78,11 @@ ROWS = [
     row("an empty split", splits({"train": [1, 2], "val": []}),
         "pets/annotations.json: split 'val' must have an image, got none of 8; add images, or choose another split"),
     row("an unknown split", None,
-        "unknown split 'trian'; did you mean 'train'? known: all, train, tune, val, train-fit, train-tune; train-tune is a fifth of train to "
-        "tune on", command=(*RUN, "--train-split", "trian")),
+        "unknown split 'trian'; did you mean 'train'? known: all, train, tune, val, train-fit, train-tune; choose by train_split and "
+        "eval_split; train-tune is a fifth of train to tune on", command=(*RUN, "--train-split", "trian")),
     row("a split that is not there", splits({"train": [1], "val": [2], "test": [3]}),
-        "unknown split 'tune'; known: all, train, val, test, train-fit, train-tune; train-tune is a fifth of train to tune on",
+        "unknown split 'tune'; known: all, train, val, test, train-fit, train-tune; choose by train_split and eval_split; train-tune is a fifth of "
+        "train to tune on",
         command=(*RUN, "--eval-split", "tune")),
     # too little
     row("no image at all", lambda: (write("pets/annotations.json", {**document(), "images": [], "annotations": []}), os.unlink("pets/splits.json")),

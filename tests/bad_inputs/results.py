@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .annotations import says
-from .world import SWEEP, Row, cut, holds, write
+from .world import RUN, SWEEP, Row, cut, holds, write
 
 NAMED = ("table1_areas", "--scale", "smoke", "--out", "mine")
 DRY = (*SWEEP, "--dry-run")
@@ -82,6 +82,8 @@ ROWS = [
     Row("sweep --dry-run: a claim of process -1", instead("running.json", {"pid": -1, "host": "here"}), DRY, "", says("interrupted")),
     Row("sweep --dry-run: a failure without words", instead("failed.json", "[]"), DRY, "", says("failed")),
     Row("sweep --dry-run: a log of other lines", instead("metrics.jsonl", '{"a": 1}\n{"steps": 0, "step": 1}\n{"steps": "x"}\n'), DRY, "", says("interrupted")),
+    # a run
+    Row("run: a folder in which a refused run left its settings", lambda: (os.mkdir("mine"), write("mine/params.json", {"lr": 1.0})), (*RUN, "--out", "mine"), "", says("AP ")),
     # a table
     Row("table: results of no bytes", table(""), ("table", *NAMED), UNREADABLE),
     Row("table: results that are an image", table(b"\x89PNG\r\n\x1a\n" + bytes(range(256))), ("table", *NAMED), UNREADABLE),

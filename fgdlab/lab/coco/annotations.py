@@ -106,7 +106,7 @@ def read_split(folder: str | Path, split: str, masks: bool = False) -> Annotatio
     folder = Path(folder).expanduser()
     known = sources(folder)
     if split not in known:
-        raise unknown_name("split", split, known, "train-tune is a fifth of train to tune on" if "train-tune" in known else "")
+        raise unknown_name("split", split, known, "choose by train_split and eval_split" + ("; train-tune is a fifth of train to tune on" if "train-tune" in known else ""))
     source = known[split]
     document = read_document(source.file)
     by_id = {each["id"]: {key: each[key] for key in KEYS["images"]} for each in document["images"]}
