@@ -51,7 +51,7 @@ def get_teacher(config: RunConfig, *, device: str = "cpu", progress: bool = True
         UserError: its AP on ``config.eval_split`` is below ``config.teacher_floor``; nothing can be learned from a broken teacher.
     """
     detector, path, origin = load_teacher(config, device=device, progress=progress)
-    key = teacher_mark(config, path)
+    key = weights_mark(config, path)
     if not head_is_loaded(detector):
         if config.teacher_floor:
             raise UserError(f"teacher_floor must be 0 for a teacher without a head for this data, got {config.teacher_floor:g}: it detects nothing that could be measured")
@@ -100,7 +100,7 @@ def ap_in_words(ap: float | None) -> str:
     return "AP unknown, for its head is of other classes" if ap is None else f"AP {ap:.1f}"
 
 
-def teacher_mark(config: RunConfig, path: Path) -> str:
+def weights_mark(config: RunConfig, path: Path) -> str:
     """A hash of the weights, and of the size that images are read at where that is not the one they come in."""
     sizes = {name: value for name, value in config.identity().items() if name in ("min_size", "max_size")}
     return weights_key(path) + (f"-{digest(sizes)}" if sizes else "")
@@ -153,7 +153,7 @@ def train_teacher(config: RunConfig, path: Path, *, device: str = "cpu", progres
 
 
 def teacher_scores(config: RunConfig, key: str, detector: nn.Module, *, device: str = "cpu", progress: bool = True) -> dict:
-    """The teacher's scores on the eval split, measured once for each ``teacher_mark`` and data."""
+    """The teacher's scores on the eval split, measured once for each ``weights_mark`` and data."""
     judged = open_split(config, config.eval_split, progress)
     kept = cache_root() / "teachers" / f"scores-{key}-{judged.fingerprint()}.json"
 
