@@ -21,7 +21,7 @@ from fgdlab.lab import teachers as lab_teachers
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.disk import digest
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.essential import essential
+from fgdlab.lab.essential import FGD_KNOBS, essential
 from fgdlab.lab.models.compact import COMPACT
 from fgdlab.lab.run import run
 
@@ -126,6 +126,12 @@ def test_a_knob_in_use_is_part_of_the_runs_id(name):
     config = RunConfig.of({**TINY, **base})
     assert getattr(config, name) != value
     assert essential(config.but(**{name: value})).identity() != essential(config).identity()
+
+
+@pytest.mark.parametrize("name", [name for name in TURNS if name not in {*FGD_KNOBS, "method"}])
+def test_a_rival_has_every_knob_but_those_of_fgd_in_its_id(name):
+    config = RunConfig.of({**TINY, "method": "hint"})
+    assert essential(config.but(**{name: TURNS[name][1]})).identity() != essential(config).identity()
 
 
 # ---- turned ------------------------------------------------------------------------------------------------------------------------
