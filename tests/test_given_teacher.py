@@ -1,4 +1,5 @@
 """A teacher from weights of any origin: torchvision's published ones, MMDetection's names, plain state dicts, files of this project."""
+import os
 import urllib.error
 
 import pytest
@@ -109,6 +110,30 @@ def test_a_published_detector_is_taken_by_the_name_of_its_weights_with_the_heads
         other = given_teacher(config.but(teacher_parts=parts), classes)[0]
         assert not head_is_loaded(other) and other.head.classification_head.num_classes == 91
         assert other.not_loaded and all(not each.startswith("backbone.") for each in other.not_loaded)
+
+
+def test_torchvision_reads_its_files_as_numbers_alone_and_a_missing_network_is_one_line(monkeypatch, refusal, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    config, file = settings("torchvision:FCOS_ResNet50_FPN_Weights.COCO_V1"), tmp_path / "hub/checkpoints/fcos_resnet50_fpn_coco-99b0c9b7.pth"
+    file.parent.mkdir(parents=True)
+    torch.save({"w": Code()}, file)                                  # where torchvision would look for its download
+    text = refusal(given_teacher, config, PETS)
+    assert "must be readable with weights_only=True" in text and "os.getcwd" in text.replace("posix", "os")
+
+    def offline(model, weights):
+        assert os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] == "1"
+        raise urllib.error.URLError("no route")
+
+    monkeypatch.setattr(torchvision.models, "get_model", offline)
+    assert "no route; check the network, or put the file at" in refusal(given_teacher, config, PETS)
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+
+
+class Code:
+    """Unpickled, it would call a function."""
+
+    def __reduce__(self):
+        return os.getcwd, ()
 
 
 def test_torchvision_has_the_detectors_that_are_offered():

@@ -6,6 +6,11 @@
         backbone.fpn.*, head.*, roi_heads.*                 torchvision's: a plain state dict of the run's detector
         with facts in a header                              written by a run, ``fgdlab teacher`` or ``fgdlab import``: built as they say
 """
+import os
+import pickle
+import urllib.error
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -19,7 +24,7 @@ from ..weights import check_numbers, load_weights, read_facts
 from .classes import COCO_OUTPUTS, coco_rows, narrow
 from .export import checked
 from .fetch import fetch
-from .load_mmdet import fcos_options, load_mmdet, read_state, student_of
+from .load_mmdet import fcos_options, load_mmdet, read_state, refusal, student_of
 
 TORCHVISION = "torchvision:"
 HEADS_OF_MMDET = ("neck.", "bbox_head.", "rpn_head.", "roi_head.")
@@ -58,14 +63,37 @@ def published(name: str, config: RunConfig, classes: list[str]) -> tuple[nn.Modu
     if name not in known:
         raise unknown_name("weights of torchvision", name, known, "write torchvision:NAME")
     model, weights = known[name]
-    detector = torchvision.models.get_model(model, weights=weights)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    try:
+        with numbers_only():
+            detector = torchvision.models.get_model(model, weights=weights)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UserError(f"{weights.url} must be within reach, got: {reason}; check the network, or put the file at {path}") from error
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise UserError(refusal(path, error)) from error
     rows = coco_rows(classes) if config.teacher_parts == "all" else None
     if rows is None:
         detector.not_loaded = heads(detector)                        # its classes are not the data's
     else:
         narrow(detector, rows)
         detector.not_loaded = ()
-    return finished(detector, "torchvision", config.min_size, config.max_size), Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    return finished(detector, "torchvision", config.min_size, config.max_size), path
+
+
+@contextmanager
+def numbers_only() -> Iterator[None]:
+    """Within, torch.load takes tensors and refuses code, also where torchvision, who calls it here, does not ask for that."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def detection_models() -> list[str]:
