@@ -95,7 +95,8 @@ def test_fp16_computes_near_fp32_with_the_distillation_in_float32(tiny_config, t
         distiller.loss.register_forward_hook(lambda module, args, output: sums.update(term.raw.dtype for term in output))
         terms, losses[name], _ = step_of(distiller, tiny_config(precision=name), tiny_scenes(), name)
     assert maps == {"fp32": torch.float32, "fp16": torch.float16} and sums == {torch.float32}
-    assert float(losses["fp16"]) == pytest.approx(float(losses["fp32"]), rel=0.02) and losses["fp16"] != losses["fp32"]
+    half, full = (losses[name].item() for name in ("fp16", "fp32"))
+    assert half == pytest.approx(full, rel=0.02) and half != full
 
 
 class Pull(nn.Module):

@@ -30,7 +30,7 @@ from .teachers import Teacher, get_teacher
 from .train import train
 from .training.board import check_board
 from .training.sizes import check_sizes
-from .training.team import Team, joined
+from .training.team import Team, check_shares, joined
 from .weights import load_weights, save_weights, weights_key
 
 BEGUN = ("metrics.jsonl", "checkpoint.pt", "student.safetensors", "result.json")       # what a run leaves once it has trained a step
@@ -68,6 +68,7 @@ def shared_run(config: RunConfig, folder: Path, progress: str, device: str, team
         claim(config, folder)
     if done := team.leaders(read_result(folder) if (folder / "result.json").exists() else None):
         return done
+    check_shares(team, config.batch_size, config.accumulate)
     check_sizes(config)
     check_board(config)
     started = time.perf_counter()
@@ -156,6 +157,8 @@ def make_distiller(config: RunConfig, parts: Parts) -> Distiller:
     if not distils(config):
         return Distiller(student)
     teacher = parts.teacher.detector
+    if config.channels_last and device_of(config) == "cuda":         # on the CPU its maps are cached, and those that were stay what they are
+        teacher = teacher.to(memory_format=torch.channels_last)
     loss = make_loss(config, imitated(config, student, teacher), student, teacher)
     return Distiller(student, teacher, loss, recall=parts.cache, balance=make_balance(config))
 
