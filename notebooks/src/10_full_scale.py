@@ -443,7 +443,9 @@ looked.assign(there=["yes" if all(hasattr(laptop, name) for name in names.split(
 
 # %% [markdown]
 # Each "no" is a reason why a run here is not the paper's, and belongs beside its number. COCO's images, for one, have at most 640 pixels a side,
-# and without enlarging a detector sees them so. The nearest command, on one GPU (`--pretrained` downloads ImageNet weights on first use):
+# and without enlarging (`min_size`) a detector sees them so. Several cards need no setting: `torchrun --nproc-per-node 8 -m fgdlab run ...` shares
+# every batch between them, and `batch_size` goes on counting all of it. The nearest command, on one GPU (`--pretrained` downloads ImageNet weights
+# on first use):
 
 # %%
 settings = {"data": "/path/to/coco", "image_size": 0, "train_images": 0, "eval_images": 0, "flip": 0.5, "method": "fgd", "student": "resnet50",
