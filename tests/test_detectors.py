@@ -5,8 +5,10 @@ import torchvision
 from torch import nn
 from torch.testing import assert_close
 from torchvision.models.detection import RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from torchvision.ops.misc import FrozenBatchNorm2d
 
@@ -232,6 +234,29 @@ def test_by_default_images_and_boxes_keep_their_size():
         assert torch.equal(scene.boxes[i], boxes)
         assert_close(scene.pixels[i, :, :image.shape[1], :image.shape[2]], (image - mean) / std)
         assert not scene.pixels[i, :, image.shape[1]:].any() and not scene.pixels[i, :, :, image.shape[2]:].any()
+
+
+@pytest.mark.parametrize("sizes", [[(64, 96)] * 3, [(64, 96), (96, 64)], [(60, 96)] * 2])
+def test_a_batch_is_normalised_to_the_bit_as_torchvision_does(sizes):
+    transform = build("retinanet", "compact_s", 4).transform
+    images = [torch.rand(3, *size) for size in sizes]
+    targets = [{"boxes": torch.tensor([[10.0, 8.0, 25.0, 38.0]]), "labels": torch.tensor([1])} for _ in sizes]
+    (ours, our_targets), (theirs, their_targets) = transform(images, targets), GeneralizedRCNNTransform.forward(transform, images, targets)
+    assert torch.equal(ours.tensors, theirs.tensors) and ours.image_sizes == theirs.image_sizes == sizes
+    for mine, other, given in zip(our_targets, their_targets, targets, strict=True):
+        assert mine.keys() == other.keys() and mine is not given     # a detector may write into what it gets
+    assert transform(images)[1] is None
+
+
+def test_anchors_are_torchvisions_and_follow_a_change_of_size():
+    ours = build("retinanet", "compact_s", 4).anchor_generator
+    theirs = AnchorGenerator(ours.sizes, ours.aspect_ratios)
+    for count, side in ((2, 64), (3, 96), (1, 96), (2, 64)):
+        batch, maps = ImageList(torch.zeros(count, 3, side, side), [(side, side)] * count), [torch.zeros(count, 4, side // stride, side // stride) for stride in (8, 16, 32)]
+        found = ours(batch, maps)
+        assert len(found) == count
+        for each, other in zip(found, theirs(batch, maps), strict=True):
+            assert torch.equal(each, other)
 
 
 def test_detections_come_back_in_input_pixels_unchanged():

@@ -15,6 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead, _default_anchorgen
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
@@ -93,6 +94,16 @@ class AsItComes(GeneralizedRCNNTransform):
 
     def resize(self, image: Tensor, target: dict | None = None):
         return image, target
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
+        """Images of one size that need no padding are normalised as one batch instead of one by one: the same numbers in a tenth of the operations."""
+        first = images[0]
+        alike = first.ndim == 3 and first.is_floating_point() and all(image.shape == first.shape and image.dtype == first.dtype for image in images)
+        if not alike or any(side % self.size_divisible for side in first.shape[1:]):
+            return super().forward(images, targets)
+        mean, std = (torch.as_tensor(each, dtype=first.dtype, device=first.device)[:, None, None] for each in (self.image_mean, self.image_std))
+        pixels = torch.stack(images).sub_(mean).div_(std)
+        return ImageList(pixels, [tuple(first.shape[1:])] * len(images)), None if targets is None else [dict(target) for target in targets]
 
 
 @torch.no_grad()

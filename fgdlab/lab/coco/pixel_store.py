@@ -37,7 +37,7 @@ def pixel_store(scenes, progress: bool = True) -> np.ndarray | None:
         store.flush()
 
     with unspoilt(made_once(path, decode)):
-        return np.load(path, mmap_mode="r")
+        return np.load(path, mmap_mode="r").view(np.ndarray)         # still mapped; a memmap's own indexing is slow
 
 
 def stamps(scenes) -> list[tuple[str, int, int]]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import FeaturePyramidNetwork, box_iou, sigmoid_focal_loss
 
@@ -45,7 +46,7 @@ def compact_retinanet(backbone: str, classes: int, **options) -> RetinaNet:
     """
     settings = COMPACT[backbone]
     pyramid = CompactPyramid(settings.widths, settings.blocks, PYRAMID_CHANNELS)
-    anchors = AnchorGenerator(ANCHOR_SIZES, ((ANCHOR_RATIO,),) * len(ANCHOR_SIZES))
+    anchors = KeptAnchors(ANCHOR_SIZES, ((ANCHOR_RATIO,),) * len(ANCHOR_SIZES))
     head = RetinaNetHead(PYRAMID_CHANNELS, anchors.num_anchors_per_location()[0], classes + 1, norm_layer=partial(nn.GroupNorm, 8))
     for tower in (head.classification_head, head.regression_head):
         tower.conv = tower.conv[:settings.head_convs]
@@ -91,6 +92,22 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return torch.relu(features + self.second(self.first(features)))
+
+
+class KeptAnchors(AnchorGenerator):
+    """torchvision's generator that remembers its last anchors: batches of one size have the same ones at every step."""
+
+    def __init__(self, sizes: tuple, ratios: tuple):
+        super().__init__(sizes, ratios)
+        self.last, self.kept = None, None
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        """The anchors (A, 4) of each image, xyxy pixels; one tensor for all of them, not to be written into."""
+        pixels = image_list.tensors
+        asked = (pixels.shape[-2:], *(each.shape[-2:] for each in feature_maps), feature_maps[0].dtype, feature_maps[0].device)
+        if asked != self.last:
+            self.last, self.kept = asked, super().forward(image_list, feature_maps)[0]
+        return [self.kept] * len(image_list.image_sizes)
 
 
 class BatchedRetinaNet(RetinaNet):
