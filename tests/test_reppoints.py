@@ -219,6 +219,14 @@ def test_detections_are_the_moment_boxes_of_the_best_points(levels):
         assert float(found["scores"][first]) == pytest.approx(float(logits[a, label - 1].sigmoid()))
 
 
+def test_where_nothing_scores_nothing_is_found_without_a_warning(recwarn):
+    detector = tiny(score_thresh=0.999).eval()
+    with torch.no_grad():
+        (found,) = detector([torch.rand(3, 64, 64)])
+    assert (found["boxes"].shape, found["scores"].shape, found["labels"].shape, found["labels"].dtype) == ((0, 4), (0,), (0,), torch.int64)
+    assert not len(recwarn)
+
+
 def test_detections_come_back_in_pixels_of_the_input(batch):
     detector = tiny(score_thresh=0.0, detections_per_img=7).eval()
     images = [torch.rand(3, 128, 128), torch.rand(3, 32, 45)]        # halved and doubled by the transform

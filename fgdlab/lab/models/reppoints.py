@@ -146,11 +146,14 @@ class RepPoints(nn.Module):
         return [self.detections_of([[maps[i] for maps in level] for level in levels], size) for i, size in enumerate(image_sizes)]
 
     def detections_of(self, levels: list[list[Tensor]], image_size: tuple[int, int]) -> dict:
-        boxes, scores, labels = [], [], []
+        like = levels[0][2]                                          # nothing may be found anywhere
+        boxes, scores, labels = [like.new_zeros(0, 4)], [like.new_zeros(0)], [torch.zeros(0, dtype=torch.int64, device=like.device)]
         for (logits, _, refined), stride in zip(levels, STRIDES, strict=True):
             corners, _ = grid_of([logits[None]], (stride,))
             score = logits.flatten(1).mT.sigmoid()                   # (HW, C)
             kept = (score > self.score_thresh).nonzero()             # (K, 2): point, class
+            if not len(kept):
+                continue
             best = score[kept[:, 0], kept[:, 1]].topk(min(self.topk_candidates, len(kept)))
             point, label = kept[best.indices].unbind(1)
             box = self.head.moment_box(refined.flatten(1).mT[point]) * stride + corners[point].repeat(1, 2)
