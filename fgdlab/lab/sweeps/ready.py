@@ -22,7 +22,7 @@ def to_prepare(todo: list[PlannedRun]) -> list[RunConfig]:
     """One configuration for each different set of data and teacher that the runs need."""
     from ..teachers import DECISIVE
 
-    asked = (*DECISIVE, "data", "eval_images", "eval_split", "device", "teacher_checkpoint", "teacher_parts", "teacher_floor", "teacher_cache", "teacher_cache_gb")
+    asked = (*DECISIVE, "data", "eval_images", "eval_split", "device", "teacher_checkpoint", "teacher_parts", "teacher_floor", "teacher_cache", "teacher_cache_gb", "min_sizes")
     return list({(*(getattr(run.config, name) for name in asked), has_teacher(run.config), distils(run.config)): run.config for run in todo}.values())
 
 
