@@ -57,7 +57,7 @@ def figures() -> str:
         for name, each in noted().items()
     ]
     where = "; ".join(dict.fromkeys(each["machine"] for each in noted().values()))
-    return "\n".join(["| check | command | figures | when |", "|---|---|---|---|", *lines, "", f"Measured on {where}."])
+    return "\n".join(["| check | command | figures | when |", "|---|---|---|---|", *lines, "", f"Measured on {where}, beside other work: the minutes say little."])
 
 
 def with_rows(page: str) -> str:
