@@ -10,12 +10,13 @@ from torch.testing import assert_close
 from fgdlab.balance import Balance
 from fgdlab.distill import Distiller
 from fgdlab.fgd import FGDConfig, FGDLoss
-from fgdlab.lab.detectors import build
+from fgdlab.lab.detectors import DETECTORS, build
 from fgdlab.lab.evaluate import detections
 from fgdlab.lab.run import run
 from fgdlab.lab.train import train
 from fgdlab.lab.training.norms import WholeBatchNorm2d, share_norms
 from fgdlab.lab.training.team import Team, check_agreement, check_reached, check_shares, joined
+from fgdlab.terms import total
 
 pytest_plugins = ["lab_fixtures", "team_fixtures"]
 
@@ -228,6 +229,16 @@ def test_a_layer_that_the_loss_does_not_reach_is_named(refusal):
     module["used"](torch.ones(1)).sum().backward()
     check_reached(Team(), module)
     assert "got no gradient for idle.weight, idle.bias" in refusal(check_reached, team_of(2), module)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_batch_without_objects_reaches_every_parameter_of_a_detector(name):
+    """So no process waits for a gradient that its share does not give. FGD's own layers: test_two_processes_have_the_losses_of_one."""
+    distiller = Distiller(build(name, "resnet18", 3)).train()
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "masks": torch.zeros(0, 64, 64, dtype=torch.uint8)}
+    total(distiller([torch.rand(3, 64, 64)] * 2, [nothing] * 2)).backward()
+    check_reached(team_of(2), distiller)
 
 
 def test_the_learning_rate_is_said_beside_the_batch_that_it_is_for(tiny_config):

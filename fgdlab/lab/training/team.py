@@ -122,12 +122,26 @@ def joined(device: str) -> Iterator[Team]:
         torch.cuda.set_device(local)                                 # "cuda" means this one from here on
         settings = {"backend": "nccl", "device_id": torch.device("cuda", local)}
     try:
-        dist.init_process_group(**settings)
+        dist.init_process_group(**settings, **meeting_place())
         team = Processes(dist.get_rank(), world)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the {world} processes of torchrun must find each other, got: {error}; check --rdzv-endpoint and the network") from error
-    yield team
+    try:
+        yield team
+    except RuntimeError as error:
+        if "gloo" not in str(error) and not isinstance(error, dist.DistError):
+            raise
+        raise UserError(f"all {world} processes must stay alive, but one has ended, see what it said; the same command goes on from the last checkpoint") from error
     dist.destroy_process_group()                                     # after an error the others may never come here
+
+
+def meeting_place() -> dict:
+    """Where the processes of one machine leave their addresses: a place for each start of the team, since ``--max-restarts`` keeps the store of the
+    team that died, its addresses included."""
+    if os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]:
+        return {}                                                    # machines count their restarts each for itself
+    store, rank, world = next(dist.rendezvous("env://"))
+    return {"store": dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store), "rank": rank, "world_size": world}
 
 
 def check_shares(team: Team, batch_size: int, parts: int) -> None:
