@@ -310,10 +310,10 @@ assert set(terms.name) == {"classification", "bbox_regression", "fg", "bg", "att
 # %% [markdown]
 # ## 6 · Table 1 in one picture
 # Is it the objects that a student should imitate, or the background, or both, and does it help to keep the two apart? That is Table 1 of the paper,
-# and the question this lab repeats on a laptop: five students that differ in nothing but the cells whose imitation counts, each trained with three
+# and the question this lab repeats on a laptop: five students that differ in nothing but the cells whose imitation counts, each trained with five
 # seeds.
 #
-# **Predict.** Without distillation the students reach AP 5.8. One row may imitate the *background alone*, cells that hold no object at all. What
+# **Predict.** Without distillation the students reach AP 5.7. One row may imitate the *background alone*, cells that hold no object at all. What
 # does it gain: nothing, about 1 AP, or about 9?
 
 # %%
@@ -336,16 +336,16 @@ gains = ablation_table(results, sweep).set_index("label")[["AP_mean", "AP_n", "A
 gains.style.format("{:.1f}", na_rep="baseline").format("{:.0f}", subset="AP_n")
 
 # %%
-assert round(gains.AP_mean["no distillation"], 1) == 5.8 and round(gains.AP_delta["background"], 1) == 9.4
+assert round(gains.AP_mean["no distillation"], 1) == 5.7 and round(gains.AP_delta["background"], 1) == 9.5
 assert (gains.AP_delta_low.dropna() > 0).all()
 
 # %% [markdown]
-# About 9: +9.4 AP, for imitating cells without any object. Every area helps here, and no interval of a gain reaches 0. The background of these
+# About 9: +9.5 AP, for imitating cells without any object. Every area helps here, and no interval of a gain reaches 0. The background of these
 # scenes is full of look-alikes, and a teacher that has learned what is *not* a digit can say so; notebook 07 takes the look-alikes away and watches
 # the gain shrink.
 #
-# **What the picture does not say.** Which of the two best rows is better: three seeds do not tell, as notebook 07 works out. That this holds for
-# other data, other teachers, other weights of the loss. Notebook 07 is about this: what fifteen runs allow one to say.
+# **What the picture does not say.** Which of the two best rows is better: five seeds do not tell, as notebook 07 works out. That this holds for
+# other data, other teachers, other weights of the loss. Notebook 07 is about this: what a handful of runs allows one to say.
 #
 # **Exercise 3** (easy, 3 minutes). A gain of 13 AP sounds large. How much of the way to the teacher is it?
 

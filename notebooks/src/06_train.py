@@ -353,7 +353,7 @@ parts.style.format("{:.1f}")
 
 # %% [markdown]
 # The parts share one teacher and one pair of students, so this is the noise of the scenes alone. The noise of the student's seed is in Table 1,
-# which trains every row with three seeds, for twice as many steps:
+# which trains every row with five seeds, for twice as many steps:
 
 # %%
 table = pd.read_csv("../ablations/results/table1_areas.csv")
