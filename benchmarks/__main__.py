@@ -1,15 +1,12 @@
 """``make bench``: medians and ratios on this machine, as a table and as JSON in benchmarks/results/."""
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torchvision.models.detection import RetinaNet
 
-from benchmarks import explorer, fgd_loss, methods
+from benchmarks import explorer, fgd_loss, laptop_run, laptop_step, methods, runner
 from benchmarks.plain_fgd import plain_fgd
 from benchmarks.timing import TURNS, duel
-from fgdlab import Distiller, FGDConfig, FGDLoss, Scene
-from fgdlab.lab.detectors import build
+from fgdlab import FGDConfig, FGDLoss, Scene
 from fgdlab.lab.disk import write_json
 from fgdlab.lab.provenance import provenance
 
@@ -36,48 +33,18 @@ def loss_duel(batch: int, channels: int, grids: dict[str, tuple[int, int]], fram
     return duel(name, ours, rival, "plain transcription")
 
 
-def laptop_batch() -> tuple[list, list]:
-    images = [torch.rand(3, 128, 128) for _ in range(16)]
-    boxes = torch.tensor([[10.0, 10.0, 30.0, 50.0], [60.0, 60.0, 90.0, 90.0]])
-    return images, [{"boxes": boxes, "labels": torch.tensor([1, 2]), "image_id": torch.tensor(i)} for i in range(16)]
-
-
-def step_duels() -> list[dict]:
-    """What a laptop step costs: distilling from cached maps against plain training, and against a live teacher; the batched detector loss."""
-    torch.manual_seed(0)
-    images, targets = laptop_batch()
-    teacher = build("retinanet", "compact_t", 10).eval()
-    with torch.no_grad():
-        kept = Distiller(build("retinanet", "compact_s", 10), teacher, torch.nn.Identity()).teacher_maps(teacher.transform(images, None)[0].tensors, targets)
-
-    def step(**given) -> Callable[[], None]:
-        student = build("retinanet", "compact_s", 10).train()
-        loss = FGDLoss(student.levels, 48, 48, FGDConfig(gamma=0, lambda_=0)) if given else None
-        distiller = Distiller(student, loss=loss, **given)
-        return lambda: sum(term.weight * term.raw for term in distiller(images, targets)).backward()
-
-    plain, live, cached = step(), step(teacher=teacher), step(recall=lambda image_ids: kept)
-    student = build("retinanet", "compact_s", 10).train()
-    batch, _ = student.transform(images, targets)
-    maps = list(student.backbone(batch.tensors).values())
-    outputs, anchors = student.head(maps), student.anchor_generator(batch, maps)
-    return [
-        duel("distilling step, cached teacher", cached, plain, "plain training step"),
-        duel("distilling step, cached teacher", cached, live, "live teacher"),
-        duel("RetinaNet's loss, forward", lambda: student.compute_loss(targets, outputs, anchors),
-             lambda: RetinaNet.compute_loss(student, targets, outputs, anchors), "torchvision's loop over images"),
-    ]
-
-
 def main() -> None:
     torch.set_num_threads(1)
     laptop, coco = {"P3": (16, 16), "P4": (8, 8), "P5": (4, 4)}, {f"P{level}": (-(-800 // 2**level), -(-1344 // 2**level)) for level in range(3, 8)}
-    results = [*step_duels(), loss_duel(16, 48, laptop, (128, 128), 2), loss_duel(1, 256, coco, (800, 1344), 10)]
+    results = [loss_duel(16, 48, laptop, (128, 128), 2), loss_duel(1, 256, coco, (800, 1344), 10)]
     for row in results:
         print(f"{row['what']}: {row['ours_ms']} ms; {row['rival']}: {row['rival_ms']} ms; rival / ours = {row['rival_over_ours']}")
     path = Path("benchmarks/results/cpu.json")
     write_json(path, {"turns": TURNS, "threads": 1, "results": results, "machine": provenance()})
     print(f"written to {path}")
+    laptop_step.main()
+    laptop_run.main()
+    runner.main()
     fgd_loss.main()
     methods.main()
     explorer.main()

@@ -1,0 +1,161 @@
+"""Where the time of one laptop run of Table 1 goes, part by part, in seconds of one core.
+
+    python -m benchmarks.laptop_run            about two minutes on a quiet core
+
+Two runs side by side keep both cores of a laptop busy, so that what counts is the work of each part, not how long it waits: all figures are CPU
+seconds of the process that does it. A part of a step is the median over STEPS steps times the 900 steps of a run. Imports are those of a process of its
+own; a run that is forked in its slot (fgdlab/lab/sweeps/nursery.py) has none.
+
+What came out on the machine of results/laptop_run.json, while other programs wanted its cores as well (see load_before there), in shares of a run that
+is not forked:
+
+    imports, kernel and launch process     11.5 %      3.2 of 8.5 s are torch._dynamo's, which torchvision.ops and optimisers bring in
+    student's step, forward / backward     26.4 / 41.1 %      mostly convolutions
+    distillation, forward                   4.6 %      teacher's maps from the cache 0.9 %
+    data / clipping and optimiser           1.9 / 2.7 %
+    detections / scores by pycocotools      2.7 / 3.5 %
+    figures                                 3.4 %
+    opening data and teacher, writing       1.3 %
+
+So forking takes a tenth off a run (cold / forked = 1.13), and what is left is the student: a quicker run needs quicker convolutions or fewer steps.
+"""
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fgdlab import Tap, Term, total
+from fgdlab.lab import viz
+from fgdlab.lab.data import batches
+from fgdlab.lab.disk import write_json
+from fgdlab.lab.essential import essential
+from fgdlab.lab.evaluate import coco_scores, detections
+from fgdlab.lab.provenance import provenance
+from fgdlab.lab.run import make_distiller, prepare
+from fgdlab.lab.sweeps.file import load_sweep
+from fgdlab.lab.sweeps.launch import cpu_environment
+from fgdlab.lab.train import make_optimizer
+
+PATH = Path("benchmarks/results/laptop_run.json")
+ROW, STEPS, WARM = "split", 40, 5
+IMPORTS = {
+    "launch process": "import sys; sys.modules.setdefault('rfc3987_syntax', None); import papermill, nbclient, jupyter_client",
+    "kernel": "import ipykernel.kernelapp, ipykernel.ipkernel, pandas, fgdlab.lab.run, fgdlab.lab.viz",
+}
+DYNAMO = "import torch._dynamo"                                      # comes with torchvision.ops, and with every optimiser's first step
+
+
+class Clock:
+    """CPU seconds by part."""
+
+    def __init__(self):
+        self.seconds: dict[str, list[float]] = {}
+
+    @contextmanager
+    def __call__(self, part: str):
+        started = time.process_time()
+        yield
+        self.seconds.setdefault(part, []).append(time.process_time() - started)
+
+
+def import_seconds(code: str) -> float:
+    """CPU seconds of a process that runs this code and ends, the least of three."""
+    def once() -> float:
+        before = os.times()
+        subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, **cpu_environment(1)})
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    return min(once() for _ in range(3))
+
+
+def steps(distiller, scenes, config, clock: Clock) -> None:
+    """A training step as train.py takes it, with the distiller's forward in the open."""
+    optimizer = make_optimizer(list(distiller.parameters()), config)
+    drawn = iter(batches(scenes, config.batch_size, seed=0, epoch=0))
+    distiller.train()
+    for _ in range(STEPS + WARM):
+        with clock("data"):
+            images, targets = next(drawn)
+        with clock("student, forward"), Tap(distiller.student) as tap:
+            terms = [Term(name, "all", value) for name, value in distiller.student(images, targets).items()]
+        with clock("teacher's maps from the cache"):
+            scene = tap.scene.float()
+            maps = distiller.teacher_maps(scene.pixels, targets)
+        with clock("distillation, forward"):
+            terms += distiller.loss(scene, maps)
+        with clock("backward"):
+            optimizer.zero_grad(set_to_none=True)
+            total(terms).backward()
+        with clock("clipping and optimiser"):
+            nn.utils.clip_grad_norm_(list(distiller.parameters()), config.clip)
+            optimizer.step()
+
+
+def figures(student, teacher, judged, found: list[dict], config) -> list[Callable]:
+    """What the notebook of a run draws, but for the curves of its loss."""
+    return [
+        lambda: viz.png(viz.masks_and_attention(student, teacher, judged, 0, config)),
+        lambda: viz.png(viz.masks_and_attention(student, teacher, judged, len(judged) // 2, config)),
+        lambda: viz.png(viz.detections_figure(found, judged, range(4), threshold=0.2)),
+    ]
+
+
+def measure() -> dict:
+    config, clock = essential(load_sweep("table1_areas").settings(ROW, 0, "laptop")), Clock()
+    prepare(config, progress=False)                                  # whatever is missing is made before the clock starts
+    open_again = "import json, sys\nfrom fgdlab.lab.config import RunConfig\nfrom fgdlab.lab.run import prepare\nimport time\nstarted = time.process_time()\n"
+    open_again += "prepare(RunConfig.of(json.loads(sys.stdin.read())), progress=False)\nprint(time.process_time() - started)"
+    done = subprocess.run([sys.executable, "-c", open_again], input=config.json(), capture_output=True, text=True, check=True, env={**os.environ, **cpu_environment(1)})
+    parts = prepare(config, progress=False)
+    distiller = make_distiller(config, parts)
+    steps(distiller, parts.scenes, config, clock)
+    student = distiller.student.eval()
+    with clock("detections"):
+        found = detections(student, parts.judged)
+    with clock("scores by pycocotools"):
+        coco_scores(parts.judged.truth(), found, parts.judged.image_ids)
+    for draw in figures(student, parts.teacher.detector, parts.judged, found, config):
+        with clock("figures"):
+            draw()
+    with clock("result, detections and weights written"), tempfile.TemporaryDirectory() as folder:
+        Path(folder, "detections.json").write_text(json.dumps(found))
+        torch.save(distiller.state_dict(), Path(folder, "checkpoint.pt"))
+    per_run = config.epochs * (len(parts.scenes) // config.batch_size)
+    in_a_step = ("data", "student, forward", "teacher's maps from the cache", "distillation, forward", "backward", "clipping and optimiser")
+    seconds = {f"imports, {who}": import_seconds(code) for who, code in IMPORTS.items()}
+    seconds["data, teacher and cache opened"] = float(done.stdout)
+    seconds |= {f"training: {part}": per_run * statistics.median(clock.seconds[part][WARM:]) for part in in_a_step}
+    seconds |= {part: sum(each) for part, each in clock.seconds.items() if part not in in_a_step}
+    return {"seconds": seconds, "steps": per_run, "dynamo": import_seconds(DYNAMO) - import_seconds("import torch")}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    load, found = os.getloadavg()[0], measure()
+    seconds = found["seconds"]
+    warm = sum(each for part, each in seconds.items() if not part.startswith("imports"))
+    cold = sum(seconds.values())
+    for part, each in seconds.items():
+        print(f"{part:42} {each:6.2f} s  {100 * each / cold:4.1f} %")
+    print(f"{'all, cold':42} {cold:6.2f} s\n{'all, forked':42} {warm:6.2f} s  cold / forked = {cold / warm:.2f}")
+    write_json(PATH, {
+        "what": f"one laptop run of table1_areas, row {ROW}, {found['steps']} steps: CPU seconds by part; forked = without imports", "row": ROW,
+        "seconds": {part: round(each, 2) for part, each in seconds.items()}, "share": {part: round(each / cold, 3) for part, each in seconds.items()},
+        "cold_seconds": round(cold, 2), "forked_seconds": round(warm, 2), "cold_over_forked": round(cold / warm, 2),
+        "of_the_imports_torch_dynamo": round(found["dynamo"], 2), "load_before": round(load, 2), "machine": provenance(),
+    })
+    print(f"written to {PATH}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What a distilling step of the laptop detectors costs beside a plain one: forward and backward of a batch of 8, from cached maps and with a live teacher.
+
+    python -m benchmarks.laptop_step            about a minute
+
+"areas" is Table 1's loss, the feature term of eq. 9 with both attentions; "whole" adds the attention term and the global term with its GcBlocks.
+Contestants take turns; a ratio is the median over turns. Time is CPU time of the one thread: a machine that is busy with other things delays all alike.
+"""
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torchvision.models.detection import RetinaNet
+
+from benchmarks.timing import WARM, duel
+from fgdlab import Distiller, FGDConfig, FGDLoss, total
+from fgdlab.lab.detectors import build
+from fgdlab.lab.disk import write_json
+from fgdlab.lab.provenance import provenance
+
+PATH = Path("benchmarks/results/laptop_step.json")
+TURNS, BATCH = 25, 8
+AREAS = FGDConfig(gamma=0, lambda_=0, rounding="exact")
+WHOLE = FGDConfig(rounding="exact")
+
+
+def laptop_batch() -> tuple[list, list]:
+    images = [torch.rand(3, 128, 128) for _ in range(BATCH)]
+    boxes = torch.tensor([[10.0, 10.0, 30.0, 50.0], [60.0, 60.0, 90.0, 90.0]])
+    return images, [{"boxes": boxes, "labels": torch.tensor([1, 2]), "image_id": torch.tensor(i)} for i in range(BATCH)]
+
+
+def contestants() -> dict[str, Callable[[], None]]:
+    torch.manual_seed(0)
+    images, targets = laptop_batch()
+    teacher = build("retinanet", "compact_t", 10).eval()
+    with torch.no_grad():
+        kept = Distiller(build("retinanet", "compact_s", 10), teacher, torch.nn.Identity()).teacher_maps(teacher.transform(images, None)[0].tensors, targets)
+
+    def step(config: FGDConfig | None = None, **given) -> Callable[[], None]:
+        torch.manual_seed(0)
+        student = build("retinanet", "compact_s", 10).to(memory_format=torch.channels_last)
+        distiller = Distiller(student, loss=FGDLoss(student.levels, 48, 48, config) if config else None, **given).train()
+
+        def once() -> None:
+            distiller.zero_grad(set_to_none=True)
+            total(distiller(images, targets)).backward()
+
+        return once
+
+    cached = {"recall": lambda image_ids: kept}
+    return {
+        "plain": step(), "areas, cached teacher": step(AREAS, **cached), "areas, live teacher": step(AREAS, teacher=teacher),
+        "whole, cached teacher": step(WHOLE, **cached), "whole, live teacher": step(WHOLE, teacher=teacher),
+    }
+
+
+def loss_duel() -> dict:
+    """The batched loss of the compact RetinaNets, forward, against torchvision's."""
+    torch.manual_seed(0)
+    images, targets = laptop_batch()
+    student = build("retinanet", "compact_s", 10).train()
+    batch, _ = student.transform(images, targets)
+    maps = list(student.backbone(batch.tensors).values())
+    outputs, anchors = student.head(maps), student.anchor_generator(batch, maps)
+    return duel("RetinaNet's loss, forward", lambda: student.compute_loss(targets, outputs, anchors),
+                lambda: RetinaNet.compute_loss(student, targets, outputs, anchors), "torchvision's loop over images")
+
+
+def cpu_turns(steps: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
+    """{name: CPU milliseconds of each turn}."""
+    times = {name: [] for name in steps}
+    for _ in range(TURNS + WARM):
+        for name, step in steps.items():
+            started = time.process_time()
+            step()
+            times[name].append(1000 * (time.process_time() - started))
+    return {name: each[WARM:] for name, each in times.items()}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    times = cpu_turns(contestants())
+    rows = []
+    for name, each in times.items():
+        over = [a / b for a, b in zip(each, times["plain"], strict=True)]
+        rows.append({"what": name, "ms": round(statistics.median(each), 2), "least_ms": round(min(each), 2), "over_plain": round(statistics.median(over), 3)})
+        print(f"{name:24} {rows[-1]['ms']:8.2f} ms   {rows[-1]['over_plain']:.2f} x plain")
+    loss = loss_duel()
+    print(f"{loss['what']}: {loss['ours_ms']} ms; {loss['rival']}: {loss['rival_ms']} ms; rival / ours = {loss['rival_over_ours']}")
+    write_json(PATH, {"what": f"laptop step, forward and backward, batch of {BATCH}, CPU time", "turns": TURNS, "steps": rows, "loss": loss, "machine": provenance()})
+    print(f"written to {PATH}")
+
+
+if __name__ == "__main__":
+    main()
