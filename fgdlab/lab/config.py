@@ -80,7 +80,7 @@ class RunConfig:
     schedule: str = knob("cosine", "cosine to 0, or two steps of 0.1 after 2/3 and 11/12 (16 and 22 of 24 epochs)", among=("cosine", "step"))
     warmup: float = knob(0.1, "share of all steps over which the learning rate rises linearly", least=0)
     clip: float = knob(10.0, "largest L2 norm of the gradient, 0 = no bound (35 in the authors' configs)", least=0)
-    accumulate: int = knob(1, "parts that a process cuts its share of a step's images into, one after the other, for less memory", least=1, most=65536, later=True)
+    accumulate: int = knob(1, "parts that a process cuts its share of a step's images into, for less memory; norms that learn see a part at a time", least=1, most=65536, later=True)
     min_sizes: str = knob("", "training: short sides to draw from, one a step, with commas (640,800); empty for min_size alone", later=True)
     aspect_groups: bool = knob(False, "batches of wide images alone and of others alone, so that less is padding", later=True)
     precision: str = knob("fp32", "bf16 or fp16 = autocast of the networks; distillation sums stay float32", among=("fp32", "bf16", "fp16"))
