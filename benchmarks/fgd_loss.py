@@ -3,7 +3,12 @@
 Times: contestants take turns in one run. The floor is seven passes over the maps at the speed of a copy of the same size (two passes),
 which is what the sums need when each pass reads or writes one map: student and teacher twice forward, once backward, and one gradient.
 Memory: how far a fresh process's high-water mark moves during one forward and backward, its inputs being there before.
+
+    python -m benchmarks.fgd_loss                     on the CPU, with 1 thread and with all
+    python -m benchmarks.fgd_loss --device cuda       on a card: 16 images in bfloat16, and whether the host ever waits
+    python -m benchmarks.fgd_loss --quick             rehearses the script on small maps; writes nothing
 """
+import argparse
 import json
 import os
 import resource
@@ -22,8 +27,8 @@ from fgdlab import FGDConfig, FGDLoss, Scene, total
 from fgdlab.lab.disk import write_json
 from fgdlab.lab.provenance import provenance
 
-PATH = Path("benchmarks/results/fgd_loss.json")
-TURNS = 9
+PATHS = {"cpu": Path("benchmarks/results/fgd_loss.json"), "cuda": Path("benchmarks/results/gpu_fgd_loss.json")}
+TURNS = 5
 COCO = (800, 1344)                                                   # pixels of a COCO image as detectors see it
 BOXES = (1, 10, 100, 1000)
 PASSES = 7
@@ -33,14 +38,17 @@ BALLAST = 2**26                                                      # bytes
 class Case:
     """Random maps on P3-P7, boxes, and one loss with trained-like blocks."""
 
-    def __init__(self, batch: int, channels: int, frame: tuple[int, int], boxes_per_image: int = 10, levels=("P3", "P4", "P5", "P6", "P7")):
+    def __init__(
+        self, batch: int, channels: int, frame: tuple[int, int], boxes_per_image: int = 10, levels=("P3", "P4", "P5", "P6", "P7"), *,
+        device: str = "cpu", dtype: torch.dtype = torch.float32,
+    ):
         torch.manual_seed(0)
-        self.frame, self.levels = frame, levels
-        self.boxes = random_boxes(batch, boxes_per_image, frame)
+        self.frame, self.levels, self.device = frame, levels, device
+        self.boxes = [each.to(device) for each in random_boxes(batch, boxes_per_image, frame)]
         grids = {level: tuple(-(-size // 2**int(level[1:])) for size in frame) for level in levels}
-        self.student = {level: torch.randn(batch, channels, *grid, requires_grad=True) for level, grid in grids.items()}
-        self.teacher = {level: torch.randn(batch, channels, *grid) for level, grid in grids.items()}
-        self.loss = FGDLoss(levels, channels, channels, FGDConfig())
+        self.student = {level: torch.randn(batch, channels, *grid, device=device, dtype=dtype, requires_grad=True) for level, grid in grids.items()}
+        self.teacher = {level: torch.randn(batch, channels, *grid, device=device, dtype=dtype) for level, grid in grids.items()}
+        self.loss = FGDLoss(levels, channels, channels, FGDConfig()).to(device)
         with torch.no_grad():
             for parameter in self.loss.parameters():
                 parameter.add_(0.02 * torch.randn_like(parameter))   # off its start, where R is the identity
@@ -53,15 +61,16 @@ class Case:
         self.forget()
         self.loss.fused = fused
         boxes = self.boxes if boxes is None else boxes
-        scene = Scene(torch.zeros(len(boxes), 3, 1, 1).expand(-1, -1, *self.frame), boxes, [self.frame] * len(boxes), self.student)
+        scene = Scene(torch.zeros(len(boxes), 3, 1, 1, device=self.device).expand(-1, -1, *self.frame), boxes, [self.frame] * len(boxes), self.student)
         total(self.loss(scene, self.teacher)).backward()
 
     def plain(self) -> None:
         """Sum after sum as the paper writes them, and the global term as the blocks compute it."""
         self.forget()
         for level in self.levels:
-            fg, bg, attention = plain_fgd(self.student[level], self.teacher[level], self.boxes, self.frame)
-            relation = self.loss.relation[level](self.student[level], self.teacher[level])
+            student, teacher = self.student[level].float(), self.teacher[level].float()
+            fg, bg, attention = plain_fgd(student, teacher, self.boxes, self.frame)
+            relation = self.loss.relation[level](student, teacher)
             (1e-3 * fg + 5e-4 * bg + 5e-4 * attention + 5e-6 * relation).backward()
 
     def contestants(self) -> dict[str, Callable[[], None]]:
@@ -71,7 +80,19 @@ class Case:
             for level, each in self.teacher.items():
                 copies[level].copy_(each)
 
-        return {"fused": lambda: self.step(True), "plain transcription": self.plain, "readable form": lambda: self.step(False), "copy": copy}
+        steps = {"fused": lambda: self.step(True), "plain transcription": self.plain, "readable form": lambda: self.step(False), "copy": copy}
+        return {name: self.waited(step) for name, step in steps.items()}
+
+    def waited(self, step: Callable[[], None]) -> Callable[[], None]:
+        """A step that ends when its device has done it."""
+        if self.device != "cuda":
+            return step
+
+        def through() -> None:
+            step()
+            torch.cuda.synchronize()
+
+        return through
 
 
 def random_boxes(batch: int, count: int, frame: tuple[int, int]) -> list[Tensor]:
@@ -95,7 +116,8 @@ def times(name: str, case: Case) -> dict:
 def by_boxes(case: Case) -> dict:
     """Ours by number of boxes an image, as ratios to one box."""
     given = {str(count): random_boxes(len(case.boxes), count, case.frame) for count in BOXES}
-    taken = in_turns({count: lambda boxes=boxes: case.step(True, boxes) for count, boxes in given.items()}, TURNS)
+    given = {count: [each.to(case.device) for each in boxes] for count, boxes in given.items()}
+    taken = in_turns({count: case.waited(lambda boxes=boxes: case.step(True, boxes)) for count, boxes in given.items()}, TURNS)
     return {
         "what": "fused FGD loss by boxes an image, over one box", "ms": {count: round(statistics.median(each), 2) for count, each in taken.items()},
         "over_one_box": {count: round(ratio(taken, count, "1"), 2) for count in given},
@@ -136,7 +158,9 @@ def memory() -> dict:
     }
 
 
-def main() -> None:
+# ---- what is run -------------------------------------------------------------------------------------------------------------------
+
+def on_cpu() -> list[dict]:
     before, results = torch.get_num_threads(), []
     for threads in sorted({1, os.cpu_count() or 1}):
         torch.set_num_threads(threads)
@@ -149,11 +173,56 @@ def main() -> None:
             ]
         results += [{**row, "threads": threads} for row in rows]
     torch.set_num_threads(before)
-    results.append(memory())
+    return [*results, memory()]
+
+
+def on_card() -> list[dict]:
+    results = []
+    for batch, dtype in ((16, torch.bfloat16), (2, torch.bfloat16), (2, torch.float32)):
+        case, name = Case(batch, 256, COCO, device="cuda", dtype=dtype), f"{batch} x 256 channels at {COCO[0]}x{COCO[1]}, {str(dtype).split('.')[1]}"
+        results += [{**times(name, case), "peak_extra_MB": extra_memory_of_card(case)}, {**by_boxes(case), "maps": name, "host_waits": host_waits(case)}]
+    return results
+
+
+def extra_memory_of_card(case: Case) -> dict[str, float]:
+    found = {}
+    for name, step in case.contestants().items():
+        case.forget()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        found[name] = round((torch.cuda.max_memory_allocated() - before) / 1e6, 1)
+    return found
+
+
+def host_waits(case: Case) -> bool:
+    """Does a step, once compiled, ever make the host wait for the card?"""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        case.step(True)
+    except RuntimeError:
+        return True
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return False
+
+
+def quick(device: str) -> list[dict]:
+    case = Case(2, 16, (96, 128), device=device)
+    return [times("2 x 16 channels at 96x128", case), by_boxes(case)]
+
+
+def main(device: str = "cpu", rehearse: bool = False) -> None:
+    load = os.getloadavg()[0]
+    results = quick(device) if rehearse else on_card() if device == "cuda" else on_cpu()
     for row in results:
         print(json.dumps(row))
-    write_json(PATH, {"turns": TURNS, "load_average": round(os.getloadavg()[0], 1), "results": results, "machine": provenance()})
-    print(f"written to {PATH}")
+    if rehearse:
+        return
+    write_json(PATHS[device], {
+        "turns": TURNS, "load_average": {"before": round(load, 1), "after": round(os.getloadavg()[0], 1)}, "results": results, "machine": provenance(device),
+    })
+    print(f"written to {PATHS[device]}")
 
 
 if __name__ == "__main__":
@@ -161,4 +230,10 @@ if __name__ == "__main__":
         torch.set_num_threads(1)
         print(extra_memory(sys.argv[2]))
     else:
-        main()
+        parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+        parser.add_argument("--device", default="cpu", choices=tuple(PATHS))
+        parser.add_argument("--quick", action="store_true", help="small maps: rehearses the script, writes nothing")
+        asked = parser.parse_args()
+        if asked.device == "cuda" and not torch.cuda.is_available():
+            raise SystemExit("device cuda must find a CUDA card, got none; rehearse with --quick")
+        main(asked.device, asked.quick)

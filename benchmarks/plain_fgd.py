@@ -24,7 +24,7 @@ def plain_masks(boxes: list[Tensor], frame: tuple[int, int], grid: tuple[int, in
 def plain_fgd(student: Tensor, teacher: Tensor, boxes: list[Tensor], frame: tuple[int, int], temperature: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
     """Foreground, background and attention sums of one level, averaged over the batch; a separate pass over the maps for every factor."""
     n, c, h, w = student.shape
-    fg, bg = plain_masks(boxes, frame, (h, w))
+    fg, bg = (mask.to(student.device) for mask in plain_masks(boxes, frame, (h, w)))
 
     def spatial(maps: Tensor) -> Tensor:
         return h * w * torch.softmax((maps.abs().mean(dim=1) / temperature).view(n, -1), dim=1).view(n, h, w)

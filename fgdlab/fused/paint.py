@@ -7,6 +7,7 @@ masks.py asks every cell of every box. Here a box marks four cells of a pile of 
     table (a - 1, b)                          =  max of itself, of table (a, b), and of table (a, b) moved by 2^(a-1) rows
 
 so table (0, 0) ends as the largest weight over each cell, that is the smallest box's. A maximum does not mind that blocks overlap.
+Tables of one height are filled, spread to one, and that one is handed down to the next height: few lie in memory at a time.
 Boxes of all images stand in one list: an image with 1,000 boxes costs the others nothing.
 """
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from ..masks import AXES, FocalMasks, cell_ranges, focal_masks
 
 FEW = 2**19                                                          # boxes x cells up to which asking every cell is quicker
-TABLE = 2**20                                                        # values in the tables of one group of images: 4 MB in float32
+TABLE = 2**18                                                        # values in the tables of one group of images: 1 MB in float32
 
 
 def painted_masks(
@@ -36,8 +37,7 @@ def painted_masks(
         cells = torch.cat([cell_ranges(of_image, size, grid_size, rounding=rounding) for of_image, size in zip(boxes, frame_sizes, strict=True)])
     cells = cells[:, [1, 0, 3, 2]] if axes == "yx" else cells
     counts = [len(of_image) for of_image in boxes]
-    steps = grid_size[0].bit_length() * grid_size[1].bit_length()
-    group = max(1, TABLE // (steps * grid_size[0] * grid_size[1]))   # images at a time
+    group = max(1, TABLE // (grid_size[1].bit_length() * grid_size[0] * grid_size[1]))               # images at a time
     ends = [sum(counts[:first]) for first in range(0, len(counts), group)] + [len(cells)]
     fg = torch.cat([
         box_weights(cells[start:end], counts[i * group:(i + 1) * group], grid_size, dtype)
@@ -73,13 +73,21 @@ def box_weights(cells: Tensor, counts: list[int], grid_size: tuple[int, int], dt
     weight = torch.where((col1 > col0) & (row1 > row0), 1 / sizes.to(dtype), 0)     # (K,)
     a, b = floor_log2(row1 - row0), floor_log2(col1 - col0)
     image = torch.repeat_interleave(torch.tensor(counts, device=cells.device), output_size=len(cells))
-    table = torch.zeros(grid_h.bit_length(), grid_w.bit_length(), n, grid_h, grid_w, dtype=dtype, device=cells.device)
     rows = torch.stack([row0, row1 - (1 << a)]).clamp(0, grid_h - 1)                # (2, K) first cells: at the near edge, or to end at the far one
     cols = torch.stack([col0, col1 - (1 << b)]).clamp(0, grid_w - 1)
-    place = (((a * table.shape[1] + b) * n + image) * grid_h + rows[:, None]) * grid_w + cols      # (2, 2, K)
-    table.view(-1).scatter_reduce_(0, place.flatten(), weight.expand_as(place).flatten(), "amax")
-    table = spread(table, dim=-2)                                                   # (W steps, N, H, W)
-    return spread(table, dim=-1)                                                    # (N, H, W)
+    place = ((b * n + image) * grid_h + rows[:, None]) * grid_w + cols              # (2, 2, K)
+    table = torch.empty(grid_w.bit_length(), n, grid_h, grid_w, dtype=dtype, device=cells.device)
+    found = torch.zeros(n, grid_h, grid_w, dtype=dtype, device=cells.device)        # of the heights above
+    for height in range(grid_h.bit_length() - 1, -1, -1):
+        of_height, spread = a == height, torch.zeros_like(found)
+        if of_height.any():
+            table.zero_().view(-1).scatter_reduce_(0, place[..., of_height].flatten(), weight[of_height].expand_as(place[..., of_height]).flatten(), "amax")
+            for width in range(len(table) - 1, 0, -1):
+                hand_down(table[width], table[width - 1], 1 << (width - 1), dim=-1)
+            spread = table[0].clone()
+        hand_down(found, spread, 1 << height, dim=-2)
+        found = spread
+    return found
 
 
 def floor_log2(whole: Tensor) -> Tensor:
@@ -87,12 +95,10 @@ def floor_log2(whole: Tensor) -> Tensor:
     return (whole[..., None] >= 1 << torch.arange(1, 31, device=whole.device)).sum(dim=-1)
 
 
-def spread(table: Tensor, dim: int) -> Tensor:
-    """Tables of blocks of 1, 2, 4, ... cells along ``dim``, stacked in front -> the table of single cells."""
-    for a in range(len(table) - 1, 0, -1):
-        half, length = 1 << (a - 1), table.shape[dim]
-        wide, narrow = table[a], table[a - 1]
-        torch.maximum(narrow, wide, out=narrow)
-        moved = narrow.narrow(dim, half, length - half)
-        torch.maximum(moved, wide.narrow(dim, 0, length - half), out=moved)
-    return table[0]
+def hand_down(wide: Tensor, narrow: Tensor, half: int, dim: int) -> None:
+    """Blocks of ``wide``, twice as long as those of ``narrow``, go into ``narrow`` as two: at the same cell and ``half`` a block further."""
+    length = narrow.shape[dim] - half
+    torch.maximum(narrow, wide, out=narrow)
+    if length > 0:
+        moved = narrow.narrow(dim, half, length)
+        torch.maximum(moved, wide.narrow(dim, 0, length), out=moved)

@@ -16,7 +16,7 @@ def write_images(
     contexts = [each for each in (context_s, context_t) if each is not None]
     of_keys = [torch.zeros_like(each.upstream)[:, :, None] for each in contexts]
     level = torch.stack([(each.upstream * each.context).sum(dim=1, keepdim=True) for each in contexts], dim=1) if contexts else None     # g . context
-    softmax = torch.stack([each.softmax for each in contexts], dim=1).split(cells, 2) if contexts else None
+    softmax = [each.softmax.split(cells, 1) for each in contexts]
     columns, rows = columns_of(factors, context_s), work.memory.new_ones(n, 3, min(cells, hw))       # 1, w, dl of the student, block after block
     pieces = Pieces(factors, cells, work, (n, c, hw))
     for i, (s, t, target) in enumerate(zip(student.split(cells, 2), teacher.split(cells, 2), out.split(cells, 2), strict=True)):
@@ -25,24 +25,22 @@ def write_images(
         row = rows[:, :, :s.shape[2]]
         if contexts:
             pulls = torch.cat([torch.bmm(each.upstream[:, None], block) for each, block in zip(contexts, maps, strict=True)], dim=1)
-            dl = pulls.sub_(level).mul_(softmax[i])                  # w (g . F - g . context), (n, networks, B)
+            w = torch.stack([each[i] for each in softmax], dim=1)
+            dl = pulls.sub_(level).mul_(w)                           # w (g . F - g . context), (n, networks, B)
             for of_key, block, each in zip(of_keys, maps, dl.unsqueeze(3).unbind(1), strict=True):
                 of_key.baddbmm_(block, each)                         # sum_hw dl F
             if context_s is not None:
-                torch.stack([softmax[i][:, 0], dl[:, 0]], dim=1, out=row[:, 1:])
-        gradient, sign, scratch = (work(j, tuple(s.shape)) for j in range(3))        # in the place of copies of t and s, if made
+                torch.stack([w[:, 0], dl[:, 0]], dim=1, out=row[:, 1:])
+        scratch, as_wide = work(2, tuple(s.shape)), target.dtype == work.dtype
+        gradient = target if as_wide else work(0, tuple(s.shape))    # in the place of the teacher's copy
         pieces.squares(i, gradient, s, t, scratch)
         if columns is not None:
             gradient.baddbmm_(columns, row[:, :columns.shape[2]])    # (n, C, k) times (n, k, B)
-        if factors.by_cell is None:
+        if factors.by_cell is not None:
+            torch.sign(s, out=scratch)
+            gradient.addcmul_(scratch, pieces.by_cell[i]).addcmul_(scratch, factors.by_channel)
+        if not as_wide:
             target.copy_(gradient)
-            continue
-        torch.sign(s, out=sign)
-        torch.add(pieces.by_cell[i], factors.by_channel, out=scratch)
-        if target.dtype == gradient.dtype:
-            torch.addcmul(gradient, sign, scratch, out=target)
-        else:
-            target.copy_(gradient.addcmul_(sign, scratch))
     found = iter(of_keys)
     return [None if each is None else next(found)[:, :, 0] for each in (context_s, context_t)]
 
@@ -60,11 +58,10 @@ class Pieces:
 
     def __init__(self, factors: Factors, cells: int, work: Workspace, shape: tuple[int, int, int]):
         n, c, hw = shape
-        self.a_channel, self.flat, count = factors.a_channel, factors.squares, -(-hw // cells)
+        self.a_channel, self.flat = factors.a_channel, factors.squares
         self.focal, self.by_cell = (None if row is None else row.split(cells, 2) for row in (factors.focal, factors.by_cell))
         if self.focal is not None and self.flat is not None:         # one factor at most may repeat along memory: others are not vectorised
-            rows = [self.flat.expand(n, c, 1)] * count if work.by_pixel else self.flat.expand(n, 1, hw).contiguous().split(cells, 2)
-            self.flat = [rows[0].contiguous()] * count if work.by_pixel else rows
+            self.flat = self.flat.expand((n, c, 1) if work.by_pixel else (n, 1, min(cells, hw))).contiguous()
 
     def squares(self, i: int, gradient: Tensor, student: Tensor, teacher: Tensor, scratch: Tensor) -> None:
         """The line of D at block ``i``, written to ``gradient``: 2 (S - T) times what all squares weigh."""
@@ -76,5 +73,5 @@ class Pieces:
         elif self.flat is None:
             torch.mul(self.focal[i], self.a_channel, out=scratch)
         else:
-            torch.addcmul(self.flat[i], self.focal[i], self.a_channel, out=scratch)
+            torch.addcmul(self.flat[:, :, :scratch.shape[2]], self.focal[i], self.a_channel, out=scratch)
         ATEN.mse_loss_backward.grad_input(scratch, student, teacher, NO_MEAN, grad_input=gradient)
