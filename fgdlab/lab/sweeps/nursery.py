@@ -121,6 +121,7 @@ def tend(runner: int, modules: list[str]) -> None:
             time.sleep(PATIENCE)
         os.write(answers, f"{child.returncode}\n".encode())
         os.close(answers)
+    os._exit(0)                                                      # nothing here needs an orderly end
 
 
 def begin(folder: Path, nursery: int) -> None:
@@ -135,7 +136,7 @@ def begin(folder: Path, nursery: int) -> None:
         os.chdir(cwd)
     kernels = waiting_kernel()
     stay_with(nursery, folder)
-    sys.exit(execute(folder, kernels))
+    leave(execute(folder, kernels))
 
 
 def redirect(number: int, path: Path | str, how: int) -> None:
@@ -190,7 +191,13 @@ def become(arguments: list[str], environment: dict[str, str], cwd: str) -> None:
     os.environ.update(environment)
     sys.argv = ["ipykernel_launcher", *arguments, f"--IPKernelApp.parent_handle={environment['JPY_PARENT_PID']}"]         # read once, when ipykernel is imported
     kernelapp.launch_new_instance()
-    sys.exit(0)
+    leave(0)
+
+
+def leave(status: int) -> None:
+    """End this process as any other ends; what the nursery froze is collected too, or libraries would complain of leaks."""
+    gc.unfreeze()
+    sys.exit(status)
 
 
 if __name__ == "__main__":
