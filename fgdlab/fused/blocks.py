@@ -6,7 +6,7 @@ B is all cells and n as many images as fit. Maps may lie in memory row after row
 import torch
 from torch import Tensor
 
-BLOCK = 2**17                                                        # values a thread: smaller blocks cost calls and short reads, larger ones leave the cache
+BLOCK = 2**18                                                        # values a thread: smaller blocks cost calls, larger ones leave the cache
 
 
 def block_sizes(n: int, c: int, hw: int) -> tuple[int, int]:
