@@ -108,7 +108,7 @@ HERE = {"pid": os.getpid(), "host": socket.gethostname()}
 @pytest.mark.parametrize("claimed", [
     "", "{\"pid\": 1", "[1]", "3", "[" * 100_000, {"pid": os.getpid()}, {**HERE, "pid": str(os.getpid())}, {**HERE, "pid": -1}, {**HERE, "pid": 0},
     {**HERE, "pid": 2**40}, {**HERE, "pid": True}, {**HERE, "host": None}, {**HERE, "created": "yesterday"},
-], ids=str)
+], ids=["empty", "cut off", "list", "number", "deep", "pid alone", "pid in quotes", "negative", "zero", "large", "true", "no host", "no moment"])
 def test_a_claim_that_is_not_whole_is_an_interrupted_run_and_nobodys(tmp_path, claimed):
     write(tmp_path / "running.json", claimed)
     assert state_of(tmp_path) == "interrupted" and at_work(tmp_path) == "nobody"
