@@ -52,7 +52,9 @@ def lab_home(scene_cache, tmp_path, monkeypatch) -> Path:
 @pytest.fixture(scope="session")
 def tiny_scenes(scene_cache):
     """tiny_scenes(split="train", **settings) -> Scenes of the tiny digits, fresh each time."""
-    (folder,) = (each for each in (scene_cache / "data").iterdir() if each.is_dir())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FGDLAB_HOME", str(scene_cache))
+        folder = data_folder(make_tiny_config(), progress=False)
 
     def scenes(split: str = "train", **settings) -> Scenes:
         return Scenes(read_split(folder, split), **settings)

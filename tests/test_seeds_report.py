@@ -29,7 +29,7 @@ def sweep(tmp_path, monkeypatch):
 
 @pytest.fixture
 def results():
-    return pd.DataFrame([{"sweep": "mine", "row": row, "seed": seed, "state": "done", "AP": value} for row, values in AP.items() for seed, value in enumerate(values)])
+    return pd.DataFrame([{"sweep": "mine", "row": row, "seed": seed, "state": "done", "AP": value, "AR": 50.0} for row, values in AP.items() for seed, value in enumerate(values)])
 
 
 def lines_of(text: str) -> list[str]:
