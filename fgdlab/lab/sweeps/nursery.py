@@ -113,15 +113,23 @@ def tend(runner: int, modules: list[str]) -> None:
         if pid == 0:
             os.close(answers)
             begin(Path(folder), me)
-        os.write(answers, f"{pid}\n".encode())
+        answer(answers, pid)
         child = Child(pid)
         while child.poll() is None:
             if os.getppid() != runner:                               # the runner was killed: the run sees that this process is gone, and follows
                 os._exit(1)
             time.sleep(PATIENCE)
-        os.write(answers, f"{child.returncode}\n".encode())
+        answer(answers, child.returncode)
         os.close(answers)
     os._exit(0)                                                      # nothing here needs an orderly end
+
+
+def answer(where: int, number: int) -> None:
+    """A line to the runner; if that was killed meanwhile, this process ends, and the run follows it."""
+    try:
+        os.write(where, f"{number}\n".encode())
+    except BrokenPipeError:
+        os._exit(1)
 
 
 def begin(folder: Path, nursery: int) -> None:
