@@ -11,7 +11,7 @@ test: .venv/ready                 ## the fast tests, a process a core, at most s
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: test                   ## every test: the fast ones, then the slow ones and the browser's
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "slow or browser" --durations=20
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "slow or browser" --durations=20     # they wait as much as they work
 
 smoke: .venv/ready                ## every sweep once at smoke scale; its numbers mean nothing
 	ls ablations/sweeps/*.yaml | xargs -n 1 basename -s .yaml | xargs -P 2 -I NAME $(BIN)/fgdlab sweep NAME --scale smoke --jobs 1

@@ -49,7 +49,7 @@ SEED = 0             # of the simulations below; the runs themselves are done
 # %%
 sweep = load_sweep("table1_areas").at("laptop")
 every_run = pd.read_csv("../ablations/results/table1_areas.csv")
-runs = every_run[every_run["seed"] < 3]            # the fifteen that `make table1` makes; seeds 3 and 4 wait until section 9
+runs = every_run[every_run["seed"] < 3]            # those of `make table1`; seeds 3 and 4 wait until section 9
 print(f"{len(runs)} runs, {runs.shape[1]} columns")
 shown = runs[["row", "seed", "state", "AP", "AR", "alpha", "beta", "area", "commit"]].head(6)
 shown.style.format("{:.2f}", subset=["AP", "AR"]).format("{:.1e}", subset=["alpha", "beta"])
@@ -444,10 +444,13 @@ def interval_of(frame, a, b):
     return {"mean": found.mean, "low": found.low, "high": found.high}
 
 pairs = {f"{a} - {b}": (a, b) for a, b in sweep.contrasts}
+def intervals(frame):
+    return pd.DataFrame({label: interval_of(frame, *pair) for label, pair in pairs.items()}).T
+
+new = {label: seed_differences(every_run, *pair, "AP").to_numpy()[3:] for label, pair in pairs.items()}
 later = pd.concat({
-    "seeds 0 to 2": pd.DataFrame({label: interval_of(runs, *pair) for label, pair in pairs.items()}).T,
-    "seeds 0 to 4": pd.DataFrame({label: interval_of(every_run, *pair) for label, pair in pairs.items()}).T,
-    "by itself": pd.DataFrame({label: seed_differences(every_run, *pair, "AP").to_numpy()[3:] for label, pair in pairs.items()}, index=["seed 3", "seed 4"]).T,
+    "seeds 0 to 2": intervals(runs), "seeds 0 to 4": intervals(every_run),
+    "by itself": pd.DataFrame(new, index=["seed 3", "seed 4"]).T,
 }, axis=1)
 width = {seeds: later[seeds]["high"] - later[seeds]["low"] for seeds in ("seeds 0 to 2", "seeds 0 to 4")}
 wider = width["seeds 0 to 4"] > width["seeds 0 to 2"]

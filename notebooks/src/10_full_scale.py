@@ -375,7 +375,7 @@ Markdown(f"Forward {passes[0]:.0f} passes, backward {passes[1]:.0f}; the least p
 # stands in `results.csv`:
 
 # %%
-alone = published[published["sweep"] == "table1_areas_plain"]        # these runs had the machine to themselves, those of some later tables did not
+alone = published[published["sweep"] == "table1_areas_plain"]        # these had the machine to themselves
 rate, logged = (alone.groupby("row", sort=False)[column].mean() for column in ("images_per_second", "train_seconds"))
 compact = sum(forward_gflops(build("retinanet", "compact_s", 10).to("meta"), 128, 128).values())
 assert ((3600 * 2 / rate / logged - 1).abs() < 0.05).all() and rate["split"] > 0.8 * rate["none"] and (rate * 3 * compact).between(15, 30).all()
