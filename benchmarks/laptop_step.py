@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torchvision.models.detection import RetinaNet
 
-from benchmarks.timing import WARM, duel
+from benchmarks.timing import duel, in_turns, ratio
 from fgdlab import Distiller, FGDConfig, FGDLoss, total
 from fgdlab.lab.detectors import build
 from fgdlab.lab.disk import write_json
@@ -68,24 +68,12 @@ def loss_duel() -> dict:
                 lambda: RetinaNet.compute_loss(student, targets, outputs, anchors), "torchvision's loop over images")
 
 
-def cpu_turns(steps: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
-    """{name: CPU milliseconds of each turn}."""
-    times = {name: [] for name in steps}
-    for _ in range(TURNS + WARM):
-        for name, step in steps.items():
-            started = time.process_time()
-            step()
-            times[name].append(1000 * (time.process_time() - started))
-    return {name: each[WARM:] for name, each in times.items()}
-
-
 def main() -> None:
     torch.set_num_threads(1)
-    times = cpu_turns(contestants())
+    times = in_turns(contestants(), TURNS, time.process_time)
     rows = []
     for name, each in times.items():
-        over = [a / b for a, b in zip(each, times["plain"], strict=True)]
-        rows.append({"what": name, "ms": round(statistics.median(each), 2), "least_ms": round(min(each), 2), "over_plain": round(statistics.median(over), 3)})
+        rows.append({"what": name, "ms": round(statistics.median(each), 2), "least_ms": round(min(each), 2), "over_plain": round(ratio(times, name, "plain"), 3)})
         print(f"{name:24} {rows[-1]['ms']:8.2f} ms   {rows[-1]['over_plain']:.2f} x plain")
     loss = loss_duel()
     print(f"{loss['what']}: {loss['ours_ms']} ms; {loss['rival']}: {loss['rival_ms']} ms; rival / ours = {loss['rival_over_ours']}")

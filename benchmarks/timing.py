@@ -7,14 +7,16 @@ TURNS = 15
 WARM = 2                                                             # turns that do not count
 
 
-def in_turns(contestants: dict[str, Callable[[], object]], turns: int = TURNS) -> dict[str, list[float]]:
-    """{name: milliseconds of each turn}: every contestant runs once a turn, in the order given."""
+def in_turns(
+    contestants: dict[str, Callable[[], object]], turns: int = TURNS, clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """{name: milliseconds of each turn}: every contestant runs once a turn, in the order given. ``time.process_time`` counts CPU time instead."""
     times = {name: [] for name in contestants}
     for _ in range(turns + WARM):
         for name, step in contestants.items():
-            started = time.perf_counter()
+            started = clock()
             step()
-            times[name].append(1000 * (time.perf_counter() - started))
+            times[name].append(1000 * (clock() - started))
     return {name: each[WARM:] for name, each in times.items()}
 
 

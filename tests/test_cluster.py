@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
 import pytest
+from waiting import until
 
 import fgdlab
 from fgdlab.lab import sweep as lab_sweep
@@ -41,14 +41,6 @@ while not (folder / "go").exists():
 (folder / "result.json").write_text(json.dumps({"AP": 20.0, "AR": 30.0, "seconds": 1.0, "threads": os.environ["OMP_NUM_THREADS"], "home": os.environ["FGDLAB_HOME"]}))
 release(folder)
 """
-
-
-def until(true, what: str):
-    deadline = time.monotonic() + PATIENCE
-    while not (found := true()):
-        assert time.monotonic() < deadline, f"{what} took more than {PATIENCE} s"
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +72,7 @@ def scheduler(dask, tmp_path) -> str:
     """The address of a scheduler without workers."""
     file = tmp_path / "scheduler.json"
     dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
-    until(lambda: file.exists() and file.read_text().strip().endswith("}"), "the start of a scheduler")
+    until(lambda: file.exists() and file.read_text().strip().endswith("}"), PATIENCE, "the start of a scheduler")
     return json.loads(file.read_text())["address"]
 
 
@@ -97,7 +89,7 @@ def workers(dask, scheduler):
             except UserError:
                 return False
 
-        until(there, "the start of workers")
+        until(there, PATIENCE, "the start of workers")
         return made
 
     return start
@@ -150,11 +142,11 @@ def test_a_worker_that_is_killed_costs_its_run_alone_and_the_next_call_completes
     with DaskSlots(scheduler) as pool:
         assert pool.room() == 2
         sweep = InBackground(runs, pool)
-        until(lambda: len(running(runs)) == 2, "the start of two runs")
+        until(lambda: len(running(runs)) == 2, PATIENCE, "the start of two runs")
         lost, kept = running(runs)
         launcher = psutil.Process(json.loads((lost.folder / "running.json").read_text())["pid"])
         os.kill(launcher.ppid(), signal.SIGKILL)                     # the worker; its run follows it
-        until(lambda: not launcher.is_running() or launcher.status() == psutil.STATUS_ZOMBIE, "the end of the lost run's process")
+        until(lambda: not launcher.is_running() or launcher.status() == psutil.STATUS_ZOMBIE, PATIENCE, "the end of the lost run's process")
         go(each for each in runs if each is not lost)
         assert sweep.end() == {"done": sorted(each.seed for each in runs if each is not lost), "interrupted": [lost.seed]}
         (line,) = [line for line in sweep.said if "interrupted" in line]
@@ -174,12 +166,12 @@ def test_runs_that_want_a_gpu_go_to_workers_that_offer_one(scheduler, workers, p
     with pytest.raises(UserError, match="--cluster must have workers that offer a GPU .*got none at tcp"):
         DaskSlots(scheduler, gpu=True)
     workers(2, "--resources", "GPU=1")                               # waits until the scheduler knows of two at least
-    until(lambda: cards(scheduler) == 2, "the workers with a card")
+    until(lambda: cards(scheduler) == 2, PATIENCE, "the workers with a card")
     runs = planned(3, "cuda")
     with DaskSlots(scheduler, gpu=True) as pool:
         assert pool.room() == 2
         sweep = InBackground(runs, pool)
-        until(lambda: len(running(runs)) == 2, "the start of two runs")
+        until(lambda: len(running(runs)) == 2, PATIENCE, "the start of two runs")
         parents = {psutil.Process(json.loads((each.folder / "running.json").read_text())["pid"]).ppid() for each in running(runs)}
         assert len(parents) == 2 and plain[0].pid not in parents
         go(runs)
@@ -201,7 +193,7 @@ def test_a_cluster_without_any_worker_left_gives_its_runs_back(scheduler, worker
     runs = planned(2)
     with DaskSlots(scheduler) as pool:
         sweep = InBackground(runs, pool)
-        until(lambda: running(runs), "the start of a run")
+        until(lambda: running(runs), PATIENCE, "the start of a run")
         worker.kill()
         assert sweep.end() == {"interrupted": [0], "pending": [1]}
     assert sweep.said[-1] == "no worker is left; start some, and the same command goes on" and "taken back" in sweep.said[-2]
@@ -219,7 +211,7 @@ def test_a_sweep_on_a_cluster_gives_the_results_of_local_processes_though_a_work
     assert local.start().wait(PATIENCE) == 0, local.log()
     workers(2)
     runner = far.start("--cluster", scheduler)
-    victim = until(lambda: next((run for run in far.runs() if (run / "metrics.jsonl").exists() and launcher(run)), None), "a run in training")
+    victim = until(lambda: next((run for run in far.runs() if (run / "metrics.jsonl").exists() and launcher(run)), None), PATIENCE, "a run in training")
     launcher(victim).parent().kill()                                 # the worker
     assert runner.wait(PATIENCE) == 1, far.log()
     assert [run for run in far.runs() if state_of(run) != "done"] == [victim] and state_of(victim) == "interrupted"

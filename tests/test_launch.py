@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waiting import lives, until
 
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.sweeps import launch as lab_launch
@@ -74,21 +75,6 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     if (folder / "running.json").exists():
         ids.append(json.loads((folder / "running.json").read_text())["pid"])
     return [psutil.Process(pid) for pid in ids if lives(pid)]
-
-
-def lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def until(true, seconds: float, what: str):
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < deadline, f"{what} took more than {seconds} s"
-        time.sleep(0.02)
-    return found
 
 
 def started(folder: Path) -> tuple[int, int]:

@@ -16,22 +16,35 @@ def block(maps, image, channel, cell, by_image, by_channel, by_cell, inside, DTY
 
 
 @triton.jit
+def tile_of(hw, CELLS: tl.constexpr):
+    """Of this program: its tile, its image, the tile's cells, and which of them lie on the map."""
+    tile = tl.program_id(0)
+    cell = tile * CELLS + tl.arange(0, CELLS)
+    return tile, tl.program_id(1).to(tl.int64), cell, cell < hw
+
+
+@triton.jit
+def both(student, teacher, image, start, cell, on_map, c, s_n, s_c, s_p, t_n, t_c, t_p, CHANNELS: tl.constexpr, DTYPE: tl.constexpr):
+    """CHANNELS channels from ``start``, which of them exist, which places are inside, and S and T there."""
+    channel = start + tl.arange(0, CHANNELS)
+    real = channel < c
+    inside = real[:, None] & on_map[None]
+    s = block(student, image, channel, cell, s_n, s_c, s_p, inside, DTYPE)
+    t = block(teacher, image, channel, cell, t_n, t_c, t_p, inside, DTYPE)
+    return channel, real, inside, s, t
+
+
+@triton.jit
 def first_read(
     student, teacher, key_s, key_t, cells_out, channels_out, c, hw, tiles, s_n, s_c, s_p, t_n, t_c, t_p,
     CHANNELS: tl.constexpr, CELLS: tl.constexpr, DTYPE: tl.constexpr,
 ):
     """cells_out (N, 4, HW): sums over channels of |S|, |T|, W_k S, W_k T.  channels_out (N, tiles, 4, C): over the tile's cells of |S|, |T|, D, D^2."""
-    tile, image = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    cell = tile * CELLS + tl.arange(0, CELLS)
-    on_map = cell < hw
+    tile, image, cell, on_map = tile_of(hw, CELLS)
     g_s, g_t = tl.zeros([CELLS], DTYPE), tl.zeros([CELLS], DTYPE)
     logit_s, logit_t = tl.zeros([CELLS], DTYPE), tl.zeros([CELLS], DTYPE)
     for start in range(0, c, CHANNELS):
-        channel = start + tl.arange(0, CHANNELS)
-        real = channel < c
-        inside = real[:, None] & on_map[None]
-        s = block(student, image, channel, cell, s_n, s_c, s_p, inside, DTYPE)
-        t = block(teacher, image, channel, cell, t_n, t_c, t_p, inside, DTYPE)
+        channel, real, inside, s, t = both(student, teacher, image, start, cell, on_map, c, s_n, s_c, s_p, t_n, t_c, t_p, CHANNELS, DTYPE)
         k_s = tl.load(key_s + channel, mask=real, other=0.0).to(DTYPE)
         k_t = tl.load(key_t + channel, mask=real, other=0.0).to(DTYPE)
         d = t - s
@@ -57,19 +70,13 @@ def second_read(
     CHANNELS: tl.constexpr, CELLS: tl.constexpr, DTYPE: tl.constexpr,
 ):
     """weights (N, 4, HW): fg A^S, bg A^S, w of S, w of T.  focal_out (N, tiles, 2): eq. 9 on the tile.  contexts_out (N, tiles, 2, C): sum w F."""
-    tile, image = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    cell = tile * CELLS + tl.arange(0, CELLS)
-    on_map = cell < hw
+    tile, image, cell, on_map = tile_of(hw, CELLS)
     place = weights + image * 4 * hw + cell
     fg, bg = tl.load(place, mask=on_map, other=0.0), tl.load(place + hw, mask=on_map, other=0.0)
     w_s, w_t = tl.load(place + 2 * hw, mask=on_map, other=0.0), tl.load(place + 3 * hw, mask=on_map, other=0.0)
     error = tl.zeros([CELLS], DTYPE)
     for start in range(0, c, CHANNELS):
-        channel = start + tl.arange(0, CHANNELS)
-        real = channel < c
-        inside = real[:, None] & on_map[None]
-        s = block(student, image, channel, cell, s_n, s_c, s_p, inside, DTYPE)
-        t = block(teacher, image, channel, cell, t_n, t_c, t_p, inside, DTYPE)
+        channel, real, inside, s, t = both(student, teacher, image, start, cell, on_map, c, s_n, s_c, s_p, t_n, t_c, t_p, CHANNELS, DTYPE)
         a = tl.load(a_channel + image * c + channel, mask=real, other=0.0)
         d = t - s
         error += tl.sum(a[:, None] * d * d, axis=0)                             # sum_c A^C D^2
@@ -91,30 +98,20 @@ def gradient(
     of_cells (N, 4, HW): focal, g_cell / C, w of S, w of T.   of_channels (N, 10, C): A^C, g_squares, g_channel / HW, -g_shift; then of S and of T
     W_k, g_context, g_context . context.   keys_out (N, tiles, 2, C): gradients of both W_k on the tile; only with KEYS.
     """
-    tile, image = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    cell = tile * CELLS + tl.arange(0, CELLS)
-    on_map = cell < hw
+    tile, image, cell, on_map = tile_of(hw, CELLS)
     place, factors = of_cells + image * 4 * hw + cell, of_channels + image * 10 * c
     focal, by_cell = tl.load(place, mask=on_map, other=0.0), tl.load(place + hw, mask=on_map, other=0.0)
     w_s, w_t = tl.load(place + 2 * hw, mask=on_map, other=0.0), tl.load(place + 3 * hw, mask=on_map, other=0.0)
     dl_s, dl_t = tl.zeros([CELLS], DTYPE), tl.zeros([CELLS], DTYPE)
     if KEYS:
         for start in range(0, c, CHANNELS):
-            channel = start + tl.arange(0, CHANNELS)
-            real = channel < c
-            inside = real[:, None] & on_map[None]
-            s = block(student, image, channel, cell, s_n, s_c, s_p, inside, DTYPE)
-            t = block(teacher, image, channel, cell, t_n, t_c, t_p, inside, DTYPE)
+            channel, real, inside, s, t = both(student, teacher, image, start, cell, on_map, c, s_n, s_c, s_p, t_n, t_c, t_p, CHANNELS, DTYPE)
             dl_s += tl.sum(tl.load(factors + 5 * c + channel, mask=real, other=0.0)[:, None] * s, axis=0)       # g_context . F
             dl_t += tl.sum(tl.load(factors + 8 * c + channel, mask=real, other=0.0)[:, None] * t, axis=0)
         dl_s = w_s * (dl_s - tl.load(factors + 6 * c))                          # dl = w (g . F - g . context)
         dl_t = w_t * (dl_t - tl.load(factors + 9 * c))
     for start in range(0, c, CHANNELS):                                         # the tile's second visit finds it in the cache
-        channel = start + tl.arange(0, CHANNELS)
-        real = channel < c
-        inside = real[:, None] & on_map[None]
-        s = block(student, image, channel, cell, s_n, s_c, s_p, inside, DTYPE)
-        t = block(teacher, image, channel, cell, t_n, t_c, t_p, inside, DTYPE)
+        channel, real, inside, s, t = both(student, teacher, image, start, cell, on_map, c, s_n, s_c, s_p, t_n, t_c, t_p, CHANNELS, DTYPE)
         a_channel, squares = tl.load(factors + channel, mask=real, other=0.0), tl.load(factors + c + channel, mask=real, other=0.0)
         by_channel, shift = tl.load(factors + 2 * c + channel, mask=real, other=0.0), tl.load(factors + 3 * c + channel, mask=real, other=0.0)
         sign = tl.where(s > 0, 1.0, 0.0) - tl.where(s < 0, 1.0, 0.0)
