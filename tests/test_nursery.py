@@ -5,11 +5,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
 import pytest
+from waiting import lives, until
 
 from fgdlab.lab.sweeps import launch as lab_launch
 from fgdlab.lab.sweeps.launch import CHILDREN, cpu_environment, end_children, launch
@@ -56,20 +56,6 @@ def nursery():
     made.close()
 
 
-def lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def until(true, seconds: float, what: str):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"{what} took more than {seconds} s"
-        time.sleep(0.02)
-
-
 def told(run: Path) -> dict:
     until((run / "told.json").exists, PATIENCE, "the start of a kernel")
     return json.loads((run / "told.json").read_text())
@@ -108,6 +94,13 @@ def test_a_run_ends_with_its_nursery_and_its_kernel_with_it(folder, nursery):
     until(lambda: state_of(run) == "interrupted", GRACE, "the notice of it")
 
 
+def test_what_a_cell_asked_to_be_called_at_the_end_is_called(folder, nursery):
+    run = folder("run", "import atexit\nfrom pathlib import Path\natexit.register(Path(out, 'called').touch)\nprint('said', flush=False)")
+    assert nursery.launch(str(run)) == 0
+    until((run / "called").exists, GRACE, "the call")
+    assert "said" in (run / "run.ipynb").read_text()
+
+
 def test_end_children_reaches_a_forked_run(folder, nursery):
     run = folder("run", TELL, STAY)
     thread, status = in_the_background(nursery, run)
@@ -132,7 +125,9 @@ def test_nursery_and_run_end_with_a_killed_runner(folder, tmp_path):
     until(lambda: state_of(run) == "interrupted", GRACE, "the notice of it")
 
 
-def test_a_slot_forks_its_runs_from_one_nursery_and_makes_a_new_one_if_that_has_died(monkeypatch):
+@pytest.fixture
+def made(monkeypatch) -> list:
+    """Nurseries that the slots made, as stubs that end with a run named kills."""
     made = []
 
     class Stub:
@@ -148,11 +143,25 @@ def test_a_slot_forks_its_runs_from_one_nursery_and_makes_a_new_one_if_that_has_
             self.closed = True
 
     monkeypatch.setattr("fgdlab.lab.sweeps.slots.Nursery", Stub)
+    return made
+
+
+def test_a_slot_forks_its_runs_from_one_nursery_and_makes_a_new_one_if_that_has_died(made):
     with LocalSlots([{}]) as pool:
         for folder in ("a", "b", "kills", "c"):
             assert pool.submit(launch, folder, cpu_environment(1)).result(10) == 0
         assert pool.submit(lambda folder, environment: environment, "d", cpu_environment(2)).result(10) == cpu_environment(2)     # not a run: nothing is forked
     assert len(made) == 2 and all(each.closed for each in made) and made[0].environment == cpu_environment(1)
+
+
+def test_slots_that_runs_will_take_start_before_the_runs_do(made):
+    with LocalSlots([{"CUDA_VISIBLE_DEVICES": str(card)} for card in range(3)]) as pool:
+        pool.warm_up(cpu_environment(2), runs=9)
+        assert not made                                              # a library with threads must not be forked
+        pool.warm_up(cpu_environment(1), runs=2)
+        assert [each.environment["CUDA_VISIBLE_DEVICES"] for each in made] == ["0", "1"]
+        assert pool.submit(launch, "a", cpu_environment(1)).result(10) == 0 and len(made) == 2
+    assert all(each.closed for each in made)
 
 
 @pytest.mark.slow

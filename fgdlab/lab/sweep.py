@@ -61,6 +61,8 @@ def execute(
         todo = [run for run in {run.folder: run for run in runs}.values() if before[run.folder] in wanted]          # equal settings share a folder: one run
         todo = [run for run in todo if not taken_over(run, say)]
         with nullcontext(executor) if executor else LocalSlots([{}] * jobs) as pool:                                # the caller's own is not ours to shut down
+            if todo and isinstance(pool, LocalSlots):
+                pool.warm_up(cpu_environment(todo[0].config.threads), len(todo))
             (partial(make_ready_in, pool) if elsewhere else make_ready)(todo, say)
             Watch(runs, todo, pool, jobs if callable(jobs) else lambda: jobs, fail_fast, say).go_on()
     after = states(runs)

@@ -27,6 +27,16 @@ class LocalSlots(ThreadPoolExecutor):
         for slot in self.slots:
             self.free.put(slot)
 
+    def warm_up(self, environment: dict[str, str], runs: int) -> None:
+        """Let the slots that so many runs will take start to import what those need, while the caller makes other things ready."""
+        for slot in self.slots[:runs]:
+            if self.warms({**environment, **slot.environment}):
+                slot.nursery({**environment, **slot.environment})
+
+    def warms(self, environment: dict[str, str]) -> bool:
+        """Can runs in this environment be forked?"""
+        return self.warm and environment.get("OMP_NUM_THREADS") == "1"
+
     def submit(self, call, /, folder: str, environment: dict[str, str]) -> Future:
         return super().submit(self.in_a_slot, call, folder, environment)
 
@@ -34,7 +44,7 @@ class LocalSlots(ThreadPoolExecutor):
         slot = self.free.get()
         try:
             there = {**environment, **slot.environment}
-            return slot.nursery(there).launch(folder) if self.warm and call is launch and there.get("OMP_NUM_THREADS") == "1" else call(folder, there)
+            return slot.nursery(there).launch(folder) if call is launch and self.warms(there) else call(folder, there)
         finally:
             self.free.put(slot)
 
