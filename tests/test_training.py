@@ -331,7 +331,7 @@ def test_every_logged_row_goes_to_the_board_too(board, tiny_config, tiny_scenes,
 def test_without_the_package_a_board_is_refused_before_anything_is_made(monkeypatch, refusal, lab_home, tiny_config, tmp_path):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     text = refusal(run, tiny_config(tensorboard=True, method="fgd"), tmp_path / "run", progress="off")
-    assert "tensorboard=true must find the package tensorboard, got none; pip install tensorboard" in text and not (lab_home / "teachers").exists()
+    assert "tensorboard=true must find the package tensorboard, got none; install it by `pip install 'fgdlab[tensorboard]'`" in text and not (lab_home / "teachers").exists()
 
 
 def test_the_time_left_after_a_resumption_counts_the_steps_of_this_call(capsys):

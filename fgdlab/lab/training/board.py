@@ -10,7 +10,7 @@ def check_board(config) -> None:
         try:
             import torch.utils.tensorboard  # noqa: F401
         except ImportError as error:
-            raise UserError("tensorboard=true must find the package tensorboard, got none; pip install tensorboard, or leave it out") from error
+            raise UserError("tensorboard=true must find the package tensorboard, got none; install it by `pip install 'fgdlab[tensorboard]'`, or leave it out") from error
 
 
 def board_of(folder: Path | None, config, first_step: int):
