@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from .balance import Balance
+from .pyramid import PyramidLoss
 from .scene import Tap, full_precision, level_names
 from .terms import Term
 
-TeacherMaps = dict[str, Tensor]                                      # {"P3": (N, C, H, W), ...}, float32
+TeacherMaps = dict[str, Tensor]                                      # {"P3": (N, C, H, W), ...}
 
 
 class Distiller(nn.Module):
@@ -25,7 +26,8 @@ class Distiller(nn.Module):
     Args:
         student: a detector (see scene.py).
         teacher: another one with the same pyramid levels, frozen here, in eval mode for good.
-        loss: ``loss(scene, teacher_maps) -> list[Term]``; None trains a plain student.
+        loss: ``loss(scene, teacher_maps) -> list[Term]``; None trains a plain student. A PyramidLoss gets maps in the networks' precision, for it
+            decides how to sum them; any other gets float32.
         recall: ``recall(image_ids) -> teacher_maps``, a cache that stands in for the teacher's forward; needs "image_id" in targets.
         balance: changes the weights of the loss's terms (see balance.py); None leaves them.
     Raises:
@@ -59,8 +61,10 @@ class Distiller(nn.Module):
             own = [Term(name, "all", value) for name, value in self.student(images, targets).items()]
         if self.loss is None:
             return own
-        scene = tap.scene.float()
+        scene = tap.scene
         maps = self.teacher_maps(scene.pixels, targets)
+        if not isinstance(self.loss, PyramidLoss):
+            scene, maps = scene.float(), full_precision(maps)
         with torch.autocast(scene.pixels.device.type, enabled=False):          # a plain sum of squares overflows in float16
             terms = self.loss(scene, maps)
             return own + (self.balance(own, terms) if self.balance else terms)
@@ -72,4 +76,4 @@ class Distiller(nn.Module):
             if not all("image_id" in t for t in targets):
                 raise ValueError('targets must have "image_id", by which the cache knows its images; got targets without it')
             return self._recall([int(t["image_id"]) for t in targets])
-        return full_precision(level_names(self.teacher.backbone(pixels), pixels.shape[-2]))
+        return level_names(self.teacher.backbone(pixels), pixels.shape[-2])

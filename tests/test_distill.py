@@ -142,6 +142,19 @@ def test_any_loss_gets_float32_maps_and_no_autocast(retinanet, batch):
     assert seen == {"autocast": False, "dtypes": {torch.float32}}
 
 
+def test_a_pyramid_loss_gets_maps_as_the_networks_made_them_and_sums_them_in_float32(retinanet, batch):
+    seen = set()
+
+    class Spy(FGDLoss):
+        def summable(self, maps):
+            seen.update(each.dtype for each in maps.values())
+            return super().summable(maps)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = Distiller(retinanet(), retinanet(), Spy(("P3",), 8, 8))(*batch)
+    assert seen == {torch.bfloat16} and {term.raw.dtype for term in terms if term.level == "P3"} == {torch.float32}
+
+
 # ---- the cache ---------------------------------------------------------------------------------------------------------------------
 
 def test_recall_stands_in_for_the_teacher(distiller, batch):
