@@ -4,11 +4,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from fgdlab.lab.coco.annotations import read_split
+from fgdlab.lab.cli import main
+from fgdlab.lab.coco.annotations import outlines, read_split
 from fgdlab.lab.coco.masks import counts_of, mask_of, unsound
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.data import Scenes, open_split
@@ -87,10 +89,10 @@ def test_what_is_no_segmentation_is_told_apart(segmentation):
 
 @pytest.fixture
 def drawn(coco_folder):
-    """drawn(change=None) -> a folder of three images with two boxes, a crowd among them, and a segmentation for each; change(document) spoils it."""
+    """drawn(change=None) -> a folder of three images with four boxes, a crowd among them, and a segmentation for each; change(document) spoils it."""
 
-    def write(change=None):
-        folder = coco_folder([(40, 30)] * 3, {1: [(5, 5, 10, 10, 3, 0), (20, 10, 15, 15, 7, 0)], 2: [(0, 0, 40, 30, 3, 1), (8, 4, 6, 12, 7, 0)]})
+    def write(change=None, name="folder"):
+        folder = coco_folder([(40, 30)] * 3, {1: [(5, 5, 10, 10, 3, 0), (20, 10, 15, 15, 7, 0)], 2: [(0, 0, 40, 30, 3, 1), (8, 4, 6, 12, 7, 0)]}, name=name)
         file = folder / "annotations.json"
         document = json.loads(file.read_text())
         for each in document["annotations"]:
@@ -120,6 +122,30 @@ def test_a_missing_segmentation_is_refused_only_where_masks_are_asked_for(drawn,
     text = refusal(read_split, folder, "all", masks=True)
     assert "annotation 2 of image 1 '1.png' must have polygons, or run lengths of size [30, 40], as 'segmentation', got None (and 2 more like it)" in text
     assert "choose a detector without masks" in text
+
+
+def test_outlines_are_counted_by_kind_and_those_that_are_none_in_words(drawn):
+    def mixed(document):
+        first, second, third, _ = document["annotations"]            # polygons, run lengths, run lengths, run lengths
+        second["segmentation"], third["segmentation"] = [], [[1, 2, 3, 4]]
+
+    ((file, found),) = outlines(drawn()).items()
+    assert file.name == "annotations.json" and found[:3] == (1, 3, 0) and found.broken == []
+    assert str(found) == "4 of 4 objects: 1 polygons, 3 run lengths"
+    assert str(outlines(drawn(spoil(None), "some"))[file.parent.parent / "some/annotations.json"]) == "1 of 4 objects: 1 polygons, 3 without"
+    (found,) = outlines(drawn(mixed, "mixed")).values()
+    assert str(found) == "2 of 4 objects: 1 polygons, 1 run lengths, 1 without, 1 broken"
+    assert "annotation 3 of image 2 '2.png' must have polygons of at least 3 points" in found.broken[0] and found.objects == 4
+
+
+def test_a_check_asks_for_outlines_only_where_it_is_told_to(drawn):
+    def check(folder, *flags):
+        return CliRunner().invoke(main, ["data", "check", str(folder), *flags])
+
+    good, bare, odd = drawn(), drawn(spoil(None), "bare"), drawn(spoil([[1, 2, 3, 4]]), "odd")
+    assert f"outlines in {good / 'annotations.json'}: 4 of 4 objects: 1 polygons, 3 run lengths" in check(good, "--masks").stdout
+    assert "note: 3 of 4 objects have no outline; mask_rcnn would refuse them" in check(bare).stdout and check(bare, "--masks").exit_code == 1
+    assert "got [[1, 2, 3, 4]] (and 2 more like it); mask_rcnn would refuse it" in check(odd).stdout and check(odd, "--masks").exit_code == 1
 
 
 def test_masks_are_part_of_the_fingerprint_where_they_are_read(drawn):

@@ -15,7 +15,7 @@ import numpy as np
 from ..disk import digest
 from ..errors import UserError, unknown_name
 from .file import KEYS, box_table, read_document, short
-from .masks import check_segmentations
+from .masks import Outlines, check_segmentations, count_outlines
 from .splits import sources
 
 
@@ -141,6 +141,19 @@ def read_split(folder: str | Path, split: str, masks: bool = False) -> Annotatio
         segmentations=drawn,
         notes=[*source.notes, *counted(left_out, "without width or height", "left out"), *counted(cut, "past the border of the image", "cut there")],
     )
+
+
+def outlines(folder: str | Path) -> dict[Path, Outlines]:
+    """How many objects of each annotation file of a folder have an outline to learn masks from; boxes without width or height are none.
+
+    The files are those that :func:`read_split` has found sound.
+    """
+    found = {}
+    for file in dict.fromkeys(source.file for source in sources(Path(folder).expanduser()).values()):
+        document = read_document(file)
+        objects = [each for each in document["annotations"] if min(each["bbox"][2:]) > 0]
+        found[file] = count_outlines(objects, {each["id"]: each for each in document["images"]}, file)
+    return found
 
 
 def hash_of(per_image: dict[str, dict[int, np.ndarray]], image_id: int) -> str:

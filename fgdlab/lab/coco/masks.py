@@ -5,6 +5,7 @@
 """
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -15,17 +16,54 @@ from .file import called, complain, is_finite, is_whole, short
 REMEDY = "export polygons or run lengths, or choose a detector without masks, such as faster_rcnn"
 
 
+class Outlines(NamedTuple):
+    """How many annotations have a sound segmentation of each kind, how many have none, and a line for each that has something else."""
+
+    polygons: int
+    run_lengths: int
+    absent: int
+    broken: list[str]
+
+    @property
+    def sound(self) -> int:
+        return self.polygons + self.run_lengths
+
+    @property
+    def objects(self) -> int:
+        return self.sound + self.absent + len(self.broken)
+
+    def __str__(self) -> str:
+        if self.absent == self.objects:
+            return "none; mask_rcnn needs them, the other detectors do not"
+        kinds = {"polygons": self.polygons, "run lengths": self.run_lengths, "without": self.absent, "broken": len(self.broken)}
+        return f"{self.sound} of {self.objects} objects: {', '.join(f'{many} {kind}' for kind, many in kinds.items() if many)}"
+
+
+def count_outlines(entries: list[dict], by_id: dict[int, dict], file: Path) -> Outlines:
+    """Look at every annotation's segmentation, as :func:`check_segmentations` does, and refuse none."""
+    absent = [each for each in entries if not each.get("segmentation")]
+    given = [each for each in entries if each.get("segmentation")]
+    broken = {each["id"]: line for each, line in defects_of(given, by_id, file)}
+    polygons = sum(isinstance(each["segmentation"], list) for each in given if each["id"] not in broken)
+    return Outlines(polygons, len(given) - len(broken) - polygons, len(absent), list(broken.values()))
+
+
 def check_segmentations(entries: list[dict], by_id: dict[int, dict], file: Path) -> None:
     """Raises:
         UserError: the first annotation whose 'segmentation' is neither polygons nor run lengths of its image's size, with the count of the others.
     """
-    defects = []
+    complain([line for _, line in defects_of(entries, by_id, file)], REMEDY)
+
+
+def defects_of(entries: list[dict], by_id: dict[int, dict], file: Path) -> list[tuple[dict, str]]:
+    """Each annotation without a sound segmentation, and what is wrong with it."""
+    found = []
     for each in entries:
         image = by_id[each["image_id"]]
         wanted = unsound(each.get("segmentation"), image["height"], image["width"])
         if wanted:
-            defects.append(f"{called(each, by_id, file)} must have {wanted} as 'segmentation', got {short(each.get('segmentation'))}")
-    complain(defects, REMEDY)
+            found.append((each, f"{called(each, by_id, file)} must have {wanted} as 'segmentation', got {short(each.get('segmentation'))}"))
+    return found
 
 
 def unsound(segmentation, height: int, width: int) -> str:

@@ -33,11 +33,15 @@ def digits(size, train, tune, val, lookalikes, seed, out) -> None:
 @data.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--pixels/--no-pixels", default=True, show_default=True, help="decode every image as well")
-def check(folder: Path, pixels: bool) -> None:
-    """Read a COCO-format folder as a run would: annotations, splits, and every image; say what is in it or what is wrong."""
+@click.option("--masks", is_flag=True, help="every object must have an outline, as mask_rcnn needs it")
+def check(folder: Path, pixels: bool, masks: bool) -> None:
+    """Read a COCO-format folder as a run would: annotations, splits, and every image; say what is in it or what is wrong.
+
+    Outlines of objects are counted. Those that mask_rcnn would refuse are a note, with --masks a mistake.
+    """
     from ..coco.images import check_pixels
 
-    splits = parts(folder)
+    splits = parts(folder, masks)
     if pixels:
         seen: set[Path] = set()
         for annotations in splits:
@@ -46,9 +50,10 @@ def check(folder: Path, pixels: bool) -> None:
                 check_pixels(annotations)
                 seen |= names
     summarise(splits)
+    say_outlines(folder)
 
 
-def parts(folder: Path) -> list:
+def parts(folder: Path, masks: bool = False) -> list:
     """Every split of a folder. A share of train that is too small to hold an image is passed over: nobody asked for it."""
     from ..coco.annotations import EmptySplit, read_split, splits_of
     from ..coco.splits import DERIVED
@@ -56,7 +61,7 @@ def parts(folder: Path) -> list:
     found = []
     for split in splits_of(folder):
         try:
-            found.append(read_split(folder, split))
+            found.append(read_split(folder, split, masks))
         except EmptySplit:
             if split not in DERIVED:
                 raise
@@ -78,3 +83,16 @@ def summarise(splits: list) -> None:
         notes |= dict.fromkeys(annotations.notes)
     for note in notes:
         click.echo(f"note: {note}")
+
+
+def say_outlines(folder: Path) -> None:
+    """One line an annotation file: how many objects have polygons or run lengths; and a note, where mask_rcnn would refuse some."""
+    from ..coco.annotations import outlines
+
+    for file, found in outlines(folder).items():
+        click.echo(f"outlines in {file}: {found}")
+        if found.broken:
+            more = f" (and {len(found.broken) - 1} more like it)" if len(found.broken) > 1 else ""
+            click.echo(f"note: {found.broken[0]}{more}; mask_rcnn would refuse it, the other detectors read no outlines")
+        elif found.absent and found.sound:
+            click.echo(f"note: {found.absent} of {found.objects} objects have no outline; mask_rcnn would refuse them, the other detectors read no outlines")
