@@ -38,7 +38,7 @@ from fgdlab.lab import viz
 from fgdlab.lab.data import batches
 from fgdlab.lab.disk import write_json
 from fgdlab.lab.essential import essential
-from fgdlab.lab.evaluate import coco_scores, detections
+from fgdlab.lab.evaluate import coco_scores, detections, evaluation_here
 from fgdlab.lab.provenance import provenance
 from fgdlab.lab.run import make_distiller, prepare
 from fgdlab.lab.sweeps.file import load_sweep
@@ -122,7 +122,7 @@ def measure() -> dict:
     student = distiller.student.eval()
     with clock("detections"):
         found = detections(student, parts.judged)
-    with clock("scores by pycocotools"):
+    with clock(f"scores by {evaluation_here().package}"):
         coco_scores(parts.judged.truth(), found, parts.judged.image_ids)
     for draw in figures(student, parts.teacher.detector, parts.judged, found, config):
         with clock("figures"):

@@ -1,18 +1,24 @@
-"""Scores are pycocotools' own, of exactly the images that were looked at."""
+"""Scores are pycocotools' own, of exactly the images that were looked at, whichever package counts them."""
 import copy
 import json
 import math
+import socket
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import pytest
 import torch
+from faster_coco_eval import COCOeval_faster
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from fgdlab.lab import evaluate
 from fgdlab.lab.coco.annotations import read_split
 from fgdlab.lab.data import Scenes
 from fgdlab.lab.detectors import build
-from fgdlab.lab.evaluate import SCORES, coco_scores, detections, percent
+from fgdlab.lab.evaluate import PYCOCOTOOLS, SCORES, all_scores, coco_scores, detections, evaluation_here, percent
+from fgdlab.lab.provenance import provenance
 
 pytest_plugins = "lab_fixtures"
 
@@ -166,6 +172,118 @@ def test_scoring_changes_neither_truth_nor_detections():
 
 def test_percent_keeps_0_and_turns_minus_1_into_nan():
     assert percent(0.0) == 0 and percent(0.5) == 50 and math.isnan(percent(-1))
+
+
+# ---- by faster-coco-eval -----------------------------------------------------------------------------------------------------------
+
+def agree(truth, found, image_ids=None, of="bbox") -> dict:
+    """The scores, once both packages gave the same."""
+    before = copy.deepcopy((truth, found))
+    quick, plain = (coco_scores(truth, found, image_ids, of, by) for by in (evaluation_here(), PYCOCOTOOLS))
+    assert (truth, found) == before
+    for a, b in ((numbers(quick), numbers(plain)), (quick["AP_per_class"], plain["AP_per_class"])):
+        assert a == pytest.approx(b, rel=0, abs=1e-12, nan_ok=True)
+    return quick
+
+
+def crowded(seed):
+    truth, found = random_case(seed)
+    for each in truth["annotations"][20:24]:
+        each["iscrowd"] = 1
+    return truth, found
+
+
+def with_masks(truth, found):
+    """Objects and detections as ellipses in their boxes: polygons, run lengths as text and as lists in turn; a detection keeps its box."""
+    def ellipse(box):
+        turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+        x, y, w, h = box
+        return [np.stack([x + w / 2 * (1 + np.cos(turn)), y + h / 2 * (1 + np.sin(turn))], axis=1).clip(0, 300).flatten().tolist()]
+
+    def run_lengths(outline, plain):
+        packed = coco_mask.merge(coco_mask.frPyObjects(outline, 300, 300))
+        if not plain:
+            return {"size": [300, 300], "counts": packed["counts"].decode()}
+        flat = coco_mask.decode(packed).flatten(order="F")
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], flat, [2]])))
+        return {"size": [300, 300], "counts": np.diff(np.concatenate([[0], edges])).tolist()}
+
+    objects = []
+    for k, each in enumerate(truth["annotations"]):
+        outline = ellipse(each["bbox"])
+        objects.append(each | {"segmentation": outline if k % 3 == 0 and not each["iscrowd"] else run_lengths(outline, plain=k % 3 == 1 or each["iscrowd"])})
+    return {**truth, "annotations": objects}, [each | {"segmentation": run_lengths(ellipse(each["bbox"]), plain=False)} for each in found]
+
+
+def test_where_it_is_installed_it_counts_and_the_result_says_so(monkeypatch):
+    assert evaluation_here().package == "faster-coco-eval" and provenance()["packages"]["faster-coco-eval"] == version("faster-coco-eval")
+    truth, seen = truth_of(BOXES), []
+    monkeypatch.setattr(COCOeval_faster, "evaluate", lambda self, real=COCOeval_faster.evaluate: (seen.append(self.params.iouType), real(self)))
+    assert coco_scores(truth, found_of(truth))["AP"] == pytest.approx(100) and seen == ["bbox"]
+
+
+def test_where_it_is_not_pycocotools_counts_and_the_result_says_so(monkeypatch):
+    def absent(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(evaluate, "find_spec", lambda name: None)
+    monkeypatch.setattr(COCOeval_faster, "evaluate", lambda self: pytest.fail("it is not installed"))
+    monkeypatch.setattr("fgdlab.lab.provenance.version", lambda name: absent(name) if name == "faster-coco-eval" else version(name))
+    truth = truth_of(BOXES)
+    assert evaluation_here() is PYCOCOTOOLS and coco_scores(truth, found_of(truth))["AP"] == pytest.approx(100)
+    assert "faster-coco-eval" not in provenance()["packages"] and provenance()["packages"]["pycocotools"] == version("pycocotools")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_both_packages_agree_on_boxes_with_crowds_and_gaps_in_category_ids(seed):
+    truth, found = crowded(seed)
+    assert 5 < agree(truth, found)["AP"] < 90
+    agree(truth, found, [5, 2])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_both_packages_agree_on_masks_of_every_kind_with_crowds(seed):
+    truth, found = with_masks(*crowded(seed))
+    assert {type(each["segmentation"]) for each in truth["annotations"]} == {list, dict}
+    boxes, masks = agree(truth, found), agree(truth, [{name: value for name, value in each.items() if name != "bbox"} for each in found], of="segm")
+    assert 5 < masks["AP"] < 90 and masks["AP"] != pytest.approx(boxes["AP"])
+    assert numbers(all_scores(truth, found, masks=True)) == numbers(boxes) and all_scores(truth, found, masks=True)["mask_AP"] == masks["AP"]
+
+
+@pytest.mark.parametrize("of", ["bbox", "segm"])
+def test_both_packages_agree_where_there_is_nothing(of):
+    truth, found = with_masks(truth_of(BOXES), found_of(truth_of(BOXES)))
+    assert numbers(agree(truth, [], of=of)) == dict.fromkeys(SCORES, 0.0)
+    empty = {**truth, "annotations": []}
+    for some in ([], found):
+        assert all(map(math.isnan, numbers(agree(empty, some, of=of)).values()))
+    assert math.isnan(agree({**truth, "annotations": [each for each in truth["annotations"] if each["category_id"] != 9]}, found, of=of)["AP_per_class"]["class 9"])
+
+
+def test_both_packages_look_at_a_hundred_detections_an_image_and_class_the_best_first():
+    """Of 60 objects half are found early, half behind 70 strangers: those past the hundredth detection are lost."""
+    rng = np.random.default_rng(1)
+    truth = truth_of([(1, 3, 4.0 * n, 10, 30, 30) for n in range(60)] + [(2, 7, 50, 50, 40, 40)], images=2)
+    objects = found_of(truth)
+    found = [each | {"score": 0.9 - 0.001 * k} for k, each in enumerate(objects[:30])] + [each | {"score": 0.2 - 0.001 * k} for k, each in enumerate(objects[30:])]
+    found += [{"image_id": 1, "category_id": 3, "bbox": [*rng.uniform(0, 200, 2).tolist(), 3.0, 3.0], "score": float(rng.uniform(0.3, 0.8))} for _ in range(65)]
+    for order in (found, found[::-1]):
+        scores = agree(truth, order)
+        assert scores["AR"] == pytest.approx(100 * (35 / 60 + 1) / 2)
+    assert len([each for each in found if each["image_id"] == 1]) == 125
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_both_packages_agree_where_scores_are_equal(seed):
+    truth, found = random_case(seed)
+    agree(truth, [each | {"score": round(each["score"], 1)} for each in found])
+
+
+def test_it_prints_nothing_and_asks_nobody(capfd, monkeypatch):
+    monkeypatch.setattr(socket, "socket", lambda *rest: pytest.fail("a socket was opened"))
+    truth, found = with_masks(*random_case(0))
+    all_scores(truth, found, masks=True)
+    assert capfd.readouterr() == ("", "")
 
 
 # ---- detections --------------------------------------------------------------------------------------------------------------------

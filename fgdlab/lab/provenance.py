@@ -1,13 +1,15 @@
 """Where a number came from: code, packages, machine. Enough to run it again, nothing that names a person or a folder."""
+import contextlib
 import os
 import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pycocotools", "pillow", "scikit-learn", "papermill")
+EXTRAS = ("faster-coco-eval", "numba")                               # where they are installed, the one counts scores and the other compiles loops
 
 
 def provenance(device: str = "cpu") -> dict:
@@ -15,13 +17,22 @@ def provenance(device: str = "cpu") -> dict:
     return {
         **git_state(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": packages(),
         "device": device_name(device),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def packages() -> dict[str, str]:
+    """Versions of what a number may depend on; of EXTRAS those that are installed, and so had a hand in it."""
+    found = {name: version(name) for name in PACKAGES}
+    for name in EXTRAS:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def git_state() -> dict:

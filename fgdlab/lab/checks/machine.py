@@ -3,7 +3,6 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -13,14 +12,14 @@ from fgdlab.fused import why_readable
 
 from ..disk import cache_root, make_folder
 from ..errors import UserError
-from ..provenance import PACKAGES, device_name
+from ..provenance import device_name, packages
 from .line import Line
 
 LEAST_FREE, USUAL_FREE = 1.0, 20.0                                   # GB: below the first nothing can be written, below the second no teacher's maps
 
 
 def machine_lines() -> Iterator[Line]:
-    yield Line("python and packages", True, ", ".join([f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]))
+    yield Line("python and packages", True, ", ".join([f"python {platform.python_version()}", *(f"{name} {version}" for name, version in packages().items())]))
     yield Line("processor", True, f"{device_name('cpu')}, {os.cpu_count()} cores")
     yield from cards()
     yield from fused_loss()

@@ -14,7 +14,7 @@ import numpy as np
 from pycocotools.cocoeval import COCOeval
 
 from ..errors import unknown_name
-from ..evaluate import SCORES, in_pycocotools
+from ..evaluate import SCORES, in_coco
 
 RECALLS = np.linspace(0, 1, 101)
 AT_ONCE = 4_000_000         # weights of detections held at a time, 8 bytes each
@@ -127,7 +127,7 @@ def match(truth: dict, found: list[dict], image_ids: list[int], metric: str = "A
     wanted, place = metric_of(metric), {image_id: index for index, image_id in enumerate(image_ids)}
     renumbered = [{**each, "id": number} for number, each in enumerate(truth["annotations"], start=1)]                # pycocotools takes id 0 for a miss
     with contextlib.redirect_stdout(io.StringIO()):                  # pycocotools prints its progress
-        coco, result = in_pycocotools({**truth, "annotations": renumbered}, found)
+        coco, result = in_coco({**truth, "annotations": renumbered}, found)
         evaluation = COCOeval(coco, result, "bbox")
         evaluation.params.imgIds, evaluation.params.maxDets = sorted(image_ids), [wanted.detections]
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(wanted.area)], ["wanted"]
