@@ -2,7 +2,7 @@
 import json
 import os
 
-from .world import CHECK, RUN, Row, annotations, changed, document, holds, twice, without, write
+from .world import CHECK, RUN, SIDE, Row, annotations, changed, document, holds, twice, without, write
 
 
 def sparse() -> None:
@@ -40,6 +40,43 @@ def crowded(data: dict) -> None:
 def strange_ids(data: dict) -> None:
     data["annotations"][0]["id"], data["annotations"][1]["id"] = 0, 2**63 - 1
     data["categories"].append({"id": 2**62, "name": "bird"})
+
+
+def drawn(first=None):
+    """A spoiler that gives every object a polygon, an even image's object run lengths, and the first object something else."""
+    def edit(data: dict) -> None:
+        for each in data["annotations"]:
+            each["segmentation"] = LENGTHS if each["image_id"] % 2 == 0 else POLYGON
+        if first is not None:
+            data["annotations"][0]["segmentation"] = first
+
+    return annotations(edit)
+
+
+@annotations
+def gaps(data: dict) -> None:
+    """COCO's own numbering: category ids with gaps, not in the order of the list."""
+    number = {7: 90, 3: 1}
+    for each in data["annotations"]:
+        each["category_id"] = number[each["category_id"]]
+    for each in data["categories"]:
+        each["id"] = number[each["id"]]
+    data["categories"].append({"id": 27, "name": "backpack"})
+
+
+def outline(name, first, line, command=None) -> Row:
+    """A row about the outline of the first object, which is looked at where masks are asked for."""
+    return Row(f"outline: {name}", drawn(first), command or MASKS, line)
+
+
+MASKS = (*CHECK, "--masks")
+LEARN_MASKS = (*RUN, "--detector", "mask_rcnn", "--student", "resnet18", "--min-size", "64", "--max-size", "96")
+POLYGON = [[8.0, 8.0, 32.0, 8.0, 32.0, 40.0, 8.0, 40.0]]
+LENGTHS = {"size": [SIDE, SIDE], "counts": [8 * SIDE, 24 * SIDE, 32 * SIDE]}
+FIRST = "pets/annotations.json: annotation 10 of image 1 '1.png' must have "
+POINTS, SIZE, READ = "polygons of at least 3 points, [[x1, y1, x2, y2, x3, y3, ...], ...],", "polygons, or run lengths of size [64, 64],", "run lengths that can be read"
+ADDS_UP = "run lengths that add up to 64 x 64"
+OTHERWISE = "export polygons or run lengths, or choose a detector without masks, such as faster_rcnn"
 
 
 @annotations
@@ -160,6 +197,24 @@ ROWS = [
     row("a negative area", changed("annotations", area=-4),
         "pets/annotations.json: annotation 10 of image 1 '1.png' must have a number from 0 up as 'area', got -4; correct or remove it in the "
         "file"),
+    # outlines, for Mask R-CNN
+    Row("outline: none, and masks are to be learned", None, LEARN_MASKS,
+        f"{FIRST}{SIZE} as 'segmentation', got None (and 3 more like it); {OTHERWISE}"),
+    outline("a polygon of two points, and masks are to be learned", [[8, 8, 32, 40]], f"{FIRST}{POINTS} as 'segmentation', got [[8, 8, 32, 40]]; {OTHERWISE}", LEARN_MASKS),
+    outline("none on one object", [], f"{FIRST}{POINTS} as 'segmentation', got []; {OTHERWISE}"),
+    outline("a polygon whose last point has no y", [[8, 8, 32, 8, 32, 40, 8]], f"{FIRST}{POINTS} as 'segmentation', got [[8, 8, 32, 8, 32, 40, 8]]; {OTHERWISE}"),
+    outline("NaN in a polygon", [[8, 8, 32, 8, 32, float("nan")]], f"{FIRST}{POINTS} as 'segmentation', got [[8, 8, 32, 8, 32, nan]]; {OTHERWISE}"),
+    outline("a polygon that is not in a list", POLYGON[0], f"{FIRST}{POINTS} as 'segmentation', got [8.0, 8.0, 32.0, 8.0, 32.0, 40.0, 8.0, 40.0]; {OTHERWISE}"),
+    outline("points as pairs", [[[8, 8], [32, 8], [32, 40]]], f"{FIRST}{POINTS} as 'segmentation', got [[[8, 8], [32, 8], [32, 40]]]; {OTHERWISE}"),
+    outline("the name of a file with the mask", "1_mask.png", f"{FIRST}{SIZE} as 'segmentation', got '1_mask.png'; {OTHERWISE}"),
+    outline("run lengths of another size", {"size": [32, 64], "counts": [2048]}, f"{FIRST}{SIZE} as 'segmentation', got {{'size': [32, 64], 'counts': [2048]}}; {OTHERWISE}"),
+    outline("run lengths without a size", {"counts": [4096]}, f"{FIRST}{SIZE} as 'segmentation', got {{'counts': [4096]}}; {OTHERWISE}"),
+    outline("run lengths of 10^12 pixels", {"size": [10**6, 10**6], "counts": [10**12]},
+        f"{FIRST}{SIZE} as 'segmentation', got {{'size': [1000000, 1000000], 'counts': [1000000000000]}}; {OTHERWISE}"),
+    outline("run lengths that add up to less", {"size": [64, 64], "counts": [4000]}, f"{FIRST}{ADDS_UP} as 'segmentation', got {{'size': [64, 64], 'counts': [4000]}}; {OTHERWISE}"),
+    outline("a negative run length", {"size": [64, 64], "counts": [4200, -104]}, f"{FIRST}{ADDS_UP} as 'segmentation', got {{'size': [64, 64], 'counts': [4200, -104]}}; {OTHERWISE}"),
+    outline("packed run lengths with a strange character", {"size": [64, 64], "counts": "\x01"}, f"{FIRST}{READ} as 'segmentation', got {{'size': [64, 64], 'counts': '\\x01'}}; {OTHERWISE}"),
+    outline("packed run lengths, cut off", {"size": [64, 64], "counts": "PPP"}, f"{FIRST}{READ} as 'segmentation', got {{'size': [64, 64], 'counts': 'PPP'}}; {OTHERWISE}"),
     # sizes and names of images
     row("width zero", changed("images", width=0),
         "pets/annotations.json: image 1 '1.png' must have a positive, whole 'width', got 0; write the size of the image file in pixels"),
@@ -201,7 +256,12 @@ ROWS = [
         "of the split"),
     # unusual, and fine
     row("an id of 0, and others near 2^63", strange_ids, "", says("3 classes")),
+    Row("categories with gaps in their ids, out of order, one of them without a box", gaps, RUN, "", says("AP ")),
     row("no area, no iscrowd, no info", bare, "", says("8 boxes")),
+    Row("outlines of both kinds", drawn(), MASKS, "", says("8 of 8 objects: 4 polygons, 4 run lengths")),
+    Row("outlines of both kinds, and masks are to be learned", drawn(), LEARN_MASKS, "", says("mask_AP ")),
+    row("a broken outline, where no masks are asked for", drawn([[8, 8, 32, 40]]), "", says("7 of 8 objects", "mask_rcnn would refuse it")),
+    row("boxes alone", None, "", says("outlines in pets/annotations.json: none; mask_rcnn needs them")),
     row("a crowd", changed("annotations", iscrowd=1, segmentation={"counts": [0, 4096], "size": [64, 64]}), "", says("8 boxes")),
     row("a box past the border", changed("annotations", bbox=[50, 50, 100, 100]), "", says(
         "note: 1 box past the border of the image was cut there")),
