@@ -14,6 +14,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from fgdlab.lab.detectors import BACKBONES, RESNETS, AsItComes, build
 from fgdlab.lab.models.compact import COMPACT, BatchedRetinaNet
+from fgdlab.lab.models.small import SMALL
 from fgdlab.lab.weights import load_weights, save_weights
 from fgdlab.scene import look
 
@@ -25,9 +26,8 @@ pytest_plugins = "lab_fixtures"
 @pytest.mark.parametrize("backbone", [pytest.param(each, marks=pytest.mark.slow if "101" in each else ()) for each in BACKBONES])
 def test_every_backbone_builds_with_its_levels(backbone):
     detector = build("retinanet", backbone, 7)
-    small = backbone in COMPACT
-    assert detector.levels == (("P3", "P4", "P5") if small else ("P3", "P4", "P5", "P6", "P7"))
-    assert detector.backbone.out_channels == (48 if small else 256)
+    assert detector.levels == (("P3", "P4", "P5") if backbone in COMPACT else ("P3", "P4", "P5", "P6", "P7"))
+    assert detector.backbone.out_channels == (48 if backbone in COMPACT else 64 if backbone in SMALL else 256)
     assert detector.training                                         # finding the levels leaves it as torchvision builds it
     with torch.no_grad():
         maps = look(detector.eval(), [torch.rand(3, 64, 96)]).features

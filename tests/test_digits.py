@@ -13,8 +13,9 @@ from pycocotools.coco import COCO
 
 from fgdlab.lab import digits
 from fgdlab.lab.coco.annotations import read_split
+from fgdlab.lab.coco.masks import mask_of
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.data import Scenes, data_folder, foreground_shares
+from fgdlab.lab.data import Scenes, data_folder, foreground_shares, open_split
 from fgdlab.lab.digits import DIGIT_SAMPLES, PHOTO_COLUMNS, DigitScenes, digit_folder, scene
 from fgdlab.lab.disk import cache_root
 
@@ -90,6 +91,7 @@ def test_every_scene_is_another_one():
 def test_the_key_changes_with_every_setting_and_with_nothing_else():
     others = {
         "size": 96, "train": 7, "tune": 4, "val": 5, "lookalikes": False, "seed": 1, "objects": (1, 2), "distractors": (2, 5), "height": (14, 39),
+        "masks": True,
     }
     assert others.keys() == {each.name for each in fields(DigitScenes)}
     assert len({SMALL.key(), *(replace(SMALL, **{name: value}).key() for name, value in others.items())}) == 1 + len(others)
@@ -105,6 +107,31 @@ def test_the_key_changes_with_the_version_of_the_recipe(monkeypatch):
 @pytest.mark.parametrize("setting", [{"seed": 1}, {"lookalikes": False}, {"size": 96}, {"height": (20, 40)}])
 def test_a_setting_changes_the_scenes(setting):
     assert not same_scene(scene(DigitScenes(), "train", 1), scene(replace(DigitScenes(), **setting), "train", 1))
+
+
+def test_masks_of_the_ink_change_no_pixel_no_box_and_no_name_of_scenes_without(tmp_path, recorded):
+    plain, masked = (digit_folder(each, tmp_path / name, progress=False) for each, name in ((SMALL, "a"), (replace(SMALL, masks=True), "b")))
+    without, read = (json.loads((folder / "annotations.json").read_text()) for folder in (plain, masked))
+    assert "masks" not in without["info"]["recipe"] and not any("segmentation" in each for each in without["annotations"])
+    segmentations = [each.pop("segmentation") for each in read["annotations"]]
+    assert read["info"]["recipe"].pop("masks") is True and read == without
+    assert {**files(plain), "annotations.json": b""} == {**files(masked), "annotations.json": b""}
+    pastes = [(box, mask) for made in recorded(SMALL, "train", 6) for box, mask, false in made.pastes if not false]
+    for (box, mask), found in zip(pastes, segmentations, strict=False):
+        x1, y1, x2, y2 = box
+        drawn = mask_of(found, (64, 64), (64, 64))
+        assert np.array_equal(drawn[y1:y2, x1:x2], mask >= 0.5) and drawn.sum() == (mask >= 0.5).sum() > 0
+    assert len(pastes) >= 6
+
+
+def test_mask_rcnn_reads_the_ink_of_digit_scenes(lab_home):
+    config = RunConfig(image_size=64, train_images=12, eval_images=8)
+    bare, inked = (open_split(config.but(detector=name), "train", progress=False) for name in ("faster_rcnn", "mask_rcnn"))
+    for i in range(len(bare)):
+        (pixels, target), (same, with_masks) = bare[i], inked[i]
+        assert (pixels == same).all() and (target["boxes"] == with_masks["boxes"]).all() and "masks" not in target
+        for (x1, y1, x2, y2), mask in zip(target["boxes"].int().tolist(), with_masks["masks"], strict=True):
+            assert mask.shape == (64, 64) and mask[y1:y2, x1:x2].sum() == mask.sum() > 0
 
 
 # ---- no leakage --------------------------------------------------------------------------------------------------------------------
@@ -303,13 +330,13 @@ def test_two_threads_that_ask_at_once_make_it_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
 def test_a_failure_half_way_leaves_nothing_behind(tmp_path, monkeypatch, failure):
-    def fails_at_the_fifth(recipe, split, image_id, real=digits.scene):
+    def fails_at_the_fifth(recipe, split, image_id, real=digits.scene_with_ink):
         if image_id == 5:
             raise failure
         return real(recipe, split, image_id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(digits, "scene", fails_at_the_fifth)
+        patch.setattr(digits, "scene_with_ink", fails_at_the_fifth)
         with pytest.raises(failure):
             digit_folder(SMALL, tmp_path / "d", progress=False)
     assert [each.name for each in tmp_path.iterdir() if each.suffix != ".lock"] == []

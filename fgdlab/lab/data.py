@@ -35,7 +35,7 @@ def data_folder(config: RunConfig, progress: bool = True) -> Path:
     if not config.train_images or not config.eval_images:
         got = f"got {config.train_images} and {config.eval_images}"
         raise UserError(f"train_images and eval_images must be at least 1 for digit scenes, {got}; 0 means all, which a folder has and digit scenes have not")
-    recipe = DigitScenes(config.image_size, config.train_images, config.eval_images, config.eval_images, config.lookalikes)
+    recipe = DigitScenes(config.image_size, config.train_images, config.eval_images, config.eval_images, config.lookalikes, masks=config.detector == "mask_rcnn")
     return digit_folder(recipe, progress=progress)
 
 

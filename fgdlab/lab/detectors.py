@@ -5,6 +5,7 @@
     build("fcos", "resnet50_caffe", classes=80, flavour="mmdet")     as MMDetection builds it, for its checkpoints
     build("reppoints", "resnet50", classes=80)                       ours, see reppoints.py
     build("retinanet", "compact_s", classes=10)                      the laptop family: the same class, cut down to P3-P5
+    build("mask_rcnn", "small_s", classes=10)                        the small family: all five, cut down, with the levels of the large ones
 
 Every detector has ``transform`` and ``backbone`` (see fgdlab/scene.py); ``detector.levels`` names the pyramid levels,
 ``detector.backbone.out_channels`` is their C. Labels run from 1 to ``classes``; 0 is nobody, as everywhere in torchvision.
@@ -25,9 +26,10 @@ from .models import mmdet_flavour as mm
 from .models.backbones import CAFFE, MOBILE, PYRAMID_CHANNELS, RESNETS, RESNEXTS, check_backbone, pyramid
 from .models.compact import COMPACT, compact_retinanet
 from .models.reppoints import RepPoints
+from .models.small import SMALL, small_detector
 
 DETECTORS = ("retinanet", "fcos", "faster_rcnn", "mask_rcnn", "reppoints")
-BACKBONES = (*COMPACT, *RESNETS, *CAFFE, *RESNEXTS, *MOBILE)         # and any other of torchvision whose children run in order
+BACKBONES = (*COMPACT, *SMALL, *RESNETS, *CAFFE, *RESNEXTS, *MOBILE)         # and any other of torchvision whose children run in order
 FLAVOURS = ("torchvision", "mmdet")
 
 
@@ -39,7 +41,7 @@ def build(
 
     Args:
         name: one of ``DETECTORS``.
-        backbone: one of ``BACKBONES``, or another classifier of torchvision; the compact ones are for RetinaNet.
+        backbone: one of ``BACKBONES``, or another classifier of torchvision; the compact ones are for RetinaNet, the small ones for all five.
         classes: C >= 1; labels run from 1 to C.
         flavour: "torchvision", or "mmdet" for MMDetection's P6, anchors, heads, norms and order of classes (see mmdet_flavour.py).
         pretrained: start the backbone from ImageNet weights (torchvision downloads them on first use); stem and first stage stay as they are.
@@ -57,8 +59,10 @@ def build(
         raise unknown_name("flavour", flavour, FLAVOURS)
     if backbone in COMPACT:
         detector = compact(name, backbone, classes, flavour, pretrained, options)
+    elif backbone in SMALL:
+        detector = small(name, backbone, classes, flavour, pretrained, options)
     else:
-        check_backbone(backbone, pretrained, others=tuple(COMPACT))
+        check_backbone(backbone, pretrained, others=(*COMPACT, *SMALL))
         fixed = (pretrained or flavour == "mmdet") if frozen_norms is None else frozen_norms
         norms = "learned" if not fixed else "still" if flavour == "mmdet" else "frozen"
         under = partial(pyramid, backbone, pretrained=pretrained, norms=norms)
@@ -126,6 +130,14 @@ def compact(name: str, backbone: str, classes: int, flavour: str, pretrained: bo
     if pretrained:
         raise UserError(f"pretrained must be off for {backbone!r}: there are no ImageNet weights for it; choose one of {', '.join(RESNETS)}")
     return compact_retinanet(backbone, classes, **options)
+
+
+def small(name: str, backbone: str, classes: int, flavour: str, pretrained: bool, options: dict) -> nn.Module:
+    if flavour != "torchvision":
+        raise UserError(f"flavour must be 'torchvision' on {backbone!r}, got {flavour!r}; choose one of {', '.join(RESNETS)}")
+    if pretrained:
+        raise UserError(f"pretrained must be off for {backbone!r}: there are no ImageNet weights for it; choose one of {', '.join(RESNETS)}")
+    return small_detector(name, backbone, classes, **options)
 
 
 def retinanet(under, classes: int, mmdet: bool, options: dict) -> RetinaNet:

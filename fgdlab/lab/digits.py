@@ -4,7 +4,7 @@ The digits and the two photographs come with scikit-learn. Objects are digits 0-
 digits, through the same pipeline) are no objects. They give the background something to teach: without them a student gains
 nothing from imitating the teacher outside the boxes.
 
-    glyph 8x8 --resize, colour, opacity--> pasted on a crop of a photograph --strokes, noise--> JPEG + boxes
+    glyph 8x8 --resize, colour, opacity--> pasted on a crop of a photograph --strokes, noise--> JPEG + boxes (+ the ink as a mask)
 
 No leakage: the splits train, tune and val share no digit sample and no region of a photograph.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from .disk import cache_root, digest, made_once, write_json
@@ -31,7 +32,8 @@ class DigitScenes:
     """A recipe; equal recipes give equal bytes.
 
     size: side of the square scenes in pixels. train, tune, val: number of scenes. objects, distractors: least and most a scene at 128 px;
-    both grow with the area. height: of objects and distractors in pixels, at 128 px; the upper bound grows with the side.
+    both grow with the area. height: of objects and distractors in pixels, at 128 px; the upper bound grows with the side. masks: write every digit's
+    ink as its segmentation; pixels and boxes stay the same.
     """
 
     size: int = 128
@@ -43,6 +45,7 @@ class DigitScenes:
     objects: tuple[int, int] = (1, 3)
     distractors: tuple[int, int] = (2, 6)
     height: tuple[int, int] = (14, 40)
+    masks: bool = False
 
     def __post_init__(self):
         if self.size < 64:
@@ -58,7 +61,11 @@ class DigitScenes:
 
     def key(self) -> str:
         """A short name that changes with every setting."""
-        return digest({"version": RECIPE_VERSION, **asdict(self)})
+        return digest({"version": RECIPE_VERSION, **self.settings()})
+
+    def settings(self) -> dict:
+        """What the folder says of its recipe; masks where there are any, so that scenes without keep the name and the bytes they had before there were."""
+        return {name: value for name, value in asdict(self).items() if name != "masks" or value}
 
 
 def digit_folder(recipe: DigitScenes = DigitScenes(), folder: Path | None = None, progress: bool = True) -> Path:
@@ -77,18 +84,19 @@ def make_scenes(recipe: DigitScenes, folder: Path, progress: bool) -> None:
     images, annotations, splits = [], [], {}
     todo = [split for split in DIGIT_SAMPLES for _ in range(getattr(recipe, split))]
     for image_id, split in enumerate(tqdm(todo, desc=f"digit scenes {recipe.size} px", unit="image", disable=not progress), start=1):
-        pixels, objects = scene(recipe, split, image_id)
+        pixels, objects, inks = scene_with_ink(recipe, split, image_id)
         name = f"{image_id:06d}.jpg"
         Image.fromarray(pixels).save(folder / "images" / name, quality=92)
         images.append({"id": image_id, "file_name": name, "width": recipe.size, "height": recipe.size})
         splits.setdefault(split, []).append(image_id)
-        for digit, (x1, y1, x2, y2) in objects:
+        for (digit, (x1, y1, x2, y2)), ink in zip(objects, inks, strict=True):
             box = [x1, y1, x2 - x1, y2 - y1]
             annotations.append({
                 "id": len(annotations) + 1, "image_id": image_id, "category_id": digit + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0,
+                **({"segmentation": run_lengths(ink, (x1, y1), recipe.size)} if recipe.masks else {}),
             })
     categories = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
-    info = {"description": "handwritten digits over photographs, made by fgdlab", "recipe": asdict(recipe), "version": RECIPE_VERSION}
+    info = {"description": "handwritten digits over photographs, made by fgdlab", "recipe": recipe.settings(), "version": RECIPE_VERSION}
     write_json(folder / "annotations.json", {"info": info, "images": images, "annotations": annotations, "categories": categories})
     write_json(folder / "splits.json", splits)
 
@@ -98,6 +106,11 @@ def scene(recipe: DigitScenes, split: str, image_id: int) -> tuple[np.ndarray, l
 
     Depends on the recipe, the split and the id alone, so scenes may be made in any order.
     """
+    return scene_with_ink(recipe, split, image_id)[:2]
+
+
+def scene_with_ink(recipe: DigitScenes, split: str, image_id: int) -> tuple[np.ndarray, list, list[np.ndarray]]:
+    """:func:`scene` and, for every digit, the opacity in 0..1 of its box's pixels: (y2 - y1, x2 - x1)."""
     rng = np.random.default_rng([recipe.seed, image_id, recipe.size, recipe.lookalikes])
     growth = recipe.size / 128
     canvas = background(rng, split, recipe.size)
@@ -105,7 +118,7 @@ def scene(recipe: DigitScenes, split: str, image_id: int) -> tuple[np.ndarray, l
     wanted = ["digit"] * int(rng.integers(recipe.objects[0], round(recipe.objects[1] * growth**2) + 1))
     if recipe.lookalikes:
         wanted += ["lookalike"] * int(rng.integers(recipe.distractors[0], round(recipe.distractors[1] * growth**2) + 1))
-    placed, objects = [], []
+    placed, objects, inks = [], [], []
     for kind in wanted:
         glyph, digit = digit_glyph(rng, split) if kind == "digit" else (lookalike_glyph(rng, split), None)
         height = rng.integers(recipe.height[0], round(recipe.height[1] * growth) + 1)
@@ -116,8 +129,24 @@ def scene(recipe: DigitScenes, split: str, image_id: int) -> tuple[np.ndarray, l
             placed.append(box)
             if digit is not None:
                 objects.append((digit, box))
+                inks.append(mask)
     noisy = canvas + rng.normal(0, 4, canvas.shape)
-    return noisy.clip(0, 255).astype(np.uint8), objects
+    return noisy.clip(0, 255).astype(np.uint8), objects, inks
+
+
+def run_lengths(ink: np.ndarray, corner: tuple[int, int], size: int) -> dict:
+    """A digit's segmentation as COCO's run lengths: its pixels of at least half opacity, those that a later glyph covers among them.
+
+    Args:
+        ink: opacity (h, w) in 0..1.
+        corner: x1, y1 of its box in the scene, in pixels.
+        size: side of the scene in pixels.
+    """
+    (x1, y1), (height, width) = corner, ink.shape
+    mask = np.zeros((size, size), np.uint8, order="F")
+    mask[y1:y1 + height, x1:x1 + width] = ink >= 0.5
+    packed = coco_mask.encode(mask)
+    return {"size": [int(side) for side in packed["size"]], "counts": packed["counts"].decode("ascii")}
 
 
 # --- glyphs: 8 x 8 arrays in 0..1 -------------------------------------------------------------------------------------------------

@@ -1,0 +1,163 @@
+"""Do the five detectors learn with FGD, and does what they learned leave the bench? Read off the finished runs of the sweep ``detectors``.
+
+    fgdlab sweep detectors && python ablations/check_detectors.py [--scale laptop]
+
+    run folder --metrics.jsonl--> its loss, first against last   --the seed's first weights--> AP at the start   --fgdlab export--> FILE.pth
+    FILE.pth --strictly--> the same detector written with torchvision alone (plain_detector) --validation images--> detections, equal to the last bit?
+
+RepPoints, which torchvision has not, is loaded into ours. At the laptop scale the findings are written to ablations/results/detectors_check.json.
+"""
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.fcos import FCOSHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.ops import Conv2dNormActivation
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+from fgdlab.lab.config import RunConfig
+from fgdlab.lab.data import Scenes, open_split
+from fgdlab.lab.detectors import build, settings_of
+from fgdlab.lab.disk import write_json
+from fgdlab.lab.evaluate import coco_scores, detections
+from fgdlab.lab.models.export import detector_of, export_student
+from fgdlab.lab.sweep import plan, result_of, state_of
+from fgdlab.lab.sweeps.file import ablations_folder, load_sweep
+
+LOGGED = 20                                                          # logged steps at each end, or half of them where there are fewer
+TERMS = ("fg", "bg", "attention", "global")                          # FGD's; every other name is the detector's own
+
+
+# --- the student's structure, of torchvision's parts alone --------------------------------------------------------------------------
+
+def plain_detector(name: str, classes: int, side: int) -> nn.Module:
+    """The detector that the bench calls ``small_s``, as a user of torchvision writes it, for images of side x side pixels."""
+    widths, channels = (8, 16, 32, 48, 64), 64
+    body = nn.Sequential(Conv2dNormActivation(3, 8, 3, 2), *(nn.Sequential(Conv2dNormActivation(a, b, 3, 2)) for a, b in zip(widths, widths[1:], strict=False)))
+    size = {"min_size": side, "max_size": side}
+    if name in ("retinanet", "fcos"):
+        backbone = BackboneWithFPN(body, {"2": "0", "3": "1", "4": "2"}, [32, 48, 64], channels, LastLevelP6P7(channels, channels), nn.BatchNorm2d)
+        if name == "fcos":
+            return FCOS(backbone, classes + 1, head=FCOSHead(channels, 1, classes + 1, num_convs=1), score_thresh=0.05, topk_candidates=300, **size)
+        anchors = AnchorGenerator(((14, 20), (28, 40), (56, 79), (112, 158), (224, 316)), ((1.35,),) * 5)
+        head = RetinaNetHead(channels, 2, classes + 1, norm_layer=partial(nn.GroupNorm, 8))
+        for tower in (head.classification_head, head.regression_head):
+            tower.conv = tower.conv[:1]
+        return RetinaNet(backbone, classes + 1, anchor_generator=anchors, head=head, topk_candidates=300, **size)
+    backbone = BackboneWithFPN(body, {"1": "0", "2": "1", "3": "2", "4": "3"}, [16, 32, 48, 64], channels, LastLevelMaxPool(), nn.BatchNorm2d)
+    parts = {
+        "rpn_anchor_generator": AnchorGenerator(((16,), (32,), (64,), (128,), (256,)), ((0.5, 1.0, 2.0),) * 5),
+        "box_head": TwoMLPHead(channels * 7 * 7, 128), "box_predictor": FastRCNNPredictor(128, classes + 1),
+        "rpn_pre_nms_top_n_test": 128, "rpn_post_nms_top_n_test": 64, "box_detections_per_img": 50,
+    }
+    if name == "faster_rcnn":
+        return FasterRCNN(backbone, **parts, **size)
+    return MaskRCNN(backbone, mask_head=MaskRCNNHeads(channels, (32,), 1), mask_predictor=MaskRCNNPredictor(32, 32, classes + 1), **parts, **size)
+
+
+# --- findings of one run ------------------------------------------------------------------------------------------------------------
+
+def losses(folder: Path) -> dict:
+    """Means over the first and the last logged steps: of the whole loss, and of the detector's own part of it."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    totals, own = {}, {}
+    for row in rows:
+        if row["name"] == "total":
+            totals[row["step"]] = row["weighted"]
+        elif row["name"] not in TERMS:
+            own[row["step"]] = own.get(row["step"], 0.0) + row["weighted"]
+    count = min(LOGGED, len(totals) // 2)
+    found = {}
+    for name, by_step in (("loss", totals), ("own_loss", own)):
+        values = [by_step[step] for step in sorted(by_step)]
+        found |= {f"{name}_first": statistics.fmean(values[:count]), f"{name}_last": statistics.fmean(values[-count:])}
+    return {**found, "logged": count}
+
+
+def start_ap(config: RunConfig, scenes: Scenes) -> float:
+    """AP of the student before its first step."""
+    torch.manual_seed(config.seed)
+    student = build(**settings_of(config, config.student, len(scenes.classes)))
+    return coco_scores(scenes.truth(), detections(student, scenes), scenes.image_ids)["AP"]
+
+
+def leaves(folder: Path, config: RunConfig, scenes: Scenes) -> dict:
+    """Whether the exported student loads strictly elsewhere and finds the same there, to the last bit."""
+    student, _ = detector_of(folder)
+    classes = len(scenes.classes)
+    with tempfile.TemporaryDirectory() as out:
+        export_student(folder, Path(out) / "student.pth")
+        state = torch.load(Path(out) / "student.pth", weights_only=True)
+    if config.detector == "reppoints":
+        other = build("reppoints", config.student, classes, min_size=config.image_size, max_size=config.image_size)
+    else:
+        other = plain_detector(config.detector, classes, config.image_size)
+    other.load_state_dict(state)                                     # strict: raises where a name or a shape differs
+    found, again = detections(student, scenes), detections(other, scenes)
+    return {"tensors": len(state), "loaded_into": f"{type(other).__module__.split('.')[0]}'s {type(other).__name__}", "detections": len(found), "bit_equal": found == again}
+
+
+def check(runs: list) -> list[dict]:
+    """A finding for every finished run: loss, AP, export. The start is measured once for each detector and seed."""
+    found, starts = [], {}
+    for run in runs:
+        config, result = run.config, result_of(run.folder)
+        scenes = open_split(config, config.eval_split, progress=False)
+        key = config.detector, config.seed
+        if key not in starts:
+            starts[key] = start_ap(config, scenes)
+        line = {
+            "row": run.row, "detector": config.detector, "method": config.method, "seed": run.seed, **losses(run.folder), "AP_start": starts[key], "AP": result["AP"],
+            **({"mask_AP": result["mask_AP"]} if config.detector == "mask_rcnn" else {}), **leaves(run.folder, config, scenes), "commit": result["provenance"]["commit"],
+        }
+        found.append(line | {"holds": line["loss_last"] < line["loss_first"] and line["own_loss_last"] < line["own_loss_first"] and line["AP"] > line["AP_start"] and line["bit_equal"]})
+    return found
+
+
+def table(found: list[dict]) -> str:
+    """A line a run."""
+    lines = ["| row | seed | loss, first to last | own loss | AP, start to end | mask AP | exported student | tensors | detections | bit-equal |", "|---|---|---|---|---|---|---|---|---|---|"]
+    for each in found:
+        mask = f"{each['mask_AP']:.1f}" if "mask_AP" in each else ""
+        lines.append(
+            f"| {each['row']} | {each['seed']} | {each['loss_first']:.2f} to {each['loss_last']:.2f} | {each['own_loss_first']:.2f} to {each['own_loss_last']:.2f} | "
+            f"{each['AP_start']:.2f} to {each['AP']:.2f} | {mask} | {each['loaded_into']} | {each['tensors']} | {each['detections']} | {'yes' if each['bit_equal'] else 'NO'} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    asked = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    asked.add_argument("--scale", default="laptop")
+    asked.add_argument("--out", type=Path, help="the folder of the runs, if it is not runs/detectors")
+    asked = asked.parse_args()
+    torch.set_num_threads(1)
+    sweep = load_sweep("detectors").at(asked.scale)
+    runs = plan(sweep, asked.out, scale=asked.scale)
+    missing = [f"{run.row} seed {run.seed}" for run in runs if state_of(run.folder) != "done"]
+    if missing:
+        print(f"every run must be done, got {len(missing)} that are not, the first {missing[0]}; run `fgdlab sweep detectors --scale {asked.scale}` first", file=sys.stderr)
+        return 1
+    found = check(runs)
+    print(table(found))
+    if asked.scale == "laptop":
+        write_json(ablations_folder() / "results" / "detectors_check.json", {"scale": asked.scale, "logged_steps_at_each_end": LOGGED, "runs": found})
+    failed = [f"{each['row']} seed {each['seed']}" for each in found if not each["holds"]]
+    print(f"loss falls, AP rises, bit-equal elsewhere: {len(found) - len(failed)} of {len(found)} runs" + (f"; not {', '.join(failed)}" if failed else ""))
+    return int(bool(failed) and asked.scale != "smoke")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
