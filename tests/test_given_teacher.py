@@ -1,6 +1,10 @@
 """A teacher from weights of any origin: torchvision's published ones, MMDetection's names, plain state dicts, files of this project."""
+import hashlib
+import http.client
+import io
 import os
 import urllib.error
+import urllib.request
 
 import pytest
 import torch
@@ -216,25 +220,90 @@ def test_flavour_and_sizes_reach_a_teacher(lab_home, tiny_config, tmp_path):
 
 # ---- addresses ---------------------------------------------------------------------------------------------------------------------
 
-def test_an_address_is_fetched_once_with_the_hash_that_its_name_promises(lab_home, monkeypatch):
-    asked = []
-    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda url, path, prefix, progress: (asked.append((url, prefix)), open(path, "w").close()))
-    for name, promised in (("a-1a2b3c4d.pth", "1a2b3c4d"), ("b.pth", None)):
-        paths = {fetch(f"https://example.org/x/{name}", progress=False) for _ in range(2)}
-        assert len(paths) == 1 and paths.pop().name.endswith(name) and asked.pop() == (f"https://example.org/x/{name}", promised) and asked == []
+class Elsewhere:
+    """A server in memory: what it sends, how many bytes it says that these are, how often it was asked and how many of them were read."""
+
+    def __init__(self, content=b"weights", length=None, error=None):
+        self.content, self.length, self.error = content, len(content) if length is None else length, error
+        self.asked, self.read = [], 0
+
+    def open(self, request, timeout):
+        self.asked.append(request.full_url)
+        if self.error:
+            raise self.error
+        return Reply(self)
 
 
-@pytest.mark.parametrize("error, words", [(urllib.error.URLError("no route"), "no route; check the network"), (RuntimeError("invalid hash value"), "invalid hash value")])
-def test_a_failed_download_is_one_line_and_leaves_nothing(lab_home, monkeypatch, refusal, error, words):
-    def fails(url, path, *rest):
-        open(path, "w").close()
-        raise error
+class Reply(io.BytesIO):
+    def __init__(self, server):
+        super().__init__(server.content)
+        self.server, self.headers = server, {"Content-Length": str(server.length)} if server.length >= 0 else {}
 
-    monkeypatch.setattr(fetching.torch.hub, "download_url_to_file", fails)
-    assert words in refusal(fetch, "https://example.org/a.pth", progress=False)
-    assert [each for each in (lab_home / "checkpoints").iterdir() if each.suffix != ".lock"] == []
+    def read(self, size):
+        piece = super().read(size)
+        self.server.read += len(piece)
+        return piece
 
 
-@pytest.mark.parametrize("address", ["http://example.org/a.pth", "https://example.org/", "file:///etc/passwd"])
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """elsewhere(content, length, error) -> an Elsewhere that answers whatever is fetched."""
+
+    def answers(*arguments, **settings):
+        server = Elsewhere(*arguments, **settings)
+        monkeypatch.setattr(fetching, "opener", lambda: server)
+        return server
+
+    return answers
+
+
+def left(home) -> list:
+    return [each for each in (home / "checkpoints").iterdir() if each.suffix != ".lock"]
+
+
+def test_an_address_is_fetched_once_with_the_hash_that_its_name_promises(lab_home, elsewhere):
+    server = elsewhere()
+    mark = hashlib.sha256(b"weights").hexdigest()[:8]
+    for name in (f"a-{mark}.pth", "b.pth"):
+        address = f"https://example.org/x/{name}"
+        paths = {fetch(address, progress=False) for _ in range(2)}
+        assert len(paths) == 1 and server.asked == [address]
+        assert server.asked.pop() and next(iter(paths)).name.endswith(name) and paths.pop().read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize("error", [urllib.error.URLError("no route"), TimeoutError("no route"), http.client.InvalidURL("no route")])
+def test_a_network_that_fails_is_one_line_and_leaves_nothing(lab_home, elsewhere, refusal, error):
+    elsewhere(error=error)
+    assert "a.pth must be within reach, got: no route; check the network" in refusal(fetch, "https://example.org/a.pth", progress=False)
+    assert left(lab_home) == []
+
+
+def test_other_bytes_than_promised_are_one_line_and_leave_nothing(lab_home, elsewhere, refusal):
+    elsewhere()
+    assert "must have the bytes that its name promises, got others" in refusal(fetch, "https://example.org/a-00000000.pth", progress=False)
+    elsewhere(length=9)
+    assert "must give the 9 bytes that it promises, got 7" in refusal(fetch, "https://example.org/a.pth", progress=False)
+    assert left(lab_home) == []
+
+
+@pytest.mark.parametrize("said", [3001, 5, -1], ids=["the server says so", "the server says less", "the server says nothing"])
+def test_a_download_ends_at_the_largest_size(lab_home, elsewhere, monkeypatch, refusal, said):
+    monkeypatch.setattr(fetching, "LARGEST", 3000)
+    monkeypatch.setattr(fetching, "PIECE", 100)
+    server = elsewhere(bytes(10**5), said)
+    assert "must have at most 3000 bytes, got 3" in refusal(fetch, "https://example.org/a.pth", progress=False)
+    assert server.read == (0 if said > 3000 else 3100) and left(lab_home) == []
+    elsewhere(bytes(3000))
+    assert fetch("https://example.org/a.pth", progress=False).stat().st_size == 3000
+
+
+def test_a_server_may_send_on_to_https_alone(refusal):
+    request, handler = urllib.request.Request("https://example.org/a.pth"), fetching.Encrypted()
+    sent_on = handler.redirect_request(request, None, 302, "", {}, "https://example.com/b.pth")
+    assert sent_on.full_url == "https://example.com/b.pth" and any(isinstance(each, fetching.Encrypted) for each in fetching.opener().handlers)
+    assert "must stay with https://, got sent on to http://example.com/b.pth" in refusal(handler.redirect_request, request, None, 302, "", {}, "http://example.com/b.pth")
+
+
+@pytest.mark.parametrize("address", ["http://example.org/a.pth", "https://example.org/", "file:///etc/passwd", "https://[example.org/a.pth"])
 def test_other_addresses_are_refused(lab_home, refusal, address):
     assert "must begin with https:// and end in a file" in refusal(fetch, address, progress=False)
