@@ -1,15 +1,20 @@
 """The fused form says the same as the readable one, to rounding: masks, every term, every gradient, under every switch."""
+import os
+import subprocess
+import sys
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 import torch
 from test_fgd import KNOBS
 from torch.testing import assert_close
 
+from fgdlab import fused
 from fgdlab.fgd import FGDConfig, FGDLoss
-from fgdlab.fused import blocks, pages, paint, why_readable
+from fgdlab.fused import cpu, loops, pages, why_readable
 from fgdlab.fused.level import level_sums
-from fgdlab.fused.paint import floor_log2, painted_masks
+from fgdlab.fused.paint import painted_masks
 from fgdlab.masks import focal_masks
 from fgdlab.scene import Scene
 from fgdlab.terms import total
@@ -20,7 +25,7 @@ CONFIGS = [
     FGDConfig(attention_of="mean", channel_attention=False), FGDConfig(attention_of="student", spatial_attention=False, gamma=0),
 ]
 FUSED = [config for config in CONFIGS if config.weights() and config.relation != "nonlocal"]
-BLOCKS = {"pieces of 3 cells": 12, "one image": 100, "whole batch": 10**6}                       # values a block, for 4 channels
+CACHES = {"tiles of 1 cell": 64, "tiles of 16 cells": 16 * 64, "tiles of 256 cells": 2**19}       # bytes of a tile, for 4 channels of float64
 
 
 def name_of(config):
@@ -74,17 +79,17 @@ def case(random_scene, shake, config, seed=3, channels=4, dtype=torch.float64, l
 
 # ---- equal to the readable form ----------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+@pytest.mark.parametrize("cache", CACHES.values(), ids=CACHES)
 @pytest.mark.parametrize("config", FUSED, ids=name_of)
-def test_values_and_gradients_are_those_of_the_readable_form(config, block, random_scene, shake, monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK", block)
+def test_values_and_gradients_are_those_of_the_readable_form(config, cache, random_scene, shake, monkeypatch):
+    monkeypatch.setattr(cpu, "CACHE", cache)
     agree(*case(random_scene, shake, config), 1e-11)
 
 
 @pytest.mark.parametrize("config", FUSED, ids=name_of)
 def test_in_float32_they_differ_by_a_millionth_at_most(config, random_scene, shake, monkeypatch):
     """Sixteen channels: with four, the norm of R divides by the spread of two numbers, and either form is a few millionths off."""
-    monkeypatch.setattr(blocks, "BLOCK", 128)
+    monkeypatch.setattr(cpu, "CACHE", 16 * 128)
     agree(*case(random_scene, shake, config, seed=4, channels=16, wide=16, dtype=torch.float32), 1e-6)
 
 
@@ -94,15 +99,15 @@ def test_every_switch_is_among_the_configurations():
 
 
 def test_they_agree_on_many_random_scenes_with_an_align_layer(random_scene, shake, monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK", 20)
+    monkeypatch.setattr(cpu, "CACHE", 16 * 64)
     for seed in range(15):
         agree(*case(random_scene, shake, FGDConfig(frame="image"), seed, channels=3), 1e-10)
 
 
 @pytest.mark.parametrize("order", ["student", "teacher", "both"])
-@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
-def test_maps_may_lie_in_memory_pixel_after_pixel(order, block, random_scene, shake, monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK", block)
+@pytest.mark.parametrize("cache", CACHES.values(), ids=CACHES)
+def test_maps_may_lie_in_memory_pixel_after_pixel(order, cache, random_scene, shake, monkeypatch):
+    monkeypatch.setattr(cpu, "CACHE", cache)
     loss, scene, teacher = case(random_scene, shake, FGDConfig())
     turned = [{level: each.to(memory_format=torch.channels_last) for level, each in maps.items()} for maps in (scene.features, teacher)]
     scene = scene if order == "teacher" else replace(scene, features=turned[0])
@@ -123,7 +128,7 @@ def test_a_value_of_exactly_0_pulls_no_attention(random_scene, shake):
 
 
 def test_maps_far_above_the_range_of_exp_do_not_overflow(shake, monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK", 256)
+    monkeypatch.setattr(cpu, "CACHE", 16 * 128)
     torch.manual_seed(0)
     boxes = [torch.tensor([[5.0, 6.0, 50.0, 40.0]])]
     scene = Scene(torch.zeros(1, 3, 96, 128), boxes, [(96, 128)], {"P3": 400 * torch.randn(1, 16, 12, 16)})
@@ -141,7 +146,6 @@ def test_maps_far_above_the_range_of_exp_do_not_overflow(shake, monkeypatch):
     (), ((0, 0, 128, 96),), ((-50, -50, 500, 500),), ((64, 48, 64, 48),), ((-30, -30, -10, -10),), ((5, 6, 50, 40),) * 3,
 ])
 def test_degenerate_boxes_are_no_exception(boxes, shake, monkeypatch):
-    monkeypatch.setattr(paint, "FEW", -1)
     torch.manual_seed(0)
     maps, teacher = torch.randn(2, 1, 4, 12, 16).double()
     scene = Scene(torch.zeros(1, 3, 96, 128), [torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)], [(96, 128)], {"P3": maps})
@@ -163,11 +167,76 @@ def test_centred_maps_far_apart_lose_few_digits():
     assert_close(ours.double(), exact, rtol=2e-5, atol=0)
 
 
+@pytest.mark.parametrize("cells", [1, 255, 256, 257, 513])
+def test_a_map_may_be_one_tile_or_some_or_one_cell_over(cells, shake):
+    torch.manual_seed(0)
+    assert loops.WIDE == 256
+    boxes = [torch.tensor([[0.0, 0.0, 30.0, 8.0]]).double(), torch.zeros(0, 4).double()]
+    maps, teacher = torch.randn(2, 2, 4, 1, cells).double()
+    scene = Scene(torch.zeros(1, 3, 8, 8 * cells).expand(2, -1, -1, -1), boxes, [(8, 8 * cells)] * 2, {"P3": maps})
+    agree(shake(FGDLoss(("P3",), 4, 4).double()), scene, {"P3": teacher}, 1e-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_any_number_of_threads_gives_the_same_bits(dtype, random_scene, shake, monkeypatch):
+    monkeypatch.setattr(cpu, "CACHE", 16 * 4 * dtype.itemsize * 2)
+    monkeypatch.setattr(cpu, "ALONE", 1)
+    loss, scene, teacher = case(random_scene, shake, FGDConfig(attention_of="mean"), dtype=dtype)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            loss.fused, features = True, leaves(scene.features)
+            terms = loss(replace(scene, features=features), teacher)
+            inputs = [*features.values(), *loss.parameters()]
+            found.append([*(term.raw for term in terms), *torch.autograd.grad(total(terms), inputs)])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for others in found[1:] for one, other in zip(found[0], others, strict=True))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("who", ["student", "teacher"])
+def test_a_value_that_is_no_number_is_not_hidden(who, value, random_scene, shake, monkeypatch):
+    monkeypatch.setattr(cpu, "CACHE", 16 * 32)
+    for config in (FGDConfig(), FGDConfig(gamma=0, lambda_=0), FGDConfig(alpha=0, beta=0, lambda_=0), FGDConfig(alpha=0, beta=0, gamma=0)):
+        loss, scene, teacher = case(random_scene, shake, config, dtype=torch.float32, levels=("P3",))
+        (scene.features if who == "student" else teacher)["P3"][1, 2, -1, -1] = value
+        finite = {}
+        for loss.fused in (True, False):
+            features = leaves(scene.features)
+            whole = total(loss(replace(scene, features=features), teacher))
+            whole.backward()
+            finite[loss.fused] = whole.isfinite().item(), features["P3"].grad.isfinite().all().item()
+        assert not finite[True][0] and finite[True][1] <= finite[False][1], (config, finite)     # where the readable gradient shows it, so does ours
+
+
+def test_a_forked_process_has_threads_of_its_own():
+    script = """
+import os, torch
+from fgdlab import FGDConfig, FGDLoss
+from fgdlab.fused import cpu
+from fgdlab.fused.level import level_sums
+cpu.ALONE, config = 1, FGDConfig(alpha=0, beta=0, gamma=0, relation="mse")
+torch.set_num_threads(2)
+maps = torch.ones(2, 4, 3, 3)
+find = lambda: level_sums(maps, 3 * maps, None, FGDLoss(("P3",), 4, 4, config).relation["P3"], config)["global"].item()
+assert find() == 144
+child = os.fork()
+if not child:
+    os._exit(0 if find() == 144 else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "0", done.stderr
+
+
 # ---- precision ---------------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_maps_are_summed_in_float32_without_a_copy_of_the_map(dtype, shake, monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK", 12 * 50)
+    monkeypatch.setattr(cpu, "CACHE", 16 * 96)                       # 20 tiles an image: two strips are full, one is not
+    monkeypatch.setattr(cpu, "STRIP", 8)
     torch.manual_seed(0)
     student, teacher = (30 * torch.randn(2, 12, 16, 20)).to(dtype).requires_grad_(), (30 * torch.randn(2, 12, 16, 20)).to(dtype)
     masks = focal_masks([torch.tensor([[8.0, 8.0, 100.0, 90.0]])] * 2, [(128, 160)] * 2, (16, 20))
@@ -209,9 +278,7 @@ def test_autocast_does_not_reach_the_fused_form(random_scene, shake):
 @pytest.mark.parametrize("axes", ["xy", "yx"])
 @pytest.mark.parametrize("rounding", ["authors", "exact"])
 def test_painted_masks_are_the_masks_to_the_last_bit(rounding, axes, random_scene, monkeypatch):
-    monkeypatch.setattr(paint, "FEW", -1)
     for seed in range(20):
-        monkeypatch.setattr(paint, "TABLE", (1, 10**7)[seed % 2])    # image by image, or all at once
         scene = random_scene(seed)
         for grid in ((7, 13), (16, 16), (1, 5), (33, 20), (1, 1)):
             for frame in ("canvas", "image"):
@@ -221,7 +288,6 @@ def test_painted_masks_are_the_masks_to_the_last_bit(rounding, axes, random_scen
 
 
 def test_a_crowd_in_one_image_is_painted_beside_an_empty_one():
-    assert paint.FEW < 3 * 300 * 32 * 32
     torch.manual_seed(0)
     corners = 90 * torch.rand(300, 2)
     boxes = [torch.zeros(0, 4), torch.cat([corners, corners + 30 * torch.rand(300, 2)], dim=1), torch.zeros(0, 4)]
@@ -229,18 +295,22 @@ def test_a_crowd_in_one_image_is_painted_beside_an_empty_one():
     assert torch.equal(ours.fg, theirs.fg) and torch.equal(ours.bg, theirs.bg) and ours.fg[1].any()
 
 
-def test_whole_logarithms_are_exact():
-    whole = torch.arange(1, 70000)
-    assert floor_log2(whole).tolist() == [each.bit_length() - 1 for each in range(1, 70000)]
-
-
-@pytest.mark.parametrize("few", [-1, 10**6])
-def test_wrong_axes_and_missing_images_are_refused(few, monkeypatch):
-    monkeypatch.setattr(paint, "FEW", few)
+def test_wrong_arguments_are_refused_as_the_masks_refuse_them():
     with pytest.raises(ValueError, match="axes must be one of xy, yx, got 'zz'"):
         painted_masks([torch.zeros(0, 4)], [(8, 8)], (2, 2), axes="zz")
     with pytest.raises(ValueError, match="one entry an image, got 1 and 2"):
         painted_masks([torch.zeros(0, 4)], [(8, 8)] * 2, (2, 2))
+    with pytest.raises(ValueError, match="rounding must be one of authors, exact, got 'up'"):
+        painted_masks([torch.zeros(0, 4)], [(8, 8)], (2, 2), rounding="up")
+    with pytest.raises(ValueError, match=r"shape \(K, 4\), got \(3,\)"):
+        painted_masks([torch.zeros(3)], [(8, 8)], (2, 2))
+
+
+def test_boxes_of_whole_numbers_and_of_half_precision_are_masked_alike():
+    for dtype in (torch.int64, torch.float16, torch.bfloat16):
+        boxes = [torch.tensor([[1, 2, 11, 13], [5, 5, 6, 30]], dtype=dtype)]
+        ours, theirs = (draw(boxes, [(30, 17)], (9, 11)) for draw in (painted_masks, focal_masks))
+        assert torch.equal(ours.fg, theirs.fg) and torch.equal(ours.bg, theirs.bg)
 
 
 # ---- memory ------------------------------------------------------------------------------------------------------------------------
@@ -276,6 +346,48 @@ def test_the_fused_form_runs_where_it_says_so_and_the_readable_one_elsewhere(ran
     assert {why_readable(config, "cpu") for config in FUSED} == {None}
 
 
+def test_without_numba_the_readable_form_runs_and_says_what_to_install(random_scene, monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "fgdlab.fused.loops")
+    monkeypatch.delattr(fused, "loops")
+    fused.missing.cache_clear()
+    try:
+        why = why_readable(FGDConfig(), "cpu")
+        assert "needs numba on the CPU" in why and "pip install" in why and "\n" not in why
+        monkeypatch.setattr("fgdlab.fgd.level_sums", None)
+        scene = random_scene(3)
+        assert len(FGDLoss(("P3",), 4, 4, fused=True).double()(scene, scene.features)) == 4
+    finally:
+        fused.missing.cache_clear()
+
+
+def test_a_folder_that_cannot_be_written_costs_a_compilation_only():
+    made = {}
+    exec("def double(x): return 2 * x", made)                        # of no file: there is nowhere to keep it
+    assert loops.kept(made["double"], "int64")(21) == 42
+
+
+@pytest.mark.slow
+def test_two_processes_that_compile_at_once_agree(tmp_path):
+    """Different precisions too, whose compiled code would else be kept under one name."""
+    script = """
+import sys, torch
+from fgdlab import FGDConfig, FGDLoss
+from fgdlab.fused.level import level_sums
+dtype = getattr(torch, sys.argv[1])
+maps = torch.full((2, 4, 3, 3), 2.0, dtype=dtype, requires_grad=True)
+config = FGDConfig(alpha=0, beta=0, gamma=0, relation="mse")
+whole = level_sums(maps, maps.detach() * 2, None, FGDLoss(("P3",), 4, 4, config).relation["P3"], config)["global"]
+whole.backward()
+print(whole.item(), maps.grad.unique().item())
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    for _ in range(2):                                               # what they compiled, and what they left
+        running = [subprocess.Popen([sys.executable, "-c", script, f"float{bits}"], env=environment, stdout=subprocess.PIPE, text=True) for bits in (32, 64, 32, 64)]
+        assert {each.communicate(timeout=300)[0].strip() for each in running} == {"144.0 -2.0"}
+    assert len(list(Path(tmp_path).rglob("*.nbc"))) == 8
+
+
 def test_the_reasons_are_told():
     assert "nonlocal" in why_readable(FGDConfig(relation="nonlocal"), "cpu")
     assert why_readable(FGDConfig(relation="nonlocal", lambda_=0), "cpu") is None
@@ -292,9 +404,8 @@ def test_a_second_derivative_is_refused(random_scene, shake):
     loss, scene, teacher = case(random_scene, shake, FGDConfig())
     loss.fused = True
     features = leaves(scene.features)
-    (gradient,) = torch.autograd.grad(total(loss(replace(scene, features=features), teacher)), features["P3"], create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+    with pytest.raises(RuntimeError, match="first derivatives only"):
+        torch.autograd.grad(total(loss(replace(scene, features=features), teacher)), features["P3"], create_graph=True)
 
 
 def test_no_parameter_goes_without_gradient_and_the_teacher_gets_none(random_scene, shake):

@@ -11,6 +11,7 @@ import fgdlab
 ROOT = Path(fgdlab.__file__).parent
 ENTRY = "__main__.py"                                                # `python -m fgdlab` is the bench's command line: the one door between the rings
 KERNELS = [ROOT / "fused" / name for name in ("card.py", "kernels.py", "paint_card.py")]       # read on a card only; torch's CUDA builds bring Triton
+LOOPS = ROOT / "fused" / "loops.py"                                  # read where the fused loss runs on the CPU; numba brings the other two
 CORE = [path for path in sorted(ROOT.rglob("*.py")) if "lab" not in path.relative_to(ROOT).parts and path.name != ENTRY]
 
 
@@ -30,7 +31,7 @@ def imported_modules(path):
 @pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_method_imports_torch_the_standard_library_and_itself(path):
     names = imported_modules(path)
-    assert {name.split(".")[0] for name in names} <= {"torch", "fgdlab", *sys.stdlib_module_names, *({"triton"} if path in KERNELS else ())}
+    assert {name.split(".")[0] for name in names} <= {"torch", "fgdlab", *sys.stdlib_module_names, *({"triton"} if path in KERNELS else {"numba", "llvmlite", "numpy"} if path == LOOPS else ())}
     assert not [name for name in names if name == "fgdlab.lab" or name.startswith("fgdlab.lab.")]
 
 
@@ -52,6 +53,10 @@ def in_a_fresh_python(code):
 
 def test_import_fgdlab_does_not_import_torch():
     assert in_a_fresh_python("import fgdlab, sys; print('torch' in sys.modules)") == "False"
+
+
+def test_the_loss_does_not_import_numba_before_the_fused_form_is_asked_for():
+    assert in_a_fresh_python("from fgdlab import FGDLoss; import sys; print('numba' in sys.modules)") == "False"
 
 
 def test_every_name_at_the_door_loads():

@@ -4,12 +4,16 @@ The readable form reads and writes each map some forty times, and its masks look
 by arithmetic. Here, with ``FGDLoss(..., fused=True)``:
 
     boxes --paint--> masks --+
-    student, teacher --------+--> small sums (names: sums) --level--> terms          forward
-                             +--> gradient of the student's map (factors: gradient)   backward, all of it behind one node of the graph (node)
+    student, teacher --------+--> small sums (names: sums) --> terms                 forward
+                             +--> gradient of the student's map                      backward, all of it behind one node of the graph
 
-Two rooms read the maps: cpu, block after block (blocks, gather, pages), and card, in Triton kernels (kernels, paint_card). A card tries its
-kernels on a small case first (trial). First derivatives only. Where neither applies, the readable form runs: ask :func:`why_readable`.
+Two rooms read the maps. cpu: loops compiled by numba (loops), tile after tile, one read forward and one backward; what follows from the sums is
+compiled, too, for on small maps calls cost more than numbers. card: Triton kernels (kernels, paint_card), small tensors by torch (level, gradient);
+a card tries its kernels on a small case first (trial). First derivatives only. Where neither applies, the readable form runs: ask
+:func:`why_readable`.
 """
+from functools import cache
+
 import torch
 
 DEVICES = ("cpu", "cuda")
@@ -27,4 +31,14 @@ def why_readable(config, device: str) -> str | None:
         from .trial import trouble
 
         return trouble(device)
+    return missing()
+
+
+@cache
+def missing() -> str | None:
+    """Why the loops of the CPU cannot be used, None where they can. The first who asks imports numba, half a second."""
+    try:
+        from . import loops  # noqa: F401
+    except ImportError as error:
+        return f"the fused form needs numba on the CPU ({error}): pip install numba"
     return None

@@ -4,7 +4,7 @@
     second_read  S, T --> eq. 9, contexts
     gradient     S, T --> gradient of S, of both W_k                                            (backward)
 
-Unlike the CPU's blocks a card's tiles run side by side, so eq. 9 waits for the attention of all tiles: two reads forward, not one.
+Unlike the CPU's tiles a card's run side by side, so eq. 9 waits for the attention of all tiles: two reads forward, not one.
 """
 import torch
 import triton
@@ -21,7 +21,13 @@ CHANNELS, CELLS = 32, 128                                            # of a step
 def read_maps(
     student: Tensor, teacher: Tensor, masks: list[Tensor], key_s: Tensor | None, key_t: Tensor | None, plan: Plan,
 ) -> dict[str, Tensor | None]:
-    """What ``cpu.read_maps`` gives, of the same arguments."""
+    """Fields of :class:`Sums` and what the gradient needs, by name; "focal" is eq. 9 with each of ``masks``, (len(masks),).
+
+    Args:
+        student, teacher: (N, C, HW).
+        masks: none, or some of fg and bg, each (N, HW), in the precision of the sums.
+        key_s, key_t: W_k of both networks, or None.
+    """
     n, c, hw = student.shape
     dtype = sum_dtype(student, teacher)
     new, tiles = dict(dtype=dtype, device=student.device), triton.cdiv(hw, CELLS)
@@ -61,7 +67,7 @@ def read_maps(
 
 
 def write_gradient(out: Tensor, student: Tensor, teacher: Tensor, factors: Factors, contexts: list[Context | None]) -> list[Tensor | None]:
-    """What ``cpu.write_gradient`` does, with the same arguments."""
+    """Fill ``out`` (N, C, HW) with the gradient of the student's map; returns those of W_k (C,) of the student and of the teacher."""
     n, c, hw = student.shape
     dtype = sum_dtype(student, teacher)
     new, tiles = dict(dtype=dtype, device=student.device), triton.cdiv(hw, CELLS)

@@ -17,31 +17,23 @@ from .sums import Sums
 
 
 class Factors(NamedTuple):
-    """The small factors of a batch, or of some of its images; None where a line, or a part of it, is off."""
+    """The small factors of a batch; None where a line, or a part of it, is off."""
 
-    focal: Tensor | None             # (n, 1, HW)  A^S (g_fg fg + g_bg bg)
-    a_channel: Tensor                # (n, C, 1)
-    squares: Tensor | None           # (n, 1, 1)   g_squares
-    by_cell: Tensor | None           # (n, 1, HW)  g_cell / C; both or none
-    by_channel: Tensor | None        # (n, C, 1)   g_channel / HW
-    shift: Tensor | None             # (n, C, 1)   -g_shift
-
-    def of(self, few: slice) -> "Factors":
-        """Those of a few images."""
-        return Factors(*(None if each is None else each[few] for each in self))
+    focal: Tensor | None             # (N, 1, HW)  A^S (g_fg fg + g_bg bg)
+    a_channel: Tensor                # (N, C, 1)
+    squares: Tensor | None           # (N, 1, 1)   g_squares
+    by_cell: Tensor | None           # (N, 1, HW)  g_cell / C; both or none
+    by_channel: Tensor | None        # (N, C, 1)   g_channel / HW
+    shift: Tensor | None             # (N, C, 1)   -g_shift
 
 
 class Context(NamedTuple):
     """What the gradients of eq. 13 need of one network."""
 
     key: Tensor                      # (C,)     W_k
-    upstream: Tensor                 # (n, C)   g_context
-    context: Tensor                  # (n, C)
-    softmax: Tensor                  # (n, HW)  w
-
-    def of(self, few: slice) -> "Context":
-        """That of a few images."""
-        return Context(self.key, self.upstream[few], self.context[few], self.softmax[few])
+    upstream: Tensor                 # (N, C)   g_context
+    context: Tensor                  # (N, C)
+    softmax: Tensor                  # (N, HW)  w
 
 
 def factors_of(g: Sums, shape: tuple[int, int, int], masks: tuple, a_spatial: Tensor | None, a_channel: Tensor | None, like: Tensor) -> Factors:

@@ -1,4 +1,4 @@
-"""The terms of FGD on one level, from its sums."""
+"""The terms of FGD on one level: on the CPU from cpu.py, on a card from its sums."""
 import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear
@@ -7,7 +7,7 @@ from ..attention import Attention
 from ..focal import attention_term
 from ..masks import FocalMasks
 from ..relation import GcBlock, RelationTerm
-from .node import LevelSums
+from . import cpu, node
 from .sums import Plan, Sums
 
 
@@ -29,12 +29,14 @@ def level_sums(student: Tensor, teacher: Tensor, masks: FocalMasks | None, relat
         masks: ``fg``, ``bg`` of shape (N, H, W); None where no term needs them.
         relation: the level's R; None without the global term.
     """
+    if node.room(student) is cpu:
+        return cpu.level_terms(student, teacher, masks, relation, config)
     weights, (n, c, h, w) = config.weights(), student.shape
     fg = masks.fg if weights.keys() & {"fg", "both"} else None
     bg = masks.bg if "bg" in weights else None
     blocks = (relation.student, relation.teacher) if relation is not None and relation.kind == "gc" else ()
     keys = [each for block in blocks for each in (block.key.weight, block.key.bias)] or [None] * 4
-    sums = Sums(*LevelSums.apply(student, teacher, fg, bg, *keys, plan_of(config, weights)))
+    sums = Sums(*node.LevelSums.apply(student, teacher, fg, bg, *keys, plan_of(config, weights)))
     raw = {name: each / n for name, each in (("fg", sums.fg), ("bg", sums.bg), ("both", sums.fg)) if each is not None}
     if "attention" in weights:
         of_student = sharpened(sums.g_spatial_s, sums.g_channel_s, (n, c, h, w), config.temperature)

@@ -1,4 +1,4 @@
-"""The sums of a level as one node of autograd's graph."""
+"""The sums of a level on a card as one node of autograd's graph. The CPU has a node of its own, which gives the terms themselves (cpu.py)."""
 from types import ModuleType
 
 import torch
@@ -15,7 +15,7 @@ SAVED = ("a_spatial", "a_channel", "softmax_s", "context_s", "softmax_t", "conte
 
 
 def room(maps: Tensor) -> ModuleType:
-    """Where maps are read and gradients written: ``cpu`` or ``card``, two modules with the same two functions."""
+    """Where maps are read and gradients written: ``cpu`` or ``card``."""
     if not maps.is_cuda:
         return cpu
     from . import card

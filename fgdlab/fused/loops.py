@@ -1,0 +1,522 @@
+"""Compiled loops over a level on the CPU: its terms, and their gradients. Importing this file needs numba; only cpu.py does, when first used.
+
+A tile is all channels of at most WIDE cells of one image. It stays in the cache while all that a pass wants of it is taken: when a first visit has
+seen all channels, each cell's |F| and logits are known, and a second visit weighs by them. Softmaxes over all cells are known only at the end, so a
+tile is weighed by the powers of its logits below the tile's largest, and :func:`close` puts all tiles to one scale:
+
+    softmax_j = e^(l_j - tile's peak) * e^(tile's peak - peak) / sum_k e^(l_k - peak)
+
+Each tile leaves its sums in a place of its own and ``close`` adds them in their order: no number depends on which thread reads what when.
+
+    read     S, T --> logits and powers by cell, sums by channel, tile after tile
+    close    these --> A^S, A^C, w, contexts, and the terms                          image after image
+    pull     gradients of the terms --> factors by channel, gradients of R           image after image
+    write    S, T, factors --> gradient of S and of both W_k, tile after tile        the lines are those of gradient.py
+
+Maps come as ``flat``, the memory that holds them, and ``lay``: the place of the first value and the steps from image to image, from channel to
+channel and from cell to cell. D = T - S. A part of attention that is off is one of sharpness 0, the limit of a high temperature: 1 everywhere.
+"""
+from functools import cache
+from types import FunctionType, SimpleNamespace
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+WIDE = 256                                                           # cells of a tile at most, and the length of a tile's rows
+LINE = 16                                                            # float32 in a cache line
+AHEAD = 4                                                            # channels that are asked for before they are read
+MSE, CENTRED, GC = 1, 2, 3                                           # kinds of relation; 0 is none
+
+# Rows by cell: of a level (N, 4, HW), and of a tile, one WIDE after the other.
+LOOK_S, LOOK_T, KEY_S, KEY_T = range(4)                              # logits, then powers; after close A^S of both and w of both
+FG, BG = 4 * WIDE, 5 * WIDE                                          # of a tile: a mask times the powers that weigh it
+FOCAL, SIGN, W_S, DL_S, DL_T = (row * WIDE for row in range(5))      # of a tile, backward
+ROWS = 6 * WIDE
+
+# Rows by channel.
+ABS_S, ABS_T, SHIFT, SQUARES, CONTEXT_S, CONTEXT_T, FOCAL_S, FOCAL_T = 0, 1, 2, 3, 4, 5, 6, 8       # sums, (10, C); FOCAL_*: of fg, then of bg
+A_S, A_T = 0, 1                                                      # of an image (6, C): A^C in the place of |F|; then the rows above
+WEIGHT, FLAT, PULL_S, PULL_T = 0, 1, 2, 3                            # of an image, backward (5, C): A^C of eq. 9, what is added everywhere, g_context
+BY_CHANNEL = 4                                                       # g_channel / HW
+
+OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}        # sums in any order; NaN and infinity stay
+inner = njit(**OPTIONS)
+
+
+# ---- memory --------------------------------------------------------------------------------------------------------------------------
+
+@intrinsic
+def fetch(typing, flat, place):
+    """Ask for the cache line of a place without waiting for it. Rows of a tile lie far apart: the processor does not foresee the next."""
+
+    def written(context, builder, signature, given):
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        known = builder.module.globals.get("llvm.prefetch.p0")
+        call = known or ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [byte] + [number] * 3), "llvm.prefetch.p0")
+        values = context.make_array(signature.args[0])(context, builder, given[0]).data
+        builder.call(call, [builder.bitcast(builder.gep(values, [given[1]]), byte), number(0), number(3), number(1)])      # to read, to keep, data
+        return context.get_dummy_value()
+
+    return types.void(flat, types.int64), written
+
+
+@inner
+def fetch_row(flat, at, cells):
+    for i in range(0, cells, LINE):
+        fetch(flat, at + i)
+
+
+@inner
+def tile_of(flat, lay, image, start, cells, channels, scratch):
+    """(memory, first place, step from channel to channel) of a tile whose cells lie side by side: the map itself, else a copy in ``scratch``."""
+    first, by_image, by_channel, by_cell = lay
+    first = first + image * by_image + start * by_cell
+    if by_cell == 1:
+        return flat, first, by_channel
+    for band in range(0, channels, LINE):
+        for i in range(cells):
+            for c in range(band, min(band + LINE, channels)):
+                scratch[c * WIDE + i] = flat[first + c * by_channel + i * by_cell]
+    return scratch, 0, WIDE
+
+
+# ---- forward -------------------------------------------------------------------------------------------------------------------------
+
+@inner
+def first_visit(s, s_at, s_step, t, t_at, t_step, cells, channels, keys, rows, sums):
+    """C g and logits by cell, into rows; sums of |S|, |T|, D and D^2 by channel."""
+    zero = rows.dtype.type(0)
+    for i in range(cells):
+        rows[i], rows[i + WIDE], rows[i + 2 * WIDE], rows[i + 3 * WIDE] = zero, zero, zero, zero
+    for c in range(channels):
+        s_row, t_row = s[s_at + c * s_step:s_at + c * s_step + cells], t[t_at + c * t_step:t_at + c * t_step + cells]
+        if c + AHEAD < channels:
+            fetch_row(s, s_at + (c + AHEAD) * s_step, cells)
+            fetch_row(t, t_at + (c + AHEAD) * t_step, cells)
+        key_s, key_t = keys[0, c], keys[1, c]
+        abs_s, abs_t, shift, squares = zero, zero, zero, zero
+        for i in range(cells):
+            x, y = s_row[i], t_row[i]
+            d = y - x
+            rows[i] += abs(x)                                        # C G^S of eq. 5
+            rows[i + WIDE] += abs(y)
+            rows[i + 2 * WIDE] += key_s * x                          # W_k F of eq. 13
+            rows[i + 3 * WIDE] += key_t * y
+            abs_s += abs(x)                                          # HW G^C of eq. 6
+            abs_t += abs(y)
+            shift += d
+            squares += d * d
+        sums[ABS_S, c], sums[ABS_T, c], sums[SHIFT, c], sums[SQUARES, c] = abs_s, abs_t, shift, squares
+
+
+@inner
+def to_powers(rows, cells, sharpness, peaks, wholes):
+    """Turn the four rows into e^(l - the tile's peak), the first two after they were made the logits of eq. 7; keep peaks and sums."""
+    for row in range(4):
+        line = rows[row * WIDE:row * WIDE + cells]
+        if row < KEY_S:
+            for i in range(cells):
+                line[i] *= sharpness
+        peak = line[0]
+        for i in range(cells):
+            if line[i] > peak:
+                peak = line[i]
+        whole = rows.dtype.type(0)
+        for i in range(cells):
+            line[i] = np.exp(line[i] - peak)
+            whole += line[i]
+        peaks[row], wholes[row] = peak, whole
+
+
+@inner
+def second_visit(s, s_at, s_step, t, t_at, t_step, cells, channels, fg, bg, look, rows, sums, focal):
+    """By channel: contexts of eq. 13; and eq. 9, sums of D^2 weighed by each mask times the powers in row ``look``, into ``focal`` (2, C)."""
+    zero = rows.dtype.type(0)
+    powers = rows[look * WIDE:look * WIDE + cells]
+    for i in range(cells):
+        rows[i + FG], rows[i + BG] = fg[i] * powers[i], bg[i] * powers[i]
+    for c in range(channels):
+        s_row, t_row = s[s_at + c * s_step:s_at + c * s_step + cells], t[t_at + c * t_step:t_at + c * t_step + cells]
+        context_s, context_t, of_fg, of_bg = zero, zero, zero, zero
+        for i in range(cells):
+            x, y = s_row[i], t_row[i]
+            d = y - x
+            context_s += rows[i + 2 * WIDE] * x
+            context_t += rows[i + 3 * WIDE] * y
+            of_fg += rows[i + FG] * (d * d)
+            of_bg += rows[i + BG] * (d * d)
+        sums[CONTEXT_S, c], sums[CONTEXT_T, c], focal[0, c], focal[1, c] = context_s, context_t, of_fg, of_bg
+
+
+def read(first, last, scratch, s, s_lay, t, t_lay, fg, bg, keys, shares, sharpness, wide, by_cell, sums, peaks, wholes):
+    """Tiles ``first`` to ``last`` of all (images times tiles of an image). ``shares``: how much S's and T's attention weigh eq. 9."""
+    channels, hw = sums.shape[2], by_cell.shape[2]
+    of_image, size = -(-hw // wide), channels * WIDE
+    rows, copy_s, copy_t = scratch[:ROWS], scratch[ROWS:ROWS + size], scratch[ROWS + size:ROWS + 2 * size]
+    for tile in range(first, last):
+        image, start = tile // of_image, tile % of_image * wide
+        cells, here = min(wide, hw - start), sums[tile]
+        of_s, s_at, s_step = tile_of(s, s_lay, image, start, cells, channels, copy_s)
+        of_t, t_at, t_step = tile_of(t, t_lay, image, start, cells, channels, copy_t)
+        first_visit(of_s, s_at, s_step, of_t, t_at, t_step, cells, channels, keys, rows, here)
+        to_powers(rows, cells, rows.dtype.type(sharpness), peaks[tile], wholes[tile])
+        for who in range(2):
+            if shares[who] > 0 or who == 1 and shares[0] == 0:       # contexts are wanted without eq. 9, too
+                focal = here[FOCAL_S + 2 * who:FOCAL_S + 2 * who + 2]
+                second_visit(of_s, s_at, s_step, of_t, t_at, t_step, cells, channels, fg[image, start:], bg[image, start:], who, rows, here, focal)
+        for row in range(4):
+            for i in range(cells):
+                by_cell[image, row, start + i] = rows[row * WIDE + i]
+
+
+@inner
+def to_scale(image, tiles, wide, by_cell, peaks, wholes):
+    """Put the powers of each tile to the scale of all: rows become softmaxes, times HW for attention; ``peaks`` become what each tile was put by."""
+    hw, kind = by_cell.shape[2], by_cell.dtype.type
+    for row in range(4):
+        peak, whole = peaks[0, row], 0.0
+        for tile in range(tiles):
+            if peaks[tile, row] > peak:
+                peak = peaks[tile, row]
+        for tile in range(tiles):
+            peaks[tile, row] = np.exp(peaks[tile, row] - peak)
+            whole += peaks[tile, row] * wholes[tile, row]
+        scale = (hw if row < KEY_S else 1) / whole
+        for tile in range(tiles):
+            factor = kind(peaks[tile, row] * scale)
+            peaks[tile, row] = factor
+            line = by_cell[image, row, tile * wide:(tile + 1) * wide]
+            for i in range(len(line)):
+                line[i] *= factor
+
+
+@inner
+def add_tiles(tiles, shares, sums, factors, added):
+    """What the sums by channel of all tiles of an image come to, (10, C) in float64."""
+    channels = sums.shape[2]
+    added[:] = 0
+    for tile in range(tiles):
+        for row in range(10):
+            factor = 1.0
+            if row in (CONTEXT_S, CONTEXT_T):
+                factor = factors[tile, KEY_S + row - CONTEXT_S]
+            elif row >= FOCAL_S:
+                who = (row - FOCAL_S) // 2
+                if shares[who] == 0:
+                    continue
+                factor = factors[tile, LOOK_S + who] * shares[who]
+            for c in range(channels):
+                added[row, c] += factor * sums[tile, row, c]
+
+
+@inner
+def sharpened(added, sharpness, out):
+    """A^C of eq. 8 from sums of |F|."""
+    channels, peak, whole = len(added), added[0], 0.0
+    for c in range(channels):
+        if added[c] > peak:
+            peak = added[c]
+    for c in range(channels):
+        added[c] = np.exp((added[c] - peak) * sharpness)
+        whole += added[c]
+    for c in range(channels):
+        out[c] = added[c] * channels / whole
+
+
+def close(shares, sharpness, wide, relation, weights, hidden, eps, by_cell, sums, peaks, wholes, of_image, terms):
+    """Finish what ``read`` left, and sum up ``terms``: eq. 9 of fg and of bg, eq. 10, eq. 12, each averaged over the batch."""
+    images, _, hw = by_cell.shape
+    channels, tiles = sums.shape[2], -(-hw // wide)
+    added, e = np.empty((10, channels)), np.empty(channels)
+    middle = np.empty((2, 3, hidden))
+    terms[:] = 0
+    for image in range(images):
+        here = slice(image * tiles, (image + 1) * tiles)
+        to_scale(image, tiles, wide, by_cell, peaks[here], wholes[here])
+        add_tiles(tiles, shares, sums[here], peaks[here], added)
+        kept, squares = of_image[image], 0.0
+        for c in range(channels):
+            squares += added[SQUARES, c]
+            kept[SHIFT, c], kept[CONTEXT_S, c], kept[CONTEXT_T, c] = added[SHIFT, c], added[CONTEXT_S, c], added[CONTEXT_T, c]
+        sharpened(added[ABS_S], sharpness, kept[A_S])
+        sharpened(added[ABS_T], sharpness, kept[A_T])
+        fg, bg, attention, whole = 0.0, 0.0, 0.0, squares
+        for c in range(channels):
+            weight = 0.0                                             # A^C of eq. 9
+            for who in range(2):
+                weight += shares[who] * kept[A_S + who, c]
+            for who in range(2):
+                if shares[who] > 0:
+                    fg += weight * added[FOCAL_S + 2 * who, c]       # eq. 9
+                    bg += weight * added[FOCAL_S + 2 * who + 1, c]
+            attention += abs(kept[A_S, c] - kept[A_T, c])            # eq. 10
+        for i in range(hw):
+            attention += abs(by_cell[image, LOOK_S, i] - by_cell[image, LOOK_T, i])
+        if relation > MSE:
+            apart(relation, weights, hidden, eps, hw, kept, middle, e)
+            for c in range(channels):
+                whole += e[c] * (2 * kept[SHIFT, c] + hw * e[c])     # sum (D + e)^2 of eq. 12
+        for i, term in enumerate((fg, bg, attention, whole)):
+            terms[i] += term / images
+
+
+# ---- R of eq. 13 ---------------------------------------------------------------------------------------------------------------------
+
+@inner
+def layers(flat, who, channels, hidden):
+    """W_v1, its bias, weight and bias of LN, W_v2, its bias, of one network's block; ``flat`` has W_k and its bias before them."""
+    at = who * (2 * channels * hidden + 2 * channels + 3 * hidden + 1) + channels + 1
+    narrow, at = flat[at:at + hidden * channels].reshape((hidden, channels)), at + hidden * channels
+    bias, norm, norm_bias, at = flat[at:at + hidden], flat[at + hidden:at + 2 * hidden], flat[at + 2 * hidden:at + 3 * hidden], at + 3 * hidden
+    widen, at = flat[at:at + channels * hidden].reshape((channels, hidden)), at + channels * hidden
+    return narrow, bias, norm, norm_bias, widen, flat[at:at + channels]
+
+
+@inner
+def transform(flat, who, context, hidden, eps, middle):
+    """W_v1 context, normed but for weight and bias, into middle[0]; ReLU(LN(..)) into middle[1]; 1 / spread into middle[2, 0]."""
+    channels = len(context)
+    narrow, bias, norm, norm_bias, _, _ = layers(flat, who, channels, hidden)
+    mean, spread = 0.0, 0.0
+    for h in range(hidden):
+        found = flat.dtype.type(0)
+        for c in range(channels):
+            found += narrow[h, c] * context[c]
+        middle[0, h] = found + bias[h]
+        mean += middle[0, h] / hidden
+    for h in range(hidden):
+        spread += (middle[0, h] - mean) ** 2 / hidden
+    middle[2, 0] = 1 / np.sqrt(spread + eps)
+    for h in range(hidden):
+        middle[0, h] = (middle[0, h] - mean) * middle[2, 0]
+        found = middle[0, h] * norm[h] + norm_bias[h]
+        middle[1, h] = found if not found < 0 else 0.0
+
+
+@inner
+def apart(relation, flat, hidden, eps, hw, kept, middle, e):
+    """e by which R moves D, the same in all cells: v_t - v_s of eq. 13, or minus the spatial mean of D ("centred")."""
+    channels = len(e)
+    if relation == CENTRED:
+        for c in range(channels):
+            e[c] = -kept[SHIFT, c] / hw
+    if relation == GC:
+        e[:] = 0
+        for who in range(2):
+            transform(flat, who, kept[CONTEXT_S + who], hidden, eps, middle[who])
+            _, _, _, _, widen, bias = layers(flat, who, channels, hidden)
+            side = 2 * who - 1                                       # v_t - v_s
+            for c in range(channels):
+                found = flat.dtype.type(0)
+                for h in range(hidden):
+                    found += widen[c, h] * flat.dtype.type(middle[who, 1, h])
+                e[c] += side * (found + bias[c])
+
+
+@inner
+def pull_transform(flat, of_flat, who, context, hidden, middle, g, of_context):
+    """Gradients of a block from that of its v, ``g`` (C,): of its parameters, added to ``of_flat``, and of its context."""
+    channels, back = len(context), np.zeros(hidden)
+    narrow, _, norm, _, widen, _ = layers(flat, who, channels, hidden)
+    of_narrow, of_bias, of_norm, of_norm_bias, of_widen, of_widen_bias = layers(of_flat, who, channels, hidden)
+    for c in range(channels):
+        for h in range(hidden):
+            of_widen[c, h] += g[c] * middle[1, h]
+            back[h] += g[c] * widen[c, h]
+        of_widen_bias[c] += g[c]
+    mean, along = 0.0, 0.0
+    for h in range(hidden):
+        through = back[h] if not middle[1, h] <= 0 else 0.0          # ReLU
+        of_norm[h] += through * middle[0, h]
+        of_norm_bias[h] += through
+        back[h] = through * norm[h]
+        mean += back[h] / hidden
+        along += back[h] * middle[0, h] / hidden
+    of_context[:] = 0
+    for h in range(hidden):
+        through = (back[h] - mean - middle[0, h] * along) * middle[2, 0]
+        of_bias[h] += through
+        for c in range(channels):
+            of_narrow[h, c] += through * context[c]
+            of_context[c] += through * narrow[h, c]
+
+
+# ---- backward ------------------------------------------------------------------------------------------------------------------------
+
+def pull(g, shares, sharp_cell, sharp_channel, relation, weights, hidden, eps, by_cell, of_image, factors, levels, of_weights):
+    """From ``g``, gradients of the four terms: ``factors`` by channel (N, 5, C), three numbers an image in ``levels``, gradients of R."""
+    images, _, hw = by_cell.shape
+    channels = of_image.shape[2]
+    e, of_e, middle = np.zeros(channels), np.empty(channels), np.empty((2, 3, hidden))
+    of_weights[:] = 0
+    for image in range(images):
+        kept, out = of_image[image], factors[image]
+        of_attention, of_global = g[2] / images, g[3] / images
+        mean = 0.0                                                   # eq. 10 through the softmax of eq. 7, see sign_of
+        for i in range(hw):
+            mean += sign_of(by_cell[image, LOOK_S, i] - by_cell[image, LOOK_T, i]) * by_cell[image, LOOK_S, i] / hw
+        levels[image, 0] = mean
+        mean = 0.0
+        for c in range(channels):
+            mean += sign_of(kept[A_S, c] - kept[A_T, c]) * kept[A_S, c] / channels
+        if relation > MSE:
+            apart(relation, weights, hidden, eps, hw, kept, middle, e)
+        for c in range(channels):
+            out[WEIGHT, c] = shares[0] * kept[A_S, c] + shares[1] * kept[A_T, c]
+            out[BY_CHANNEL, c] = of_attention * sharp_channel * kept[A_S, c] * (sign_of(kept[A_S, c] - kept[A_T, c]) - mean)
+            out[FLAT, c] = -2 * of_global * e[c]
+            out[PULL_S, c], out[PULL_T, c] = 0, 0
+            of_e[c] = 2 * of_global * (kept[SHIFT, c] + hw * e[c])
+        levels[image, 1], levels[image, 2] = 0, 0
+        if relation == GC:
+            for who in range(2):
+                if who == 0:
+                    of_e *= -1                                       # e = v_t - v_s
+                pull_transform(weights, of_weights, who, kept[CONTEXT_S + who], hidden, middle[who], of_e, out[PULL_S + who])
+                if who == 0:
+                    of_e *= -1
+                for c in range(channels):
+                    levels[image, 1 + who] += out[PULL_S + who, c] * kept[CONTEXT_S + who, c]
+
+
+@inner
+def sign_of(value):
+    """-1, 0 or 1. The gradient of |A_s - A_t| to the logits of A_s: A_s (sign - mean of sign A_s)."""
+    return (value > 0) - (value < 0)
+
+
+@inner
+def by_cell_rows(image, start, cells, g, shares, sharpness, fg, bg, by_cell, levels, rows):
+    """What multiplies numbers by channel in a tile: A^S (g_fg fg + g_bg bg), g_cell / C, w of S; and zeros for dl of both."""
+    kind, images = rows.dtype.type, by_cell.shape[0]
+    g_fg, g_bg, of_attention = kind(2 * g[0] / images), kind(2 * g[1] / images), kind(g[2] / images * sharpness)
+    share_s, share_t, mean = kind(shares[0]), kind(shares[1]), kind(levels[image, 0])
+    for i in range(cells):
+        a_s, a_t = by_cell[image, LOOK_S, start + i], by_cell[image, LOOK_T, start + i]
+        rows[i + FOCAL] = (share_s * a_s + share_t * a_t) * (g_fg * fg[image, start + i] + g_bg * bg[image, start + i])
+        rows[i + SIGN] = of_attention * a_s * (kind(sign_of(a_s - a_t)) - mean)
+        rows[i + W_S], rows[i + DL_S], rows[i + DL_T] = by_cell[image, KEY_S, start + i], kind(0), kind(0)
+
+
+@inner
+def pulls(s, s_at, s_step, t, t_at, t_step, cells, factors, rows):
+    """g_context . F of both networks by cell."""
+    for c in range(factors.shape[1]):
+        s_row, t_row = s[s_at + c * s_step:s_at + c * s_step + cells], t[t_at + c * t_step:t_at + c * t_step + cells]
+        if c + AHEAD < factors.shape[1]:
+            fetch_row(s, s_at + (c + AHEAD) * s_step, cells)
+            fetch_row(t, t_at + (c + AHEAD) * t_step, cells)
+        pull_s, pull_t = factors[PULL_S, c], factors[PULL_T, c]
+        for i in range(cells):
+            rows[i + DL_S] += pull_s * s_row[i]
+            rows[i + DL_T] += pull_t * t_row[i]
+
+
+@inner
+def write_tile(out, o_at, o_step, s, s_at, s_step, t, t_at, t_step, cells, squares, factors, keys, rows, of_keys):
+    """The gradient of S on a tile, and the tile's part of those of W_k, ``of_keys`` (2, C)."""
+    zero, one = rows.dtype.type(0), rows.dtype.type(1)
+    for c in range(factors.shape[1]):
+        s_row, t_row = s[s_at + c * s_step:s_at + c * s_step + cells], t[t_at + c * t_step:t_at + c * t_step + cells]
+        o_row = out[o_at + c * o_step:o_at + c * o_step + cells]
+        weight, flat, by_channel, pull_s, key_s = factors[WEIGHT, c], factors[FLAT, c], factors[BY_CHANNEL, c], factors[PULL_S, c], keys[0, c]
+        of_key_s, of_key_t = zero, zero
+        for i in range(cells):
+            x, y = s_row[i], t_row[i]
+            sign = (one if x > zero else zero) - (one if x < zero else zero)
+            found = (x - y) * (weight * rows[i + FOCAL] + squares)               # -2 (A^C A^S (..) + g_squares) D
+            found += sign * (rows[i + SIGN] + by_channel) + flat                 # + sign(S) (..) - g_shift
+            o_row[i] = found + pull_s * rows[i + W_S] + key_s * rows[i + DL_S]   # + g_context w + W_k dl
+            of_key_s += rows[i + DL_S] * x                                       # of W_k: sum_hw dl F
+            of_key_t += rows[i + DL_T] * y
+        of_keys[0, c], of_keys[1, c] = of_key_s, of_key_t
+
+
+def write(first, last, scratch, out, o_lay, s, s_lay, t, t_lay, fg, bg, keys, g, shares, sharpness, relation, wide, by_cell, factors, levels, of_keys):
+    """Tiles ``first`` to ``last``, as ``read`` counts them."""
+    channels, hw = factors.shape[2], by_cell.shape[2]
+    of_image, size, kind = -(-hw // wide), channels * WIDE, scratch.dtype.type
+    rows, copy_s, copy_t, copy_out = scratch[:ROWS], scratch[ROWS:ROWS + size], scratch[ROWS + size:ROWS + 2 * size], scratch[ROWS + 2 * size:]
+    for tile in range(first, last):
+        image, start = tile // of_image, tile % of_image * wide
+        cells = min(wide, hw - start)
+        of_s, s_at, s_step = tile_of(s, s_lay, image, start, cells, channels, copy_s)
+        of_t, t_at, t_step = tile_of(t, t_lay, image, start, cells, channels, copy_t)
+        by_cell_rows(image, start, cells, g, shares, sharpness, fg, bg, by_cell, levels, rows)
+        if relation == GC:
+            pulls(of_s, s_at, s_step, of_t, t_at, t_step, cells, factors[image], rows)
+            level_s, level_t = kind(levels[image, 1]), kind(levels[image, 2])
+            for i in range(cells):                                   # dl = w (g . F - g . context)
+                rows[i + DL_S] = by_cell[image, KEY_S, start + i] * (rows[i + DL_S] - level_s)
+                rows[i + DL_T] = by_cell[image, KEY_T, start + i] * (rows[i + DL_T] - level_t)
+        squares = kind(2 * g[3] / by_cell.shape[0])
+        o_first, o_image, o_channel, o_cell = o_lay
+        o_first = o_first + image * o_image + start * o_cell
+        if o_cell == 1:
+            write_tile(out, o_first, o_channel, of_s, s_at, s_step, of_t, t_at, t_step, cells, squares, factors[image], keys, rows, of_keys[tile])
+            continue
+        write_tile(copy_out, 0, WIDE, of_s, s_at, s_step, of_t, t_at, t_step, cells, squares, factors[image], keys, rows, of_keys[tile])
+        for band in range(0, channels, LINE):
+            for i in range(cells):
+                for c in range(band, min(band + LINE, channels)):
+                    out[o_first + c * o_channel + i * o_cell] = copy_out[c * WIDE + i]
+
+
+# ---- masks ---------------------------------------------------------------------------------------------------------------------------
+
+def paint(boxes, table, extra, swap, fg, bg):
+    """``masks.focal_masks`` into ``fg`` and ``bg`` (N, H, W): box after box where all cells ask all boxes. Rounded step by step as torch does.
+
+    boxes (K, 4) of all images; table (N, 3): an image's boxes, height and width of its frame; ``extra`` cells past the far edge; ``swap``: axes "yx".
+    """
+    images, grid_h, grid_w = fg.shape
+    pixel, weigh, box = boxes.dtype.type, fg.dtype.type, 0
+    for image in range(images):
+        frame_h, frame_w = pixel(table[image, 1]), pixel(table[image, 2])
+        fg[image] = 0
+        for _ in range(table[image, 0]):
+            col0, row0 = np.int64(np.floor(boxes[box, 0] / frame_w * pixel(grid_w))), np.int64(np.floor(boxes[box, 1] / frame_h * pixel(grid_h)))
+            col1, row1 = np.int64(np.ceil(boxes[box, 2] / frame_w * pixel(grid_w))), np.int64(np.ceil(boxes[box, 3] / frame_h * pixel(grid_h)))
+            col1, row1, box = col1 + extra, row1 + extra, box + 1
+            if swap:
+                col0, row0, col1, row1 = row0, col0, row1, col1
+            weight = weigh(1) / weigh(max((row1 - row0) * (col1 - col0), 1))     # S of eq. 3, also of a box that overhangs
+            col0, col1 = max(col0, 0), max(min(col1, grid_w), 0)
+            for row in range(max(row0, 0), min(row1, grid_h)):
+                line = fg[image, row, col0:col1]
+                for i in range(len(line)):
+                    line[i] = weight if weight > line[i] else line[i]            # the smallest box wins
+        outside = 0
+        for row in range(grid_h):
+            for col in range(grid_w):
+                outside += fg[image, row, col] == 0
+        share = weigh(1) / weigh(max(outside, 1))                    # 1 / N_bg of eq. 4
+        for row in range(grid_h):
+            for col in range(grid_w):
+                bg[image, row, col] = share if fg[image, row, col] == 0 else weigh(0)
+
+
+# ---- compiled ------------------------------------------------------------------------------------------------------------------------
+
+@cache
+def compiled(dtype: str) -> SimpleNamespace:
+    """The four loops for maps of "float32" or "float64", compiled on first use and kept on disk."""
+    return SimpleNamespace(**{function.__name__: kept(function, dtype, **OPTIONS) for function in (read, close, pull, write)})
+
+
+@cache
+def compiled_paint(boxes: str, masks: str):
+    """``paint`` for boxes and masks of "float32" or "float64": each step rounded, nothing contracted."""
+    return kept(paint, f"{boxes}_{masks}", nogil=True, error_model="numpy")
+
+
+def kept(function: FunctionType, kind: str, **options):
+    """A function for arguments of one kind, kept on disk under a name of its own: two processes that compile two kinds under one name may mix them up."""
+    copy = FunctionType(function.__code__, function.__globals__, f"{function.__name__}_{kind}")
+    copy.__qualname__ = copy.__name__
+    try:
+        return njit(cache=True, **options)(copy)
+    except RuntimeError:                                             # no folder that can be written: compiled anew in each process
+        return njit(**options)(copy)
