@@ -78,7 +78,7 @@ def losses(folder: Path) -> dict:
             totals[row["step"]] = row["weighted"]
         elif row["name"] not in TERMS:
             own[row["step"]] = own.get(row["step"], 0.0) + row["weighted"]
-    count = min(LOGGED, len(totals) // 2)
+    count = min(LOGGED, max(len(totals) // 2, 1))
     found = {}
     for name, by_step in (("loss", totals), ("own_loss", own)):
         values = [by_step[step] for step in sorted(by_step)]
