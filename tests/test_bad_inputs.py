@@ -145,6 +145,17 @@ def test_the_page_shows_the_table():
     assert with_rows(page) == page, "run python -m tests.bad_inputs"
 
 
+def test_the_doctor_says_a_mistake_in_a_red_line(world):
+    """It looks at all that it can, so its lines go to stdout, good and bad."""
+    (row,) = [row for row in ROWS.values() if row.elsewhere.endswith("test_the_doctor_says_a_mistake_in_a_red_line")]
+    folder = world(row)
+    before = contents(folder)
+    done = call(*row.command)
+    assert done.exit_code == 1 and done.stderr == "" and isinstance(done.exception, SystemExit)
+    assert [line for line in done.stdout.splitlines() if line.startswith("WRONG")] == [row.says]
+    assert done.stdout.splitlines()[-1] == "1 must be mended before a run" and half_written(before, folder) == []
+
+
 # --- what needs a process of its own ------------------------------------------------------------------------------------------------
 
 def program(code: str, *arguments: str, **settings) -> subprocess.CompletedProcess:

@@ -7,8 +7,11 @@ import json
 import os
 import pickle
 import struct
+import urllib.error
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -120,6 +123,35 @@ def imported(name, content, line, check=None, command=IMPORT) -> Row:
     return Row(f"import: {name}", content and holds("t.pth", content), command, line, check)
 
 
+@contextmanager
+def no_network():
+    """Whoever opens an address finds no route."""
+    from fgdlab.lab.models import fetch
+
+    class Nobody:
+        def open(self, *arguments, **settings):
+            raise urllib.error.URLError(OSError(101, "Network is unreachable"))
+
+    with mock.patch.object(fetch, "opener", Nobody):
+        yield
+
+
+def of_fcos() -> bytes:
+    """Weights of another detector, in the names that torchvision gives them."""
+    from fgdlab.lab.detectors import build
+
+    torch.manual_seed(0)
+    return torch_archive(build("fcos", "small_s", 2).state_dict())
+
+
+def teacher(name, checkpoint, line, content=None, check=None, around=None) -> Row:
+    """A row about ``--teacher-checkpoint``; the file t.pth holds what is said."""
+    return Row(f"teacher: {name}", content and holds("t.pth", content), (*TAUGHT, "--teacher-checkpoint", checkpoint), line, check, around)
+
+
+ADDRESS = "https://example.org/t.pth"
+OFFERED = "known: FasterRCNN_MobileNet_V3_Large_320_FPN_Weights.COCO_V1, ..., RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1; write torchvision:NAME"
+
 ROWS = [
     row("no such file", None, "weights must be a file, got 't.safetensors', which is none; check the path"),
     Row("sweep: no such file", None, (*SWEEP, "--set", "teacher_checkpoint=t.safetensors"),
@@ -165,6 +197,29 @@ ROWS = [
         "t.safetensors must hold finite weights, got NaN or infinity in 'backbone.stem.0.weight'; take a checkpoint from before the training "
         "broke"),
     row("weights in float16", weights(halved), "", says("teacher AP 0.0 (given)")),
+    # as a teacher, of any origin
+    teacher("no such .pth", "t.pth", "checkpoint must be a file, got 't.pth', which is none; check the path"),
+    teacher("text in a .pth", "t.pth", REFUSED.format("..."), "junk, and more of it"),
+    teacher("a .pth, truncated", "t.pth", REFUSED.format("..."), lambda: torch_archive({"state_dict": {"w": torch.zeros(5000)}})[:9000]),
+    teacher("a .pth with code in it", "t.pth", REFUSED.format("it is a pickle that would call ...system"), torch_archive, not_broken_into),
+    teacher("a .pth without weights", "t.pth", "t.pth must hold a state dict of named tensors, got dict without any; give the checkpoint of a detector",
+        lambda: torch_archive({"epoch": 3})),
+    teacher("a .pth of another detector", "t.pth",
+        "t.pth must hold the weights of retinanet on compact_s, got ... tensors that differ, the first ...; check detector, teacher and classes, or say "
+        "teacher_parts=backbone+neck; torchvision:NAME takes what torchvision publishes, its v2 models too", of_fcos),
+    teacher("an address without encryption", "http://example.org/t.pth",
+        "a checkpoint's address must begin with https:// and end in a file, got 'http://example.org/t.pth'; give that, or the path of a file"),
+    teacher("an address that names no file", "https://example.org/",
+        "a checkpoint's address must begin with https:// and end in a file, got 'https://example.org/'; give that, or the path of a file"),
+    teacher("an address, and no network", ADDRESS,
+        f"{ADDRESS} must be within reach, got: [Errno 101] Network is unreachable; check the network, or download it elsewhere and give the path of the file",
+        around=no_network),
+    Row("teacher: an address with more than 4 GiB behind it", None, (*TAUGHT, "--teacher-checkpoint", ADDRESS),
+        f"{ADDRESS} must have at most 4294967296 bytes, got ... or more; give a checkpoint without an optimiser's state, or the path of a file",
+        elsewhere="test_given_teacher.py::test_a_download_ends_at_the_largest_size"),
+    teacher("a misspelt name of torchvision's weights", "torchvision:RetinaNet_ResNet50_FPN_V3_Weights.COCO_V1",
+        f"unknown weights of torchvision 'RetinaNet_ResNet50_FPN_V3_Weights.COCO_V1'; did you mean 'RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1'? {OFFERED}"),
+    teacher("no name of torchvision's weights", "torchvision:", f"unknown weights of torchvision ''; {OFFERED}"),
     # of MMDetection
     imported("no such file", None, "checkpoint must be a file, got 't.pth', which is none; check the path"),
     imported("text", "junk, and more of it", REFUSED.format("...")),

@@ -1,4 +1,8 @@
 """Bad settings: the command line, --set, the YAML of a sweep, a loss of one's own, and combinations that cannot be."""
+import sys
+from contextlib import contextmanager
+from unittest import mock
+
 import yaml
 
 from .checkpoints import not_broken_into
@@ -35,6 +39,12 @@ def bomb() -> str:
 def circle() -> None:
     write("mine.yaml", "extends: other\n")
     write("other.yaml", "extends: mine\n")
+
+
+@contextmanager
+def no_tensorboard():
+    with mock.patch.dict(sys.modules, {"torch.utils.tensorboard": None}):
+        yield
 
 
 def own(code: str) -> object:
@@ -105,6 +115,45 @@ ROWS = [
         "or give another (teacher_checkpoint)"),
     Row("numbers that run away", None, (*RUN, "--lr", "1e30", "--epochs", "3"),
         "loss term 'classification' on all must be finite, got nan at step 2; lower the learning rate or the term's weight"),
+    # the paper's experiments
+    Row("an unknown preset", None, ("run", "--preset", "retinanet_x101_r5", "--coco", "pets"),
+        "unknown preset 'retinanet_x101_r5'; did you mean 'retinanet_x101_r50'? known: retinanet_x101_r50, ..."),
+    Row("doctor: an unknown preset", None, ("doctor", "--preset", "fcos_r101", "--coco", "pets"),
+        "unknown preset 'fcos_r101'; did you mean 'fcos_r101_r50'? known: retinanet_x101_r50, ..."),
+    Row("a preset without --coco", None, ("run", "--preset", "retinanet_x101_r50"),
+        "--preset must go with --coco DIR, got no folder; give the one with annotations/instances_train2017.json, train2017/ and so on"),
+    Row("a preset, and no such folder", None, ("run", "--preset", "retinanet_x101_r50", "--coco", "nowhere"),
+        "nowhere must be a folder with annotations.json and images/, got nothing there; correct the path"),
+    Row("doctor: no such folder", None, ("doctor", "--data", "nowhere"),
+        "WRONG  settings: nowhere must be a folder with annotations.json and images/, got nothing there; correct the path",
+        elsewhere="test_bad_inputs.py::test_the_doctor_says_a_mistake_in_a_red_line"),
+    # levels, flavours, sizes and parts
+    Row("a level that is none", None, (*TAUGHT, "--levels", "P3,P9"), "unknown level that student and teacher share 'P9'; known: P3, P4, P5"),
+    Row("levels with something else than commas between", None, (*TAUGHT, "--levels", "P3;P4"),
+        "unknown level that student and teacher share 'P3;P4'; known: P3, P4, P5"),
+    Row("an unknown flavour", None, (*RUN, "--flavour", "mmdetection"),
+        "Invalid value for '--flavour': 'mmdetection' is not one of 'torchvision', 'mmdet'; see `fgdlab run --help`"),
+    Row("--set: an unknown flavour", None, (*TABLE, "--set", "flavour=mmdetection"), "flavour must be one of torchvision, mmdet, got 'mmdetection'; ..."),
+    Row("MMDetection's flavour on a compact backbone", None, (*RUN, "--flavour", "mmdet"),
+        "detector must be 'retinanet' in torchvision's flavour on 'compact_s', got 'retinanet' in 'mmdet'; choose one of resnet18, resnet34, resnet50, resnet101"),
+    *(Row(f"sides to draw from: {name}", None, (*RUN, "--min-sizes", text),
+        f"min_sizes must be whole numbers of 32 to 65535 pixels with commas between, got '{text}'; 640,800 is FCOS's in the paper")
+        for name, text in (("something else than commas", "640;800"), ("a fraction", "640.5"), ("8 pixels", "8"), ("below 0", "-640"), ("a comma too many", "640,"))),
+    Row("sides to draw from, and no side to be judged at", None, (*RUN, "--min-sizes", "64,96"),
+        "min_sizes must go with a min_size, at which the detector is judged, got '64,96' and none; give min_size=96"),
+    Row("a long side below the short one", None, (*RUN, "--min-size", "900", "--max-size", "300"),
+        "max_size must go with a min_size that is not above it, got 300 and 900; the paper's are 1333 and 800"),
+    Row("a batch in no part", None, (*RUN, "--accumulate", "0"), "accumulate must be a finite number of at least 1, got 0; parts that ..."),
+    Row("a batch in a million parts", None, (*RUN, "--accumulate", "1000000"), "accumulate must be at most 65536, got 1000000; parts that ..."),
+    Row("a batch of two in three parts", None, (*RUN, "--accumulate", "3"),
+        "batch_size must be at least 1 processes x accumulate 3, got 2; it counts the images of all of them together"),
+    Row("a batch that several processes cannot share", None, (*RUN, "--accumulate", "2"),
+        "batch_size must be at least 4 processes x accumulate 2, got 7; it counts the images of all of them together",
+        elsewhere="test_team.py::test_a_batch_must_have_an_image_for_every_part_of_every_process"),
+    Row("TensorBoard, and no such package", None, (*TAUGHT, "--tensorboard"),
+        "tensorboard=true must find the package tensorboard, got none; install it by `pip install 'fgdlab[tensorboard]'`, or leave it out",
+        around=no_tensorboard),
+    flags("a word after a switch", "Got unexpected extra argument (true); see `fgdlab run --help`", "--tensorboard", "true"),
     # --set
     setting("--set: an unknown parameter", "unknown parameter 'epoch'; did you mean 'epochs'? known: ...", "epoch=3"),
     setting("--set: a word for a number", "epochs must be a whole number, got 'two'; passes over the training images", "epochs=two"),
