@@ -24,19 +24,21 @@ def show_table(described, frame, format: str, figure: Path | None, metrics: tupl
 @click.option("--format", "format", type=click.Choice(["text", "markdown", "latex", "csv", "html"]), default="text", show_default=True, help="how to print it")
 @click.option("--metrics", callback=words, default="AP,AR", show_default=True, help="scores to show, with commas between, such as AP,AP50,AP_S")
 @click.option("--figure", type=click.Path(path_type=Path), default=None, help="write the figure with every run's point to this .png or .svg")
-@click.option("--publish", is_flag=True, help="write results, table and figure to ablations/results and the table into README.md, to be committed")
+@click.option("--publish", is_flag=True, help="write results, table and figure to ablations/results and the table into README.md, to be committed; at scale gpu as NAME-gpu")
 def table(name, scale, out, format, metrics, figure, publish) -> None:
     """Print the table of a sweep beside the paper's: the reader's own runs if there are any, else the committed ones."""
     from ..reporting.runs import SweepRuns
+    from ..sweeps.publish import check_scale
+    from ..sweeps.publish import publish as publish_results
 
+    if publish:
+        check_scale(scale)
     seen = SweepRuns.of(name, scale, out)
     described, frame, path = seen.sweep, seen.frame, seen.path
     show_table(described, frame, format, figure, metrics)
     click.echo(f"from {path}", err=True)
     if publish:
-        from ..sweeps.publish import publish as publish_results
-
-        click.echo("published " + ", ".join(str(each) for each in publish_results(frame, described)), err=True)
+        click.echo("published " + ", ".join(str(each) for each in publish_results(frame, described, scale)), err=True)
 
 
 @click.command()

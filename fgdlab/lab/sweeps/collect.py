@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..disk import unspoilt, write_text
 from ..errors import UserError
-from .file import Sweep, ablations_folder
+from .file import Sweep, results_file
 from .plan import PlannedRun, runs_folder
 from .states import result_of, state_of
 
@@ -54,17 +54,26 @@ def write_results(frame: pd.DataFrame, path: Path) -> Path:
 
 
 def read_results(sweep: Sweep, scale: str, out: Path | None = None) -> tuple[pd.DataFrame, Path]:
-    """The newest results of a sweep: the reader's own in runs/, else the committed ones.
+    """The newest results of a sweep at a scale: the reader's own in runs/, else the committed ones.
 
     Raises:
-        UserError: there are none, or a file that is not whole.
+        UserError: there are none, a file that is not whole, or one with runs of another scale.
     """
-    own = (out or runs_folder(sweep, scale)) / "results.csv"
-    committed = ablations_folder() / "results" / f"{sweep.name}.csv"
+    own, committed = (out or runs_folder(sweep, scale)) / "results.csv", results_file(sweep.name, scale)
     for path in (own, committed):
         if path.is_file():
-            return read_frame(path), path
-    raise UserError(f"results of {sweep.name} must be in {own} or {committed}, got neither; run `fgdlab sweep {sweep.name}` first")
+            return of_one_scale(read_frame(path), scale, path), path
+    at = "" if scale == "laptop" else f" at scale {scale}"
+    command = f"fgdlab sweep {sweep.name}" + (f" --scale {scale}" if at else "")
+    raise UserError(f"results of {sweep.name}{at} must be in {own} or {committed}, got neither; run `{command}` first")
+
+
+def of_one_scale(frame: pd.DataFrame, scale: str, what: Path | str) -> pd.DataFrame:
+    """The same runs, if all are of this scale. One file never mixes scales."""
+    others = sorted(set(frame["scale"].dropna().astype(str)) - {scale}) if "scale" in frame else []
+    if others:
+        raise UserError(f"{what} must hold runs of scale {scale} alone, got runs of {' and '.join(others)}; say --scale {others[0]}, or name another folder")
+    return frame
 
 
 def read_frame(path: Path, needed: tuple[str, ...] = NEEDED) -> pd.DataFrame:

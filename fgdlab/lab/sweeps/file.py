@@ -81,6 +81,25 @@ def sweep_names() -> list[str]:
     return sorted(path.stem for path in (ablations_folder() / "sweeps").glob("*.yaml"))
 
 
+def of_scale(name: str, scale: str) -> str:
+    """``NAME`` for the laptop, ``NAME-SCALE`` for another scale: what folders of runs, committed results and sections of the README are called."""
+    return name if scale == "laptop" else f"{name}-{scale}"
+
+
+def results_file(name: str, scale: str) -> Path:
+    """Where the committed results of a sweep at a scale are, or would be."""
+    return ablations_folder() / "results" / f"{of_scale(name, scale)}.csv"
+
+
+def published() -> list[tuple[str, str]]:
+    """(sweep, scale) of all committed results, in the order of their files."""
+    found = []
+    for path in sorted((ablations_folder() / "results").glob("*.csv")):
+        scale = next((each for each in SCALES if each != "laptop" and path.stem.endswith(f"-{each}")), "laptop")
+        found.append((path.stem if scale == "laptop" else path.stem.removesuffix(f"-{scale}"), scale))
+    return found
+
+
 def load_sweep(name: str) -> Sweep:
     """A sweep by name, or by path of a YAML file.
 
@@ -90,6 +109,9 @@ def load_sweep(name: str) -> Sweep:
     path = Path(name) if name.endswith((".yaml", ".yml")) else ablations_folder() / "sweeps" / f"{name}.yaml"
     if not path.is_file():
         raise unknown_name("sweep", name, sweep_names(), "or give the path of a .yaml file")
+    for scale in SCALES:
+        if path.stem.endswith(f"-{scale}"):
+            raise UserError(f"a sweep's name must not end in -{scale}, got {path.stem!r}; results at scale {scale} are called so: rename the file")
     try:
         return parse_sweep(path.stem, read_yaml(path))
     except UserError as error:

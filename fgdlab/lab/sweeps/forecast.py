@@ -8,7 +8,7 @@ import pandas as pd
 
 from .adopt import done_elsewhere
 from .collect import collect, read_frame
-from .file import Sweep, ablations_folder
+from .file import Sweep, results_file
 from .plan import PlannedRun
 from .states import share_done, state_of
 
@@ -47,7 +47,7 @@ def measured(runs: list[PlannedRun], sweep: Sweep, scale: str) -> tuple[pd.DataF
     own = own[own["state"] == "done"]
     if len(own):
         return own, f"measured on {counted(own)} that {'is' if len(own) == 1 else 'are'} done here"
-    path = ablations_folder() / "results" / f"{sweep.name}.csv"
+    path = results_file(sweep.name, scale)
     if path.is_file():
         frame = read_frame(path, needed=())          # an older one has other columns, and is passed over
         if set(NEEDED) <= set(frame):

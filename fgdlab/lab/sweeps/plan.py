@@ -12,7 +12,7 @@ from ..disk import digest
 from ..errors import UserError
 from ..essential import essential
 from ..own_method import method_mark
-from .file import Sweep, ablations_folder
+from .file import Sweep, ablations_folder, of_scale
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PlannedRun:
 
 def runs_folder(sweep: Sweep, scale: str) -> Path:
     """``runs/NAME`` for the laptop, ``runs/NAME-SCALE`` for another scale, in the current folder."""
-    return Path("runs") / (sweep.name if scale == "laptop" else f"{sweep.name}-{scale}")
+    return Path("runs") / of_scale(sweep.name, scale)
 
 
 def plan(sweep: Sweep, out: Path | None = None, *, scale: str = "laptop", overrides: dict | None = None) -> list[PlannedRun]:
