@@ -6,9 +6,9 @@ from fgdlab.lab.config import RunConfig
 from fgdlab.lab.detectors import build
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.models.export import export_mmdet
-from fgdlab.lab.models.inherit import inherit, is_inherited
+from fgdlab.lab.models.inherit import Inherited, inherit, is_inherited
 from fgdlab.lab.models.load_mmdet import load_mmdet
-from fgdlab.lab.run import Parts, make_distiller, prepare
+from fgdlab.lab.run import Parts, make_distiller, prepare, run
 from fgdlab.lab.teachers import Teacher
 
 pytest_plugins = "lab_fixtures"
@@ -107,3 +107,26 @@ def test_a_plain_run_that_inherits_finds_its_teacher_but_caches_no_maps(tiny_con
     monkeypatch.setenv("FGDLAB_HOME", str(tmp_path))
     parts = prepare(tiny_config(inherit=True, student="compact_h", teacher="compact_h"), progress=False)
     assert parts.teacher is not None and parts.cache is None
+
+
+# ---- the report --------------------------------------------------------------------------------------------------------------------
+
+def test_the_report_in_words_counts_what_was_copied_and_names_what_was_not():
+    student, teacher = pair()
+    lateral = "backbone.fpn.inner_blocks.0.0.weight, backbone.fpn.inner_blocks.1.0.weight, backbone.fpn.inner_blocks.2.0.weight"
+    report = inherit(student, teacher)
+    assert str(report) == f"{len(report.copied)} tensors of neck and head are the teacher's; the student keeps its own: 3 of another shape there ({lateral})"
+    assert str(Inherited(("a",), (), ())).endswith("keeps its own: none")
+    assert str(Inherited(("a",), ("b",), ("c", "d", "e", "f"))).endswith("1 of another shape there (b); 4 not there (c, d, e and 1 more)")
+
+
+def test_a_run_says_what_was_inherited_and_what_is_worth_a_look_and_keeps_the_report(lab_home, tiny_config, tmp_path, capsys):
+    config = tiny_config(method="fgd", student="compact_s", epochs=1, inherit=True, alpha=1e-12, beta=0.0, gamma=0.0, lambda_=0.0)
+    result = run(config, tmp_path / "run", progress="lines")
+    said = capsys.readouterr().out.splitlines()
+    assert set(result["inherited"]) == {"copied", "other_shape", "not_there"} and result["inherited"]["other_shape"] == result["inherited"]["not_there"] == []
+    assert f"inherited: {len(result['inherited']['copied'])} tensors of neck and head are the teacher's; the student keeps its own: none" in said
+    (look,) = [line for line in said if line.startswith("worth a look: ")]
+    assert "share of the distillation" in look and "of the detector's own loss; strength or share bring it to another" in look
+    plain = run(config.but(inherit=False, seed=1), tmp_path / "plain", progress="off")
+    assert plain["inherited"] is None and capsys.readouterr().out == ""

@@ -81,10 +81,12 @@ def shared_run(config: RunConfig, folder: Path, progress: str, device: str, team
     team.leaders("all is made")
     parts = parts or prepare(config, progress=False)
     distiller = make_distiller(config, parts).to(device)
-    if distils(config):
-        refuse(preflight(distiller, parts.scenes, config.precision, device, config.batch_size))
+    lines = preflight(distiller, parts.scenes, config.precision, device, config.batch_size) if distils(config) else []
+    refuse(lines)
+    inherited = getattr(distiller.student, "inheritance", None)
     if progress != "off":
-        print(team.say(config), flush=True)
+        told = [f"inherited: {inherited}"] * (inherited is not None) + [f"worth a look: {line}" for line in lines if line.good is None]
+        print(*told, team.say(config), sep="\n", flush=True)
     timing = train(distiller, parts.scenes, config, folder, device=device, progress=progress, team=team)
     evaluation = time.perf_counter()
     student = distiller.student.eval()
@@ -100,6 +102,7 @@ def shared_run(config: RunConfig, folder: Path, progress: str, device: str, team
         "peak_memory_gb": peak_memory_gb(device), "parameters": sum(each.numel() for each in student.parameters()),
         "data_line": describe(config, parts), "data_fingerprint": {"train": parts.scenes.fingerprint(), "eval": parts.judged.fingerprint()},
         "teacher": {"origin": parts.teacher.origin, "weights": weights_key(parts.teacher.path)} if parts.teacher else None,
+        "inherited": inherited._asdict() if inherited else None,
         "settings": config.dict(), "provenance": provenance(device) | method_mark(config) | team.mark(),
     }
     write_json(folder / "result.json", result)
@@ -153,7 +156,8 @@ def make_distiller(config: RunConfig, parts: Parts) -> Distiller:
     if config.channels_last:
         student = student.to(memory_format=torch.channels_last)      # a tenth faster on the CPU, more on a GPU; same numbers to rounding
     if config.inherit:
-        student.inherited = inherit(student, parts.teacher.detector).copied
+        student.inheritance = inherit(student, parts.teacher.detector)
+        student.inherited = student.inheritance.copied               # what the preflight compares
     if not distils(config):
         return Distiller(student)
     teacher = parts.teacher.detector

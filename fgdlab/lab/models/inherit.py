@@ -20,6 +20,11 @@ class Inherited(NamedTuple):
     other_shape: tuple[str, ...]
     not_there: tuple[str, ...]
 
+    def __str__(self) -> str:
+        kept = {"of another shape there": self.other_shape, "not there": self.not_there}
+        own = [f"{len(names)} {why} ({', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})" for why, names in kept.items() if names]
+        return f"{len(self.copied)} tensors of neck and head are the teacher's; the student keeps its own: {'; '.join(own) or 'none'}"
+
 
 def is_inherited(name: str) -> bool:
     """Whether a tensor belongs to the neck or to a head."""
