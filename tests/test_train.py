@@ -159,8 +159,8 @@ def pickled(value):
 
 @pytest.mark.parametrize("damage", [
     cut, lambda content: b"", lambda content: b"no checkpoint at all", lambda content: pickled({"step": 3}), lambda content: pickled([1, 2]),
-    lambda content: pickled({**torch.load(io.BytesIO(content)), "distiller": {}}),
-    lambda content: pickled({key: value for key, value in torch.load(io.BytesIO(content)).items() if key not in ("random", "step")}),
+    lambda content: pickled({**torch.load(io.BytesIO(content), weights_only=True), "distiller": {}}),
+    lambda content: pickled({key: value for key, value in torch.load(io.BytesIO(content), weights_only=True).items() if key not in ("random", "step")}),
 ], ids=["cut off", "empty", "text", "without weights", "a list", "of another model", "without step"])
 def test_a_broken_checkpoint_is_one_line(tiny_config, tiny_scenes, tiny_distiller, refusal, tmp_path, damage):
     train_tiny(tiny_distiller(0, None), tiny_scenes(), tiny_config(epochs=1), tmp_path)
@@ -363,7 +363,7 @@ def test_a_term_that_is_not_finite_stops_with_name_level_and_step(tiny_config, t
     with pytest.raises(FloatingPointError, match=rf"'bg' on P4 must be finite, got {value} at step 5"):
         train_tiny(distiller, tiny_scenes(), tiny_config(log_every=100), tmp_path)
     assert all(torch.isfinite(each).all() for each in bits(distiller).values())      # the bad gradient was not applied
-    assert torch.load(tmp_path / "checkpoint.pt")["step"] == 3
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 3
 
 
 def test_a_gradient_that_is_not_finite_stops_with_the_step(tiny_config, tiny_scenes, tiny_distiller):
