@@ -1,5 +1,6 @@
 """Images, boxes and batches: what a student sees, in which order, and that detections find the way back."""
 import json
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from fgdlab.lab import data
 from fgdlab.lab.coco.annotations import read_split
 from fgdlab.lab.data import Scenes, as_lists, batches, foreground_shares, open_split
 from fgdlab.lab.evaluate import detections
+from fgdlab.lab.training.order import epoch_batches
 
 pytest_plugins = "lab_fixtures"
 
@@ -200,14 +202,80 @@ def test_first_skips_exactly_so_many_batches(tiny_scenes):
         assert ids_of(batches(tiny_scenes(), 4, seed=3, epoch=1, first=first)) == everything[first:]
 
 
-def test_workers_change_nothing(tiny_scenes):
-    """Order, pixels and mirroring, over two epochs with processes of their own."""
-    for epoch in (0, 1):
-        here, there = (list(batches(tiny_scenes(), 4, seed=0, epoch=epoch, flip=0.5, workers=workers)) for workers in (0, 2))
-        assert ids_of(here) == ids_of(there) and len(here) == 3
-        for (images, targets), (other_images, other_targets) in zip(here, there, strict=True):
-            assert all(map(torch.equal, images, other_images))
-            assert all(torch.equal(a[name], b[name]) for a, b in zip(targets, other_targets, strict=True) for name in a)
+def same_batches(here, there) -> None:
+    """To the last bit."""
+    assert ids_of(here) == ids_of(there)
+    for (images, targets), (other_images, other_targets) in zip(here, there, strict=True):
+        assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(images, other_images, strict=True))
+        assert all(torch.equal(a[name], b[name]) for a, b in zip(targets, other_targets, strict=True) for name in a)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_batches_are_the_items_of_their_epoch_whoever_loads_them(tiny_scenes, workers):
+    """Order, pixels and mirroring, over three epochs in one go."""
+    whole = list(batches(tiny_scenes(), 4, seed=0, epoch=1, epochs=3, flip=0.5, workers=workers))
+    scenes, expected = tiny_scenes(), []
+    for epoch in (1, 2, 3):
+        chunks = epoch_batches(scenes, 4, 0, epoch)
+        scenes.mirror(0.5, 0, epoch)
+        expected += [as_lists([scenes[i] for i in chunk]) for chunk in chunks]
+    same_batches(whole, expected)
+    assert len(whole) == 9 and all(image.dtype == torch.float32 for images, _ in whole for image in images)
+    assert len({tuple(each) for each in ids_of(whole)}) == 9
+    for first in (1, 2):
+        same_batches(list(batches(tiny_scenes(), 4, seed=0, epoch=1, epochs=3, first=first, flip=0.5, workers=workers)), expected[first:])
+    assert list(batches(tiny_scenes(), 4, seed=0, epoch=1, epochs=0, workers=workers)) == []
+
+
+class Signed(Scenes):
+    """Says which process loaded an item."""
+
+    def as_bytes(self, i, epoch=None):
+        image, target = super().as_bytes(i, epoch)
+        return image, target | {"by": torch.tensor(os.getpid())}
+
+
+def test_the_processes_of_a_loader_outlive_its_epochs(tiny_scenes):
+    by = [int(target["by"]) for _, targets in batches(Signed(tiny_scenes().annotations), 2, seed=0, epoch=0, epochs=4, workers=2) for target in targets]
+    assert len(by) == 4 * 12 and len(set(by)) == 2 and os.getpid() not in by
+
+
+def test_pixels_travel_as_bytes_and_only_what_is_learned_goes_to_the_device(tiny_scenes, monkeypatch):
+    sent = []
+    monkeypatch.setattr(data, "zero_to_one", lambda pixels, real=data.zero_to_one: (sent.append((pixels.dtype, pixels.device.type)), real(pixels))[1])
+    for images, targets in batches(tiny_scenes(), 4, seed=0, epoch=0, device="meta"):
+        assert {(each.dtype, each.device.type) for each in images} == {(torch.float32, "meta")}
+        for target in targets:
+            assert {name: value.device.type for name, value in target.items()} == {"boxes": "meta", "labels": "meta", "image_id": "cpu", "scale": "cpu"}
+    assert sent == [(torch.uint8, "meta")] * 12
+
+
+def test_an_item_is_its_bytes_over_255(mixed):
+    scenes = Scenes(mixed)
+    for chance in (0.0, 1.0):
+        scenes.mirror(chance, seed=0, epoch=0)
+        for i in range(4):
+            image, (pixels, target) = scenes[i][0], scenes.as_bytes(i)
+            assert pixels.dtype == torch.uint8 and torch.equal(image, pixels / 255) and target.keys() == scenes[i][1].keys()
+
+
+def test_what_a_step_writes_into_its_images_is_not_kept(tiny_scenes):
+    scenes = tiny_scenes()
+    before = [image.clone() for image, _ in scenes]
+    for images, _ in batches(scenes, 4, seed=0, epoch=0):
+        for image in images:
+            image.zero_()
+    assert all(torch.equal(image, old) for (image, _), old in zip(scenes, before, strict=True))
+
+
+@pytest.mark.parametrize("workers, kept", [(0, 6), (2, 3), (4, 1)])
+def test_the_processes_of_a_loader_share_the_bound_of_what_is_kept(tiny_scenes, monkeypatch, workers, kept):
+    scenes = tiny_scenes()
+    monkeypatch.setattr(data, "KEEP_BYTES", 6 * 3 * 64 * 64)
+    monkeypatch.setattr(data, "get_worker_info", lambda: SimpleNamespace(num_workers=workers) if workers else None)
+    for i in range(len(scenes)):
+        scenes[i]
+    assert len(scenes._kept) == kept
 
 
 def test_batches_are_lists_as_images_differ_in_size(mixed):

@@ -345,3 +345,10 @@ def test_the_size_of_the_batch_does_not_matter(tiny_scenes):
     for a, b in zip(one, many, strict=True):
         assert (a["image_id"], a["category_id"]) == (b["image_id"], b["category_id"])
         assert a["bbox"] == pytest.approx(b["bbox"], abs=1e-2) and a["score"] == pytest.approx(b["score"], abs=1e-5)
+
+
+def test_whoever_loads_the_images_the_detections_are_the_same(tiny_scenes):
+    torch.manual_seed(2)
+    detector = build("retinanet", "compact_s", 10, score_thresh=0.0, detections_per_img=5)
+    alone = detections(detector, tiny_scenes("val"), batch_size=3)
+    assert alone and detections(detector, tiny_scenes("val"), batch_size=3, workers=2) == alone

@@ -70,6 +70,13 @@ def test_a_last_batch_that_is_not_full_is_kept_too(lab_home, tmp_path, tiny_scen
         assert_close(cache(scenes.image_ids)["P4"], torch.cat([one_batch(teacher, [image])["P4"] for image, _ in scenes]), rtol=2e-3, atol=1e-3)
 
 
+def test_whoever_loads_the_images_the_maps_are_the_same(tmp_path, tiny_scenes, teacher):
+    for name, workers in (("here", 0), ("there", 2)):
+        teacher_cache.fill(tmp_path / name, tiny_scenes(), teacher, "cpu", False, workers, batch_size=5)
+    files = sorted(each.name for each in (tmp_path / "here").iterdir())
+    assert len(files) == 4 and all((tmp_path / "here" / each).read_bytes() == (tmp_path / "there" / each).read_bytes() for each in files)
+
+
 @pytest.mark.parametrize("relation", ["gc", "mse", "centred"])
 def test_a_distiller_has_the_same_terms_with_cache_and_live(lab_home, tiny_config, tiny_scenes, teacher, shake, relation):
     scenes = tiny_scenes()

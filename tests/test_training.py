@@ -351,6 +351,6 @@ def test_images_are_pinned_where_a_card_reads_them(monkeypatch, tiny_scenes):
 
     seen = []
     monkeypatch.setattr(lab_data, "DataLoader", lambda *args, **settings: seen.append(settings["pin_memory"]) or [])
-    for pin in (True, False):
-        list(batches(tiny_scenes(), 4, seed=0, epoch=0, pin=pin))
-    assert seen == [True, False]
+    for device in ("cuda", "cuda:1", "cpu"):
+        list(batches(tiny_scenes(), 4, seed=0, epoch=0, device=device))
+    assert seen == [True, True, False]

@@ -1,8 +1,10 @@
 """Images and boxes as tensors: any COCO-format folder, the built-in digit scenes among them.
 
     folder, split --annotations.py--> checked entries --Scenes--> (image (3, H, W) in 0..1, target dict) --loader--> batches
+
+A loader's processes hand on pixels as the bytes they are stored in; they become numbers in 0..1 on the device that computes with them.
 """
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from fgdlab.masks import focal_masks
 
@@ -25,7 +27,8 @@ from .errors import UserError
 from .training.order import epoch_batches
 
 CELLS_AT_ONCE = 10**7                                                # boxes times cells that are held in memory while shares are counted
-KEEP_BYTES = 2 * 2**30                                               # decoded images kept in memory, at most
+KEEP_BYTES = 2 * 2**30                                               # decoded images kept in memory, at most; the processes of a loader share the bound
+LEARNED = ("boxes", "labels", "masks")                               # of a target; the rest is read on the host, where on CUDA every look is a wait
 
 
 def data_folder(config: RunConfig, progress: bool = True) -> Path:
@@ -117,6 +120,11 @@ class Scenes(Dataset):
         return max(round(entry["height"] * scale), 1), max(round(entry["width"] * scale), 1)
 
     def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Tensor]]:
+        image, target = self.as_bytes(i)
+        return zero_to_one(image), target
+
+    def as_bytes(self, i: int, epoch: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Item i with its pixels as they are stored, uint8 in 0..255; mirrored as in this epoch, default the one that :meth:`mirror` was told."""
         entry = self.entries[i]
         image_id = entry["id"]
         pixels = self._pixels(i)
@@ -125,16 +133,19 @@ class Scenes(Dataset):
         ordinary = ~self.annotations.crowd[image_id]
         boxes = (self.annotations.boxes[image_id][ordinary].reshape(-1, 4) * scale).astype(np.float32)          # numpy: a third of torch's time on so few numbers
         labels = torch.from_numpy(self.annotations.labels[image_id][ordinary])
-        image = pixels.float().div_(255)
-        masks = {}
+        image, masks = pixels, {}
         if self.annotations.segmentations is not None:
             shapes = [shape for shape, counts in zip(self.annotations.segmentations[image_id], ordinary, strict=True) if counts]
             masks = {"masks": torch.from_numpy(masks_of(shapes, (entry["height"], entry["width"]), (height, width)))}
-        if self.flip and np.random.default_rng([*self._flip_key, image_id]).random() < self.flip:
+        if self.flip and self._mirrored(image_id, epoch):
             image, masks = image.flip(-1), {name: each.flip(-1) for name, each in masks.items()}
             boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
         boxes, scale = torch.from_numpy(never_flat(boxes)), torch.from_numpy(scale)
         return image, {"boxes": boxes, "labels": labels, "image_id": torch.tensor(image_id), "scale": scale, **masks}
+
+    def _mirrored(self, image_id: int, epoch: int | None) -> bool:
+        seed, told = self._flip_key
+        return np.random.default_rng([seed, told if epoch is None else epoch, image_id]).random() < self.flip
 
     def _scale(self, entry: dict) -> float:
         return min(1.0, self.long_side / max(entry["height"], entry["width"])) if self.long_side else 1.0
@@ -157,8 +168,8 @@ class Scenes(Dataset):
         if self._store is not None:
             return torch.from_numpy(np.array(self._store[i]))
         if i not in self._kept:
-            pixels = torch.from_numpy(self.decoded(i))
-            if self._kept_bytes + pixels.numel() > KEEP_BYTES:
+            pixels, among = torch.from_numpy(self.decoded(i)), get_worker_info()
+            if self._kept_bytes + pixels.numel() > KEEP_BYTES // (among.num_workers if among else 1):
                 return pixels
             self._kept[i] = pixels
             self._kept_bytes += pixels.numel()
@@ -173,23 +184,56 @@ class Scenes(Dataset):
         return digest({"annotations": self.annotations.fingerprint, "ids": self.image_ids, "long_side": self.long_side})
 
 
+class AsBytes(Dataset):
+    """What a loader asks of scenes: key (i, epoch) is item i as bytes. The epoch comes along because its processes outlive one."""
+
+    def __init__(self, scenes: Scenes):
+        self.scenes = scenes
+
+    def __getitem__(self, key: tuple[int, int | None]) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.scenes.as_bytes(*key)
+
+
+def loaded(scenes: Scenes, chunks: Iterable[list[tuple[int, int | None]]], *, device: str | torch.device = "cpu", workers: int = 0) -> Iterator[tuple[list, list]]:
+    """(images in 0..1 on the device, targets) of one chunk of keys (i, epoch) after the other, as lists.
+
+    Args:
+        workers: processes that decode, each two chunks ahead, until all chunks are through; 0 = decode here. The same comes out, to the last bit.
+    """
+    pin = torch.device(device).type == "cuda"                        # memory that a copy to the card need not wait for
+    loader = DataLoader(AsBytes(scenes), batch_sampler=chunks, num_workers=workers, collate_fn=as_lists, generator=torch.Generator(), pin_memory=pin)
+    for images, targets in loader:
+        yield [zero_to_one(image.to(device, non_blocking=True)) for image in images], targets
+
+
+def zero_to_one(pixels: Tensor) -> Tensor:
+    """uint8 in 0..255 -> a float32 of its own in 0..1."""
+    return pixels.float().div_(255)
+
+
 def batches(
-    scenes: Scenes, batch_size: int, *, seed: int, epoch: int, first: int = 0, flip: float = 0.0, workers: int = 0, aspect_groups: bool = False,
-    share: Callable[[list[int]], list[int]] = list, pin: bool = False,
-) -> Iterator:
+    scenes: Scenes, batch_size: int, *, seed: int, epoch: int, epochs: int = 1, first: int = 0, flip: float = 0.0, workers: int = 0, aspect_groups: bool = False,
+    share: Callable[[list[int]], list[int]] = list, device: str | torch.device = "cpu",
+) -> Iterator[tuple[list, list]]:
     """Shuffled full batches of one epoch as (images, targets) lists; the order depends on seed and epoch alone.
 
     Args:
+        epochs: go on into so many epochs; one loader serves them all, so nothing starts anew or runs dry where one ends.
         first: skip so many batches, to go on where an interrupted epoch stopped.
         workers: processes that decode ahead; 0 = decode here.
         aspect_groups: no batch holds wide and tall images (see training/order.py).
         share: what this process takes of a batch's indices; all of them by default.
-        pin: load into memory that a copy to a CUDA card need not wait for.
+        device: where images, boxes, labels and masks are wanted; image_id and scale stay on the host.
     """
     scenes.mirror(flip, seed, epoch)
-    chunks = [share(each) for each in epoch_batches(scenes, batch_size, seed, epoch, aspect_groups)[first:]]
-    loader = DataLoader(scenes, batch_sampler=chunks, num_workers=workers, collate_fn=as_lists, generator=torch.Generator(), pin_memory=pin)
-    yield from loader
+
+    def chunks() -> Iterator[list[tuple[int, int]]]:
+        for each in range(epoch, epoch + epochs):
+            for indices in epoch_batches(scenes, batch_size, seed, each, aspect_groups)[first if each == epoch else 0:]:
+                yield [(i, each) for i in share(indices)]
+
+    for images, targets in loaded(scenes, chunks(), device=device, workers=workers):
+        yield images, [{name: value.to(device, non_blocking=True) if name in LEARNED else value for name, value in each.items()} for each in targets]
 
 
 def never_flat(boxes: np.ndarray) -> np.ndarray:

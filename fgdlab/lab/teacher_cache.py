@@ -11,7 +11,7 @@ from tqdm import tqdm
 from fgdlab.scene import level_names
 
 from .config import RunConfig
-from .data import Scenes
+from .data import Scenes, loaded
 from .disk import cache_root, digest, made_once, reserve, unspoilt, write_json
 from .errors import UserError
 
@@ -70,7 +70,7 @@ def get_cache(config: RunConfig, scenes: Scenes, teacher: nn.Module, teacher_key
             print(f"no teacher cache: {refused}", flush=True)
         return None
     folder = cache_root() / "teacher_maps" / digest({"teacher": teacher_key, "data": scenes.fingerprint()})
-    cache = TeacherCache(made_once(folder, lambda unfinished: fill(unfinished, scenes, teacher, device, progress)))
+    cache = TeacherCache(made_once(folder, lambda unfinished: fill(unfinished, scenes, teacher, device, progress, config.workers)))
     cache.device = device
     return cache
 
@@ -83,13 +83,14 @@ def one_batch(teacher: nn.Module, images: list[torch.Tensor]) -> dict[str, torch
     return level_names(teacher.backbone(pixels), pixels.shape[-2])
 
 
-def fill(folder: Path, scenes: Scenes, teacher: nn.Module, device: str, progress: bool, batch_size: int = 32) -> None:
+def fill(folder: Path, scenes: Scenes, teacher: nn.Module, device: str, progress: bool, workers: int = 0, batch_size: int = 32) -> None:
     if shutil.disk_usage(cache_root()).free < 1.1 * cache_bytes(scenes, teacher):
         raise UserError(f"{cache_root()} must have {cache_bytes(scenes, teacher) / 1e9:.1f} GB free for the teacher cache; free space or use teacher_cache=off")
     folder.mkdir(parents=True)
     files = {}
-    for start in tqdm(range(0, len(scenes), batch_size), desc="teacher cache", unit="batch", disable=not progress):
-        images = [scenes[i][0] for i in range(start, min(start + batch_size, len(scenes)))]
+    starts = range(0, len(scenes), batch_size)
+    through = loaded(scenes, [[(i, None) for i in range(start, min(start + batch_size, len(scenes)))] for start in starts], device=device, workers=workers)
+    for start, (images, _) in zip(tqdm(starts, desc="teacher cache", unit="batch", disable=not progress), through, strict=True):
         for level, maps in one_batch(teacher, images).items():
             if level not in files:
                 path = folder / f"{level}.npy"

@@ -62,34 +62,31 @@ def train(
     one_step = Step(distiller, config, precision, team)
     started = time.perf_counter()
     with closing(log), compiled_pyramids(distiller, config.compile, device):       # an error begins on a line of its own, not behind the bar
-        for epoch in range(step // per_epoch, config.epochs):
-            for images, targets in batches(
-                scenes, config.batch_size, seed=config.seed, epoch=epoch, first=step - epoch * per_epoch, flip=config.flip, workers=config.workers,
-                aspect_groups=config.aspect_groups, share=team.share, pin=device != "cpu",
-            ):
-                rate = learning_rate(step, steps, config)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                images = [image.to(device, non_blocking=True) for image in images]
-                targets = [{name: value.to(device, non_blocking=True) for name, value in target.items()} for target in targets]
-                with drawn_size(distiller.student.transform, sides, config.seed, step):
-                    terms, loss = one_step(images, targets)
-                norm = precision.clipped(optimizer, parameters, config.clip or math.inf)
-                keep = step + 1 == steps or (step + 1) % (config.checkpoint_every or per_epoch) == 0
-                watch.see(step + 1, terms, loss, precision.seen(norm))
-                if device == "cpu" or keep or log.due(step + 1):     # on CUDA every look is a wait
-                    watch.look()
-                    precision.check(step + 1)
-                precision.step(optimizer)
-                step += 1
-                log.write(step, terms, lr=rate, grad_norm=norm, epoch=epoch, seconds=time.perf_counter() - started)
-                if folder and team.leads and config.snapshot_every and step % config.snapshot_every == 0:
-                    save_weights(distiller.student, folder / "snapshots" / f"step_{step:06d}.safetensors", step=step, settings=config.dict())
-                if keep:
-                    check_weights(step, distiller)
-                    check_agreement(team, step, distiller)
-                if folder and keep:
-                    save(folder, step, distiller, optimizer, precision, team)
+        for images, targets in batches(
+            scenes, config.batch_size, seed=config.seed, epoch=step // per_epoch, epochs=config.epochs - step // per_epoch, first=step % per_epoch,
+            flip=config.flip, workers=config.workers, aspect_groups=config.aspect_groups, share=team.share, device=device,
+        ):
+            epoch, rate = step // per_epoch, learning_rate(step, steps, config)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            with drawn_size(distiller.student.transform, sides, config.seed, step):
+                terms, loss = one_step(images, targets)
+            norm = precision.clipped(optimizer, parameters, config.clip or math.inf)
+            keep = step + 1 == steps or (step + 1) % (config.checkpoint_every or per_epoch) == 0
+            watch.see(step + 1, terms, loss, precision.seen(norm))
+            if device == "cpu" or keep or log.due(step + 1):         # on CUDA every look is a wait
+                watch.look()
+                precision.check(step + 1)
+            precision.step(optimizer)
+            step += 1
+            log.write(step, terms, lr=rate, grad_norm=norm, epoch=epoch, seconds=time.perf_counter() - started)
+            if folder and team.leads and config.snapshot_every and step % config.snapshot_every == 0:
+                save_weights(distiller.student, folder / "snapshots" / f"step_{step:06d}.safetensors", step=step, settings=config.dict())
+            if keep:
+                check_weights(step, distiller)
+                check_agreement(team, step, distiller)
+            if folder and keep:
+                save(folder, step, distiller, optimizer, precision, team)
     seconds = time.perf_counter() - started
     return {
         "steps": steps, "train_seconds": seconds, "resumed_at": first_step,
