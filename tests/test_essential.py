@@ -13,7 +13,7 @@ OTHER = {
 
 
 def test_the_knobs_of_fgd_are_the_fields_of_its_configuration():
-    assert set(FGD_KNOBS) == {each.name for each in fields(FGDConfig)}
+    assert set(FGD_KNOBS) == {each.name for each in fields(FGDConfig)} | {"fused"}
 
 
 def test_the_knobs_of_the_teacher_and_the_cache_are_all_that_begin_with_teacher():

@@ -79,7 +79,7 @@ TURNS = {
     "levels": (FGD, "P3", weights), "parts": ({"method": "fbkd"}, "feature", weights),
     "alpha": (FGD, 1.0, weights), "beta": (FGD, 1.0, weights), "gamma": (FGD, 1.0, weights), "lambda_": (FGD, 1.0, weights), "temperature": (FGD, 1.0, weights),
     "area": (FGD, "fg", weights), "spatial_attention": (FGD, False, weights), "channel_attention": (FGD, False, weights), "relation": (FGD, "mse", weights),
-    "rounding": (FGD, "authors", weights), "frame": ({**FGD, **WIDE}, "image", weights), "axes": (FGD, "yx", weights), "attention_of": (FGD, "student", weights),
+    "rounding": (FGD, "authors", weights), "frame": ({**FGD, **WIDE}, "image", weights), "axes": (FGD, "yx", weights), "attention_of": (FGD, "student", weights), "fused": (FGD, "off", weights),
     "epochs": ({}, 2, weights), "batch_size": ({}, 4, weights), "optimizer": ({}, "sgd", weights), "lr": ({}, 1e-3, weights), "weight_decay": ({}, 0.5, weights),
     "momentum": ({"optimizer": "sgd"}, 0.5, weights), "schedule": ({}, "step", weights), "warmup": ({}, 0.9, weights), "clip": ({}, 0.01, weights),
     "accumulate": ({}, 2, weights), "min_sizes": ({**WIDE, "min_size": 64}, "32,48", weights), "aspect_groups": (WIDE, True, weights),

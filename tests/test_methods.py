@@ -11,7 +11,7 @@ from fgdlab.fgd import FGDLoss
 from fgdlab.lab.config import METHODS
 from fgdlab.lab.detectors import build
 from fgdlab.lab.essential import distils
-from fgdlab.lab.methods import make_balance, make_loss
+from fgdlab.lab.methods import form_mark, make_balance, make_loss
 from fgdlab.lab.own_method import method_mark
 from fgdlab.lab.run import run
 from fgdlab.lab.sweep import plan
@@ -93,6 +93,21 @@ def test_an_unknown_part_is_told_which_there_are(detectors, tiny_config, refusal
 def test_fgd_is_built_with_its_own_settings(detectors, tiny_config):
     loss = built(tiny_config(method="fgd", alpha=3e-3, area="fg"), detectors)
     assert isinstance(loss, FGDLoss) and loss.config.alpha == 3e-3 and loss.config.area == "fg"
+
+
+@pytest.mark.parametrize("asked, device, applies, answer", [
+    ("auto", "cpu", True, True), ("auto", "cpu", False, False), ("auto", "cuda", True, False), ("on", "cuda", True, True), ("on", "cpu", True, True), ("off", "cpu", True, False),
+])
+def test_fgd_is_fused_where_that_applies_and_on_a_card_where_it_is_asked_for(asked, device, applies, answer, detectors, tiny_config, monkeypatch):
+    monkeypatch.setattr("fgdlab.lab.methods.why_readable", lambda config, device: None if applies else "numba is not there")
+    loss = make_loss(tiny_config(method="fgd", fused=asked), ("P3",), *detectors, device=device)
+    assert loss.fused is answer
+    assert form_mark(loss) == {"fgd_sums": "fused" if answer else "readable"} and form_mark(None) == {}
+
+
+def test_a_fused_form_that_does_not_apply_is_refused_where_it_was_asked_for(detectors, tiny_config, refusal):
+    line = refusal(make_loss, tiny_config(method="fgd", relation="nonlocal", fused="on"), ("P3",), *detectors)
+    assert "fused=on must find a fused form that applies, but relation nonlocal compares" in line and "fused=auto" in line
 
 
 @pytest.mark.parametrize("name", [name for name in HOME_OF if rival(name).PIXELS])

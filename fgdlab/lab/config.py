@@ -70,6 +70,10 @@ class RunConfig:
     frame: str = knob("canvas", "boxes are divided by the padded canvas, or by the image as the authors do", among=("canvas", "image"))
     axes: str = knob("xy", "yx transposes the masks, as the authors' code did until January 2022", among=("xy", "yx"))
     attention_of: str = knob("teacher", "whose attention weighs eq. 9", among=("teacher", "student", "mean"))
+    fused: str = knob(
+        "auto", "FGD's sums from one read of the maps, the same numbers to rounding: auto = on the CPU where numba is installed; on, or refused; off",
+        among=("auto", "on", "off"), later=True,
+    )
     # training
     epochs: int = knob(2, "passes over the training images", least=1)
     batch_size: int = knob(8, "images a step", least=1, most=65536)

@@ -8,6 +8,7 @@ from .config import RunConfig
 
 FGD_KNOBS = (
     "alpha", "beta", "gamma", "lambda_", "temperature", "area", "spatial_attention", "channel_attention", "relation", "rounding", "frame", "axes", "attention_of",
+    "fused",
 )
 METHOD_KNOBS = ("method", "strength", "share", "even", "levels", "parts", "teacher_cache", "teacher_cache_gb")
 TEACHER_KNOBS = ("teacher", "teacher_checkpoint", "teacher_parts", "teacher_epochs", "teacher_lr", "teacher_batch_size", "teacher_seed", "teacher_floor")

@@ -8,6 +8,7 @@ from torchvision.models.detection import FCOS
 from fgdlab.balance import Balance
 from fgdlab.fbkd import FBKD_PRESETS, FBKDLoss
 from fgdlab.fgd import FGDLoss
+from fgdlab.fused import why_readable
 from fgdlab.rivals import rival
 
 from .config import RunConfig
@@ -17,19 +18,21 @@ from .own_method import own_class, own_file
 USUAL_ANCHOR = 32                                                    # pixels: the smallest anchor of torchvision's and the papers' detectors
 
 
-def make_loss(config: RunConfig, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module) -> nn.Module:
+def make_loss(config: RunConfig, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, device: str = "cpu") -> nn.Module:
     """The distillation loss that a run's settings name: ``loss(scene, teacher_maps) -> list[Term]``.
 
     Args:
         levels: pyramid levels that student and teacher share, e.g. ("P3", "P4", "P5").
         student, teacher: the two detectors; most methods only want to know their channels.
+        device: where the loss will be computed, "cpu" or "cuda".
     Raises:
-        UserError: parts that the method does not have, a file without that class, or detectors that the method cannot work on.
+        UserError: parts that the method does not have, a file without that class, detectors that the method cannot work on, or ``fused=on`` where
+            the fused form does not apply.
     """
     channels = student.backbone.out_channels, teacher.backbone.out_channels
     if config.method == "fgd":
         only(config, ())
-        return FGDLoss(levels, *channels, config.fgd())
+        return FGDLoss(levels, *channels, config.fgd(), fused=runs_fused(config, device))
     if config.method == "fbkd":
         preset = FBKD_PRESETS["two_stage" if hasattr(student, "rpn") else "one_stage"]
         return FBKDLoss(levels, *channels, replace(preset, **{f"{part}_weight": 0.0 for part in left_out(config, FBKDLoss.PARTS)}))
@@ -39,6 +42,21 @@ def make_loss(config: RunConfig, levels: tuple[str, ...], student: nn.Module, te
         return method(levels, *((student, teacher) if getattr(method, "built_from", "channels") == "detectors" else channels), **settings)
     except ValueError as error:                                      # a method that needs what these detectors lack says so
         raise UserError(f"method {config.method}: {error}") from error
+
+
+def runs_fused(config: RunConfig, device: str) -> bool:
+    """Whether FGD's sums are taken by the fused form; by itself on the CPU alone, until ``benchmarks/gpu.sh`` has measured it on a card."""
+    if config.fused == "off" or (config.fused == "auto" and device != "cpu"):
+        return False
+    why = why_readable(config.fgd(), device)
+    if why and config.fused == "on":
+        raise UserError(f"fused=on must find a fused form that applies, but {why}; take fused=auto for the readable form where it does not")
+    return why is None
+
+
+def form_mark(loss: nn.Module | None) -> dict[str, str]:
+    """What a result says of how FGD's sums were taken; nothing of another loss."""
+    return {"fgd_sums": "fused" if loss.fused else "readable"} if isinstance(loss, FGDLoss) else {}
 
 
 def in_pixels(method: type, student: nn.Module) -> dict[str, float]:

@@ -21,7 +21,7 @@ from .disk import lock_file, make_folder, unspoilt, whole, write_json
 from .errors import UserError, unknown_name
 from .essential import distils, has_teacher
 from .evaluate import all_scores, detections
-from .methods import make_balance, make_loss
+from .methods import form_mark, make_balance, make_loss
 from .models.inherit import inherit
 from .own_method import method_mark, own_bytes, own_file
 from .provenance import peak_memory_gb, provenance
@@ -90,7 +90,7 @@ def shared_run(config: RunConfig, folder: Path, progress: str, device: str, team
     timing = train(distiller, parts.scenes, config, folder, device=device, progress=progress, team=team)
     evaluation = time.perf_counter()
     student = distiller.student.eval()
-    found = detections(student, parts.judged, device=device, progress=progress == "bar", team=team)
+    found = detections(student, parts.judged, device=device, workers=config.workers, progress=progress == "bar", team=team)
     if not team.leads:
         return team.leaders(None)
     scores = all_scores(parts.judged.truth(), found, parts.judged.image_ids, masks=config.detector == "mask_rcnn")
@@ -103,7 +103,7 @@ def shared_run(config: RunConfig, folder: Path, progress: str, device: str, team
         "data_line": describe(config, parts), "data_fingerprint": {"train": parts.scenes.fingerprint(), "eval": parts.judged.fingerprint()},
         "teacher": {"origin": parts.teacher.origin, "weights": weights_key(parts.teacher.path)} if parts.teacher else None,
         "inherited": inherited._asdict() if inherited else None,
-        "settings": config.dict(), "provenance": provenance(device) | method_mark(config) | team.mark(),
+        "settings": config.dict(), "provenance": provenance(device) | method_mark(config) | form_mark(distiller.loss) | team.mark(),
     }
     write_json(folder / "result.json", result)
     return team.leaders(read_result(folder))
@@ -163,7 +163,7 @@ def make_distiller(config: RunConfig, parts: Parts) -> Distiller:
     teacher = parts.teacher.detector
     if config.channels_last and device_of(config) == "cuda":         # on the CPU its maps are cached, and those that were stay what they are
         teacher = teacher.to(memory_format=torch.channels_last)
-    loss = make_loss(config, imitated(config, student, teacher), student, teacher)
+    loss = make_loss(config, imitated(config, student, teacher), student, teacher, device_of(config))
     return Distiller(student, teacher, loss, recall=parts.cache, balance=make_balance(config))
 
 

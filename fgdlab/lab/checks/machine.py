@@ -41,7 +41,8 @@ def cards() -> Iterator[Line]:
 def fused_loss() -> Iterator[Line]:
     for device in ("cpu", *(("cuda",) if torch.cuda.is_available() else ())):
         why = why_readable(FGDConfig(), device)
-        yield Line(f"fused FGD loss on {device}", True if why is None else None, "applies" if why is None else f"does not apply: {why}")
+        used = "what FGD runs use" if device == "cpu" else "FGD runs use it with fused=on"
+        yield Line(f"fused FGD loss on {device}", True if why is None else None, f"applies; {used}" if why is None else f"does not apply: {why}")
 
 
 def folders() -> Iterator[Line]:
