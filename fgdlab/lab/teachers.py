@@ -144,7 +144,7 @@ def train_teacher(config: RunConfig, path: Path, *, device: str = "cpu", progres
     started = time.perf_counter()
     done = train(Distiller(detector), scenes, settings, device=device, progress="bar" if progress else "off")
     judged = open_split(settings, settings.eval_split, progress)
-    scores = coco_scores(judged.truth(), detections(detector, judged, device=device, progress=progress), judged.image_ids)
+    scores = coco_scores(judged.truth(), detections(detector, judged, device=device, workers=config.workers, progress=progress), judged.image_ids)
     save_weights(
         detector, path, settings={name: getattr(config, name) for name in DECISIVE}, data=config.data if config.data == "digits" else "folder",
         seed=settings.seed, threads=torch.get_num_threads(), torch=torch.__version__, seconds=round(time.perf_counter() - started),
@@ -158,7 +158,7 @@ def teacher_scores(config: RunConfig, key: str, detector: nn.Module, *, device: 
     kept = cache_root() / "teachers" / f"scores-{key}-{judged.fingerprint()}.json"
 
     def measure(unfinished: Path) -> None:
-        found = detections(detector, judged, device=device, progress=progress)
+        found = detections(detector, judged, device=device, workers=config.workers, progress=progress)
         write_json(unfinished, coco_scores(judged.truth(), found, judged.image_ids))
 
     with unspoilt(made_once(kept, measure)):
