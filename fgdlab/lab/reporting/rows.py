@@ -89,12 +89,12 @@ class OneImage:
     """A data set of one image of another."""
 
     def __init__(self, scenes: Scenes, index: int):
-        self.item, self.category_ids = scenes[index], scenes.category_ids
+        self.item, self.category_ids = scenes.as_bytes(index), scenes.category_ids
 
     def __len__(self) -> int:
         return 1
 
-    def __getitem__(self, index: int):
+    def as_bytes(self, index: int, epoch: int | None = None):
         return self.item
 
 
