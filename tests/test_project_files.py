@@ -11,6 +11,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import fgdlab
+from fgdlab.lab.detectors import DETECTORS
 
 ROOT = Path(fgdlab.__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -147,3 +148,9 @@ def test_no_tracked_file_holds_a_conflict_or_trailing_spaces(tracked):
 
 def test_nothing_that_can_be_made_again_is_tracked(tracked):
     assert [name for name in tracked if name.startswith(("runs/", ".venv/")) or "__pycache__" in name or ".ipynb_checkpoints" in name] == []
+
+
+def test_the_readme_names_every_detector_where_it_shows_the_package():
+    package = (ROOT / "README.md").read_text().partition("## The package")[2].partition("\n## ")[0]
+    plain = re.sub(r"[^a-z]", "", package.lower())
+    assert [name for name in DETECTORS if name.replace("_", "") not in plain] == []

@@ -16,21 +16,23 @@
 #
 # **Equations** none new; the coefficients of 9 to 14 as the authors set them for each detector.
 #
-# **Code** [`SCALES`](../fgdlab/lab/scales.py), [`read_split`](../fgdlab/lab/coco/annotations.py), [`get_teacher`](../fgdlab/lab/teachers.py),
-# [`fgd_state_from_authors`](../fgdlab/lab/checkpoints.py), [`cache_bytes`](../fgdlab/lab/teacher_cache.py), [`PRESETS`](../fgdlab/fgd.py)
+# **Code** [`SCALES`](../fgdlab/lab/scales.py), [`read_split`](../fgdlab/lab/coco/annotations.py), [`given_teacher`](../fgdlab/lab/models/given.py),
+# [`examine`](../fgdlab/lab/checks/examine.py), [`fgd_state_from_authors`](../fgdlab/lab/checkpoints.py), [`cache_bytes`](../fgdlab/lab/teacher_cache.py),
+# [`PRESETS`](../fgdlab/fgd.py), [`PAIRS`](../fgdlab/lab/presets.py)
 #
 # **Needs** 00; 06 for the training loop. A GPU is *not* needed here: sizes and work are computed on tensors without memory.
 #
-# **Cost** about 45 s on 2 cores, 1.0 GB of memory, no download.
+# **Cost** about 50 s on 2 cores, 1.2 GB of memory, no download.
 #
-# **You will** check a COCO folder, hand a run a teacher from a file, predict parameters, memory, work and hours and check each prediction, and kill
-# a run and let it go on.
+# **You will** check a COCO folder, hand a run a teacher from a file, have a run looked at before it starts, predict parameters, memory, work and
+# hours and check each prediction, and kill a run and let it go on.
 
 # %%
 import json
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -113,7 +115,8 @@ fgdlab("data", "check", coco)
 # %% [markdown]
 # The command reads the folder as a run would: every entry, every box, every pixel. It offers `train` and `val` as short names, and splits `train`
 # once more: `train-fit` and `train-tune` share no image, so hyper-parameters can be chosen (`--set train_split=train-fit --set
-# eval_split=train-tune`) without a look at val. The last columns say which share of the cells of a level lies in a box.
+# eval_split=train-tune`) without a look at val. The last columns say which share of the cells of a level lies in a box, the last lines how many
+# objects have an outline: polygons or run lengths, from which Mask R-CNN learns its masks.
 #
 # **Predict.** One annotation of 118,287 images has its box outside of its image. When do you hear of it: at step 5,000 as a NaN, never, or before
 # the first step?
@@ -129,8 +132,9 @@ assert file.write_text(whole)
 # Before the first step, in one line: which entry of which file, what it must be, what it is, what to do.
 #
 # ## 3 · A teacher from a file
-# `teacher_checkpoint` names a `.safetensors` file with the teacher's weights; [`save_weights`](../fgdlab/lab/weights.py) writes such a file, with
-# facts about them in its header. Round trip, with the shipped teacher:
+# `teacher_checkpoint` names weights of any origin: a `.safetensors` file, as every run leaves one and
+# [`save_weights`](../fgdlab/lab/weights.py) writes it, with facts about them in its header; a `.pth` in torchvision's or MMDetection's names, or the
+# https address of one; `torchvision:NAME`. Round trip, with the shipped teacher:
 
 # %%
 from fgdlab.lab.shipped import shipped
@@ -158,17 +162,42 @@ for mistake in ({"teacher": "compact_s"}, {"teacher_floor": 95.0}):
 # %% [markdown]
 # Both. `teacher_floor` is the AP below which a teacher is refused.
 #
-# Weights in a `.pth` file go the same way: build the detector, `load_state_dict`, `save_weights`. That needs the same *names*. torchvision's own
-# RetinaNet has them, since [`build`](../fgdlab/lab/detectors.py) makes that very class, so what torchvision publishes for it loads by name; but a
-# head of other classes than the data's is refused, and torchvision's COCO heads have 91 (the sparse ids of COCO), not 81. Other frameworks use
-# other names: `fgdlab --help` lists what your version of the command line can import.
+# A `.pth` needs no conversion: the names of its tensors say whose it is, and it is read as numbers alone, so that no code in it is run. What
+# torchvision publishes fits by name, since [`build`](../fgdlab/lab/detectors.py) makes that very class. But its classes are COCO's, and its heads
+# have 91 outputs for them (the sparse ids), not 81. Your data has two of these classes.
+#
+# **Predict.** Is such a head refused, used with all its 91 outputs, or narrowed?
 
 # %%
+from fgdlab.lab.models.classes import coco_rows
+from fgdlab.lab.models.given import given_teacher
+
 with torch.device("meta"):                                 # shapes without memory: nothing to fill, nothing to wait for
     ours = build("retinanet", "resnet50", classes=90).state_dict()
     theirs = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91).state_dict()
 assert {name: each.shape for name, each in ours.items()} == {name: each.shape for name, each in theirs.items()}
-print(f"{len(ours)} tensors, the same names and shapes")
+of_coco = build("retinanet", "compact_s", classes=90)      # the same outputs on a smaller body
+torch.save(of_coco.state_dict(), checkpoint := Path(HERE, "of_coco.pth"))
+narrowed, _ = given_teacher(config.but(teacher="compact_s", teacher_checkpoint=str(checkpoint)), ["dog", "cat"])
+before, after = (each.head.classification_head.cls_logits.bias.view(-1, outputs) for each, outputs in ((of_coco, 91), (narrowed, 3)))
+assert coco_rows(["dog", "cat"]) == [0, 18, 17] and torch.equal(after, before[:, [0, 18, 17]])
+print(f"{before.shape[1]} outputs -> {after.shape[1]}: rows {coco_rows(['dog', 'cat'])} of the teacher's")
+
+# %% [markdown]
+# Narrowed, by the names of the classes: what is kept is what it was. Where a class is none of COCO's, `teacher_parts=backbone+neck` takes the
+# pyramid alone; that is all FGD imitates, but such a teacher has no AP.
+#
+# **The look before the first step.** `fgdlab doctor` with the settings of a run says what [`examine`](../fgdlab/lab/checks/examine.py) finds, after
+# some lines about the machine: data, the teacher's AP on a sample, where maps are read, how loud each term is, and that nothing has touched the
+# teacher's weights. Every run looks at most of it by itself, refuses what is wrong and prints what is worth a look.
+
+# %%
+from fgdlab.lab.checks.examine import examine
+
+words = {True: "ok", None: "look", False: "WRONG"}
+look = [(words[line.good], line.what, f"{line.found}; {line.do}" if line.do else line.found) for line in examine(config)]
+assert not any(word == "WRONG" for word, *_ in look)
+pd.DataFrame(look, columns=["", "what", "found"]).style.hide().set_properties(**{"text-align": "left"})
 
 # %% [markdown]
 # The *loss* has layers too: the GcBlocks of equation 13, trained with the student. The authors keep one module a level, with names of their own;
@@ -278,8 +307,6 @@ from fgdlab.lab.lessons.scale import activation_bytes
 small, large = (activation_bytes(detectors["resnet18"], side, side) for side in (256, 512))
 assert abs(large / small - 4) < 0.02
 print(f"{small / 1e6:.0f} MB and {large / 1e6:.0f} MB, {large / small:.2f} times")
-
-# %%
 sizes = {name: (12 * counted[name], 16 * counted[name], activation_bytes(detector, *SIZE), 4 * values) for name, detector in detectors.items()}
 parts = ["weights, gradients, momentum (SGD)", "the same with AdamW", "activations, an image of 800 x 1344", "its teacher maps"]
 memory = pd.DataFrame(sizes, index=parts) / 1e9
@@ -379,8 +406,7 @@ alone = published[published["sweep"] == "table1_areas_plain"]        # these had
 rate, logged = (alone.groupby("row", sort=False)[column].mean() for column in ("images_per_second", "train_seconds"))
 compact = sum(forward_gflops(build("retinanet", "compact_s", 10).to("meta"), 128, 128).values())
 assert ((3600 * 2 / rate / logged - 1).abs() < 0.05).all() and rate["split"] > 0.8 * rate["none"] and (rate * 3 * compact).between(15, 30).all()
-columns = {"images a second": rate, "predicted seconds a run": 3600 * 2 / rate, "logged seconds": logged, "sustained GFLOP/s": rate * 3 * compact}
-pd.DataFrame(columns).style.format("{:.0f}")
+pd.DataFrame({"images a second": rate, "predicted seconds a run": 3600 * 2 / rate, "logged seconds": logged, "sustained GFLOP/s": rate * 3 * compact}).style.format("{:.0f}")
 
 # %% [markdown]
 # A distilled row trains nearly as fast as a plain one: its teacher is cached. A core sustains some 20 GFLOP/s on these small maps.
@@ -421,9 +447,7 @@ presets = pd.DataFrame({name: {short: getattr(preset, long) for long, short in c
 two_stage = presets.index.isin(["faster_rcnn", "mask_rcnn"])
 presets = presets.assign(lr=0.01, levels="P3-P7")
 presets.loc[two_stage, ["lr", "levels"]] = 0.02, "P2-P5"
-presets.style.format("{:g}", subset=[*columns.values(), "lr"])
-
-# %%
+display(presets.style.format("{:g}", subset=[*columns.values(), "lr"]))
 anchor_based, anchor_free, two_stage = (0.5, 1e-3, 5e-4, 1e-3, 5e-6), (0.5, 1.6e-3, 8e-4, 8e-3, 8e-6), (0.5, 5e-5, 2.5e-5, 5e-5, 5e-7)
 families = {"retinanet": anchor_based, "fcos": anchor_free, "reppoints": anchor_free, "faster_rcnn": two_stage, "mask_rcnn": two_stage}
 differs = (presets[list(columns.values())] / pd.DataFrame(families, index=list(columns.values())).T).stack()
@@ -432,30 +456,36 @@ differs[(differs - 1).abs() > 1e-9].rename("configs / paper's text").to_frame().
 
 # %% [markdown]
 # The published text and the published configs disagree: in γ by 2 and by 10, for FCOS in T. The presets follow the configs, which came with the
-# published weights. Which of this can a run of *your* version be told?
+# published weights. Four of the five detectors are torchvision's classes; [`RepPoints`](../fgdlab/lab/models/reppoints.py) is written here, for
+# torchvision has none. The pairs of teacher and student that the authors trained:
 
 # %%
-wanted = {"SGD, steps after 2/3 and 11/12, clip at 35, flip": "optimizer schedule clip flip", "α β γ λ T": "alpha beta gamma lambda_ temperature",
-          "a teacher from a file": "teacher_checkpoint", "enlarge images to 800 x 1333": "min_size",
-          "start the heads from the teacher's (inheriting)": "inherit", "several GPUs for one run": "gpus"}
-looked = pd.Series(wanted).to_frame("settings looked for")
-looked.assign(there=["yes" if all(hasattr(laptop, name) for name in names.split()) else "no" for names in wanted.values()])
+from fgdlab.lab.presets import PAIRS
+
+pairs = {name: (pair.detector, pair.teacher, pair.student, pair.inherit, pair.parts, *pair.mAP, pair.table or "config only") for name, pair in PAIRS.items()}
+columns = ["detector", "teacher", "student", "inherits", "of the teacher", "alone", "distilled", "where"]
+assert {pair.detector for pair in PAIRS.values()} == set(PRESETS)
+pd.DataFrame(pairs, index=columns).T.style.format("{:.1f}", subset=["alone", "distilled"], na_rep="")
 
 # %% [markdown]
-# Each "no" is a reason why a run here is not the paper's, and belongs beside its number. COCO's images, for one, have at most 640 pixels a side,
-# and without enlarging (`min_size`) a detector sees them so. Several cards need no setting: `torchrun --nproc-per-node 8 -m fgdlab run ...` shares
-# every batch between them, and `batch_size` goes on counting all of it. The nearest command, on one GPU (`--pretrained` downloads ImageNet weights
-# on first use):
+# The numbers are the authors', on COCO. Each name is a command that says all of it at once, teacher's address included; with `doctor` in place of
+# `run` it looks first. **Nobody has run one of them here.** What does it set?
 
 # %%
-settings = {"data": "/path/to/coco", "image_size": 0, "train_images": 0, "eval_images": 0, "flip": 0.5, "method": "fgd", "student": "resnet50",
-            "teacher": "resnet101", "pretrained": True, "teacher_checkpoint": "r101.safetensors", "epochs": 24, "batch_size": 16, "optimizer": "sgd",
-            "lr": 0.01, "weight_decay": 1e-4, "schedule": "step", "warmup": 0.003, "clip": 35.0}
-assert RunConfig.of(scale_settings("gpu") | settings).fgd() == PRESETS["retinanet"]
-flags = [f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}") for name, value in settings.items()]
-print("fgdlab run --scale gpu " + " \\\n  ".join(" ".join(flags[i:i + 6]) for i in range(0, len(flags), 6)))
+pair = "retinanet_r101_r50"
+settings = RunConfig.of(PAIRS[pair].settings() | {"data": "/path/to/coco"})
+assert settings.fgd() == PRESETS["retinanet"] and (settings.min_size, settings.max_size) == (800, 1333)
+changed = {name: value for name, value in settings.dict().items() if value != getattr(laptop, name) and name not in ("data", "teacher_checkpoint")}
+print(f"fgdlab run --preset {pair} --coco /path/to/coco\n\n" + textwrap.fill(", ".join(f"{name} {value}" for name, value in changed.items()), 120))
 
 # %% [markdown]
+# COCO's images have at most 640 pixels a side; `min_size` and `max_size` enlarge them to 800 x 1333. `inherit` starts the student's neck and head
+# from the teacher's, where shapes agree; a run prints what it copied, and `result.json` keeps it. Several cards need no setting: `torchrun
+# --nproc-per-node 8 -m fgdlab run ...` shares every batch between them, and `batch_size` goes on counting all of it.
+#
+# **A detector or backbone of your own** needs no registration either: [`ablations/own_detector.py`](../ablations/own_detector.py) distils a RetinaNet
+# on a hand-written backbone, and a detector written by hand in the manner of YOLO, on any COCO-format folder. Run it, then change it.
+#
 # ## 7 · Interrupt, go on, know where it came from
 # A day of training will be interrupted. Repeat the same command: what is done is not done again, what was killed goes on from its checkpoint. To
 # the same weights? Six steps, killed in the fifth:
@@ -497,7 +527,7 @@ alone[["row", "seed", "AP", "run_id", "commit", "dirty", "device", "torch", "tea
 # `commit` and `dirty` name the code, `run_id` is a hash of the notebook, all settings and the data, `teacher_weights` one of the teacher's file.
 # Two numbers may stand in one table when these say they may.
 #
-# **Before you start a long run.** `fgdlab data check`; `fgdlab sweep NAME --scale smoke`, every code path in about a minute; a teacher with
-# `teacher_floor` set; a few hundred steps for images a second and `peak_memory_gb`; hours by exercise 3; weights chosen on a tuning split. Then as
+# **Before you start a long run.** `fgdlab data check`; `fgdlab doctor` with the run's settings; `fgdlab sweep NAME --scale smoke`, every code path in
+# about a minute; a teacher with `teacher_floor` set; a few hundred steps for images a second and `peak_memory_gb`; hours by exercise 3; weights chosen on a tuning split. Then as
 # many seeds as [07](07_read_an_ablation.ipynb) says the difference needs, and if it becomes a table at a scale nobody has run: `fgdlab table NAME
 # --publish`.
