@@ -86,11 +86,10 @@ def losses(folder: Path) -> dict:
     return {**found, "logged": count}
 
 
-def start_ap(config: RunConfig, scenes: Scenes) -> float:
-    """AP of the student before its first step."""
+def untrained(config: RunConfig, classes: int) -> nn.Module:
+    """The student before its first step."""
     torch.manual_seed(config.seed)
-    student = build(**settings_of(config, config.student, len(scenes.classes)))
-    return coco_scores(scenes.truth(), detections(student, scenes), scenes.image_ids)["AP"]
+    return build(**settings_of(config, config.student, classes))
 
 
 def leaves(folder: Path, config: RunConfig, scenes: Scenes) -> dict:
@@ -117,7 +116,7 @@ def check(runs: list) -> list[dict]:
         scenes = open_split(config, config.eval_split, progress=False)
         key = config.detector, config.seed
         if key not in starts:
-            starts[key] = start_ap(config, scenes)
+            starts[key] = coco_scores(scenes.truth(), detections(untrained(config, len(scenes.classes)), scenes), scenes.image_ids)["AP"]
         line = {
             "row": run.row, "detector": config.detector, "method": config.method, "seed": run.seed, **losses(run.folder), "AP_start": starts[key], "AP": result["AP"],
             **({"mask_AP": result["mask_AP"]} if config.detector == "mask_rcnn" else {}), **leaves(run.folder, config, scenes), "commit": result["provenance"]["commit"],
