@@ -22,7 +22,7 @@ from pathlib import Path
 
 # What the notebook of a run and papermill import; what is left out here is imported by each run, as without a nursery.
 OF_A_RUN = (
-    "papermill", "nbclient", "jupyter_client", "ipykernel.kernelapp", "ipykernel.ipkernel", "pandas", "fgdlab.lab.run", "fgdlab.lab.viz",
+    "papermill", "nbclient", "jupyter_client", "ipykernel.kernelapp", "ipykernel.ipkernel", "pandas", "fgdlab.lab.run", "fgdlab.lab.viz", "fgdlab.lab.sweeps.warm",
 )
 BACKEND = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}           # which ipykernel sets too, but after matplotlib has been imported here
 PATIENCE = 0.05                                                      # seconds between two looks whether a run, or the runner, has ended

@@ -1,0 +1,47 @@
+"""Importing this compiles the fused loss, or reads it from where it is kept, so that all runs forked from here find it ready.
+
+Compiling takes some ten seconds, once an installation; of several processes that start together one compiles, and the others read what it kept.
+"""
+import torch
+from filelock import Timeout
+
+from fgdlab.fgd import FGDConfig
+from fgdlab.fused import why_readable
+from fgdlab.relation import RelationTerm
+
+from ..disk import cache_root, lock_file, make_folder
+from ..errors import UserError
+
+PATIENCE = 120                                                       # seconds for another process to compile; then this one does as well
+
+
+class Node:
+    """Stands in for a node of autograd's graph: autograd itself starts threads where there is a card, and a process with threads must not fork."""
+
+    def set_materialize_grads(self, given: bool) -> None:
+        pass
+
+    def save_for_backward(self, *tensors) -> None:
+        self.saved_tensors = tensors
+
+
+@torch.no_grad()
+def compile_loops() -> None:
+    """Every loop of the fused loss once, on a map of 2 x 2 cells."""
+    from fgdlab.fused.cpu import LevelTerms, parameters_of, setting_of
+    from fgdlab.fused.paint import painted_masks
+
+    student, teacher, relation, node = torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, 2), RelationTerm(2), Node()
+    masks = painted_masks([torch.tensor([[0.0, 0.0, 8.0, 8.0]])], [(16, 16)], (2, 2))
+    parameters = [each for block in (relation.student, relation.teacher) for each in parameters_of(block)]
+    hidden, eps = len(parameters[2]), relation.student.transform[1].eps
+    terms = LevelTerms.forward(node, student, teacher, masks.fg, masks.bg, setting_of(FGDConfig()), (hidden, eps), *parameters)
+    LevelTerms.backward(node, *(torch.ones_like(term) for term in terms))
+
+
+if why_readable(FGDConfig(), "cpu") is None:
+    try:
+        with lock_file(make_folder(cache_root()) / "loops.lock", timeout=PATIENCE):
+            compile_loops()
+    except (Timeout, UserError):
+        compile_loops()
