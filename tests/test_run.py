@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from torch.utils.data import DataLoader
 
+from fgdlab.lab import data as lab_data
 from fgdlab.lab import run as lab_run
 from fgdlab.lab import train as lab_train
 from fgdlab.lab.disk import lock_file
@@ -119,6 +121,18 @@ def test_detections_are_in_cocos_result_format(lab_home, tiny_config, tmp_path, 
     monkeypatch.setattr(lab_run, "detections", lambda *args, **settings: [dict(one)])
     quiet_run(tiny_config(epochs=1), tmp_path / "run")
     assert json.loads((tmp_path / "run/detections.json").read_text()) == [one]
+
+
+def test_whatever_a_run_loads_its_workers_decode(lab_home, tiny_config, tmp_path, monkeypatch):
+    seen = []
+
+    def loader(*args, **settings):
+        seen.append((settings["num_workers"], len(args[0].scenes)))
+        return DataLoader(*args, **settings)
+
+    monkeypatch.setattr(lab_data, "DataLoader", loader)
+    quiet_run(tiny_config(method="fgd", epochs=2, workers=2), tmp_path / "run")
+    assert seen == [(2, 12), (2, 8), (2, 8), (2, 12), (2, 12), (2, 8)]        # teacher trained, judged, scored; its maps; student trained, judged
 
 
 # ---- interrupted -------------------------------------------------------------------------------------------------------------------
