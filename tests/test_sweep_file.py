@@ -8,11 +8,15 @@ import yaml
 
 import fgdlab
 from fgdlab.lab.config import RunConfig
+from fgdlab.lab.detectors import build
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.essential import essential
+from fgdlab.lab.methods import make_loss
+from fgdlab.lab.presets import preset, preset_config
+from fgdlab.lab.run import imitated
 from fgdlab.lab.scales import SCALES
 from fgdlab.lab.sweep import SCORE_COLUMNS
-from fgdlab.lab.sweeps.file import load_sweep, sweep_names
+from fgdlab.lab.sweeps.file import UNTUNED, load_sweep, published, sweep_names
 
 COMMITTED = sorted((Path(fgdlab.__file__).parents[1] / "ablations/sweeps").glob("*.yaml"))
 CHECKOUT = pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
@@ -67,6 +71,116 @@ def test_a_committed_sweep_says_what_it_asks_and_where_its_numbers_come_from(pat
     assert sweep.source or not any(row.paper for row in sweep.rows.values())
     assert all(row.label and row.paper.keys() <= set(SCORE_COLUMNS) for row in sweep.rows.values())
     assert all(changes.get("note") for changes in sweep.scales.values())
+
+
+UNSTATED = {"detectors"}                                             # says what it costs, but not yet on how many scenes, and nothing of the gpu scale
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "gpu"])
+@pytest.mark.parametrize("name", sorted({path.stem for path in COMMITTED} - UNSTATED))
+def test_a_committed_sweep_says_for_each_scale_on_what_data_and_at_what_cost(name, scale):
+    sweep = load_sweep(name)
+    note, config = sweep.scales[scale]["note"], sweep.settings(sweep.baseline, 0, scale)
+    images = f"{config.train_images:,} digit scenes" if config.data == "digits" else "photographs of "
+    assert note.startswith(images) or f"{images} of {config.image_size} px" in note or "photographs of 192 px" in note
+    assert re.search(f"{'one' if config.epochs == 1 else {2: 'two', 4: 'four'}.get(config.epochs, config.epochs)} epochs?[,;]", note)
+    assert re.search(r"\b(minutes?|hours?)\b", note)
+    if scale == "gpu" and (name, scale) not in published():
+        assert "(estimate)" in note, "nobody has measured it"
+
+
+@CHECKOUT
+def test_a_committed_sweep_says_for_each_scale_how_its_weights_were_chosen(path):
+    """What holds of the laptop alone is not said of another scale."""
+    sweep = load_sweep(str(path))
+    assert sweep.at("smoke").tuning == UNTUNED and sweep.at("laptop").tuning == sweep.tuning
+    for scale in ("gpu", "paper"):
+        assert sweep.at(scale).tuning != sweep.tuning or "lsewhere the authors' weights" in sweep.tuning or "None on this data" in sweep.tuning
+
+
+def test_table_1_weighs_its_areas_alike_on_the_laptop_and_on_a_gpu():
+    """Foreground and background as loud as the detector's own loss each, the unsplit sum as both: by coefficients on the laptop, by share on a GPU."""
+    sweep = load_sweep("table1_areas")
+    configs = {row: sweep.settings(row, 0, "gpu") for row in sweep.rows if row != "none"}
+    assert {row: (config.share, config.even) for row, config in configs.items()} == {"fg": (1, False), "bg": (1, False), "both": (2, False), "split": (2, True)}
+    assert {row: tuple(config.fgd().weights()) for row, config in configs.items()} == {"fg": ("fg",), "bg": ("bg",), "both": ("both",), "split": ("fg", "bg")}
+    assert len({config.but(area="split", share=0, even=False) for config in configs.values()}) == 1
+    heavy = load_sweep("table1_areas_heavy")
+    assert all(heavy.settings(row, 0, "gpu").share == 2 * config.share for row, config in configs.items())
+
+
+def test_table_7_is_as_loud_at_every_temperature_on_a_gpu():
+    sweep = load_sweep("table7_temperature").at("gpu")
+    configs = [sweep.settings(row, 0, "gpu") for row in sweep.present if row != "none"]
+    assert {(config.share, config.even, len(config.fgd().weights())) for config in configs} == {(6, True, 4)}
+    assert [config.temperature for config in configs] == [0.3, 0.5, 0.8, 1.0, 1.2] and sweep.seeds == [0, 1, 2]
+
+
+# --- Tables 2 and 3: a group of rows a detector -------------------------------------------------------------------------------------
+
+GROUPS = {"table2_same_family": ("faster", "fcos"), "table3_stronger_teacher": ("faster", "reppoints", "mask")}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_detectors_of_tables_2_and_3_light_up_where_they_can_run(name):
+    sweep = load_sweep(name)
+    others = {row for row in sweep.rows if row.startswith(tuple(f"{each}_" for each in GROUPS[name]))}
+    for scale in ("smoke", "laptop"):
+        absent = sweep.at(scale).absent
+        assert others <= set(absent) and all("the sweep detectors" in absent[row] for row in others)
+    for scale in ("gpu", "paper"):
+        assert {row: why for row, why in sweep.at(scale).absent.items() if why != "GID is built here for RetinaNet alone"} == {}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_row_of_tables_2_and_3_runs_on_a_gpu_where_its_method_works_on_its_detector(name):
+    """Losses are made for every row, on backbones that a CPU can hold; the reason of a row that is absent is the method's own."""
+    sweep = load_sweep(name)
+    refused = set()
+    for row in sweep.rows:
+        config = sweep.settings(row, 0, "gpu")
+        if config.method == "none":
+            continue
+        student, teacher = (build(config.detector, "small_s", 10) for _ in range(2))
+        try:
+            make_loss(config, imitated(config, student, teacher), student, teacher)
+        except UserError as error:
+            refused.add(row)
+            assert "must be a RetinaNet as torchvision builds it" in str(error)
+    assert refused == set(sweep.at("gpu").absent)
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_row_of_tables_2_and_3_is_compared_with_its_own_detector(name):
+    sweep = load_sweep(name)
+    for key, row in sweep.rows.items():
+        against = row.against or sweep.baseline
+        ours, theirs = (sweep.settings(each, 0, "gpu") for each in (key, against))
+        assert ours.detector == theirs.detector and theirs.method == "none"
+
+
+@pytest.mark.parametrize("name, pairs", [
+    ("table2_same_family", {"fgd_inherit": "retinanet_r101_r50", "faster_fgd_inherit": "faster_rcnn_r101_r50", "fcos_fgd_inherit": "fcos_r101_r50"}),
+    ("table3_stronger_teacher", {
+        "fgd_inherit": "retinanet_x101_r50", "reppoints_fgd_inherit": "reppoints_x101_r50", "faster_fgd": "faster_rcnn_cascade_r50", "mask_fgd": "mask_rcnn_cascade_r50",
+    }),
+])
+def test_at_the_papers_scale_rows_are_the_authors_pairs(name, pairs):
+    sweep = load_sweep(name)
+    for row, pair in pairs.items():
+        assert sweep.settings(row, 0, "paper") == preset_config(pair, "digits"), row
+        assert sweep.rows[row].paper["AP"] == preset(pair).mAP[1]
+        assert sweep.rows[sweep.rows[row].against or sweep.baseline].paper["AP"] == preset(pair).mAP[0]
+
+
+def test_the_sweep_of_five_detectors_and_tables_2_and_3_share_their_runs_on_a_gpu():
+    def settings(name, row):
+        return essential(load_sweep(name).settings(row, 0, "gpu"))
+
+    for name, rows in (("table2_same_family", ("faster", "fcos")), ("table3_stronger_teacher", ("faster", "reppoints", "mask"))):
+        for row in rows:
+            theirs = {"faster": "faster_rcnn", "mask": "mask_rcnn"}.get(row, row)
+            assert settings(name, f"{row}_none") == settings("detectors", theirs) and settings(name, f"{row}_fgd") == settings("detectors", f"{theirs}_fgd")
 
 
 def test_table_1_shows_the_papers_numbers():
@@ -315,3 +429,32 @@ def test_published_runs_keep_the_ids_of_their_settings():
 
     sweep = load_sweep("table1_areas")
     assert digest(essential(sweep.settings("split", 0, "laptop")).identity()) == "91c61955541f"
+
+
+# --- presets, comparisons, tuning of a scale ----------------------------------------------------------------------------------------
+
+def test_a_preset_gives_the_settings_of_its_pair_below_the_sweeps_own():
+    changes = {"preset": "retinanet_r101_r50", "presets": {"fg": "fcos_r101_r50"}, "rows": {"fg": {"lr": 0.5}}}
+    sweep = load_sweep(write(scales={"paper": changes}))
+    none, fg = (sweep.settings(row, 0, "paper") for row in ("none", "fg"))
+    assert (none.detector, none.teacher, none.gamma, none.inherit) == ("retinanet", "resnet101", 0, False)
+    assert (fg.detector, fg.teacher, fg.temperature, fg.lr, fg.area) == ("fcos", "resnet101_caffe", 0.8, 0.5, "fg")
+
+
+@pytest.mark.parametrize("scale, changes, words", [
+    ("gpu", {"preset": "fcos_r101_r50"}, "presets must stand at scale 'paper', got them at 'gpu'"),
+    ("paper", {"preset": "fcos_r101"}, "did you mean 'fcos_r101_r50'?"), ("paper", {"presets": {"bg": "fcos_r101_r50"}}, "unknown row with a preset 'bg'"),
+    ("paper", {"presets": ["fg"]}, "'presets' of scale 'paper' must be a mapping"),
+])
+def test_a_preset_stands_at_the_papers_scale_for_a_row_that_there_is(scale, changes, words):
+    assert words in refusal(write(scales={scale: changes}))
+
+
+def test_a_row_is_compared_with_one_that_there_is():
+    rows = {**deepcopy(SWEEP["rows"]), "bg": {"set": {"area": "bg"}, "against": "fgg"}}
+    assert "unknown row that 'bg' is compared with 'fgg'; did you mean 'fg'?" in refusal(write(rows=rows))
+
+
+def test_tuning_is_the_scales_where_it_has_its_own():
+    sweep = load_sweep(write(tuning="as measured", scales={"gpu": {"tuning": "by share\n"}}))
+    assert [sweep.at(scale).tuning for scale in ("laptop", "gpu", "paper", "smoke")] == ["as measured", "by share", "as measured", UNTUNED]

@@ -497,6 +497,40 @@ def test_a_row_that_the_scale_cannot_run_has_dashes_and_a_reason_and_misses_no_r
     assert [each.get_text() for each in left.texts] == ["cannot be run here"] and len(right.texts) == 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class Compared(Row):
+    against: str = ""
+
+
+TWO_GROUPS = replace(SWEEP, contrasts=(), rows={
+    "none": Row("A alone", {"AP": 37.4}), "split": Row("A distilled", {"AP": 39.4}), "plain": Compared("B alone", {"AP": 30.0}, against="plain"),
+    "fg": Compared("B distilled", {"AP": 31.0}, against="plain"),
+})
+TWO_AP = {"none": (20.0, 22.0, 21.0), "split": (31.0, 32.0, 33.0), "plain": (40.0, 41.0, 43.0), "fg": (41.0, 42.0, 45.0)}
+
+
+def test_a_row_is_compared_with_the_one_that_it_names():
+    table = ablation_table(results(TWO_AP), TWO_GROUPS).set_index("row")
+    assert table["against"].to_dict() == {"none": "none", "split": "none", "plain": "plain", "fg": "plain"}
+    assert table["AP_paper_delta"].round(9).to_dict() == pytest.approx({"none": np.nan, "split": 2.0, "plain": np.nan, "fg": 1.0}, nan_ok=True)
+    assert table["AP_delta"].to_dict() == pytest.approx({"none": np.nan, "split": 11.0, "plain": np.nan, "fg": 4 / 3}, nan_ok=True)
+    text = render(results(TWO_AP), TWO_GROUPS, "markdown")
+    assert cells(text, "B alone")[-1] == cells(text, "A alone")[-1] == "baseline" and cells(text, "B distilled")[-1].startswith("+1.3 [")
+    assert 'Δ is the mean difference to the plain row above, which is "A alone" or "B alone" (in a contrast' in text
+
+
+def test_the_figure_draws_a_difference_to_the_row_that_is_compared_with():
+    left, right = table_figure(results(TWO_AP), TWO_GROUPS).axes
+    drawn = {line.get_gid(): line.get_xdata() for line in right.lines}
+    assert list(drawn["points-fg"]) == [1.0, 1.0, 2.0] and list(drawn["points-split"]) == [11.0, 10.0, 12.0] and list(drawn["paper-fg"]) == [1.0]
+    assert "points-plain" not in drawn and [each.get_text() for each in right.texts] == ["baseline of the differences"] * 2
+
+
+def test_rows_that_cannot_be_run_for_one_reason_share_a_sentence():
+    sweep = WithAbsent(**vars(SWEEP), absent={"fg": "needs a card", "split": "needs a card"})
+    assert "- No run here of foreground only; both, split: needs a card.\n" in render(results()[lambda runs: runs["row"] == "none"], sweep, "markdown")
+
+
 def test_the_caption_says_which_noise_an_interval_covers():
     assert "95 % t-interval, not corrected for several comparisons. " + noise_covered("seeds", "± and interval cover") in render(results(), SWEEP, "markdown")
     for noise in ("images", "both"):

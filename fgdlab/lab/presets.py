@@ -117,6 +117,11 @@ def preset(name: str) -> Preset:
     return PAIRS[name]
 
 
+def preset_settings(name: str) -> dict:
+    """The pair's settings without what tells the rows of a table apart: whether it distils, whether it inherits."""
+    return {key: value for key, value in preset(name).settings().items() if key not in ("method", "inherit", "scale")}
+
+
 def preset_config(name: str, data: str, **changes) -> RunConfig:
     """The settings of the paper's pair on the COCO folder ``data``, with changes of the caller's."""
     return RunConfig.of({**preset(name).settings(), "data": data, **changes})

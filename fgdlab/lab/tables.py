@@ -13,7 +13,7 @@ from .errors import UserError, unknown_name
 from .stats import check_metric, estimate, paired_difference, values_by_seed
 from .tabular.caption import SMOKE, caption
 from .tabular.cells import Block, blocks, contrast_block
-from .tabular.runs import distinct, done_runs, is_smoke, not_done, runs_of
+from .tabular.runs import compared_with, distinct, done_runs, is_smoke, not_done, runs_of
 
 FORMATS = ("text", "markdown", "latex", "csv", "html")
 METRICS = ("AP", "AR")
@@ -38,7 +38,7 @@ def ablation_table(results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METR
     """One line a row of the sweep, in its order, all numbers in percent of AP or AR.
 
     Returns:
-        Columns row, label, against (the baseline's key), then for every metric M:
+        Columns row, label, against (the baseline's key, or that of the row which this one names in its stead), then for every metric M:
         M_paper; M_mean, M_std (sample, n - 1), M_n runs, M_missing runs;
         M_paper_delta, M_delta, M_delta_low, M_delta_high, M_delta_n: difference to the baseline, paired by seed, with
         its 95 % t-interval and number of pairs. The baseline's own difference is NaN with 0 pairs. Unknown is NaN.
@@ -47,15 +47,16 @@ def ablation_table(results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METR
     missing = {metric: not_done(runs, sweep, metric)["row"].value_counts() for metric in metrics}
     lines = []
     for key, row in sweep.rows.items():
-        line = {"row": key, "label": row.label, "against": sweep.baseline}
+        against = compared_with(sweep, key)
+        line = {"row": key, "label": row.label, "against": against}
         for metric in metrics:
             ours = estimate(values_by_seed(runs, key, metric))
             line |= {
                 f"{metric}_paper": row.paper.get(metric, float("nan")), f"{metric}_mean": ours.mean, f"{metric}_std": ours.std,
                 f"{metric}_n": ours.n, f"{metric}_missing": int(missing[metric].get(key, 0)),
             }
-            difference = _differences(runs, sweep, key, sweep.baseline, metric)
-            if key == sweep.baseline:       # zero by definition, no finding
+            difference = _differences(runs, sweep, key, against, metric)
+            if key == against:              # zero by definition, no finding
                 difference = {name: 0 if name.endswith("_n") else float("nan") for name in difference}
             line |= difference
         lines.append(line)

@@ -38,7 +38,7 @@ def numbers(ctx, param, value: str | None) -> list[int] | None:
 
 @click.command()
 @click.argument("name")
-@click.option("--scale", default="laptop", show_default=True, help="smoke, laptop or gpu; the YAML says what each costs")
+@click.option("--scale", default="laptop", show_default=True, help="smoke, laptop, gpu or paper; the YAML says what each costs")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="a setting for every row; may be repeated (`fgdlab run --help` lists them)")
 @click.option("--seeds", callback=numbers, default=None, metavar="0,1,2", help="instead of the YAML's")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME]")
@@ -67,6 +67,8 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, fail_fast, dry_run, **wh
     runs = plan(described, folder, scale=scale, overrides=parsed(pairs))
     if not runs:
         raise UserError(f"{name} must have rows that scale {scale} can run, got none: {'; '.join(described.absent.values())}; choose another scale")
+    if scale == "paper" and any(run.config.data == "digits" for run in runs):
+        raise UserError("scale paper must be told where COCO lies, got no folder; add --set data=FOLDER")
     if dry_run:
         click.echo("\n".join(forecast(runs, described, scale, slots(runs, **where), retry_failed)))
         return

@@ -19,7 +19,7 @@ def show_table(described, frame, format: str, figure: Path | None, metrics: tupl
 
 @click.command()
 @click.argument("name")
-@click.option("--scale", default="laptop", show_default=True, help="smoke, laptop or gpu")
+@click.option("--scale", default="laptop", show_default=True, help="smoke, laptop, gpu or paper")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME, then ablations/results]")
 @click.option("--format", "format", type=click.Choice(["text", "markdown", "latex", "csv", "html"]), default="text", show_default=True, help="how to print it")
 @click.option("--metrics", callback=words, default="AP,AR", show_default=True, help="scores to show, with commas between, such as AP,AP50,AP_S")
@@ -43,7 +43,7 @@ def table(name, scale, out, format, metrics, figure, publish) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--scale", default="laptop", show_default=True, help="smoke, laptop or gpu")
+@click.option("--scale", default="laptop", show_default=True, help="smoke, laptop, gpu or paper")
 @click.option("--runs", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME, then ablations/results]")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="the page to write  [default: report.html in the folder of the runs]")
 def report(name, scale, runs, out) -> None:

@@ -9,26 +9,29 @@ from pathlib import Path
 from ..config import RunConfig, check_names
 from ..errors import UserError, unknown_name
 from ..plain_yaml import plain_yaml
+from ..presets import preset_settings
 from ..scales import SCALES, scale_settings
 
 KEYS = {"extends", "title", "question", "source", "tuning", "baseline", "base", "rows", "seeds", "contrasts", "cost", "scales"}
-ROW_KEYS = {"label", "paper", "set"}
-SCALE_KEYS = {"base", "rows", "absent", "seeds", "note"}
+ROW_KEYS = {"label", "paper", "set", "against"}
+SCALE_KEYS = {"base", "rows", "absent", "seeds", "note", "tuning", "preset", "presets"}
+UNTUNED = "None at this scale: the authors' weights where the sweep sets no others, since the numbers mean nothing"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: its label, the paper's numbers for it, the settings that make it."""
+    """One row of a table: its label, the paper's numbers for it, the settings that make it; ``against``: the row it is compared with, "" for the baseline."""
 
     label: str
     paper: dict[str, float]
     set: dict
+    against: str = ""
 
 
 @dataclass(frozen=True)
 class Sweep:
     """One table of the workbench. ``scales`` holds what a scale changes: base settings, settings of single rows, rows that it cannot run, seeds,
-    a note on cost.
+    how weights were chosen, a note on data and cost; at the paper's scale the ``preset`` of all rows and, in ``presets``, of single ones.
 
     ``absent``: {row: why} of the rows that the scale chosen by :meth:`at` cannot run; tables show them with a dash.
     ``cost``: {row: time of a training step over the plain step's}, from the benchmark that the YAML names; {} where it names none.
@@ -54,21 +57,26 @@ class Sweep:
         return [row for row in self.rows if row not in self.absent]
 
     def settings(self, row: str, seed: int, scale: str = "laptop", overrides: dict | None = None) -> RunConfig:
-        """Settings of one run: the scale's, then the sweep's, then the scale's changes to the sweep, then the row's, then the caller's."""
+        """Settings of one run: the scale's (or its preset's), then the sweep's, then the scale's changes to the sweep, then the row's, then the caller's."""
         settings_in(overrides, "settings for every row")
         here = self.scales.get(scale) or {}
+        pair = (here.get("presets") or {}).get(row) or here.get("preset")
         merged = {
-            **scale_settings(scale), **self.base, **(here.get("base") or {}), **self.rows[row].set, **((here.get("rows") or {}).get(row) or {}),
+            **scale_settings(scale), **(preset_settings(pair) if pair else {}), **self.base, **(here.get("base") or {}), **self.rows[row].set, **((here.get("rows") or {}).get(row) or {}),
             **(overrides or {}), "seed": seed,
         }
         return RunConfig.of(merged)
 
     def at(self, scale: str, seeds: list[int] | None = None) -> "Sweep":
-        """The same sweep with the seeds and rows that are run at this scale; seeds are the given ones, else the scale's, else the sweep's."""
+        """The same sweep with the seeds and rows that are run at this scale, and how its weights were chosen.
+
+        Seeds are the given ones, else the scale's, else the sweep's.
+        """
         scale_settings(scale)
         here = self.scales.get(scale) or {}
         chosen = checked_seeds(seeds or here.get("seeds") or self.seeds, "--seeds" if seeds else "seeds")
-        return replace(self, seeds=chosen, absent=dict(here.get("absent") or {}))
+        tuning = one_text(here.get("tuning")) or (UNTUNED if scale == "smoke" else self.tuning)
+        return replace(self, seeds=chosen, absent=dict(here.get("absent") or {}), tuning=tuning)
 
 
 def ablations_folder() -> Path:
@@ -79,6 +87,10 @@ def ablations_folder() -> Path:
 
 def sweep_names() -> list[str]:
     return sorted(path.stem for path in (ablations_folder() / "sweeps").glob("*.yaml"))
+
+
+def one_text(value) -> str:
+    return str(value or "").strip()
 
 
 def of_scale(name: str, scale: str) -> str:
@@ -200,7 +212,10 @@ def parse_sweep(name: str, content: dict) -> Sweep:
     for key, row in mapping(content["rows"], "rows").items():
         row = known_keys(mapping(row, f"row {key!r}"), ROW_KEYS, f"row {key!r}")
         paper, settings = paper_numbers(row.get("paper"), f"'paper' of row {key!r}"), settings_in(row.get("set"), f"'set' of row {key!r}")
-        rows[str(key)] = Row(str(row.get("label", key)), paper, settings)
+        rows[str(key)] = Row(str(row.get("label", key)), paper, settings, str(row.get("against") or ""))
+    for key, row in rows.items():
+        if row.against and row.against not in rows:
+            raise unknown_name(f"row that {key!r} is compared with", row.against, rows)
     scales = mapping(content.get("scales"), "scales")
     for scale, changes in scales.items():
         if scale not in SCALES:
@@ -216,6 +231,7 @@ def parse_sweep(name: str, content: dict) -> Sweep:
                 raise unknown_name(f"absent row of scale {scale!r}", row, rows)
             if not isinstance(why, str) or not why.strip():
                 raise UserError(f"'absent' of scale {scale!r} must say why row {row!r} cannot be run there, got {why!r}")
+        check_presets(changes, scale, rows)
         if content["baseline"] in (changes.get("absent") or {}):
             raise UserError(f"scale {scale!r} must run the baseline, got {content['baseline']!r} among its absent rows")
         if changes.get("seeds") is not None:
@@ -230,7 +246,7 @@ def parse_sweep(name: str, content: dict) -> Sweep:
             raise unknown_name("row", row, rows)
     sweep = Sweep(
         name=name, title=str(content["title"]), question=str(content["question"]).strip(), source=str(content.get("source", "")).strip(),
-        tuning=str(content.get("tuning", "")).strip(), baseline=content["baseline"], base=settings_in(content.get("base"), "base"), rows=rows,
+        tuning=one_text(content.get("tuning")), baseline=content["baseline"], base=settings_in(content.get("base"), "base"), rows=rows,
         seeds=checked_seeds(content["seeds"], "seeds"), contrasts=[tuple(pair) for pair in contrasts], scales=scales,
     )
     sweep = replace(sweep, cost=step_costs(str(content["cost"]), sweep)) if content.get("cost") else sweep
@@ -240,6 +256,17 @@ def parse_sweep(name: str, content: dict) -> Sweep:
     return sweep
 
 
+def check_presets(changes: dict, scale: str, rows: dict) -> None:
+    """Presets are the paper's pairs, so they stand at the paper's scale, for rows that there are."""
+    named = {**mapping(changes.get("presets"), f"'presets' of scale {scale!r}"), **({"": changes["preset"]} if changes.get("preset") else {})}
+    if named and scale != "paper":
+        raise UserError(f"presets must stand at scale 'paper', got them at {scale!r}; give settings there instead")
+    for row, name in named.items():
+        if row and row not in rows:
+            raise unknown_name("row with a preset", row, rows)
+        preset_settings(str(name))
+
+
 def step_costs(path: str, sweep: Sweep) -> dict[str, float]:
     """What a step of each row costs, by the method it names, from the JSON of ``python -m benchmarks.methods``."""
     file = ablations_folder().parent / path
@@ -247,5 +274,5 @@ def step_costs(path: str, sweep: Sweep) -> dict[str, float]:
         ratios = json.loads(file.read_text(encoding="utf-8"))["over_plain"]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"cost must name the JSON of a benchmark, got {path!r} ({type(error).__name__}); run python -m benchmarks.methods") from error
-    methods = {row: sweep.settings(row, 0).method for row in sweep.rows}
-    return {row: ratios[method] for row, method in methods.items() if method in ratios}
+    configs = {row: sweep.settings(row, 0) for row in sweep.rows}
+    return {row: ratios[config.method] for row, config in configs.items() if config.method in ratios and config.detector == "retinanet"}      # it was measured on RetinaNet

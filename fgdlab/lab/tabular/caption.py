@@ -3,7 +3,7 @@ import pandas as pd
 
 from ..stats import noise_covered
 from .cells import amount
-from .runs import absent_rows, distinct, done_runs, expected_count, expected_seeds, not_done, runs_of
+from .runs import absent_rows, compared_with, distinct, done_runs, expected_count, expected_seeds, not_done, runs_of
 
 SMOKE = "SMOKE SCALE: these numbers mean nothing; they show only that every step runs."
 
@@ -38,9 +38,21 @@ def meaning(sweep, noise: str) -> list[str]:
     covered = noise_covered(noise, "± and interval cover" if noise == "seeds" else "± is over seeds; the interval covers")
     return [
         "AP is AP@[.50:.95] (the paper's mAP), AR is AR@100 (its mAR), in percent. ± is the sample standard deviation (n - 1) over n runs.",
-        f"Δ is the mean difference to \"{sweep.rows[sweep.baseline].label}\" (in a contrast: to the second row), paired by seed, n pairs; [low, high] is its "
+        f"Δ is the mean difference to {baselines(sweep)} (in a contrast: to the second row), paired by seed, n pairs; [low, high] is its "
         f"95 % {'t-' if noise == 'seeds' else ''}interval, not corrected for several comparisons. {covered}",
     ]
+
+
+def baselines(sweep) -> str:
+    """The row that all others are compared with; or, where rows name theirs, each of these with what is compared with it."""
+    groups: dict[str, list[str]] = {}
+    for key, row in sweep.rows.items():
+        if compared_with(sweep, key) != key:
+            groups.setdefault(compared_with(sweep, key), []).append(row.label)
+    first, *others = [f'"{sweep.rows[key].label}"' for key in groups] or [f'"{sweep.rows[sweep.baseline].label}"']
+    if not others:
+        return first
+    return f"the plain row above, which is {', '.join([first, *others[:-1]])} or {others[-1]}"
 
 
 def source(sweep) -> str:
@@ -83,7 +95,10 @@ def missing_line(runs: pd.DataFrame, sweep, metric: str) -> str:
 
 def additions(runs: pd.DataFrame, sweep) -> list[str]:
     """What only some tables need said."""
-    lines = [f"No run here of {sweep.rows[row].label}: {one_line(why)}." for row, why in absent_rows(sweep).items()]
+    reasons: dict[str, list[str]] = {}
+    for row, why in absent_rows(sweep).items():
+        reasons.setdefault(one_line(why), []).append(sweep.rows[row].label)
+    lines = [f"No run here of {'; '.join(labels)}: {why}." for why, labels in reasons.items()]
     if getattr(sweep, "cost", {}):
         lines.append("A step's cost, forward and backward with the teacher's maps cached, is over that of the plain student's step: `python -m benchmarks.methods`, medians of turns.")
     strangers = runs[~runs["row"].isin(list(sweep.rows))]

@@ -23,7 +23,7 @@ from ..disk import write_text
 from ..errors import UserError
 from ..stats import Estimate, estimate, seed_differences, values_by_seed
 from .caption import SMOKE, one_or_mixed, teachers
-from .runs import absent_rows, distinct, done_runs, expected_seeds, is_smoke, not_done, runs_of
+from .runs import absent_rows, compared_with, distinct, done_runs, expected_seeds, is_smoke, not_done, runs_of
 
 WARNING = BOX
 GREY = "#555555"
@@ -124,18 +124,18 @@ def _legend(runs: pd.DataFrame, paper: bool, metric: str) -> list[Line2D]:
 
 def _draw_rows(left: Axes, right: Axes, runs: pd.DataFrame, sweep, metric: str) -> None:
     lanes = seed_lanes(expected_seeds(runs, sweep))
-    base = sweep.rows[sweep.baseline].paper.get(metric)
     for i, (key, row) in enumerate(sweep.rows.items()):
-        color = STUDENT if key == sweep.baseline else DISTILLED
+        against = compared_with(sweep, key)
+        color, base = STUDENT if key == against else DISTILLED, sweep.rows[against].paper.get(metric)
         values = values_by_seed(runs, key, metric)
         _points(left, values, i, lanes, color, key)
         _mean(left, estimate(values), i, color, key)
         if values.empty:
             _remark(left, i, "cannot be run here" if key in absent_rows(sweep) else "no run is done")
-        if key == sweep.baseline:
+        if key == against:
             _remark(right, i, "baseline of the differences")
             continue
-        differences = seed_differences(runs, key, sweep.baseline, metric)
+        differences = seed_differences(runs, key, against, metric)
         _points(right, differences, i, lanes, color, key)
         _mean(right, estimate(differences), i, color, key)
         if differences.empty and key not in absent_rows(sweep):

@@ -51,6 +51,11 @@ def absent_rows(sweep) -> dict[str, str]:
     return getattr(sweep, "absent", {})
 
 
+def compared_with(sweep, row: str) -> str:
+    """The row that ``row`` is compared with: its own ``against``, else the sweep's baseline. A row that this names is a baseline itself."""
+    return getattr(sweep.rows[row], "against", "") or sweep.baseline
+
+
 def present_rows(sweep) -> list[str]:
     return [row for row in sweep.rows if row not in absent_rows(sweep)]
 
