@@ -73,7 +73,7 @@ class Distiller(nn.Module):
     def teacher_maps(self, pixels: Tensor, targets: list[dict[str, Tensor]]) -> TeacherMaps:
         """The teacher's FPN maps of the student's own pixels: one resize and one flip for both networks.
 
-        Under no_grad, for backward refuses tensors of inference_mode, and with the copy that it would take the compact teacher is no faster (1.00 of this).
+        Under no_grad, for backward refuses tensors of inference_mode, and with the copy that it would take a teacher is no faster (benchmarks/gpu_step.py times both).
         """
         if self._recall is not None:
             if not all("image_id" in t for t in targets):
