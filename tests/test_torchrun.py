@@ -1,6 +1,7 @@
 """``torchrun -m fgdlab run``: what starts, what is said once, and a team whose member dies in the middle."""
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 import fgdlab
 from fgdlab.lab import cli
 from fgdlab.lab import run as lab_run
+from fgdlab.lab.config import RunConfig
 
 pytest_plugins = "lab_fixtures"
 
@@ -61,6 +63,40 @@ def test_a_team_whose_member_died_goes_on_by_the_same_command(lab_home, tmp_path
     assert done.stdout.count("4 images a step (2 processes), peak lr") == 2                 # once a start
     assert "all 2 processes must stay alive, but one has ended" in done.stderr and "Traceback" not in done.stderr
     assert sum(line.startswith("AP ") for line in done.stdout.splitlines()) == 1
+
+
+def losses(folder: Path) -> list[float]:
+    """The total of each step."""
+    return [row["weighted"] for row in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if row["name"] == "total"]
+
+
+@pytest.mark.slow
+def test_two_machines_that_meet_over_the_network_train_as_one_process(lab_home, tmp_path):
+    """Two torchruns with the words of ablations/README.md, here on the loopback address and in one folder, as machines with shared disks have it."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}"]
+    command += ["--local-addr", "127.0.0.1", "--nproc-per-node", "1", "-m", "fgdlab", "run", *TINY, "--method", "fgd"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    machines = [subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        said = [each.communicate(timeout=300) for each in machines]
+    finally:
+        for each in machines:
+            each.kill()
+    assert [each.returncode for each in machines] == [0, 0], said
+    assert sorted(out.count("\nAP ") for out, _ in said) == [0, 1]                         # one of the machines leads
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert result["provenance"]["processes"] == 2 and result["steps"] == 6
+    alone = lab_run.run(RunConfig.of(result["settings"]), tmp_path / "alone", progress="off")
+    assert alone["steps"] == 6 and "processes" not in alone["provenance"]
+    theirs, own = losses(tmp_path / "run"), losses(tmp_path / "alone")
+    assert len(theirs) == 6 and theirs == pytest.approx(own, rel=1e-2)                      # AdamW makes rounding grow
+    assert theirs[:3] == pytest.approx(own[:3], rel=1e-4)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def test_torchrun_starts_a_run_and_nothing_else(as_rank):
