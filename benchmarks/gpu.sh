@@ -1,35 +1,75 @@
 #!/usr/bin/env bash
-# Every check and every figure that needs a CUDA card, in one call from the project's folder:
+# Every check and every figure that needs a CUDA card, from the project's folder; all of it, or the parts that are named:
 #
-#     bash benchmarks/gpu.sh              with the Python of .venv, or of $PYTHON
+#     bash benchmarks/gpu.sh                   tests step loss table1 table7, with the Python of .venv, or of $PYTHON
+#     bash benchmarks/gpu.sh table1            Table 1 alone: 5 rows x 3 seeds at --scale gpu
+#     bash benchmarks/gpu.sh table7            the temperature table alone: 6 rows x 3 seeds
 #     WHEELS=folder bash benchmarks/gpu.sh     installs every wheel of a folder first, for a machine without a network
-#     STEPS="tests step" bash benchmarks/gpu.sh     only some of: tests step loss table1 table7
+#     COMMIT=$(git rev-parse --short=12 HEAD)  given where the copy of a clean checkout has no .git, so that results say what code made them
+#     LIMIT=540                                seconds after which a table stops starting runs; what is done is kept, and the same call goes on there
 #
-# Figures go to benchmarks/results/ and ablations/results/, each with the card's name, and copies to $OUT if that is set.
+# Figures go to benchmarks/results/ and, as NAME-gpu.csv, .md and .png, to ablations/results/, each with the card's name; copies to $OUT if that is set. A table
+# that is not whole is not published: its results.csv alone is copied.
+#
+# How long a table takes on one H100 with 16 cores. An estimate, since none was measured yet; settings are those of scale gpu (fgdlab/lab/scales.py):
+#
+#     scenes      6,000 of 256 px x 9 ms (measured, one core, one process)                               55 s
+#     teacher     8 epochs x 5,000 images at 450/s (ResNet-50, one process)                              90 s
+#     Table 1     15 runs x 4 epochs x 5,000 images at 1,000/s, five runs sharing the card              300 s
+#     starting, judging 500 images: 15 runs x 15 s, five at a time                                       45 s
+#                                                                                                       490 s
+#
+# The temperature table takes 345 s after Table 1, whose scenes, teacher and undistilled runs it shares, 550 s alone. So each fits ten minutes, both
+# with the start of a machine a quarter of an hour only if the rates hold: where time is short, call for one table at a time, and for "tests step loss"
+# apart. That is why the scale has 5,000 scenes and 4 epochs. With 20,000 scenes a table would be half an hour of training alone, after three minutes of
+# making scenes, and their pixels would no longer fit the store that runs share. Larger on a card of your own: fgdlab sweep NAME --scale gpu --set train_images=20000
+#
+# Scenes may be made beforehand: fgdlab data digits --size 256 --train 5000 --tune 500 --val 500 puts them where runs look for them,
+# $FGDLAB_HOME/data/digits-KEY, some 150 MB; carry that folder, and set FGDLAB_HOME there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-$([[ -x .venv/bin/python ]] && echo .venv/bin/python || echo python3)}"
-steps="${STEPS:-tests step loss table1 table7}"
-jobs="${JOBS:-4}"                               # small students: several runs share one card
+steps="${*:-${STEPS:-tests step loss table1 table7}}"
+jobs="${JOBS:-5}"                               # small students: several runs share one card
+export FGDLAB_COMMIT="${COMMIT:-}"
 
+for step in $steps; do
+  case "$step" in
+    tests | step | loss | table1 | table7) ;;
+    *) echo "parts must be among tests step loss table1 table7, got $step" >&2; exit 2 ;;
+  esac
+done
 [[ -z "${WHEELS:-}" ]] || "$python" -m pip install --quiet --no-deps "$WHEELS"/*.whl
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" FGDLAB_CUDA=required
 "$python" -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "a CUDA card must be there, got none; check the driver")'
 "$python" -c 'import torch, torchvision; print(torch.cuda.get_device_name(), "torch", torch.__version__, "torchvision", torchvision.__version__)'
 
+copied() {                                      # FILE...: to $OUT, those that are there
+  [[ -n "${OUT:-}" ]] || return 0
+  for file in "$@"; do
+    if [[ -f "$file" ]]; then cp "$file" "$OUT/$(basename "$file")"; fi
+  done
+}
+
+table() {                                       # NAME: its runs, then its files in ablations/results
+  local name="$1"
+  if ${LIMIT:+timeout --signal=INT "$LIMIT"} "$python" -m fgdlab sweep "$name" --scale gpu --jobs "$jobs"; then
+    "$python" -m fgdlab table "$name" --scale gpu --publish
+    copied "ablations/results/$name-gpu".{csv,md,png}
+  else
+    [[ -z "${OUT:-}" || ! -f "runs/$name-gpu/results.csv" ]] || cp "runs/$name-gpu/results.csv" "$OUT/$name-gpu-unfinished.csv"
+    echo "$name is not whole and was not published; the same call goes on where it stopped" >&2
+    return 1
+  fi
+}
+
 for step in $steps; do
   echo "== $step"
   case "$step" in
     tests) "$python" -m pytest -m cuda ;;
-    step) "$python" -m benchmarks.gpu_step ;;
-    loss) "$python" -m benchmarks.fgd_loss --device cuda ;;
-    table1) "$python" -m fgdlab sweep table1_areas --scale gpu --seeds 0,1,2 --jobs "$jobs" ;;
-    table7) "$python" -m fgdlab sweep table7_temperature --scale gpu --seeds 0,1,2 --jobs "$jobs" ;;
-    *) echo "STEPS must be among tests step loss table1 table7, got $step" >&2; exit 2 ;;
+    step) "$python" -m benchmarks.gpu_step; copied benchmarks/results/gpu_step.json ;;
+    loss) "$python" -m benchmarks.fgd_loss --device cuda; copied benchmarks/results/gpu_fgd_loss.json ;;
+    table1) table table1_areas ;;
+    table7) table table7_temperature ;;
   esac
-  if [[ -n "${OUT:-}" ]]; then
-    for file in benchmarks/results/gpu_*.json benchmarks/results/*cuda*.json runs/*-gpu/results.csv; do
-      [[ -f "$file" ]] && cp "$file" "$OUT/$(echo "$file" | tr / _)"
-    done || true
-  fi
 done

@@ -36,7 +36,10 @@ def packages() -> dict[str, str]:
 
 
 def git_state() -> dict:
-    """{"commit", "dirty"} of the checkout that this code runs from; None where there is none."""
+    """{"commit", "dirty"} of the checkout that this code runs from; None where there is none.
+
+    A copy without .git is of the commit that ``$FGDLAB_COMMIT`` names, which whoever copied a clean checkout says of it.
+    """
     root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str | None:
@@ -46,8 +49,10 @@ def git_state() -> dict:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    changed = git("status", "--porcelain", "--", "fgdlab", "ablations/run_one.ipynb", "ablations/sweeps")
-    return {"commit": git("rev-parse", "--short=12", "HEAD"), "dirty": None if changed is None else bool(changed)}
+    commit, changed = git("rev-parse", "--short=12", "HEAD"), git("status", "--porcelain", "--", "fgdlab", "ablations/run_one.ipynb", "ablations/sweeps")
+    if commit is None and os.environ.get("FGDLAB_COMMIT"):
+        return {"commit": os.environ["FGDLAB_COMMIT"], "dirty": False}
+    return {"commit": commit, "dirty": None if changed is None else bool(changed)}
 
 
 def device_name(device: str) -> str:
