@@ -59,6 +59,15 @@ def parameters_of(block: GcBlock) -> list[Tensor]:
     return [each for layer in (block.key, narrow, norm, widen) for each in (layer.weight, layer.bias)]
 
 
+def joined(parameters: tuple[Tensor, ...], dtype: torch.dtype):
+    """All values of all parameters in one row, copied by numpy: torch would wake its own threads, which then stand in the way of ours."""
+    row, at = torch.empty(sum(each.numel() for each in parameters), dtype=dtype).numpy(), 0
+    for each in parameters:
+        row[at:at + each.numel()] = each.detach().numpy().reshape(-1)
+        at += each.numel()
+    return row
+
+
 class LevelTerms(Function):
     """Terms of one level as :data:`TERMS` names them, None where not asked, each averaged over the batch; gradients of the student's map and of R.
 
@@ -72,20 +81,19 @@ class LevelTerms(Function):
         (n, c, hw), dtype = s.shape, sum_dtype(s, t)
         masks = [s.new_zeros(n, hw, dtype=dtype) if mask is None else mask.detach().flatten(1).to(dtype) for mask in (fg, bg)]
         masks = [mask.contiguous().numpy() for mask in masks]
-        weights = torch.cat([each.detach().reshape(-1) for each in parameters]).to(dtype) if parameters else torch.empty(0, dtype=dtype)
-        keys = weights.view(2, -1)[:, :c].contiguous() if parameters else torch.zeros(2, c, dtype=dtype)
-        small = [each.numpy() for each in (weights, keys)]
+        weights = joined(parameters, dtype)
+        keys = weights.reshape(2, -1)[:, :c].copy() if parameters else torch.zeros(2, c, dtype=dtype).numpy()
         tiles = Tiles(s, t, dtype)
         by_cell, sums, of_image = (torch.empty(size, dtype=dtype).numpy() for size in ((n, 4, hw), (tiles.count, 10, c), (n, 6, c)))
         peaks, wholes = torch.empty(2, tiles.count, 4, dtype=dtype).numpy()
         terms = torch.empty(len(TERMS), dtype=torch.float64)
         tiles.each(lambda first, last, scratch, s, t: tiles.loops.read(
-            first, last, scratch, *s, *t, *masks, small[1], setting.shares, setting.spatial / c, tiles.wide, by_cell, sums, peaks, wholes))
+            first, last, scratch, *s, *t, *masks, keys, setting.shares, setting.spatial / c, tiles.wide, by_cell, sums, peaks, wholes))
         tiles.loops.close(
-            setting.shares, setting.channel / hw, tiles.wide, setting.relation, small[0], *shape, by_cell, sums, peaks, wholes, of_image, terms.numpy())
+            setting.shares, setting.channel / hw, tiles.wide, setting.relation, weights, *shape, by_cell, sums, peaks, wholes, of_image, terms.numpy())
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(student, teacher, *parameters)
-        ctx.kept = setting, shape, masks, small, by_cell, of_image
+        ctx.kept = setting, shape, masks, weights, keys, by_cell, of_image
         return tuple(torch.scalar_tensor(term, dtype=dtype) if name in setting.asked else None for name, term in zip(TERMS, terms.tolist(), strict=True))
 
     @staticmethod
@@ -93,21 +101,21 @@ class LevelTerms(Function):
         if torch.is_grad_enabled():                                  # create_graph=True
             raise RuntimeError("the fused form of the FGD loss has first derivatives only; FGDLoss(..., fused=False) has second ones")
         student, teacher, *parameters = ctx.saved_tensors
-        setting, shape, masks, (weights, keys), by_cell, of_image = ctx.kept
+        setting, shape, masks, weights, keys, by_cell, of_image = ctx.kept
         s, t, out = student.flatten(2), teacher.flatten(2), empty_like(student)
         tiles, (n, c, hw) = Tiles(s, t, sum_dtype(s, t), out.flatten(2)), s.shape
         g = tuple(0.0 if each is None else each.item() for each in given)
         new = dict(dtype=tiles.dtype)
         factors, levels, of_weights = torch.empty(n, 5, c, **new).numpy(), torch.empty(n, 3, dtype=torch.float64).numpy(), torch.empty(len(weights), **new)
-        of_keys = torch.empty(tiles.count, 2, c, **new)
+        of_keys = torch.empty(tiles.count, 2, c, **new).numpy()
         tiles.loops.pull(
             g, setting.shares, setting.spatial / c, setting.channel / hw, setting.relation, weights, *shape, by_cell, of_image, factors, levels, of_weights.numpy())
         tiles.each(lambda first, last, scratch, out, s, t: tiles.loops.write(
             first, last, scratch, *out, *s, *t, *masks, keys, g, setting.shares, setting.spatial / c, setting.relation, tiles.wide, by_cell, factors, levels,
-            of_keys.numpy()))
+            of_keys))
         of_parameters = [None] * len(parameters)
         if parameters and given[TERMS.index("global")] is not None:
-            of_weights.view(2, -1)[:, :c] = of_keys.sum(dim=0)
+            of_weights.view(2, -1).numpy()[:, :c] = of_keys.sum(axis=0)
             parts = of_weights.split([each.numel() for each in parameters])
             of_parameters = [part.view_as(each).to(each.dtype) for part, each in zip(parts, parameters, strict=True)]
         return out, None, None, None, None, None, *of_parameters

@@ -75,11 +75,23 @@ def tile_of(flat, lay, image, start, cells, channels, scratch):
     first = first + image * by_image + start * by_cell
     if by_cell == 1:
         return flat, first, by_channel
-    for band in range(0, channels, LINE):
-        for i in range(cells):
-            for c in range(band, min(band + LINE, channels)):
-                scratch[c * WIDE + i] = flat[first + c * by_channel + i * by_cell]
+    reorder(scratch, 0, WIDE, 1, flat, first, by_channel, by_cell, cells, channels)
     return scratch, 0, WIDE
+
+
+@inner
+def reorder(out, out_at, out_channel, out_cell, flat, at, by_channel, by_cell, cells, channels):
+    """Copy a tile to memory of another order, LINE cells at a time: a loop whose length is known when it is compiled takes half the time."""
+    whole = cells - cells % LINE
+    for start in range(0, whole, LINE):
+        for c in range(channels):
+            target, source = out[out_at + c * out_channel + start * out_cell:], flat[at + c * by_channel + start * by_cell:]
+            for i in range(LINE):
+                target[i * out_cell] = source[i * by_cell]
+    for c in range(channels):
+        target, source = out[out_at + c * out_channel + whole * out_cell:], flat[at + c * by_channel + whole * by_cell:]
+        for i in range(cells - whole):
+            target[i * out_cell] = source[i * by_cell]
 
 
 # ---- forward -------------------------------------------------------------------------------------------------------------------------
@@ -458,10 +470,7 @@ def write(first, last, scratch, out, o_lay, s, s_lay, t, t_lay, fg, bg, keys, g,
             write_tile(out, o_first, o_channel, of_s, s_at, s_step, of_t, t_at, t_step, cells, squares, factors[image], keys, rows, of_keys[tile])
             continue
         write_tile(copy_out, 0, WIDE, of_s, s_at, s_step, of_t, t_at, t_step, cells, squares, factors[image], keys, rows, of_keys[tile])
-        for band in range(0, channels, LINE):
-            for i in range(cells):
-                for c in range(band, min(band + LINE, channels)):
-                    out[o_first + c * o_channel + i * o_cell] = copy_out[c * WIDE + i]
+        reorder(out, o_first, o_channel, o_cell, copy_out, 0, WIDE, 1, cells, channels)
 
 
 # ---- masks ---------------------------------------------------------------------------------------------------------------------------
