@@ -1,18 +1,23 @@
-"""Where the time of a distilling step goes at the ``gpu`` scale: plain step, teacher, distillation; images a second and memory of the card.
+"""Where the time of a distilling step goes at the ``gpu`` scale: data, student, teacher, distillation; images a second and memory of the card.
 
     python -m benchmarks.gpu_step                           on a CUDA card
     python -m benchmarks.gpu_step --device cpu --quick      rehearses the script on small detectors; writes nothing
+
+All contestants but one take the same batch of digit scenes, which is on the card already. "fed" is the fgd step that takes a fresh batch from the loader
+each time, as a run does: what it costs above "fgd" is the data's share. The loader alone says how many images a second its processes can give: from the
+pixels that runs share, and from files, as of a folder whose images differ in size.
 """
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
 from benchmarks.timing import TURNS, WARM
 from fgdlab import Distiller, total
+from fgdlab.lab import data
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.detectors import build
 from fgdlab.lab.disk import write_json
@@ -21,33 +26,51 @@ from fgdlab.lab.provenance import provenance
 from fgdlab.lab.scales import scale_settings
 
 PATH = Path("benchmarks/results/gpu_step.json")
-QUICK = {"student": "compact_s", "teacher": "compact_t", "image_size": 64, "batch_size": 2, "precision": "fp32"}
+SCENES, LOADED = 512, 60                                             # scenes to load from; batches over which a loader's time is taken
+QUICK = {"student": "compact_s", "teacher": "compact_t", "image_size": 64, "batch_size": 2, "precision": "fp32", "workers": 1}
 
 
-def scene_batch(config: RunConfig, device: str) -> tuple[list, list]:
-    """A batch of noise with four boxes an image: a step costs the same whatever is in the pictures."""
-    torch.manual_seed(0)
-    side = config.image_size
-    corners = torch.rand(config.batch_size, 4, 2) * side * 0.6
-    boxes = torch.cat([corners, corners + side * (0.1 + 0.25 * torch.rand(config.batch_size, 4, 2))], dim=2)
-    images = list(torch.rand(config.batch_size, 3, side, side).to(device))
-    return images, [{"boxes": each.to(device), "labels": torch.ones(4, dtype=torch.int64, device=device), "image_id": torch.tensor(index)} for index, each in enumerate(boxes)]
+class FromFiles(data.Scenes):
+    """Scenes that are decoded each time anew."""
+
+    def _pixels(self, i: int) -> torch.Tensor:
+        return torch.from_numpy(self.decoded(i))
 
 
-def contestants(config: RunConfig, device: str) -> dict[str, Callable[[], None]]:
-    """Steps to be timed, each with forward and backward; "teacher" is its forward alone."""
-    images, targets = scene_batch(config, device)
+def endless(scenes: data.Scenes, config: RunConfig, device: str) -> Iterator[tuple[list, list]]:
+    """Batches as a run takes them, for as long as they are wanted."""
+    return data.batches(scenes, config.batch_size, seed=0, epoch=0, epochs=10**6, workers=config.workers, device=device)
+
+
+def images_per_second(scenes: data.Scenes, config: RunConfig, device: str) -> float:
+    """What a loader gives when nobody computes, once its processes are at work."""
+    drawn, wait = endless(scenes, config, device), torch.cuda.synchronize if device == "cuda" else lambda: None
+    for _ in range(2 * config.workers + WARM):                       # what they had ready
+        next(drawn)
+    wait()
+    started = time.perf_counter()
+    for _ in range(LOADED):
+        next(drawn)
+    wait()
+    return LOADED * config.batch_size / (time.perf_counter() - started)
+
+
+def contestants(config: RunConfig, device: str, scenes: data.Scenes) -> dict[str, Callable[[], None]]:
+    """Steps to be timed, each with forward and backward; the teacher is its forward alone, once more under inference_mode with the copy that backward needs."""
+    still, drawn = next(endless(scenes, config.but(workers=0), device)), endless(scenes, config, device)
     teacher = build("retinanet", config.teacher, 10).to(device, memory_format=torch.channels_last).eval()
+    half = {"device_type": device, "dtype": torch.bfloat16, "enabled": config.precision == "bf16"}
 
-    def step(config: RunConfig) -> Callable[[], None]:
+    def step(config: RunConfig, batch: Callable[[], tuple[list, list]] = lambda: still) -> Callable[[], None]:
         torch.manual_seed(0)
         student = build("retinanet", config.student, 10).to(device, memory_format=torch.channels_last)
         levels = tuple(level for level in student.levels if level in teacher.levels)
-        distiller = Distiller(student) if config.method == "none" else Distiller(student, teacher, make_loss(config, levels, student, teacher))
+        distiller = Distiller(student) if config.method == "none" else Distiller(student, teacher, make_loss(config, levels, student, teacher, device))
         distiller.to(device).train()
 
         def once() -> None:
-            with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
+            images, targets = batch()
+            with torch.autocast(**half):
                 loss = total(distiller(images, targets))
             loss.backward()
             for each in distiller.parameters():
@@ -55,11 +78,25 @@ def contestants(config: RunConfig, device: str) -> dict[str, Callable[[], None]]
 
         return once
 
-    def teacher_alone() -> None:
-        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
-            teacher.backbone(teacher.transform(images, None)[0].tensors)
+    def teacher_maps() -> dict[str, torch.Tensor]:
+        with torch.autocast(**half):
+            return teacher.backbone(teacher.transform(still[0], None)[0].tensors)
 
-    return {"plain": step(config.but(method="none")), "teacher": teacher_alone, "hint": step(config.but(method="hint")), "fgd": step(config.but(method="fgd"))}
+    def teacher_alone() -> None:
+        with torch.no_grad():
+            teacher_maps()
+
+    def copied() -> None:
+        with torch.inference_mode():
+            maps = teacher_maps()
+        for each in maps.values():
+            each.clone()
+
+    fgd = config.but(method="fgd")
+    return {
+        "plain": step(config.but(method="none")), "teacher": teacher_alone, "teacher, inference_mode and a copy": copied, "hint": step(config.but(method="hint")),
+        "fgd": step(fgd), "fed": step(fgd, lambda: next(drawn)),
+    }
 
 
 def timed(step: Callable[[], None], device: str) -> float:
@@ -73,7 +110,9 @@ def timed(step: Callable[[], None], device: str) -> float:
 
 
 def measure(config: RunConfig, device: str) -> dict:
-    steps = contestants(config, device)
+    scenes = data.open_split(config.but(train_images=SCENES, eval_images=16), "train").share()
+    loader = {"shared pixels": images_per_second(scenes, config, device), "files": images_per_second(FromFiles(scenes.annotations), config, device)}
+    steps = contestants(config, device, scenes)
     times = {name: [] for name in steps}
     for _ in range(TURNS + WARM):
         for name, step in steps.items():
@@ -84,13 +123,15 @@ def measure(config: RunConfig, device: str) -> dict:
         torch.cuda.reset_peak_memory_stats()
         step()
         memory[name] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
-    own = ms["fgd"] - ms["plain"] - ms["teacher"]
+    share = {"data": ms["fed"] - ms["fgd"], "student": ms["plain"], "teacher": ms["teacher"], "distillation": ms["fgd"] - ms["plain"] - ms["teacher"]}
+    taken = 1000 * config.batch_size / ms["fgd"]
     return {
-        "what": "training step at the gpu scale, forward and backward, no data loading; medians of turns", "settings": {
-            name: getattr(config, name) for name in ("student", "teacher", "image_size", "batch_size", "precision")},
+        "what": "training step at the gpu scale, forward and backward; medians of turns", "settings": {
+            name: getattr(config, name) for name in ("student", "teacher", "image_size", "batch_size", "precision", "workers")},
         "ms": {name: round(each, 2) for name, each in ms.items()}, "peak_memory_gb": memory,
-        "images_per_second": {name: round(1000 * config.batch_size / ms[name], 1) for name in ("plain", "fgd")},
-        "share_of_the_fgd_step": {"student": round(ms["plain"] / ms["fgd"], 3), "teacher": round(ms["teacher"] / ms["fgd"], 3), "distillation": round(own / ms["fgd"], 3)},
+        "images_per_second": {name: round(1000 * config.batch_size / ms[name], 1) for name in ("plain", "fgd", "fed")},
+        "share_of_the_fed_step": {name: round(each / ms["fed"], 3) for name, each in share.items()},
+        "loader": {name: {"images_per_second": round(each, 1), "over_the_fgd_step": round(each / taken, 2)} for name, each in loader.items()},
         "turns": TURNS, "machine": provenance(device),
     }
 
@@ -105,8 +146,10 @@ def main() -> None:
     config = RunConfig.of({**scale_settings("gpu"), "device": asked.device, **(QUICK if asked.quick else {})})
     found = measure(config, asked.device)
     for name, each in found["ms"].items():
-        print(f"{name:8} {each:8.2f} ms   {each / found['ms']['plain']:.2f} x plain   {found['peak_memory_gb'].get(name, 0):.2f} GB")
-    print(found["share_of_the_fgd_step"])
+        print(f"{name:34} {each:8.2f} ms   {each / found['ms']['plain']:.2f} x plain   {found['peak_memory_gb'].get(name, 0):.2f} GB")
+    print(found["share_of_the_fed_step"])
+    for name, each in found["loader"].items():
+        print(f"loader alone, {name}: {each['images_per_second']:.0f} images a second, {each['over_the_fgd_step']:.2f} of what the step takes")
     if not asked.quick:
         write_json(PATH, found)
         print(f"written to {PATH}")
