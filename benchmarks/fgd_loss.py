@@ -1,7 +1,8 @@
 """The fused FGD loss, all terms, forward and backward, against a plain transcription, the readable form and the bandwidth of a copy.
 
 Times: contestants take turns in one run. The floor is seven passes over the maps at the speed of a copy of the same size (two passes),
-which is what the sums need when each pass reads or writes one map: student and teacher twice forward, once backward, and one gradient.
+which is what the sums need when each pass reads or writes one map: student and teacher twice forward, once backward, and one gradient. (The
+CPU's loops read each map once forward, five passes; the floor stays, for the card's kernels need seven.)
 Memory: how far a fresh process's high-water mark moves during one forward and backward, its inputs being there before.
 
     python -m benchmarks.fgd_loss                     on the CPU, with 1 thread and with all

@@ -41,7 +41,7 @@ def contestants() -> dict[str, Callable[[], None]]:
     def step(config: FGDConfig | None = None, **given) -> Callable[[], None]:
         torch.manual_seed(0)
         student = build("retinanet", "compact_s", 10).to(memory_format=torch.channels_last)
-        distiller = Distiller(student, loss=FGDLoss(student.levels, 48, 48, config) if config else None, **given).train()
+        distiller = Distiller(student, loss=FGDLoss(student.levels, 48, 48, config, fused=True) if config else None, **given).train()
 
         def once() -> None:
             distiller.zero_grad(set_to_none=True)

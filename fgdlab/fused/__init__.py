@@ -36,7 +36,8 @@ def why_readable(config, device: str) -> str | None:
 
 @cache
 def missing() -> str | None:
-    """Why the loops of the CPU cannot be used, None where they can. The first who asks imports numba, half a second."""
+    """Why the loops of the CPU cannot be used, None where they can. The first who asks imports numba, half a second; the first on a machine who runs
+    them compiles them, some eight."""
     try:
         from . import loops  # noqa: F401
     except ImportError as error:
