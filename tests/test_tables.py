@@ -533,8 +533,23 @@ def test_rows_that_cannot_be_run_for_one_reason_share_a_sentence():
 
 def test_the_caption_says_which_noise_an_interval_covers():
     assert "95 % t-interval, not corrected for several comparisons. " + noise_covered("seeds", "± and interval cover") in render(results(), SWEEP, "markdown")
-    for noise in ("images", "both"):
-        assert "95 % interval, not corrected for several comparisons. " + noise_covered(noise, "± is over seeds; the interval covers") in render(results(), SWEEP, "markdown", noise=noise)
+    intervals = {("split", "none", "AP"): (10.0, 12.5), ("fg", "none", "AP"): (9.0, 11.0), ("split", "fg", "AP"): (0.5, 1.5)}
+    for noise, header in (("images", "[95 %, images] (n)"), ("both", "[95 %, seeds and images] (n)")):
+        text = render(results(), SWEEP, "markdown", noise=noise, intervals=intervals)
+        assert "95 % interval, not corrected for several comparisons. " + noise_covered(noise, "± is over seeds; the interval covers") in text
+        assert header in text and "t-interval" not in text and cells(text, "both, split")[-1] == "+11.0 [+10.0, +12.5] (3)"
+        assert cells(text, "both, split minus")[-2:] == ["+1.0 [+0.5, +1.5] (3)", "+1.0 [–] (3)"]
+        tidy = pd.read_csv(io.StringIO(render(results(), SWEEP, "csv", noise=noise, intervals=intervals)))
+        assert tidy["AP_delta_low"].dropna().tolist() == [10.0, 9.0, 0.5] and tidy["note"].str.contains(noise_covered(noise), regex=False).all()
+
+
+@pytest.mark.parametrize("noise, intervals, words", [
+    ("images", None, "intervals over images must be given, got none"), ("both", None, "intervals over both must be given, got none"),
+    ("seeds", {("split", "none", "AP"): (0, 1)}, "intervals over seeds must follow from the results, got some"), ("image", None, "did you mean 'images'?"),
+])
+def test_no_caption_speaks_of_a_noise_that_its_intervals_do_not_cover(noise, intervals, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        Table(results(), SWEEP, noise=noise, intervals=intervals)
 
 
 def parsed(page: str):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from .errors import UserError, unknown_name
-from .stats import check_metric, estimate, paired_difference, values_by_seed
+from .stats import NOISES, check_metric, estimate, noise_covered, paired_difference, values_by_seed
 from .tabular.caption import SMOKE, caption
 from .tabular.cells import Block, blocks, contrast_block
 from .tabular.runs import compared_with, distinct, done_runs, is_smoke, not_done, runs_of
@@ -84,6 +84,17 @@ def contrast_table(results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METR
     return pd.DataFrame(lines)
 
 
+def with_intervals(table: pd.DataFrame, intervals: dict | None) -> pd.DataFrame:
+    """The same differences with other ends: ``intervals`` {(row, against, metric): (low, high)}, see tabular/noise.py; None leaves the t-intervals."""
+    if intervals is None or table.empty:
+        return table
+    table = table.copy()
+    for metric in [name.removesuffix("_delta_low") for name in table if name.endswith("_delta_low")]:
+        ends = [intervals.get((row, against, metric), (float("nan"),) * 2) for row, against in zip(table["row"], table["against"], strict=True)]
+        table[f"{metric}_delta_low"], table[f"{metric}_delta_high"] = ([each[i] for each in ends] for i in (0, 1))
+    return table
+
+
 # --- the table as a reader sees it --------------------------------------------------------------------------------------------------
 
 class Table:
@@ -95,27 +106,33 @@ class Table:
     Args:
         results: one row a run, AP and AR in percent; runs of other sweeps are left out. A column ``error`` gives the reason of a failed run.
         metrics: the first is the one whose difference to the baseline is shown; csv has the differences of all.
-        noise: which noise the intervals cover, for the caption: a key of NOISES in stats.py.
+        noise: which noise the intervals of differences cover: a key of NOISES in stats.py. ± is over seeds in every table.
+        intervals: of :func:`resampled_intervals` in tabular/noise.py, where the noise is not that of the seeds alone.
     Attributes:
         numbers, contrasts: the frames of :func:`ablation_table` and :func:`contrast_table`; heads, blocks, caption: the words.
     Raises:
-        UserError: no run is done, or there is no such metric.
+        UserError: no run is done, there is no such metric or noise, or none of its intervals is given.
     """
 
-    def __init__(self, results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METRICS, *, noise: str = "seeds"):
+    def __init__(self, results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METRICS, *, noise: str = "seeds", intervals: dict | None = None):
+        if noise not in NOISES:
+            raise unknown_name("noise", noise, NOISES)
+        if (noise == "seeds") != (intervals is None):
+            raise UserError(f"intervals over {noise} must {'follow from the results' if noise == 'seeds' else 'be given'}, got {'some' if intervals else 'none'}; see fgdlab/lab/tabular/noise.py")
+        self.noise = noise
         self.sweep, self.metrics, self.runs = sweep, tuple(dict.fromkeys(metrics)), runs_of(results, sweep)
         if not self.metrics:
             raise UserError("a table must show at least one metric, got none; name one, such as AP")
         for metric in self.metrics:
             check_metric(self.runs, metric)
         self.done = done_runs(self.runs, sweep)
-        self.numbers, self.contrasts = ablation_table(results, sweep, self.metrics), contrast_table(results, sweep, self.metrics)
+        self.numbers, self.contrasts = (with_intervals(made(results, sweep, self.metrics), intervals) for made in (ablation_table, contrast_table))
         warnings = [SMOKE] if is_smoke(self.done) else []
         self.strong = len(warnings) + 1                              # so many headings are bold
         self.heads = [*warnings, sweep.title, *([sweep.question] if sweep.question else [])]
-        self.blocks: list[Block] = blocks(self.numbers, self.metrics, getattr(sweep, "cost", {}))
+        self.blocks: list[Block] = blocks(self.numbers, self.metrics, getattr(sweep, "cost", {}), noise)
         if len(self.contrasts):
-            self.blocks.append(contrast_block(self.contrasts, self.metrics))
+            self.blocks.append(contrast_block(self.contrasts, self.metrics, noise))
         self.caption = caption(results, sweep, self.metrics, noise)
 
     @classmethod
@@ -152,7 +169,7 @@ class Table:
         tidy = tidy.astype({name: "Int64" for name in counts})                    # a contrast has no count of its own: empty, not 3.0
         for column in ("scale", "data", "device"):
             tidy[column] = " | ".join(str(value) for value in distinct(self.done, column))
-        tidy["note"] = SMOKE if is_smoke(self.done) else ""
+        tidy["note"] = " ".join([*([SMOKE] if is_smoke(self.done) else []), *([noise_covered(self.noise)] if self.noise != "seeds" else [])])
         return tidy.to_csv(index=False, float_format="%.6g")
 
     def html(self, page: bool = True) -> str:
@@ -171,7 +188,9 @@ class Table:
     __repr__ = __str__
 
 
-def render(results: pd.DataFrame, sweep, format: str = "text", metrics: tuple[str, ...] = METRICS, noise: str = "seeds") -> str:
+def render(
+    results: pd.DataFrame, sweep, format: str = "text", metrics: tuple[str, ...] = METRICS, noise: str = "seeds", intervals: dict | None = None,
+) -> str:
     """The :class:`Table` written in one of :data:`FORMATS`.
 
     Raises:
@@ -179,4 +198,4 @@ def render(results: pd.DataFrame, sweep, format: str = "text", metrics: tuple[st
     """
     if format not in FORMATS:
         raise unknown_name("format", format, FORMATS)
-    return getattr(Table(results, sweep, metrics, noise=noise), format)()
+    return getattr(Table(results, sweep, metrics, noise=noise, intervals=intervals), format)()

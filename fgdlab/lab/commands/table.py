@@ -3,16 +3,18 @@ from pathlib import Path
 
 import click
 
+from ..errors import UserError
+
 
 def words(ctx, param, value: str) -> tuple[str, ...]:
     return tuple(each.strip() for each in value.split(",") if each.strip())
 
 
-def show_table(described, frame, format: str, figure: Path | None, metrics: tuple[str, ...] = ("AP", "AR")) -> None:
+def show_table(described, frame, format: str, figure: Path | None, metrics: tuple[str, ...] = ("AP", "AR"), **noise) -> None:
     from ..tables import render
     from ..tabular.figure import save_figure, table_figure
 
-    click.echo(render(frame, described, format, metrics))
+    click.echo(render(frame, described, format, metrics, **noise))
     if figure is not None:
         save_figure(table_figure(frame, described, metrics[0]), figure)
 
@@ -23,9 +25,12 @@ def show_table(described, frame, format: str, figure: Path | None, metrics: tupl
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME, then ablations/results]")
 @click.option("--format", "format", type=click.Choice(["text", "markdown", "latex", "csv", "html"]), default="text", show_default=True, help="how to print it")
 @click.option("--metrics", callback=words, default="AP,AR", show_default=True, help="scores to show, with commas between, such as AP,AP50,AP_S")
+@click.option("--noise", type=click.Choice(["seeds", "images", "both"]), default="seeds", show_default=True,
+              help="what intervals cover: the seeds; the choice of images, or both, from the detections of runs that lie here")
+@click.option("--resamples", type=click.IntRange(100), default=1000, show_default=True, help="how often the images are drawn anew")
 @click.option("--figure", type=click.Path(path_type=Path), default=None, help="write the figure with every run's point to this .png or .svg")
 @click.option("--publish", is_flag=True, help="write results, table and figure to ablations/results and the table into README.md, to be committed; at scale gpu as NAME-gpu")
-def table(name, scale, out, format, metrics, figure, publish) -> None:
+def table(name, scale, out, format, metrics, noise, resamples, figure, publish) -> None:
     """Print the table of a sweep beside the paper's: the reader's own runs if there are any, else the committed ones."""
     from ..reporting.runs import SweepRuns
     from ..sweeps.publish import check_scale
@@ -33,9 +38,16 @@ def table(name, scale, out, format, metrics, figure, publish) -> None:
 
     if publish:
         check_scale(scale)
+        if noise != "seeds":
+            raise UserError(f"--publish must go with intervals over seeds, which the committed results give again, got --noise {noise}; leave one out")
     seen = SweepRuns.of(name, scale, out)
     described, frame, path = seen.sweep, seen.frame, seen.path
-    show_table(described, frame, format, figure, metrics)
+    over = {}
+    if noise != "seeds":
+        from ..tabular.noise import resampled_intervals
+
+        over = {"noise": noise, "intervals": resampled_intervals(seen, metrics or ("AP",), noise, resamples, lambda line: click.echo(line, err=True))}
+    show_table(described, frame, format, figure, metrics, **over)
     click.echo(f"from {path}", err=True)
     if publish:
         click.echo("published " + ", ".join(str(each) for each in publish_results(frame, described, scale)), err=True)

@@ -43,11 +43,16 @@ def delta(line: pd.Series, metric: str) -> str:
         return "baseline"
     if n == 0:
         return DASH
-    interval = f"[{signed(low)}, {signed(high)}]" if n > 1 else f"[{DASH}]"
+    interval = f"[{DASH}]" if pd.isna(low) else f"[{signed(low)}, {signed(high)}]"
     return f"{signed(line[f'{metric}_delta'])} {interval} ({n})"
 
 
-def blocks(table: pd.DataFrame, metrics: tuple[str, ...], cost: dict[str, float]) -> list[Block]:
+def interval_header(noise: str) -> str:
+    """The line of a header that says what stands in brackets."""
+    return "[95 % t-interval] (n)" if noise == "seeds" else f"[95 %, {'seeds and images' if noise == 'both' else noise}] (n)"
+
+
+def blocks(table: pd.DataFrame, metrics: tuple[str, ...], cost: dict[str, float], noise: str = "seeds") -> list[Block]:
     """The table of all metrics, in blocks that fit a page; difference to the baseline, and cost of a step, only beside the first metrics."""
     made = []
     for start in (0, *range(2, len(metrics), 3)):
@@ -56,7 +61,7 @@ def blocks(table: pd.DataFrame, metrics: tuple[str, ...], cost: dict[str, float]
         headers = ["", *(f"paper\n{metric}" for metric in paper), *(f"ours: {metric}\nmean ± std (n)" for metric in part)]
         cells = [[line["label"], *(amount(line[f"{metric}_paper"]) for metric in paper), *(ours(line, metric) for metric in part)] for _, line in table.iterrows()]
         if start == 0:
-            headers.append(f"ours: Δ{part[0]}, paired\n[95 % t-interval] (n)")
+            headers.append(f"ours: Δ{part[0]}, paired\n{interval_header(noise)}")
             cells = [[*shown, delta(line, part[0])] for shown, (_, line) in zip(cells, table.iterrows(), strict=True)]
             if cost:
                 headers.append("a step,\n× plain")
@@ -65,10 +70,10 @@ def blocks(table: pd.DataFrame, metrics: tuple[str, ...], cost: dict[str, float]
     return made
 
 
-def contrast_block(table: pd.DataFrame, metrics: tuple[str, ...]) -> Block:
+def contrast_block(table: pd.DataFrame, metrics: tuple[str, ...], noise: str = "seeds") -> Block:
     """Differences between rows that are not the baseline, for the first two metrics."""
     part = metrics[:2]
     paper = [metric for metric in part if table[f"{metric}_paper_delta"].notna().any()]
-    headers = ["contrast", *(f"paper\nΔ{metric}" for metric in paper), *(f"ours: Δ{metric}, paired\n[95 % t-interval] (n)" for metric in part)]
+    headers = ["contrast", *(f"paper\nΔ{metric}" for metric in paper), *(f"ours: Δ{metric}, paired\n{interval_header(noise)}" for metric in part)]
     cells = [[line["label"], *(signed(line[f"{metric}_paper_delta"]) for metric in paper), *(delta(line, metric) for metric in part)] for _, line in table.iterrows()]
     return Block(headers, cells, table["row"].to_list())
