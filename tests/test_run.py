@@ -292,3 +292,8 @@ def test_the_smoke_scale_runs_every_way_that_the_paper_table_needs(lab_home, tmp
         config = RunConfig.of({**scale_settings("smoke"), "method": "fgd", "gamma": 0, "lambda_": 0, "area": area})
         aps[area] = quiet_run(config, tmp_path / area)["AP"]
     assert len(aps) == 5 and all(0 <= each <= 100 for each in aps.values())
+
+
+def test_a_level_that_is_none_is_told_before_a_teacher_is_trained(tiny_config, tmp_path, refusal, monkeypatch):
+    monkeypatch.setattr("fgdlab.lab.run.prepare", lambda *given, **settings: pytest.fail("nothing must be made"))
+    assert "'P9'; known: P3, P4, P5" in refusal(run, tiny_config(method="fgd", levels="P3,P9"), tmp_path / "run")

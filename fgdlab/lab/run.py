@@ -70,6 +70,7 @@ def shared_run(config: RunConfig, folder: Path, progress: str, device: str, team
         return done
     check_shares(team, config.batch_size, config.accumulate)
     check_sizes(config)
+    check_levels(config)
     check_board(config)
     started = time.perf_counter()
     torch.set_num_threads(config.threads)
@@ -165,6 +166,12 @@ def make_distiller(config: RunConfig, parts: Parts) -> Distiller:
         teacher = teacher.to(memory_format=torch.channels_last)
     loss = make_loss(config, imitated(config, student, teacher), student, teacher, device_of(config))
     return Distiller(student, teacher, loss, recall=parts.cache, balance=make_balance(config))
+
+
+def check_levels(config: RunConfig) -> None:
+    """Named levels, before a teacher is trained for them."""
+    if distils(config) and config.levels.strip():
+        imitated(config, *(build(**settings_of(config, backbone, 1)) for backbone in (config.student, config.teacher)))
 
 
 def imitated(config: RunConfig, student: torch.nn.Module, teacher: torch.nn.Module) -> tuple[str, ...]:

@@ -155,7 +155,12 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
 def refusal(path: Path, error: Exception) -> str:
     """Why a file is not read, and a way that runs none of its code here."""
     wants, said = re.search(r"GLOBAL ([\w.]+)", str(error)), re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
-    reason = f"it is a pickle that would call {wants[1]}" if wants else f"torch says {(said[1] if said else str(error).strip() or type(error).__name__).splitlines()[0]!r}"
+    if wants:
+        reason = f"it is a pickle that would call {wants[1]}"
+    elif isinstance(error, KeyError):                                # a byte that means nothing; its text is a bare number
+        reason = "it is no pickle"
+    else:
+        reason = f"torch says {(said[1] if said else str(error).strip() or type(error).__name__).splitlines()[0]!r}"
     return (
         f"{path} must be readable with weights_only=True, got a file that is not: {reason}. Loading such a file runs whatever code is in it; if you trust "
         f"where it comes from, convert it once, best in a container without network: python -c \"import torch; c = torch.load('{path.name}', "
