@@ -1,5 +1,6 @@
 """``fgdlab seeds``: a line for each contrast, numbers that are those of seeds_needed.py, and words that say what they mean."""
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,15 @@ def test_the_command_prints_the_report_and_says_where_from(sweep, results):
     results.to_csv("runs/mine/results.csv", index=False)
     done = CliRunner().invoke(main, ["seeds", "mine.yaml", "--row", "fg"])
     assert done.exit_code == 0 and "+10.00 ± 1.00" in done.stdout and done.stderr == "from runs/mine/results.csv\n"
+
+
+def test_a_row_is_compared_with_the_one_that_it_names_and_one_that_cannot_be_run_is_left_out(sweep, results):
+    rows = {**sweep.rows, "bg": replace(sweep.rows["bg"], against="fg"), "more": sweep.rows["fg"]}
+    told = replace(sweep, rows=rows, contrasts=[], absent={"more": "needs a card"})
+    first, second = lines_of(seeds_report(results, told, Question()))
+    assert first.startswith("foreground minus no") and second.startswith("background minus") and "-5.00 ± 0.50" in second
+    assert "-5.00 ± 0.50" in lines_of(seeds_report(results, told, Question(), "bg"))[0]
+    assert "+5.00 ±" in seeds_report(results, told, Question(), "bg", "none")
 
 
 def test_no_seed_on_both_sides_is_one_line(sweep, results, refusal):

@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from ..errors import UserError, unknown_name
 from ..stats import check_metric, mean_std, noise_covered, seed_differences
+from ..tabular.runs import compared_with, present_rows
 from .seeds_needed import SURE, Need, any_look, any_look_interval, look_interval, planned, seeds_for_power, seeds_for_width
 
 WIDTH, DASH = 100, "–"
@@ -51,16 +52,17 @@ def planned_looks(text: str | None) -> tuple[int, ...]:
 
 
 def contrasts_of(sweep, row: str | None, against: str | None) -> list[tuple[str, str]]:
-    """The contrasts asked for: one row, or all rows against the baseline (or ``against``) and then the sweep's own contrasts."""
+    """The contrasts asked for: one row, or all rows that the scale can run against the baseline (their own, or ``against``) and then the sweep's own contrasts."""
     for name in (row, against):
         if name is not None and name not in sweep.rows:
             raise unknown_name("row", name, sweep.rows)
-    base = against or sweep.baseline
     if row is not None:
+        base = against or compared_with(sweep, row)
         if row == base:
             raise UserError(f"--row and --against must be two rows, got {row!r} for both; leave one out, or choose among {', '.join(sweep.rows)}")
         return [(row, base)]
-    return list(dict.fromkeys([*((each, base) for each in sweep.rows if each != base), *([] if against else sweep.contrasts)]))
+    pairs = [(each, against or compared_with(sweep, each)) for each in present_rows(sweep)]
+    return list(dict.fromkeys([*((each, base) for each, base in pairs if each != base), *([] if against else sweep.contrasts)]))
 
 
 def needed(need: Need, n: int) -> str:
