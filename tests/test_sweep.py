@@ -102,7 +102,7 @@ def other(value):
 
 
 CHOICES = {"data": None, "teacher_cache": "off", "method": "none", "area": "both", "relation": "mse", "rounding": "exact", "frame": "image", "axes": "yx", "attention_of": "mean", "optimizer": "sgd",
-           "schedule": "step", "precision": "bf16", "device": "cuda", "flavour": "mmdet", "teacher_parts": "backbone+neck"}
+           "schedule": "step", "precision": "bf16", "device": "cuda", "flavour": "mmdet", "teacher_parts": "backbone+neck", "fused": "off"}
 
 
 @pytest.mark.parametrize("name", [name for name in RunConfig().dict() if name not in ("seed", "scale", "data")])
