@@ -1,6 +1,7 @@
 """Images, boxes and batches: what a student sees, in which order, and that detections find the way back."""
 import json
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.testing import assert_close
 
 from fgdlab.lab import data
 from fgdlab.lab.coco.annotations import read_split
-from fgdlab.lab.data import Scenes, as_lists, batches, foreground_shares, open_split
+from fgdlab.lab.data import Scenes, batches, foreground_shares, loaded, open_split
 from fgdlab.lab.evaluate import detections
 from fgdlab.lab.training.order import epoch_batches
 
@@ -218,7 +219,7 @@ def test_batches_are_the_items_of_their_epoch_whoever_loads_them(tiny_scenes, wo
     for epoch in (1, 2, 3):
         chunks = epoch_batches(scenes, 4, 0, epoch)
         scenes.mirror(0.5, 0, epoch)
-        expected += [as_lists([scenes[i] for i in chunk]) for chunk in chunks]
+        expected += [tuple(zip(*(scenes[i] for i in chunk), strict=True)) for chunk in chunks]
     same_batches(whole, expected)
     assert len(whole) == 9 and all(image.dtype == torch.float32 for images, _ in whole for image in images)
     assert len({tuple(each) for each in ids_of(whole)}) == 9
@@ -278,10 +279,17 @@ def test_the_processes_of_a_loader_share_the_bound_of_what_is_kept(tiny_scenes, 
     assert len(scenes._kept) == kept
 
 
-def test_batches_are_lists_as_images_differ_in_size(mixed):
-    scenes = Scenes(mixed)
-    images, targets = as_lists([scenes[0], scenes[1]])
-    assert type(images) is type(targets) is list and [each.shape[-1] for each in images] == [100, 50]
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_lists_as_images_differ_in_size_and_in_what_they_show(mixed, workers):
+    """One of them shows nothing; masks come along where there are any."""
+    outlines = {image_id: [[[4.0, 4, 20, 4, 20, 20]]] * len(crowd) for image_id, crowd in mixed.crowd.items()}
+    scenes = Scenes(replace(mixed, segmentations=outlines))
+    ((images, targets),) = loaded(scenes, [[(3, None), (0, None), (1, None)]], workers=workers)
+    assert type(images) is type(targets) is list and [tuple(each.shape) for each in images] == [(3, 64, 64), (3, 60, 100), (3, 40, 50)]
+    for i, image, target in zip((3, 0, 1), images, targets, strict=True):
+        expected, its_target = scenes[i]
+        assert torch.equal(image, expected) and target.keys() == its_target.keys() and "masks" in target
+        assert all(target[name].dtype == value.dtype and torch.equal(target[name], value) for name, value in its_target.items())
 
 
 # ---- which images ------------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 
 A loader's processes hand on pixels as the bytes they are stored in; they become numbers in 0..1 on the device that computes with them.
 """
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +29,7 @@ from .training.order import epoch_batches
 
 CELLS_AT_ONCE = 10**7                                                # boxes times cells that are held in memory while shares are counted
 KEEP_BYTES = 2 * 2**30                                               # decoded images kept in memory, at most; the processes of a loader share the bound
-LEARNED = ("boxes", "labels", "masks")                               # of a target; the rest is read on the host, where on CUDA every look is a wait
+LEARNED = ("image", "boxes", "labels", "masks")                      # what a detector learns from; the rest is read on the host, where on CUDA every look is a wait
 
 
 def data_folder(config: RunConfig, progress: bool = True) -> Path:
@@ -195,15 +196,29 @@ class AsBytes(Dataset):
 
 
 def loaded(scenes: Scenes, chunks: Iterable[list[tuple[int, int | None]]], *, device: str | torch.device = "cpu", workers: int = 0) -> Iterator[tuple[list, list]]:
-    """(images in 0..1 on the device, targets) of one chunk of keys (i, epoch) after the other, as lists.
+    """(images in 0..1, targets) of one chunk of keys (i, epoch) after the other, as lists, for images may differ in size.
 
     Args:
+        device: where images, boxes, labels and masks are wanted; image_id and scale stay on the host.
         workers: processes that decode, each two chunks ahead, until all chunks are through; 0 = decode here. The same comes out, to the last bit.
     """
     pin = torch.device(device).type == "cuda"                        # memory that a copy to the card need not wait for
-    loader = DataLoader(AsBytes(scenes), batch_sampler=chunks, num_workers=workers, collate_fn=as_lists, generator=torch.Generator(), pin_memory=pin)
-    for images, targets in loader:
-        yield [zero_to_one(image.to(device, non_blocking=True)) for image in images], targets
+    loader = DataLoader(AsBytes(scenes), batch_sampler=chunks, num_workers=workers, collate_fn=packed, generator=torch.Generator(), pin_memory=pin)
+    for batch in loader:
+        moved = {name: (flat.to(device, non_blocking=True) if name in LEARNED else flat, shapes) for name, (flat, shapes) in batch.items()}
+        images, *columns = (unpacked(*each) for each in moved.values())
+        yield [zero_to_one(image) for image in images], [dict(zip([*moved][1:], values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def packed(items: list[tuple[Tensor, dict]]) -> dict[str, tuple[Tensor, list[tuple]]]:
+    """A batch as one flat tensor a name and the shapes in it: tensors one by one would cost a process, and a card, far more than their bytes."""
+    named = [{"image": image, **target} for image, target in items]
+    return {name: (torch.cat([each[name].reshape(-1) for each in named]), [tuple(each[name].shape) for each in named]) for name in named[0]}
+
+
+def unpacked(flat: Tensor, shapes: list[tuple]) -> list[Tensor]:
+    """The tensors again, as views."""
+    return [part.view(shape) for part, shape in zip(flat.split([math.prod(shape) for shape in shapes]), shapes, strict=True)]
 
 
 def zero_to_one(pixels: Tensor) -> Tensor:
@@ -232,20 +247,13 @@ def batches(
             for indices in epoch_batches(scenes, batch_size, seed, each, aspect_groups)[first if each == epoch else 0:]:
                 yield [(i, each) for i in share(indices)]
 
-    for images, targets in loaded(scenes, chunks(), device=device, workers=workers):
-        yield images, [{name: value.to(device, non_blocking=True) if name in LEARNED else value for name, value in each.items()} for each in targets]
+    yield from loaded(scenes, chunks(), device=device, workers=workers)
 
 
 def never_flat(boxes: np.ndarray) -> np.ndarray:
     """The same boxes (K, 4), where rounding to float32 took a sliver's width or height with the least that there is; detectors refuse a box without."""
     near, far = boxes[:, :2], boxes[:, 2:]
     return np.concatenate([near, np.maximum(far, np.nextafter(near, np.float32(np.inf)))], axis=1)
-
-
-def as_lists(items: list) -> tuple[list, list]:
-    """Batches are lists: images may differ in size."""
-    images, targets = zip(*items, strict=True)
-    return list(images), list(targets)
 
 
 def foreground_shares(scenes: Scenes, strides: tuple[int, ...] = (8, 16, 32), rounding: str = "exact") -> dict[str, float]:
