@@ -84,6 +84,15 @@ class Case:
         steps = {"fused": lambda: self.step(True), "plain transcription": self.plain, "readable form": lambda: self.step(False), "copy": copy}
         return {name: self.waited(step) for name, step in steps.items()}
 
+    def freed(self, step: Callable[[], None]) -> Callable[[], None]:
+        """A step that gives its gradients back itself: else the next contestant would pay for it, and large tensors cost as much to free as to fill."""
+
+        def whole() -> None:
+            step()
+            self.forget()
+
+        return whole
+
     def waited(self, step: Callable[[], None]) -> Callable[[], None]:
         """A step that ends when its device has done it."""
         if self.device != "cuda":
@@ -106,7 +115,7 @@ def random_boxes(batch: int, count: int, frame: tuple[int, int]) -> list[Tensor]
 
 def times(name: str, case: Case) -> dict:
     """Medians of all contestants in milliseconds, the rivals' over ours, and ours over the floor of seven passes."""
-    taken = in_turns(case.contestants(), TURNS)
+    taken = in_turns({who: case.freed(step) for who, step in case.contestants().items()}, TURNS)
     rivals = {rival: round(ratio(taken, rival, "fused"), 2) for rival in ("plain transcription", "readable form")}
     return {
         "what": f"FGD loss, forward and backward, {name}", "ms": {who: round(statistics.median(each), 2) for who, each in taken.items()},

@@ -327,6 +327,24 @@ def test_a_gradient_on_large_pages_lies_like_the_map(order, monkeypatch):
     assert torch.equal(kept, maps[0])                                # the pages live as long as any tensor on them
 
 
+def test_large_pages_serve_again_once_no_tensor_uses_them(monkeypatch):
+    monkeypatch.setattr(pages, "LARGE", 0)
+    monkeypatch.setattr(pages, "held", [])
+    first = pages.empty_like(torch.zeros(1, 2, 8, 8))
+    view, second = first[0, 1], pages.empty_like(torch.zeros(1, 2, 8, 8))
+    view.fill_(7)
+    second.fill_(9)
+    del first                                                        # a view of it is left
+    third = pages.empty_like(torch.zeros(1, 2, 8, 8)).fill_(11)
+    assert view.unique().item() == 7 and second.unique().item() == 9 and len(pages.held) == 3
+    place = third.data_ptr()
+    del third
+    assert pages.empty_like(torch.zeros(1, 2, 7, 8)).data_ptr() == place         # a little smaller: the same memory
+    del view, second
+    large = pages.empty_like(torch.zeros(1, 2, 80, 80))
+    assert large.shape == (1, 2, 80, 80) and len(pages.held) == 1    # of another size: what was free went back
+
+
 def test_gradients_on_large_pages_are_the_same(random_scene, shake, monkeypatch):
     monkeypatch.setattr(pages, "LARGE", 0)
     agree(*case(random_scene, shake, FGDConfig()), 1e-11)
