@@ -27,7 +27,7 @@ from fgdlab.lab.sweeps.states import state_of
 
 ROOT = Path(fgdlab.__file__).parents[1]
 SETTINGS = {
-    "image_size": 64, "train_images": 16, "eval_images": 8, "batch_size": 4, "teacher_batch_size": 4, "epochs": 8, "checkpoint_every": 1, "log_every": 1,
+    "image_size": 64, "train_images": 16, "eval_images": 8, "batch_size": 4, "teacher_batch_size": 4, "epochs": 24, "checkpoint_every": 1, "log_every": 1,
 }
 TIMES = ["seconds", "train_seconds", "eval_seconds", "images_per_second", "peak_memory_gb", "finished", "commit", "dirty"]
 TIMED = ["teacher_weights"]                                          # hashes a file that holds the seconds of the teacher's training
@@ -165,6 +165,7 @@ class Matrix:
         started = time.monotonic()
         assert undisturbed.start().wait(PATIENCE) == 0, undisturbed.log()
         self.length = time.monotonic() - started
+        self.run_length = max(json.loads(path.read_text())["seconds"] for path in undisturbed.results())
         while self.left:
             home = None if self.facts["sweeps"] == 0 else undisturbed.home        # the first makes data and teacher itself, and may be killed over it
             disturbed = self.sweeping(f"disturbed_{self.facts['sweeps']}", home)
@@ -206,7 +207,7 @@ class Matrix:
         else:
             process_of = launcher if who == "launch process" else kernel
             found = until(lambda: next((run for run in self.draw.sample(sweep.runs(), len(sweep.runs())) if state_of(run) == "running" and process_of(run)), None), runner)
-            time.sleep(self.draw.uniform(0, self.length / 2) if found else 0)
+            time.sleep(self.draw.uniform(0, self.run_length) if found else 0)
             target = process_of(found) if found else None
         if not kill(target, how):
             return
