@@ -43,8 +43,11 @@ def contestants() -> dict[str, Callable[[], None]]:
         student = build("retinanet", "compact_s", 10).to(memory_format=torch.channels_last)
         distiller = Distiller(student, loss=FGDLoss(student.levels, 48, 48, config, fused=True) if config else None, **given).train()
 
+        parameters = list(distiller.parameters())
+
         def once() -> None:
-            distiller.zero_grad(set_to_none=True)
+            for each in parameters:                                  # as training does
+                each.grad = None
             total(distiller(images, targets)).backward()
 
         return once

@@ -97,14 +97,14 @@ class FGDLoss(PyramidLoss):
     def __init__(
         self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, config: FGDConfig = FGDConfig(), *, fused: bool = False,
     ):
-        weights = config.weights()
-        super().__init__(levels, student_channels, teacher_channels, align=1 if weights else 0)
+        self.weights = config.weights()
+        super().__init__(levels, student_channels, teacher_channels, align=1 if self.weights else 0)
         self.config, self.fused = config, fused
-        self.relation = nn.ModuleDict({level: RelationTerm(teacher_channels, config.relation) for level in levels} if "global" in weights else {})
+        self.relation = nn.ModuleDict({level: RelationTerm(teacher_channels, config.relation) for level in levels} if "global" in self.weights else {})
 
     def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
         """The terms of one level; ``teacher`` is (N, C_t, H, W) on the same grid as the student's map."""
-        weights = self.config.weights()
+        weights = self.weights
         if not weights:
             return []
         student = self.aligned(scene, level)                                              # f: (N, C_s, H, W) -> (N, C_t, H, W)

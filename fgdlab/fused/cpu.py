@@ -27,19 +27,19 @@ class Setting(NamedTuple):
     spatial: float                                                   # 1 / T of both parts of attention, 0 where a part is off
     channel: float
     relation: int                                                    # as loops.py numbers them
-    asked: tuple[str, ...]                                           # terms; "both" is called "fg" here: its background is 0
+    called: dict[str, str]                                           # terms that are asked for, by their names of TERMS: "both" is "fg", with a background of 0
 
 
 @cache
 def setting_of(config) -> Setting:
     from . import loops
 
-    asked = tuple("fg" if name == "both" else name for name in config.weights())
-    sharpness, weighing = 1 / config.temperature, {"fg", "bg"} & set(asked)
+    called = {name: "fg" if name == "both" else name for name in config.weights()}
+    sharpness, weighing = 1 / config.temperature, {"fg", "bg"} & set(called.values())
     return Setting(
         shares={"student": (1.0, 0.0), "teacher": (0.0, 1.0), "mean": (0.5, 0.5)}[config.attention_of] if weighing else (0.0, 0.0),
         spatial=sharpness if config.spatial_attention else 0.0, channel=sharpness if config.channel_attention else 0.0,
-        relation={"mse": loops.MSE, "centred": loops.CENTRED, "gc": loops.GC}[config.relation] if "global" in asked else 0, asked=asked,
+        relation={"mse": loops.MSE, "centred": loops.CENTRED, "gc": loops.GC}[config.relation] if "global" in called else 0, called=called,
     )
 
 
@@ -49,8 +49,9 @@ def level_terms(student: Tensor, teacher: Tensor, masks: FocalMasks | None, rela
     parameters = [each for block in blocks for each in parameters_of(block)]
     shape = (parameters[2].shape[0], blocks[0].transform[1].eps) if blocks else (0, 0.0)     # hidden channels, eps of LN
     fg, bg = (masks.fg, masks.bg) if masks is not None else (None, None)
-    found = dict(zip(TERMS, LevelTerms.apply(student, teacher, fg, bg, setting_of(config), shape, *parameters), strict=True))
-    return {name: found["fg" if name == "both" else name] for name in config.weights()}
+    setting = setting_of(config)
+    found = dict(zip(TERMS, LevelTerms.apply(student, teacher, fg, bg, setting, shape, *parameters), strict=True))
+    return {name: found[here] for name, here in setting.called.items()}
 
 
 def parameters_of(block: GcBlock) -> list[Tensor]:
@@ -60,12 +61,10 @@ def parameters_of(block: GcBlock) -> list[Tensor]:
 
 
 def joined(parameters: tuple[Tensor, ...], dtype: torch.dtype):
-    """All values of all parameters in one row, copied by numpy: torch would wake its own threads, which then stand in the way of ours."""
-    row, at = torch.empty(sum(each.numel() for each in parameters), dtype=dtype).numpy(), 0
-    for each in parameters:
-        row[at:at + each.numel()] = each.detach().numpy().reshape(-1)
-        at += each.numel()
-    return row
+    """All values of all parameters in one row."""
+    from .loops import in_a_row
+
+    return in_a_row([each.detach().numpy() for each in parameters], str(dtype).removeprefix("torch."))
 
 
 class LevelTerms(Function):
@@ -92,16 +91,16 @@ class LevelTerms(Function):
         tiles.loops.close(
             setting.shares, setting.channel / hw, tiles.wide, setting.relation, weights, *shape, by_cell, sums, peaks, wholes, of_image, terms.numpy())
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(student, teacher, *parameters)
-        ctx.kept = setting, shape, masks, weights, keys, by_cell, of_image
-        return tuple(torch.scalar_tensor(term, dtype=dtype) if name in setting.asked else None for name, term in zip(TERMS, terms.tolist(), strict=True))
+        ctx.save_for_backward(student, teacher)
+        ctx.kept = setting, shape, [(each.shape, each.numel(), each.dtype) for each in parameters], masks, weights, keys, by_cell, of_image
+        return tuple(torch.scalar_tensor(term, dtype=dtype) if name in setting.called.values() else None for name, term in zip(TERMS, terms.tolist(), strict=True))
 
     @staticmethod
     def backward(ctx, *given):
         if torch.is_grad_enabled():                                  # create_graph=True
             raise RuntimeError("the fused form of the FGD loss has first derivatives only; FGDLoss(..., fused=False) has second ones")
-        student, teacher, *parameters = ctx.saved_tensors
-        setting, shape, masks, weights, keys, by_cell, of_image = ctx.kept
+        student, teacher = ctx.saved_tensors
+        setting, shape, parameters, masks, weights, keys, by_cell, of_image = ctx.kept
         s, t, out = student.flatten(2), teacher.flatten(2), empty_like(student)
         tiles, (n, c, hw) = Tiles(s, t, sum_dtype(s, t), out.flatten(2)), s.shape
         g = tuple(0.0 if each is None else each.item() for each in given)
@@ -116,8 +115,8 @@ class LevelTerms(Function):
         of_parameters = [None] * len(parameters)
         if parameters and given[TERMS.index("global")] is not None:
             of_weights.view(2, -1).numpy()[:, :c] = of_keys.sum(axis=0)
-            parts = of_weights.split([each.numel() for each in parameters])
-            of_parameters = [part.view_as(each).to(each.dtype) for part, each in zip(parts, parameters, strict=True)]
+            parts = of_weights.split([size for _, size, _ in parameters])
+            of_parameters = [part.view(of).to(kind) for part, (of, _, kind) in zip(parts, parameters, strict=True)]
         return out, None, None, None, None, None, *of_parameters
 
 

@@ -507,6 +507,13 @@ def paint(boxes, table, extra, swap, fg, bg):
                 bg[image, row, col] = share if fg[image, row, col] == 0 else weigh(0)
 
 
+# ---- not compiled --------------------------------------------------------------------------------------------------------------------
+
+def in_a_row(arrays: list[np.ndarray], dtype: str) -> np.ndarray:
+    """All values of all arrays, copied by numpy: torch would wake its own threads, which then stand in the way of ours."""
+    return np.concatenate([each.ravel() for each in arrays], dtype=dtype) if arrays else np.empty(0, dtype)
+
+
 # ---- compiled ------------------------------------------------------------------------------------------------------------------------
 
 @cache

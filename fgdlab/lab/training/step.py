@@ -34,11 +34,12 @@ class Step:
         self.distiller, self.precision, self.team = distiller, precision, team
         self.batch_size, self.parts = config.batch_size, config.accumulate
         self.model = team.wrapped(distiller)
-        self.checked = False
+        self.parameters, self.checked = list(distiller.parameters()), False
 
     def __call__(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> tuple[list[Term], Tensor]:
         seen = []
-        self.distiller.zero_grad(set_to_none=True)
+        for each in self.parameters:                                 # zero_grad would look for them in all modules, each time
+            each.grad = None
         for part, (some, their_targets) in enumerate(cut(images, targets, self.parts), start=1):
             if part < self.parts:
                 with self.team.unsynchronised(self.model):
