@@ -70,7 +70,7 @@ def test_a_last_batch_that_is_not_full_is_kept_too(lab_home, tmp_path, tiny_scen
         assert_close(cache(scenes.image_ids)["P4"], torch.cat([one_batch(teacher, [image])["P4"] for image, _ in scenes]), rtol=2e-3, atol=1e-3)
 
 
-def test_whoever_loads_the_images_the_maps_are_the_same(tmp_path, tiny_scenes, teacher):
+def test_whoever_loads_the_images_the_maps_are_the_same(lab_home, tmp_path, tiny_scenes, teacher):
     for name, workers in (("here", 0), ("there", 2)):
         teacher_cache.fill(tmp_path / name, tiny_scenes(), teacher, "cpu", False, workers, batch_size=5)
     files = sorted(each.name for each in (tmp_path / "here").iterdir())
