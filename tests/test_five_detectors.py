@@ -1,7 +1,14 @@
-"""Each of the five detectors learns with FGD on scenes made here: its loss falls, its AP rises, and its weights alone detect the same elsewhere."""
+"""Each of the five detectors learns with FGD: its loss falls, its AP rises, and its weights alone detect the same elsewhere.
+
+On digit scenes by the sweep ``detectors``, whose findings are committed and whose check is run here at smoke scale; and, in seconds, on bright blocks made here.
+"""
 import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -12,6 +19,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.retinanet import _default_anchorgen
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
+import fgdlab
 from fgdlab.distill import Distiller
 from fgdlab.fgd import PRESETS, FGDLoss
 from fgdlab.lab import detectors
@@ -23,8 +31,15 @@ from fgdlab.lab.disk import write_json
 from fgdlab.lab.evaluate import all_scores, detections
 from fgdlab.lab.models import backbones
 from fgdlab.lab.models.export import export_student
+from fgdlab.lab.run import make_distiller, prepare, run
+from fgdlab.lab.sweeps.file import load_sweep
+from fgdlab.lab.tabular.runs import compared_with
 from fgdlab.lab.train import train
 from fgdlab.lab.weights import save_weights
+
+ABLATIONS = Path(fgdlab.__file__).parents[1] / "ablations"
+sys.path.insert(0, str(ABLATIONS))
+import check_detectors  # noqa: E402
 
 BODY, SIDE, IMAGES = "shufflenet_v2_x0_5", 64, 8                     # the smallest of torchvision; pixels
 CHANNELS = dict.fromkeys(DETECTORS, 32) | {"reppoints": 64}          # of the pyramid, instead of 256; RepPoints norms them in 32 groups
@@ -34,6 +49,66 @@ FEW = {
     "box_detections_per_img": 4,
 }
 
+pytest_plugins = "lab_fixtures"
+
+# ---- on digit scenes ---------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def published() -> pd.DataFrame:
+    """The committed findings, a line a run."""
+    return pd.DataFrame(json.loads((ABLATIONS / "results" / "detectors_check.json").read_text(encoding="utf-8"))["runs"])
+
+
+def test_the_sweep_has_each_detector_alone_and_with_its_presets_weights_and_levels():
+    sweep = load_sweep(str(ABLATIONS / "sweeps" / "detectors.yaml"))
+    assert list(sweep.rows) == [row for name in ("retinanet", "fcos", "faster_rcnn", "mask_rcnn", "reppoints") for row in (name, f"{name}_fgd")]
+    for name in DETECTORS:
+        alone, distilled = (sweep.settings(row, 0, "gpu") for row in (name, f"{name}_fgd"))
+        assert alone.detector == distilled.detector == name and (alone.method, distilled.method) == ("none", "fgd")
+        assert distilled.fgd() == PRESETS[name]
+        assert distilled.levels == ("P2,P3,P4,P5" if name.endswith("rcnn") else "P3,P4,P5,P6,P7")
+        assert compared_with(sweep, f"{name}_fgd") == name
+
+
+def test_every_published_run_learned_and_left_as_plain_weights(published):
+    assert published.holds.all() and published.bit_equal.all()
+    assert (published.loss_last < published.loss_first).all() and (published.own_loss_last < published.own_loss_first).all()
+    assert (published.detections > 0).all() and (published.logged == check_detectors.LOGGED).all()
+    homes = published.groupby("detector").loaded_into.unique().str.join(" ").to_dict()
+    assert homes == {
+        "retinanet": "torchvision's RetinaNet", "fcos": "torchvision's FCOS", "faster_rcnn": "torchvision's FasterRCNN", "mask_rcnn": "torchvision's MaskRCNN",
+        "reppoints": "fgdlab's RepPoints",
+    }
+
+
+def test_with_fgd_every_detector_ends_well_above_its_start(published):
+    distilled = published[published.method == "fgd"]
+    assert set(distilled.detector) == set(DETECTORS) and distilled.groupby("detector").seed.nunique().min() >= 3
+    assert (distilled.AP - distilled.AP_start).min() > 1
+
+
+def test_the_published_findings_are_of_the_published_runs(published):
+    results = pd.read_csv(ABLATIONS / "results" / "detectors.csv", dtype={"row": str})
+    both = published.merge(results, on=["row", "seed"], suffixes=("", "_table"))
+    assert len(both) == len(published) == len(results)
+    assert np.allclose(both.AP, both.AP_table, atol=1e-3) and (both.commit == both.commit_table).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_check_of_a_short_run(name, tmp_path, monkeypatch, same_bits):
+    monkeypatch.setenv("FGDLAB_HOME", str(tmp_path / "home"))
+    config = load_sweep(str(ABLATIONS / "sweeps" / "detectors.yaml")).settings(f"{name}_fgd", 0, "smoke", {"epochs": 2, "log_every": 1})
+    run(config, tmp_path / "run", progress="off")
+    (found,) = check_detectors.check([SimpleNamespace(row=f"{name}_fgd", seed=0, config=config, folder=tmp_path / "run")])
+    assert found["bit_equal"] and found["tensors"] > 50 and found["logged"] == 3
+    assert found["loss_first"] > found["own_loss_first"] > 0                         # FGD's terms are in the one, not in the other
+    assert ("mask_AP" in found) == (name == "mask_rcnn")
+    same_bits(check_detectors.untrained(config, 10), make_distiller(config, prepare(config, progress=False)).student)
+    assert f"| {name}_fgd | 0 |" in check_detectors.table([found])
+
+
+# ---- on bright blocks --------------------------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
 def blocks(tmp_path_factory):
