@@ -405,7 +405,7 @@ listed.style.set_properties(**{"text-align": "left"})
 # %% [markdown]
 # | you want to | say, in the project's folder |
 # |---|---|
-# | see the figure above come out of your own machine, in about ten minutes on two cores | `make table1` |
+# | see the figure above come out of your own machine, in four minutes on two recent cores, ten on older ones | `make table1` |
 # | train one student with any setting | `fgdlab run --method fgd --area split --alpha 1.7e-3 --beta 1.4e-2` |
 # | look at that run: losses, masks, attention, detections | open [run_one.ipynb](../ablations/run_one.ipynb) in JupyterLab (`make lab`) |
 # | use images of your own | `fgdlab data check FOLDER`, then notebook 10 |
