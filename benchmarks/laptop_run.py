@@ -6,18 +6,17 @@ Two runs side by side keep both cores of a laptop busy, so that what counts is t
 seconds of the process that does it. A part of a step is the median over STEPS steps times the 900 steps of a run. Imports are those of a process of its
 own; a run that is forked in its slot (fgdlab/lab/sweeps/nursery.py) has none.
 
-What came out on the machine of results/laptop_run.json, while other programs wanted its cores as well (see load_before there), in shares of a run that
-is not forked:
+What came out on the machine of results/laptop_run.json, in shares of a run that is not forked:
 
-    imports, kernel and launch process     11.5 %      3.2 of 8.5 s are torch._dynamo's, which torchvision.ops and optimisers bring in
-    student's step, forward / backward     26.4 / 41.1 %      mostly convolutions
-    distillation, forward                   4.6 %      teacher's maps from the cache 0.9 %
-    data / clipping and optimiser           1.9 / 2.7 %
-    detections / scores by pycocotools      2.7 / 3.5 %
-    figures                                 3.4 %
-    opening data and teacher, writing       1.3 %
+    imports, kernel and launch process     16.9 %      torch._dynamo among them, which torchvision.ops and optimisers bring in
+    student's step, forward / backward     26.0 / 35.7 %      mostly convolutions
+    distillation, forward                   4.2 %      teacher's maps from the cache 1.1 %
+    data / clipping and optimiser           2.9 / 3.9 %
+    detections / scores                     2.4 / 1.9 %
+    figures                                 4.6 %
+    opening data and teacher, writing       1.6 %
 
-So forking takes a tenth off a run (cold / forked = 1.13), and what is left is the student: a quicker run needs quicker convolutions or fewer steps.
+So forking takes a sixth off a run (cold / forked = 1.20), and what is left is the student: a quicker run needs quicker convolutions or fewer steps.
 """
 import json
 import os
