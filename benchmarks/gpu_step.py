@@ -66,14 +66,14 @@ def contestants(config: RunConfig, device: str, scenes: data.Scenes) -> dict[str
         student = build("retinanet", config.student, 10).to(device, memory_format=torch.channels_last)
         levels = tuple(level for level in student.levels if level in teacher.levels)
         distiller = Distiller(student) if config.method == "none" else Distiller(student, teacher, make_loss(config, levels, student, teacher, device))
-        distiller.to(device).train()
+        parameters = list(distiller.to(device).train().parameters())
 
         def once() -> None:
             images, targets = batch()
             with torch.autocast(**half):
                 loss = total(distiller(images, targets))
             loss.backward()
-            for each in distiller.parameters():
+            for each in parameters:                                  # as training does
                 each.grad = None
 
         return once

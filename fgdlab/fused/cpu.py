@@ -45,13 +45,19 @@ def setting_of(config) -> Setting:
 
 def level_terms(student: Tensor, teacher: Tensor, masks: FocalMasks | None, relation: RelationTerm | None, config) -> dict[str, Tensor]:
     """What ``level.level_sums`` gives, of the same arguments."""
-    blocks = (relation.student, relation.teacher) if relation is not None and relation.kind == "gc" else ()
-    parameters = [each for block in blocks for each in parameters_of(block)]
-    shape = (parameters[2].shape[0], blocks[0].transform[1].eps) if blocks else (0, 0.0)     # hidden channels, eps of LN
+    shape, parameters = parts_of(relation)
     fg, bg = (masks.fg, masks.bg) if masks is not None else (None, None)
     setting = setting_of(config)
     found = dict(zip(TERMS, LevelTerms.apply(student, teacher, fg, bg, setting, shape, *parameters), strict=True))
     return {name: found[here] for name, here in setting.called.items()}
+
+
+def parts_of(relation: RelationTerm | None) -> tuple[tuple[int, float], list[Tensor]]:
+    """(hidden channels, eps of LN) and the parameters of both blocks; zeros and none where there are no blocks."""
+    if relation is None or relation.kind != "gc":
+        return (0, 0.0), []
+    parameters = [each for block in (relation.student, relation.teacher) for each in parameters_of(block)]
+    return (parameters[2].shape[0], relation.student.transform[1].eps), parameters
 
 
 def parameters_of(block: GcBlock) -> list[Tensor]:

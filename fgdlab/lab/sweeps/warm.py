@@ -28,14 +28,13 @@ class Node:
 @torch.no_grad()
 def compile_loops() -> None:
     """Every loop of the fused loss once, on a map of 2 x 2 cells."""
-    from fgdlab.fused.cpu import LevelTerms, parameters_of, setting_of
+    from fgdlab.fused.cpu import LevelTerms, parts_of, setting_of
     from fgdlab.fused.paint import painted_masks
 
-    student, teacher, relation, node = torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, 2), RelationTerm(2), Node()
+    student, teacher, node = torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, 2), Node()
     masks = painted_masks([torch.tensor([[0.0, 0.0, 8.0, 8.0]])], [(16, 16)], (2, 2))
-    parameters = [each for block in (relation.student, relation.teacher) for each in parameters_of(block)]
-    hidden, eps = len(parameters[2]), relation.student.transform[1].eps
-    terms = LevelTerms.forward(node, student, teacher, masks.fg, masks.bg, setting_of(FGDConfig()), (hidden, eps), *parameters)
+    shape, parameters = parts_of(RelationTerm(2))
+    terms = LevelTerms.forward(node, student, teacher, masks.fg, masks.bg, setting_of(FGDConfig()), shape, *parameters)
     LevelTerms.backward(node, *(torch.ones_like(term) for term in terms))
 
 
