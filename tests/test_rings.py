@@ -11,7 +11,7 @@ import fgdlab
 ROOT = Path(fgdlab.__file__).parent
 ENTRY = "__main__.py"                                                # `python -m fgdlab` is the bench's command line: the one door between the rings
 KERNELS = [ROOT / "fused" / name for name in ("card.py", "kernels.py", "paint_card.py")]       # read on a card only; torch's CUDA builds bring Triton
-LOOPS = ROOT / "fused" / "loops.py"                                  # read where the fused loss runs on the CPU; numba brings the other two
+LOOPS = [ROOT / "fused" / name for name in ("loops.py", "paint_loop.py")]       # read where the fused loss runs on the CPU; numba brings the other two
 CORE = [path for path in sorted(ROOT.rglob("*.py")) if "lab" not in path.relative_to(ROOT).parts and path.name != ENTRY]
 
 
@@ -31,7 +31,7 @@ def imported_modules(path):
 @pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_method_imports_torch_the_standard_library_and_itself(path):
     names = imported_modules(path)
-    assert {name.split(".")[0] for name in names} <= {"torch", "fgdlab", *sys.stdlib_module_names, *({"triton"} if path in KERNELS else {"numba", "llvmlite", "numpy"} if path == LOOPS else ())}
+    assert {name.split(".")[0] for name in names} <= {"torch", "fgdlab", *sys.stdlib_module_names, *({"triton"} if path in KERNELS else {"numba", "llvmlite", "numpy"} if path in LOOPS else ())}
     assert not [name for name in names if name == "fgdlab.lab" or name.startswith("fgdlab.lab.")]
 
 

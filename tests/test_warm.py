@@ -10,12 +10,12 @@ RUN = """
 import fgdlab.lab.sweeps.warm
 import torch
 from fgdlab.fgd import FGDConfig, FGDLoss
-from fgdlab.fused import loops
+from fgdlab.fused import loops, paint_loop
 from fgdlab.scene import Scene
 from fgdlab.terms import total
 
 def compiled():
-    return sum(len(loop.signatures) for loop in (*vars(loops.compiled("float32")).values(), loops.compiled_paint("float32", "float32")))
+    return sum(len(loop.signatures) for loop in (*vars(loops.compiled("float32")).values(), paint_loop.compiled("float32", "float32")))
 
 before = compiled()
 for order in (torch.contiguous_format, torch.channels_last):

@@ -7,7 +7,7 @@ by arithmetic. Here, with ``FGDLoss(..., fused=True)``:
     student, teacher --------+--> small sums (names: sums) --> terms                 forward
                              +--> gradient of the student's map                      backward, all of it behind one node of the graph
 
-Two rooms read the maps. cpu: loops compiled by numba (loops), tile after tile, one read forward and one backward; what follows from the sums is
+Two rooms read the maps. cpu: loops compiled by numba (loops, paint_loop), tile after tile, one read forward and one backward; what follows from the sums is
 compiled, too, for on small maps calls cost more than numbers. card: Triton kernels (kernels, paint_card), small tensors by torch (level, gradient);
 a card tries its kernels on a small case first (trial). First derivatives only. Where neither applies, the readable form runs: ask
 :func:`why_readable`.

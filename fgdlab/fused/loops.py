@@ -473,40 +473,6 @@ def write(first, last, scratch, out, o_lay, s, s_lay, t, t_lay, fg, bg, keys, g,
         reorder(out, o_first, o_channel, o_cell, copy_out, 0, WIDE, 1, cells, channels)
 
 
-# ---- masks ---------------------------------------------------------------------------------------------------------------------------
-
-def paint(boxes, table, extra, swap, fg, bg):
-    """``masks.focal_masks`` into ``fg`` and ``bg`` (N, H, W): box after box where all cells ask all boxes. Rounded step by step as torch does.
-
-    boxes (K, 4) of all images; table (N, 3): an image's boxes, height and width of its frame; ``extra`` cells past the far edge; ``swap``: axes "yx".
-    """
-    images, grid_h, grid_w = fg.shape
-    pixel, weigh, box = boxes.dtype.type, fg.dtype.type, 0
-    for image in range(images):
-        frame_h, frame_w = pixel(table[image, 1]), pixel(table[image, 2])
-        fg[image] = 0
-        for _ in range(table[image, 0]):
-            col0, row0 = np.int64(np.floor(boxes[box, 0] / frame_w * pixel(grid_w))), np.int64(np.floor(boxes[box, 1] / frame_h * pixel(grid_h)))
-            col1, row1 = np.int64(np.ceil(boxes[box, 2] / frame_w * pixel(grid_w))), np.int64(np.ceil(boxes[box, 3] / frame_h * pixel(grid_h)))
-            col1, row1, box = col1 + extra, row1 + extra, box + 1
-            if swap:
-                col0, row0, col1, row1 = row0, col0, row1, col1
-            weight = weigh(1) / weigh(max((row1 - row0) * (col1 - col0), 1))     # S of eq. 3, also of a box that overhangs
-            col0, col1 = max(col0, 0), max(min(col1, grid_w), 0)
-            for row in range(max(row0, 0), min(row1, grid_h)):
-                line = fg[image, row, col0:col1]
-                for i in range(len(line)):
-                    line[i] = weight if weight > line[i] else line[i]            # the smallest box wins
-        outside = 0
-        for row in range(grid_h):
-            for col in range(grid_w):
-                outside += fg[image, row, col] == 0
-        share = weigh(1) / weigh(max(outside, 1))                    # 1 / N_bg of eq. 4
-        for row in range(grid_h):
-            for col in range(grid_w):
-                bg[image, row, col] = share if fg[image, row, col] == 0 else weigh(0)
-
-
 # ---- not compiled --------------------------------------------------------------------------------------------------------------------
 
 def in_a_row(arrays: list[np.ndarray], dtype: str) -> np.ndarray:
@@ -520,12 +486,6 @@ def in_a_row(arrays: list[np.ndarray], dtype: str) -> np.ndarray:
 def compiled(dtype: str) -> SimpleNamespace:
     """The four loops for maps of "float32" or "float64", compiled on first use and kept on disk."""
     return SimpleNamespace(**{function.__name__: kept(function, dtype, **OPTIONS) for function in (read, close, pull, write)})
-
-
-@cache
-def compiled_paint(boxes: str, masks: str):
-    """``paint`` for boxes and masks of "float32" or "float64": each step rounded, nothing contracted."""
-    return kept(paint, f"{boxes}_{masks}", nogil=True, error_model="numpy")
 
 
 def kept(function: FunctionType, kind: str, **options):

@@ -20,10 +20,10 @@ def painted_masks(
     every = torch.cat(boxes).contiguous() if boxes else torch.zeros(0, 4)
     if every.dtype not in PAINTED or dtype not in PAINTED:           # torch rounds other numbers in ways of its own
         return focal_masks(boxes, frame_sizes, grid_size, rounding=rounding, axes=axes, dtype=dtype)
-    from .loops import compiled_paint
+    from .paint_loop import compiled
 
     fg, bg = torch.empty(2, len(boxes), *grid_size, dtype=dtype)
-    paint = compiled_paint(*(str(each).removeprefix("torch.") for each in (every.dtype, dtype)))
+    paint = compiled(*(str(each).removeprefix("torch.") for each in (every.dtype, dtype)))
     table = torch.tensor([(len(of_image), *size) for of_image, size in zip(boxes, frame_sizes, strict=True)], dtype=torch.int64).view(-1, 3)
     paint(every.detach().numpy(), table.numpy(), 1 if rounding == "authors" else 0, axes == "yx", fg.numpy(), bg.numpy())
     return FocalMasks(fg=fg, bg=bg)
