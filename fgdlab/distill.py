@@ -63,11 +63,12 @@ class Distiller(nn.Module):
             return own
         scene = tap.scene
         maps = self.teacher_maps(scene.pixels, targets)
-        if not isinstance(self.loss, PyramidLoss):
-            scene, maps = scene.float(), full_precision(maps)
-        with torch.autocast(scene.pixels.device.type, enabled=False):          # a plain sum of squares overflows in float16
+        if isinstance(self.loss, PyramidLoss):                       # which leaves autocast by itself
             terms = self.loss(scene, maps)
-            return own + (self.balance(own, terms) if self.balance else terms)
+        else:
+            with torch.autocast(scene.pixels.device.type, enabled=False):      # a plain sum of squares overflows in float16
+                terms = self.loss(scene.float(), full_precision(maps))
+        return own + (self.balance(own, terms) if self.balance else terms)
 
     @torch.no_grad()
     def teacher_maps(self, pixels: Tensor, targets: list[dict[str, Tensor]]) -> TeacherMaps:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from .attention import LOOKERS, attention, attention_of, without
 from .focal import attention_term, feature_terms
 from .fused import why_readable
-from .fused.level import level_sums
-from .fused.paint import painted_masks
+from .fused.level import sums_of_levels
+from .fused.paint import painted_levels
 from .fused.sums import sum_dtype
 from .masks import AXES, ROUNDINGS, FocalMasks, focal_masks, unsplit_masks
 from .pyramid import PyramidLoss, check_same_shape
@@ -27,6 +27,7 @@ from .scene import FRAMES, Scene
 from .terms import Term
 
 AREAS = ("split", "fg", "bg", "both", "none")
+MASKED = {"fg", "bg", "both"}                                        # terms that need masks
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,17 @@ class FGDLoss(PyramidLoss):
         self.config, self.fused = config, fused
         self.relation = nn.ModuleDict({level: RelationTerm(teacher_channels, config.relation) for level in levels} if "global" in self.weights else {})
 
+    def on_scene(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
+        """The terms of all levels: one level after the other in the readable form, all at once in the fused one."""
+        if not self.weights or not self.runs_fused(teacher):
+            return super().on_scene(scene, teacher)
+        students, teachers = [self.aligned(scene, level) for level in self.levels], [teacher[level] for level in self.levels]
+        for pair in zip(students, teachers, strict=True):
+            check_same_shape(*pair)
+        relations = self.relation.values() or [None] * len(teachers)
+        raw = sums_of_levels(students, teachers, self.painted(scene, teachers), list(relations), self.config)
+        return [Term(name, level, found[name], weight) for level, found in zip(self.levels, raw, strict=True) for name, weight in self.weights.items()]
+
     def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
         """The terms of one level; ``teacher`` is (N, C_t, H, W) on the same grid as the student's map."""
         weights = self.weights
@@ -109,19 +121,18 @@ class FGDLoss(PyramidLoss):
             return []
         student = self.aligned(scene, level)                                              # f: (N, C_s, H, W) -> (N, C_t, H, W)
         check_same_shape(student, teacher)
-        masks = self.masks(scene, teacher) if weights.keys() & {"fg", "bg", "both"} else None
-        relation = self.relation[level] if "global" in weights else None
-        raw = (level_sums if self.runs_fused(teacher) else self.readable_sums)(student, teacher, masks, relation, self.config)
+        masks = self.masks(scene, teacher) if weights.keys() & MASKED else None
+        raw = self.readable_sums(student, teacher, masks, self.relation[level] if "global" in weights else None, self.config)
         return [Term(name, level, raw[name], weight) for name, weight in weights.items()]
 
     def summable(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
         """The fused form reads half precision as it is; f and the readable form need float32."""
-        as_they_are = not self.align and all(self.runs_fused(each) for each in maps.values())
+        as_they_are = not self.align and self.runs_fused(maps)
         return maps if as_they_are else super().summable(maps)
 
-    def runs_fused(self, maps: Tensor) -> bool:
-        """Is the fused form asked for, and does it apply to such maps?"""
-        return self.fused and why_readable(self.config, maps.device.type) is None
+    def runs_fused(self, maps: dict[str, Tensor]) -> bool:
+        """Is the fused form asked for, and does it apply to these maps?"""
+        return self.fused and bool(maps) and why_readable(self.config, next(iter(maps.values())).device.type) is None
 
     @staticmethod
     def readable_sums(
@@ -145,11 +156,24 @@ class FGDLoss(PyramidLoss):
 
     def masks(self, scene: Scene, teacher: Tensor) -> FocalMasks:
         """M * S and (1 - M) * S on the grid of ``teacher`` (N, C, H, W), as the configuration draws them."""
-        if len(scene.boxes) != len(teacher):
-            raise ValueError(f"the scene must have boxes for each of the {len(teacher)} images, got boxes for {len(scene.boxes)}; no box is (0, 4)")
-        grid = tuple(teacher.shape[-2:])
+        check_boxes(scene, teacher)
+        grid, dtype = tuple(teacher.shape[-2:]), sum_dtype(teacher)
         if self.config.area == "both":
-            return unsplit_masks(len(teacher), grid, sum_dtype(teacher), teacher.device)
-        draw = painted_masks if self.runs_fused(teacher) else focal_masks                 # the same masks, to the last bit
-        frames = scene.frame_sizes(self.config.frame)
-        return draw(scene.boxes, frames, grid, rounding=self.config.rounding, axes=self.config.axes, dtype=sum_dtype(teacher))
+            return unsplit_masks(len(teacher), grid, dtype, teacher.device)
+        return focal_masks(scene.boxes, scene.frame_sizes(self.config.frame), grid, rounding=self.config.rounding, axes=self.config.axes, dtype=dtype)
+
+    def painted(self, scene: Scene, teachers: list[Tensor]) -> list[FocalMasks | None]:
+        """The same masks of all levels, painted box after box; None where no term needs them."""
+        if not self.weights.keys() & MASKED:
+            return [None] * len(teachers)
+        if self.config.area == "both":
+            return [self.masks(scene, each) for each in teachers]
+        check_boxes(scene, teachers[0])
+        frames, grids = scene.frame_sizes(self.config.frame), [tuple(each.shape[-2:]) for each in teachers]
+        return painted_levels(scene.boxes, frames, grids, rounding=self.config.rounding, axes=self.config.axes, dtype=sum_dtype(*teachers))
+
+
+def check_boxes(scene: Scene, maps: Tensor) -> None:
+    """A scene must have boxes for each image of the maps (N, C, H, W)."""
+    if len(scene.boxes) != len(maps):
+        raise ValueError(f"the scene must have boxes for each of the {len(maps)} images, got boxes for {len(scene.boxes)}; no box is (0, 4)")

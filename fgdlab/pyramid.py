@@ -8,12 +8,13 @@ A new method is one class with one function; the smallest there is:
         def on_level(self, level, scene, teacher):
             return [Term("plain", level, (teacher - self.aligned(scene, level)).square().mean(), 1.0)]
 """
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from .scene import Scene, full_precision
+from .scene import Scene, full_precision, in_half_precision
 from .terms import Term
 
 
@@ -54,12 +55,16 @@ class PyramidLoss(nn.Module):
             missing = [level for level in self.levels if level not in maps]
             if missing:
                 raise ValueError(f"the {who} must have the levels {', '.join(self.levels)}, got {', '.join(maps)}; {', '.join(missing)} missing")
-        with torch.autocast(scene.pixels.device.type, enabled=False):
+        if in_half_precision(scene.features):
             scene = replace(scene, features=self.summable(scene.features))
-            return self.on_scene(scene, {level: each.detach() for level, each in self.summable(teacher).items()})
+        if in_half_precision(teacher):
+            teacher = self.summable(teacher)
+        teacher, device = {level: each.detach() for level, each in teacher.items()}, scene.pixels.device.type
+        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+            return self.on_scene(scene, teacher)
 
     def summable(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Maps as ``on_scene`` gets them: half precision cast to float32, unless a loss sums it in float32 by itself."""
+        """Maps of half precision as ``on_scene`` gets them: cast to float32, unless a loss sums them in float32 by itself."""
         return full_precision(maps)
 
     def on_scene(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:

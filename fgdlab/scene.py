@@ -54,9 +54,17 @@ class Scene:
         return replace(self, features=full_precision(self.features))
 
 
+HALF = (torch.float16, torch.bfloat16)
+
+
+def in_half_precision(features: dict[str, Tensor]) -> bool:
+    """Is any of the maps?"""
+    return any(each.dtype in HALF for each in features.values())
+
+
 def full_precision(features: dict[str, Tensor]) -> dict[str, Tensor]:
     """Cast half-precision maps to float32; leave float32 and float64 as they are."""
-    return {level: each.float() if each.dtype in (torch.float16, torch.bfloat16) else each for level, each in features.items()}
+    return {level: each.float() if each.dtype in HALF else each for level, each in features.items()}
 
 
 def level_names(features: dict[str, Tensor], padded_height: int) -> dict[str, Tensor]:

@@ -18,7 +18,9 @@ def total(terms: list[Term]) -> Tensor:
     """What is optimised: the sum of weight * raw over all terms (eq. 14). A scalar; 0 for an empty list."""
     if not terms:
         return torch.zeros(())
-    return torch.stack([term.weight * term.raw for term in terms]).sum()
+    raws = torch.stack([term.raw for term in terms])
+    weights = torch.tensor([term.weight for term in terms], dtype=raws.dtype, pin_memory=raws.is_cuda)       # pinned: the host need not wait for the copy
+    return (weights.to(raws.device, non_blocking=True) * raws).sum()
 
 
 def rows(step: int, terms: list[Term]) -> list[dict]:

@@ -12,8 +12,8 @@ from torch.testing import assert_close
 
 from fgdlab import fused
 from fgdlab.fgd import FGDConfig, FGDLoss
-from fgdlab.fused import cpu, loops, pages, why_readable
-from fgdlab.fused.level import level_sums
+from fgdlab.fused import loops, pages, tiles, why_readable
+from fgdlab.fused.level import level_sums, sums_of_levels
 from fgdlab.fused.paint import painted_masks
 from fgdlab.masks import focal_masks
 from fgdlab.scene import Scene
@@ -82,14 +82,14 @@ def case(random_scene, shake, config, seed=3, channels=4, dtype=torch.float64, l
 @pytest.mark.parametrize("cache", CACHES.values(), ids=CACHES)
 @pytest.mark.parametrize("config", FUSED, ids=name_of)
 def test_values_and_gradients_are_those_of_the_readable_form(config, cache, random_scene, shake, monkeypatch):
-    monkeypatch.setattr(cpu, "CACHE", cache)
+    monkeypatch.setattr(tiles, "CACHE", cache)
     agree(*case(random_scene, shake, config), 1e-11)
 
 
 @pytest.mark.parametrize("config", FUSED, ids=name_of)
 def test_in_float32_they_differ_by_a_millionth_at_most(config, random_scene, shake, monkeypatch):
     """Sixteen channels: with four, the norm of R divides by the spread of two numbers, and either form is a few millionths off."""
-    monkeypatch.setattr(cpu, "CACHE", 16 * 128)
+    monkeypatch.setattr(tiles, "CACHE", 16 * 128)
     agree(*case(random_scene, shake, config, seed=4, channels=16, wide=16, dtype=torch.float32), 1e-6)
 
 
@@ -99,7 +99,7 @@ def test_every_switch_is_among_the_configurations():
 
 
 def test_they_agree_on_many_random_scenes_with_an_align_layer(random_scene, shake, monkeypatch):
-    monkeypatch.setattr(cpu, "CACHE", 16 * 64)
+    monkeypatch.setattr(tiles, "CACHE", 16 * 64)
     for seed in range(15):
         agree(*case(random_scene, shake, FGDConfig(frame="image"), seed, channels=3), 1e-10)
 
@@ -107,7 +107,7 @@ def test_they_agree_on_many_random_scenes_with_an_align_layer(random_scene, shak
 @pytest.mark.parametrize("order", ["student", "teacher", "both"])
 @pytest.mark.parametrize("cache", CACHES.values(), ids=CACHES)
 def test_maps_may_lie_in_memory_pixel_after_pixel(order, cache, random_scene, shake, monkeypatch):
-    monkeypatch.setattr(cpu, "CACHE", cache)
+    monkeypatch.setattr(tiles, "CACHE", cache)
     loss, scene, teacher = case(random_scene, shake, FGDConfig())
     turned = [{level: each.to(memory_format=torch.channels_last) for level, each in maps.items()} for maps in (scene.features, teacher)]
     scene = scene if order == "teacher" else replace(scene, features=turned[0])
@@ -128,7 +128,7 @@ def test_a_value_of_exactly_0_pulls_no_attention(random_scene, shake):
 
 
 def test_maps_far_above_the_range_of_exp_do_not_overflow(shake, monkeypatch):
-    monkeypatch.setattr(cpu, "CACHE", 16 * 128)
+    monkeypatch.setattr(tiles, "CACHE", 16 * 128)
     torch.manual_seed(0)
     boxes = [torch.tensor([[5.0, 6.0, 50.0, 40.0]])]
     scene = Scene(torch.zeros(1, 3, 96, 128), boxes, [(96, 128)], {"P3": 400 * torch.randn(1, 16, 12, 16)})
@@ -179,8 +179,8 @@ def test_a_map_may_be_one_tile_or_some_or_one_cell_over(cells, shake):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_any_number_of_threads_gives_the_same_bits(dtype, random_scene, shake, monkeypatch):
-    monkeypatch.setattr(cpu, "CACHE", 16 * 4 * dtype.itemsize * 2)
-    monkeypatch.setattr(cpu, "ALONE", 1)
+    monkeypatch.setattr(tiles, "CACHE", 16 * 4 * dtype.itemsize * 2)
+    monkeypatch.setattr(tiles, "ALONE", 1)
     loss, scene, teacher = case(random_scene, shake, FGDConfig(attention_of="mean"), dtype=dtype)
     before, found = torch.get_num_threads(), []
     try:
@@ -198,7 +198,7 @@ def test_any_number_of_threads_gives_the_same_bits(dtype, random_scene, shake, m
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("who", ["student", "teacher"])
 def test_a_value_that_is_no_number_is_not_hidden(who, value, random_scene, shake, monkeypatch):
-    monkeypatch.setattr(cpu, "CACHE", 16 * 32)
+    monkeypatch.setattr(tiles, "CACHE", 16 * 32)
     for config in (FGDConfig(), FGDConfig(gamma=0, lambda_=0), FGDConfig(alpha=0, beta=0, lambda_=0), FGDConfig(alpha=0, beta=0, gamma=0)):
         loss, scene, teacher = case(random_scene, shake, config, dtype=torch.float32, levels=("P3",))
         (scene.features if who == "student" else teacher)["P3"][1, 2, -1, -1] = value
@@ -215,9 +215,9 @@ def test_a_forked_process_has_threads_of_its_own():
     script = """
 import os, torch
 from fgdlab import FGDConfig, FGDLoss
-from fgdlab.fused import cpu
+from fgdlab.fused import tiles
 from fgdlab.fused.level import level_sums
-cpu.ALONE, config = 1, FGDConfig(alpha=0, beta=0, gamma=0, relation="mse")
+tiles.ALONE, config = 1, FGDConfig(alpha=0, beta=0, gamma=0, relation="mse")
 torch.set_num_threads(2)
 maps = torch.ones(2, 4, 3, 3)
 find = lambda: level_sums(maps, 3 * maps, None, FGDLoss(("P3",), 4, 4, config).relation["P3"], config)["global"].item()
@@ -235,8 +235,8 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_maps_are_summed_in_float32_without_a_copy_of_the_map(dtype, shake, monkeypatch):
-    monkeypatch.setattr(cpu, "CACHE", 16 * 96)                       # 20 tiles an image: two strips are full, one is not
-    monkeypatch.setattr(cpu, "STRIP", 8)
+    monkeypatch.setattr(tiles, "CACHE", 16 * 96)                       # 20 tiles an image: two strips are full, one is not
+    monkeypatch.setattr(tiles, "STRIP", 8)
     torch.manual_seed(0)
     student, teacher = (30 * torch.randn(2, 12, 16, 20)).to(dtype).requires_grad_(), (30 * torch.randn(2, 12, 16, 20)).to(dtype)
     masks = focal_masks([torch.tensor([[8.0, 8.0, 100.0, 90.0]])] * 2, [(128, 160)] * 2, (16, 20))
@@ -252,7 +252,7 @@ def test_half_precision_maps_are_summed_in_float32_without_a_copy_of_the_map(dty
 
 def test_the_loss_reads_half_precision_as_it_is_and_an_align_layer_gets_float32(random_scene, shake, monkeypatch):
     seen = []
-    monkeypatch.setattr("fgdlab.fgd.level_sums", lambda student, teacher, *given: seen.append((student.dtype, teacher.dtype)) or level_sums(student, teacher, *given))
+    monkeypatch.setattr("fgdlab.fgd.sums_of_levels", lambda *given: seen.append((given[0][0].dtype, given[1][0].dtype)) or sums_of_levels(*given))
     for channels in (4, 3):
         loss, scene, teacher = case(random_scene, shake, FGDConfig(), channels=channels, dtype=torch.float32, levels=("P3",))
         halves = replace(scene, features={level: each.bfloat16() for level, each in scene.features.items()}), {level: each.bfloat16() for level, each in teacher.items()}
@@ -372,7 +372,7 @@ def test_without_numba_the_readable_form_runs_and_says_what_to_install(random_sc
     try:
         why = why_readable(FGDConfig(), "cpu")
         assert "needs numba on the CPU" in why and "pip install" in why and "\n" not in why
-        monkeypatch.setattr("fgdlab.fgd.level_sums", None)
+        monkeypatch.setattr("fgdlab.fgd.sums_of_levels", None)
         scene = random_scene(3)
         assert len(FGDLoss(("P3",), 4, 4, fused=True).double()(scene, scene.features)) == 4
     finally:
@@ -403,7 +403,7 @@ print(whole.item(), maps.grad.unique().item())
     for _ in range(2):                                               # what they compiled, and what they left
         running = [subprocess.Popen([sys.executable, "-c", script, f"float{bits}"], env=environment, stdout=subprocess.PIPE, text=True) for bits in (32, 64, 32, 64)]
         assert {each.communicate(timeout=300)[0].strip() for each in running} == {"144.0 -2.0"}
-    assert len(list(Path(tmp_path).rglob("*.nbc"))) == 8
+    assert len(list(Path(tmp_path).rglob("*.nbc"))) == 10
 
 
 def test_the_reasons_are_told():
@@ -413,7 +413,7 @@ def test_the_reasons_are_told():
 
 
 def test_the_readable_form_is_what_runs_unless_asked(random_scene, monkeypatch):
-    monkeypatch.setattr("fgdlab.fgd.level_sums", None)
+    monkeypatch.setattr("fgdlab.fgd.sums_of_levels", None)
     scene = random_scene(3)
     assert FGDLoss(("P3",), 4, 4).double()(scene, scene.features)
 

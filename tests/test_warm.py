@@ -36,7 +36,7 @@ def said(home, code: str = RUN) -> list[str]:
 
 def test_a_run_compiles_nothing_that_its_nursery_has(tmp_path):
     before, after, _ = said(tmp_path)
-    assert before == after == "5" and "fgdlab.lab.sweeps.warm" in OF_A_RUN
+    assert before == after == "6" and "fgdlab.lab.sweeps.warm" in OF_A_RUN
 
 
 def test_a_cache_that_cannot_be_written_stops_no_run(tmp_path):

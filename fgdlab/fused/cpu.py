@@ -1,22 +1,23 @@
-"""A level on the CPU: one node of autograd's graph, whose sums, small terms and gradients are compiled loops (loops.py)."""
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+"""FGD on the CPU: all levels as one node of autograd's graph, whose sums, small terms and gradients are compiled loops (loops.py).
+
+Importing this file needs numba; level.py does, when it is first used.
+"""
 from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.autograd import Function
 
 from ..masks import FocalMasks
-from ..relation import GcBlock, RelationTerm
+from ..relation import RelationTerm
+from . import loops
 from .pages import empty_like
 from .sums import sum_dtype
+from .tiles import Tiles
 
-CACHE = 2**19                                                        # bytes of both maps in a tile: half of a usual second cache
-ALONE = 2**17                                                        # values a thread, below which a second one costs more than it takes over
-STRIP = 8                                                            # tiles of half precision that are converted together
+KINDS = {torch.float32: "float32", torch.float64: "float64"}
 TERMS = ("fg", "bg", "attention", "global")
 
 
@@ -32,8 +33,6 @@ class Setting(NamedTuple):
 
 @cache
 def setting_of(config) -> Setting:
-    from . import loops
-
     called = {name: "fg" if name == "both" else name for name in config.weights()}
     sharpness, weighing = 1 / config.temperature, {"fg", "bg"} & set(called.values())
     return Setting(
@@ -43,146 +42,116 @@ def setting_of(config) -> Setting:
     )
 
 
-def level_terms(student: Tensor, teacher: Tensor, masks: FocalMasks | None, relation: RelationTerm | None, config) -> dict[str, Tensor]:
-    """What ``level.level_sums`` gives, of the same arguments."""
-    shape, parameters = parts_of(relation)
-    fg, bg = (masks.fg, masks.bg) if masks is not None else (None, None)
-    setting = setting_of(config)
-    found = dict(zip(TERMS, LevelTerms.apply(student, teacher, fg, bg, setting, shape, *parameters), strict=True))
-    return {name: found[here] for name, here in setting.called.items()}
+class Blocks(NamedTuple):
+    """The parameters of R of all levels, level after level, the student's block before the teacher's; none where R has no blocks."""
+
+    parameters: list[Tensor]
+    hidden: int = 0                                                  # channels between W_v1 and W_v2 of a block
+    eps: float = 0.0                                                 # of LN
 
 
-def parts_of(relation: RelationTerm | None) -> tuple[tuple[int, float], list[Tensor]]:
-    """(hidden channels, eps of LN) and the parameters of both blocks; zeros and none where there are no blocks."""
-    if relation is None or relation.kind != "gc":
-        return (0, 0.0), []
-    parameters = [each for block in (relation.student, relation.teacher) for each in parameters_of(block)]
-    return (parameters[2].shape[0], relation.student.transform[1].eps), parameters
+def blocks_of(relations: list[RelationTerm | None]) -> Blocks:
+    if relations[0] is None or relations[0].kind != "gc":
+        return Blocks([])
+    parameters: list[Tensor] = []
+    for relation in relations:                                       # relation.parameters(), in a twentieth of its time
+        for block in relation._modules.values():
+            key, transform = block._modules.values()
+            narrow, norm, _, widen = transform._modules.values()
+            for layer in (key, narrow, norm, widen):
+                parameters += layer._parameters.values()
+    return Blocks(parameters, narrow.out_channels, norm.eps)
 
 
-def parameters_of(block: GcBlock) -> list[Tensor]:
-    """In the order in which the loops expect them."""
-    narrow, norm, _, widen = block.transform
-    return [each for layer in (block.key, narrow, norm, widen) for each in (layer.weight, layer.bias)]
+def terms_of_levels(
+    students: list[Tensor], teachers: list[Tensor], masks: list[FocalMasks | None], relations: list[RelationTerm | None], config,
+) -> list[dict[str, Tensor]]:
+    """What ``level.sums_of_levels`` gives, of the same arguments."""
+    setting, blocks = setting_of(config), blocks_of(relations)
+    found = PyramidTerms.apply(setting, blocks, teachers, masks, len(students), *students, *blocks.parameters)
+    return [{name: found[level + TERMS.index(here)] for name, here in setting.called.items()} for level in range(0, len(found), len(TERMS))]
 
 
-def joined(parameters: tuple[Tensor, ...], dtype: torch.dtype):
-    """All values of all parameters in one row."""
-    from .loops import in_a_row
+class PyramidTerms(Function):
+    """Terms of all levels as :data:`TERMS` names them, level after level, None where not asked; each averaged over the batch. Gradients of the
+    students' maps and of all R.
 
-    return in_a_row([each.detach().numpy() for each in parameters], str(dtype).removeprefix("torch."))
-
-
-class LevelTerms(Function):
-    """Terms of one level as :data:`TERMS` names them, None where not asked, each averaged over the batch; gradients of the student's map and of R.
-
-    ``student`` and ``teacher`` (N, C, H, W) may lie in memory in any order and be of half precision; ``fg`` and ``bg`` (N, H, W) or None.
-    A bias of W_k is the same at all cells and changes no softmax: its gradient is 0.
+    Maps (N, C, H, W) may lie in memory in any order and be of half precision; masks' ``fg`` and ``bg`` are (N, H, W). One node for all levels,
+    since on small maps calls cost more than numbers. A bias of W_k is the same at all cells and changes no softmax: its gradient is 0.
     """
 
     @staticmethod
-    def forward(ctx, student, teacher, fg, bg, setting, shape, *parameters):
-        s, t = student.flatten(2), teacher.flatten(2)                # (N, C, HW)
-        (n, c, hw), dtype = s.shape, sum_dtype(s, t)
-        masks = [s.new_zeros(n, hw, dtype=dtype) if mask is None else mask.detach().flatten(1).to(dtype) for mask in (fg, bg)]
-        masks = [mask.contiguous().numpy() for mask in masks]
-        weights = joined(parameters, dtype)
-        keys = weights.reshape(2, -1)[:, :c].copy() if parameters else torch.zeros(2, c, dtype=dtype).numpy()
-        tiles = Tiles(s, t, dtype)
-        by_cell, sums, of_image = (torch.empty(size, dtype=dtype).numpy() for size in ((n, 4, hw), (tiles.count, 10, c), (n, 6, c)))
-        peaks, wholes = torch.empty(2, tiles.count, 4, dtype=dtype).numpy()
-        terms = torch.empty(len(TERMS), dtype=torch.float64)
-        tiles.each(lambda first, last, scratch, s, t: tiles.loops.read(
-            first, last, scratch, *s, *t, *masks, keys, setting.shares, setting.spatial / c, tiles.wide, by_cell, sums, peaks, wholes))
-        tiles.loops.close(
-            setting.shares, setting.channel / hw, tiles.wide, setting.relation, weights, *shape, by_cell, sums, peaks, wholes, of_image, terms.numpy())
+    def forward(ctx, setting, blocks, teachers, masks, count, *given):
+        students = given[:count]
+        dtype = sum_dtype(*students, *teachers)
+        weights = joined(blocks.parameters, dtype, count)
+        levels = [Level(student, *each, setting, blocks, dtype) for student, *each in zip(students, masks, weights, strict=True)]
+        terms = [term for level, *maps in zip(levels, students, teachers, strict=True) for term in level.forward(*maps)]
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(student, teacher)
-        ctx.kept = setting, shape, [(each.shape, each.numel(), each.dtype) for each in parameters], masks, weights, keys, by_cell, of_image
-        return tuple(torch.scalar_tensor(term, dtype=dtype) if name in setting.called.values() else None for name, term in zip(TERMS, terms.tolist(), strict=True))
+        ctx.save_for_backward(*students, *teachers)
+        ctx.kept = levels, weights.shape
+        asked = [name in setting.called.values() for name in TERMS] * count
+        return tuple(torch.scalar_tensor(term, dtype=dtype) if wanted else None for term, wanted in zip(terms, asked, strict=True))
 
     @staticmethod
     def backward(ctx, *given):
         if torch.is_grad_enabled():                                  # create_graph=True
             raise RuntimeError("the fused form of the FGD loss has first derivatives only; FGDLoss(..., fused=False) has second ones")
-        student, teacher = ctx.saved_tensors
-        setting, shape, parameters, masks, weights, keys, by_cell, of_image = ctx.kept
-        s, t, out = student.flatten(2), teacher.flatten(2), empty_like(student)
-        tiles, (n, c, hw) = Tiles(s, t, sum_dtype(s, t), out.flatten(2)), s.shape
-        g = tuple(0.0 if each is None else each.item() for each in given)
-        new = dict(dtype=tiles.dtype)
-        factors, levels, of_weights = torch.empty(n, 5, c, **new).numpy(), torch.empty(n, 3, dtype=torch.float64).numpy(), torch.empty(len(weights), **new)
-        of_keys = torch.empty(tiles.count, 2, c, **new).numpy()
-        tiles.loops.pull(
-            g, setting.shares, setting.spatial / c, setting.channel / hw, setting.relation, weights, *shape, by_cell, of_image, factors, levels, of_weights.numpy())
-        tiles.each(lambda first, last, scratch, out, s, t: tiles.loops.write(
-            first, last, scratch, *out, *s, *t, *masks, keys, g, setting.shares, setting.spatial / c, setting.relation, tiles.wide, by_cell, factors, levels,
-            of_keys))
-        of_parameters = [None] * len(parameters)
-        if parameters and given[TERMS.index("global")] is not None:
-            of_weights.view(2, -1).numpy()[:, :c] = of_keys.sum(axis=0)
-            parts = of_weights.split([size for _, size, _ in parameters])
-            of_parameters = [part.view(of).to(kind) for part, (of, _, kind) in zip(parts, parameters, strict=True)]
-        return out, None, None, None, None, None, *of_parameters
+        (levels, shape), maps, count = ctx.kept, ctx.saved_tensors, len(ctx.kept[0])
+        parameters = levels[0].blocks.parameters
+        of_weights, of_maps, each = torch.empty(shape, dtype=levels[0].dtype), [None] * count, len(parameters) // count
+        of_parameters = list(_unflatten_dense_tensors(of_weights.view(-1), parameters)) if parameters else []
+        for i, (level, row) in enumerate(zip(levels, of_weights.numpy(), strict=True)):
+            g = given[len(TERMS) * i:len(TERMS) * (i + 1)]
+            if any(one is not None for one in g):
+                of_maps[i] = level.backward(maps[i], maps[count + i], tuple(0.0 if one is None else one.item() for one in g), row)
+            if g[TERMS.index("global")] is None:
+                of_parameters[i * each:(i + 1) * each] = [None] * each
+        return None, None, None, None, None, *of_maps, *of_parameters
 
 
-class Tiles:
-    """The tiles of a level, and the memory of maps (N, C, HW) as the loops take it, shared out among threads.
+def joined(parameters: list[Tensor], dtype: torch.dtype, levels: int):
+    """All values of all parameters, a row a level."""
+    return (_flatten_dense_tensors(parameters).to(dtype).view(levels, -1) if parameters else torch.empty(levels, 0, dtype=dtype)).numpy()
+
+
+class Level:
+    """A level from its forward to its backward: what the loops need, and what they leave for each other.
 
     Args:
-        student, teacher: the maps that are read.
-        dtype: of the sums. A map of another precision is converted strip by strip.
-        out: the gradient that is written; none forward.
+        student: of what size and precision the maps are.
+        masks: fg and bg, or None.
+        weights: of both blocks of R, in a row.
+        dtype: of the sums.
     """
 
-    def __init__(self, student: Tensor, teacher: Tensor, dtype: torch.dtype, out: Tensor | None = None):
-        from . import loops
+    def __init__(self, student: Tensor, masks: FocalMasks | None, weights, setting: Setting, blocks: Blocks, dtype: torch.dtype):
+        n, c, h, w = student.shape
+        self.dtype, self.kind, self.setting, self.blocks, self.weights = dtype, KINDS[dtype], setting, blocks, weights
+        self.loops, self.sharpness = loops.compiled(self.kind), (setting.spatial / c, setting.channel / (h * w))
+        drawn = (masks.fg, masks.bg) if masks is not None else (None, None)
+        self.masks, self.keys = [loops.rows_of(mask, (n, h * w), self.kind) for mask in drawn], loops.keys_of(weights, c)
 
-        n, c, hw = student.shape
-        cells = min(loops.WIDE, CACHE // (2 * c * dtype.itemsize))
-        self.wide = max(cells // loops.LINE * loops.LINE, 1)
-        self.of_image = -(-hw // self.wide)
-        self.count, self.threads = n * self.of_image, min(torch.get_num_threads(), max(1, n * c * hw // ALONE))
-        self.dtype, self.loops = dtype, loops.compiled(str(dtype).removeprefix("torch."))
-        self.maps = [each.detach() for each in (out, student, teacher) if each is not None]
-        self.memory = [memory(each) if each.dtype == dtype else None for each in self.maps]
-        turned = any(each is not None and each[1][3] != 1 for each in self.memory)
-        self.scratch = loops.ROWS + (3 * c * loops.WIDE if turned else 0)
-        self.out = out
+    def forward(self, student: Tensor, teacher: Tensor) -> tuple[float, float, float, float]:
+        """The terms in the order of TERMS, those too that nobody asked for."""
+        tiles, (spatial, channel) = Tiles([student, teacher], self.dtype), self.sharpness
+        n, c, h, w = student.shape
+        (self.by_cell, self.by_channel), (self.middle,) = loops.empty(self.kind, (n, 4, h * w), (n, 6, c)), loops.empty("float64", (n, 2, 3, self.blocks.hidden))
+        sums, peaks, wholes = loops.empty(self.kind, (tiles.count, 10, c), (tiles.count, 4), (tiles.count, 4))
+        tiles.each(lambda first, last, scratch, s, t: self.loops.read(
+            first, last, scratch, *s, *t, *self.masks, self.keys, self.setting.shares, spatial, tiles.wide, self.by_cell, sums, peaks, wholes))
+        return self.loops.close(
+            self.setting.shares, channel, tiles.wide, self.setting.relation, self.weights, self.blocks.eps, self.by_cell, sums, peaks, wholes,
+            self.by_channel, self.middle)
 
-    def each(self, work: Callable[..., None]) -> None:
-        """``work(first, last, scratch, *memory of the maps)`` over all tiles."""
-        ends = [self.count * part // self.threads for part in range(self.threads + 1)]
-        others = [helpers(os.getpid(), self.threads).submit(self.some, work, *ends[part:part + 2]) for part in range(1, self.threads)]
-        self.some(work, *ends[:2])
-        for other in others:
-            other.result()
-
-    def some(self, work: Callable[..., None], first: int, last: int) -> None:
-        scratch = torch.empty(self.scratch, dtype=self.dtype).numpy()
-        if None not in self.memory:
-            work(first, last, scratch, *self.memory)
-            return
-        while first < last:
-            image = first // self.of_image
-            end = min(last, first + STRIP, (image + 1) * self.of_image)
-            start, stop = (tile - image * self.of_image for tile in (first, end))
-            cells = slice(start * self.wide, stop * self.wide)
-            strips = [each[image, :, cells].to(self.dtype).contiguous() for each in self.maps]
-            work(first, end, scratch, *((each.view(-1).numpy(), (-cells.start, 0, each.shape[1], 1)) for each in strips))
-            if self.out is not None:
-                self.out[image, :, cells] = strips[0]
-            first = end
-
-
-def memory(maps: Tensor):
-    """The memory of maps (N, C, HW) from their first value to their last, and where they lie in it."""
-    flat = maps.as_strided((1 + sum((size - 1) * step for size, step in zip(maps.shape, maps.stride(), strict=True)),), (1,))
-    by_image, by_channel, by_cell = maps.stride()
-    return flat.numpy(), (0, by_image, by_channel, by_cell if maps.shape[2] > 1 else 1)
-
-
-@cache
-def helpers(process: int, count: int) -> ThreadPoolExecutor:
-    """Threads that help the calling one; a process that was forked needs its own. Compiled loops let go of the interpreter while they run."""
-    return ThreadPoolExecutor(count - 1)
+    def backward(self, student: Tensor, teacher: Tensor, g: tuple[float, float, float, float], of_weights) -> Tensor:
+        """The gradient of the student's map from those of the terms; that of R goes into ``of_weights``."""
+        out, shares, relation, (spatial, channel) = empty_like(student), self.setting.shares, self.setting.relation, self.sharpness
+        tiles = Tiles([out, student, teacher], self.dtype, written=True)
+        n, c, _, _ = student.shape
+        (factors, of_keys), (levels,) = loops.empty(self.kind, (n, 5, c), (tiles.count, 2, c)), loops.empty("float64", (n, 3))
+        self.loops.pull(g, shares, channel, relation, self.weights, self.by_cell, self.by_channel, self.middle, factors, levels, of_weights)
+        tiles.each(lambda first, last, scratch, out, s, t: self.loops.write(
+            first, last, scratch, *out, *s, *t, *self.masks, self.keys, g, shares, spatial, relation, tiles.wide, self.by_cell, factors, levels, of_keys))
+        self.loops.keys(of_keys, c, of_weights)
+        return out

@@ -1,4 +1,4 @@
-"""The terms of FGD on one level: on the CPU from cpu.py, on a card from its sums."""
+"""The terms of FGD on the levels of a pyramid: on the CPU from cpu.py, all at once; on a card level after level, from its sums."""
 import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear
@@ -7,7 +7,7 @@ from ..attention import Attention
 from ..focal import attention_term
 from ..masks import FocalMasks
 from ..relation import GcBlock, RelationTerm
-from . import cpu, node
+from . import node
 from .sums import Plan, Sums
 
 
@@ -21,16 +21,34 @@ def plan_of(config, weights: dict[str, float]) -> Plan:
     )
 
 
-def level_sums(student: Tensor, teacher: Tensor, masks: FocalMasks | None, relation: RelationTerm | None, config) -> dict[str, Tensor]:
-    """{term: its sum before the coefficient, averaged over the batch}, of the terms that ``config.weights()`` names.
+def sums_of_levels(
+    students: list[Tensor], teachers: list[Tensor], masks: list[FocalMasks | None], relations: list[RelationTerm | None], config,
+) -> list[dict[str, Tensor]]:
+    """Of each level {term: its sum before the coefficient, averaged over the batch}, of the terms that ``config.weights()`` names.
 
     Args:
-        student, teacher: (N, C, H, W), same shape; the student has already passed its align layer f.
+        students, teachers: maps (N, C, H, W) of each level, of the same shape; the student's have already passed their align layer f.
         masks: ``fg``, ``bg`` of shape (N, H, W); None where no term needs them.
-        relation: the level's R; None without the global term.
+        relations: the level's R; None without the global term.
     """
-    if node.room(student) is cpu:
-        return cpu.level_terms(student, teacher, masks, relation, config)
+    if on_card(students[0]):
+        return [sums_on_card(*level, config) for level in zip(students, teachers, masks, relations, strict=True)]
+    from .cpu import terms_of_levels
+
+    return terms_of_levels(students, teachers, masks, relations, config)
+
+
+def on_card(maps: Tensor) -> bool:
+    """Which of the two rooms reads the maps."""
+    return maps.is_cuda
+
+
+def level_sums(student: Tensor, teacher: Tensor, masks: FocalMasks | None, relation: RelationTerm | None, config) -> dict[str, Tensor]:
+    """``sums_of_levels`` of one level."""
+    return sums_of_levels([student], [teacher], [masks], [relation], config)[0]
+
+
+def sums_on_card(student: Tensor, teacher: Tensor, masks: FocalMasks | None, relation: RelationTerm | None, config) -> dict[str, Tensor]:
     weights, (n, c, h, w) = config.weights(), student.shape
     fg = masks.fg if weights.keys() & {"fg", "both"} else None
     bg = masks.bg if "bg" in weights else None

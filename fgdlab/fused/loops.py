@@ -13,20 +13,22 @@ Each tile leaves its sums in a place of its own and ``close`` adds them in their
     pull     gradients of the terms --> factors by channel, gradients of R           image after image
     write    S, T, factors --> gradient of S and of both W_k, tile after tile        the lines are those of gradient.py
 
-Maps come as ``flat``, the memory that holds them, and ``lay``: the place of the first value and the steps from image to image, from channel to
-channel and from cell to cell. D = T - S. A part of attention that is off is one of sharpness 0, the limit of a high temperature: 1 everywhere.
+Maps come as the address of their first value and ``lay``: a place to start from and the steps from image to image, from channel to channel and from
+cell to cell. D = T - S. A part of attention that is off is one of sharpness 0, the limit of a high temperature: 1 everywhere.
 """
 from functools import cache
 from types import FunctionType, SimpleNamespace
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import carray, njit, types
 from numba.extending import intrinsic
 
 WIDE = 256                                                           # cells of a tile at most, and the length of a tile's rows
 LINE = 16                                                            # float32 in a cache line
 AHEAD = 4                                                            # channels that are asked for before they are read
+ENDLESS = 2**48                                                      # values; what is read ends where the map does
+BLOCK = 8                                                            # cells and channels of a block that is turned at once
 MSE, CENTRED, GC = 1, 2, 3                                           # kinds of relation; 0 is none
 
 # Rows by cell: of a level (N, 4, HW), and of a tile, one WIDE after the other.
@@ -37,7 +39,7 @@ ROWS = 6 * WIDE
 
 # Rows by channel.
 ABS_S, ABS_T, SHIFT, SQUARES, CONTEXT_S, CONTEXT_T, FOCAL_S, FOCAL_T = 0, 1, 2, 3, 4, 5, 6, 8       # sums, (10, C); FOCAL_*: of fg, then of bg
-A_S, A_T = 0, 1                                                      # of an image (6, C): A^C in the place of |F|; then the rows above
+A_S, A_T, APART = 0, 1, 3                                            # of an image (6, C): A^C in the place of |F|, e in that of D^2; then the rows above
 WEIGHT, FLAT, PULL_S, PULL_T = 0, 1, 2, 3                            # of an image, backward (5, C): A^C of eq. 9, what is added everywhere, g_context
 BY_CHANNEL = 4                                                       # g_channel / HW
 
@@ -62,6 +64,23 @@ def fetch(typing, flat, place):
     return types.void(flat, types.int64), written
 
 
+@intrinsic
+def pointer(typing, address, like):
+    """An address as a pointer to numbers such as ``like`` holds. A view of a tensor in numpy costs as much as the sums of a small level."""
+    kind = types.CPointer(like.dtype)
+
+    def written(context, builder, signature, given):
+        return builder.inttoptr(given[0], context.get_value_type(kind))
+
+    return kind(types.int64, like), written
+
+
+@inner
+def at_address(address, like):
+    """All memory from an address on, as one row."""
+    return carray(pointer(address, like), (ENDLESS,))
+
+
 @inner
 def fetch_row(flat, at, cells):
     for i in range(0, cells, LINE):
@@ -75,23 +94,44 @@ def tile_of(flat, lay, image, start, cells, channels, scratch):
     first = first + image * by_image + start * by_cell
     if by_cell == 1:
         return flat, first, by_channel
-    reorder(scratch, 0, WIDE, 1, flat, first, by_channel, by_cell, cells, channels)
+    to_rows(scratch, flat, first, by_channel, by_cell, cells, channels)
     return scratch, 0, WIDE
 
 
 @inner
-def reorder(out, out_at, out_channel, out_cell, flat, at, by_channel, by_cell, cells, channels):
-    """Copy a tile to memory of another order, LINE cells at a time: a loop whose length is known when it is compiled takes half the time."""
-    whole = cells - cells % LINE
-    for start in range(0, whole, LINE):
-        for c in range(channels):
-            target, source = out[out_at + c * out_channel + start * out_cell:], flat[at + c * by_channel + start * by_cell:]
-            for i in range(LINE):
-                target[i * out_cell] = source[i * by_cell]
+def in_blocks(by_channel, cells, channels):
+    """How many cells and channels are copied in blocks, whose length is known when they are compiled: half the time. Else value after value."""
+    return (cells - cells % BLOCK, channels - channels % BLOCK) if by_channel == 1 else (0, 0)
+
+
+@inner
+def to_rows(rows, flat, at, by_channel, by_cell, cells, channels):
+    """Copy a tile to rows, a channel each WIDE values."""
+    whole_cells, whole_channels = in_blocks(by_channel, cells, channels)
+    for c in range(0, whole_channels, BLOCK):
+        for i in range(0, whole_cells, BLOCK):
+            target, source = rows[c * WIDE + i:], flat[at + c + i * by_cell:]
+            for j in range(BLOCK):
+                for k in range(BLOCK):
+                    target[k * WIDE + j] = source[j * by_cell + k]
     for c in range(channels):
-        target, source = out[out_at + c * out_channel + whole * out_cell:], flat[at + c * by_channel + whole * by_cell:]
-        for i in range(cells - whole):
-            target[i * out_cell] = source[i * by_cell]
+        for i in range(whole_cells if c < whole_channels else 0, cells):
+            rows[c * WIDE + i] = flat[at + c * by_channel + i * by_cell]
+
+
+@inner
+def from_rows(rows, flat, at, by_channel, by_cell, cells, channels):
+    """Copy them back."""
+    whole_cells, whole_channels = in_blocks(by_channel, cells, channels)
+    for c in range(0, whole_channels, BLOCK):
+        for i in range(0, whole_cells, BLOCK):
+            source, target = rows[c * WIDE + i:], flat[at + c + i * by_cell:]
+            for j in range(BLOCK):
+                for k in range(BLOCK):
+                    target[j * by_cell + k] = source[k * WIDE + j]
+    for c in range(channels):
+        for i in range(whole_cells if c < whole_channels else 0, cells):
+            flat[at + c * by_channel + i * by_cell] = rows[c * WIDE + i]
 
 
 # ---- forward -------------------------------------------------------------------------------------------------------------------------
@@ -164,6 +204,7 @@ def second_visit(s, s_at, s_step, t, t_at, t_step, cells, channels, fg, bg, look
 
 def read(first, last, scratch, s, s_lay, t, t_lay, fg, bg, keys, shares, sharpness, wide, by_cell, sums, peaks, wholes):
     """Tiles ``first`` to ``last`` of all (images times tiles of an image). ``shares``: how much S's and T's attention weigh eq. 9."""
+    s, t = at_address(s, scratch), at_address(t, scratch)
     channels, hw = sums.shape[2], by_cell.shape[2]
     of_image, size = -(-hw // wide), channels * WIDE
     rows, copy_s, copy_t = scratch[:ROWS], scratch[ROWS:ROWS + size], scratch[ROWS + size:ROWS + 2 * size]
@@ -237,13 +278,12 @@ def sharpened(added, sharpness, out):
         out[c] = added[c] * channels / whole
 
 
-def close(shares, sharpness, wide, relation, weights, hidden, eps, by_cell, sums, peaks, wholes, of_image, terms):
-    """Finish what ``read`` left, and sum up ``terms``: eq. 9 of fg and of bg, eq. 10, eq. 12, each averaged over the batch."""
+def close(shares, sharpness, wide, relation, weights, eps, by_cell, sums, peaks, wholes, of_image, middle):
+    """Finish what ``read`` left; returns eq. 9 of fg and of bg, eq. 10 and eq. 12, each averaged over the batch. ``middle``: see :func:`transform`."""
     images, _, hw = by_cell.shape
     channels, tiles = sums.shape[2], -(-hw // wide)
     added, e = np.empty((10, channels)), np.empty(channels)
-    middle = np.empty((2, 3, hidden))
-    terms[:] = 0
+    of_fg, of_bg, of_attention, of_global = 0.0, 0.0, 0.0, 0.0
     for image in range(images):
         here = slice(image * tiles, (image + 1) * tiles)
         to_scale(image, tiles, wide, by_cell, peaks[here], wholes[here])
@@ -266,12 +306,14 @@ def close(shares, sharpness, wide, relation, weights, hidden, eps, by_cell, sums
             attention += abs(kept[A_S, c] - kept[A_T, c])            # eq. 10
         for i in range(hw):
             attention += abs(by_cell[image, LOOK_S, i] - by_cell[image, LOOK_T, i])
+        kept[APART] = 0
         if relation > MSE:
-            apart(relation, weights, hidden, eps, hw, kept, middle, e)
+            apart(relation, weights, eps, hw, kept, middle[image], e)
             for c in range(channels):
                 whole += e[c] * (2 * kept[SHIFT, c] + hw * e[c])     # sum (D + e)^2 of eq. 12
-        for i, term in enumerate((fg, bg, attention, whole)):
-            terms[i] += term / images
+                kept[APART, c] = e[c]
+        of_fg, of_bg, of_attention, of_global = of_fg + fg / images, of_bg + bg / images, of_attention + attention / images, of_global + whole / images
+    return of_fg, of_bg, of_attention, of_global
 
 
 # ---- R of eq. 13 ---------------------------------------------------------------------------------------------------------------------
@@ -287,9 +329,9 @@ def layers(flat, who, channels, hidden):
 
 
 @inner
-def transform(flat, who, context, hidden, eps, middle):
-    """W_v1 context, normed but for weight and bias, into middle[0]; ReLU(LN(..)) into middle[1]; 1 / spread into middle[2, 0]."""
-    channels = len(context)
+def transform(flat, who, context, eps, middle):
+    """W_v1 context, normed but for weight and bias, into middle[0]; ReLU(LN(..)) into middle[1]; 1 / spread into middle[2, 0]. ``middle`` (3, hidden)."""
+    channels, hidden = len(context), middle.shape[1]
     narrow, bias, norm, norm_bias, _, _ = layers(flat, who, channels, hidden)
     mean, spread = 0.0, 0.0
     for h in range(hidden):
@@ -308,16 +350,16 @@ def transform(flat, who, context, hidden, eps, middle):
 
 
 @inner
-def apart(relation, flat, hidden, eps, hw, kept, middle, e):
+def apart(relation, flat, eps, hw, kept, middle, e):
     """e by which R moves D, the same in all cells: v_t - v_s of eq. 13, or minus the spatial mean of D ("centred")."""
-    channels = len(e)
+    channels, hidden = len(e), middle.shape[2]
     if relation == CENTRED:
         for c in range(channels):
             e[c] = -kept[SHIFT, c] / hw
     if relation == GC:
         e[:] = 0
         for who in range(2):
-            transform(flat, who, kept[CONTEXT_S + who], hidden, eps, middle[who])
+            transform(flat, who, kept[CONTEXT_S + who], eps, middle[who])
             _, _, _, _, widen, bias = layers(flat, who, channels, hidden)
             side = 2 * who - 1                                       # v_t - v_s
             for c in range(channels):
@@ -328,9 +370,10 @@ def apart(relation, flat, hidden, eps, hw, kept, middle, e):
 
 
 @inner
-def pull_transform(flat, of_flat, who, context, hidden, middle, g, of_context):
+def pull_transform(flat, of_flat, who, context, middle, g, of_context):
     """Gradients of a block from that of its v, ``g`` (C,): of its parameters, added to ``of_flat``, and of its context."""
-    channels, back = len(context), np.zeros(hidden)
+    channels, hidden = len(context), middle.shape[1]
+    back = np.zeros(hidden)
     narrow, _, norm, _, widen, _ = layers(flat, who, channels, hidden)
     of_narrow, of_bias, of_norm, of_norm_bias, of_widen, of_widen_bias = layers(of_flat, who, channels, hidden)
     for c in range(channels):
@@ -357,11 +400,11 @@ def pull_transform(flat, of_flat, who, context, hidden, middle, g, of_context):
 
 # ---- backward ------------------------------------------------------------------------------------------------------------------------
 
-def pull(g, shares, sharp_cell, sharp_channel, relation, weights, hidden, eps, by_cell, of_image, factors, levels, of_weights):
+def pull(g, shares, sharpness, relation, weights, by_cell, of_image, middle, factors, levels, of_weights):
     """From ``g``, gradients of the four terms: ``factors`` by channel (N, 5, C), three numbers an image in ``levels``, gradients of R."""
     images, _, hw = by_cell.shape
     channels = of_image.shape[2]
-    e, of_e, middle = np.zeros(channels), np.empty(channels), np.empty((2, 3, hidden))
+    of_e = np.empty(channels)
     of_weights[:] = 0
     for image in range(images):
         kept, out = of_image[image], factors[image]
@@ -373,20 +416,18 @@ def pull(g, shares, sharp_cell, sharp_channel, relation, weights, hidden, eps, b
         mean = 0.0
         for c in range(channels):
             mean += sign_of(kept[A_S, c] - kept[A_T, c]) * kept[A_S, c] / channels
-        if relation > MSE:
-            apart(relation, weights, hidden, eps, hw, kept, middle, e)
         for c in range(channels):
             out[WEIGHT, c] = shares[0] * kept[A_S, c] + shares[1] * kept[A_T, c]
-            out[BY_CHANNEL, c] = of_attention * sharp_channel * kept[A_S, c] * (sign_of(kept[A_S, c] - kept[A_T, c]) - mean)
-            out[FLAT, c] = -2 * of_global * e[c]
+            out[BY_CHANNEL, c] = of_attention * sharpness * kept[A_S, c] * (sign_of(kept[A_S, c] - kept[A_T, c]) - mean)
+            out[FLAT, c] = -2 * of_global * kept[APART, c]
             out[PULL_S, c], out[PULL_T, c] = 0, 0
-            of_e[c] = 2 * of_global * (kept[SHIFT, c] + hw * e[c])
+            of_e[c] = 2 * of_global * (kept[SHIFT, c] + hw * kept[APART, c])
         levels[image, 1], levels[image, 2] = 0, 0
         if relation == GC:
             for who in range(2):
                 if who == 0:
                     of_e *= -1                                       # e = v_t - v_s
-                pull_transform(weights, of_weights, who, kept[CONTEXT_S + who], hidden, middle[who], of_e, out[PULL_S + who])
+                pull_transform(weights, of_weights, who, kept[CONTEXT_S + who], middle[image, who], of_e, out[PULL_S + who])
                 if who == 0:
                     of_e *= -1
                 for c in range(channels):
@@ -448,6 +489,7 @@ def write_tile(out, o_at, o_step, s, s_at, s_step, t, t_at, t_step, cells, squar
 
 def write(first, last, scratch, out, o_lay, s, s_lay, t, t_lay, fg, bg, keys, g, shares, sharpness, relation, wide, by_cell, factors, levels, of_keys):
     """Tiles ``first`` to ``last``, as ``read`` counts them."""
+    out, s, t = at_address(out, scratch), at_address(s, scratch), at_address(t, scratch)
     channels, hw = factors.shape[2], by_cell.shape[2]
     of_image, size, kind = -(-hw // wide), channels * WIDE, scratch.dtype.type
     rows, copy_s, copy_t, copy_out = scratch[:ROWS], scratch[ROWS:ROWS + size], scratch[ROWS + size:ROWS + 2 * size], scratch[ROWS + 2 * size:]
@@ -470,22 +512,43 @@ def write(first, last, scratch, out, o_lay, s, s_lay, t, t_lay, fg, bg, keys, g,
             write_tile(out, o_first, o_channel, of_s, s_at, s_step, of_t, t_at, t_step, cells, squares, factors[image], keys, rows, of_keys[tile])
             continue
         write_tile(copy_out, 0, WIDE, of_s, s_at, s_step, of_t, t_at, t_step, cells, squares, factors[image], keys, rows, of_keys[tile])
-        reorder(out, o_first, o_channel, o_cell, copy_out, 0, WIDE, 1, cells, channels)
+        from_rows(copy_out, out, o_first, o_channel, o_cell, cells, channels)
+
+
+def keys(of_keys, channels, of_weights):
+    """Add up what all tiles found for both W_k, and put it where they stand in the row of all weights."""
+    per_block = len(of_weights) // 2
+    for who in range(2 if per_block else 0):
+        for c in range(channels):
+            found = 0.0
+            for tile in range(len(of_keys)):
+                found += of_keys[tile, who, c]
+            of_weights[who * per_block + c] = found
 
 
 # ---- not compiled --------------------------------------------------------------------------------------------------------------------
 
-def in_a_row(arrays: list[np.ndarray], dtype: str) -> np.ndarray:
-    """All values of all arrays, copied by numpy: torch would wake its own threads, which then stand in the way of ours."""
-    return np.concatenate([each.ravel() for each in arrays], dtype=dtype) if arrays else np.empty(0, dtype)
+def empty(kind: str, *shapes: tuple[int, ...]) -> list[np.ndarray]:
+    """Arrays for numbers that one loop leaves to another."""
+    return [np.empty(shape, kind) for shape in shapes]
+
+
+def rows_of(mask, shape: tuple[int, int], kind: str) -> np.ndarray:
+    """A mask (N, H, W) as the loops take it, (N, HW); zeros for None."""
+    return np.zeros(shape, kind) if mask is None else np.ascontiguousarray(mask.numpy(), kind).reshape(shape)
+
+
+def keys_of(weights: np.ndarray, channels: int) -> np.ndarray:
+    """W_k of both networks, (2, C), which stand first in the row of a block's weights; zeros where there are no blocks."""
+    return weights.reshape(2, -1)[:, :channels].copy() if len(weights) else np.zeros((2, channels), weights.dtype)
 
 
 # ---- compiled ------------------------------------------------------------------------------------------------------------------------
 
 @cache
 def compiled(dtype: str) -> SimpleNamespace:
-    """The four loops for maps of "float32" or "float64", compiled on first use and kept on disk."""
-    return SimpleNamespace(**{function.__name__: kept(function, dtype, **OPTIONS) for function in (read, close, pull, write)})
+    """The five loops for maps of "float32" or "float64", compiled on first use and kept on disk."""
+    return SimpleNamespace(**{function.__name__: kept(function, dtype, **OPTIONS) for function in (read, close, pull, write, keys)})
 
 
 def kept(function: FunctionType, kind: str, **options):

@@ -1,26 +1,14 @@
 """The sums of a level on a card as one node of autograd's graph. The CPU has a node of its own, which gives the terms themselves (cpu.py)."""
-from types import ModuleType
-
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from . import cpu
 from .gradient import Context, factors_of
 from .pages import empty_like
 from .sums import Sums, sum_dtype
 
 SAVED = ("a_spatial", "a_channel", "softmax_s", "context_s", "softmax_t", "context_t")
-
-
-def room(maps: Tensor) -> ModuleType:
-    """Where maps are read and gradients written: ``cpu`` or ``card``."""
-    if not maps.is_cuda:
-        return cpu
-    from . import card
-
-    return card
 
 
 class LevelSums(Function):
@@ -32,10 +20,12 @@ class LevelSums(Function):
 
     @staticmethod
     def forward(ctx, student, teacher, fg, bg, key_s, bias_s, key_t, bias_t, plan):
+        from . import card                                           # needs Triton
+
         s, t = student.flatten(2), teacher.flatten(2)                # (N, C, HW)
         fg, bg = (None if mask is None else mask.flatten(1).to(sum_dtype(s, t)) for mask in (fg, bg))
         masks = [mask for mask in (fg, bg) if mask is not None]
-        found = room(s).read_maps(s, t, masks, key_s, key_t, plan)
+        found = card.read_maps(s, t, masks, key_s, key_t, plan)
         focal = iter(found["focal"]) if masks else None
         sums = Sums(None if fg is None else next(focal), None if bg is None else next(focal), *(found[name] for name in Sums._fields[2:]))
         ctx.set_materialize_grads(False)
@@ -46,6 +36,8 @@ class LevelSums(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):
+        from . import card
+
         student, teacher, fg, bg, key_s, bias_s, key_t, bias_t, a_spatial, a_channel, softmax_s, context_s, softmax_t, context_t = ctx.saved_tensors
         g, out = Sums(*gradients), empty_like(student)
         s, t = student.flatten(2), teacher.flatten(2)
@@ -54,7 +46,7 @@ class LevelSums(Function):
             None if upstream is None else Context(key.flatten(), upstream, context, softmax)
             for key, upstream, context, softmax in ((key_s, g.context_s, context_s, softmax_s), (key_t, g.context_t, context_t, softmax_t))
         ]
-        of_keys = room(s).write_gradient(out.flatten(2), s, t, factors, contexts)
+        of_keys = card.write_gradient(out.flatten(2), s, t, factors, contexts)
         keys = [None if found is None else found.view_as(key) for found, key in zip(of_keys, (key_s, key_t), strict=True)]
         biases = [None if found is None else torch.zeros_like(bias) for found, bias in zip(of_keys, (bias_s, bias_t), strict=True)]
         return out, None, None, None, keys[0], biases[0], keys[1], biases[1], None

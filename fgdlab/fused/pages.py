@@ -20,11 +20,10 @@ lock = Lock()
 
 def empty_like(maps: Tensor) -> Tensor:
     """``torch.empty_like`` for maps (N, C, H, W), on large pages where the system has them and the tensor is large."""
-    plain = torch.empty_like(maps, device="meta")
-    size = plain.nbytes
-    if maps.device.type != "cpu" or size < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+    if maps.nbytes < LARGE or maps.device.type != "cpu" or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty_like(maps)
-    pages = pages_of(size)
+    plain = torch.empty_like(maps, device="meta")
+    pages = pages_of(plain.nbytes)
     if pages is None:
         return torch.empty_like(maps)
     return torch.frombuffer(pages, dtype=maps.dtype, count=plain.numel()).as_strided(plain.shape, plain.stride())

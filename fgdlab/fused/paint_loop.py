@@ -38,6 +38,15 @@ def paint(boxes, table, extra, swap, fg, bg):
                 bg[image, row, col] = share if fg[image, row, col] == 0 else weigh(0)
 
 
+def painted(boxes: np.ndarray, table: list[tuple[int, int, int]], grids: list[tuple[int, int]], extra: int, swap: bool, kind: str, kind_of_masks: str) -> list:
+    """(fg, bg) of every grid; the kinds are those of the boxes and of the masks."""
+    loop, images = compiled(kind, kind_of_masks), np.array(table, np.int64).reshape(-1, 3)
+    found = [(np.empty((len(table), *grid), kind_of_masks), np.empty((len(table), *grid), kind_of_masks)) for grid in grids]
+    for fg, bg in found:
+        loop(boxes, images, extra, swap, fg, bg)
+    return found
+
+
 @cache
 def compiled(boxes: str, masks: str):
     """``paint`` for boxes and masks of "float32" or "float64": each step rounded, nothing contracted."""

@@ -28,14 +28,13 @@ class Node:
 @torch.no_grad()
 def compile_loops() -> None:
     """Every loop of the fused loss once, on a map of 2 x 2 cells."""
-    from fgdlab.fused.cpu import LevelTerms, parts_of, setting_of
+    from fgdlab.fused.cpu import PyramidTerms, blocks_of, setting_of
     from fgdlab.fused.paint import painted_masks
 
-    student, teacher, node = torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, 2), Node()
+    student, teacher, node, blocks = torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, 2), Node(), blocks_of([RelationTerm(2)])
     masks = painted_masks([torch.tensor([[0.0, 0.0, 8.0, 8.0]])], [(16, 16)], (2, 2))
-    shape, parameters = parts_of(RelationTerm(2))
-    terms = LevelTerms.forward(node, student, teacher, masks.fg, masks.bg, setting_of(FGDConfig()), shape, *parameters)
-    LevelTerms.backward(node, *(torch.ones_like(term) for term in terms))
+    terms = PyramidTerms.forward(node, setting_of(FGDConfig()), blocks, [teacher], [masks], 1, student, *blocks.parameters)
+    PyramidTerms.backward(node, *(torch.ones_like(term) for term in terms))
 
 
 if why_readable(FGDConfig(), "cpu") is None:
