@@ -20,7 +20,7 @@ from fgdlab.lab.disk import write_json
 from fgdlab.lab.provenance import provenance
 
 PATH = Path("benchmarks/results/laptop_step.json")
-TURNS, BATCH = 25, 8
+TURNS, BATCH = 101, 8
 AREAS = FGDConfig(gamma=0, lambda_=0, rounding="exact")
 WHOLE = FGDConfig(rounding="exact")
 

@@ -70,7 +70,6 @@ class Distiller(nn.Module):
                 terms = self.loss(scene.float(), full_precision(maps))
         return own + (self.balance(own, terms) if self.balance else terms)
 
-    @torch.no_grad()
     def teacher_maps(self, pixels: Tensor, targets: list[dict[str, Tensor]]) -> TeacherMaps:
         """The teacher's FPN maps of the student's own pixels: one resize and one flip for both networks.
 
@@ -80,4 +79,5 @@ class Distiller(nn.Module):
             if not all("image_id" in t for t in targets):
                 raise ValueError('targets must have "image_id", by which the cache knows its images; got targets without it')
             return self._recall([int(t["image_id"]) for t in targets])
-        return level_names(self.teacher.backbone(pixels), pixels.shape[-2])
+        with torch.no_grad():
+            return level_names(self.teacher.backbone(pixels), pixels.shape[-2])

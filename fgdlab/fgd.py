@@ -18,7 +18,7 @@ from .attention import LOOKERS, attention, attention_of, without
 from .focal import attention_term, feature_terms
 from .fused import why_readable
 from .fused.level import sums_of_levels
-from .fused.paint import painted_levels
+from .fused.paint import PyramidMasks, painted_levels, side_by_side
 from .fused.sums import sum_dtype
 from .masks import AXES, ROUNDINGS, FocalMasks, focal_masks, unsplit_masks
 from .pyramid import PyramidLoss, check_same_shape
@@ -162,12 +162,12 @@ class FGDLoss(PyramidLoss):
             return unsplit_masks(len(teacher), grid, dtype, teacher.device)
         return focal_masks(scene.boxes, scene.frame_sizes(self.config.frame), grid, rounding=self.config.rounding, axes=self.config.axes, dtype=dtype)
 
-    def painted(self, scene: Scene, teachers: list[Tensor]) -> list[FocalMasks | None]:
+    def painted(self, scene: Scene, teachers: list[Tensor]) -> PyramidMasks | None:
         """The same masks of all levels, painted box after box; None where no term needs them."""
         if not self.weights.keys() & MASKED:
-            return [None] * len(teachers)
+            return None
         if self.config.area == "both":
-            return [self.masks(scene, each) for each in teachers]
+            return side_by_side([self.masks(scene, each) for each in teachers])
         check_boxes(scene, teachers[0])
         frames, grids = scene.frame_sizes(self.config.frame), [tuple(each.shape[-2:]) for each in teachers]
         return painted_levels(scene.boxes, frames, grids, rounding=self.config.rounding, axes=self.config.axes, dtype=sum_dtype(*teachers))

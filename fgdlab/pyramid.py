@@ -59,7 +59,7 @@ class PyramidLoss(nn.Module):
             scene = replace(scene, features=self.summable(scene.features))
         if in_half_precision(teacher):
             teacher = self.summable(teacher)
-        teacher, device = {level: each.detach() for level, each in teacher.items()}, scene.pixels.device.type
+        teacher, device = {level: each.detach() if each.requires_grad else each for level, each in teacher.items()}, scene.pixels.device.type
         with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
             return self.on_scene(scene, teacher)
 

@@ -7,10 +7,10 @@ by arithmetic. Here, with ``FGDLoss(..., fused=True)``:
     student, teacher --------+--> small sums (names: sums) --> terms                 forward
                              +--> gradient of the student's map                      backward, all of it behind one node of the graph
 
-Two rooms read the maps. cpu: loops compiled by numba (loops, paint_loop), tile after tile, one read forward and one backward; what follows from the sums is
-compiled, too, for on small maps calls cost more than numbers. card: Triton kernels (kernels, paint_card), small tensors by torch (level, gradient);
-a card tries its kernels on a small case first (trial). First derivatives only. Where neither applies, the readable form runs: ask
-:func:`why_readable`.
+Two rooms read the maps. cpu: loops compiled by numba (loops, paint_loop) over the tiles of all levels (tiles), one read forward and one backward; what
+follows from the sums is compiled, too, and all levels are one node, for on small maps calls cost more than numbers. card: Triton kernels (kernels,
+paint_card), level after level, small tensors by torch (level, gradient); a card tries its kernels on a small case first (trial). First derivatives
+only. Where neither applies, the readable form runs: ask :func:`why_readable`.
 """
 from functools import cache
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.autograd import Function
 
-from ..masks import FocalMasks
 from ..relation import RelationTerm
 from . import loops
 from .pages import empty_like
+from .paint import PyramidMasks
 from .sums import sum_dtype
 from .tiles import Tiles
 
@@ -64,7 +64,7 @@ def blocks_of(relations: list[RelationTerm | None]) -> Blocks:
 
 
 def terms_of_levels(
-    students: list[Tensor], teachers: list[Tensor], masks: list[FocalMasks | None], relations: list[RelationTerm | None], config,
+    students: list[Tensor], teachers: list[Tensor], masks: PyramidMasks | None, relations: list[RelationTerm | None], config,
 ) -> list[dict[str, Tensor]]:
     """What ``level.sums_of_levels`` gives, of the same arguments."""
     setting, blocks = setting_of(config), blocks_of(relations)
@@ -76,82 +76,78 @@ class PyramidTerms(Function):
     """Terms of all levels as :data:`TERMS` names them, level after level, None where not asked; each averaged over the batch. Gradients of the
     students' maps and of all R.
 
-    Maps (N, C, H, W) may lie in memory in any order and be of half precision; masks' ``fg`` and ``bg`` are (N, H, W). One node for all levels,
-    since on small maps calls cost more than numbers. A bias of W_k is the same at all cells and changes no softmax: its gradient is 0.
+    Maps (N, C, H, W) may lie in memory in any order and be of half precision. One node for all levels, since on small maps calls cost more than
+    numbers. A bias of W_k is the same at all cells and changes no softmax: its gradient is 0.
     """
 
     @staticmethod
     def forward(ctx, setting, blocks, teachers, masks, count, *given):
-        students = given[:count]
-        dtype = sum_dtype(*students, *teachers)
-        weights = joined(blocks.parameters, dtype, count)
-        levels = [Level(student, *each, setting, blocks, dtype) for student, *each in zip(students, masks, weights, strict=True)]
-        terms = [term for level, *maps in zip(levels, students, teachers, strict=True) for term in level.forward(*maps)]
+        pyramid, students = Pyramid(setting, blocks, masks, sum_dtype(*given[:count], *teachers)), given[:count]
+        terms = pyramid.forward(students, teachers)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*students, *teachers)
-        ctx.kept = levels, weights.shape
+        ctx.pyramid = pyramid
         asked = [name in setting.called.values() for name in TERMS] * count
-        return tuple(torch.scalar_tensor(term, dtype=dtype) if wanted else None for term, wanted in zip(terms, asked, strict=True))
+        return tuple(torch.scalar_tensor(term, dtype=pyramid.dtype) if wanted else None for term, wanted in zip(terms, asked, strict=True))
 
     @staticmethod
     def backward(ctx, *given):
         if torch.is_grad_enabled():                                  # create_graph=True
             raise RuntimeError("the fused form of the FGD loss has first derivatives only; FGDLoss(..., fused=False) has second ones")
-        (levels, shape), maps, count = ctx.kept, ctx.saved_tensors, len(ctx.kept[0])
-        parameters = levels[0].blocks.parameters
-        of_weights, of_maps, each = torch.empty(shape, dtype=levels[0].dtype), [None] * count, len(parameters) // count
-        of_parameters = list(_unflatten_dense_tensors(of_weights.view(-1), parameters)) if parameters else []
-        for i, (level, row) in enumerate(zip(levels, of_weights.numpy(), strict=True)):
-            g = given[len(TERMS) * i:len(TERMS) * (i + 1)]
-            if any(one is not None for one in g):
-                of_maps[i] = level.backward(maps[i], maps[count + i], tuple(0.0 if one is None else one.item() for one in g), row)
+        maps, count = ctx.saved_tensors, len(ctx.saved_tensors) // 2
+        return None, None, None, None, None, *ctx.pyramid.backward(maps[:count], maps[count:], given)
+
+
+class Pyramid:
+    """All levels between their forward and their backward: what the loops need, and what they leave for each other.
+
+    Args:
+        masks: of all levels, or None.
+        dtype: of the sums.
+    """
+
+    def __init__(self, setting: Setting, blocks: Blocks, masks: PyramidMasks | None, dtype: torch.dtype):
+        self.setting, self.blocks, self.masks, self.dtype, self.kind = setting, blocks, masks, dtype, KINDS[dtype]
+        self.loops = loops.compiled(self.kind)
+
+    def forward(self, students: list[Tensor], teachers: list[Tensor]) -> list[float]:
+        """The terms of all levels in the order of TERMS, those too that nobody asked for."""
+        tiles, (shares, spatial, channel, relation, _) = Tiles(students, teachers, self.dtype), self.setting
+        count, (n, c, _, _) = len(students), students[0].shape
+        self.fg, self.bg = loops.rows_of(self.masks, (n, tiles.cells), self.kind)
+        self.weights = joined(self.blocks.parameters, self.dtype, count)
+        self.keys = loops.keys_of(self.weights, c)
+        self.by_cell, self.by_channel, sums, peaks, wholes = loops.empty(
+            self.kind, (n, 4, tiles.cells), (count, n, 6, c), (tiles.count, 10, c), (tiles.count, 4), (tiles.count, 4))
+        self.middle, terms = loops.empty("float64", (count, n, 2, 3, self.blocks.hidden), (count, len(TERMS)))
+        tiles.each(lambda first, last, scratch, table: self.loops.read(
+            first, last, scratch, table, self.fg, self.bg, self.keys, shares, spatial / c, tiles.wide, self.by_cell, sums, peaks, wholes))
+        self.loops.close(
+            tiles.table, shares, channel, tiles.wide, relation, self.weights, self.blocks.eps, self.by_cell, sums, peaks, wholes, self.by_channel,
+            self.middle, terms)
+        return terms.ravel().tolist()
+
+    def backward(self, students: list[Tensor], teachers: list[Tensor], given: tuple[Tensor | None, ...]) -> list[Tensor | None]:
+        """Gradients of the students' maps and of R's parameters from those of the terms; None for a level whose terms have none."""
+        count, (n, c, _, _), (shares, spatial, channel, relation, _) = len(students), students[0].shape, self.setting
+        by_level = [given[at:at + len(TERMS)] for at in range(0, len(given), len(TERMS))]
+        outs = [empty_like(each) if any(one is not None for one in g) else None for each, g in zip(students, by_level, strict=True)]
+        tiles, of_weights = Tiles(students, teachers, self.dtype, outs), torch.empty(self.weights.shape, dtype=self.dtype)
+        g, row = loops.array([[0.0 if one is None else one.item() for one in g] for g in by_level], "float64"), of_weights.numpy()
+        factors, of_keys = loops.empty(self.kind, (count, n, 5, c), (tiles.count, 2, c))
+        flat, = loops.empty("float64", (count, n, 3))
+        self.loops.pull(tiles.table, g, shares, channel, relation, self.weights, self.by_cell, self.by_channel, self.middle, factors, flat, row)
+        tiles.each(lambda first, last, scratch, table: self.loops.write(
+            first, last, scratch, table, self.fg, self.bg, self.keys, g, shares, spatial / c, relation, tiles.wide, self.by_cell, factors, flat, of_keys))
+        self.loops.keys(tiles.table, of_keys, row)
+        parameters, each = self.blocks.parameters, len(self.blocks.parameters) // count
+        found = list(_unflatten_dense_tensors(of_weights.view(-1), parameters)) if parameters else []
+        for level, g in enumerate(by_level):
             if g[TERMS.index("global")] is None:
-                of_parameters[i * each:(i + 1) * each] = [None] * each
-        return None, None, None, None, None, *of_maps, *of_parameters
+                found[level * each:(level + 1) * each] = [None] * each
+        return outs + found
 
 
 def joined(parameters: list[Tensor], dtype: torch.dtype, levels: int):
     """All values of all parameters, a row a level."""
     return (_flatten_dense_tensors(parameters).to(dtype).view(levels, -1) if parameters else torch.empty(levels, 0, dtype=dtype)).numpy()
-
-
-class Level:
-    """A level from its forward to its backward: what the loops need, and what they leave for each other.
-
-    Args:
-        student: of what size and precision the maps are.
-        masks: fg and bg, or None.
-        weights: of both blocks of R, in a row.
-        dtype: of the sums.
-    """
-
-    def __init__(self, student: Tensor, masks: FocalMasks | None, weights, setting: Setting, blocks: Blocks, dtype: torch.dtype):
-        n, c, h, w = student.shape
-        self.dtype, self.kind, self.setting, self.blocks, self.weights = dtype, KINDS[dtype], setting, blocks, weights
-        self.loops, self.sharpness = loops.compiled(self.kind), (setting.spatial / c, setting.channel / (h * w))
-        drawn = (masks.fg, masks.bg) if masks is not None else (None, None)
-        self.masks, self.keys = [loops.rows_of(mask, (n, h * w), self.kind) for mask in drawn], loops.keys_of(weights, c)
-
-    def forward(self, student: Tensor, teacher: Tensor) -> tuple[float, float, float, float]:
-        """The terms in the order of TERMS, those too that nobody asked for."""
-        tiles, (spatial, channel) = Tiles([student, teacher], self.dtype), self.sharpness
-        n, c, h, w = student.shape
-        (self.by_cell, self.by_channel), (self.middle,) = loops.empty(self.kind, (n, 4, h * w), (n, 6, c)), loops.empty("float64", (n, 2, 3, self.blocks.hidden))
-        sums, peaks, wholes = loops.empty(self.kind, (tiles.count, 10, c), (tiles.count, 4), (tiles.count, 4))
-        tiles.each(lambda first, last, scratch, s, t: self.loops.read(
-            first, last, scratch, *s, *t, *self.masks, self.keys, self.setting.shares, spatial, tiles.wide, self.by_cell, sums, peaks, wholes))
-        return self.loops.close(
-            self.setting.shares, channel, tiles.wide, self.setting.relation, self.weights, self.blocks.eps, self.by_cell, sums, peaks, wholes,
-            self.by_channel, self.middle)
-
-    def backward(self, student: Tensor, teacher: Tensor, g: tuple[float, float, float, float], of_weights) -> Tensor:
-        """The gradient of the student's map from those of the terms; that of R goes into ``of_weights``."""
-        out, shares, relation, (spatial, channel) = empty_like(student), self.setting.shares, self.setting.relation, self.sharpness
-        tiles = Tiles([out, student, teacher], self.dtype, written=True)
-        n, c, _, _ = student.shape
-        (factors, of_keys), (levels,) = loops.empty(self.kind, (n, 5, c), (tiles.count, 2, c)), loops.empty("float64", (n, 3))
-        self.loops.pull(g, shares, channel, relation, self.weights, self.by_cell, self.by_channel, self.middle, factors, levels, of_weights)
-        tiles.each(lambda first, last, scratch, out, s, t: self.loops.write(
-            first, last, scratch, *out, *s, *t, *self.masks, self.keys, g, shares, spatial, relation, tiles.wide, self.by_cell, factors, levels, of_keys))
-        self.loops.keys(of_keys, c, of_weights)
-        return out

@@ -8,6 +8,7 @@ from ..focal import attention_term
 from ..masks import FocalMasks
 from ..relation import GcBlock, RelationTerm
 from . import node
+from .paint import PyramidMasks, side_by_side
 from .sums import Plan, Sums
 
 
@@ -22,17 +23,18 @@ def plan_of(config, weights: dict[str, float]) -> Plan:
 
 
 def sums_of_levels(
-    students: list[Tensor], teachers: list[Tensor], masks: list[FocalMasks | None], relations: list[RelationTerm | None], config,
+    students: list[Tensor], teachers: list[Tensor], masks: PyramidMasks | None, relations: list[RelationTerm | None], config,
 ) -> list[dict[str, Tensor]]:
     """Of each level {term: its sum before the coefficient, averaged over the batch}, of the terms that ``config.weights()`` names.
 
     Args:
         students, teachers: maps (N, C, H, W) of each level, of the same shape; the student's have already passed their align layer f.
-        masks: ``fg``, ``bg`` of shape (N, H, W); None where no term needs them.
+        masks: those of all levels; None where no term needs them.
         relations: the level's R; None without the global term.
     """
     if on_card(students[0]):
-        return [sums_on_card(*level, config) for level in zip(students, teachers, masks, relations, strict=True)]
+        of_levels = [None] * len(students) if masks is None else masks.levels()
+        return [sums_on_card(*level, config) for level in zip(students, teachers, of_levels, relations, strict=True)]
     from .cpu import terms_of_levels
 
     return terms_of_levels(students, teachers, masks, relations, config)
@@ -44,8 +46,8 @@ def on_card(maps: Tensor) -> bool:
 
 
 def level_sums(student: Tensor, teacher: Tensor, masks: FocalMasks | None, relation: RelationTerm | None, config) -> dict[str, Tensor]:
-    """``sums_of_levels`` of one level."""
-    return sums_of_levels([student], [teacher], [masks], [relation], config)[0]
+    """``sums_of_levels`` of one level, whose masks are (N, H, W)."""
+    return sums_of_levels([student], [teacher], None if masks is None else side_by_side([masks]), [relation], config)[0]
 
 
 def sums_on_card(student: Tensor, teacher: Tensor, masks: FocalMasks | None, relation: RelationTerm | None, config) -> dict[str, Tensor]:

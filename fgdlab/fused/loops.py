@@ -1,6 +1,6 @@
-"""Compiled loops over a level on the CPU: its terms, and their gradients. Importing this file needs numba; only cpu.py does, when first used.
+"""Compiled loops over all levels on the CPU: their terms, and the gradients. Importing this file needs numba.
 
-A tile is all channels of at most WIDE cells of one image. It stays in the cache while all that a pass wants of it is taken: when a first visit has
+A tile is all channels of at most WIDE cells of one image of a level. It stays in the cache while all that a pass wants of it is taken: when a first visit has
 seen all channels, each cell's |F| and logits are known, and a second visit weighs by them. Softmaxes over all cells are known only at the end, so a
 tile is weighed by the powers of its logits below the tile's largest, and :func:`close` puts all tiles to one scale:
 
@@ -9,12 +9,13 @@ tile is weighed by the powers of its logits below the tile's largest, and :func:
 Each tile leaves its sums in a place of its own and ``close`` adds them in their order: no number depends on which thread reads what when.
 
     read     S, T --> logits and powers by cell, sums by channel, tile after tile
-    close    these --> A^S, A^C, w, contexts, and the terms                          image after image
-    pull     gradients of the terms --> factors by channel, gradients of R           image after image
-    write    S, T, factors --> gradient of S and of both W_k, tile after tile        the lines are those of gradient.py
+    close    these --> A^S, A^C, w, contexts, and the terms                          level after level, image after image
+    pull     gradients of the terms --> factors by channel, gradients of R           level after level, image after image
+    write    S, T, factors --> gradient of S, parts of those of both W_k             tile after tile; the lines are those of gradient.py
+    keys     these parts --> gradients of W_k
 
-Maps come as the address of their first value and ``lay``: a place to start from and the steps from image to image, from channel to channel and from
-cell to cell. D = T - S. A part of attention that is off is one of sharpness 0, the limit of a high temperature: 1 everywhere.
+``table`` (L + 1, 15) says of each level where its maps lie, how many cells M it has, and at which tile and at which column of the rows by cell it
+begins; its last row, where all ends. D = T - S. A part of attention that is off is one of sharpness 0, the limit of a high temperature: 1 everywhere.
 """
 from functools import cache
 from types import FunctionType, SimpleNamespace
@@ -31,13 +32,16 @@ ENDLESS = 2**48                                                      # values; w
 BLOCK = 8                                                            # cells and channels of a block that is turned at once
 MSE, CENTRED, GC = 1, 2, 3                                           # kinds of relation; 0 is none
 
-# Rows by cell: of a level (N, 4, HW), and of a tile, one WIDE after the other.
+# Columns of the table. A map: the address of its first value, and the steps from image to image, from channel to channel, from cell to cell.
+OF_S, OF_T, OF_OUT, CELLS, COLUMN, TILE = 0, 4, 8, 12, 13, 14
+
+# Rows by cell: of all levels side by side (N, 4, all M), and of a tile, one WIDE after the other.
 LOOK_S, LOOK_T, KEY_S, KEY_T = range(4)                              # logits, then powers; after close A^S of both and w of both
 FG, BG = 4 * WIDE, 5 * WIDE                                          # of a tile: a mask times the powers that weigh it
 FOCAL, SIGN, W_S, DL_S, DL_T = (row * WIDE for row in range(5))      # of a tile, backward
 ROWS = 6 * WIDE
 
-# Rows by channel.
+# Rows by channel; those of an image stand by level, (L, N, ..).
 ABS_S, ABS_T, SHIFT, SQUARES, CONTEXT_S, CONTEXT_T, FOCAL_S, FOCAL_T = 0, 1, 2, 3, 4, 5, 6, 8       # sums, (10, C); FOCAL_*: of fg, then of bg
 A_S, A_T, APART = 0, 1, 3                                            # of an image (6, C): A^C in the place of |F|, e in that of D^2; then the rows above
 WEIGHT, FLAT, PULL_S, PULL_T = 0, 1, 2, 3                            # of an image, backward (5, C): A^C of eq. 9, what is added everywhere, g_context
@@ -88,13 +92,24 @@ def fetch_row(flat, at, cells):
 
 
 @inner
-def tile_of(flat, lay, image, start, cells, channels, scratch):
+def place_of(tile, table, wide):
+    """Level, image, first cell and number of cells of a tile."""
+    level = 0
+    while tile >= table[level + 1, TILE]:
+        level += 1
+    cells = table[level, CELLS]
+    of_image, inside = -(-cells // wide), tile - table[level, TILE]
+    start = inside % of_image * wide
+    return level, inside // of_image, start, min(wide, cells - start)
+
+
+@inner
+def tile_of(lay, image, start, cells, channels, scratch):
     """(memory, first place, step from channel to channel) of a tile whose cells lie side by side: the map itself, else a copy in ``scratch``."""
-    first, by_image, by_channel, by_cell = lay
-    first = first + image * by_image + start * by_cell
-    if by_cell == 1:
-        return flat, first, by_channel
-    to_rows(scratch, flat, first, by_channel, by_cell, cells, channels)
+    flat, first = at_address(lay[0], scratch), image * lay[1] + start * lay[3]
+    if lay[3] == 1:
+        return flat, first, lay[2]
+    to_rows(scratch, flat, first, lay[2], lay[3], cells, channels)
     return scratch, 0, WIDE
 
 
@@ -202,32 +217,31 @@ def second_visit(s, s_at, s_step, t, t_at, t_step, cells, channels, fg, bg, look
         sums[CONTEXT_S, c], sums[CONTEXT_T, c], focal[0, c], focal[1, c] = context_s, context_t, of_fg, of_bg
 
 
-def read(first, last, scratch, s, s_lay, t, t_lay, fg, bg, keys, shares, sharpness, wide, by_cell, sums, peaks, wholes):
-    """Tiles ``first`` to ``last`` of all (images times tiles of an image). ``shares``: how much S's and T's attention weigh eq. 9."""
-    s, t = at_address(s, scratch), at_address(t, scratch)
-    channels, hw = sums.shape[2], by_cell.shape[2]
-    of_image, size = -(-hw // wide), channels * WIDE
-    rows, copy_s, copy_t = scratch[:ROWS], scratch[ROWS:ROWS + size], scratch[ROWS + size:ROWS + 2 * size]
+def read(first, last, scratch, table, fg, bg, keys, shares, sharpness, wide, by_cell, sums, peaks, wholes):
+    """Tiles ``first`` to ``last`` of all. ``shares``: how much S's and T's attention weigh eq. 9; ``sharpness``: 1 / (T C) of eq. 7."""
+    channels = sums.shape[2]
+    rows, copies = scratch[:ROWS], channels * WIDE
+    copy_s, copy_t = scratch[ROWS:ROWS + copies], scratch[ROWS + copies:ROWS + 2 * copies]
     for tile in range(first, last):
-        image, start = tile // of_image, tile % of_image * wide
-        cells, here = min(wide, hw - start), sums[tile]
-        of_s, s_at, s_step = tile_of(s, s_lay, image, start, cells, channels, copy_s)
-        of_t, t_at, t_step = tile_of(t, t_lay, image, start, cells, channels, copy_t)
-        first_visit(of_s, s_at, s_step, of_t, t_at, t_step, cells, channels, keys, rows, here)
+        level, image, start, cells = place_of(tile, table, wide)
+        s, s_at, s_step = tile_of(table[level, OF_S:OF_T], image, start, cells, channels, copy_s)
+        t, t_at, t_step = tile_of(table[level, OF_T:OF_OUT], image, start, cells, channels, copy_t)
+        here, column = sums[tile], table[level, COLUMN] + start
+        first_visit(s, s_at, s_step, t, t_at, t_step, cells, channels, keys[level], rows, here)
         to_powers(rows, cells, rows.dtype.type(sharpness), peaks[tile], wholes[tile])
         for who in range(2):
             if shares[who] > 0 or who == 1 and shares[0] == 0:       # contexts are wanted without eq. 9, too
                 focal = here[FOCAL_S + 2 * who:FOCAL_S + 2 * who + 2]
-                second_visit(of_s, s_at, s_step, of_t, t_at, t_step, cells, channels, fg[image, start:], bg[image, start:], who, rows, here, focal)
+                second_visit(s, s_at, s_step, t, t_at, t_step, cells, channels, fg[image, column:], bg[image, column:], who, rows, here, focal)
         for row in range(4):
             for i in range(cells):
-                by_cell[image, row, start + i] = rows[row * WIDE + i]
+                by_cell[image, row, column + i] = rows[row * WIDE + i]
 
 
 @inner
-def to_scale(image, tiles, wide, by_cell, peaks, wholes):
-    """Put the powers of each tile to the scale of all: rows become softmaxes, times HW for attention; ``peaks`` become what each tile was put by."""
-    hw, kind = by_cell.shape[2], by_cell.dtype.type
+def to_scale(image, column, cells, wide, by_cell, peaks, wholes):
+    """Put the powers of each tile to the scale of all: rows become softmaxes, times M for attention; ``peaks`` become what each tile was put by."""
+    tiles, kind = len(peaks), by_cell.dtype.type
     for row in range(4):
         peak, whole = peaks[0, row], 0.0
         for tile in range(tiles):
@@ -236,21 +250,21 @@ def to_scale(image, tiles, wide, by_cell, peaks, wholes):
         for tile in range(tiles):
             peaks[tile, row] = np.exp(peaks[tile, row] - peak)
             whole += peaks[tile, row] * wholes[tile, row]
-        scale = (hw if row < KEY_S else 1) / whole
+        scale = (cells if row < KEY_S else 1) / whole
         for tile in range(tiles):
             factor = kind(peaks[tile, row] * scale)
             peaks[tile, row] = factor
-            line = by_cell[image, row, tile * wide:(tile + 1) * wide]
+            line = by_cell[image, row, column + tile * wide:column + min((tile + 1) * wide, cells)]
             for i in range(len(line)):
                 line[i] *= factor
 
 
 @inner
-def add_tiles(tiles, shares, sums, factors, added):
+def add_tiles(shares, sums, factors, added):
     """What the sums by channel of all tiles of an image come to, (10, C) in float64."""
     channels = sums.shape[2]
     added[:] = 0
-    for tile in range(tiles):
+    for tile in range(len(sums)):
         for row in range(10):
             factor = 1.0
             if row in (CONTEXT_S, CONTEXT_T):
@@ -278,42 +292,46 @@ def sharpened(added, sharpness, out):
         out[c] = added[c] * channels / whole
 
 
-def close(shares, sharpness, wide, relation, weights, eps, by_cell, sums, peaks, wholes, of_image, middle):
-    """Finish what ``read`` left; returns eq. 9 of fg and of bg, eq. 10 and eq. 12, each averaged over the batch. ``middle``: see :func:`transform`."""
-    images, _, hw = by_cell.shape
-    channels, tiles = sums.shape[2], -(-hw // wide)
+def close(table, shares, sharpness, wide, relation, weights, eps, by_cell, sums, peaks, wholes, by_channel, middle, terms):
+    """Finish what ``read`` left; ``terms`` (L, 4) become eq. 9 of fg and of bg, eq. 10 and eq. 12, each averaged over the batch. ``sharpness``: 1 / T of
+    eq. 8; ``middle``: see :func:`transform`."""
+    images, channels = by_cell.shape[0], sums.shape[2]
     added, e = np.empty((10, channels)), np.empty(channels)
-    of_fg, of_bg, of_attention, of_global = 0.0, 0.0, 0.0, 0.0
-    for image in range(images):
-        here = slice(image * tiles, (image + 1) * tiles)
-        to_scale(image, tiles, wide, by_cell, peaks[here], wholes[here])
-        add_tiles(tiles, shares, sums[here], peaks[here], added)
-        kept, squares = of_image[image], 0.0
-        for c in range(channels):
-            squares += added[SQUARES, c]
-            kept[SHIFT, c], kept[CONTEXT_S, c], kept[CONTEXT_T, c] = added[SHIFT, c], added[CONTEXT_S, c], added[CONTEXT_T, c]
-        sharpened(added[ABS_S], sharpness, kept[A_S])
-        sharpened(added[ABS_T], sharpness, kept[A_T])
-        fg, bg, attention, whole = 0.0, 0.0, 0.0, squares
-        for c in range(channels):
-            weight = 0.0                                             # A^C of eq. 9
-            for who in range(2):
-                weight += shares[who] * kept[A_S + who, c]
-            for who in range(2):
-                if shares[who] > 0:
-                    fg += weight * added[FOCAL_S + 2 * who, c]       # eq. 9
-                    bg += weight * added[FOCAL_S + 2 * who + 1, c]
-            attention += abs(kept[A_S, c] - kept[A_T, c])            # eq. 10
-        for i in range(hw):
-            attention += abs(by_cell[image, LOOK_S, i] - by_cell[image, LOOK_T, i])
-        kept[APART] = 0
-        if relation > MSE:
-            apart(relation, weights, eps, hw, kept, middle[image], e)
+    terms[:] = 0
+    for level in range(len(terms)):
+        cells, column = table[level, CELLS], table[level, COLUMN]
+        of_image = -(-cells // wide)
+        for image in range(images):
+            tiles = slice(table[level, TILE] + image * of_image, table[level, TILE] + (image + 1) * of_image)
+            kept, squares = by_channel[level, image], 0.0
+            to_scale(image, column, cells, wide, by_cell, peaks[tiles], wholes[tiles])
+            add_tiles(shares, sums[tiles], peaks[tiles], added)
             for c in range(channels):
-                whole += e[c] * (2 * kept[SHIFT, c] + hw * e[c])     # sum (D + e)^2 of eq. 12
-                kept[APART, c] = e[c]
-        of_fg, of_bg, of_attention, of_global = of_fg + fg / images, of_bg + bg / images, of_attention + attention / images, of_global + whole / images
-    return of_fg, of_bg, of_attention, of_global
+                squares += added[SQUARES, c]
+                kept[SHIFT, c], kept[CONTEXT_S, c], kept[CONTEXT_T, c] = added[SHIFT, c], added[CONTEXT_S, c], added[CONTEXT_T, c]
+            sharpened(added[ABS_S], sharpness / cells, kept[A_S])
+            sharpened(added[ABS_T], sharpness / cells, kept[A_T])
+            fg, bg, attention, whole = 0.0, 0.0, 0.0, squares
+            for c in range(channels):
+                weight = 0.0                                         # A^C of eq. 9
+                for who in range(2):
+                    weight += shares[who] * kept[A_S + who, c]
+                for who in range(2):
+                    if shares[who] > 0:
+                        fg += weight * added[FOCAL_S + 2 * who, c]   # eq. 9
+                        bg += weight * added[FOCAL_S + 2 * who + 1, c]
+                attention += abs(kept[A_S, c] - kept[A_T, c])        # eq. 10
+            look_s, look_t = by_cell[image, LOOK_S, column:column + cells], by_cell[image, LOOK_T, column:column + cells]
+            for i in range(cells):
+                attention += abs(look_s[i] - look_t[i])
+            kept[APART] = 0
+            if relation > MSE:
+                apart(relation, weights[level], eps, cells, kept, middle[level, image], e)
+                for c in range(channels):
+                    whole += e[c] * (2 * kept[SHIFT, c] + cells * e[c])          # sum (D + e)^2 of eq. 12
+                    kept[APART, c] = e[c]
+            for i, term in enumerate((fg, bg, attention, whole)):
+                terms[level, i] += term / images
 
 
 # ---- R of eq. 13 ---------------------------------------------------------------------------------------------------------------------
@@ -350,12 +368,12 @@ def transform(flat, who, context, eps, middle):
 
 
 @inner
-def apart(relation, flat, eps, hw, kept, middle, e):
+def apart(relation, flat, eps, cells, kept, middle, e):
     """e by which R moves D, the same in all cells: v_t - v_s of eq. 13, or minus the spatial mean of D ("centred")."""
     channels, hidden = len(e), middle.shape[2]
     if relation == CENTRED:
         for c in range(channels):
-            e[c] = -kept[SHIFT, c] / hw
+            e[c] = -kept[SHIFT, c] / cells
     if relation == GC:
         e[:] = 0
         for who in range(2):
@@ -400,38 +418,40 @@ def pull_transform(flat, of_flat, who, context, middle, g, of_context):
 
 # ---- backward ------------------------------------------------------------------------------------------------------------------------
 
-def pull(g, shares, sharpness, relation, weights, by_cell, of_image, middle, factors, levels, of_weights):
-    """From ``g``, gradients of the four terms: ``factors`` by channel (N, 5, C), three numbers an image in ``levels``, gradients of R."""
-    images, _, hw = by_cell.shape
-    channels = of_image.shape[2]
+def pull(table, g, shares, sharpness, relation, weights, by_cell, by_channel, middle, factors, flat, of_weights):
+    """From ``g`` (L, 4), gradients of the terms: ``factors`` by channel (L, N, 5, C), three numbers an image in ``flat`` (L, N, 3), gradients of R."""
+    images, channels = by_cell.shape[0], by_channel.shape[3]
     of_e = np.empty(channels)
     of_weights[:] = 0
-    for image in range(images):
-        kept, out = of_image[image], factors[image]
-        of_attention, of_global = g[2] / images, g[3] / images
-        mean = 0.0                                                   # eq. 10 through the softmax of eq. 7, see sign_of
-        for i in range(hw):
-            mean += sign_of(by_cell[image, LOOK_S, i] - by_cell[image, LOOK_T, i]) * by_cell[image, LOOK_S, i] / hw
-        levels[image, 0] = mean
-        mean = 0.0
-        for c in range(channels):
-            mean += sign_of(kept[A_S, c] - kept[A_T, c]) * kept[A_S, c] / channels
-        for c in range(channels):
-            out[WEIGHT, c] = shares[0] * kept[A_S, c] + shares[1] * kept[A_T, c]
-            out[BY_CHANNEL, c] = of_attention * sharpness * kept[A_S, c] * (sign_of(kept[A_S, c] - kept[A_T, c]) - mean)
-            out[FLAT, c] = -2 * of_global * kept[APART, c]
-            out[PULL_S, c], out[PULL_T, c] = 0, 0
-            of_e[c] = 2 * of_global * (kept[SHIFT, c] + hw * kept[APART, c])
-        levels[image, 1], levels[image, 2] = 0, 0
-        if relation == GC:
-            for who in range(2):
-                if who == 0:
-                    of_e *= -1                                       # e = v_t - v_s
-                pull_transform(weights, of_weights, who, kept[CONTEXT_S + who], middle[image, who], of_e, out[PULL_S + who])
-                if who == 0:
-                    of_e *= -1
-                for c in range(channels):
-                    levels[image, 1 + who] += out[PULL_S + who, c] * kept[CONTEXT_S + who, c]
+    for level in range(len(g)):
+        cells, column = table[level, CELLS], table[level, COLUMN]
+        of_attention, of_global = g[level, 2] / images, g[level, 3] / images
+        for image in range(images):
+            look_s, look_t = by_cell[image, LOOK_S, column:column + cells], by_cell[image, LOOK_T, column:column + cells]
+            kept, out, numbers = by_channel[level, image], factors[level, image], flat[level, image]
+            mean = 0.0                                               # eq. 10 through the softmax of eq. 7, see sign_of
+            for i in range(cells):
+                mean += sign_of(look_s[i] - look_t[i]) * look_s[i] / cells
+            numbers[0] = mean
+            mean = 0.0
+            for c in range(channels):
+                mean += sign_of(kept[A_S, c] - kept[A_T, c]) * kept[A_S, c] / channels
+            for c in range(channels):
+                out[WEIGHT, c] = shares[0] * kept[A_S, c] + shares[1] * kept[A_T, c]
+                out[BY_CHANNEL, c] = of_attention * sharpness / cells * kept[A_S, c] * (sign_of(kept[A_S, c] - kept[A_T, c]) - mean)
+                out[FLAT, c] = -2 * of_global * kept[APART, c]
+                out[PULL_S, c], out[PULL_T, c] = 0, 0
+                of_e[c] = 2 * of_global * (kept[SHIFT, c] + cells * kept[APART, c])
+            numbers[1], numbers[2] = 0, 0
+            if relation == GC:
+                for who in range(2):
+                    if who == 0:
+                        of_e *= -1                                   # e = v_t - v_s
+                    pull_transform(weights[level], of_weights[level], who, kept[CONTEXT_S + who], middle[level, image, who], of_e, out[PULL_S + who])
+                    if who == 0:
+                        of_e *= -1
+                    for c in range(channels):
+                        numbers[1 + who] += out[PULL_S + who, c] * kept[CONTEXT_S + who, c]
 
 
 @inner
@@ -441,16 +461,16 @@ def sign_of(value):
 
 
 @inner
-def by_cell_rows(image, start, cells, g, shares, sharpness, fg, bg, by_cell, levels, rows):
+def by_cell_rows(image, column, cells, g, shares, sharpness, fg, bg, by_cell, mean, rows):
     """What multiplies numbers by channel in a tile: A^S (g_fg fg + g_bg bg), g_cell / C, w of S; and zeros for dl of both."""
     kind, images = rows.dtype.type, by_cell.shape[0]
     g_fg, g_bg, of_attention = kind(2 * g[0] / images), kind(2 * g[1] / images), kind(g[2] / images * sharpness)
-    share_s, share_t, mean = kind(shares[0]), kind(shares[1]), kind(levels[image, 0])
+    share_s, share_t, mean = kind(shares[0]), kind(shares[1]), kind(mean)
     for i in range(cells):
-        a_s, a_t = by_cell[image, LOOK_S, start + i], by_cell[image, LOOK_T, start + i]
-        rows[i + FOCAL] = (share_s * a_s + share_t * a_t) * (g_fg * fg[image, start + i] + g_bg * bg[image, start + i])
+        a_s, a_t = by_cell[image, LOOK_S, column + i], by_cell[image, LOOK_T, column + i]
+        rows[i + FOCAL] = (share_s * a_s + share_t * a_t) * (g_fg * fg[image, column + i] + g_bg * bg[image, column + i])
         rows[i + SIGN] = of_attention * a_s * (kind(sign_of(a_s - a_t)) - mean)
-        rows[i + W_S], rows[i + DL_S], rows[i + DL_T] = by_cell[image, KEY_S, start + i], kind(0), kind(0)
+        rows[i + W_S], rows[i + DL_S], rows[i + DL_T] = by_cell[image, KEY_S, column + i], kind(0), kind(0)
 
 
 @inner
@@ -487,60 +507,66 @@ def write_tile(out, o_at, o_step, s, s_at, s_step, t, t_at, t_step, cells, squar
         of_keys[0, c], of_keys[1, c] = of_key_s, of_key_t
 
 
-def write(first, last, scratch, out, o_lay, s, s_lay, t, t_lay, fg, bg, keys, g, shares, sharpness, relation, wide, by_cell, factors, levels, of_keys):
-    """Tiles ``first`` to ``last``, as ``read`` counts them."""
-    out, s, t = at_address(out, scratch), at_address(s, scratch), at_address(t, scratch)
-    channels, hw = factors.shape[2], by_cell.shape[2]
-    of_image, size, kind = -(-hw // wide), channels * WIDE, scratch.dtype.type
-    rows, copy_s, copy_t, copy_out = scratch[:ROWS], scratch[ROWS:ROWS + size], scratch[ROWS + size:ROWS + 2 * size], scratch[ROWS + 2 * size:]
+def write(first, last, scratch, table, fg, bg, keys, g, shares, sharpness, relation, wide, by_cell, factors, flat, of_keys):
+    """Tiles ``first`` to ``last``, as ``read`` counts them; those of a level without an address to write to are left out."""
+    images, channels, kind = by_cell.shape[0], factors.shape[3], scratch.dtype.type
+    rows, copies = scratch[:ROWS], channels * WIDE
+    copy_s, copy_t, copy_out = scratch[ROWS:ROWS + copies], scratch[ROWS + copies:ROWS + 2 * copies], scratch[ROWS + 2 * copies:]
     for tile in range(first, last):
-        image, start = tile // of_image, tile % of_image * wide
-        cells = min(wide, hw - start)
-        of_s, s_at, s_step = tile_of(s, s_lay, image, start, cells, channels, copy_s)
-        of_t, t_at, t_step = tile_of(t, t_lay, image, start, cells, channels, copy_t)
-        by_cell_rows(image, start, cells, g, shares, sharpness, fg, bg, by_cell, levels, rows)
-        if relation == GC:
-            pulls(of_s, s_at, s_step, of_t, t_at, t_step, cells, factors[image], rows)
-            level_s, level_t = kind(levels[image, 1]), kind(levels[image, 2])
-            for i in range(cells):                                   # dl = w (g . F - g . context)
-                rows[i + DL_S] = by_cell[image, KEY_S, start + i] * (rows[i + DL_S] - level_s)
-                rows[i + DL_T] = by_cell[image, KEY_T, start + i] * (rows[i + DL_T] - level_t)
-        squares = kind(2 * g[3] / by_cell.shape[0])
-        o_first, o_image, o_channel, o_cell = o_lay
-        o_first = o_first + image * o_image + start * o_cell
-        if o_cell == 1:
-            write_tile(out, o_first, o_channel, of_s, s_at, s_step, of_t, t_at, t_step, cells, squares, factors[image], keys, rows, of_keys[tile])
+        level, image, start, cells = place_of(tile, table, wide)
+        lay = table[level, OF_OUT:CELLS]
+        if lay[0] == 0:
             continue
-        write_tile(copy_out, 0, WIDE, of_s, s_at, s_step, of_t, t_at, t_step, cells, squares, factors[image], keys, rows, of_keys[tile])
-        from_rows(copy_out, out, o_first, o_channel, o_cell, cells, channels)
+        s, s_at, s_step = tile_of(table[level, OF_S:OF_T], image, start, cells, channels, copy_s)
+        t, t_at, t_step = tile_of(table[level, OF_T:OF_OUT], image, start, cells, channels, copy_t)
+        column, of_channel = table[level, COLUMN] + start, factors[level, image]
+        by_cell_rows(image, column, cells, g[level], shares, sharpness, fg, bg, by_cell, flat[level, image, 0], rows)
+        if relation == GC:
+            pulls(s, s_at, s_step, t, t_at, t_step, cells, of_channel, rows)
+            of_s, of_t = kind(flat[level, image, 1]), kind(flat[level, image, 2])
+            for i in range(cells):                                   # dl = w (g . F - g . context)
+                rows[i + DL_S] = by_cell[image, KEY_S, column + i] * (rows[i + DL_S] - of_s)
+                rows[i + DL_T] = by_cell[image, KEY_T, column + i] * (rows[i + DL_T] - of_t)
+        squares, out, first_value = kind(2 * g[level, 3] / images), at_address(lay[0], scratch), image * lay[1] + start * lay[3]
+        if lay[3] == 1:
+            write_tile(out, first_value, lay[2], s, s_at, s_step, t, t_at, t_step, cells, squares, of_channel, keys[level], rows, of_keys[tile])
+            continue
+        write_tile(copy_out, 0, WIDE, s, s_at, s_step, t, t_at, t_step, cells, squares, of_channel, keys[level], rows, of_keys[tile])
+        from_rows(copy_out, out, first_value, lay[2], lay[3], cells, channels)
 
 
-def keys(of_keys, channels, of_weights):
-    """Add up what all tiles found for both W_k, and put it where they stand in the row of all weights."""
-    per_block = len(of_weights) // 2
-    for who in range(2 if per_block else 0):
-        for c in range(channels):
-            found = 0.0
-            for tile in range(len(of_keys)):
-                found += of_keys[tile, who, c]
-            of_weights[who * per_block + c] = found
+def keys(table, of_keys, of_weights):
+    """Add up what all tiles of a level found for both W_k, and put it where they stand in the row of its weights."""
+    for level in range(len(of_weights)):
+        row = of_weights[level]
+        for who in range(2 if len(row) else 0):
+            for c in range(of_keys.shape[2]):
+                found = 0.0
+                for tile in range(table[level, TILE], table[level + 1, TILE]):
+                    found += of_keys[tile, who, c]
+                row[who * (len(row) // 2) + c] = found
 
 
 # ---- not compiled --------------------------------------------------------------------------------------------------------------------
+
+def array(rows: list[list], kind: str) -> np.ndarray:
+    return np.array(rows, kind)
+
 
 def empty(kind: str, *shapes: tuple[int, ...]) -> list[np.ndarray]:
     """Arrays for numbers that one loop leaves to another."""
     return [np.empty(shape, kind) for shape in shapes]
 
 
-def rows_of(mask, shape: tuple[int, int], kind: str) -> np.ndarray:
-    """A mask (N, H, W) as the loops take it, (N, HW); zeros for None."""
-    return np.zeros(shape, kind) if mask is None else np.ascontiguousarray(mask.numpy(), kind).reshape(shape)
-
-
 def keys_of(weights: np.ndarray, channels: int) -> np.ndarray:
-    """W_k of both networks, (2, C), which stand first in the row of a block's weights; zeros where there are no blocks."""
-    return weights.reshape(2, -1)[:, :channels].copy() if len(weights) else np.zeros((2, channels), weights.dtype)
+    """W_k of both networks of all levels, (L, 2, C), which stand first in a block's weights; zeros where there are no blocks."""
+    levels, values = weights.shape
+    return weights.reshape(levels, 2, -1)[:, :, :channels].copy() if values else np.zeros((levels, 2, channels), weights.dtype)
+
+
+def rows_of(masks, shape: tuple[int, int], kind: str) -> list[np.ndarray]:
+    """fg and bg of all levels side by side (N, all M) as the loops take them; zeros for None."""
+    return [np.zeros(shape, kind) for _ in range(2)] if masks is None else [np.ascontiguousarray(each.numpy(), kind) for each in (masks.fg, masks.bg)]
 
 
 # ---- compiled ------------------------------------------------------------------------------------------------------------------------

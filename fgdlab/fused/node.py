@@ -1,6 +1,5 @@
 """The sums of a level on a card as one node of autograd's graph. The CPU has a node of its own, which gives the terms themselves (cpu.py)."""
 import torch
-from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -20,7 +19,7 @@ class LevelSums(Function):
 
     @staticmethod
     def forward(ctx, student, teacher, fg, bg, key_s, bias_s, key_t, bias_t, plan):
-        from . import card                                           # needs Triton
+        from . import card  # needs Triton
 
         s, t = student.flatten(2), teacher.flatten(2)                # (N, C, HW)
         fg, bg = (None if mask is None else mask.flatten(1).to(sum_dtype(s, t)) for mask in (fg, bg))

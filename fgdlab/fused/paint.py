@@ -1,4 +1,6 @@
 """The masks of eqs. 2-4 painted box after box, where masks.py asks every cell of every box."""
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -7,31 +9,51 @@ from ..masks import AXES, ROUNDINGS, FocalMasks, focal_masks
 PAINTED = {torch.float32: "float32", torch.float64: "float64"}
 
 
+class PyramidMasks(NamedTuple):
+    """Masks of all levels side by side: ``fg`` and ``bg`` are (N, cells of all levels), ``grids`` the levels' (H, W)."""
+
+    fg: Tensor
+    bg: Tensor
+    grids: list[tuple[int, int]]
+
+    def levels(self) -> list[FocalMasks]:
+        """The masks of each level, (N, H, W)."""
+        cells = [grid_h * grid_w for grid_h, grid_w in self.grids]
+        parts = zip(self.fg.split(cells, dim=1), self.bg.split(cells, dim=1), self.grids, strict=True)
+        return [FocalMasks(fg=fg.unflatten(1, grid), bg=bg.unflatten(1, grid)) for fg, bg, grid in parts]
+
+
+def side_by_side(masks: list[FocalMasks]) -> PyramidMasks:
+    """Masks of several levels as one."""
+    fg, bg = (torch.cat([each.flatten(1) for each in rows], dim=1) for rows in ([each.fg for each in masks], [each.bg for each in masks]))
+    return PyramidMasks(fg, bg, [tuple(each.fg.shape[1:]) for each in masks])
+
+
 def painted_masks(
     boxes: list[Tensor], frame_sizes: list[tuple[int, int]], grid_size: tuple[int, int], *, rounding: str = "authors", axes: str = "xy",
     dtype: torch.dtype = torch.float32,
 ) -> FocalMasks:
     """``masks.focal_masks``, to the last bit; the arguments are the same."""
-    return painted_levels(boxes, frame_sizes, [grid_size], rounding=rounding, axes=axes, dtype=dtype)[0]
+    return painted_levels(boxes, frame_sizes, [grid_size], rounding=rounding, axes=axes, dtype=dtype).levels()[0]
 
 
 def painted_levels(
-    boxes: list[Tensor], frame_sizes: list[tuple[int, int]], grid_sizes: list[tuple[int, int]], *, rounding: str, axes: str, dtype: torch.dtype,
-) -> list[FocalMasks]:
+    boxes: list[Tensor], frame_sizes: list[tuple[int, int]], grids: list[tuple[int, int]], *, rounding: str, axes: str, dtype: torch.dtype,
+) -> PyramidMasks:
     """:func:`painted_masks` of the same boxes on the grids of several levels."""
     check_masks(boxes, frame_sizes, rounding, axes)
     if boxes and boxes[0].is_cuda:
         from .paint_card import painted_on_card
 
-        return [painted_on_card(boxes, frame_sizes, grid_size, rounding=rounding, axes=axes, dtype=dtype) for grid_size in grid_sizes]
+        return side_by_side([painted_on_card(boxes, frame_sizes, grid, rounding=rounding, axes=axes, dtype=dtype) for grid in grids])
     every = torch.cat(boxes).contiguous() if boxes else torch.zeros(0, 4)
     if every.dtype not in PAINTED or dtype not in PAINTED:           # torch rounds other numbers in ways of its own
-        return [focal_masks(boxes, frame_sizes, grid_size, rounding=rounding, axes=axes, dtype=dtype) for grid_size in grid_sizes]
+        return side_by_side([focal_masks(boxes, frame_sizes, grid, rounding=rounding, axes=axes, dtype=dtype) for grid in grids])
     from .paint_loop import painted
 
-    kinds, table = (PAINTED[every.dtype], PAINTED[dtype]), [(len(of_image), *size) for of_image, size in zip(boxes, frame_sizes, strict=True)]
-    found = painted(every.detach().numpy(), table, grid_sizes, 1 if rounding == "authors" else 0, axes == "yx", *kinds)
-    return [FocalMasks(fg=torch.from_numpy(fg), bg=torch.from_numpy(bg)) for fg, bg in found]
+    table = [(len(of_image), *size) for of_image, size in zip(boxes, frame_sizes, strict=True)]
+    fg, bg = painted(every.detach().numpy(), table, grids, 1 if rounding == "authors" else 0, axes == "yx", PAINTED[every.dtype], PAINTED[dtype])
+    return PyramidMasks(torch.from_numpy(fg), torch.from_numpy(bg), grids)
 
 
 def check_masks(boxes: list[Tensor], frame_sizes: list[tuple[int, int]], rounding: str, axes: str) -> None:
