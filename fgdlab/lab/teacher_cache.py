@@ -26,7 +26,7 @@ class TeacherCache:
         with unspoilt(folder):
             index = json.loads((folder / "index.json").read_text())
             self._row = {image_id: row for row, image_id in enumerate(index["image_ids"])}
-            self._maps = {level: np.load(folder / f"{level}.npy", mmap_mode="r") for level in index["levels"]}
+            self._maps = {level: np.asarray(np.load(folder / f"{level}.npy", mmap_mode="r")) for level in index["levels"]}
         self.device = "cpu"
 
     def __call__(self, image_ids: list[int]) -> dict[str, torch.Tensor]:
