@@ -4,7 +4,8 @@
     python -m benchmarks.gpu_step --device cpu --quick      rehearses the script on small detectors; writes nothing
 
 All contestants but one take the same batch of digit scenes, which is on the card already. "fed" is the fgd step that takes a fresh batch from the loader
-each time, as a run does: what it costs above "fgd" is the data's share. The loader alone says how many images a second its processes can give: from the
+each time, as a run does: what it costs above "fgd" is the data's share. "fgd" takes the form of FGD's sums that runs take by themselves on that device;
+beside it stands the other form, where it applies. The loader alone says how many images a second its processes can give: from the
 pixels that runs share, and from files, as of a folder whose images differ in size.
 """
 import argparse
@@ -17,6 +18,7 @@ import torch
 
 from benchmarks.timing import TURNS, WARM
 from fgdlab import Distiller, total
+from fgdlab.fused import why_readable
 from fgdlab.lab import data
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.detectors import build
@@ -93,9 +95,11 @@ def contestants(config: RunConfig, device: str, scenes: data.Scenes) -> dict[str
             each.clone()
 
     fgd = config.but(method="fgd")
+    other, switch = ("fgd, fused", "on") if device == "cuda" else ("fgd, readable", "off")
+    beside = {other: step(fgd.but(fused=switch))} if why_readable(fgd.fgd(), device) is None else {}
     return {
         "plain": step(config.but(method="none")), "teacher": teacher_alone, "teacher, inference_mode and a copy": copied, "hint": step(config.but(method="hint")),
-        "fgd": step(fgd), "fed": step(fgd, lambda: next(drawn)),
+        "fgd": step(fgd), **beside, "fed": step(fgd, lambda: next(drawn)),
     }
 
 

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from .attention import LOOKERS, attention, attention_of, without
 from .focal import attention_term, feature_terms
 from .fused import why_readable
-from .fused.level import sums_of_levels
+from .fused.level import alike, sums_of_levels
 from .fused.paint import PyramidMasks, painted_levels, side_by_side
 from .fused.sums import sum_dtype
 from .masks import AXES, ROUNDINGS, FocalMasks, focal_masks, unsplit_masks
 from .pyramid import PyramidLoss, check_same_shape
 from .relation import RELATIONS, RelationTerm
-from .scene import FRAMES, Scene
+from .scene import FRAMES, Scene, full_precision
 from .terms import Term
 
 AREAS = ("split", "fg", "bg", "both", "none")
@@ -74,7 +74,8 @@ class FGDConfig:
         return {name: weight for name, weight in weights.items() if weight}
 
 
-# What the authors' configs use, detector by detector. Differs: their FCOS has T = 0.8 where the paper says 0.5.
+# What the authors' configs use, detector by detector. Differs: their FCOS has T = 0.8 where the paper says 0.5, and gamma of FCOS and RepPoints is a tenth
+# of the paper's 8e-3 for anchor-free detectors.
 PRESETS = {
     "retinanet": FGDConfig(),
     "fcos": FGDConfig(1.6e-3, 8e-4, 8e-4, 8e-6, temperature=0.8),
@@ -91,7 +92,7 @@ class FGDLoss(PyramidLoss):
         levels: pyramid levels to imitate, e.g. ``("P3", "P4", "P5", "P6", "P7")``.
         student_channels, teacher_channels: C of the two pyramids; a 1x1 convolution f aligns the student's where they differ.
         config: coefficients and switches.
-        fused: compute the same terms from one read of both maps, for speed (see fused/); what this file says stays their definition.
+        fused: compute the same terms from one or two reads of both maps, for speed (see fused/); what this file says stays their definition.
     Differs: the paper writes f in every case; here, as in the authors' code since 2022, f exists only where channels differ.
     """
 
@@ -100,7 +101,7 @@ class FGDLoss(PyramidLoss):
     ):
         self.weights = config.weights()
         super().__init__(levels, student_channels, teacher_channels, align=1 if self.weights else 0)
-        self.config, self.fused = config, fused
+        self.config, self.fused, self.channels = config, fused, teacher_channels
         self.relation = nn.ModuleDict({level: RelationTerm(teacher_channels, config.relation) for level in levels} if "global" in self.weights else {})
 
     def on_scene(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
@@ -108,8 +109,8 @@ class FGDLoss(PyramidLoss):
         if not self.weights or not self.runs_fused(teacher):
             return super().on_scene(scene, teacher)
         students, teachers = [self.aligned(scene, level) for level in self.levels], [teacher[level] for level in self.levels]
-        for pair in zip(students, teachers, strict=True):
-            check_same_shape(*pair)
+        if not alike(students, teachers, self.channels):             # the readable form takes them, or says what is wrong
+            return super().on_scene(scene.float(), full_precision(teacher))
         relations = self.relation.values() or [None] * len(teachers)
         raw = sums_of_levels(students, teachers, self.painted(scene, teachers), list(relations), self.config)
         return [Term(name, level, found[name], weight) for level, found in zip(self.levels, raw, strict=True) for name, weight in self.weights.items()]

@@ -76,6 +76,7 @@ def test_the_breakdown_of_a_fed_step_adds_up(lab_home, monkeypatch):
     for each in found["loader"].values():
         assert each["over_the_fgd_step"] == pytest.approx(each["images_per_second"] / taken, rel=0.02)
     assert set(found["loader"]) == {"shared pixels", "files"} and found["settings"]["workers"] == 1
+    assert found["ms"]["fgd, readable"] > 0                          # beside the form that runs take on the CPU
 
 
 def test_scenes_from_files_are_those_of_the_store_and_nothing_is_kept(tiny_scenes):

@@ -7,6 +7,7 @@ import yaml
 
 from fgdlab.fgd import AREAS, FGDConfig
 from fgdlab.lab.config import RunConfig
+from fgdlab.lab.plain_yaml import plain_yaml
 from fgdlab.lab.scales import SCALES, scale_settings
 from fgdlab.masks import ROUNDINGS
 from fgdlab.relation import RELATIONS
@@ -68,7 +69,8 @@ WRONG = {
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_value_of_another_type_is_refused_with_field_and_value(refusal, name):
-    for value in WRONG[type(FIELDS[name].default)]:
+    a_switch = "off" in (FIELDS[name].metadata["among"] or ())       # for which YAML's yes and no are words
+    for value in (each for each in WRONG[type(FIELDS[name].default)] if not (a_switch and each is True)):
         text = refusal(RunConfig.of, {name: value})
         assert text.startswith(f"{name} must be ") and "got " in text
         assert FIELDS[name].metadata["help"] in text
@@ -91,6 +93,11 @@ def test_a_word_outside_the_choice_is_refused_with_the_choice(refusal, name):
     assert ", ".join(FIELDS[name].metadata["among"]) in text and "'sideways'" in text
     for word in FIELDS[name].metadata["among"]:
         assert getattr(RunConfig.of({name: word}), name) == word
+
+
+@pytest.mark.parametrize("name", [name for name, each in FIELDS.items() if "off" in (each.metadata["among"] or ())])
+def test_on_and_off_mean_what_they_say_though_yaml_reads_them_as_yes_and_no(name):
+    assert {word: getattr(RunConfig.of({name: plain_yaml(word)}), name) for word in ("on", "off", "auto")} == {"on": "on", "off": "off", "auto": "auto"}
 
 
 def test_every_number_has_a_least_value_and_every_field_words_for_help():

@@ -14,7 +14,7 @@ from fgdlab import fused
 from fgdlab.fgd import FGDConfig, FGDLoss
 from fgdlab.fused import loops, pages, tiles, why_readable
 from fgdlab.fused.level import level_sums, sums_of_levels
-from fgdlab.fused.paint import painted_masks
+from fgdlab.fused.paint import painted_levels, painted_masks, side_by_side
 from fgdlab.masks import focal_masks
 from fgdlab.scene import Scene
 from fgdlab.terms import total
@@ -119,6 +119,76 @@ def test_a_map_cut_out_of_a_larger_one_is_read_as_it_is(random_scene, shake):
     wider = {level: torch.nn.functional.pad(each, (1, 2))[..., 1:-2] for level, each in teacher.items()}
     assert not wider["P3"].is_contiguous()
     agree(loss, scene, wider, 1e-11)
+
+
+@pytest.mark.parametrize("turned", ["student", "teacher"])
+def test_a_map_may_lie_with_height_and_width_swapped_beside_others(turned, random_scene, shake):
+    """All levels go through one table; each has a lay of its own."""
+    loss, scene, teacher = case(random_scene, shake, FGDConfig())
+    tall = lambda maps: maps.transpose(2, 3).contiguous().transpose(2, 3)              # noqa: E731
+    maps = scene.features if turned == "student" else teacher
+    maps["P3"], maps["P4"] = tall(maps["P3"]), torch.nn.functional.pad(maps["P4"], (2, 1))[..., 2:-1]
+    assert not maps["P3"].is_contiguous() and not maps["P4"].is_contiguous()
+    agree(loss, scene, teacher, 1e-11)
+
+
+def test_maps_that_do_not_agree_are_left_to_the_readable_form(random_scene, shake, monkeypatch):
+    """The loops read by address: they get only maps of the same images and channels on one device, none of them empty."""
+    monkeypatch.setattr("fgdlab.fgd.sums_of_levels", None)
+    scene = random_scene(3)
+    said = []
+    for config in (FGDConfig(), FGDConfig(lambda_=0)):
+        wide = {level: torch.cat([each, each], dim=1) for level, each in scene.features.items()}
+        for features, teacher in (
+            (wide, wide), ({**scene.features, "P4": wide["P4"]}, {**scene.features, "P4": wide["P4"]}),                   # channels
+            (scene.features, {**scene.features, "P4": scene.features["P4"].to("meta")}),                                  # devices
+            ({**scene.features, "P4": scene.features["P4"][:1]}, {**scene.features, "P4": scene.features["P4"][:1]}),     # images
+            ({**scene.features, "P4": scene.features["P4"][..., :0]},) * 2, (scene.features, wide),
+        ):
+            try:
+                terms = FGDLoss(("P3", "P4"), 4, 4, config, fused=True).double()(replace(scene, features=features), teacher)
+                said.append(len(terms))
+            except (RuntimeError, ValueError, IndexError) as error:
+                said.append(type(error).__name__)
+    with_relation, without = said[:6], said[6:]
+    assert with_relation == ["RuntimeError", "RuntimeError", "RuntimeError", "ValueError", "RuntimeError", "ValueError"]
+    assert without == [6, 6, "RuntimeError", "ValueError", 6, "ValueError"]          # without R any number of channels has a loss
+
+
+def test_a_graph_that_is_kept_gives_its_gradients_again(random_scene, shake):
+    loss, scene, teacher = case(random_scene, shake, FGDConfig())
+    loss.fused, features = True, leaves(scene.features)
+    whole = total(loss(replace(scene, features=features), teacher))
+    inputs = [*features.values(), *loss.parameters()]
+    first, second = (torch.autograd.grad(whole, inputs, retain_graph=True) for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def test_a_map_that_changes_before_its_gradient_is_refused(random_scene, shake):
+    """The loops read maps by their address: what autograd keeps watch over is what they read."""
+    loss, scene, teacher = case(random_scene, shake, FGDConfig())
+    loss.fused = True
+    for spoilt in ("student", "teacher"):
+        features, maps = leaves(scene.features), {level: each.clone() for level, each in teacher.items()}
+        whole = total(loss(replace(scene, features=features), maps))
+        with torch.no_grad():
+            (features if spoilt == "student" else maps)["P4"].mul_(2)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            whole.backward()
+
+
+def test_levels_may_differ_in_precision(random_scene, shake):
+    loss, scene, teacher = case(random_scene, shake, FGDConfig(), dtype=torch.float32)
+    mixed = {level: each.bfloat16() if level == "P4" else each for level, each in scene.features.items()}
+    loss.fused = True
+    features = leaves(mixed)
+    terms = loss(replace(scene, features=features), teacher)
+    loss.fused = False
+    for ours, readable in zip(terms, loss(replace(scene, features=mixed), teacher), strict=True):
+        assert ours.raw.dtype == torch.float32
+        assert_close(ours.raw, readable.raw, rtol=1e-5, atol=0)
+    total(terms).backward()
+    assert {level: each.grad.dtype for level, each in features.items()} == {"P3": torch.float32, "P4": torch.bfloat16}
 
 
 def test_a_value_of_exactly_0_pulls_no_attention(random_scene, shake):
@@ -293,6 +363,17 @@ def test_a_crowd_in_one_image_is_painted_beside_an_empty_one():
     boxes = [torch.zeros(0, 4), torch.cat([corners, corners + 30 * torch.rand(300, 2)], dim=1), torch.zeros(0, 4)]
     ours, theirs = (draw(boxes, [(128, 128)] * 3, (32, 32)) for draw in (painted_masks, focal_masks))
     assert torch.equal(ours.fg, theirs.fg) and torch.equal(ours.bg, theirs.bg) and ours.fg[1].any()
+
+
+def test_masks_of_all_levels_stand_side_by_side(random_scene):
+    scene, grids = random_scene(3), [(7, 13), (1, 5), (4, 2)]
+    asked = scene.boxes, scene.frame_sizes("canvas")
+    together = painted_levels(*asked, grids, rounding="authors", axes="xy", dtype=torch.float64)
+    alone = [focal_masks(*asked, grid, dtype=torch.float64) for grid in grids]
+    assert together.fg.shape == together.bg.shape == (2, 91 + 5 + 8) and together.grids == grids
+    for ours, theirs, again in zip(together.levels(), alone, side_by_side(alone).levels(), strict=True):
+        assert torch.equal(ours.fg, theirs.fg) and torch.equal(ours.bg, theirs.bg)
+        assert torch.equal(again.fg, theirs.fg) and torch.equal(again.bg, theirs.bg)
 
 
 def test_wrong_arguments_are_refused_as_the_masks_refuse_them():

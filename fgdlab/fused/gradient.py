@@ -1,4 +1,4 @@
-"""The gradient of a level's sums, from one read of both maps.
+"""The gradient of a level's sums on a card, from one read of both maps; the CPU's loops write the same (loops.py).
 
 With g for the gradients that come from above, w = softmax(W_k F) of eq. 13 and D = T - S:
 

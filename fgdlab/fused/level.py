@@ -40,8 +40,16 @@ def sums_of_levels(
     return terms_of_levels(students, teachers, masks, relations, config)
 
 
+def alike(students: list[Tensor], teachers: list[Tensor], channels: int) -> bool:
+    """Do the maps agree as the fused form takes for granted: pair by pair in shape, and all of them in images, channels and device, with no map empty?"""
+    images, device = len(students[0]), students[0].device
+    return all(
+        student.shape == teacher.shape and student.ndim == 4 and student.shape[:2] == (images, channels) and student.numel() > 0
+        and student.device == device and teacher.device == device for student, teacher in zip(students, teachers, strict=True))
+
+
 def on_card(maps: Tensor) -> bool:
-    """Which of the two rooms reads the maps."""
+    """Do the maps lie on a card, whose kernels read them?"""
     return maps.is_cuda
 
 
@@ -51,6 +59,7 @@ def level_sums(student: Tensor, teacher: Tensor, masks: FocalMasks | None, relat
 
 
 def sums_on_card(student: Tensor, teacher: Tensor, masks: FocalMasks | None, relation: RelationTerm | None, config) -> dict[str, Tensor]:
+    """The same on a card: sums from kernels, and what follows from them by torch."""
     weights, (n, c, h, w) = config.weights(), student.shape
     fg = masks.fg if weights.keys() & {"fg", "both"} else None
     bg = masks.bg if "bg" in weights else None

@@ -18,8 +18,16 @@ held: list[mmap.mmap] = []                                           # fetched b
 lock = Lock()
 
 
+def evenly(maps: Tensor) -> bool:
+    """Is it the same step from each cell of (N, C, H, W) to the next, at the end of a row too?"""
+    (_, _, h, w), (_, _, by_row, by_cell) = maps.shape, maps.stride()
+    return h == 1 or w == 1 or by_row == w * by_cell
+
+
 def empty_like(maps: Tensor) -> Tensor:
-    """``torch.empty_like`` for maps (N, C, H, W), on large pages where the system has them and the tensor is large."""
+    """``torch.empty_like`` for maps (N, C, H, W), on large pages where the system has them and the tensor is large; always with even steps between cells."""
+    if not evenly(maps):
+        return torch.empty_like(maps, memory_format=torch.contiguous_format)
     if maps.nbytes < LARGE or maps.device.type != "cpu" or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty_like(maps)
     plain = torch.empty_like(maps, device="meta")

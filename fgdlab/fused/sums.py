@@ -1,4 +1,4 @@
-"""All that the FGD loss needs of a student's and a teacher's map: names, and which of it a configuration asks for.
+"""All that the FGD loss needs of a student's and a teacher's map on a card: names, and which of it a configuration asks for.
 
     D = T - S;  for each image
 
@@ -7,7 +7,7 @@
                 shift = sum_hw D
     in all      squares = sum D^2,  fg and bg = sum mask A^S A^C D^2    eq. 9
 
-What follows from these (attentions, eq. 10, the rest of R, eq. 12) is small: on a card it is left to autograd (level.py), on the CPU it is compiled.
+What follows from these (attentions, eq. 10, the rest of R, eq. 12) is small and left to autograd (level.py); on the CPU loops.py has all of it.
 A^C of eq. 9 is known only at the end: until then its sums are kept by channel.
 """
 from dataclasses import dataclass

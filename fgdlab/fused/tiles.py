@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from . import loops
+from .pages import evenly
 
 CACHE = 2**19                                                        # bytes of both maps in a tile: half of a usual second cache
 ALONE = 2**17                                                        # values a thread, below which a second one costs more than it takes over
@@ -21,7 +22,7 @@ class Tiles:
     Args:
         students, teachers: maps (N, C, H, W) of each level, in any order of memory. A map of half precision is converted strip by strip.
         dtype: of the sums.
-        outs: gradients that are written; None for a level that needs none.
+        outs: gradients that are written, as ``pages.empty_like`` makes them; None for a level that needs none.
     """
 
     def __init__(self, students: list[Tensor], teachers: list[Tensor], dtype: torch.dtype, outs: list[Tensor | None] = ()):
@@ -30,7 +31,7 @@ class Tiles:
         self.maps, rows, column, tile, turned, self.converted = [], [], 0, 0, False, False
         for level, (student, teacher) in enumerate(zip(students, teachers, strict=True)):
             cells, out = student.shape[2] * student.shape[3], outs[level] if outs else None
-            maps = [each if each is None or evenly(each) else each.contiguous() for each in (student, teacher, out)]
+            maps = [*(each if evenly(each) else each.contiguous() for each in (student, teacher)), out]
             lay = [step for each in maps for step in (NOWHERE if each is None else memory(each))]
             self.maps.append(maps)
             rows.append([*lay, cells, column, tile])
@@ -76,12 +77,6 @@ class Tiles:
         work(first, last, scratch, table)
         if maps[2] is not None:
             maps[2].flatten(2)[image, :, cells] = strips[2]
-
-
-def evenly(maps: Tensor) -> bool:
-    """Is it the same step from each cell of (N, C, H, W) to the next, at the end of a row too?"""
-    (_, _, h, w), (_, _, by_row, by_cell) = maps.shape, maps.stride()
-    return h == 1 or w == 1 or by_row == w * by_cell
 
 
 def memory(maps: Tensor) -> tuple[int, int, int, int]:

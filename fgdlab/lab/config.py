@@ -71,7 +71,7 @@ class RunConfig:
     axes: str = knob("xy", "yx transposes the masks, as the authors' code did until January 2022", among=("xy", "yx"))
     attention_of: str = knob("teacher", "whose attention weighs eq. 9", among=("teacher", "student", "mean"))
     fused: str = knob(
-        "auto", "FGD's sums from one read of the maps, the same numbers to rounding: auto = on the CPU where numba is installed; on, or refused; off",
+        "auto", "FGD's sums from one or two reads of the maps, the same numbers to rounding: auto = on the CPU where numba is installed; on, or refused; off",
         among=("auto", "on", "off"), later=True,
     )
     # training
@@ -98,7 +98,7 @@ class RunConfig:
     snapshot_every: int = knob(0, "steps between two students kept in snapshots/, for the explorer; 0 for none", least=0)
     checkpoint_every: int = knob(0, "steps between two checkpoints; 0 = one an epoch", least=0)
     seed: int = knob(0, "seed of the student's weights and of the order of images", least=0)
-    scale: str = knob("laptop", "name of the scale that the settings were taken from; a label")
+    scale: str = knob("laptop", "settings to start from: smoke, laptop, gpu; flags change single ones; with --preset a label")
 
     def __post_init__(self):
         for each in fields(self):
@@ -151,6 +151,8 @@ def checked(which, value):
     name, kind, among, least = which.name, type(which.default), which.metadata["among"], which.metadata["least"]
     wanted = "one of " + ", ".join(among) if among else "a " + NAMES[kind]
     wrong = UserError(f"{name} must be {wanted}, got {value!r}; {which.metadata['help']}")
+    if isinstance(value, bool) and among and "off" in among:         # YAML reads on and off as yes and no
+        value = "on" if value else "off"
     if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):          # YAML reads 1e-3 as a word
         try:
             value = float(value) + 0.0                               # -0.0 and 0.0 are one setting

@@ -203,7 +203,7 @@ assert far == 30
 print(f"{far:.0f} = 15 too much on one cell + 15 cells missing 1 each")
 
 # %% [markdown]
-# Both attentions sum to H·W, so what one cell has too much others lack: the spatial part never exceeds 2 H·W. Unlike equation 9 it is bounded, and
+# Both spatial attentions, teacher's and student's, sum to H·W, so what one cell has too much others lack: the spatial part never exceeds 2 H·W. Unlike equation 9 it is bounded, and
 # larger on finer levels.
 #
 # ## Equation 11: the focal loss
@@ -325,7 +325,7 @@ three_factors.style.format("{:.2f}")
 #
 # ### Shares, by area and level
 #
-# **Predict.** With the paper's weights ($\alpha$ = 1e-3, $\beta$ = 5e-4, $\gamma$ = 5e-4), which share of the focal loss has the background here:
+# **Predict.** With the authors' weights ($\alpha$ = 1e-3, $\beta$ = 5e-4, $\gamma$ = 5e-4), which share of the focal loss has the background here:
 # 33 %, 20 % or below 10 %?
 
 # %%
@@ -333,9 +333,9 @@ def log_of(config):
     return pd.DataFrame(rows(0, FGDLoss(tuple(maps), 48, 48, config)(seen["undistilled"], maps)))
 
 laptop = FGDConfig(alpha=1.7e-3, beta=1.4e-2, gamma=5e-4, lambda_=0, rounding="exact")          # Table 1 of this project, plus gamma
-logs = {"paper's weights": log_of(paper), "laptop's weights": log_of(laptop)}
+logs = {"authors' weights": log_of(paper), "laptop's weights": log_of(laptop)}
 shares = pd.DataFrame({name: log.groupby("name")["weighted"].sum() / log["weighted"].sum() for name, log in logs.items()})
-assert 0.03 < shares.loc["bg", "paper's weights"] < 0.1 and 0.4 < shares.loc["bg", "laptop's weights"] < 0.65
+assert 0.03 < shares.loc["bg", "authors' weights"] < 0.1 and 0.4 < shares.loc["bg", "laptop's weights"] < 0.65
 shares.loc[["fg", "bg", "attention"]].style.format("{:.1%}")
 
 # %%

@@ -14,7 +14,7 @@ import click
 @click.option("--power", default=0.8, show_default=True, help="the chance of telling that difference from 0")
 @click.option("--looks", default=None, metavar="3,6,12", help="numbers of seeds at which you had planned to look, before you saw any")
 @click.option("--scale", default="laptop", show_default=True, help="smoke, laptop, gpu or paper")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME, then ablations/results]")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME or runs/NAME-SCALE, then ablations/results]")
 def seeds(name, row, against, metric, half_width, difference, power, looks, scale, out) -> None:
     """Say how many seeds a paired difference needs: for an interval of a wanted half-width, and to be told from 0.
 
@@ -38,7 +38,7 @@ def seeds(name, row, against, metric, half_width, difference, power, looks, scal
 @click.option("--truth", type=click.Path(path_type=Path, dir_okay=False), default=None, help="COCO ground truth, where A and B are files of detections")
 @click.option("--sweep", default=None, help="A and B are rows of this sweep; all seeds that are done in both are compared")
 @click.option("--scale", default="laptop", show_default=True, help="of the sweep: smoke, laptop, gpu or paper")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the sweep's runs  [default: runs/NAME]")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the sweep's runs  [default: runs/NAME, at another scale runs/NAME-SCALE]")
 @click.option("--metric", default="AP", show_default=True, help="one of COCO's twelve: AP, AP50, AP75, AP_S, AP_M, AP_L, AR, ...")
 @click.option("--resamples", type=click.IntRange(100), default=1000, show_default=True, help="how often the images are drawn anew")
 @click.option("--figure", type=click.Path(path_type=Path), default=None, help="write a picture to this .png or .svg")

@@ -41,7 +41,7 @@ def numbers(ctx, param, value: str | None) -> list[int] | None:
 @click.option("--scale", default="laptop", show_default=True, help="smoke, laptop, gpu or paper; the YAML says what each costs")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="a setting for every row; may be repeated (`fgdlab run --help` lists them)")
 @click.option("--seeds", callback=numbers, default=None, metavar="0,1,2", help="instead of the YAML's")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME]")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME, at another scale runs/NAME-SCALE]")
 @click.option("--jobs", type=click.IntRange(1), default=None, help="runs side by side  [default: the cores of this machine; 1 on a GPU]")
 @click.option("--gpus", callback=numbers, default=None, metavar="0,1", help="cards of this machine, one run on each at a time; 0,0,1,1 for two on each")
 @click.option("--cluster", default=None, metavar="tcp://HOST:PORT", help="run on the workers of this Dask scheduler (extra dask)")

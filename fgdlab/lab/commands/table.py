@@ -22,7 +22,7 @@ def show_table(described, frame, format: str, figure: Path | None, metrics: tupl
 @click.command()
 @click.argument("name")
 @click.option("--scale", default="laptop", show_default=True, help="smoke, laptop, gpu or paper")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME, then ablations/results]")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME or runs/NAME-SCALE, then ablations/results]")
 @click.option("--format", "format", type=click.Choice(["text", "markdown", "latex", "csv", "html"]), default="text", show_default=True, help="how to print it")
 @click.option("--metrics", callback=words, default="AP,AR", show_default=True, help="scores to show, with commas between, such as AP,AP50,AP_S")
 @click.option("--noise", type=click.Choice(["seeds", "images", "both"]), default="seeds", show_default=True,
@@ -56,7 +56,7 @@ def table(name, scale, out, format, metrics, noise, resamples, figure, publish) 
 @click.command()
 @click.argument("name")
 @click.option("--scale", default="laptop", show_default=True, help="smoke, laptop, gpu or paper")
-@click.option("--runs", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME, then ablations/results]")
+@click.option("--runs", type=click.Path(path_type=Path), default=None, help="folder of the runs  [default: runs/NAME or runs/NAME-SCALE, then ablations/results]")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="the page to write  [default: report.html in the folder of the runs]")
 def report(name, scale, runs, out) -> None:
     """Write one page on a sweep that can be read without a network: table, figures, masks, detections, provenance, failures, cost.
