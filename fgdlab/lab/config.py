@@ -98,7 +98,7 @@ class RunConfig:
     snapshot_every: int = knob(0, "steps between two students kept in snapshots/, for the explorer; 0 for none", least=0)
     checkpoint_every: int = knob(0, "steps between two checkpoints; 0 = one an epoch", least=0)
     seed: int = knob(0, "seed of the student's weights and of the order of images", least=0)
-    scale: str = knob("laptop", "settings to start from: smoke, laptop, gpu; flags change single ones; with --preset a label")
+    scale: str = knob("laptop", "the scale that settings are taken from (smoke, laptop, gpu), before flags change single ones; a label with --preset and in a notebook")
 
     def __post_init__(self):
         for each in fields(self):
