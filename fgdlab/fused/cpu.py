@@ -15,9 +15,8 @@ from . import loops
 from .pages import empty_like
 from .paint import PyramidMasks
 from .sums import sum_dtype
-from .tiles import Tiles
+from .tiles import KINDS, Tiles
 
-KINDS = {torch.float32: "float32", torch.float64: "float64"}
 TERMS = ("fg", "bg", "attention", "global")
 
 

@@ -92,6 +92,12 @@ def fetch_row(flat, at, cells):
 
 
 @inner
+def from_a_line_on(scratch):
+    """The scratch from its first value that begins a cache line: rows that lie across two lines take twice the time to load."""
+    return scratch[-(scratch.ctypes.data // scratch.itemsize) % LINE:]
+
+
+@inner
 def place_of(tile, table, wide):
     """Level, image, first cell and number of cells of a tile."""
     level = 0
@@ -219,7 +225,7 @@ def second_visit(s, s_at, s_step, t, t_at, t_step, cells, channels, fg, bg, look
 
 def read(first, last, scratch, table, fg, bg, keys, shares, sharpness, wide, by_cell, sums, peaks, wholes):
     """Tiles ``first`` to ``last`` of all. ``shares``: how much S's and T's attention weigh eq. 9; ``sharpness``: 1 / (T C) of eq. 7."""
-    channels = sums.shape[2]
+    channels, scratch = sums.shape[2], from_a_line_on(scratch)
     rows, copies = scratch[:ROWS], channels * WIDE
     copy_s, copy_t = scratch[ROWS:ROWS + copies], scratch[ROWS + copies:ROWS + 2 * copies]
     for tile in range(first, last):
@@ -509,7 +515,7 @@ def write_tile(out, o_at, o_step, s, s_at, s_step, t, t_at, t_step, cells, squar
 
 def write(first, last, scratch, table, fg, bg, keys, g, shares, sharpness, relation, wide, by_cell, factors, flat, of_keys):
     """Tiles ``first`` to ``last``, as ``read`` counts them; those of a level without an address to write to are left out."""
-    images, channels, kind = by_cell.shape[0], factors.shape[3], scratch.dtype.type
+    images, channels, kind, scratch = by_cell.shape[0], factors.shape[3], scratch.dtype.type, from_a_line_on(scratch)
     rows, copies = scratch[:ROWS], channels * WIDE
     copy_s, copy_t, copy_out = scratch[ROWS:ROWS + copies], scratch[ROWS + copies:ROWS + 2 * copies], scratch[ROWS + 2 * copies:]
     for tile in range(first, last):

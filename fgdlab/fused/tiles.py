@@ -14,6 +14,7 @@ CACHE = 2**19                                                        # bytes of 
 ALONE = 2**17                                                        # values a thread, below which a second one costs more than it takes over
 STRIP = 8                                                            # tiles of half precision that are converted together
 NOWHERE = [0, 0, 0, 0]
+KINDS = {torch.float32: "float32", torch.float64: "float64"}
 
 
 class Tiles:
@@ -42,7 +43,7 @@ class Tiles:
         self.table, self.dtype, self.cells, self.count = loops.array(rows, "int64"), dtype, column, tile
         parts = n * c * column // ALONE
         self.threads = min(torch.get_num_threads(), parts) if parts > 1 else 1
-        self.scratch = loops.ROWS + (3 * c * loops.WIDE if turned and not self.converted else 0)
+        self.scratch = loops.LINE + loops.ROWS + (3 * c * loops.WIDE if turned and not self.converted else 0)
 
     def each(self, work: Callable[..., None]) -> None:
         """``work(first, last, scratch, table)`` over all tiles."""
@@ -55,7 +56,7 @@ class Tiles:
             other.result()
 
     def some(self, work: Callable[..., None], first: int, last: int) -> None:
-        scratch = torch.empty(self.scratch, dtype=self.dtype).numpy()
+        scratch, = loops.empty(KINDS[self.dtype], (self.scratch,))
         if not self.converted:
             work(first, last, scratch, self.table)
             return
