@@ -164,6 +164,21 @@ def test_a_graph_that_is_kept_gives_its_gradients_again(random_scene, shake):
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
+def test_parameters_that_change_are_seen_by_no_gradient_of_an_earlier_loss(random_scene, shake):
+    """The first backward pass has the values that the loss was computed with; a second one, of a graph that is kept, would have to read them again."""
+    loss, scene, teacher = case(random_scene, shake, FGDConfig())
+    loss.fused, features = True, leaves(scene.features)
+    whole = total(loss(replace(scene, features=features), teacher))
+    maps = list(features.values())
+    before = torch.autograd.grad(whole, maps, retain_graph=True)
+    again = total(loss(replace(scene, features=features), teacher))
+    with torch.no_grad():
+        loss.relation["P3"].teacher.transform[0].weight.mul_(2)
+    assert all(torch.equal(one, other) for one, other in zip(before, torch.autograd.grad(again, maps, retain_graph=True), strict=True))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(whole, maps)
+
+
 def test_a_map_that_changes_before_its_gradient_is_refused(random_scene, shake):
     """The loops read maps by their address: what autograd keeps watch over is what they read."""
     loss, scene, teacher = case(random_scene, shake, FGDConfig())

@@ -114,8 +114,8 @@ class Pyramid:
         tiles, (shares, spatial, channel, relation, _) = Tiles(students, teachers, self.dtype), self.setting
         count, (n, c, _, _) = len(students), students[0].shape
         self.fg, self.bg = loops.rows_of(self.masks, (n, tiles.cells), self.kind)
-        self.weights = joined(self.blocks.parameters, self.dtype, count)
-        self.keys = loops.keys_of(self.weights, c)
+        self.table, self.weights = tiles.table, joined(self.blocks.parameters, self.dtype, count)
+        self.keys, self.versions = loops.keys_of(self.weights, c), [each._version for each in self.blocks.parameters]
         self.by_cell, self.by_channel, sums, peaks, wholes = loops.empty(
             self.kind, (n, 4, tiles.cells), (count, n, 6, c), (tiles.count, 10, c), (tiles.count, 4), (tiles.count, 4))
         self.middle, terms = loops.empty("float64", (count, n, 2, 3, self.blocks.hidden), (count, len(TERMS)))
@@ -130,12 +130,15 @@ class Pyramid:
         """Gradients of the students' maps and of R's parameters from those of the terms; None for a level whose terms have none."""
         count, (n, c, _, _), (shares, spatial, channel, relation, _) = len(students), students[0].shape, self.setting
         by_level = [given[at:at + len(TERMS)] for at in range(0, len(given), len(TERMS))]
+        g = loops.array([[0.0 if one is None else one.item() for one in g] for g in by_level], "float64")
+        weights = self.weights_again() if self.weights is None else self.weights
+        of_weights = torch.empty(weights.shape, dtype=self.dtype)
+        (factors,), (flat,), row = loops.empty(self.kind, (count, n, 5, c)), loops.empty("float64", (count, n, 3)), of_weights.numpy()
+        self.loops.pull(self.table, g, shares, channel, relation, weights, self.by_cell, self.by_channel, self.middle, factors, flat, row)
+        self.weights = weights = None                                # make room for the gradients of the maps
         outs = [empty_like(each) if any(one is not None for one in g) else None for each, g in zip(students, by_level, strict=True)]
-        tiles, of_weights = Tiles(students, teachers, self.dtype, outs), torch.empty(self.weights.shape, dtype=self.dtype)
-        g, row = loops.array([[0.0 if one is None else one.item() for one in g] for g in by_level], "float64"), of_weights.numpy()
-        factors, of_keys = loops.empty(self.kind, (count, n, 5, c), (tiles.count, 2, c))
-        flat, = loops.empty("float64", (count, n, 3))
-        self.loops.pull(tiles.table, g, shares, channel, relation, self.weights, self.by_cell, self.by_channel, self.middle, factors, flat, row)
+        tiles = Tiles(students, teachers, self.dtype, outs)
+        of_keys, = loops.empty(self.kind, (tiles.count, 2, c))
         tiles.each(lambda first, last, scratch, table: self.loops.write(
             first, last, scratch, table, self.fg, self.bg, self.keys, g, shares, spatial / c, relation, tiles.wide, self.by_cell, factors, flat, of_keys))
         self.loops.keys(tiles.table, of_keys, row)
@@ -145,6 +148,13 @@ class Pyramid:
             if g[TERMS.index("global")] is None:
                 found[level * each:(level + 1) * each] = [None] * each
         return outs + found
+
+
+    def weights_again(self):
+        """All values of the parameters once more, for a graph that is kept and asked again."""
+        if [each._version for each in self.blocks.parameters] != self.versions:
+            raise RuntimeError("a parameter of the relation has been modified by an inplace operation since the loss was computed; ask for gradients before")
+        return joined(self.blocks.parameters, self.dtype, len(self.by_channel))
 
 
 def joined(parameters: list[Tensor], dtype: torch.dtype, levels: int):
