@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 from torchvision.models.detection import RetinaNet
 
@@ -21,7 +20,7 @@ from fgdlab import Distiller, FGDConfig, FGDLoss, total
 from fgdlab.lab.detectors import build
 from fgdlab.lab.disk import write_json
 from fgdlab.lab.provenance import provenance
-from fgdlab.lab.teacher_cache import TeacherCache, one_batch
+from fgdlab.lab.teacher_cache import TeacherCache, one_batch, write_maps
 
 PATH = Path("benchmarks/results/laptop_step.json")
 TURNS, BATCH = 101, 8
@@ -35,25 +34,16 @@ def laptop_batch() -> tuple[list, list]:
     return images, [{"boxes": boxes, "labels": torch.tensor([1, 2]), "image_id": torch.tensor(i)} for i in range(BATCH)]
 
 
-def cache_of(teacher: torch.nn.Module, images: list, folder: Path) -> TeacherCache:
-    """The teacher's maps of these images as runs keep them, in float16 in files."""
-    maps = one_batch(teacher, images)
-    for level, each in maps.items():
-        np.save(folder / f"{level}.npy", each.half().numpy())
-    write_json(folder / "index.json", {"image_ids": list(range(len(images))), "levels": list(maps)})
-    return TeacherCache(folder)
-
-
 def contestants(folder: Path) -> dict[str, Callable[[], None]]:
     torch.manual_seed(0)
     images, targets = laptop_batch()
     teacher = build("retinanet", "compact_t", 10).eval()
+    write_maps(folder, list(range(BATCH)), [one_batch(teacher, images)])
 
     def step(config: FGDConfig | None = None, **given) -> Callable[[], None]:
         torch.manual_seed(0)
         student = build("retinanet", "compact_s", 10).to(memory_format=torch.channels_last)
         distiller = Distiller(student, loss=FGDLoss(student.levels, 48, 48, config, fused=True) if config else None, **given).train()
-
         parameters = list(distiller.parameters())
 
         def once() -> None:
@@ -63,7 +53,7 @@ def contestants(folder: Path) -> dict[str, Callable[[], None]]:
 
         return once
 
-    cached = {"recall": cache_of(teacher, images, folder)}
+    cached = {"recall": TeacherCache(folder)}
     return {
         "plain": step(), "areas, cached teacher": step(AREAS, **cached), "areas, live teacher": step(AREAS, teacher=teacher),
         "whole, cached teacher": step(WHOLE, **cached), "whole, live teacher": step(WHOLE, teacher=teacher),

@@ -14,8 +14,8 @@ from ..relation import RelationTerm
 from . import loops
 from .pages import empty_like
 from .paint import PyramidMasks
-from .sums import sum_dtype
-from .tiles import KINDS, Tiles
+from .sums import KINDS, sum_dtype
+from .tiles import Tiles
 
 TERMS = ("fg", "bg", "attention", "global")
 
@@ -81,8 +81,9 @@ class PyramidTerms(Function):
 
     @staticmethod
     def forward(ctx, setting, blocks, teachers, masks, count, *given):
-        pyramid, students = Pyramid(setting, blocks, masks, sum_dtype(*given[:count], *teachers)), given[:count]
-        terms = pyramid.forward(students, teachers)
+        students = given[:count]
+        pyramid = Pyramid(setting, blocks, sum_dtype(*students, *teachers))
+        terms = pyramid.forward(students, teachers, masks)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*students, *teachers)
         ctx.pyramid = pyramid
@@ -101,19 +102,18 @@ class Pyramid:
     """All levels between their forward and their backward: what the loops need, and what they leave for each other.
 
     Args:
-        masks: of all levels, or None.
         dtype: of the sums.
     """
 
-    def __init__(self, setting: Setting, blocks: Blocks, masks: PyramidMasks | None, dtype: torch.dtype):
-        self.setting, self.blocks, self.masks, self.dtype, self.kind = setting, blocks, masks, dtype, KINDS[dtype]
+    def __init__(self, setting: Setting, blocks: Blocks, dtype: torch.dtype):
+        self.setting, self.blocks, self.dtype, self.kind = setting, blocks, dtype, KINDS[dtype]
         self.loops = loops.compiled(self.kind)
 
-    def forward(self, students: list[Tensor], teachers: list[Tensor]) -> list[float]:
+    def forward(self, students: list[Tensor], teachers: list[Tensor], masks: PyramidMasks | None) -> list[float]:
         """The terms of all levels in the order of TERMS, those too that nobody asked for."""
         tiles, (shares, spatial, channel, relation, _) = Tiles(students, teachers, self.dtype), self.setting
         count, (n, c, _, _) = len(students), students[0].shape
-        self.fg, self.bg = loops.rows_of(self.masks, (n, tiles.cells), self.kind)
+        self.fg, self.bg = loops.rows_of(masks, (n, tiles.cells), self.kind)
         self.table, self.weights = tiles.table, joined(self.blocks.parameters, self.dtype, count)
         self.keys, self.versions = loops.keys_of(self.weights, c), [each._version for each in self.blocks.parameters]
         self.by_cell, self.by_channel, sums, peaks, wholes = loops.empty(
@@ -130,13 +130,13 @@ class Pyramid:
         """Gradients of the students' maps and of R's parameters from those of the terms; None for a level whose terms have none."""
         count, (n, c, _, _), (shares, spatial, channel, relation, _) = len(students), students[0].shape, self.setting
         by_level = [given[at:at + len(TERMS)] for at in range(0, len(given), len(TERMS))]
-        g = loops.array([[0.0 if one is None else one.item() for one in g] for g in by_level], "float64")
+        g = loops.array([[0.0 if one is None else one.item() for one in of_level] for of_level in by_level], "float64")
         weights = self.weights_again() if self.weights is None else self.weights
         of_weights = torch.empty(weights.shape, dtype=self.dtype)
         (factors,), (flat,), row = loops.empty(self.kind, (count, n, 5, c)), loops.empty("float64", (count, n, 3)), of_weights.numpy()
         self.loops.pull(self.table, g, shares, channel, relation, weights, self.by_cell, self.by_channel, self.middle, factors, flat, row)
         self.weights = weights = None                                # make room for the gradients of the maps
-        outs = [empty_like(each) if any(one is not None for one in g) else None for each, g in zip(students, by_level, strict=True)]
+        outs = [empty_like(each) if any(one is not None for one in of_level) else None for each, of_level in zip(students, by_level, strict=True)]
         tiles = Tiles(students, teachers, self.dtype, outs)
         of_keys, = loops.empty(self.kind, (tiles.count, 2, c))
         tiles.each(lambda first, last, scratch, table: self.loops.write(
@@ -144,11 +144,10 @@ class Pyramid:
         self.loops.keys(tiles.table, of_keys, row)
         parameters, each = self.blocks.parameters, len(self.blocks.parameters) // count
         found = list(_unflatten_dense_tensors(of_weights.view(-1), parameters)) if parameters else []
-        for level, g in enumerate(by_level):
-            if g[TERMS.index("global")] is None:
+        for level, of_level in enumerate(by_level):
+            if of_level[TERMS.index("global")] is None:
                 found[level * each:(level + 1) * each] = [None] * each
         return outs + found
-
 
     def weights_again(self):
         """All values of the parameters once more, for a graph that is kept and asked again."""

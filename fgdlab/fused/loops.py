@@ -15,8 +15,9 @@ Each tile leaves its sums in a place of its own and ``close`` adds them in their
     keys     these parts --> gradients of W_k
 
 ``table`` (L + 1, 15) says of each level where its maps lie, how many cells M it has, and at which tile and at which column of the rows by cell it
-begins; its last row, where all ends. D = T - S. A part of attention that is off is one of sharpness 0, the limit of a high temperature: 1 everywhere.
+begins; its last row, where all ends. What is kept on disk is compiled anew when this file changes, and no other: so all of it stands here. D = T - S. A part of attention that is off is one of sharpness 0, the limit of a high temperature: 1 everywhere.
 """
+from collections.abc import Callable
 from functools import cache
 from types import FunctionType, SimpleNamespace
 
@@ -109,6 +110,35 @@ def place_of(tile, table, wide):
     return level, inside // of_image, start, min(wide, cells - start)
 
 
+def turned(back: bool) -> Callable:
+    """A loop that copies a tile to rows, a channel each WIDE values, or ``back`` from them. Blocks, whose length is known when they are compiled, take
+    half the time; where channels do not lie side by side it goes value after value."""
+
+    @inner
+    def turn(rows, flat, at, by_channel, by_cell, cells, channels):
+        whole_cells, whole_channels = (cells - cells % BLOCK, channels - channels % BLOCK) if by_channel == 1 else (0, 0)
+        for c in range(0, whole_channels, BLOCK):
+            for i in range(0, whole_cells, BLOCK):
+                row, map_ = rows[c * WIDE + i:], flat[at + c + i * by_cell:]
+                for j in range(BLOCK):
+                    for k in range(BLOCK):
+                        if back:
+                            map_[j * by_cell + k] = row[k * WIDE + j]
+                        else:
+                            row[k * WIDE + j] = map_[j * by_cell + k]
+        for c in range(channels):
+            for i in range(whole_cells if c < whole_channels else 0, cells):
+                if back:
+                    flat[at + c * by_channel + i * by_cell] = rows[c * WIDE + i]
+                else:
+                    rows[c * WIDE + i] = flat[at + c * by_channel + i * by_cell]
+
+    return turn
+
+
+to_rows, from_rows = turned(back=False), turned(back=True)
+
+
 @inner
 def tile_of(lay, image, start, cells, channels, scratch):
     """(memory, first place, step from channel to channel) of a tile whose cells lie side by side: the map itself, else a copy in ``scratch``."""
@@ -117,42 +147,6 @@ def tile_of(lay, image, start, cells, channels, scratch):
         return flat, first, lay[2]
     to_rows(scratch, flat, first, lay[2], lay[3], cells, channels)
     return scratch, 0, WIDE
-
-
-@inner
-def in_blocks(by_channel, cells, channels):
-    """How many cells and channels are copied in blocks, whose length is known when they are compiled: half the time. Else value after value."""
-    return (cells - cells % BLOCK, channels - channels % BLOCK) if by_channel == 1 else (0, 0)
-
-
-@inner
-def to_rows(rows, flat, at, by_channel, by_cell, cells, channels):
-    """Copy a tile to rows, a channel each WIDE values."""
-    whole_cells, whole_channels = in_blocks(by_channel, cells, channels)
-    for c in range(0, whole_channels, BLOCK):
-        for i in range(0, whole_cells, BLOCK):
-            target, source = rows[c * WIDE + i:], flat[at + c + i * by_cell:]
-            for j in range(BLOCK):
-                for k in range(BLOCK):
-                    target[k * WIDE + j] = source[j * by_cell + k]
-    for c in range(channels):
-        for i in range(whole_cells if c < whole_channels else 0, cells):
-            rows[c * WIDE + i] = flat[at + c * by_channel + i * by_cell]
-
-
-@inner
-def from_rows(rows, flat, at, by_channel, by_cell, cells, channels):
-    """Copy them back."""
-    whole_cells, whole_channels = in_blocks(by_channel, cells, channels)
-    for c in range(0, whole_channels, BLOCK):
-        for i in range(0, whole_cells, BLOCK):
-            source, target = rows[c * WIDE + i:], flat[at + c + i * by_cell:]
-            for j in range(BLOCK):
-                for k in range(BLOCK):
-                    target[j * by_cell + k] = source[k * WIDE + j]
-    for c in range(channels):
-        for i in range(whole_cells if c < whole_channels else 0, cells):
-            flat[at + c * by_channel + i * by_cell] = rows[c * WIDE + i]
 
 
 # ---- forward -------------------------------------------------------------------------------------------------------------------------

@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from ..masks import AXES, ROUNDINGS, FocalMasks, focal_masks
-
-PAINTED = {torch.float32: "float32", torch.float64: "float64"}
+from .sums import KINDS
 
 
 class PyramidMasks(NamedTuple):
@@ -47,12 +46,12 @@ def painted_levels(
 
         return side_by_side([painted_on_card(boxes, frame_sizes, grid, rounding=rounding, axes=axes, dtype=dtype) for grid in grids])
     every = torch.cat(boxes).contiguous() if boxes else torch.zeros(0, 4)
-    if every.dtype not in PAINTED or dtype not in PAINTED:           # torch rounds other numbers in ways of its own
+    if every.dtype not in KINDS or dtype not in KINDS:               # torch rounds other numbers in ways of its own
         return side_by_side([focal_masks(boxes, frame_sizes, grid, rounding=rounding, axes=axes, dtype=dtype) for grid in grids])
     from .paint_loop import painted
 
     table = [(len(of_image), *size) for of_image, size in zip(boxes, frame_sizes, strict=True)]
-    fg, bg = painted(every.detach().numpy(), table, grids, 1 if rounding == "authors" else 0, axes == "yx", PAINTED[every.dtype], PAINTED[dtype])
+    fg, bg = painted(every.detach().numpy(), table, grids, 1 if rounding == "authors" else 0, axes == "yx", KINDS[every.dtype], KINDS[dtype])
     return PyramidMasks(torch.from_numpy(fg), torch.from_numpy(bg), grids)
 
 

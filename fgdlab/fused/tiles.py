@@ -9,12 +9,12 @@ from torch import Tensor
 
 from . import loops
 from .pages import evenly
+from .sums import KINDS
 
 CACHE = 2**19                                                        # bytes of both maps in a tile: half of a usual second cache
 ALONE = 2**17                                                        # values a thread, below which a second one costs more than it takes over
 STRIP = 8                                                            # tiles of half precision that are converted together
 NOWHERE = [0, 0, 0, 0]
-KINDS = {torch.float32: "float32", torch.float64: "float64"}
 
 
 class Tiles:

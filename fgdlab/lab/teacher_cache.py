@@ -1,6 +1,7 @@
 """The teacher's maps, computed once and kept: exact to float16, bounded in size, refused where pixels change from epoch to epoch."""
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -87,16 +88,23 @@ def fill(folder: Path, scenes: Scenes, teacher: nn.Module, device: str, progress
     if shutil.disk_usage(cache_root()).free < 1.1 * cache_bytes(scenes, teacher):
         raise UserError(f"{cache_root()} must have {cache_bytes(scenes, teacher) / 1e9:.1f} GB free for the teacher cache; free space or use teacher_cache=off")
     folder.mkdir(parents=True)
-    files = {}
     starts = range(0, len(scenes), batch_size)
     through = loaded(scenes, [[(i, None) for i in range(start, min(start + batch_size, len(scenes)))] for start in starts], device=device, workers=workers)
-    for start, (images, _) in zip(tqdm(starts, desc="teacher cache", unit="batch", disable=not progress), through, strict=True):
-        for level, maps in one_batch(teacher, images).items():
+    along = zip(tqdm(starts, desc="teacher cache", unit="batch", disable=not progress), through, strict=True)
+    write_maps(folder, scenes.image_ids, (one_batch(teacher, images) for _, (images, _) in along))
+
+
+def write_maps(folder: Path, image_ids: list[int], batches: Iterable[dict[str, torch.Tensor]]) -> None:
+    """What :class:`TeacherCache` reads: the maps of these images, batch after batch in their order."""
+    files, start = {}, 0
+    for batch in batches:
+        for level, maps in batch.items():
             if level not in files:
                 path = folder / f"{level}.npy"
-                files[level] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(scenes), *maps.shape[1:]))
+                files[level] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(image_ids), *maps.shape[1:]))
                 reserve(path, path.stat().st_size)
             files[level][start:start + len(maps)] = maps.half().cpu().numpy()
+        start += len(maps)
     for each in files.values():
         each.flush()
-    write_json(folder / "index.json", {"image_ids": scenes.image_ids, "levels": list(files)})
+    write_json(folder / "index.json", {"image_ids": image_ids, "levels": list(files)})
