@@ -27,14 +27,13 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import Conv2dNormActivation
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
+from fgdlab.lab.checkpoints import detector_of, export_student
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.data import Scenes, open_split
+from fgdlab.lab.datasets import Scenes, open_split
 from fgdlab.lab.detectors import build, settings_of
-from fgdlab.lab.disk import write_json
-from fgdlab.lab.evaluate import coco_scores, detections
-from fgdlab.lab.models.export import detector_of, export_student
-from fgdlab.lab.sweep import plan, result_of, state_of
-from fgdlab.lab.sweeps.file import ablations_folder, load_sweep
+from fgdlab.lab.io import write_json
+from fgdlab.lab.sweeps import ablations_folder, load_sweep, plan, result_of, state_of
+from fgdlab.lab.training import coco_scores, detections
 
 LOGGED = 20                                                          # logged steps at each end, or half of them where there are fewer
 TERMS = ("fg", "bg", "attention", "global")                          # FGD's; every other name is the detector's own

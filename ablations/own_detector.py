@@ -18,12 +18,10 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import batched_nms, box_convert, generalized_box_iou_loss, sigmoid_focal_loss
 
 from fgdlab import Distiller, FGDConfig, FGDLoss
-from fgdlab.lab.checks.preflight import preflight
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.data import open_split
+from fgdlab.lab.datasets import open_split
 from fgdlab.lab.detectors import AsItComes
-from fgdlab.lab.evaluate import coco_scores, detections
-from fgdlab.lab.train import train
+from fgdlab.lab.training import coco_scores, detections, preflight, train
 
 STRIDES = (8, 16, 32)                                                # pixels a cell of P3, P4, P5
 LEVELS = ("P3", "P4", "P5")

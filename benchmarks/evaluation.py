@@ -17,11 +17,11 @@ from pycocotools import mask as coco_mask
 
 from benchmarks.timing import in_turns, ratio
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.data import open_split
-from fgdlab.lab.disk import write_json
-from fgdlab.lab.evaluate import PYCOCOTOOLS, SCORES, coco_scores, detections, evaluation_here
+from fgdlab.lab.course import shipped
+from fgdlab.lab.datasets import open_split
+from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
-from fgdlab.lab.shipped import shipped
+from fgdlab.lab.training import PYCOCOTOOLS, SCORES, coco_scores, detections, evaluation_here
 
 PATH = Path("benchmarks/results/evaluation.json")
 TURNS = 5

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from fgdlab.lab.disk import write_json
+from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
-import browser_lab  # noqa: E402
+from tests.browser import browser_lab  # noqa: E402
 
 TURNS, REST = 25, 400                                                # turns; milliseconds before each
 COCO_SIZE = (800, 1344)                                              # pixels of a COCO image as detectors see it: P3 is 100 x 168
@@ -73,11 +73,11 @@ torch.set_num_threads(1)
 from ipywidgets import FloatSlider, interact
 from benchmarks.explorer import FullSize, Noise
 from fgdlab import attention
-from fgdlab.lab.config import RunConfig
-from fgdlab.lab.data import open_split
-from fgdlab.lab.explore import explore
-from fgdlab.lab.shipped import shipped
-from fgdlab.lab.viz import seen
+from fgdlab.lab.config.run_config import RunConfig
+from fgdlab.lab.datasets.dataset import open_split
+from fgdlab.lab.explorer.explorer import explore
+from fgdlab.lab.course.pretrained import shipped
+from fgdlab.lab.plots.attention_maps import seen
 
 laptop = shipped("distilled"), shipped("teacher"), open_split(RunConfig(train_images=16, eval_images=8), "val", progress=False)
 full = FullSize(0), FullSize(1), Noise()

@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.plain_fgd import plain_fgd
 from benchmarks.timing import in_turns, ratio
 from fgdlab import FGDConfig, FGDLoss, Scene, total
-from fgdlab.lab.disk import write_json
+from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
 
 PATHS = {"cpu": Path("benchmarks/results/fgd_loss.json"), "cuda": Path("benchmarks/results/gpu_fgd_loss.json")}

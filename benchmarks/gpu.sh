@@ -11,7 +11,7 @@
 # Figures go to benchmarks/results/ and, as NAME-gpu.csv, .md and .png, to ablations/results/, each with the card's name; copies to $OUT if that is set. A table
 # that is not whole is not published: its results.csv alone is copied.
 #
-# How long a table takes on one H100 with 16 cores. An estimate, since none was measured yet; settings are those of scale gpu (fgdlab/lab/scales.py):
+# How long a table takes on one H100 with 16 cores. An estimate, since none was measured yet; settings are those of scale gpu (fgdlab/lab/config/scales.py):
 #
 #     scenes      6,000 of 256 px x 9 ms (measured, one core, one process)                               55 s
 #     teacher     8 epochs x 5,000 images at 450/s (ResNet-50, one process)                              90 s

@@ -18,14 +18,13 @@ import torch
 
 from benchmarks.timing import TURNS, WARM
 from fgdlab import Distiller, total
-from fgdlab.fused import why_readable
-from fgdlab.lab import data
-from fgdlab.lab.config import RunConfig
+from fgdlab.fused.dispatch import why_readable
+from fgdlab.lab.config import RunConfig, scale_settings
+from fgdlab.lab.datasets import dataset as data
 from fgdlab.lab.detectors import build
-from fgdlab.lab.disk import write_json
-from fgdlab.lab.methods import make_loss
+from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
-from fgdlab.lab.scales import scale_settings
+from fgdlab.lab.training import make_loss
 
 PATH = Path("benchmarks/results/gpu_step.json")
 SCENES, LOADED = 512, 60                                             # scenes to load from; batches over which a loader's time is taken

@@ -4,7 +4,7 @@
 
 Two runs side by side keep both cores of a laptop busy, so that what counts is the work of each part, not how long it waits: all figures are CPU
 seconds of the process that does it. A part of a step is the median over STEPS steps times the 900 steps of a run. Imports are those of a process of its
-own; a run that is forked in its slot (fgdlab/lab/sweeps/nursery.py) has none.
+own; a run that is forked in its slot (fgdlab/lab/sweeps/forkserver.py) has none.
 
 What came out on the machine of results/laptop_run.json, in shares of a run that is not forked:
 
@@ -33,22 +33,20 @@ import torch
 from torch import nn
 
 from fgdlab import Tap, Term, total
-from fgdlab.lab import viz
-from fgdlab.lab.data import batches
-from fgdlab.lab.disk import write_json
-from fgdlab.lab.essential import essential
-from fgdlab.lab.evaluate import coco_scores, detections, evaluation_here
+from fgdlab.lab.config import essential
+from fgdlab.lab.datasets import batches
+from fgdlab.lab.io import write_json
+from fgdlab.lab.plots import attention_maps as viz
 from fgdlab.lab.provenance import provenance
 from fgdlab.lab.run import make_distiller, prepare
-from fgdlab.lab.sweeps.file import load_sweep
-from fgdlab.lab.sweeps.launch import cpu_environment
-from fgdlab.lab.train import make_optimizer
+from fgdlab.lab.sweeps import cpu_environment, load_sweep
+from fgdlab.lab.training import coco_scores, detections, evaluation_here, make_optimizer
 
 PATH = Path("benchmarks/results/laptop_run.json")
 ROW, STEPS, WARM = "split", 40, 5
 IMPORTS = {
     "launch process": "import sys; sys.modules.setdefault('rfc3987_syntax', None); import papermill, nbclient, jupyter_client",
-    "kernel": "import ipykernel.kernelapp, ipykernel.ipkernel, pandas, fgdlab.lab.run, fgdlab.lab.viz",
+    "kernel": "import ipykernel.kernelapp, ipykernel.ipkernel, pandas, fgdlab.lab.run, fgdlab.lab.plots.attention_maps",
 }
 DYNAMO = "import torch._dynamo"                                      # comes with torchvision.ops, and with every optimiser's first step
 

@@ -18,9 +18,9 @@ from torchvision.models.detection import RetinaNet
 from benchmarks.timing import duel, in_turns, ratio
 from fgdlab import Distiller, FGDConfig, FGDLoss, total
 from fgdlab.lab.detectors import build
-from fgdlab.lab.disk import write_json
+from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
-from fgdlab.lab.teacher_cache import TeacherCache, one_batch, write_maps
+from fgdlab.lab.teachers import TeacherCache, one_batch, write_maps
 
 PATH = Path("benchmarks/results/laptop_step.json")
 TURNS, BATCH = 101, 8

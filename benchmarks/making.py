@@ -11,10 +11,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing import in_turns, ratio
-from fgdlab.lab.coco.annotations import read_split
-from fgdlab.lab.data import Scenes
-from fgdlab.lab.digits import DigitScenes, digit_folder
-from fgdlab.lab.disk import write_json
+from fgdlab.lab.datasets import DigitScenes, Scenes, digit_folder, read_split
+from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
 
 PATH = Path("benchmarks/results/making.json")

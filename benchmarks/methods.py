@@ -12,10 +12,10 @@ from benchmarks.timing import TURNS, in_turns, ratio
 from fgdlab import Distiller, total
 from fgdlab.lab.config import METHODS, RunConfig
 from fgdlab.lab.detectors import build
-from fgdlab.lab.disk import write_json
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.methods import make_loss
+from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
+from fgdlab.lab.training import make_loss
 
 PATH = Path("benchmarks/results/methods.json")
 

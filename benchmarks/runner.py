@@ -14,14 +14,9 @@ import time
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
-from fgdlab.lab.disk import write_json
+from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
-from fgdlab.lab.sweep import execute
-from fgdlab.lab.sweeps.collect import SCORE_COLUMNS, collect, write_results
-from fgdlab.lab.sweeps.file import Sweep, load_sweep
-from fgdlab.lab.sweeps.forecast import dry_run
-from fgdlab.lab.sweeps.plan import PlannedRun, plan
-from fgdlab.lab.sweeps.ready import make_ready
+from fgdlab.lab.sweeps import SCORE_COLUMNS, PlannedRun, Sweep, collect, dry_run, execute, load_sweep, make_ready, plan, write_results
 
 PATH = Path("benchmarks/results/runner.json")
 BOUNDS = {"overhead_seconds": 3.0, "two_slots_over_one": 1.8, "thousand_seconds": 10.0}

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from fgdlab.lab.disk import write_json
+from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
 from fgdlab.lab.stats import mean_std, t_interval
-from fgdlab.lab.sweeps.file import load_sweep, results_file
+from fgdlab.lab.sweeps import load_sweep, results_file
 
 PATH = Path("benchmarks/results/table1.json")
 NAME, SEEDS, BOUND = "table1_areas", (0, 1, 2), 300.0                # seconds on two cores

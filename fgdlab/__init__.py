@@ -10,46 +10,59 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-HOME_OF = {
-    "Attention": "attention", "attention": "attention",
-    "FocalMasks": "masks", "focal_masks": "masks",
-    "GcBlock": "relation",
-    "FGDConfig": "fgd", "FGDLoss": "fgd", "PRESETS": "fgd",
-    "FBKDConfig": "fbkd", "FBKDLoss": "fbkd",
-    "Scene": "scene", "Tap": "scene", "look": "scene",
-    "Term": "terms", "total": "terms", "rows": "terms",
-    "Distiller": "distill",
-}
-__all__ = sorted(HOME_OF)
-
 if TYPE_CHECKING:
     from .attention import Attention, attention
     from .distill import Distiller
-    from .fbkd import FBKDConfig, FBKDLoss
     from .fgd import PRESETS, FGDConfig, FGDLoss
     from .masks import FocalMasks, focal_masks
+    from .methods.fbkd import FBKDConfig, FBKDLoss
     from .relation import GcBlock
     from .scene import Scene, Tap, look
     from .terms import Term, rows, total
 
 
-class Package(ModuleType):
-    """This package. Importing the file attention.py must not put the module in the place of the function of that name."""
+class LazyPackage(ModuleType):
+    """A package whose public names load on first use.
+
+    Importing the file attention.py must not put the module in the place of the function of that name.
+    """
+
+    def __getattr__(self, name: str):
+        module = self.__dict__.get("_module_of", {}).get(name)
+        if module is None:
+            raise AttributeError(f"{self.__name__} has no {name!r}; it has {', '.join(self.__dict__.get('__all__', []))}")
+        value = getattr(import_module(f"{self.__name__}.{module}"), name)
+        super().__setattr__(name, value)
+        return value
 
     def __setattr__(self, name: str, value) -> None:
-        if not (name in HOME_OF and isinstance(value, ModuleType)):
+        if not (name in self.__dict__.get("_module_of", {}) and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
-
-sys.modules[__name__].__class__ = Package
-
-
-def __getattr__(name: str):
-    if name not in HOME_OF:
-        raise AttributeError(f"fgdlab has no {name!r}; it has {', '.join(__all__)}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{HOME_OF[name]}"), name)
-    return value
+    def __dir__(self) -> list[str]:
+        return sorted({*self.__dict__, *self.__all__})
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+def lazy_package(package: str, public: dict[str, str]) -> list[str]:
+    """Make a package lazy; returns its ``__all__``.
+
+    Args:
+        package: ``__name__`` of the package.
+        public: {module of the package: its public names, separated by spaces}.
+    """
+    module_of = {name: module for module, names in public.items() for name in names.split()}
+    vars(sys.modules[package])["_module_of"] = module_of
+    sys.modules[package].__class__ = LazyPackage
+    return sorted(module_of)
+
+
+__all__ = lazy_package(__name__, {
+    "attention": "Attention attention",
+    "masks": "FocalMasks focal_masks",
+    "relation": "GcBlock",
+    "fgd": "FGDConfig FGDLoss PRESETS",
+    "methods.fbkd": "FBKDConfig FBKDLoss",
+    "scene": "Scene Tap look",
+    "terms": "Term total rows",
+    "distill": "Distiller",
+})

@@ -1,4 +1,4 @@
 """``python -m fgdlab`` is the command ``fgdlab``."""
-from fgdlab.lab.cli import main
+from .lab.commands import main
 
 main(prog_name="fgdlab")

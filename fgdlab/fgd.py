@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from .attention import LOOKERS, attention, attention_of, without
 from .focal import attention_term, feature_terms
-from .fused import why_readable
-from .fused.level import alike, sums_of_levels
-from .fused.paint import PyramidMasks, painted_levels, side_by_side
-from .fused.sums import sum_dtype
+from .fused.cuda.reductions import sum_dtype
+from .fused.dispatch import why_readable
+from .fused.levels import alike, sums_of_levels
+from .fused.masks import PyramidMasks, painted_levels, side_by_side
 from .masks import AXES, ROUNDINGS, FocalMasks, focal_masks, unsplit_masks
 from .pyramid import PyramidLoss, check_same_shape
 from .relation import RELATIONS, RelationTerm

@@ -11,7 +11,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
-import browser_lab  # noqa: E402
+from tests.browser import browser_lab  # noqa: E402
 
 IMAGES = ROOT / "notebooks" / "images"
 MOST_BYTES = 400_000
@@ -21,9 +21,9 @@ SET_UP = """
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-from fgdlab.lab.data import open_split
-from fgdlab.lab.explore import explore
-from fgdlab.lab.shipped import distilled_settings, shipped, shipped_facts
+from fgdlab.lab.datasets.dataset import open_split
+from fgdlab.lab.explorer.explorer import explore
+from fgdlab.lab.course.pretrained import distilled_settings, shipped, shipped_facts
 
 config = distilled_settings()
 students, teacher = {name: shipped(name) for name in ("undistilled", "distilled")}, shipped("teacher")

@@ -12,6 +12,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from fgdlab.scene import Scene
 
+pytest_plugins = ["tests.helpers.lab_fixtures", "tests.helpers.team_fixtures"]
 torch.set_num_threads(1)
 
 

@@ -12,26 +12,32 @@ from filelock import Timeout
 
 from fgdlab.distill import Distiller
 
-from .checks.line import refuse
-from .checks.preflight import preflight
-from .config import RunConfig
-from .data import Scenes, open_split
+from .checkpoints import inherit, load_weights, save_weights, weights_key
+from .config import RunConfig, distils, has_teacher
+from .datasets import Scenes, open_split
 from .detectors import build, settings_of
-from .disk import lock_file, make_folder, unspoilt, whole, write_json
 from .errors import UserError, unknown_name
-from .essential import distils, has_teacher
-from .evaluate import all_scores, detections
-from .methods import form_mark, make_balance, make_loss
-from .models.inherit import inherit
-from .own_method import method_mark, own_bytes, own_file
+from .io import lock_file, make_folder, unspoilt, whole, write_json
 from .provenance import peak_memory_gb, provenance
-from .teacher_cache import get_cache
-from .teachers import Teacher, get_teacher
-from .train import train
-from .training.board import check_board
-from .training.sizes import check_sizes
-from .training.team import Team, check_shares, joined
-from .weights import load_weights, save_weights, weights_key
+from .teachers import Teacher, get_cache, get_teacher
+from .training import (
+    Team,
+    all_scores,
+    check_board,
+    check_shares,
+    check_sizes,
+    detections,
+    form_mark,
+    joined,
+    make_balance,
+    make_loss,
+    method_mark,
+    own_bytes,
+    own_file,
+    preflight,
+    refuse,
+    train,
+)
 
 BEGUN = ("metrics.jsonl", "checkpoint.pt", "student.safetensors", "result.json")       # what a run leaves once it has trained a step
 Parts = namedtuple("Parts", "scenes judged teacher cache")

@@ -16,8 +16,8 @@
 #
 # **Equations** 1 (the plain feature loss) and 14 (the total); 2 to 13 have notebooks of their own.
 #
-# **Code** [`shipped`](../fgdlab/lab/shipped.py), [`Tap`](../fgdlab/scene.py), [`FGDLoss`](../fgdlab/fgd.py), [`Distiller`](../fgdlab/distill.py),
-# [`table_figure`](../fgdlab/lab/tabular/figure.py)
+# **Code** [`shipped`](../fgdlab/lab/course/pretrained.py), [`Tap`](../fgdlab/scene.py), [`FGDLoss`](../fgdlab/fgd.py), [`Distiller`](../fgdlab/distill.py),
+# [`table_figure`](../fgdlab/lab/tables/figure.py)
 #
 # **Needs** torch: tensors, modules, a training loop. Nothing of detection, nothing of distillation.
 #
@@ -31,9 +31,9 @@ import torch
 from IPython.display import Markdown
 
 from fgdlab import Distiller, FGDLoss, Tap, look, rows
-from fgdlab.lab import viz
-from fgdlab.lab.exercises import start as check
-from fgdlab.lab.shipped import shipped, shipped_facts
+from fgdlab.lab.plots import attention_maps as viz
+from fgdlab.lab.course.exercises import start as check
+from fgdlab.lab.course import shipped, shipped_facts
 
 # %% tags=["parameters"]
 QUICK = False
@@ -48,7 +48,7 @@ SEED = 0             # of the ten lines' student
 
 # %%
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.data import open_split
+from fgdlab.lab.datasets import open_split
 
 scenes = open_split(RunConfig(train_images=16, eval_images=16 if QUICK else 100), "val", progress=False)
 image, target = scenes[SCENE]
@@ -69,7 +69,7 @@ figure
 # **How a detector is judged.** A detection hits an object when the class is right and the two boxes overlap enough: intersection over union (IoU)
 # at or above a threshold. Sort detections by score; *precision* is the share that hit, *recall* the share of objects that were hit. **AP** averages
 # precision over recall, over classes and over ten IoU thresholds from 0.50 to 0.95; **AR** is the recall with 100 detections an image, averaged
-# over the same thresholds. Both are in percent here and come from pycocotools, by [`coco_scores`](../fgdlab/lab/evaluate.py).
+# over the same thresholds. Both are in percent here and come from pycocotools, by [`coco_scores`](../fgdlab/lab/training/evaluate.py).
 #
 # **Exercise 1** (easy, 5 minutes). Write the overlap that all of this rests on.
 
@@ -123,7 +123,7 @@ print(f"{ratio:.1f} times")
 # come: a tenth, a third, or a half?
 
 # %%
-from fgdlab.lab.evaluate import coco_scores, detections
+from fgdlab.lab.training import coco_scores, detections
 
 found = {name: detections(detector, scenes) for name, detector in detectors.items()}
 scores = pd.DataFrame({name: coco_scores(scenes.truth(), found[name], scenes.image_ids) for name in detectors}).T
@@ -274,7 +274,7 @@ curve.iloc[[0, len(curve) // 2, -1]].rename_axis("step").style.format("{:.2f}")
 # **Predict.** Which share of the cells of P3 lies in a box in these scenes: 1 in 2, 1 in 4, or about 1 in 9?
 
 # %%
-from fgdlab.lab.data import foreground_shares
+from fgdlab.lab.datasets import foreground_shares
 
 shares = foreground_shares(scenes)
 assert 0.07 < shares["P3"] < 0.16
@@ -317,8 +317,8 @@ assert set(terms.name) == {"classification", "bbox_regression", "fg", "bg", "att
 # does it gain: nothing, about 1 AP, or about 9?
 
 # %%
-from fgdlab.lab.sweeps.file import load_sweep
-from fgdlab.lab.tabular.figure import table_figure
+from fgdlab.lab.sweeps import load_sweep
+from fgdlab.lab.tables import table_figure
 
 sweep = load_sweep("table1_areas").at("laptop")
 results = pd.read_csv("../ablations/results/table1_areas.csv")
@@ -395,7 +395,7 @@ print(f"both, split: {share:.0%} of the way to the teacher")
 # The tables are sweeps: a question, rows, seeds, in a YAML file. These come with the project:
 
 # %%
-from fgdlab.lab.sweeps.file import sweep_names
+from fgdlab.lab.sweeps import sweep_names
 
 pd.set_option("display.max_colwidth", None)
 sweeps = {name: load_sweep(name) for name in sweep_names()}

@@ -37,12 +37,12 @@ from matplotlib.colors import CenteredNorm, Normalize
 
 from fgdlab import look
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.data import open_split
-from fgdlab.lab.evaluate import detections
-from fgdlab.lab.exercises import see as check
-from fgdlab.lab.lessons.maps import map_table, matrices, photograph
-from fgdlab.lab.shipped import shipped, shipped_facts
-from fgdlab.lab.viz import canvas, detections_figure
+from fgdlab.lab.datasets import open_split
+from fgdlab.lab.training import detections
+from fgdlab.lab.course.exercises import see as check
+from fgdlab.lab.course import map_table, matrices, photograph
+from fgdlab.lab.course import shipped, shipped_facts
+from fgdlab.lab.plots import canvas, detections_figure
 from fgdlab.masks import focal_masks
 from fgdlab.relation import RelationTerm
 

@@ -38,10 +38,10 @@ from matplotlib.colors import LogNorm
 
 from fgdlab import focal_masks, look
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.data import foreground_shares, open_split
-from fgdlab.lab.exercises import where as check
-from fgdlab.lab.lessons.maps import map_table, number_grid
-from fgdlab.lab.shipped import shipped
+from fgdlab.lab.datasets import foreground_shares, open_split
+from fgdlab.lab.course.exercises import where as check
+from fgdlab.lab.course import map_table, number_grid
+from fgdlab.lab.course import shipped
 from fgdlab.masks import box_weights, cell_ranges
 
 # %% tags=["parameters"]

@@ -38,13 +38,13 @@ import torch
 from matplotlib.colors import CenteredNorm, LogNorm
 
 from fgdlab import attention, focal_masks, look
-from fgdlab.lab.colours import DISTILLED, STUDENT, TEACHER
+from fgdlab.lab.plots import DISTILLED, STUDENT, TEACHER
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.data import open_split
-from fgdlab.lab.explore import still
-from fgdlab.lab.exercises import how_much as check
-from fgdlab.lab.lessons.maps import bare, map_table, number_grid, picture
-from fgdlab.lab.shipped import distilled_settings, shipped, shipped_facts
+from fgdlab.lab.datasets import open_split
+from fgdlab.lab.explorer import still
+from fgdlab.lab.course.exercises import how_much as check
+from fgdlab.lab.course import bare, map_table, number_grid, picture
+from fgdlab.lab.course import distilled_settings, shipped, shipped_facts
 from fgdlab.lab.stats import estimate
 
 # %% tags=["parameters"]
@@ -390,13 +390,13 @@ print(f"teacher minus student, sum a scene: {inside:+.1f} on foreground, {signed
 # %% [markdown]
 # ## 7 The explorer
 #
-# [`explore`](../fgdlab/lab/explore.py) shows all of this for any image, level, temperature and student, with the loss
-# beside it. [`still`](../fgdlab/lab/explore.py) takes the same arguments and gives one view as a picture; this is
+# [`explore`](../fgdlab/lab/explorer/explorer.py) shows all of this for any image, level, temperature and student, with the loss
+# beside it. [`still`](../fgdlab/lab/explorer/explorer.py) takes the same arguments and gives one view as a picture; this is
 # what the next cell does, for the scene of figure 8. For the widget, put the line below it into a new cell of a live
 # notebook:
 #
 # ```python
-# from fgdlab.lab.explore import explore
+# from fgdlab.lab.explorer.explorer import explore
 #
 # explore(students, shipped("teacher"), scenes, distilled_settings(), facts=ap, image=chosen, level="P3")
 # ```

@@ -26,11 +26,11 @@ from fgdlab import FGDConfig, FGDLoss, attention, focal_masks, look, rows, total
 from fgdlab.attention import Attention, without
 from fgdlab.focal import attention_term, feature_terms
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.data import open_split
-from fgdlab.lab.exercises import focal as check
-from fgdlab.lab.lessons.maps import map_table, number_grid, picture
-from fgdlab.lab.shipped import shipped, shipped_facts
-from fgdlab.lab.viz import TERM_STYLES, draw_shares
+from fgdlab.lab.datasets import open_split
+from fgdlab.lab.course.exercises import focal as check
+from fgdlab.lab.course import map_table, number_grid, picture
+from fgdlab.lab.course import shipped, shipped_facts
+from fgdlab.lab.plots import TERM_STYLES, draw_shares
 from fgdlab.relation import RelationTerm
 
 # %% tags=["parameters"]

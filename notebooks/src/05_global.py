@@ -25,12 +25,12 @@ from torch import nn
 
 from fgdlab import FGDConfig, FGDLoss, GcBlock, attention, focal_masks, look, rows
 from fgdlab.focal import feature_terms
-from fgdlab.lab.colours import BOX, DISTILLED, TEACHER
+from fgdlab.lab.plots import BOX, DISTILLED, TEACHER
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.data import open_split
-from fgdlab.lab.exercises import relation as check
-from fgdlab.lab.lessons.maps import bare, map_table, number_grid, picture
-from fgdlab.lab.shipped import shipped
+from fgdlab.lab.datasets import open_split
+from fgdlab.lab.course.exercises import relation as check
+from fgdlab.lab.course import bare, map_table, number_grid, picture
+from fgdlab.lab.course import shipped
 from fgdlab.relation import RelationTerm
 
 # %% tags=["parameters"]

@@ -5,7 +5,7 @@
 #
 # **Equations** 14 (total loss)
 #
-# **Code** [`Distiller`](../fgdlab/distill.py), [`total`](../fgdlab/terms.py), [`rows`](../fgdlab/terms.py), [`train`](../fgdlab/lab/train.py)
+# **Code** [`Distiller`](../fgdlab/distill.py), [`total`](../fgdlab/terms.py), [`rows`](../fgdlab/terms.py), [`train`](../fgdlab/lab/training/loop.py)
 #
 # **Needs** notebooks 04 and 05; a torch training loop
 #
@@ -27,14 +27,14 @@ from torchvision.ops import box_convert, box_iou, nms
 
 from fgdlab import Distiller, FGDConfig, FGDLoss, attention, look, rows, total
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.data import batches, open_split
+from fgdlab.lab.datasets import batches, open_split
 from fgdlab.lab.detectors import build
-from fgdlab.lab.evaluate import coco_scores, detections
-from fgdlab.lab.exercises import training as check
-from fgdlab.lab.lessons.maps import map_table, picture
-from fgdlab.lab.shipped import shipped, shipped_facts
-from fgdlab.lab.train import learning_rate, make_optimizer, train
-from fgdlab.lab.viz import detections_figure, loss_terms
+from fgdlab.lab.training import coco_scores, detections
+from fgdlab.lab.course.exercises import training as check
+from fgdlab.lab.course import map_table, picture
+from fgdlab.lab.course import shipped, shipped_facts
+from fgdlab.lab.training import learning_rate, make_optimizer, train
+from fgdlab.lab.plots import detections_figure, loss_terms
 
 # %% tags=["parameters"]
 QUICK = False
@@ -177,7 +177,7 @@ assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.
 print("after 5 steps every weight is equal, bit for bit")
 
 # %% [markdown]
-# It is, and [`train`](../fgdlab/lab/train.py) adds what a run needs besides: logs on disk, checkpoints that go on where a kill stopped, a stop with
+# It is, and [`train`](../fgdlab/lab/training/loop.py) adds what a run needs besides: logs on disk, checkpoints that go on where a kill stopped, a stop with
 # a name when a term is not finite.
 #
 # ## Alone

@@ -16,8 +16,8 @@
 #
 # **Equations** none of the paper's. Mean, sample standard deviation, t-interval, paired difference.
 #
-# **Code** [`estimate`](../fgdlab/lab/stats.py), [`paired_difference`](../fgdlab/lab/stats.py), [`ablation_table`](../fgdlab/lab/tables.py),
-# [`contrast_table`](../fgdlab/lab/tables.py), [`average_precision`](../fgdlab/lab/lessons/reading.py)
+# **Code** [`estimate`](../fgdlab/lab/stats/intervals.py), [`paired_difference`](../fgdlab/lab/stats/intervals.py), [`ablation_table`](../fgdlab/lab/tables/numbers.py),
+# [`contrast_table`](../fgdlab/lab/tables/numbers.py), [`average_precision`](../fgdlab/lab/course/reading.py)
 #
 # **Needs** 00 (Table 1 in one picture). A mean and a standard deviation; no statistics beyond.
 #
@@ -32,9 +32,9 @@ import pandas as pd
 from IPython.display import Markdown
 from scipy import stats
 
-from fgdlab.lab.exercises import reading as check
+from fgdlab.lab.course.exercises import reading as check
 from fgdlab.lab.stats import estimate, paired_difference, seed_differences, t_interval, values_by_seed
-from fgdlab.lab.sweeps.file import load_sweep
+from fgdlab.lab.sweeps import load_sweep
 from fgdlab.lab.tables import ablation_table, contrast_table
 
 # %% tags=["parameters"]
@@ -77,8 +77,8 @@ assert by_seed.idxmax().tolist() == ["split", "both", "both"]
 #
 # | symbol | code | shape |
 # |---|---|---|
-# | $x_s$ | `by_seed.loc["split"]`, or [`values_by_seed`](../fgdlab/lab/stats.py) | (n,) = (3,) |
-# | $\bar{x}$, $s$ | [`mean_std`](../fgdlab/lab/stats.py); the sample's $s$ divides by $n - 1$ | scalars |
+# | $x_s$ | `by_seed.loc["split"]`, or [`values_by_seed`](../fgdlab/lab/stats/intervals.py) | (n,) = (3,) |
+# | $\bar{x}$, $s$ | [`mean_std`](../fgdlab/lab/stats/intervals.py); the sample's $s$ divides by $n - 1$ | scalars |
 
 # %%
 x = by_seed.loc["split"].to_numpy()
@@ -104,7 +104,7 @@ shown.style.format(precision=2).format("{:.0f}", subset="AP_n")
 # | symbol | code | value for n = 3 |
 # |---|---|---|
 # | $t_{0.975;\,n-1}$ | `stats.t.ppf(0.975, n - 1)` | 4.30, not the 1.96 of a known spread |
-# | the interval | [`t_interval`](../fgdlab/lab/stats.py) | $\bar{x} \pm 2.48\,s$ |
+# | the interval | [`t_interval`](../fgdlab/lab/stats/intervals.py) | $\bar{x} \pm 2.48\,s$ |
 
 # %%
 half = stats.t.ppf(0.975, len(x) - 1) * std / np.sqrt(len(x))
@@ -174,8 +174,8 @@ assert (abs(coverage["t"] - 0.95) < (0.06 if QUICK else 0.02)).all()
 # %%
 from matplotlib.ticker import MaxNLocator
 
-from fgdlab.lab.colours import BOX, DISTILLED
-from fgdlab.lab.viz import Picture
+from fgdlab.lab.plots import BOX, DISTILLED
+from fgdlab.lab.plots import Picture
 
 shown = intervals(np.random.default_rng(19).normal(size=(100, 3)), rng)      # a seed that misses as often as expected
 figure = Picture(figsize=(9, 3.2), dpi=110, layout="constrained", facecolor="white")
@@ -217,8 +217,8 @@ print(f"s is anything from {narrow:.2f} to {wide:.2f} times the true spread: a f
 #
 # | symbol | code | shape |
 # |---|---|---|
-# | $d_s$ | [`seed_differences`](../fgdlab/lab/stats.py)`(runs, "both", "fg", "AP")` | (n,) |
-# | mean and t-interval of $d$ | [`paired_difference`](../fgdlab/lab/stats.py) | `Estimate(mean, std, n, low, high)` |
+# | $d_s$ | [`seed_differences`](../fgdlab/lab/stats/intervals.py)`(runs, "both", "fg", "AP")` | (n,) |
+# | mean and t-interval of $d$ | [`paired_difference`](../fgdlab/lab/stats/intervals.py) | `Estimate(mean, std, n, low, high)` |
 
 # %%
 both, fg = (estimate(values_by_seed(runs, row, "AP")) for row in ("both", "fg"))
@@ -292,10 +292,10 @@ assert np.allclose(ours, seed_differences(runs, "both", "fg", "AP"))
 
 # %%
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.data import open_split
-from fgdlab.lab.evaluate import detections
-from fgdlab.lab.lessons.reading import average_precision, match
-from fgdlab.lab.shipped import shipped
+from fgdlab.lab.datasets import open_split
+from fgdlab.lab.training import detections
+from fgdlab.lab.course import average_precision, match
+from fgdlab.lab.course import shipped
 
 scenes = open_split(RunConfig(train_images=16, eval_images=24 if QUICK else 150), "val", progress=False)
 found = {name: detections(shipped(name), scenes) for name in ("undistilled", "distilled")}

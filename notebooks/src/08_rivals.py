@@ -5,7 +5,7 @@
 #
 # **Equations** 1 (the plain feature loss) as the frame for all, 9 beside it; those of the other methods carry their names
 #
-# **Code** [`FBKDLoss`](../fgdlab/fbkd.py), [`look_at`](../fgdlab/lab/explorer/look_at.py), one file a method in [`fgdlab/rivals`](../fgdlab/rivals), [`Balance`](../fgdlab/balance.py)
+# **Code** [`FBKDLoss`](../fgdlab/methods/fbkd.py), [`look_at`](../fgdlab/lab/explorer/gradient_maps.py), one file a method in [`fgdlab/methods`](../fgdlab/methods), [`Balance`](../fgdlab/balance.py)
 #
 # **Needs** notebooks 02 to 05; gradients in torch
 #
@@ -19,17 +19,17 @@ import torch
 
 from fgdlab import attention, focal_masks
 from fgdlab.balance import Balance
-from fgdlab.fbkd import FBKD_PRESETS, FBKDLoss, distance
+from fgdlab.methods.fbkd import FBKDLoss, FBKD_PRESETS, distance
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.data import open_split
+from fgdlab.lab.datasets import open_split
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.exercises import rivals as check
-from fgdlab.lab.lessons.maps import map_table
-from fgdlab.lab.explorer.look_at import glances_figure, look_at
-from fgdlab.lab.methods import make_loss
-from fgdlab.lab.shipped import shipped
-from fgdlab.lab.viz import seen
-from fgdlab.rivals.pkd import normalised
+from fgdlab.lab.course.exercises import rivals as check
+from fgdlab.lab.course import map_table
+from fgdlab.lab.explorer import glances_figure, look_at
+from fgdlab.lab.training import make_loss
+from fgdlab.lab.course import shipped
+from fgdlab.lab.plots import seen
+from fgdlab.methods.pkd import normalised
 
 # %% tags=["parameters"]
 QUICK = False
@@ -56,7 +56,7 @@ boxes, levels = scene.boxes, tuple(maps)
 # |:--|:--|:--|
 # | $F^T$ | `maps[level]` | (N, C, H, W) |
 # | $f(F^S)$ | [`PyramidLoss.aligned`](../fgdlab/pyramid.py) | (N, C, H, W) |
-# | half of $L_{fea}$ | [`Hint`](../fgdlab/rivals/hint.py) | scalar a level |
+# | half of $L_{fea}$ | [`Hint`](../fgdlab/methods/hint.py) | scalar a level |
 #
 # Many later methods are this with a weight $w_{ij}$ on the cells, $L = \sum_{ij} w_{ij} \lVert F^T_{ij} - f(F^S_{ij}) \rVert^2$, and papers differ in where $w$ comes from. The weight can be **measured**
 # without reading any code, since the gradient at a cell is $2\,w_{ij}$ times the distance that is left there:
@@ -74,7 +74,7 @@ assert torch.allclose(pull, weights)
 pd.DataFrame(pull.tolist()).style.background_gradient("cividis", axis=None).format("{:.2f}").set_uuid("pull")
 
 # %% [markdown]
-# The six weights, whatever the maps. [`look_at`](../fgdlab/lab/explorer/look_at.py) does this for any method of the package: it returns a [`Glance`](../fgdlab/lab/explorer/look_at.py) with the gradient and the
+# The six weights, whatever the maps. [`look_at`](../fgdlab/lab/explorer/gradient_maps.py) does this for any method of the package: it returns a [`Glance`](../fgdlab/lab/explorer/gradient_maps.py) with the gradient and the
 # pull of every cell on every level. (f lets the map through where the channels agree, as here; its random start would hide the rest.)
 #
 # **Predict.** The hint is a mean over 48 channels and 16 x 16 cells, times 1/2. What is its pull on P3?
@@ -100,8 +100,8 @@ print(f"on P3 from {hint.pull['P3'].min():.3e} to {hint.pull['P3'].max():.3e};  
 # | symbol | code | shape |
 # |:--|:--|:--|
 # | $A^S$ | [`attention(F, T).spatial`](../fgdlab/attention.py), equations (5) and (7) of notebook 03 | (N, H, W) |
-# | $M^S$ | [`FBKDLoss.mask`](../fgdlab/fbkd.py) | (N, 1, H, W) |
-# | $\lVert\cdot\rVert_2$ | [`distance`](../fgdlab/fbkd.py) | scalar |
+# | $M^S$ | [`FBKDLoss.mask`](../fgdlab/methods/fbkd.py) | (N, 1, H, W) |
+# | $\lVert\cdot\rVert_2$ | [`distance`](../fgdlab/methods/fbkd.py) | scalar |
 #
 # **Predict.** Each $A^S$ sums to the number of cells. What does $M^S$ on P3 sum to?
 
@@ -160,7 +160,7 @@ print(f"feature term on P3: ours {mine:.3f}, the package's {terms['feature', 'P3
 # |:--|:--|:--|
 # | mean over pixels | `F.mean(dim=(2, 3))` | (N, C) |
 # | mean over channels | `F.mean(dim=1, keepdim=True)` | (N, 1, H, W) |
-# | Linear, conv | `channel` and `spatial` of [`FBKDLoss`](../fgdlab/fbkd.py) | |
+# | Linear, conv | `channel` and `spatial` of [`FBKDLoss`](../fgdlab/methods/fbkd.py) | |
 
 # %%
 channel = distance(fbkd.channel["P3"](F_s.mean(dim=(2, 3))), F_t.mean(dim=(2, 3)))
@@ -173,7 +173,7 @@ print(f"channel {channel:.3f}   spatial {spatial:.3f}")
 #
 # $$NL(F)_i = F_i + \text{BN}\Big(W_z \tfrac{1}{J} \sum_{j=1}^{J} (\theta_i \cdot \varphi_j)\, g_j\Big) \qquad L_{relation} = \big\lVert NL_t(F^T) - \text{conv}_{1\times1}(NL_s(F^S)) \big\rVert_2$$
 #
-# Code: [`PooledNonLocal`](../fgdlab/fbkd.py), [`NonLocalTerm`](../fgdlab/fbkd.py). Pixels do not ask pixels but J pooled windows, or the table of all pairs would not fit in memory. FGD's GcBlock (notebook 05)
+# Code: [`PooledNonLocal`](../fgdlab/methods/fbkd.py), [`NonLocalTerm`](../fgdlab/methods/fbkd.py). Pixels do not ask pixels but J pooled windows, or the table of all pairs would not fit in memory. FGD's GcBlock (notebook 05)
 # goes further: one answer for all pixels.
 #
 # **Predict.** P3 has 16 x 16 cells and windows of 8 x 8. How many answers J does a pixel weigh?
@@ -224,9 +224,9 @@ glances_figure(of_parts, student, scenes, SCENE, "P3")
 #
 # | method | weight of a cell | looks at | file |
 # |:--|:--|:--|:--|
-# | FGFI, 2019 | $M_{ij} / 2N_p$, M = 1 where an anchor has IoU above $\psi \max_a IoU$ | cells with an anchor **near** an object | [`FGFI`](../fgdlab/rivals/fgfi.py) |
-# | TADF, 2020 | $\max_r e^{-\frac12 (2\Delta x / w_r)^2 - \frac12 (2 \Delta y / h_r)^2}$ over its sum | the **centres** of objects | [`TADF`](../fgdlab/rivals/tadf.py) |
-# | DeFeat, 2021 | $\omega_{fg} M / \sum M + \omega_{bg} (1 - M) / \sum (1 - M)$ | **both**, each under its own weight | [`DeFeat`](../fgdlab/rivals/defeat.py) |
+# | FGFI, 2019 | $M_{ij} / 2N_p$, M = 1 where an anchor has IoU above $\psi \max_a IoU$ | cells with an anchor **near** an object | [`FGFI`](../fgdlab/methods/fgfi.py) |
+# | TADF, 2020 | $\max_r e^{-\frac12 (2\Delta x / w_r)^2 - \frac12 (2 \Delta y / h_r)^2}$ over its sum | the **centres** of objects | [`TADF`](../fgdlab/methods/tadf.py) |
+# | DeFeat, 2021 | $\omega_{fg} M / \sum M + \omega_{bg} (1 - M) / \sum (1 - M)$ | **both**, each under its own weight | [`DeFeat`](../fgdlab/methods/defeat.py) |
 # | FGD, 2022 | $(\alpha M + \beta (1 - M))\, S A^S A^C$, equation (9) | both, each **object** alike, by attention | [`FGDLoss`](../fgdlab/fgd.py) |
 
 # %%
@@ -258,9 +258,9 @@ by_level.style.format("{:.0%}").set_uuid("levels").set_caption("share of the gra
 #
 # | method | what is compared | file |
 # |:--|:--|:--|
-# | attention transfer, 2017 | $Q / \lVert Q \rVert$ with $Q_{ij} = \frac1C \sum_k F_{kij}^2$: where the map is loud | [`AttentionTransfer`](../fgdlab/rivals/attention_transfer.py) |
-# | CWD, 2021 | $\text{softmax}_{ij}(F_k / \tau)$, channel by channel, by Kullback-Leibler | [`CWD`](../fgdlab/rivals/cwd.py) |
-# | PKD, 2022 | $(F_k - \mu_k) / \sigma_k$, channel by channel, squared: 1 - correlation | [`PKD`](../fgdlab/rivals/pkd.py) |
+# | attention transfer, 2017 | $Q / \lVert Q \rVert$ with $Q_{ij} = \frac1C \sum_k F_{kij}^2$: where the map is loud | [`AttentionTransfer`](../fgdlab/methods/attention_transfer.py) |
+# | CWD, 2021 | $\text{softmax}_{ij}(F_k / \tau)$, channel by channel, by Kullback-Leibler | [`CWD`](../fgdlab/methods/cwd.py) |
+# | PKD, 2022 | $(F_k - \mu_k) / \sigma_k$, channel by channel, squared: 1 - correlation | [`PKD`](../fgdlab/methods/pkd.py) |
 #
 # There is no weight here, for the error is not $F^T - F^S$. Ask instead: which wrong students does the loss take for the teacher itself?
 #
@@ -290,11 +290,11 @@ assert zero.loc["negated", "attention"] and zero.loc["channels exchanged", "atte
 #
 # | method | idea | file |
 # |:--|:--|:--|
-# | MGD, 2022 | blot out random cells of the student's map; a small network has to restore the **teacher's** whole map from the rest | [`MGD`](../fgdlab/rivals/mgd.py) |
-# | GID, 2021 | no boxes of the annotation: the ten places where the two heads **disagree** most | [`GID`](../fgdlab/rivals/gid.py) |
-# | Chen, 2017 | hint, plus soft class scores, plus boxes that are bounded by the teacher's | [`Chen`](../fgdlab/rivals/chen.py) |
-# | CrossKD, 2024 | the student's head feature goes through the rest of the **teacher's head**; predictions are compared | [`CrossKD`](../fgdlab/rivals/crosskd.py) |
-# | Mimick, 2017 | features of the student's **proposals** | [`Mimick`](../fgdlab/rivals/mimick.py) |
+# | MGD, 2022 | blot out random cells of the student's map; a small network has to restore the **teacher's** whole map from the rest | [`MGD`](../fgdlab/methods/mgd.py) |
+# | GID, 2021 | no boxes of the annotation: the ten places where the two heads **disagree** most | [`GID`](../fgdlab/methods/gid.py) |
+# | Chen, 2017 | hint, plus soft class scores, plus boxes that are bounded by the teacher's | [`Chen`](../fgdlab/methods/chen.py) |
+# | CrossKD, 2024 | the student's head feature goes through the rest of the **teacher's head**; predictions are compared | [`CrossKD`](../fgdlab/methods/crosskd.py) |
+# | Mimick, 2017 | features of the student's **proposals** | [`Mimick`](../fgdlab/methods/mimick.py) |
 #
 # They need more of a detector than its maps. Ours is a RetinaNet, which has no proposals:
 

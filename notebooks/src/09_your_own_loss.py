@@ -5,7 +5,7 @@
 #
 # **Equations** one of our own; of the paper's, 1 (the plain feature loss) as what it has to beat
 #
-# **Code** [`PyramidLoss`](../fgdlab/pyramid.py), [`own_class`](../fgdlab/lab/own_method.py), [`make_loss`](../fgdlab/lab/methods.py), [`parse_sweep`](../fgdlab/lab/sweeps/file.py), [`plan`](../fgdlab/lab/sweeps/plan.py), [`execute`](../fgdlab/lab/sweep.py), [`collect`](../fgdlab/lab/sweeps/collect.py), [`render`](../fgdlab/lab/tables.py)
+# **Code** [`PyramidLoss`](../fgdlab/pyramid.py), [`own_class`](../fgdlab/lab/training/custom_loss.py), [`make_loss`](../fgdlab/lab/training/losses.py), [`parse_sweep`](../fgdlab/lab/sweeps/spec.py), [`plan`](../fgdlab/lab/sweeps/planning.py), [`execute`](../fgdlab/lab/sweeps/execution.py), [`collect`](../fgdlab/lab/sweeps/collection.py), [`render`](../fgdlab/lab/tables/numbers.py)
 #
 # **Needs** notebooks 04, 06 and 07; 08 for the pull of a cell
 #
@@ -25,17 +25,17 @@ from IPython.display import Markdown
 
 from fgdlab import look
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.data import open_split
-from fgdlab.lab.exercises import own_loss as check
-from fgdlab.lab.explorer.look_at import glances_figure, look_at
-from fgdlab.lab.methods import make_loss
+from fgdlab.lab.datasets import open_split
+from fgdlab.lab.course.exercises import own_loss as check
+from fgdlab.lab.explorer import glances_figure, look_at
+from fgdlab.lab.training import make_loss
 from fgdlab.lab.run import prepare
-from fgdlab.lab.shipped import FILES, FOLDER, shipped
+from fgdlab.lab.course import FILES, FOLDER, shipped
 from fgdlab.lab.stats import estimate, seed_differences
-from fgdlab.lab.sweep import collect, execute, plan
-from fgdlab.lab.sweeps.file import load_sweep
+from fgdlab.lab.sweeps import collect, execute, plan
+from fgdlab.lab.sweeps import load_sweep
 from fgdlab.lab.tables import render
-from fgdlab.lab.viz import seen, show
+from fgdlab.lab.plots import seen, show
 
 # %% tags=["parameters"]
 QUICK = False
@@ -120,7 +120,7 @@ print(f"{sum(bool(line.strip()) for line in lines)} lines")
 assert sum(bool(line.strip()) for line in lines) == 13
 
 # %% [markdown]
-# Its name in a run's settings is `FILE.py:CLASS`. [`make_loss`](../fgdlab/lab/methods.py), which every run calls, builds it like any other method.
+# Its name in a run's settings is `FILE.py:CLASS`. [`make_loss`](../fgdlab/lab/training/losses.py), which every run calls, builds it like any other method.
 
 # %%
 DIRECTION = RunConfig(method="direction.py:Direction")
@@ -267,7 +267,7 @@ pd.DataFrame([{"row": run.row, "seed": run.seed, "method": run.config.method, "i
               for run in runs])
 
 # %% [markdown]
-# [`plan`](../fgdlab/lab/sweeps/plan.py) turns rows and seeds into runs. `teacher_checkpoint` is the shipped teacher, said in so many words: a teacher belongs to its training images, and with 1000 of them the lab would train a new one first. A run's
+# [`plan`](../fgdlab/lab/sweeps/planning.py) turns rows and seeds into runs. `teacher_checkpoint` is the shipped teacher, said in so many words: a teacher belongs to its training images, and with 1000 of them the lab would train a new one first. A run's
 # name is a hash of its settings and, for a loss of your own, of the file: change a line of `direction.py`, and its runs, no others, run anew.
 #
 # **Predict.** Six runs at this small scale. Will the distilled rows be above the undistilled one, and will two seeds be enough to tell `mine` from `split`?
@@ -295,7 +295,7 @@ sorted(path.name for path in mine.folder.iterdir() if path.suffix in {".json", "
 Markdown(render(frame, sweep, "markdown"))
 
 # %%
-from fgdlab.lab.tabular.figure import table_figure
+from fgdlab.lab.tables import table_figure
 
 show(table_figure(frame, sweep))
 

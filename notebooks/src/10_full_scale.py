@@ -16,9 +16,9 @@
 #
 # **Equations** none new; the coefficients of 9 to 14 as the authors set them for each detector.
 #
-# **Code** [`SCALES`](../fgdlab/lab/scales.py), [`read_split`](../fgdlab/lab/coco/annotations.py), [`given_teacher`](../fgdlab/lab/models/given.py),
-# [`examine`](../fgdlab/lab/checks/examine.py), [`fgd_state_from_authors`](../fgdlab/lab/checkpoints.py), [`cache_bytes`](../fgdlab/lab/teacher_cache.py),
-# [`PRESETS`](../fgdlab/fgd.py), [`PAIRS`](../fgdlab/lab/presets.py)
+# **Code** [`SCALES`](../fgdlab/lab/config/scales.py), [`read_split`](../fgdlab/lab/datasets/annotations.py), [`given_teacher`](../fgdlab/lab/checkpoints/load.py),
+# [`examine`](../fgdlab/lab/commands/validate_config.py), [`fgd_state_from_authors`](../fgdlab/lab/checkpoints/authors_keys.py), [`cache_bytes`](../fgdlab/lab/teachers/feature_cache.py),
+# [`PRESETS`](../fgdlab/fgd.py), [`PAIRS`](../fgdlab/lab/config/presets.py)
 #
 # **Needs** 00; 06 for the training loop. A GPU is *not* needed here: sizes and work are computed on tensors without memory.
 #
@@ -43,8 +43,8 @@ from torchvision.models.detection import retinanet_resnet50_fpn
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.detectors import build
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.exercises import scale as check
-from fgdlab.lab.scales import SCALES, scale_settings
+from fgdlab.lab.course.exercises import scale as check
+from fgdlab.lab.config import SCALES, scale_settings
 
 # %% tags=["parameters"]
 QUICK = False
@@ -67,7 +67,7 @@ pd.DataFrame({name: (getattr(laptop, name), value) for name, value in SCALES["gp
 # The weights of the rows are a sweep's business, and they differ between scales:
 
 # %%
-from fgdlab.lab.sweeps.file import load_sweep
+from fgdlab.lab.sweeps import load_sweep
 
 sweep = load_sweep("table1_areas")
 chosen = {(scale, row): sweep.settings(row, 0, scale) for scale in ("laptop", "gpu") for row in sweep.rows if row != "none"}
@@ -96,8 +96,8 @@ Markdown("Runs of larger scales are among them." if larger else "**No run of a l
 # beside `NAME/`. Here is a tiny folder of the second kind: digit scenes, padded to different widths, with category ids that have gaps, as in COCO.
 
 # %%
-from fgdlab.lab.data import open_split
-from fgdlab.lab.lessons.scale import write_coco_split
+from fgdlab.lab.datasets import open_split
+from fgdlab.lab.course import write_coco_split
 
 shutil.rmtree(HERE, ignore_errors=True)
 coco = Path(HERE, "coco")
@@ -133,13 +133,13 @@ assert file.write_text(whole)
 #
 # ## 3 · A teacher from a file
 # `teacher_checkpoint` names weights of any origin: a `.safetensors` file, as every run leaves one and
-# [`save_weights`](../fgdlab/lab/weights.py) writes it, with facts about them in its header; a `.pth` in torchvision's or MMDetection's names, or the
+# [`save_weights`](../fgdlab/lab/checkpoints/safetensors_io.py) writes it, with facts about them in its header; a `.pth` in torchvision's or MMDetection's names, or the
 # https address of one; `torchvision:NAME`. Round trip, with the shipped teacher:
 
 # %%
-from fgdlab.lab.shipped import shipped
+from fgdlab.lab.course import shipped
 from fgdlab.lab.teachers import get_teacher
-from fgdlab.lab.weights import save_weights
+from fgdlab.lab.checkpoints import save_weights
 
 path = Path(HERE, "teacher.safetensors")
 save_weights(shipped("teacher"), path, origin="notebook 10", data="digit scenes")
@@ -163,14 +163,14 @@ for mistake in ({"teacher": "compact_s"}, {"teacher_floor": 95.0}):
 # Both. `teacher_floor` is the AP below which a teacher is refused.
 #
 # A `.pth` needs no conversion: the names of its tensors say whose it is, and it is read as numbers alone, so that no code in it is run. What
-# torchvision publishes fits by name, since [`build`](../fgdlab/lab/detectors.py) makes that very class. But its classes are COCO's, and its heads
+# torchvision publishes fits by name, since [`build`](../fgdlab/lab/detectors/builder.py) makes that very class. But its classes are COCO's, and its heads
 # have 91 outputs for them (the sparse ids), not 81. Your data has two of these classes.
 #
 # **Predict.** Is such a head refused, used with all its 91 outputs, or narrowed?
 
 # %%
-from fgdlab.lab.models.classes import coco_rows
-from fgdlab.lab.models.given import given_teacher
+from fgdlab.lab.checkpoints import coco_rows
+from fgdlab.lab.checkpoints import given_teacher
 
 with torch.device("meta"):                                 # shapes without memory: nothing to fill, nothing to wait for
     ours = build("retinanet", "resnet50", classes=90).state_dict()
@@ -187,12 +187,12 @@ print(f"{before.shape[1]} outputs -> {after.shape[1]}: rows {coco_rows(['dog', '
 # Narrowed, by the names of the classes: what is kept is what it was. Where a class is none of COCO's, `teacher_parts=backbone+neck` takes the
 # pyramid alone; that is all FGD imitates, but such a teacher has no AP.
 #
-# **The look before the first step.** `fgdlab doctor` with the settings of a run says what [`examine`](../fgdlab/lab/checks/examine.py) finds, after
+# **The look before the first step.** `fgdlab doctor` with the settings of a run says what [`examine`](../fgdlab/lab/commands/validate_config.py) finds, after
 # some lines about the machine: data, the teacher's AP on a sample, where maps are read, how loud each term is, and that nothing has touched the
 # teacher's weights. Every run looks at most of it by itself, refuses what is wrong and prints what is worth a look.
 
 # %%
-from fgdlab.lab.checks.examine import examine
+from fgdlab.lab.commands import examine
 
 words = {True: "ok", None: "look", False: "WRONG"}
 look = [(words[line.good], line.what, f"{line.found}; {line.do}" if line.do else line.found) for line in examine(config)]
@@ -201,7 +201,7 @@ pd.DataFrame(look, columns=["", "what", "found"]).style.hide().set_properties(**
 
 # %% [markdown]
 # The *loss* has layers too: the GcBlocks of equation 13, trained with the student. The authors keep one module a level, with names of their own;
-# [`fgd_state_from_authors`](../fgdlab/lab/checkpoints.py) brings one level's state under the names here. A small state in their names, with random
+# [`fgd_state_from_authors`](../fgdlab/lab/checkpoints/authors_keys.py) brings one level's state under the names here. A small state in their names, with random
 # values:
 
 # %%
@@ -286,7 +286,7 @@ pd.DataFrame(sizes, index=["P3", "P4", "P5", "P6", "P7"], columns=["grid", "floa
 # **Predict.** COCO's train2017 has 118,287 images. A cache of their maps at 800 x 1344: 1.4 GB, 14 GB, 140 GB, or 1.4 TB?
 
 # %%
-from fgdlab.lab.teacher_cache import cache_bytes
+from fgdlab.lab.teachers import cache_bytes
 
 assert cache_bytes(scenes, teacher.detector) == len(scenes) * map_values_solution(128, 128, 48, (8, 16, 32)) * 2
 full = 118_287 * values * 2
@@ -297,12 +297,12 @@ print(f"{len(scenes)} laptop scenes: {cache_bytes(scenes, teacher.detector) / 1e
 # 1.36 TB, and mirroring the images would double it. So at full scale the teacher runs live.
 #
 # **Memory of a step.** Backward needs the activations that forward leaves behind. Their bytes can be counted exactly, on `meta`, by
-# [`activation_bytes`](../fgdlab/lab/lessons/scale.py): it looks at what autograd saves.
+# [`activation_bytes`](../fgdlab/lab/course/scale.py): it looks at what autograd saves.
 #
 # **Predict.** From 256 x 256 pixels to 512 x 512: twice, three times, or four times the bytes?
 
 # %%
-from fgdlab.lab.lessons.scale import activation_bytes
+from fgdlab.lab.course import activation_bytes
 
 small, large = (activation_bytes(detectors["resnet18"], side, side) for side in (256, 512))
 assert abs(large / small - 4) < 0.02
@@ -326,7 +326,7 @@ memory.style.format("{:.2f}").set_caption("GB in float32")
 # %%
 from torch.utils.flop_counter import FlopCounterMode
 
-from fgdlab.lab.viz import NOTHING, SKY, Picture
+from fgdlab.lab.plots import NOTHING, Picture, SKY
 
 
 @torch.no_grad()
@@ -379,11 +379,11 @@ print(f"ResNet-101 beside ResNet-50: {step:.0f} GFLOP an image, {step / (3 * stu
 
 # %% [markdown]
 # **The loss itself** hardly counts in FLOP; it moves memory. Each operation reads its inputs and writes its result, and a GPU waits for that.
-# [`Traffic`](../fgdlab/lab/lessons/scale.py) counts the bytes; a *pass* is the bytes of one map:
+# [`Traffic`](../fgdlab/lab/course/scale.py) counts the bytes; a *pass* is the bytes of one map:
 
 # %%
 from fgdlab import Scene, total
-from fgdlab.lab.lessons.scale import Traffic
+from fgdlab.lab.course import Traffic
 
 student_map, teacher_map = torch.randn(1, 256, 40, 40, requires_grad=True), torch.randn(1, 256, 40, 40)
 scene = Scene(torch.zeros(1, 3, 320, 320), [torch.tensor([[10.0, 10.0, 90.0, 70.0]])], [(320, 320)], {"P3": student_map})
@@ -456,11 +456,11 @@ differs[(differs - 1).abs() > 1e-9].rename("configs / paper's text").to_frame().
 
 # %% [markdown]
 # The published text and the published configs disagree: in γ by 2 and by 10, for FCOS in T. The presets follow the configs, which came with the
-# published weights. Four of the five detectors are torchvision's classes; [`RepPoints`](../fgdlab/lab/models/reppoints.py) is written here, for
+# published weights. Four of the five detectors are torchvision's classes; [`RepPoints`](../fgdlab/lab/detectors/reppoints.py) is written here, for
 # torchvision has none. The pairs of teacher and student that the authors trained:
 
 # %%
-from fgdlab.lab.presets import PAIRS
+from fgdlab.lab.config import PAIRS
 
 pairs = {name: (p.detector, p.teacher, p.student, p.inherit, p.parts, *p.mAP, p.table or "config only") for name, p in PAIRS.items()}
 columns = ["detector", "teacher", "student", "inherits", "of the teacher", "alone", "distilled", "where"]
@@ -492,7 +492,7 @@ print(f"fgdlab run --preset {pair} --coco /path/to/coco\n\n" + textwrap.fill(", 
 
 # %%
 from fgdlab.distill import Distiller
-from fgdlab.lab.train import train
+from fgdlab.lab.training import train
 
 short = RunConfig(batch_size=8, epochs=2, train_images=24, checkpoint_every=2, device="cpu")
 

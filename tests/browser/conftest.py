@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-import browser_lab  # noqa: E402
+from tests.browser import browser_lab  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,7 +3,8 @@ import re
 import time
 
 import pytest
-from browser_lab import KERNEL_READY, RUN_ALL, write_notebook
+
+from tests.browser.browser_lab import KERNEL_READY, RUN_ALL, write_notebook
 
 pytestmark = pytest.mark.browser
 
@@ -11,11 +12,11 @@ SET_UP = """
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-from fgdlab.lab.config import RunConfig
-from fgdlab.lab.data import open_split
-from fgdlab.lab.explore import explore
-from fgdlab.lab.shipped import shipped, shipped_facts
-from fgdlab.lab.weights import save_weights
+from fgdlab.lab.config.run_config import RunConfig
+from fgdlab.lab.datasets.dataset import open_split
+from fgdlab.lab.explorer.explorer import explore
+from fgdlab.lab.course.pretrained import shipped, shipped_facts
+from fgdlab.lab.checkpoints.safetensors_io import save_weights
 
 students = {name: shipped(name) for name in ("undistilled", "distilled")}
 teacher, data = shipped("teacher"), open_split(RunConfig(train_images=8, eval_images=6), "val", progress=False)

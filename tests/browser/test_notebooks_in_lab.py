@@ -2,8 +2,9 @@
 import os
 import sys
 
-import browser_lab
 import pytest
+
+from tests.browser import browser_lab
 
 sys.path.insert(0, str(browser_lab.Path(__file__).parents[2] / "notebooks"))
 import build  # noqa: E402

@@ -1,1 +1,7 @@
-"""Commands of the command line that have a file of their own; ``cli.py`` is the door."""
+"""The command line ``fgdlab``, one file per command."""
+from fgdlab import lazy_package
+
+__all__ = lazy_package(__name__, {
+    "cli": "main",
+    "validate_config": "examine",
+})

@@ -19,10 +19,8 @@ def import_(file: Path, detector: str, backbone: str, classes: int | None, parts
 
     The checkpoint of a distillation, the authors' or MMRazor's, is reduced to its student. Nothing in the file is executed.
     """
+    from ..checkpoints import classes_of, fcos_options, load_mmdet, read_state, save_weights, student_of, weights_key
     from ..detectors import build
-    from ..models.load_mmdet import fcos_options, load_mmdet, read_state, student_of
-    from ..models.mmdet_names import classes_of
-    from ..weights import save_weights, weights_key
 
     if out.suffix != ".safetensors":
         raise UserError(f"--out must end in .safetensors, got {str(out)!r}")
@@ -46,7 +44,7 @@ def export(source: Path, out: Path, names: str) -> None:
 
     Under torchvision's names it loads into torchvision's own class; under MMDetection's, into a detector of its configs.
     """
-    from ..models.export import export_student
+    from ..checkpoints import export_student
 
     settings = export_student(source, out, names)
     click.echo(f"{out}: {', '.join(f'{name} {value}' for name, value in settings.items())}")

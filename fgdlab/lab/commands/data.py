@@ -21,7 +21,7 @@ def data() -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="folder to make  [default: the cache]")
 def digits(size, train, tune, val, lookalikes, seed, out) -> None:
     """Make the digit scenes as a COCO folder (images/, annotations.json, splits.json) and say what is in them."""
-    from ..digits import DigitScenes, digit_folder
+    from ..datasets import DigitScenes, digit_folder
 
     if out is not None and out.exists():
         raise UserError(f"--out must be a folder that is not there yet, got {str(out)!r}; delete it or choose another")
@@ -39,7 +39,7 @@ def check(folder: Path, pixels: bool, masks: bool) -> None:
 
     Outlines of objects are counted. Those that mask_rcnn would refuse are a note, with --masks a mistake.
     """
-    from ..coco.images import check_pixels
+    from ..datasets import check_pixels
 
     splits = parts(folder, masks)
     if pixels:
@@ -55,8 +55,7 @@ def check(folder: Path, pixels: bool, masks: bool) -> None:
 
 def parts(folder: Path, masks: bool = False) -> list:
     """Every split of a folder. A share of train that is too small to hold an image is passed over: nobody asked for it."""
-    from ..coco.annotations import EmptySplit, read_split, splits_of
-    from ..coco.splits import DERIVED
+    from ..datasets import DERIVED, EmptySplit, read_split, splits_of
 
     found = []
     for split in splits_of(folder):
@@ -70,7 +69,7 @@ def parts(folder: Path, masks: bool = False) -> list:
 
 def summarise(splits: list) -> None:
     """One line a split: images, boxes, classes, and the share of cells of each pyramid level that lie in a box."""
-    from ..data import Scenes, foreground_shares
+    from ..datasets import Scenes, foreground_shares
 
     notes: dict[str, None] = {}
     for annotations in splits:
@@ -87,7 +86,7 @@ def summarise(splits: list) -> None:
 
 def say_outlines(folder: Path) -> None:
     """One line an annotation file: how many objects have polygons or run lengths; and a note, where mask_rcnn would refuse some."""
-    from ..coco.annotations import outlines
+    from ..datasets import outlines
 
     for file, found in outlines(folder).items():
         click.echo(f"outlines in {file}: {found}")

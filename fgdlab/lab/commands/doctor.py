@@ -3,7 +3,7 @@ import sys
 
 import click
 
-from .knobs import given, knobs, of_paper, paper
+from .settings_flags import given, knobs, of_paper, paper
 
 MARKS = {True: ("ok   ", "green"), None: ("look ", "yellow"), False: ("WRONG", "red")}
 
@@ -17,11 +17,11 @@ def doctor(preset: str | None, coco: str | None, **settings) -> None:
     Green lines are fine, yellow ones worth a look, red ones end a run; each says what to do. Exit status 1 where one is red. Nothing is trained. With
     settings that name no method, fgd is looked at.
     """
-    from ..checks.machine import machine_lines
+    from .env_info import machine_lines
 
     bad = show(machine_lines())
     if given(settings) or preset or coco:
-        from ..checks.examine import examine
+        from .validate_config import examine
 
         config = of_paper(preset, coco, {**settings, "method": settings["method"] or (None if preset else "fgd")})
         bad += show(examine(config))

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import click
 
-from ..training import launched
-from .knobs import knobs, of_paper, paper
+from ..training import torchrun as launched
+from .settings_flags import knobs, of_paper, paper
 
 
 @click.command()
@@ -20,7 +20,7 @@ def run(out: Path | None, preset: str | None, coco: str | None, **settings) -> N
     On several cards or machines the processes share every batch, and one of them writes:
       torchrun --nproc-per-node 8 -m fgdlab run ...
     """
-    from ..disk import digest
+    from ..io import digest
     from ..run import run as run_one
 
     config = of_paper(preset, coco, settings)

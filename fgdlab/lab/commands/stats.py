@@ -21,9 +21,8 @@ def seeds(name, row, against, metric, half_width, difference, power, looks, scal
     A line for each contrast. Numbers of seeds come with the range that the std so far leaves open; the interval shown holds
     however often you look and whenever you stop (with --looks: at the looks that you had planned).
     """
-    from ..statistics.seeds_report import Question, planned_looks, seeds_report
-    from ..sweeps.collect import read_results
-    from ..sweeps.file import load_sweep
+    from ..reports import Question, planned_looks, seeds_report
+    from ..sweeps import load_sweep, read_results
 
     described = load_sweep(name).at(scale)
     question = Question(metric, half_width, difference, power, planned_looks(looks))
@@ -49,13 +48,11 @@ def compare(a, b, truth, sweep, scale, out, metric, resamples, figure) -> None:
     runs of a side, one a seed, are written with commas between: a0,a1,a2 b0,b1,b2.
     """
     from ..errors import UserError
-    from ..statistics.compare import compare as compare_sides
-    from ..statistics.compare import comparison_text
-    from ..statistics.compare_figure import comparison_figure
-    from ..statistics.compare_inputs import contest_of_paths, contest_of_rows
-    from ..statistics.resample import metric_of
-    from ..sweeps.file import load_sweep
-    from ..tabular.figure import save_figure
+    from ..reports import compare as compare_sides
+    from ..reports import comparison_figure, comparison_text, contest_of_paths, contest_of_rows
+    from ..stats import metric_of
+    from ..sweeps import load_sweep
+    from ..tables import save_figure
 
     metric_of(metric)                                                # a misspelt one is told before anything is read
     if figure is not None and figure.suffix not in (".png", ".svg"):

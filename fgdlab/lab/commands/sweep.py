@@ -11,7 +11,7 @@ from ..errors import UserError
 
 def parsed(pairs: tuple[str, ...]) -> dict:
     """--set key=value pairs; values are read as YAML, so 3, 1e-3, true and words come out as what they are."""
-    from ..plain_yaml import plain_yaml
+    from ..yaml_io import plain_yaml
 
     settings = {}
     for pair in pairs:
@@ -57,9 +57,8 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, fail_fast, dry_run, **wh
 
     What is done is not done again; what was interrupted or killed goes on from its checkpoint. Exit status 1 when a run is missing at the end.
     """
-    from ..sweep import collect, execute, plan, runs_folder, write_results
-    from ..sweeps.file import load_sweep
-    from ..sweeps.forecast import dry_run as forecast
+    from ..sweeps import collect, execute, load_sweep, plan, runs_folder, write_results
+    from ..sweeps import dry_run as forecast
     from .table import show_table
 
     described = load_sweep(name).at(scale, seeds)
@@ -87,15 +86,15 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, fail_fast, dry_run, **wh
 
 def slots(runs: list, jobs: int | None, gpus: list[int] | None, cluster: str | None, slurm: bool, **_) -> int | None:
     """Runs at a time as far as the command line says; None where a cluster decides."""
-    from ..sweeps.slots import core_slots
+    from ..sweeps import core_slots
 
     return len(gpus) if gpus else jobs or (None if cluster or slurm else core_slots(runs))
 
 
 @contextmanager
 def place(runs: list, folder: Path, jobs, gpus, cluster, slurm, slurm_partition, slurm_minutes, slurm_gpus) -> Iterator[tuple]:
-    """(executor, runs at a time, whether runs see another machine or card than this process) as :func:`fgdlab.lab.sweep.execute` takes them."""
-    from ..sweeps.slots import LocalSlots, card_slots, core_slots
+    """(executor, runs at a time, whether runs see another machine or card than this process) as :func:`fgdlab.lab.sweeps.execution.execute` takes them."""
+    from ..sweeps import LocalSlots, card_slots, core_slots
 
     chosen = [flag for flag, value in (("--gpus", gpus is not None), ("--cluster", cluster), ("--slurm", slurm)) if value]
     if len(chosen) > 1 or (gpus is not None and jobs):
@@ -107,12 +106,12 @@ def place(runs: list, folder: Path, jobs, gpus, cluster, slurm, slurm_partition,
         with LocalSlots(card_slots(gpus, runs)) as pool:
             yield pool, len(gpus), True
     elif cluster:
-        from ..sweeps.cluster import DaskSlots
+        from ..sweeps import DaskSlots
 
         with DaskSlots(cluster, wants_gpu) as pool:
             yield pool, lambda: min(pool.room(), jobs or pool.room()), True
     elif slurm:
-        from ..sweeps.slurm import SlurmSlots
+        from ..sweeps import SlurmSlots
 
         cards, cores = int(wants_gpu) if slurm_gpus is None else slurm_gpus, max(run.config.threads + run.config.workers for run in runs)
         with SlurmSlots(folder / "slurm", partition=slurm_partition, minutes=slurm_minutes, gpus=cards, cpus=cores, at_once=jobs or 0) as pool:
@@ -123,7 +122,7 @@ def place(runs: list, folder: Path, jobs, gpus, cluster, slurm, slurm_partition,
 
 def report_missing(states: dict) -> None:
     """Exit with 1 and a list when a run failed or was interrupted."""
-    from ..sweep import outcome
+    from ..sweeps import outcome
 
     missing = [(state, run) for state in ("failed", "interrupted", "running", "pending") for run in states[state]]
     if not missing:

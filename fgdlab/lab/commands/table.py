@@ -11,8 +11,7 @@ def words(ctx, param, value: str) -> tuple[str, ...]:
 
 
 def show_table(described, frame, format: str, figure: Path | None, metrics: tuple[str, ...] = ("AP", "AR"), **noise) -> None:
-    from ..tables import render
-    from ..tabular.figure import save_figure, table_figure
+    from ..tables import render, save_figure, table_figure
 
     click.echo(render(frame, described, format, metrics, **noise))
     if figure is not None:
@@ -32,9 +31,8 @@ def show_table(described, frame, format: str, figure: Path | None, metrics: tupl
 @click.option("--publish", is_flag=True, help="write results, table and figure to ablations/results and the table into README.md, to be committed; at scale gpu as NAME-gpu")
 def table(name, scale, out, format, metrics, noise, resamples, figure, publish) -> None:
     """Print the table of a sweep beside the paper's: the reader's own runs if there are any, else the committed ones."""
-    from ..reporting.runs import SweepRuns
-    from ..sweeps.publish import check_scale
-    from ..sweeps.publish import publish as publish_results
+    from ..reports import SweepRuns, check_scale
+    from ..reports import publish as publish_results
 
     if publish:
         check_scale(scale)
@@ -44,7 +42,7 @@ def table(name, scale, out, format, metrics, noise, resamples, figure, publish) 
     described, frame, path = seen.sweep, seen.frame, seen.path
     over = {}
     if noise != "seeds":
-        from ..tabular.noise import resampled_intervals
+        from ..reports import resampled_intervals
 
         over = {"noise": noise, "intervals": resampled_intervals(seen, metrics or ("AP",), noise, resamples, lambda line: click.echo(line, err=True))}
     show_table(described, frame, format, figure, metrics, **over)
@@ -63,7 +61,7 @@ def report(name, scale, runs, out) -> None:
 
     It shows the reader's own runs if there are any, else the committed ones.
     """
-    from ..report import Report
+    from ..reports import Report
 
     made = Report.of(name, scale, runs)
     path = made.write(out or made.runs.home / "report.html")

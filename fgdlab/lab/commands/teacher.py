@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ..errors import UserError
-from .knobs import given, knobs, scaled
+from .settings_flags import given, knobs, scaled
 
 
 @click.command()
@@ -18,10 +18,10 @@ def teacher(weights: Path | None, **settings) -> None:
 
     import torch
 
-    from ..disk import make_folder, whole
+    from ..checkpoints import read_facts
+    from ..io import make_folder, whole
     from ..run import device_of
     from ..teachers import ap_in_words, get_teacher
-    from ..weights import read_facts
 
     config = scaled(given(settings))
     if weights is not None:

@@ -1,4 +1,4 @@
-"""The attention explorer, room by room; the door is fgdlab/lab/explore.py.
+"""The attention explorer, room by room; the door is fgdlab/lab/explorer/explorer.py.
 
     photos.py        data: scenes, a COCO folder, a folder of images    --> (image, target)
     contestants.py   students, their checkpoints, the teacher           --> detectors
@@ -8,3 +8,9 @@
     figure.py        Frame --> a static figure       recipe.py    State --> code without widgets
     widget.py        Frame --> bytes for the browser; static/ draws them and holds no maths
 """
+from fgdlab import lazy_package
+
+__all__ = lazy_package(__name__, {
+    "explorer": "still",
+    "gradient_maps": "glances_figure look_at",
+})

@@ -11,10 +11,9 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from ..colours import BOX, DISTILLED, STUDENT, TEACHER
-from ..viz import DPI, GREY, PINK, SKY, TERM_STYLES, Picture, colour_bar, draw_boxes, finish, plain
-from .frame import Frame, Panel, arranged, outline, scale_mask
-from .gaze import WEIGHT_OF
+from ..plots import BOX, DISTILLED, DPI, GREY, PINK, SKY, STUDENT, TEACHER, TERM_STYLES, Picture, colour_bar, draw_boxes, finish, plain
+from .loss_maps import WEIGHT_OF
+from .view_data import Frame, Panel, arranged, outline, scale_mask
 
 WIDTH, TOP, HEAD, BELOW = 11.0, 0.3, 0.42, 3.2                       # inches: the figure, its headline, a panel's title, the row of numbers
 EDGE, BAR = 0.1, 0.84                                                # inches: left of a panel; left and right of it, with its colour bar

@@ -14,12 +14,12 @@ from PIL import Image
 
 from fgdlab.masks import ROUNDINGS
 
-from ..viz import TERM_STYLES
+from ..plots import TERM_STYLES
 from .figure import GREEK, lut, number, role_colours
-from .frame import Frame, arranged, outline, scale_mask
-from .gaze import WEIGHT_OF
-from .looker import Looker, Place
+from .inference import Looker, Place
+from .loss_maps import WEIGHT_OF
 from .state import LIMITS, OVERLAYS, VIEWS, WEIGHTS, State, stops
+from .view_data import Frame, arranged, outline, scale_mask
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("maps.js", "channels.js", "controls.js", "explorer.js")   # one module when joined, in this order

@@ -1,1 +1,16 @@
-"""The rooms behind ``sweep.py``: plan, states, slots, launch, collect, publish."""
+"""Sweeps: plan the runs of a table, execute them side by side, collect their results."""
+from fgdlab import lazy_package
+
+__all__ = lazy_package(__name__, {
+    "collection": "SCORE_COLUMNS collect of_one_scale read_results write_results",
+    "dask_executor": "DaskSlots",
+    "estimate": "dry_run",
+    "execution": "execute",
+    "local_executor": "LocalSlots card_slots core_slots",
+    "planning": "PlannedRun plan runs_folder",
+    "prepare": "make_ready",
+    "run_folder": "outcome result_of state_of",
+    "slurm_executor": "SlurmSlots",
+    "spec": "Sweep ablations_folder load_sweep of_scale parse_sweep results_file sweep_names",
+    "worker": "cpu_environment",
+})

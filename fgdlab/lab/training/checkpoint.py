@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..disk import whole
+from ..checkpoints import check_archive
 from ..errors import UserError
-from ..weights import check_archive
+from ..io import whole
+from .distributed import Team
 from .precision import Precision
-from .team import Team
 
 
 def save(folder: Path, step: int, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, team: Team) -> None:

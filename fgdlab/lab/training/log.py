@@ -8,9 +8,9 @@ from tqdm import tqdm
 
 from fgdlab.terms import rows
 
-from ..disk import whole
 from ..errors import UserError
-from .board import write_rows
+from ..io import whole
+from .tensorboard import write_rows
 
 
 class Log:

@@ -15,8 +15,8 @@ from fgdlab.terms import Term, total
 
 from ..config import RunConfig
 from ..errors import UserError
+from .distributed import Team, check_reached
 from .precision import Precision
-from .team import Team, check_reached
 
 
 class Step:

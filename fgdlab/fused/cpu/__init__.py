@@ -1,0 +1,1 @@
+"""The fused loss on the CPU: loops compiled by numba."""

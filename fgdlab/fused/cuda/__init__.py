@@ -1,0 +1,1 @@
+"""The fused loss on a GPU: Triton kernels."""

@@ -1,1 +1,0 @@
-"""A folder of images and COCO JSON, read and checked; ``data.py`` is the door."""

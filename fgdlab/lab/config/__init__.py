@@ -1,0 +1,9 @@
+"""Settings of a run: their names, defaults, scales, presets of the paper, and which of them a run uses."""
+from fgdlab import lazy_package
+
+__all__ = lazy_package(__name__, {
+    "active_fields": "FGD_KNOBS METHOD_KNOBS TEACHER_KNOBS distils essential has_teacher",
+    "presets": "PAIRS listed preset preset_settings",
+    "run_config": "METHODS RunConfig check_names",
+    "scales": "SCALES scale_settings",
+})

@@ -1,0 +1,1 @@
+"""Exercises of the notebooks, one file per notebook, each with its checks."""

@@ -1,0 +1,265 @@
+"""The built-in data: real handwritten digits among look-alikes, pasted over photographs, as a COCO folder made in seconds.
+
+The digits and the two photographs come with scikit-learn. Objects are digits 0-9 at many sizes; look-alikes (letters, mirrored and turned
+digits, through the same pipeline) are no objects. They give the background something to teach: without them a student gains
+nothing from imitating the teacher outside the boxes.
+
+    glyph 8x8 --resize, colour, opacity--> pasted on a crop of a photograph --strokes, noise--> JPEG + boxes (+ the ink as a mask)
+
+No leakage: the splits train, tune and val share no digit sample and no region of a photograph.
+"""
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from pycocotools import mask as coco_mask
+from tqdm import tqdm
+
+from ..errors import UserError
+from ..io import cache_root, digest, made_once, write_json
+
+LARGEST_SIZE, MOST_SCENES = 2048, 200_000                            # pixels, scenes a split: known before anything is made
+RECIPE_VERSION = 1                                                   # raise it when a change below changes a pixel
+DIGIT_SAMPLES = {"train": (0, 1300), "tune": (1300, 1547), "val": (1547, 1797)}      # ranges of scikit-learn's 1,797 digits
+PHOTO_COLUMNS = {"train": (0, 400), "tune": (400, 520), "val": (520, 640)}           # pixels of the two 640 x 427 photographs
+LETTERS, MIRRORED, TURNED = "ACEFHJKMNPRTUVWXY", (3, 4, 6, 7, 9), (2, 3, 4, 5, 6, 7, 9)   # shapes that stay no digit
+
+
+@dataclass(frozen=True)
+class DigitScenes:
+    """A recipe; equal recipes give equal bytes.
+
+    size: side of the square scenes in pixels. train, tune, val: number of scenes. objects, distractors: least and most a scene at 128 px;
+    both grow with the area. height: of objects and distractors in pixels, at 128 px; the upper bound grows with the side. masks: write every digit's
+    ink as its segmentation; pixels and boxes stay the same.
+    """
+
+    size: int = 128
+    train: int = 3600
+    tune: int = 400
+    val: int = 400
+    lookalikes: bool = True
+    seed: int = 0
+    objects: tuple[int, int] = (1, 3)
+    distractors: tuple[int, int] = (2, 6)
+    height: tuple[int, int] = (14, 40)
+    masks: bool = False
+
+    def __post_init__(self):
+        if self.size < 64:
+            raise UserError(f"image_size must be at least 64 pixels for digit scenes, got {self.size}; smaller ones have no room for a digit")
+        if self.size > LARGEST_SIZE:
+            raise UserError(f"image_size must be at most {LARGEST_SIZE} pixels for digit scenes, got {self.size}; the photographs behind them have 640 x 427")
+        counts = {split: getattr(self, split) for split in DIGIT_SAMPLES}
+        if not all(0 <= each <= MOST_SCENES for each in counts.values()) or not any(counts.values()):
+            got = ", ".join(f"{split} {count}" for split, count in counts.items())
+            raise UserError(f"digit scenes must number from 0 to {MOST_SCENES} a split, and not 0 in all, got {got}; give other numbers")
+        if self.seed < 0:
+            raise UserError(f"the seed of digit scenes must be at least 0, got {self.seed}; 0 is the usual one")
+
+    def key(self) -> str:
+        """A short name that changes with every setting."""
+        return digest({"version": RECIPE_VERSION, **self.settings()})
+
+    def settings(self) -> dict:
+        """What the folder says of its recipe; masks where there are any, so that scenes without keep the name and the bytes they had before there were."""
+        return {name: value for name, value in asdict(self).items() if name != "masks" or value}
+
+
+def digit_folder(recipe: DigitScenes = DigitScenes(), folder: Path | None = None, progress: bool = True) -> Path:
+    """The COCO folder of a recipe: images/, annotations.json, splits.json. Made on first use, then found.
+
+    Args:
+        folder: where to; None = the cache.
+        progress: show a bar while scenes are made.
+    """
+    folder = folder or cache_root() / "data" / f"digits-{recipe.key()}"
+    return made_once(folder, lambda unfinished: make_scenes(recipe, unfinished, progress))
+
+
+def make_scenes(recipe: DigitScenes, folder: Path, progress: bool) -> None:
+    (folder / "images").mkdir(parents=True)
+    images, annotations, splits = [], [], {}
+    todo = [split for split in DIGIT_SAMPLES for _ in range(getattr(recipe, split))]
+    for image_id, split in enumerate(tqdm(todo, desc=f"digit scenes {recipe.size} px", unit="image", disable=not progress), start=1):
+        pixels, objects, inks = scene_with_ink(recipe, split, image_id)
+        name = f"{image_id:06d}.jpg"
+        Image.fromarray(pixels).save(folder / "images" / name, quality=92)
+        images.append({"id": image_id, "file_name": name, "width": recipe.size, "height": recipe.size})
+        splits.setdefault(split, []).append(image_id)
+        for (digit, (x1, y1, x2, y2)), ink in zip(objects, inks, strict=True):
+            box = [x1, y1, x2 - x1, y2 - y1]
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": image_id, "category_id": digit + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0,
+                **({"segmentation": run_lengths(ink, (x1, y1), recipe.size)} if recipe.masks else {}),
+            })
+    categories = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
+    info = {"description": "handwritten digits over photographs, made by fgdlab", "recipe": recipe.settings(), "version": RECIPE_VERSION}
+    write_json(folder / "annotations.json", {"info": info, "images": images, "annotations": annotations, "categories": categories})
+    write_json(folder / "splits.json", splits)
+
+
+def scene(recipe: DigitScenes, split: str, image_id: int) -> tuple[np.ndarray, list]:
+    """One scene: pixels (size, size, 3) uint8 and a list of (digit, (x1, y1, x2, y2)) in whole pixels.
+
+    Depends on the recipe, the split and the id alone, so scenes may be made in any order.
+    """
+    return scene_with_ink(recipe, split, image_id)[:2]
+
+
+def scene_with_ink(recipe: DigitScenes, split: str, image_id: int) -> tuple[np.ndarray, list, list[np.ndarray]]:
+    """:func:`scene` and, for every digit, the opacity in 0..1 of its box's pixels: (y2 - y1, x2 - x1)."""
+    rng = np.random.default_rng([recipe.seed, image_id, recipe.size, recipe.lookalikes])
+    growth = recipe.size / 128
+    canvas = background(rng, split, recipe.size)
+    draw_strokes(rng, canvas, int(rng.integers(0, 5 * growth + 1)))
+    wanted = ["digit"] * int(rng.integers(recipe.objects[0], round(recipe.objects[1] * growth**2) + 1))
+    if recipe.lookalikes:
+        wanted += ["lookalike"] * int(rng.integers(recipe.distractors[0], round(recipe.distractors[1] * growth**2) + 1))
+    placed, objects, inks = [], [], []
+    for kind in wanted:
+        glyph, digit = digit_glyph(rng, split) if kind == "digit" else (lookalike_glyph(rng, split), None)
+        height = rng.integers(recipe.height[0], round(recipe.height[1] * growth) + 1)
+        mask = stretched(rng, glyph, int(height))
+        box = free_place(rng, mask.shape, recipe.size, placed)
+        if box is not None:
+            paste(rng, canvas, mask, box)
+            placed.append(box)
+            if digit is not None:
+                objects.append((digit, box))
+                inks.append(mask)
+    noisy = canvas + rng.normal(0, 4, canvas.shape)
+    return noisy.clip(0, 255).astype(np.uint8), objects, inks
+
+
+def run_lengths(ink: np.ndarray, corner: tuple[int, int], size: int) -> dict:
+    """A digit's segmentation as COCO's run lengths: its pixels of at least half opacity, those that a later glyph covers among them.
+
+    Args:
+        ink: opacity (h, w) in 0..1.
+        corner: x1, y1 of its box in the scene, in pixels.
+        size: side of the scene in pixels.
+    """
+    (x1, y1), (height, width) = corner, ink.shape
+    mask = np.zeros((size, size), np.uint8, order="F")
+    mask[y1:y1 + height, x1:x1 + width] = ink >= 0.5
+    packed = coco_mask.encode(mask)
+    return {"size": [int(side) for side in packed["size"]], "counts": packed["counts"].decode("ascii")}
+
+
+# --- glyphs: 8 x 8 arrays in 0..1 -------------------------------------------------------------------------------------------------
+
+@cache
+def digit_samples() -> tuple[np.ndarray, np.ndarray]:
+    """(1797, 8, 8) images in 0..1 and their 1,797 classes."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    return data.images / 16.0, data.target
+
+
+def digit_glyph(rng, split: str, among: tuple[int, ...] | None = None) -> tuple[np.ndarray, int]:
+    images, classes = digit_samples()
+    first, last = DIGIT_SAMPLES[split]
+    pool = np.arange(first, last)
+    if among is not None:
+        pool = pool[np.isin(classes[first:last], among)]
+    index = rng.choice(pool)
+    return images[index], int(classes[index])
+
+
+def lookalike_glyph(rng, split: str) -> np.ndarray:
+    """Half letters, a quarter mirrored digits, a quarter digits turned by 90 degrees."""
+    kind = rng.choice(["letter", "mirrored", "turned"], p=[0.5, 0.25, 0.25])
+    if kind == "letter":
+        return letter_glyph(str(rng.choice(list(LETTERS))), int(rng.integers(-12, 13)))
+    if kind == "mirrored":
+        return digit_glyph(rng, split, MIRRORED)[0][:, ::-1]
+    return np.rot90(digit_glyph(rng, split, TURNED)[0], k=int(rng.choice([1, 3])))
+
+
+@cache
+def letter_glyph(letter: str, degrees: int) -> np.ndarray:
+    """A letter of Pillow's own font, shrunk to the 8 x 8 pixels in which the digits come."""
+    big = Image.new("L", (64, 64))
+    ImageDraw.Draw(big).text((32, 32), letter, fill=255, font=ImageFont.load_default(56), anchor="mm", stroke_width=2)
+    big = big.rotate(degrees, Image.Resampling.BILINEAR)
+    return np.asarray(big.crop(big.getbbox()).resize((8, 8), Image.Resampling.BOX), dtype=float) / 255
+
+
+# --- from glyph to scene ----------------------------------------------------------------------------------------------------------
+
+def stretched(rng, glyph: np.ndarray, height: int) -> np.ndarray:
+    """The inked part of a glyph as an opacity mask of the given height in pixels; the width varies by up to 15 %."""
+    inked = glyph > 0.15
+    rows, cols = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
+    glyph = glyph[rows[0]:rows[-1] + 1, cols[0]:cols[-1] + 1]
+    width = max(round(height * glyph.shape[1] / glyph.shape[0] * rng.uniform(0.85, 1.15)), 4)
+    big = Image.fromarray((glyph * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    return np.clip((np.asarray(big, dtype=float) / 255 - 0.2) / 0.5, 0, 1)           # a crisper edge than the blurred resize
+
+
+def free_place(rng, shape: tuple[int, int], size: int, placed: list) -> tuple[int, int, int, int] | None:
+    """A box x1, y1, x2, y2 inside the scene that overlaps no placed box by more than a tenth of the smaller; None if 20 tries find none."""
+    height, width = shape
+    if height >= size or width >= size:
+        return None
+    for _ in range(20):
+        x1, y1 = int(rng.integers(0, size - width)), int(rng.integers(0, size - height))
+        box = (x1, y1, x1 + width, y1 + height)
+        if all(overlap(box, other) <= 0.1 for other in placed):
+            return box
+    return None
+
+
+def overlap(a, b) -> float:
+    """Shared area over the area of the smaller box."""
+    shared = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    return shared / min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+
+
+def paste(rng, canvas: np.ndarray, mask: np.ndarray, box: tuple[int, int, int, int]) -> None:
+    """Blend one colour into the canvas through the mask, at least 60 grey levels away from what lies under it."""
+    x1, y1, x2, y2 = box
+    under = canvas[y1:y2, x1:x2]
+    grey = under.mean()
+    for _ in range(20):
+        colour = rng.uniform(0, 255, 3)
+        if abs(colour.mean() - grey) >= 60:
+            break
+    else:
+        colour = np.full(3, 235.0 if grey < 128 else 20.0)
+    opacity = (mask * rng.uniform(0.65, 1.0))[..., None]
+    canvas[y1:y2, x1:x2] = under * (1 - opacity) + colour * opacity
+
+
+@cache
+def photographs() -> list[Image.Image]:
+    from sklearn.datasets import load_sample_images
+
+    return [Image.fromarray(each) for each in load_sample_images().images]
+
+
+def background(rng, split: str, size: int) -> np.ndarray:
+    """A random square of a photograph's columns that belong to the split, resized to (size, size, 3) floats in 0..255."""
+    photo = photographs()[rng.integers(2)]
+    left, right = PHOTO_COLUMNS[split]
+    side = int(rng.integers(72, right - left + 1)) if right - left <= 120 else int(rng.integers(72, 201))
+    x, y = int(rng.integers(left, right - side + 1)), int(rng.integers(0, photo.height - side + 1))
+    crop = photo.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))
+    pixels = np.asarray(crop, dtype=float)
+    if rng.random() < 0.5:
+        pixels = pixels[:, ::-1]
+    return pixels[..., rng.permutation(3)] * rng.uniform(0.6, 1.15)
+
+
+def draw_strokes(rng, canvas: np.ndarray, count: int) -> None:
+    """Thin straight lines in random colours, drawn under the glyphs: clutter that is no look-alike."""
+    picture = Image.fromarray(canvas.clip(0, 255).astype(np.uint8))
+    pen = ImageDraw.Draw(picture)
+    for _ in range(count):
+        ends = [int(v) for v in rng.integers(0, len(canvas), 4)]
+        pen.line(ends, fill=tuple(int(v) for v in rng.integers(0, 256, 3)), width=int(rng.integers(1, 4)))
+    canvas[:] = np.asarray(picture, dtype=float)

@@ -1,0 +1,7 @@
+"""Detectors under torchvision's contract: RetinaNet, FCOS, Faster and Mask R-CNN, RepPoints, and small ones for a CPU."""
+from fgdlab import lazy_package
+
+__all__ = lazy_package(__name__, {
+    "builder": "AsItComes build finished settings_of",
+    "reppoints": "RepPoints",
+})

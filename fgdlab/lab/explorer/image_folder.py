@@ -1,0 +1,90 @@
+"""Data of the explorer: scenes as they are, a COCO folder, or a folder of the reader's own images.
+
+    anything --scenes_of--> item i = (image (3, H, W) in 0..1, target with boxes, labels, image_id)
+"""
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..datasets import Scenes, read_split, shrunk, splits_of, upright
+from ..errors import UserError, unknown_name
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+def scenes_of(data, *, split: str = "", long_side: int = 1333, boxes: Mapping[str, list] | None = None):
+    """A data set to look at.
+
+    Args:
+        data: Scenes, or anything with length and items like theirs; a folder in a layout of splits.py; a folder of .jpg and .png files.
+        split: of an annotated folder; "" = val where there is one, else the first.
+        long_side: images of a folder whose longer side exceeds it are shrunk, in pixels; 0 = never.
+        boxes: of a folder of images: {file name: [[x1, y1, x2, y2], ...]} in pixels of the file. Files that are not named have no box.
+    """
+    if not isinstance(data, (str, Path)):
+        if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, Mapping):
+            raise UserError(f"data must be a folder or a data set such as open_split(config, 'val'), got {type(data).__name__}; give the folder's path")
+        if len(data) == 0:
+            raise UserError("data must hold an image, got an empty data set; choose another split")
+        return data
+    folder = Path(data).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"data must be a folder that exists, got {str(data)!r}; correct the path")
+    if (folder / "annotations.json").is_file() or (folder / "annotations").is_dir():
+        known = splits_of(folder)
+        if split and split not in known:
+            raise unknown_name("split", split, known)
+        return Scenes(read_split(folder, split or ("val" if "val" in known else known[0])), long_side=long_side)
+    return Photos(folder, long_side=long_side, boxes=boxes or {})
+
+
+class Photos:
+    """The .jpg and .png files of one folder in the order of their names, turned upright as EXIF says; boxes optional, of one nameless class.
+
+    Item i is ``(image, target)`` as in data.py; image_id counts from 1.
+    """
+
+    classes = ["object"]
+    category_ids = [1]
+
+    def __init__(self, folder: Path, *, long_side: int = 0, boxes: Mapping[str, list] = {}):
+        self.folder, self.long_side = folder, long_side
+        self.files = sorted(each for each in folder.iterdir() if each.suffix.lower() in SUFFIXES)
+        if not self.files:
+            raise UserError(f"{folder} must hold images ({', '.join(SUFFIXES)}) or COCO annotations, got neither; give the folder that holds them")
+        names = [each.name for each in self.files]
+        for name in boxes:
+            if name not in names:
+                raise unknown_name("image file in boxes", name, names)
+        self.boxes = {name: self._checked(name, given) for name, given in boxes.items()}
+
+    @staticmethod
+    def _checked(name: str, given) -> Tensor:
+        boxes = torch.as_tensor(given, dtype=torch.float32)
+        boxes = boxes.reshape(0, 4) if boxes.numel() == 0 else boxes
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or not (boxes[:, 2:] > boxes[:, :2]).all():
+            raise UserError(f"boxes of {name!r} must be rows x1, y1, x2, y2 in pixels with x1 < x2 and y1 < y2, got {given!r}; correct them")
+        return boxes
+
+    @property
+    def image_ids(self) -> list[int]:
+        return list(range(1, len(self.files) + 1))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Tensor]]:
+        file = self.files[i]
+        try:
+            picture = upright(file)
+        except Exception as error:                                   # what Pillow raises for broken bytes is not one type
+            raise UserError(f"{file} must be an image that can be decoded, got: {' '.join(str(error).split())}; copy it again or take it out") from error
+        boxes, full = self.boxes.get(file.name, torch.zeros(0, 4)), picture.size
+        picture = shrunk(picture, self.long_side)
+        scale = torch.tensor([picture.width / full[0], picture.height / full[1]] * 2)
+        image = torch.from_numpy(np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))).float() / 255
+        labels = torch.ones(len(boxes), dtype=torch.int64)
+        return image, {"boxes": boxes * scale, "labels": labels, "image_id": torch.tensor(i + 1), "scale": scale.double()}

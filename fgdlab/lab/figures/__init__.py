@@ -1,1 +1,0 @@
-"""The rooms behind ``viz.py``: panels, and the pictures of losses and of detections."""

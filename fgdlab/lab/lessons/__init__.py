@@ -1,1 +1,0 @@
-"""What single notebooks draw and count, so that their cells stay short."""

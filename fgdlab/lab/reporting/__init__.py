@@ -1,1 +1,0 @@
-"""The rooms behind ``report.py``: runs, rows opened again, figures, the page."""

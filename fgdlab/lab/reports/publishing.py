@@ -1,0 +1,48 @@
+"""From a sweep's results to what the project shows: ablations/results/NAME.csv, .md and .png, and the table in README.md.
+
+Results of another scale than the laptop's have files and a section of their own: NAME-gpu.csv, .md and .png, ``<!-- table NAME-gpu -->``.
+"""
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import UserError
+from ..io import write_text
+from ..sweeps import Sweep, ablations_folder, of_one_scale, of_scale, results_file, write_results
+from ..tables import render, save_figure, table_figure
+
+
+def publish(results: pd.DataFrame, sweep: Sweep, scale: str = "laptop") -> list[Path]:
+    """Write results, table and figure to ablations/results and put the table between its marks in README.md, if it has such marks.
+
+    Args:
+        sweep: as it is at this scale, see :meth:`Sweep.at`.
+    Raises:
+        UserError: the scale whose numbers mean nothing, or runs of another scale among the results.
+    """
+    check_scale(scale)
+    csv = results_file(sweep.name, scale)
+    md, png = csv.with_suffix(".md"), csv.with_suffix(".png")
+    table = render(of_one_scale(results, scale, f"what is published as {csv.name}"), sweep, "markdown")
+    write_results(results, csv)
+    write_text(md, table + "\n")
+    save_figure(table_figure(results, sweep), png)
+    readme = ablations_folder().parent / "README.md"
+    before = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    after = marked(before, of_scale(sweep.name, scale), table)
+    if after != before:
+        write_text(readme, after)
+    return [csv, md, png]
+
+
+def check_scale(scale: str) -> None:
+    """Whether results of this scale may be shown at all."""
+    if scale == "smoke":
+        raise UserError("what is published must be a table whose numbers mean something, got scale smoke; run the sweep at scale laptop or gpu")
+
+
+def marked(text: str, name: str, table: str) -> str:
+    """The text with ``table`` between ``<!-- table NAME -->`` and ``<!-- end NAME -->``; unchanged where it lacks these marks."""
+    pattern = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end {re.escape(name)} -->)", re.DOTALL)
+    return pattern.sub(lambda found: f"{found[1]}{table.strip()}\n{found[2]}", text)

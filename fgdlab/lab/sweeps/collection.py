@@ -1,0 +1,90 @@
+"""What the runs of a sweep gave, as one table: a line for every planned run, done or not.
+
+    run folders --collect--> DataFrame --write_results--> results.csv --read_results--> tables
+"""
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import UserError
+from ..io import unspoilt, write_text
+from .planning import PlannedRun, runs_folder
+from .run_folder import result_of, state_of
+from .spec import Sweep, results_file
+
+SCORE_COLUMNS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR", "AR_1", "AR_10", "AR_S", "AR_M", "AR_L")
+RESULT_COLUMNS = ("teacher_AP", "seconds", "train_seconds", "eval_seconds", "images_per_second", "peak_memory_gb", "parameters", "steps")
+NUMBERS = (*SCORE_COLUMNS, *RESULT_COLUMNS)
+NEEDED = ("row", "seed", "state", "AP", "AR")                        # columns without which there is no table
+
+
+def collect(runs: list[PlannedRun], sweep: Sweep) -> pd.DataFrame:
+    """One row a planned run, done or not: state, scores 0..100, times, settings, provenance. No path of this machine is in it.
+
+    Raises:
+        UserError: a result.json that is not whole.
+    """
+    frame = pd.DataFrame([record(run, sweep) for run in runs])
+    numbers = [name for name in NUMBERS if name in frame]
+    frame[numbers] = frame[numbers].astype(float)
+    return frame
+
+
+def record(run: PlannedRun, sweep: Sweep) -> dict:
+    """One run's row."""
+    state = state_of(run.folder)
+    result = result_of(run.folder) if state == "done" else {}
+    settings = {name: value for name, value in run.config.dict().items() if name not in ("data", "scale", "seed", "teacher_checkpoint", "device")}
+    with unspoilt(run.folder / "result.json"):
+        origin = result.get("provenance", {})
+        return {
+            "sweep": sweep.name, "scale": run.config.scale, "row": run.row, "label": sweep.rows[run.row].label, "seed": run.seed, "state": state,
+            **{name: None if result.get(name) is None else float(result[name]) for name in NUMBERS},
+            "data": result.get("data_line"), "device": origin.get("device"), "run_id": run.id, **settings,
+            "teacher_weights": (result.get("teacher") or {}).get("weights"), "commit": origin.get("commit"), "dirty": origin.get("dirty"),
+            "cores": origin.get("cores"), "python": origin.get("python"), "torch": origin.get("packages", {}).get("torch"),
+            "torchvision": origin.get("packages", {}).get("torchvision"), "finished": origin.get("finished"),
+        }
+
+
+def write_results(frame: pd.DataFrame, path: Path) -> Path:
+    """results.csv, whole or not at all; numbers to six digits."""
+    write_text(path, frame.to_csv(index=False, float_format="%.6g"))
+    return path
+
+
+def read_results(sweep: Sweep, scale: str, out: Path | None = None) -> tuple[pd.DataFrame, Path]:
+    """The newest results of a sweep at a scale: the reader's own in runs/, else the committed ones.
+
+    Raises:
+        UserError: there are none, a file that is not whole, or one with runs of another scale.
+    """
+    own, committed = (out or runs_folder(sweep, scale)) / "results.csv", results_file(sweep.name, scale)
+    for path in (own, committed):
+        if path.is_file():
+            return of_one_scale(read_frame(path), scale, path), path
+    at = "" if scale == "laptop" else f" at scale {scale}"
+    command = f"fgdlab sweep {sweep.name}" + (f" --scale {scale}" if at else "")
+    raise UserError(f"results of {sweep.name}{at} must be in {own} or {committed}, got neither; run `{command}` first")
+
+
+def of_one_scale(frame: pd.DataFrame, scale: str, what: Path | str) -> pd.DataFrame:
+    """The same runs, if all are of this scale. One file never mixes scales."""
+    others = sorted(set(frame["scale"].dropna().astype(str)) - {scale}) if "scale" in frame else []
+    if others:
+        raise UserError(f"{what} must hold runs of scale {scale} alone, got runs of {' and '.join(others)}; say --scale {others[0]}, or name another folder")
+    return frame
+
+
+def read_frame(path: Path, needed: tuple[str, ...] = NEEDED) -> pd.DataFrame:
+    """A results.csv as it was written; columns beside the needed ones may be missing, or be those of another version."""
+    with unspoilt(path):
+        frame = pd.read_csv(path, dtype={"row": str})
+        missing = [name for name in needed if name not in frame]
+        if missing:
+            raise ValueError(f"no column {', '.join(missing)}")
+        numbers = [name for name in NUMBERS if name in frame]
+        frame[numbers] = frame[numbers].astype(float)
+        if "seed" in frame:
+            frame["seed"] = frame["seed"].astype(int)
+    return frame

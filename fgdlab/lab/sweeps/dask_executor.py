@@ -1,0 +1,81 @@
+"""Slots on a Dask cluster (extra ``dask``): the workers of a scheduler, on this machine or on others that share its folders.
+
+    dask scheduler --port 8786
+    CUDA_VISIBLE_DEVICES=0 dask worker tcp://HOST:8786 --nthreads 1 --memory-limit 0 --resources GPU=1       one a card; without --resources for the CPU
+    fgdlab sweep NAME --cluster tcp://HOST:8786
+
+A worker waits for the process of a run as a thread of :class:`fgdlab.lab.sweeps.local_executor.LocalSlots` does.
+"""
+import os
+import time
+import uuid
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from weakref import WeakSet
+
+from ..errors import UserError
+from .worker import launch
+
+PATIENCE = 30                                                        # seconds without any worker after which runs are taken back
+
+
+class DaskSlots(Executor):
+    """Submits to a Dask scheduler. A slot is a thread of a worker, or a GPU that a worker offers where runs want one."""
+
+    def __init__(self, address: str, gpu: bool = False):
+        try:
+            from distributed import Client
+        except ImportError:
+            raise UserError("--cluster must find the package distributed, got none; install it by `pip install 'fgdlab[dask]'`") from None
+        try:
+            self.client = Client(address, timeout=10, set_as_default=False)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"--cluster must be the address of a Dask scheduler that answers, got {address!r} ({reason}); start one by `dask scheduler`") from None
+        self.resources = {"GPU": 1} if gpu else {}
+        self.pool = self.client.get_executor(pure=False, retries=0, **({"resources": self.resources} if gpu else {}))
+        self.futures: WeakSet[Future] = WeakSet()
+        self.seen, self.count, self.asked = time.monotonic(), 0, 0.0
+        if not self.room():
+            self.shutdown()
+            offering = " that offer a GPU (`dask worker ... --resources GPU=1`)" if gpu else ""
+            raise UserError(f"--cluster must have workers{offering}, got none at {address}; start some by `dask worker {address} --nthreads 1`")
+
+    def room(self) -> int:
+        """Runs that the workers of this moment have room for; asked once a second. Without any for a while, what was submitted is taken back."""
+        if time.monotonic() - self.asked < 1:
+            return self.count
+        try:
+            workers = self.client.scheduler_info()["workers"].values() if self.client.status == "running" else []
+        except OSError:                                              # the scheduler is gone
+            workers = []
+        self.count, self.asked = sum(int(each["resources"].get("GPU", 0)) if self.resources else each["nthreads"] for each in workers), time.monotonic()
+        if self.count:
+            self.seen = self.asked
+        elif self.asked - self.seen > PATIENCE:
+            for future in list(self.futures):
+                future.cancel()
+        return self.count
+
+    def submit(self, call, /, folder: str, environment: dict[str, str]) -> Future:
+        """``call`` is :func:`fgdlab.lab.sweeps.worker.launch`; see :func:`once`."""
+        home = {"FGDLAB_HOME": os.environ["FGDLAB_HOME"]} if os.environ.get("FGDLAB_HOME") else {}
+        future = self.pool.submit(once, uuid.uuid4().hex, folder, {**home, **environment})
+        self.futures.add(future)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.client.close(timeout=5)
+
+
+def once(ticket: str, folder: str, environment: dict[str, str]) -> int:
+    """Launch, but on the first worker that gets the ticket alone.
+
+    Dask hands the task of a dead worker to the next one, up to three times; a run that kills its worker, for want of memory say, would kill them all.
+    So a dead worker costs one run, which the same command goes on with from its checkpoint.
+    """
+    seen = Path(folder) / "ticket"
+    if seen.exists() and seen.read_text() == ticket:
+        raise RuntimeError("its worker is gone")
+    seen.write_text(ticket)
+    return launch(folder, environment)

@@ -1,0 +1,84 @@
+"""What is left of a sweep and what it will cost, from what its runs have cost so far: ``fgdlab sweep NAME --dry-run``.
+
+    training time of a run = steps x batch size / measured images a second;  all the rest (evaluation, loading) as measured
+"""
+from pathlib import Path
+
+import pandas as pd
+
+from .collection import collect, read_frame
+from .planning import PlannedRun
+from .reuse import done_elsewhere
+from .run_folder import share_done, state_of
+from .spec import Sweep, results_file
+
+NEEDED = ["row", "state", "scale", "seconds", "train_seconds", "images_per_second", "steps", "batch_size", "epochs", "train_images"]
+
+
+def dry_run(runs: list[PlannedRun], sweep: Sweep, scale: str, slots: int | None, retry_failed: bool = False) -> list[str]:
+    """A line for every run, with its state and the time that it still needs, and a line for all. ``slots``: runs at a time; None = unknown."""
+    frame, origin = measured(runs, sweep, scale)
+    lines, left = [], {}
+    for run in runs:
+        state, note = state_of(run.folder), ""
+        if state not in ("done", "failed") or (state == "failed" and retry_failed):
+            source = done_elsewhere(run.folder)
+            left[run.folder] = 0.0 if source else seconds_left(run, frame)
+            note = f"  done in {source.parent.parent.name}/{source.parent.name}" if source else "" if left[run.folder] is None else f"  about {span(left[run.folder])}"
+        lines.append(f"{state:>11}  {run.row}, seed {run.seed}  {run.id}{note}")
+    return [*lines, total(left, len(runs), slots, origin)]
+
+
+def total(left: dict[Path, float | None], planned: int, slots: int | None, origin: str) -> str:
+    """The last line: runs to do, the time of one slot, the time of all."""
+    head = f"to do: {len(left)} of {planned} runs"
+    known = [each for each in left.values() if each is not None]
+    if not left:
+        return head
+    if len(known) < len(left):
+        return f"{head}; how long they take is not known: {origin}"
+    wall = f", {span(max(sum(known) / slots, max(known)))} on {slots} slots" if slots and slots > 1 else ""
+    return f"{head}, about {span(sum(known))} on one slot{wall} ({origin})"
+
+
+def measured(runs: list[PlannedRun], sweep: Sweep, scale: str) -> tuple[pd.DataFrame, str]:
+    """Runs that are done, with where they come from: this sweep's own, else the committed ones of the same scale."""
+    own = collect(runs, sweep)
+    own = own[own["state"] == "done"]
+    if len(own):
+        return own, f"measured on {counted(own)} that {'is' if len(own) == 1 else 'are'} done here"
+    path = results_file(sweep.name, scale)
+    if path.is_file():
+        frame = read_frame(path, needed=())          # an older one has other columns, and is passed over
+        if set(NEEDED) <= set(frame):
+            frame = frame[(frame["state"] == "done") & (frame["scale"] == scale)]
+            if len(frame):
+                return frame, f"measured on {counted(frame)} of {path.name} in ablations/results, {', '.join(sorted(set(frame['device'].dropna())))}"
+    return own, f"no run at scale {scale} is done, here or in ablations/results"
+
+
+def counted(frame: pd.DataFrame) -> str:
+    return f"{len(frame)} run{'s' if len(frame) > 1 else ''}"
+
+
+def seconds_left(run: PlannedRun, frame: pd.DataFrame) -> float | None:
+    """Seconds that a run still needs, as the median over measured runs of its row, else of all rows; None where nothing was measured."""
+    frame = frame.dropna(subset=["images_per_second", "seconds", "steps"])
+    alike = frame[frame["row"] == run.row]
+    alike = alike if len(alike) else frame
+    if not len(alike):
+        return None
+    config = run.config
+    longer = config.epochs / alike["epochs"]
+    if config.train_images:                                          # 0 = all of a folder, then as many as were measured
+        longer = longer * config.train_images / alike["train_images"].where(alike["train_images"] > 0, config.train_images)
+    training = longer * alike["steps"] * alike["batch_size"] / alike["images_per_second"]
+    rest = alike["seconds"] - alike["train_seconds"]
+    return float((training * (1 - share_done(run.folder)) + rest).median())
+
+
+def span(seconds: float) -> str:
+    """A duration in the unit that reads best."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

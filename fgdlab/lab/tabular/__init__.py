@@ -1,1 +1,0 @@
-"""The rooms behind ``tables.py``: which runs, which words in a cell, which format."""

@@ -1,0 +1,7 @@
+"""The teacher of a run, and the cache of its feature maps."""
+from fgdlab import lazy_package
+
+__all__ = lazy_package(__name__, {
+    "feature_cache": "TeacherCache cache_bytes get_cache one_batch write_maps",
+    "teachers": "DECISIVE SHIPPED Teacher ap_in_words get_teacher load_teacher teacher_key teacher_waits",
+})

@@ -1,0 +1,252 @@
+"""The command line: every mistake is one line that says what, where and what to do; every option is explained; every setting is a flag."""
+import json
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+import fgdlab
+from fgdlab.lab.commands.cli import main
+from fgdlab.lab.config.run_config import RunConfig
+from fgdlab.lab.sweeps import execution as lab_sweep
+
+ROOT = Path(fgdlab.__file__).parents[1]
+BAR = re.compile(r"\d+%\||\d+\w* \[\d+:\d+|\?\w+/s\]")              # what tqdm writes to stderr
+SIDE = 64
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Every test stands in an empty folder with an empty cache, on a machine without CUDA, and leaves torch's threads as they were."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FGDLAB_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, [str(each) for each in arguments], prog_name="fgdlab")
+
+
+def write_pets(name: str = "pets") -> Path:
+    """A COCO folder: four images to learn from, two to tune on, two to judge, each with a white box on black."""
+    folder = Path(name)
+    (folder / "images").mkdir(parents=True)
+    numbers = range(1, 9)
+    for n in numbers:
+        image = Image.new("RGB", (SIDE, SIDE))
+        image.paste((255, 255, 255), (8, 8, 32, 40))
+        image.save(folder / f"images/{n}.jpg")
+    write(folder / "annotations.json", {
+        "images": [{"id": n, "file_name": f"{n}.jpg", "width": SIDE, "height": SIDE} for n in numbers],
+        "annotations": [{"id": n, "image_id": n, "category_id": 1, "bbox": [8, 8, 24, 32], "area": 768, "iscrowd": 0} for n in numbers],
+        "categories": [{"id": 1, "name": "cat"}],
+    })
+    write(folder / "splits.json", {"train": [1, 2, 3, 4], "tune": [5, 6], "val": [7, 8]})
+    return folder
+
+
+def write(path: str | Path, value) -> None:
+    Path(path).write_text(value if isinstance(value, str) else json.dumps(value))
+
+
+def complaint(result) -> str:
+    """The one line that a mistake gives: the only thing on stderr besides bars, and no traceback anywhere."""
+    assert isinstance(result.exception, SystemExit), repr(result.exception)
+    assert result.exit_code != 0 and "Traceback" not in result.output
+    lines = [line for line in re.split(r"[\r\n]+", result.stderr) if line.strip() and not BAR.search(line)]
+    assert len(lines) == 1 and lines[0].startswith("Error: "), result.stderr
+    return lines[0]
+
+
+# Mistakes are in the table of tests/bad_inputs.
+
+PETS = ["--data", "pets", "--image-size", "0", "--train-images", "0", "--eval-images", "0", "--epochs", "1", "--batch-size", "2"]
+TABLE = ["sweep", "table1_areas", "--scale", "smoke"]
+
+
+def environment() -> dict:
+    """This process's variables, with the checkout on the path, as the current folder is another."""
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+# --- help -------------------------------------------------------------------------------------------------------------------------
+
+def commands(group=main, path=()):
+    """(path, command) of every command, groups included."""
+    yield path, group
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*path, name))
+
+
+ALL = [pytest.param(path, command, id=" ".join(path) or "fgdlab") for path, command in commands()]
+
+
+@pytest.mark.parametrize("path, command", ALL)
+def test_help_lists_every_option_with_a_description(path, command):
+    shown = call(*path, "--help")
+    assert shown.exit_code == 0 and shown.stderr == "" and command.help
+    assert call(*path, "-h").output == shown.output
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, f"{option.name} has no description"
+            assert all(flag in shown.output for flag in (*option.opts, *option.secondary_opts))
+            assert " ".join(option.help.split())[:30] in " ".join(shown.output.split())
+        else:
+            assert option.name.upper() in shown.output
+
+
+@pytest.mark.parametrize("path, command", [each for each in ALL if each.values[0]])
+def test_the_help_of_a_group_names_its_commands(path, command):
+    assert path[-1] in call(*path[:-1], "--help").output
+
+
+@pytest.mark.parametrize("command", ["run", "teacher"])
+def test_every_setting_is_a_flag_with_its_words_its_default_and_its_values(command):
+    options = {option.name: option for option in main.commands[command].params}
+    shown = " ".join(call(command, "--help").output.split())
+    for each in fields(RunConfig):
+        option = options[each.name]
+        assert option.default is None and f"[default: {each.default!r}]" in option.help and each.metadata["help"] in option.help
+        assert option.opts == ["--" + each.name.strip("_").replace("_", "-")]
+        assert all(value in shown for value in each.metadata["among"])
+
+
+def test_a_flag_reaches_its_setting(monkeypatch):
+    from fgdlab.lab import run as lab_run
+
+    seen = []
+
+    def stop(config, folder):
+        seen.append(config)
+        raise lab_run.UserError("seen")
+
+    monkeypatch.setattr(lab_run, "run", stop)
+    call("run", "--lambda", "1e-3", "--no-spatial-attention", "--relation", "mse", "--train-images", "7", "--scale", "smoke", "--teacher-checkpoint", "a b")
+    call("run")
+    config = seen[0]
+    assert (config.lambda_, config.spatial_attention, config.relation, config.train_images, config.teacher_checkpoint) == (1e-3, False, "mse", 7, "a b")
+    assert (config.scale, config.eval_images, seen[1]) == ("smoke", 16, RunConfig(device="cpu"))
+
+
+def test_help_imports_no_torch():
+    code = (
+        "import sys\nfrom fgdlab.lab.commands.cli import main\ntry:\n    main(['--help'], prog_name='fgdlab')\nexcept SystemExit:\n    pass\n"
+        "print('slow:', sorted({'torch', 'torchvision', 'pandas', 'matplotlib', 'papermill', 'sklearn', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
+    assert "fgdlab sweep table1_areas" in done.stdout and done.stdout.endswith("slow: []\n"), done.stderr
+
+
+def test_python_dash_m_is_the_same_program():
+    done = subprocess.run([sys.executable, "-m", "fgdlab", "--version"], capture_output=True, text=True, env=environment())
+    assert done.returncode == 0 and done.stdout.startswith("fgdlab, version ")
+
+
+# --- what goes well ---------------------------------------------------------------------------------------------------------------
+
+def test_a_run_prints_its_scores_and_again_without_training_and_refuses_other_settings_in_its_folder():
+    write_pets()
+    command = ["run", *PETS, "--out", "mine"]
+    first = call(*command)
+    assert first.exit_code == 0 and re.search(r"^AP \d+\.\d  AP50 \d+\.\d  AR \d+\.\d   \(pets; 4 images to learn from, 2 of split val to judge\)$", first.stdout, re.MULTILINE)
+    written = Path("mine/result.json").stat().st_mtime_ns
+    again = call(*command)
+    assert again.stdout.splitlines()[-2:] == first.stdout.splitlines()[-2:] and Path("mine/result.json").stat().st_mtime_ns == written
+    line = complaint(call(*command, "--lr", "0.1"))
+    assert "mine must hold a run with the same settings" in line and "lr" in line and "choose another folder" in line
+
+
+def test_check_says_what_a_folder_holds():
+    write_pets()
+    done = call("data", "check", "pets")
+    assert done.exit_code == 0
+    for split, images in (("all", 8), ("train", 4), ("tune", 2), ("val", 2)):
+        assert re.search(rf"^ *{split}: +{images} images +{images} boxes +1 classes +cells in a box: P3 \d+%, P4 \d+%, P5 \d+%$", done.stdout, re.MULTILINE)
+
+
+def test_a_dry_run_lists_the_runs_and_writes_nothing():
+    done = call("sweep", "table1_areas", "--dry-run", "--seeds", "3,4")
+    lines = done.stdout.splitlines()
+    assert done.exit_code == 0 and len(lines) == 11 and not Path("runs").exists()
+    assert re.match(r"to do: 10 of 10 runs, about \d+ min on one slot, .* slots \(measured on \d+ runs of table1_areas.csv in ablations/results", lines.pop())
+    assert [line.split("  ")[-3] for line in lines] == [f"{row}, seed {seed}" for seed in (3, 4) for row in ("none", "fg", "bg", "both", "split")]
+    assert all(line.split()[0] == "pending" for line in lines)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Runs that train nothing: fake[row] is "done" or "failed". What a run leaves is what the command reads."""
+    ends = {}
+
+    def launch(folder, environment):
+        row = json.loads(Path(folder, "job.json").read_text())["row"]
+        if ends.get(row) == "failed":
+            write(Path(folder, "failed.json"), {"error": "ValueError: no good"})
+            return 1
+        scores = {name: 20.0 for name in lab_sweep.SCORE_COLUMNS}
+        write(Path(folder, "result.json"), {**scores, "seconds": 1.0, "teacher_AP": 40.0, "data_line": "scenes", "provenance": {"device": "a processor"}})
+        return 0
+
+    monkeypatch.setattr(lab_sweep, "launch", launch)
+    monkeypatch.setattr(lab_sweep, "make_ready", lambda todo, say: None)
+    return ends
+
+
+def test_a_sweep_with_a_failed_run_lists_it_and_exits_with_1_until_it_is_retried(fake):
+    fake["bg"] = "failed"
+    done = call(*TABLE)
+    assert done.exit_code == 1 and "Traceback" not in done.output
+    assert re.search(r"^1 runs? (is|are) missing:$", done.stderr, re.MULTILINE) and "ValueError: no good" in done.stderr and "--retry-failed" in done.stderr
+    assert "SMOKE SCALE: these numbers mean nothing" in done.stdout and "foreground" in done.stdout      # the table of what is done
+    assert Path("runs/table1_areas-smoke/results.csv").read_text().count("failed") == 1
+    fake.clear()
+    assert call(*TABLE).exit_code == 1                               # failed runs are not retried unasked
+    done = call(*TABLE, "--retry-failed")
+    assert done.exit_code == 0 and done.stderr == "" and "All 5 runs are done." in done.stdout
+    assert Path("runs/table1_areas-smoke/table1_areas.png").is_file()
+
+
+def test_a_table_is_printed_from_the_readers_runs_in_every_format(fake):
+    assert call(*TABLE).exit_code == 0
+    table = ["table", "table1_areas", "--scale", "smoke"]
+    formats = {"text": "no distillation", "markdown": "| no distillation", "latex": "no distillation & 37.4", "csv": "none,no distillation,none,37.4", "html": "<!DOCTYPE html>"}
+    for format, words in formats.items():
+        shown = call(*table, "--format", format)
+        assert shown.exit_code == 0 and words in shown.stdout and shown.stderr == "from runs/table1_areas-smoke/results.csv\n"
+    assert "ours: AP50" in call(*table, "--metrics", "AP50, AR_S").stdout
+
+
+def test_a_table_says_what_a_failed_run_raised(fake):
+    fake["bg"] = "failed"
+    assert call(*TABLE).exit_code == 1
+    assert "background: seed 0 failed (ValueError: no good)" in " ".join(call("table", "table1_areas", "--scale", "smoke").stdout.split())
+
+
+def test_jobs_follow_the_cores_and_threads(fake, monkeypatch):
+    seen = []
+    monkeypatch.setattr(lab_sweep, "execute", lambda runs, jobs, **settings: seen.append(jobs) or {state: runs if state == "pending" else [] for state in lab_sweep.STATES})
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    for options in ([], ["--set", "threads=4"], ["--set", "threads=2"], ["--jobs", "5"], ["--set", "device=cuda"]):
+        call(*TABLE, *options)
+    assert seen == [6, 1, 3, 5, 1]
+
+
+def test_ctrl_c_while_data_are_made_ends_with_one_line_and_status_130(monkeypatch):
+    def interrupted(todo, say):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lab_sweep, "make_ready", interrupted)
+    done = call(*TABLE)
+    assert done.exit_code == 130 and done.stderr == "interrupted; the same command goes on where it stopped\n"

@@ -1,0 +1,84 @@
+"""Where `fgdlab sweep` sends its runs: one place at a time, and a place that is not there is one line."""
+import pytest
+from click.testing import CliRunner
+
+from fgdlab.lab.commands.cli import main
+from fgdlab.lab.sweeps import execution as lab_sweep
+
+TABLE = ["sweep", "table1_areas", "--scale", "smoke", "--seeds", "0"]
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FGDLAB_HOME", str(tmp_path / "home"))
+
+
+MISTAKES = {
+    "a card that is not there": (["--gpus", "0,99", "--set", "device=cuda"], ("--gpus must name cards of this machine", "99", "nvidia-smi")),
+    "a card for runs on the CPU": (["--gpus", "0"], ("--gpus must",)),
+    "cards that are no numbers": (["--gpus", "a"], ("--gpus", "whole numbers", "'a'")),
+    "cards and jobs": (["--gpus", "0", "--jobs", "2"], ("one place", "--gpus and --jobs", "choose one")),
+    "a cluster and Slurm": (["--slurm", "--cluster", "tcp://x:1"], ("one place", "--cluster and --slurm")),
+    "a partition of nothing": (["--slurm-partition", "gpu"], ("--slurm-partition", "add --slurm")),
+    "no Slurm here": (["--slurm"], ("--slurm must find Slurm's commands here", "sbatch")),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_place_that_is_not_there_is_one_line_before_anything_is_written(mistake, monkeypatch, tmp_path):
+    options, words = MISTAKES[mistake]
+    monkeypatch.setenv("PATH", str(tmp_path))                        # no srun, wherever these tests run
+    monkeypatch.setattr(lab_sweep, "execute", lambda *args, **settings: pytest.fail("a mistake went as far as this"))
+    done = CliRunner().invoke(main, [*TABLE, *options])
+    assert done.exit_code in (1, 2) and done.stdout == "" and done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
+    assert [word for word in words if word not in done.stderr] == [], done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def chosen(monkeypatch, *options: str) -> dict:
+    """How :func:`execute` is called."""
+    seen = {}
+    monkeypatch.setattr(lab_sweep, "execute", lambda runs, **settings: seen.update(settings) or {state: runs if state == "pending" else [] for state in lab_sweep.STATES})
+    CliRunner().invoke(main, [*TABLE, *options])
+    return seen
+
+
+def test_runs_stay_in_this_machine_unless_told_and_cards_are_slots(monkeypatch):
+    here = chosen(monkeypatch, "--jobs", "3", "--retry-failed", "--fail-fast")
+    assert (here["executor"], here["jobs"], here["elsewhere"], here["retry_failed"], here["fail_fast"]) == (None, 3, False, True, True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    cards = chosen(monkeypatch, "--gpus", "1,3", "--set", "device=cuda")
+    assert (cards["jobs"], cards["elsewhere"]) == (2, True)
+    assert sorted(cards["executor"].free.get().environment["CUDA_VISIBLE_DEVICES"] for _ in range(2)) == ["1", "3"]
+
+
+def test_a_cluster_has_room_for_as_many_as_its_workers_or_as_jobs_allows(monkeypatch):
+    from fgdlab.lab.sweeps import dask_executor as lab_cluster
+
+    class Cluster:
+        def __init__(self, address, gpu):
+            self.asked = (address, gpu)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def room(self) -> int:
+            return 5
+
+    monkeypatch.setattr(lab_cluster, "DaskSlots", Cluster)
+    seen = chosen(monkeypatch, "--cluster", "tcp://x:1")
+    assert seen["executor"].asked == ("tcp://x:1", False) and seen["jobs"]() == 5 and seen["elsewhere"]
+    assert chosen(monkeypatch, "--cluster", "tcp://x:1", "--jobs", "2")["jobs"]() == 2
+    assert chosen(monkeypatch, "--cluster", "tcp://x:1", "--set", "device=cuda")["executor"].asked[1]
+
+
+def test_the_papers_scale_wants_a_folder_with_coco_and_then_plans_the_authors_pairs(coco_folder):
+    done = CliRunner().invoke(main, ["sweep", "table2_same_family", "--scale", "paper", "--dry-run"])
+    assert done.exit_code == 1 and done.stderr == "Error: scale paper must be told where COCO lies, got no folder; add --set data=FOLDER\n"
+    data = coco_folder([(64, 64)] * 2, {1: [(1, 1, 20, 20, 3, 0)], 2: [(1, 1, 20, 20, 3, 0)]}, splits={"train": [1], "val": [2]})
+    done = CliRunner().invoke(main, ["sweep", "table2_same_family", "--scale", "paper", "--set", f"data={data}", "--dry-run"])
+    assert done.exit_code == 0 and "fcos_fgd_inherit, seed 2" in done.stdout and "to do: 36 of 36 runs" in done.stdout

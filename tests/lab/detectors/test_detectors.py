@@ -1,0 +1,297 @@
+"""Detectors by name, torchvision's contract, and the batched loss of the compact family against torchvision's own."""
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.testing import assert_close
+from torchvision.models.detection import RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from fgdlab.lab.checkpoints.safetensors_io import load_weights, save_weights
+from fgdlab.lab.detectors.backbones import RESNETS
+from fgdlab.lab.detectors.builder import BACKBONES, AsItComes, build
+from fgdlab.lab.detectors.compact import COMPACT, BatchedRetinaNet
+from fgdlab.lab.detectors.small import SMALL
+from fgdlab.scene import look
+
+# ---- by name -----------------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("backbone", [pytest.param(each, marks=pytest.mark.slow if "101" in each else ()) for each in BACKBONES])
+def test_every_backbone_builds_with_its_levels(backbone):
+    detector = build("retinanet", backbone, 7)
+    assert detector.levels == (("P3", "P4", "P5") if backbone in COMPACT else ("P3", "P4", "P5", "P6", "P7"))
+    assert detector.backbone.out_channels == (48 if backbone in COMPACT else 64 if backbone in SMALL else 256)
+    assert detector.training                                         # finding the levels leaves it as torchvision builds it
+    with torch.no_grad():
+        maps = look(detector.eval(), [torch.rand(3, 64, 96)]).features
+    assert tuple(maps) == detector.levels
+    for level, each in maps.items():
+        stride = 2 ** int(level[1])
+        assert each.shape == (1, detector.backbone.out_channels, -(-64 // stride), -(-96 // stride))
+
+
+def test_finding_the_levels_leaves_the_norms_as_they_start():
+    for name, value in build("retinanet", "compact_t", 7).state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            assert value == 0
+
+
+def test_the_same_seed_builds_the_same_weights(same_bits):
+    for backbone in ("compact_s", "compact_t"):
+        torch.manual_seed(3)
+        one = build("retinanet", backbone, 7)
+        torch.manual_seed(3)
+        same_bits(one, build("retinanet", backbone, 7))
+
+
+def test_one_seed_gives_the_weights_that_torchvisions_own_builder_draws(same_bits):
+    """In the order in which it draws them, so that runs of earlier versions start from the same weights."""
+    torch.manual_seed(3)
+    ours = build("retinanet", "resnet18", 7)
+    torch.manual_seed(3)
+    pyramid = resnet_fpn_backbone(
+        backbone_name="resnet18", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256),
+    )
+    same_bits(ours, RetinaNet(pyramid, 8, anchor_generator=ours.anchor_generator))
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_known_one(refusal):
+    assert "unknown backbone 'resnet19'; did you mean 'resnet1" in refusal(build, "retinanet", "resnet19", 7)
+    assert "unknown backbone 'compacts'; did you mean 'compact_s'?" in refusal(build, "retinanet", "compacts", 7)
+    assert "unknown backbone 'efficientnet_b9'; did you mean 'efficientnet_b" in refusal(build, "retinanet", "efficientnet_b9", 7)
+    assert "unknown detector 'retinenet'; did you mean 'retinanet'?" in refusal(build, "retinenet", "resnet18", 7)
+    assert "unknown flavour 'mmdt'; did you mean 'mmdet'?" in refusal(build, "retinanet", "resnet18", 7, flavour="mmdt")
+
+
+def test_labels_run_from_1_to_the_number_of_classes():
+    detector = build("retinanet", "compact_s", 7)
+    images = [torch.rand(3, 64, 64)]
+    losses = detector(images, [{"boxes": torch.tensor([[5.0, 5.0, 25.0, 30.0]]), "labels": torch.tensor([7])}])
+    assert losses.keys() == {"classification", "bbox_regression"} and all(torch.isfinite(each) and each > 0 for each in losses.values())
+    with pytest.raises((IndexError, RuntimeError)):
+        detector(images, [{"boxes": torch.tensor([[5.0, 5.0, 25.0, 30.0]]), "labels": torch.tensor([8])}])
+
+
+def test_a_compact_backbone_is_for_torchvisions_retinanet(refusal):
+    assert "detector must be 'retinanet' in torchvision's flavour on 'compact_s', got 'fcos'" in refusal(build, "fcos", "compact_s", 7)
+    assert "got 'retinanet' in 'mmdet'" in refusal(build, "retinanet", "compact_s", 7, flavour="mmdet")
+
+
+def test_options_reach_torchvision():
+    detector = build("retinanet", "compact_s", 7, score_thresh=0.25, detections_per_img=3)
+    assert (detector.score_thresh, detector.detections_per_img, detector.topk_candidates) == (0.25, 3, 300)
+
+
+# ---- ImageNet weights --------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def imagenet(monkeypatch):
+    """Random numbers in place of the download of ResNet-18's ImageNet weights."""
+    torch.manual_seed(11)
+    state = torchvision.models.resnet18().state_dict()
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", lambda *args, **settings: state)
+    return state
+
+
+def test_imagenet_weights_are_refused_for_the_compact_family(refusal):
+    assert "pretrained must be off for 'compact_t'" in refusal(build, "retinanet", "compact_t", 7, pretrained=True)
+
+
+def test_pretrained_starts_the_backbone_from_imagenet_with_frozen_statistics(imagenet):
+    detector = build("retinanet", "resnet18", 7, pretrained=True)
+    assert torch.equal(detector.backbone.body.layer2[0].conv1.weight, imagenet["layer2.0.conv1.weight"])
+    assert any(isinstance(module, FrozenBatchNorm2d) for module in detector.modules())
+    assert not any(isinstance(module, FrozenBatchNorm2d) for module in build("retinanet", "resnet18", 7).modules())
+
+
+def test_from_scratch_every_parameter_is_trained():
+    assert all(parameter.requires_grad for parameter in build("retinanet", "resnet18", 7).parameters())
+
+
+def test_weights_of_a_pretrained_detector_load_without_another_download(imagenet, tmp_path, monkeypatch, same_bits):
+    """As get_teacher and load_run load what a run with pretrained=True wrote: they build without ImageNet weights."""
+    trained = build("retinanet", "resnet18", 7, pretrained=True)
+    save_weights(trained, tmp_path / "w.safetensors")
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", lambda *args, **settings: pytest.fail("downloaded again"))
+    loaded = build("retinanet", "resnet18", 7, frozen_norms=True)
+    load_weights(loaded, tmp_path / "w.safetensors")
+    images = [torch.rand(3, 64, 64)]
+    with torch.no_grad():
+        assert_close(look(loaded.eval(), images).features["P3"], look(trained.eval(), images).features["P3"])
+
+
+# ---- the batched loss --------------------------------------------------------------------------------------------------------------
+
+def random_targets(draw, size):
+    """1 to 4 images with 0 to 6 boxes each: ordinary, doubled with another label, tiny, as large as the image, outside of every anchor."""
+
+    def number(low, high):
+        return int(torch.randint(low, high, (), generator=draw))
+
+    targets = []
+    for _ in range(number(1, 5)):
+        corner = torch.rand(number(0, 7), 2, generator=draw, dtype=torch.float64) * size
+        kinds = torch.randint(0, 4, (len(corner), 1), generator=draw)
+        sides = torch.rand(len(corner), 2, generator=draw, dtype=torch.float64) * torch.tensor([2.0, 12.0, 40.0, float(size)])[kinds] + 1e-3
+        boxes = torch.cat([corner, corner + sides], dim=1)
+        if len(boxes) and number(0, 2):
+            boxes = torch.cat([boxes, boxes[:1]])                    # twice the same box: which label an anchor gets must agree too
+        if number(0, 6) == 0:
+            boxes = torch.cat([boxes, torch.tensor([[900.0, 900.0, 910.0, 915.0]], dtype=torch.float64)])
+        targets.append({"boxes": boxes, "labels": torch.randint(1, 5, (len(boxes),), generator=draw)})
+    return targets
+
+
+@pytest.fixture(scope="module")
+def compact():
+    detector = build("retinanet", "compact_s", 4).double()
+    size = 64
+    maps = [torch.zeros(1, 1, size // stride, size // stride, dtype=torch.float64) for stride in (8, 16, 32)]
+    anchors = detector.anchor_generator(ImageList(torch.zeros(1, 3, size, size, dtype=torch.float64), [(size, size)]), maps)[0]
+    return detector, anchors, size
+
+
+def both_losses(compact, targets, seed):
+    """[(value, gradient of logits, gradient of deltas) of each loss] of the batched form and of torchvision's."""
+    detector, anchors, _ = compact
+    draw = torch.Generator().manual_seed(seed)
+    logits = torch.randn(len(targets), len(anchors), 5, generator=draw, dtype=torch.float64) * 3
+    deltas = torch.randn(len(targets), len(anchors), 4, generator=draw, dtype=torch.float64)
+    found = []
+    for compute in (BatchedRetinaNet.compute_loss, RetinaNet.compute_loss):
+        outputs = {"cls_logits": logits.clone().requires_grad_(), "bbox_regression": deltas.clone().requires_grad_()}
+        losses = compute(detector, targets, outputs, [anchors] * len(targets))
+        gradients = torch.autograd.grad(losses["classification"] + 3 * losses["bbox_regression"], list(outputs.values()))
+        found.append([losses["classification"].detach(), losses["bbox_regression"].detach(), *gradients])
+    return found
+
+
+def agree(compact, targets, seed=0):
+    batched, own = both_losses(compact, targets, seed)
+    assert_close(batched, own, rtol=1e-6, atol=1e-9, msg=lambda text: f"seed {seed}: {text}")
+    return own
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_batched_loss_is_torchvisions_in_value_and_gradient(compact, seed):
+    agree(compact, random_targets(torch.Generator().manual_seed(seed), compact[2]), seed)
+
+
+def target(*boxes):
+    return {"boxes": torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4), "labels": torch.arange(1, len(boxes) + 1)}
+
+
+def test_the_batched_loss_agrees_on_a_batch_without_any_box(compact):
+    classification, regression, _, gradient = agree(compact, [target(), target(), target()])
+    assert classification > 0 and regression == 0 and not gradient.any()
+
+
+def test_the_batched_loss_agrees_where_only_some_images_have_boxes(compact):
+    agree(compact, [target(), target((4, 4, 20, 24), (30, 30, 60, 60)), target(), target((0, 0, 64, 64))])
+
+
+def test_the_batched_loss_agrees_on_a_box_that_fits_no_anchor(compact):
+    """Its best anchor is taken although below both thresholds."""
+    _, regression, _, gradient = agree(compact, [target((31, 31, 32.5, 33))])
+    assert regression > 0 and (gradient.abs().sum(dim=2) > 0).any()
+
+
+def test_the_batched_loss_agrees_on_boxes_that_share_anchors(compact):
+    agree(compact, [target((10, 10, 30, 37), (10, 10, 30, 37), (11, 10, 31, 37), (12, 12, 28, 34))])
+
+
+def test_the_whole_detector_gives_torchvisions_losses_and_gradients():
+    """Through the heads, in float32, on a padded batch of two sizes."""
+    detector = build("retinanet", "compact_s", 4)
+    images = [torch.rand(3, 64, 64), torch.rand(3, 50, 90)]
+    targets = [{"boxes": torch.tensor([[4.0, 4.0, 20.0, 24.0], [30.0, 10.0, 60.0, 60.0]]), "labels": torch.tensor([1, 4])},
+               {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}]
+    found = []
+    for kind in (BatchedRetinaNet, RetinaNet):
+        detector.__class__ = kind
+        losses = detector(images, targets)
+        found.append([*losses.values(), *torch.autograd.grad(sum(losses.values()), list(detector.parameters()))])
+    assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+# ---- images as they come -----------------------------------------------------------------------------------------------------------
+
+def test_by_default_images_and_boxes_keep_their_size():
+    detector = build("retinanet", "compact_s", 4)
+    images = [torch.rand(3, 40, 70), torch.rand(3, 64, 33)]
+    boxes = torch.tensor([[1.5, 2.0, 30.0, 31.25]])
+    scene = look(detector, images, [{"boxes": boxes, "labels": torch.tensor([1])}] * 2)
+    assert scene.image_sizes == [(40, 70), (64, 33)] and scene.padded_size == (64, 96)
+    mean, std = (torch.tensor(each)[:, None, None] for each in (detector.transform.image_mean, detector.transform.image_std))
+    for i, image in enumerate(images):
+        assert torch.equal(scene.boxes[i], boxes)
+        assert_close(scene.pixels[i, :, :image.shape[1], :image.shape[2]], (image - mean) / std)
+        assert not scene.pixels[i, :, image.shape[1]:].any() and not scene.pixels[i, :, :, image.shape[2]:].any()
+
+
+@pytest.mark.parametrize("sizes", [[(64, 96)] * 3, [(64, 96), (96, 64)], [(60, 96)] * 2])
+def test_a_batch_is_normalised_to_the_bit_as_torchvision_does(sizes):
+    transform = build("retinanet", "compact_s", 4).transform
+    images = [torch.rand(3, *size) for size in sizes]
+    targets = [{"boxes": torch.tensor([[10.0, 8.0, 25.0, 38.0]]), "labels": torch.tensor([1])} for _ in sizes]
+    (ours, our_targets), (theirs, their_targets) = transform(images, targets), GeneralizedRCNNTransform.forward(transform, images, targets)
+    assert torch.equal(ours.tensors, theirs.tensors) and ours.image_sizes == theirs.image_sizes == sizes
+    for mine, other, given in zip(our_targets, their_targets, targets, strict=True):
+        assert mine.keys() == other.keys() and mine is not given     # a detector may write into what it gets
+    assert transform(images)[1] is None
+
+
+def test_anchors_are_torchvisions_and_follow_a_change_of_size():
+    ours = build("retinanet", "compact_s", 4).anchor_generator
+    theirs = AnchorGenerator(ours.sizes, ours.aspect_ratios)
+    for count, side in ((2, 64), (3, 96), (1, 96), (2, 64)):
+        batch, maps = ImageList(torch.zeros(count, 3, side, side), [(side, side)] * count), [torch.zeros(count, 4, side // stride, side // stride) for stride in (8, 16, 32)]
+        found = ours(batch, maps)
+        assert len(found) == count
+        for each, other in zip(found, theirs(batch, maps), strict=True):
+            assert torch.equal(each, other)
+
+
+def test_detections_come_back_in_input_pixels_unchanged():
+    transform = build("retinanet", "compact_s", 4).eval().transform
+    assert isinstance(transform, AsItComes)
+    images = [torch.rand(3, 40, 70), torch.rand(3, 64, 33)]
+    batch, _ = transform(images, None)
+    boxes = [torch.rand(5, 4) * 40, torch.rand(3, 4) * 40]
+    back = transform.postprocess([{"boxes": each} for each in boxes], batch.image_sizes, [tuple(image.shape[-2:]) for image in images])
+    for given, returned in zip(boxes, back, strict=True):
+        assert torch.equal(given, returned["boxes"])
+
+
+def test_min_size_resizes_as_torchvision_does():
+    scene = look(build("retinanet", "compact_s", 4, min_size=64, max_size=100), [torch.rand(3, 32, 40), torch.rand(3, 32, 64)])
+    assert scene.image_sizes == [(64, 80), (50, 100)]
+
+
+def test_in_eval_a_detector_gives_boxes_labels_and_scores():
+    torch.manual_seed(1)
+    detector = build("retinanet", "compact_s", 4, score_thresh=0.0, detections_per_img=20).eval()
+    sizes = [(40, 70), (64, 33)]
+    with torch.no_grad():
+        found = detector([torch.rand(3, *size) for size in sizes])
+    assert len(found) == 2
+    for each, (height, width) in zip(found, sizes, strict=True):
+        assert each.keys() == {"boxes", "labels", "scores"}
+        count = len(each["scores"])
+        assert 0 < count <= 20 and each["boxes"].shape == (count, 4) and each["labels"].shape == (count,) and each["labels"].dtype == torch.int64
+        x1, y1, x2, y2 = each["boxes"].unbind(1)
+        assert (x1 >= 0).all() and (y1 >= 0).all() and (x2 <= width).all() and (y2 <= height).all() and (x2 >= x1).all() and (y2 >= y1).all()
+        assert ((each["scores"] >= 0) & (each["scores"] <= 1)).all() and (each["labels"] >= 0).all() and (each["labels"] <= 4).all()
+        assert (each["scores"].diff() <= 0).all()
+
+
+def test_a_heavier_teacher_than_student():
+    def count(backbone):
+        return sum(each.numel() for each in build("retinanet", backbone, 10).parameters())
+
+    assert count("compact_t") > 3 * count("compact_s") and len(RESNETS) == 4

@@ -1,0 +1,490 @@
+"""Facts about the explorer without a browser: what may be given, what its state does, what it exports, what it keeps."""
+import ast
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fgdlab import FGDConfig, FGDLoss, attention
+from fgdlab.lab.checkpoints.safetensors_io import save_weights
+from fgdlab.lab.config.run_config import RunConfig
+from fgdlab.lab.detectors.builder import build
+from fgdlab.lab.errors import UserError
+from fgdlab.lab.explorer import widget
+from fgdlab.lab.explorer.explorer import EXPORTS, Explorer, explore, still
+from fgdlab.lab.explorer.state import State
+from fgdlab.lab.plots.attention_maps import seen
+from fgdlab.lab.plots.map_panels import Picture
+from fgdlab.lab.teachers.teachers import Teacher
+
+CONFIG = FGDConfig(1e-3, 5e-4, 1e-2, 1e-4)
+
+
+def detector(seed: int, backbone: str = "compact_s"):
+    torch.manual_seed(seed)
+    return build("retinanet", backbone, 10, score_thresh=0.0).eval()
+
+
+@pytest.fixture(scope="module")
+def trio():
+    return {"undistilled": detector(0), "distilled": detector(1)}, detector(2)
+
+
+@pytest.fixture
+def opened(trio, tiny_scenes) -> Explorer:
+    students, teacher = trio
+    return explore(students, teacher, tiny_scenes("val"), CONFIG, threshold=0.011)
+
+
+@pytest.fixture(scope="module")
+def snapshots(trio, tmp_path_factory) -> Path:
+    """A folder of three checkpoints between two students, as a run leaves it."""
+    folder = tmp_path_factory.mktemp("run") / "snapshots"
+    first, last = (each.state_dict() for each in trio[0].values())
+    for i, step in enumerate((50, 100, 1000)):
+        module = detector(9)
+        module.load_state_dict({name: torch.lerp(first[name].float(), last[name].float(), i / 2).to(first[name].dtype) for name in first})
+        save_weights(module, folder.parent.joinpath("snapshots", f"step_{step:06d}.safetensors") if folder.mkdir(exist_ok=True) is None else folder)
+    (folder.parent / "params.json").write_text(json.dumps(RunConfig(student="compact_s").dict()))
+    return folder
+
+
+@pytest.fixture
+def own_images(tmp_path) -> Path:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for name, size in {"b.png": (70, 90), "a.jpg": (64, 64), "c.JPEG": (40, 120)}.items():
+        Image.fromarray(draw.integers(0, 255, (*size, 3), np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def panels(explorer: Explorer) -> dict[str, np.ndarray]:
+    return {panel.title: panel.values for panel in explorer.opened.frame_at(explorer.state).panels}
+
+
+# --- what is shown ------------------------------------------------------------------------------------------------------------------
+
+def test_panels_are_the_attentions_of_the_maps_and_their_difference(opened, trio, tiny_scenes):
+    students, teacher = trio
+    opened.set(image=2, level="P4", temperature=0.2, who="undistilled")
+    scene, maps = seen(students["undistilled"], teacher, *tiny_scenes("val")[2])
+    a_t, a_s = (attention(each["P4"], 0.2).spatial[0].numpy() for each in (maps, scene.features))
+    found = panels(opened)
+    assert list(found) == ["teacher", "undistilled", "teacher - undistilled"]
+    assert found["teacher"] == pytest.approx(a_t, rel=1e-4) and found["undistilled"] == pytest.approx(a_s, rel=1e-4)
+    assert found["teacher - undistilled"] == pytest.approx(a_t - a_s, abs=1e-4)
+
+
+def test_the_terms_are_those_of_the_loss_times_the_weights_of_the_sliders(opened, trio, tiny_scenes):
+    students, teacher = trio
+    opened.set(alpha=0.1, beta=0.02, gamma=0.5, lambda_=0.003, temperature=1.5, rounding="exact", image=1)
+    scene, maps = seen(students["distilled"], teacher, *tiny_scenes("val")[1])
+    loss = FGDLoss(("P3", "P4", "P5"), 48, 48, FGDConfig(0.1, 0.02, 0.5, 0.003, temperature=1.5, rounding="exact"))
+    with torch.no_grad():
+        expected = {(term.level, term.name): term.weight * term.raw.item() for term in loss(scene, maps)}
+    found = {(row["level"], row["term"]): row["weighted"] for row in opened.numbers().to_dict("records")}
+    assert found == pytest.approx(expected, rel=1e-3)
+    assert opened.numbers()["share"].sum() == pytest.approx(100)
+
+
+def test_the_shares_of_all_cells_and_of_channel_attention_are_the_whole_loss(opened):
+    opened.set(gamma=0.0)                                            # without the attention term every part of the loss belongs to a cell
+    shares = [opened.set(level=level).numbers("cells")["share"].sum() for level in ("P3", "P4", "P5")]
+    assert sum(shares) == pytest.approx(100, rel=1e-4) and min(shares) > 0
+
+
+def test_all_weights_at_zero_show_zero_and_no_nan(opened):
+    opened.set(alpha=0.0, beta=0.0, gamma=0.0, lambda_=0.0, quantity="loss")
+    assert (opened.numbers()["share"] == 0).all() and (opened.numbers("cells")["share"] == 0).all()
+
+
+def test_shared_limits_span_all_amounts_and_own_limits_each(opened):
+    def limits():
+        return [(panel.low, panel.high) for panel in opened.opened.frame_at(opened.state).panels if panel.kind == "amount"]
+
+    values = list(panels(opened).values())[:2]
+    assert limits() == [(min(each.min() for each in values), max(each.max() for each in values))] * 2
+    opened.set(limits="own")
+    assert limits() == [(each.min(), each.max()) for each in values]
+
+
+@pytest.mark.parametrize("limits", ["shared", "own"])
+def test_zero_is_the_middle_of_every_difference(opened, limits):
+    opened.set(view="before_after", limits=limits)
+    differences = [panel for panel in opened.opened.frame_at(opened.state).panels if panel.kind == "difference"]
+    assert len(differences) == 2 and all(panel.low == -panel.high for panel in differences)
+    same = differences[0].high == differences[1].high
+    assert same == (limits == "shared")
+
+
+def test_before_and_after_shows_every_student_beside_the_teacher(opened):
+    opened.set(view="before_after")
+    assert list(panels(opened)) == ["teacher", "undistilled", "distilled", "teacher - undistilled", "teacher - distilled"]
+    assert opened.numbers("gaps")["student"].tolist() == ["undistilled", "distilled"]
+
+
+def test_a_channel_shows_its_map_in_both_networks(opened, trio, tiny_scenes):
+    opened.set(quantity="channel", channel=7)
+    scene, maps = seen(trio[0]["distilled"], trio[1], *tiny_scenes("val")[0])
+    found = panels(opened)
+    assert found["teacher"] == pytest.approx(maps["P3"][0, 7].numpy(), abs=1e-5)
+    assert found["distilled"] == pytest.approx(scene.features["P3"][0, 7].numpy(), abs=1e-5)
+
+
+def test_a_cell_lists_its_channels_by_gap(opened, trio, tiny_scenes):
+    opened.set(cell=(3, 5))
+    scene, maps = seen(trio[0]["distilled"], trio[1], *tiny_scenes("val")[0])
+    found = opened.numbers("channels").set_index("channel").sort_index()
+    assert found["teacher"].to_numpy() == pytest.approx(maps["P3"][0, :, 3, 5].numpy(), abs=1e-5)
+    assert found["student"].to_numpy() == pytest.approx(scene.features["P3"][0, :, 3, 5].numpy(), abs=1e-5)
+    assert opened.numbers("channels")["gap"].abs().is_monotonic_decreasing
+
+
+def test_a_clicked_cell_is_forgotten_on_another_level_and_on_another_image(opened):
+    assert opened.set(cell=(3, 5)).set(temperature=1.0).state.cell == (3, 5)
+    assert opened.set(level="P5").state.cell is None
+    assert opened.set(cell=(0, 1)).set(image=1).state.cell is None
+
+
+def test_context_weights_are_shown_where_r_is_a_gcblock_and_refused_elsewhere(opened, trio, tiny_scenes, refusal):
+    opened.set(quantity="context")
+    assert panels(opened)["teacher"].mean() == pytest.approx(1, rel=1e-4)
+    plain = explore(*trio, tiny_scenes("val"), FGDConfig(relation="mse"))
+    assert "context" in refusal(plain.set, quantity="context")
+    assert "untrained" in opened.frame["notes"][0] and plain.frame["notes"] == []
+
+
+def test_a_trained_loss_lends_its_blocks(trio, tiny_scenes, shake):
+    loss = shake(FGDLoss(("P3", "P4", "P5"), 48, 48, CONFIG))
+    trained, fresh = (explore(*trio, tiny_scenes("val"), CONFIG, quantity="context", **given) for given in ({"loss": loss}, {}))
+    assert trained.frame["notes"] == [] and not np.allclose(panels(trained)["teacher"], panels(fresh)["teacher"], rtol=1e-2)
+    scene, maps = seen(trio[0]["distilled"], trio[1], *tiny_scenes("val")[0])
+    with torch.no_grad():
+        expected = {term.level: term.raw.item() for term in loss(scene, maps) if term.name == "global"}
+    rows = trained.numbers().query("term == 'global'").set_index("level")["raw"]
+    assert dict(rows) == pytest.approx(expected, rel=1e-3)
+    assert not np.isclose(rows["P3"], fresh.numbers().query("term == 'global'").set_index("level")["raw"]["P3"], rtol=1e-3)
+
+
+def test_students_with_other_channels_are_aligned_and_the_notes_say_by_what(tiny_scenes, retinanet):
+    explorer = explore(retinanet(8), retinanet(12), tiny_scenes("val"))
+    assert any("f is untrained" in note for note in explorer.frame["notes"])
+    assert len(explorer.numbers("channels")) == 12 and explorer.opened.looker.levels == ("P3", "P4", "P5", "P6", "P7")
+
+
+def test_a_detector_that_resizes_sees_its_boxes_in_place(tiny_scenes, retinanet):
+    """tiny_retinanet resizes 64 px images to 64..96 and pads: boxes, photo and grid are all of what it sees."""
+    net = retinanet(8)
+    net.transform.min_size, net.transform.max_size = (80,), 200
+    explorer = explore(net, retinanet(8), tiny_scenes("val"), config=FGDConfig())
+    place = explorer.opened.frame_at(explorer.state).place
+    original = tiny_scenes("val")[0][1]["boxes"]
+    assert place.padded_size == (96, 96) and place.image_size == (80, 80) and place.photo.shape == (96, 96, 3)
+    assert place.boxes.numpy() == pytest.approx(original.numpy() * 80 / 64, rel=1e-4)
+    assert (place.photo[80:] == 255).all() and not (place.photo[:80, :80] == 255).all()
+
+
+# --- what may be given --------------------------------------------------------------------------------------------------------------
+
+def test_one_detector_is_a_student_and_has_no_before_and_after(trio, tiny_scenes, refusal):
+    explorer = explore(trio[0]["distilled"], trio[1], tiny_scenes("val"))
+    assert explorer.state.who == "student" and [each["value"] for each in explorer.about["views"]] == ["difference"]
+    assert "before_after" in refusal(explorer.set, view="before_after")
+
+
+def test_checkpoints_of_a_folder_are_stages_in_the_order_of_their_steps(snapshots, trio, tiny_scenes):
+    explorer = explore(snapshots, trio[1], tiny_scenes("val"))
+    assert explorer.about["students"][0]["stages"] == ["step 50", "step 100", "step 1000"] and explorer.state.stage == 2
+    curve = explorer.numbers("checkpoints")
+    assert curve["stage"].tolist() == ["step 50", "step 100", "step 1000"] and curve["feature_fg"].notna().all() and curve["feature_fg"].nunique() == 3
+    last = explore(trio[0]["distilled"], trio[1], tiny_scenes("val")).numbers("gaps")
+    assert curve["feature_bg"].iloc[2] == pytest.approx(last["feature_bg"].iloc[0], rel=1e-4)
+    first = explore(trio[0]["undistilled"], trio[1], tiny_scenes("val")).numbers("gaps")
+    assert curve["feature_bg"].iloc[0] == pytest.approx(first["feature_bg"].iloc[0], rel=1e-4)
+
+
+def test_the_folder_of_a_run_leads_to_its_snapshots(snapshots, trio, tiny_scenes):
+    assert explore({"run": snapshots.parent}, trio[1], tiny_scenes("val")).about["students"][0]["stages"][-1] == "step 1000"
+
+
+def test_checkpoints_that_do_not_say_their_settings_need_a_detector_like_them(snapshots, trio, tiny_scenes, tmp_path, refusal):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for file in snapshots.iterdir():
+        (bare / file.name).write_bytes(file.read_bytes())
+    assert "like=" in refusal(explore, bare, trio[1], tiny_scenes("val"))
+    assert len(explore(bare, trio[1], tiny_scenes("val"), like=detector(5)).about["students"][0]["stages"]) == 3
+
+
+def test_another_student_starts_at_its_last_checkpoint(snapshots, trio, tiny_scenes):
+    explorer = explore({"plain": trio[0]["undistilled"], "run": snapshots}, trio[1], tiny_scenes("val"))
+    assert explorer.state.stage == 2 and explorer.set(who="plain").state.stage == 0 and explorer.set(who="run").state.stage == 2
+
+
+def test_a_folder_of_own_images_needs_no_boxes(own_images, trio):
+    explorer = explore(*trio, own_images)
+    assert explorer.about["images"] == 3
+    assert (explorer.numbers("cells")["fg"] == 0).all() and explorer.numbers("gaps")["feature_fg"].isna().all()
+    assert isinstance(explorer.figure(), Picture)
+    assert explorer.set(image=2).frame["size"] == [64, 128]          # 40 x 120, padded to a multiple of 32
+
+
+def test_own_images_may_have_boxes_and_are_shrunk_with_them(own_images, trio, refusal):
+    explorer = explore(*trio, own_images, boxes={"c.JPEG": [[60, 10, 110, 30]]}, long_side=60, image=2)
+    place = explorer.opened.frame_at(explorer.state).place
+    assert place.loaded_size == (20, 60) and place.boxes.tolist() == [[30, 5, 55, 15]]
+    assert "known: a.jpg, b.png, c.JPEG" in refusal(explore, *trio, own_images, boxes={"c.jpeg": []})
+    assert "x1 < x2" in refusal(explore, *trio, own_images, boxes={"a.jpg": [[5, 5, 2, 9]]})
+
+
+def test_a_coco_folder_opens_at_val_or_at_the_split_that_is_named(coco_folder, trio, refusal):
+    folder = coco_folder([(64, 64), (64, 48), (64, 64)], {1: [(4, 4, 20, 20, 3, 0)], 3: [(8, 8, 30, 30, 7, 0)]}, splits={"train": [1, 2], "val": [3]})
+    assert explore(*trio, folder).about["images"] == 1 and explore(*trio, folder).frame["boxes"] == [[8, 8, 38, 38]]
+    assert explore(*trio, str(folder), split="train").about["images"] == 2
+    assert "unknown split" in refusal(explore, *trio, folder, split="valid")
+
+
+def test_a_teacher_of_the_bench_brings_its_ap(trio, tiny_scenes):
+    explorer = explore(trio[0], Teacher(Path("x"), trio[1], "given", 32.1), tiny_scenes("val"), facts={"distilled": 18.8})
+    assert explorer.numbers("networks").set_index("name")["AP"].to_dict() == pytest.approx({"teacher": 32.1, "undistilled": np.nan, "distilled": 18.8}, nan_ok=True)
+
+
+def test_configurations_come_in_four_forms(trio, tiny_scenes, refusal):
+    scenes = tiny_scenes("val")
+    assert explore(*trio, scenes).state.alpha == 1e-3
+    assert explore(*trio, scenes, "fcos").state.temperature == 0.8
+    assert explore(*trio, scenes, RunConfig(alpha=0.25)).state.alpha == 0.25
+    assert explore(*trio, scenes, loss=FGDLoss(("P3", "P4"), 48, 48, CONFIG)).opened.looker.levels == ("P3", "P4")
+    assert "unknown preset" in refusal(explore, *trio, scenes, "fcoss")
+    assert "FGDConfig" in refusal(explore, *trio, scenes, 0.5)
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"image": 8}, "image must be a whole number from 0 to 7"), ({"image": True}, "image"), ({"level": "P9"}, "unknown level"), ({"who": "distiled"}, "distilled"),
+    ({"temperature": 0}, "above 0"), ({"beta": -1}, "beta"), ({"alpha": float("nan")}, "alpha"), ({"cell": (16, 0)}, "within 8 x 8"), ({"channel": 48}, "0 to 47"),
+    ({"overlays": ("box",)}, "boxes"), ({"quantity": "atention"}, "attention"), ({"tempersture": 1}, "temperature"), ({"stage": 1}, "stage"),
+])
+def test_a_state_that_does_not_fit_is_refused_and_leaves_the_view_as_it_was(opened, refusal, changes, words):
+    before, count = opened.state, opened.frame
+    assert words in refusal(opened.set, **changes)
+    assert opened.state == before and opened.frame is count
+
+
+@pytest.mark.parametrize(("student", "teacher", "data", "words"), [
+    (torch.nn.Linear(1, 1), None, None, "student 'student' must be a detector"), (None, torch.nn.Linear(1, 1), None, "teacher must be a detector"),
+    ({}, None, None, "empty dict"), ("no/such/folder", None, None, "no folder"), (None, None, "no/such/folder", "data must be a folder"), (None, None, 5, "data must be"),
+    (None, None, [], "empty data set"),
+])
+def test_what_cannot_be_explored_is_refused_in_one_line(trio, tiny_scenes, refusal, student, teacher, data, words):
+    assert words in refusal(explore, trio[0] if student is None else student, teacher or trio[1], tiny_scenes("val") if data is None else data)
+
+
+def test_levels_are_those_that_all_networks_have(tiny_scenes, retinanet):
+    assert explore(retinanet(48), detector(0), tiny_scenes("val")).opened.looker.levels == ("P3", "P4", "P5")
+
+
+def test_grids_that_differ_are_refused(tiny_scenes, refusal):
+    cut = detector(0)
+    cut.backbone.register_forward_hook(lambda module, args, maps: {name: each[:, :, 1:] for name, each in maps.items()})
+    assert "the same grid on P3, got 7 x 8 and 8 x 8 cells" in refusal(explore, cut, detector(1), tiny_scenes("val"))
+
+
+# --- what comes out -----------------------------------------------------------------------------------------------------------------
+
+VIEWS = {
+    "start": {}, "before and after": {"view": "before_after", "overlays": ("boxes", "mask", "roundings", "detections")},
+    "channel of a cell": {"quantity": "channel", "channel": 3, "cell": (2, 2), "overlays": ("scale",)}, "context": {"quantity": "context", "limits": "own", "level": "P4"},
+    "loss": {"quantity": "loss", "temperature": 0.1, "gamma": 0.02, "rounding": "exact"}, "losses": {"quantity": "loss", "view": "before_after", "image": 5},
+}
+
+
+@pytest.mark.parametrize("changes", [
+    pytest.param(changes, id=name, marks=() if name in ("before and after", "channel of a cell") else pytest.mark.slow) for name, changes in VIEWS.items()
+])
+def test_the_code_draws_the_same_figure_and_computes_the_same_arrays(opened, trio, tiny_scenes, changes):
+    opened.set(**changes)
+    names = {"student": trio[0], "teacher": trio[1], "data": tiny_scenes("val")}
+    exec(opened.code(), names)
+    assert names["figure"]._repr_png_() == opened.figure()._repr_png_()
+    frame = opened.opened.frame_at(opened.state)
+    if opened.state.quantity == "attention":
+        assert names["difference"].numpy() == pytest.approx(frame.panels[-1].values, abs=1e-4)
+    assert names["masks"].fg[0].numpy() == pytest.approx(frame.fg) and names["masks"].bg[0].numpy() == pytest.approx(frame.bg)
+    raws = {(term.level, term.name): term.raw.item() for term in names["terms"]}
+    assert raws == pytest.approx({(row["level"], row["term"]): row["raw"] for row in frame.terms}, rel=1e-3)
+
+
+def test_the_code_uses_no_widget(opened):
+    used = {node.id for node in ast.walk(ast.parse(opened.code())) if isinstance(node, ast.Name)}
+    assert "still" in used and not used & {"explore", "Explorer"}
+
+
+@pytest.mark.slow
+def test_the_code_of_folders_and_of_other_channels_runs(snapshots, own_images, trio, retinanet, tiny_scenes, shake):
+    explorer = explore(snapshots, trio[1], own_images, boxes={"a.jpg": [[3, 3, 40, 30]]}, stage=1, long_side=200)
+    names = {"teacher": trio[1]}
+    exec(explorer.code(), names)
+    assert names["figure"]._repr_png_() == explorer.figure()._repr_png_()
+    assert names["difference"].numpy() == pytest.approx(panels(explorer)["teacher - student"], abs=1e-4)
+    names = {"student": {"small": retinanet(8)}, "teacher": retinanet(12), "data": tiny_scenes("val"), "loss": shake(FGDLoss(("P3", "P5"), 8, 12, CONFIG))}
+    explorer = explore(names["student"], names["teacher"], names["data"], CONFIG, loss=names["loss"])
+    exec(explorer.code(), names)
+    assert names["difference"].numpy() == pytest.approx(panels(explorer)["teacher - small"], abs=1e-4)
+    rows = {(row["level"], row["term"]): row["raw"] for row in explorer.numbers().to_dict("records")}
+    assert {(term.level, term.name): term.raw.item() for term in names["terms"]} == pytest.approx(rows, rel=1e-3)
+
+
+def test_still_needs_no_widget_and_is_the_figure(trio, tiny_scenes, opened, monkeypatch):
+    monkeypatch.setattr("fgdlab.lab.explorer.widget.ExplorerWidget.__init__", None)
+    assert still(*trio, tiny_scenes("val"), CONFIG, threshold=0.011, level="P3")._repr_png_() == opened.figure()._repr_png_()
+
+
+def test_every_export_is_a_file_of_its_kind(opened, tmp_path, refusal):
+    starts = {"png": b"\x89PNG", "svg": b"<?xml", "csv": b"student,level,term,raw,weight,weighted,share", "py": b"import torch"}
+    assert starts.keys() == EXPORTS.keys()
+    for kind, start in starts.items():
+        assert opened.save(tmp_path / f"view.{kind}").read_bytes().startswith(start)
+    assert ".png" in refusal(opened.save, tmp_path / "view.jpg")
+
+
+def test_a_cell_shows_the_widget_and_beside_it_a_picture_for_readers_without_a_kernel(opened):
+    data, _ = opened._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert base64.b64decode(data["image/png"]) == opened.figure()._repr_png_()
+
+
+@pytest.mark.slow
+def test_figures_of_any_view_stay_within_their_edge(opened):
+    for changes in VIEWS.values():
+        figure = opened.set(**{**State().dict(), "level": "P3", "who": "distilled", **changes}).figure()
+        assert figure.get_size_inches()[0] == 11 and len(figure._repr_png_()) > 20_000
+
+
+def test_each_kind_of_numbers_is_a_table_and_others_are_refused(opened, refusal):
+    assert {kind: len(opened.numbers(kind)) for kind in ("terms", "gaps", "cells", "channels", "networks", "checkpoints")} == {
+        "terms": 12, "gaps": 2, "cells": 64, "channels": 48, "networks": 3, "checkpoints": 1}
+    assert "cells" in refusal(opened.numbers, "cell")
+
+
+# --- kernel and browser -------------------------------------------------------------------------------------------------------------
+
+def arrays(explorer: Explorer) -> list[np.ndarray]:
+    shape = (-1, *explorer.frame["grid"])
+    return [np.frombuffer(each, np.float32).reshape(shape) for each in (explorer.maps, explorer.ground)]
+
+
+def test_what_is_sent_is_what_the_figure_shows(opened):
+    opened.set(level="P4", view="before_after", overlays=("mask", "scale"))
+    frame, (maps, ground) = opened.opened.frame_at(opened.state), arrays(opened)
+    assert maps[:-1] == pytest.approx(np.stack([panel.values for panel in frame.panels])) and maps[-1] == pytest.approx(frame.share)
+    assert ground[0] == pytest.approx(frame.fg) and ground[1] == pytest.approx(frame.bg) and 0 <= ground[2].min() <= ground[2].max() == 1
+    assert json.loads(json.dumps(opened.frame, allow_nan=False))["panels"][0]["title"] == "teacher"
+
+
+def test_what_the_browser_chooses_comes_back_as_a_frame(opened):
+    opened.choice = {**opened.choice, "temperature": 2, "overlays": ["boxes", "mask"], "cell": [1, 2]}
+    assert (opened.state.temperature, opened.state.overlays, opened.state.cell) == (2, ("boxes", "mask"), (1, 2))
+    assert opened.frame["state"]["temperature"] == 2 and opened.frame["outline"]
+
+
+def test_a_wrong_choice_of_the_browser_is_told_and_taken_back(opened, monkeypatch):
+    sent, before = [], dict(opened.choice)
+    monkeypatch.setattr(Explorer, "send", lambda self, content, buffers=None: sent.append(content))
+    opened.choice = {**opened.choice, "level": "P9"}
+    assert opened.choice == before and "unknown level" in sent[0]["error"]
+
+
+def test_a_detector_that_fails_is_told_and_the_view_stays(opened, monkeypatch):
+    sent = []
+    monkeypatch.setattr(Explorer, "send", lambda self, content, buffers=None: sent.append(content))
+    monkeypatch.setattr("fgdlab.lab.explorer.inference.sight_of", lambda *args: 1 / 0)
+    opened.choice = {**opened.choice, "image": 6}
+    assert opened.state.image == 0 and opened.choice["image"] == 0 and any("ZeroDivisionError" in each.get("error", "") for each in sent)
+
+
+def test_broken_teacher_weights_are_shown_and_do_not_break_the_page(tiny_scenes, trio):
+    broken = detector(3)
+    with torch.no_grad():
+        for parameter in broken.backbone.parameters():
+            parameter.fill_(float("nan"))
+    explorer = explore(trio[0], broken, tiny_scenes("val"))
+    assert any("NaN" in line for line in explorer.frame["warnings"])
+    json.dumps(explorer.frame, allow_nan=False)
+    assert explorer.figure()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_the_start_of_every_slider_is_one_of_its_stops():
+    for start in (0.0, 1.7e-3, 0.014, 3e-12):
+        assert start in widget.slider("alpha", start)["stops"]
+    assert widget.slider("temperature", 0.8)["stops"].count(0.8) == 1 and widget.slider("beta", 0.0)["labels"][0] == "off"
+
+
+def test_the_scripts_hold_no_mathematics_of_the_method():
+    """Colour, place and words are the browser's; softmax, masks and sums are the kernel's."""
+    for file in widget.STATIC.glob("*.js"):
+        assert "Math.exp" not in file.read_text() and "Math.log" not in file.read_text(), file.name
+    assert {*widget.SCRIPTS} == {file.name for file in widget.STATIC.glob("*.js")}
+
+
+# --- what is kept -------------------------------------------------------------------------------------------------------------------
+
+def counted_forwards(*modules) -> list[int]:
+    count = [0]
+    for module in modules:
+        module.backbone.register_forward_hook(lambda *args: count.__setitem__(0, count[0] + 1))
+    return count
+
+
+def test_networks_run_once_an_image_and_sliders_never_run_them(tiny_scenes):
+    students, teacher = {"a": detector(0), "b": detector(1)}, detector(2)
+    count = counted_forwards(*students.values(), teacher)
+    explorer = explore(students, teacher, tiny_scenes("val"), cache_mb=0.001)         # far below one image: what is shown is kept all the same
+    assert count[0] == 3
+    for changes in ({"temperature": 0.1}, {"alpha": 0.5}, {"level": "P5"}, {"who": "a"}, {"view": "before_after"}, {"quantity": "loss"}, {"rounding": "exact"}, {"cell": (0, 0)}):
+        explorer.set(**changes)
+    explorer.figure(), explorer.numbers()
+    assert count[0] == 3
+    explorer.set(image=1)
+    assert count[0] == 6
+
+
+def test_images_come_back_from_the_cache_until_the_bound(tiny_scenes):
+    students, teacher = detector(0), detector(1)
+    count = counted_forwards(students, teacher)
+    explorer = explore(students, teacher, tiny_scenes("val"))
+    for image in (1, 2, 0, 1, 2):
+        explorer.set(image=image)
+    assert count[0] == 6
+
+
+def test_modes_and_weights_of_the_detectors_are_left_as_they_were(tiny_scenes, bits, same_bits):
+    student, teacher = detector(0).train(), detector(1).train()
+    teacher.backbone.eval()
+    before = bits(student), bits(teacher), torch.random.get_rng_state()
+    explore(student, teacher, tiny_scenes("val")).set(image=1)
+    assert student.training and teacher.training and not teacher.backbone.training
+    same_bits(before[0], student)
+    same_bits(before[1], teacher)
+    assert torch.equal(before[2], torch.random.get_rng_state())
+
+
+def test_a_slow_first_look_says_so(trio, tiny_scenes, monkeypatch, capsys):
+    import time
+
+    monkeypatch.setattr("fgdlab.lab.explorer.explorer.PATIENCE", 0.05)
+    teacher = detector(4)
+    teacher.backbone.register_forward_hook(lambda *args: time.sleep(0.3))
+    explore(trio[0], teacher, tiny_scenes("val"))
+    assert "teacher looks at image 1 of 8" in capsys.readouterr().err
+
+
+def test_user_errors_are_of_one_line():
+    with pytest.raises(UserError) as caught:
+        explore("nowhere", detector(0), [1])
+    assert "\n" not in str(caught.value)

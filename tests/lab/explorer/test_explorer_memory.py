@@ -1,0 +1,77 @@
+"""Looking at many images does not fill the memory."""
+import gc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fgdlab.lab.detectors.builder import build
+from fgdlab.lab.explorer.explorer import explore
+from fgdlab.lab.explorer.lru_cache import Bounded
+
+
+class Endless:
+    """As many different images as one asks for, none of them kept."""
+
+    classes, category_ids, image_ids = ["a", "b"], [1, 2], list(range(1000))
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitem__(self, i: int):
+        pixels = np.random.default_rng(i).random((3, 128, 128), dtype=np.float32)
+        return torch.from_numpy(pixels), {"boxes": torch.tensor([[10.0, 10.0, 60.0, 70.0]]), "labels": torch.tensor([1]), "image_id": torch.tensor(i)}
+
+
+def resident_mb() -> float:
+    """Memory of this process that is in use, in MB."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="skipped, because memory in use is read from /proc, which this system does not have")
+def test_200_changes_of_the_image_grow_the_kernel_by_less_than_50_mb():
+    torch.manual_seed(0)
+    students = {"undistilled": build("retinanet", "compact_s", 2), "distilled": build("retinanet", "compact_s", 2)}
+    explorer = explore(students, build("retinanet", "compact_t", 2), Endless(), view="before_after")
+    for image in range(1, 6):                                        # the allocator's and the libraries' own first needs
+        explorer.set(image=image)
+    before = resident_mb()
+    for image in range(6, 206):
+        explorer.set(image=image)
+        explorer.set(temperature=0.1 + image / 100)
+    grown = resident_mb() - before
+    print(f"grown by {grown:.1f} MB")
+    assert grown < 50
+    assert len(explorer.opened.looker.kept) <= 64
+
+
+def test_a_bounded_memory_forgets_what_was_used_longest_ago():
+    made = []
+    kept = Bounded(bytes=10, items=100, keep=1)
+
+    def get(key):
+        return kept.get(key, lambda: made.append(key) or key, lambda value: 4)
+
+    for key in "abac":                                               # a was used after b: b goes
+        get(key)
+    assert "b" not in kept and "a" in kept and kept.size == 8
+    get("b")
+    assert made == ["a", "b", "c", "b"] and "a" not in kept
+
+
+def test_a_bounded_memory_counts_its_items():
+    kept = Bounded(bytes=1000, items=3, keep=1)
+    for key in range(5):
+        kept.get(key, lambda: 0, lambda value: 1)
+    assert len(kept) == 3 and kept.size == 3 and 4 in kept
+
+
+def test_a_bounded_memory_never_forgets_what_is_on_the_screen():
+    kept = Bounded(bytes=1, items=1, keep=2)
+    for key in range(4):
+        kept.get(key, lambda: 0, lambda value: 100)
+    assert len(kept) == 2 and 2 in kept and 3 in kept and kept.size == 200

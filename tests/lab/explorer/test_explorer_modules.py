@@ -1,0 +1,159 @@
+"""Facts about the explorer's rooms one by one: detections in place, the check of the teacher, outlines, checkpoints, photos."""
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fgdlab import FGDConfig
+from fgdlab.lab.checkpoints.safetensors_io import save_weights
+from fgdlab.lab.detectors.builder import build
+from fgdlab.lab.explorer.explorer import explore
+from fgdlab.lab.explorer.image_folder import Photos, scenes_of
+from fgdlab.lab.explorer.inference import Place, Sight, place_of, sight_of
+from fgdlab.lab.explorer.models import classes_of, number, stage_name
+from fgdlab.lab.explorer.state import stops
+from fgdlab.lab.explorer.teacher_checks import found_objects, warnings
+from fgdlab.lab.explorer.view_data import arranged, outline, scale_mask
+
+
+def place(boxes, labels) -> Place:
+    return Place(1, torch.zeros(1, 3, 64, 64), np.zeros((64, 64, 3), np.uint8), torch.tensor(boxes).reshape(-1, 4), np.array(labels), (64, 64), (64, 64))
+
+
+def sight(boxes=(), labels=(), scores=(), scale=1.0, spread=1.0) -> Sight:
+    return Sight({"P3": torch.zeros(2, 8, 8)}, np.array(boxes, dtype=float).reshape(-1, 4), np.array(labels, dtype=int), np.array(scores), {"P3": scale}, {"P3": spread})
+
+
+# --- detections and the check of the teacher ----------------------------------------------------------------------------------------
+
+def test_an_object_is_found_by_a_sure_box_of_its_class_that_covers_it():
+    there = place([[0.0, 0.0, 20.0, 20.0], [40.0, 40.0, 60.0, 60.0]], [1, 2])
+    found = sight([[1, 1, 20, 20], [1, 1, 20, 20], [40, 40, 60, 60], [40, 40, 60, 60]], [1, 1, 3, 2], [0.9, 0.8, 0.9, 0.1])
+    assert found_objects(there, found, 0.3, any_class=False) == (3, 1)
+    assert found_objects(there, found, 0.3, any_class=True) == (3, 2)
+    assert found_objects(there, found, 0.05, any_class=False) == (4, 2)
+    assert found_objects(there, sight([[0, 0, 9, 20]], [1], [0.9]), 0.3, any_class=False) == (1, 0)           # IoU 0.45
+    assert found_objects(place([], []), found, 0.3, any_class=False) == (3, 0) and found_objects(there, sight(), 0.3, any_class=False) == (0, 0)
+
+
+def rows(**changes) -> list[dict]:
+    teacher = {"name": "teacher", "AP": 30.0, "detections": 2, "found": 1, "objects": 1, "scale": {"P3": 1.0}}
+    student = {**teacher, "name": "student", "AP": 10.0}
+    return [{**teacher, **changes}, student]
+
+
+@pytest.mark.parametrize(("changes", "spread", "words"), [
+    ({}, 1.0, None), ({"scale": {"P3": float("nan")}}, float("nan"), "NaN or infinity"), ({}, 0.0, "one value everywhere"), ({"found": 0}, 1.0, "none of the 1 objects"),
+    ({"found": 0, "objects": 0}, 1.0, None), ({"AP": 10.0}, 1.0, "not above that of student"), ({"AP": None}, 1.0, None),
+    ({"scale": {"P3": 6.0}}, 1.0, "6 times on P3"), ({"scale": {"P3": 0.1}}, 1.0, "0.1 times on P3"), ({"scale": {"P3": 4.9}}, 1.0, None),
+])
+def test_what_looks_wrong_with_a_teacher_is_said_and_nothing_else(changes, spread, words):
+    lines = warnings(rows(**changes), sight(spread=spread), ("P3",))
+    assert lines == [] if words is None else (len(lines) == 1 and words in lines[0])
+
+
+def test_detections_lie_where_the_networks_see_the_image():
+    """A network that enlarges images twofold gives boxes in pixels of the image; panels need them in pixels of what it sees."""
+    torch.manual_seed(0)
+    detector = build("retinanet", "compact_s", 3, min_size=128, max_size=256, score_thresh=0.0).eval()
+    image = torch.rand(3, 64, 64)
+    there = place_of(detector, image, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "image_id": torch.tensor(3)})
+    found = sight_of(detector, image, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}, there)
+    with torch.no_grad():
+        expected = 2 * detector([image])[0]["boxes"].numpy()
+    assert there.image_size == (128, 128) and there.loaded_size == (64, 64) and there.image_id == 3
+    assert found.boxes == pytest.approx(expected, abs=1e-3) and found.boxes.max() > 64
+    assert found.scale["P3"] == pytest.approx(found.maps["P3"].square().mean().sqrt().item(), rel=1e-5)
+
+
+def test_a_teacher_of_another_transform_gets_the_students_pixels():
+    torch.manual_seed(0)
+    student, teacher = build("retinanet", "compact_s", 3).eval(), build("retinanet", "compact_s", 3, min_size=96, max_size=200).eval()
+    image, target = torch.rand(3, 64, 64), {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    there = place_of(student, image, target)
+    with torch.no_grad():
+        expected = teacher.backbone(there.pixels)["0"][0]
+    assert torch.equal(sight_of(teacher, image, target, there).maps["P3"], expected)
+
+
+# --- frames -------------------------------------------------------------------------------------------------------------------------
+
+def test_the_outline_of_cells_is_their_outer_edges():
+    inside = np.zeros((3, 4), bool)
+    inside[0, 0] = inside[0, 1] = True
+    assert sorted(outline(inside)) == sorted([[0, 0, 1, 0], [1, 0, 2, 0], [0, 1, 1, 1], [1, 1, 2, 1], [0, 0, 0, 1], [2, 0, 2, 1]])
+    assert outline(np.zeros((3, 4), bool)) == [] and len(outline(np.ones((3, 4), bool))) == 14
+
+
+@pytest.fixture
+def frames(tiny_scenes):
+    torch.manual_seed(0)
+    students = {name: build("retinanet", "compact_s", 10) for name in ("one", "two", "three")}
+    explorer = explore(students, build("retinanet", "compact_s", 10), tiny_scenes("val"), FGDConfig())
+    return lambda **changes: explorer.opened.frame_at(explorer.set(**changes).state)
+
+
+def test_a_difference_stands_below_its_student(frames):
+    assert arranged(frames()) == [["image", 0, 1, 2]]
+    frame = frames(view="before_after")
+    above, below = arranged(frame)
+    titles = ["image", *(panel.title for panel in frame.panels)]
+    assert [titles[0 if cell == "image" else cell + 1] for cell in above] == ["image", "teacher", "one", "two", "three"]
+    assert below[:2] == [None, None] and [frame.panels[cell].title for cell in below[2:]] == ["teacher - one", "teacher - two", "teacher - three"]
+    assert arranged(frames(quantity="loss", view="difference")) == [["image", 0, 1, 2, 3]]
+
+
+def test_the_scale_mask_is_one_on_the_smallest_box_and_zero_on_the_lightest_cells(frames):
+    frame = frames(image=1)
+    weights, shown = np.maximum(frame.fg, frame.bg), scale_mask(frame)
+    assert shown[weights == weights.max()].min() == 1 and shown[weights == weights.min()].max() == 0
+    assert (np.argsort(shown.ravel(), kind="stable") == np.argsort(weights.ravel(), kind="stable")).all()
+
+
+def test_unsplit_loss_still_tells_objects_from_background(tiny_scenes):
+    torch.manual_seed(0)
+    student, teacher = build("retinanet", "compact_s", 10), build("retinanet", "compact_s", 10)
+    split, unsplit = (explore(student, teacher, tiny_scenes("val"), FGDConfig(area=area)) for area in ("split", "both"))
+    columns = ["feature_fg", "feature_bg", "attention_fg", "attention_bg"]
+    assert unsplit.numbers("gaps")[columns].to_numpy() == pytest.approx(split.numbers("gaps")[columns].to_numpy())
+    assert set(unsplit.numbers()["term"]) == {"both", "attention", "global"}
+
+
+def test_stops_rise_and_include_the_ends():
+    for name in ("temperature", "alpha"):
+        found = stops(name, 0.123)
+        assert found == sorted(set(found)) and 0.123 in found
+    assert stops("beta", 0.0)[0] == 0 and stops("beta", 0.0)[-1] == 1 and stops("temperature", 0.5)[0] == 0.05
+
+
+# --- checkpoints and photos ---------------------------------------------------------------------------------------------------------
+
+def test_the_step_is_the_last_number_of_a_name(tmp_path):
+    assert [number(tmp_path / name) for name in ("step_000150.safetensors", "run2_step_30_ema.safetensors", "last.safetensors")] == [150, 30, -1]
+    assert stage_name(tmp_path / "step_000150.safetensors") == "step 150" and stage_name(tmp_path / "last.safetensors") == "last"
+
+
+def test_classes_are_counted_from_the_last_layers(tmp_path):
+    save_weights(build("retinanet", "compact_s", 7), tmp_path / "seven.safetensors")
+    save_weights(torch.nn.Linear(2, 3), tmp_path / "other.safetensors")
+    assert classes_of(tmp_path / "seven.safetensors") == 7 and classes_of(tmp_path / "other.safetensors") is None
+
+
+def test_photos_come_in_the_order_of_their_names_upright_and_in_0_to_1(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6                                                    # a quarter turn clockwise
+    Image.fromarray(np.full((20, 30, 3), 255, np.uint8)).save(tmp_path / "b.jpg", exif=exif)
+    Image.fromarray(np.zeros((10, 12), np.uint8)).save(tmp_path / "a.PNG")
+    photos = Photos(tmp_path)
+    assert [photos[i][0].shape for i in range(2)] == [(3, 10, 12), (3, 30, 20)] and photos[1][0].max() == 1
+    assert photos[0][1]["boxes"].shape == (0, 4) and photos[1][1]["image_id"] == 2
+
+
+def test_a_broken_photo_is_named(tmp_path, refusal):
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    assert "broken.jpg" in refusal(Photos(tmp_path).__getitem__, 0)
+
+
+def test_a_folder_without_images_is_refused(tmp_path, refusal):
+    (tmp_path / "notes.txt").write_text("nothing")
+    assert "must hold images" in refusal(scenes_of, tmp_path)

@@ -1,0 +1,212 @@
+"""Two detectors side by side: what is read, what is refused in one line, what is said about each noise."""
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from fgdlab.lab.commands.cli import main
+from fgdlab.lab.config.run_config import RunConfig
+from fgdlab.lab.datasets.dataset import open_split
+from fgdlab.lab.io import write_json
+from fgdlab.lab.reports.comparison import compare, comparison_text
+from fgdlab.lab.reports.comparison_figure import comparison_figure
+from fgdlab.lab.reports.comparison_inputs import contest_of_paths, contest_of_rows
+from fgdlab.lab.sweeps.planning import plan
+from fgdlab.lab.sweeps.spec import load_sweep
+from fgdlab.lab.training.evaluate import coco_scores
+from tests.helpers.coco_cases import drawn
+
+
+def worse(found: list[dict], size: float = 8, seed: int = 0) -> list[dict]:
+    rng = np.random.default_rng(seed)
+    return [{**each, "bbox": [*(np.array(each["bbox"][:2]) + rng.normal(0, size, 2)).tolist(), *each["bbox"][2:]]} for each in found]
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """truth.json, a.json and a worse b.json in the current folder: (truth, found_a, found_b)."""
+    monkeypatch.chdir(tmp_path)
+    truth, found, _ = drawn(3, images=20)
+    write_json(Path("truth.json"), truth)
+    write_json(Path("a.json"), found)
+    write_json(Path("b.json"), worse(found))
+    return truth, found, worse(found)
+
+
+def of_files(a="a.json", b="b.json", truth="truth.json"):
+    return contest_of_paths([Path(a)], [Path(b)], Path(truth))
+
+
+# --- what is read -------------------------------------------------------------------------------------------------------------------
+
+def test_files_of_detections_are_judged_by_the_file_of_truth(files):
+    truth, found_a, found_b = files
+    result = compare(of_files(), resamples=100)
+    assert [result.scores_a[0], result.scores_b[0]] == pytest.approx([coco_scores(truth, each)["AP"] for each in (found_a, found_b)], rel=1e-12)
+    assert result.images.mean == pytest.approx(result.scores_a[0] - result.scores_b[0]) and result.images.low < result.images.mean < result.images.high
+    assert np.isnan(result.seeds.low) and np.isnan(result.both.low)
+
+
+def test_a_truth_without_area_and_iscrowd_is_filled_in(files):
+    truth, found_a, _ = files
+    ordinary = [each for each in truth["annotations"] if not each["iscrowd"]]
+    write_json(Path("truth.json"), {**truth, "annotations": [{key: each[key] for key in ("id", "image_id", "category_id", "bbox")} for each in ordinary]})
+    assert compare(of_files(), resamples=100).scores_a[0] == pytest.approx(coco_scores({**truth, "annotations": ordinary}, found_a)["AP"], rel=1e-12)
+
+
+@pytest.fixture
+def runs(coco_folder, tmp_path, monkeypatch):
+    """make(folder, seed, area, size) -> a finished run on a data set of six images, its boxes misplaced by ``size`` pixels."""
+    data = coco_folder([(64, 64)] * 6, {k: [(6, 8, 20 + k, 24, 3, 0), (34, 30, 22, 20, 7, 0)] for k in range(1, 7)}, splits={"train": [1], "val": [1, 2, 3, 4, 5, 6], "half": [1, 2, 3]})
+    monkeypatch.chdir(tmp_path)
+
+    def make(folder, seed=0, size=1.0, config=None, split="val"):
+        config = (config or RunConfig(data=str(data), image_size=0, train_images=0, eval_images=0)).but(seed=seed, eval_split=split)
+        judged = open_split(config, split, progress=False)
+        perfect = [{"image_id": each["image_id"], "category_id": each["category_id"], "bbox": each["bbox"], "score": 0.9 - each["id"] / 100} for each in judged.truth()["annotations"]]
+        write_json(Path(folder) / "detections.json", worse(perfect, size, seed))
+        scores = {"AP": 50.0, "AR": 50.0, "seconds": 1.0}               # which every run has; compare takes its own from the detections
+        write_json(Path(folder) / "result.json", {**scores, "settings": config.dict(), "data_fingerprint": {"eval": judged.fingerprint()}, "data_line": f"{len(judged)} images of {split}"})
+        return Path(folder)
+
+    make.data = data
+    return make
+
+
+def test_runs_are_paired_by_seed_whatever_their_order(runs):
+    a, b = [runs(f"a{seed}", seed, 1.0) for seed in (2, 0, 1)], [runs(f"b{seed}", seed, 3.0) for seed in (0, 1, 2)]
+    contest = contest_of_paths(a, b)
+    assert [each.label for each in contest.rounds] == ["seed 0", "seed 1", "seed 2"] and contest.data == "6 images of val"
+    assert contest.rounds[1].found_a == json.loads(Path("a1/detections.json").read_text()) and contest.rounds[1].found_b == json.loads(Path("b1/detections.json").read_text())
+    result = compare(contest, resamples=100)
+    assert result.seeds.low < result.seeds.mean < result.seeds.high and result.both.std > max(result.images.std, result.seeds.std / 3**0.5)
+    text = comparison_text(result)
+    for words in ("seed 2", "mean", "paired t-interval, 3 seeds", "of 6 images", "The interval of 'both' covers"):
+        assert words in text
+    assert max(map(len, text.splitlines())) <= 110
+
+
+def test_rows_of_a_sweep_are_compared_over_the_seeds_that_both_have_done(runs):
+    rows = {"none": {"label": "no distillation"}, "fg": {"label": "foreground", "set": {"method": "fgd", "area": "fg"}}}
+    base = {"data": str(runs.data), "image_size": 0, "train_images": 0, "eval_images": 0}
+    Path("mine.yaml").write_text(yaml.safe_dump({"title": "t", "question": "q?", "baseline": "none", "seeds": [0, 1, 2], "rows": rows, "base": base}))
+    sweep = load_sweep("mine.yaml").at("laptop")
+    for planned in plan(sweep, Path("runs/mine")):
+        if (planned.row, planned.seed) != ("fg", 1):
+            runs(planned.folder, planned.seed, 3.0 if planned.row == "none" else 1.0, planned.config)
+    contest = contest_of_rows(sweep, "fg", "none", "laptop")
+    assert [each.label for each in contest.rounds] == ["seed 0", "seed 2"] and (contest.name_a, contest.name_b) == ("foreground", "no distillation")
+    shown = CliRunner().invoke(main, ["compare", "fg", "none", "--sweep", "mine.yaml", "--resamples", "100"])
+    assert shown.exit_code == 0 and "A = foreground, B = no distillation" in shown.stdout and "2 seeds" in shown.stdout
+
+
+def test_two_runs_of_different_seeds_are_compared_with_a_word_about_it(runs):
+    assert "different seeds, 0 and 1" in contest_of_paths([runs("a", 0)], [runs("b", 1)]).notes[0]
+
+
+def test_images_without_any_detection_are_counted_in_a_note(files):
+    _, found_a, found_b = files
+    for name, found in (("a.json", found_a), ("b.json", found_b)):
+        write_json(Path(name), [each for each in found if each["image_id"] > 8])
+    assert "4 of 20 images have no detection of either side" in of_files().notes[0]
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------------------------
+
+def spoil(name, edit):
+    def do():
+        found = json.loads(Path(name).read_text())
+        edit(found)
+        Path(name).write_text(json.dumps(found))
+    return do
+
+
+MISTAKES = {
+    "no such file": (None, ["nowhere.json", "b.json", "--truth", "truth.json"], ("nowhere.json", "No such file")),
+    "no truth": (None, ["a.json", "b.json"], ("must come with the truth", "a.json", "--truth ANNOTATIONS.json")),
+    "an empty list": (lambda: Path("a.json").write_text("[]"), ["a.json", "b.json", "--truth", "truth.json"], ("a.json must hold at least one detection", "empty list")),
+    "not JSON": (lambda: Path("a.json").write_text("[{"), ["a.json", "b.json", "--truth", "truth.json"], ("a.json must be whole JSON",)),
+    "an object": (lambda: Path("a.json").write_text("{}"), ["a.json", "b.json", "--truth", "truth.json"], ("a.json must hold a list of detections", "got {}")),
+    "a key missing": (spoil("a.json", lambda found: found[3].pop("score")), ["a.json", "b.json", "--truth", "truth.json"], ("detection 4 must be an object with image_id", "detections.json")),
+    "a label of words": (spoil("a.json", lambda found: found[0].update(category_id="cat")), ["a.json", "b.json", "--truth", "truth.json"], ("detection 1 must have a whole number as 'category_id'", "'cat'")),
+    "three numbers": (spoil("a.json", lambda found: found[0].update(bbox=[1, 2, 3])), ["a.json", "b.json", "--truth", "truth.json"], ("x, y, width, height", "[1, 2, 3]")),
+    "a negative width": (spoil("a.json", lambda found: found[0].update(bbox=[1, 2, -3, 4])), ["a.json", "b.json", "--truth", "truth.json"], ("x, y, width, height", "-3")),
+    "a score of NaN": (spoil("a.json", lambda found: found[0].update(score=float("nan"))), ["a.json", "b.json", "--truth", "truth.json"], ("finite 'score'", "nan")),
+    "another image": (spoil("b.json", lambda found: found[0].update(image_id=999)), ["a.json", "b.json", "--truth", "truth.json"], ("b.json must be of the 20 images", "999", "one file of truth")),
+    "another category": (spoil("b.json", lambda found: found[0].update(category_id=2)), ["a.json", "b.json", "--truth", "truth.json"], ("category ids among [1, 4, 7]", "got [2]", "not the network's labels")),
+    "a truth without objects": (spoil("truth.json", lambda truth: truth.update(annotations=[])), ["a.json", "b.json", "--truth", "truth.json"], ("truth.json must hold images and annotations",)),
+    "an unknown metric": (None, ["a.json", "b.json", "--truth", "truth.json", "--metric", "mAP"], ("unknown metric 'mAP'", "did you mean 'AP'")),
+    "a strange figure": (None, ["a.json", "b.json", "--truth", "truth.json", "--figure", "a.pdf"], ("--figure must end in .png or .svg", "a.pdf")),
+    "an unequal number": (None, ["a.json,a.json", "b.json", "--truth", "truth.json"], ("as many runs, got 2 and 1",)),
+    "truth beside a sweep": (None, ["fg", "none", "--truth", "truth.json", "--sweep", "table1_areas"], ("--truth must go with files",)),
+    "an unknown row": (None, ["fgg", "none", "--sweep", "table1_areas"], ("unknown row 'fgg'", "did you mean 'fg'")),
+    "no run is done": (None, ["fg", "none", "--sweep", "table1_areas"], ("must hold finished runs of 'fg' and 'none'", "fgdlab sweep table1_areas")),
+    "an empty folder": (lambda: Path("empty").mkdir(), ["empty", "empty"], ("empty must hold a finished run", "run it first")),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_clear_line(files, mistake):
+    spoiled, arguments, words = MISTAKES[mistake]
+    if spoiled:
+        spoiled()
+    done = CliRunner().invoke(main, ["compare", *arguments])
+    assert done.exit_code == 1 and "Traceback" not in done.output, repr(done.exception)
+    (said,) = done.stderr.strip().splitlines()
+    assert said.startswith("Error: ") and [each for each in words if each not in said] == [], said
+
+
+def test_files_whose_detections_share_no_image_are_refused(files, refusal):
+    _, found_a, found_b = files
+    write_json(Path("a.json"), [each for each in found_a if each["image_id"] < 12])
+    write_json(Path("b.json"), [each for each in found_b if each["image_id"] >= 12])
+    assert "of the same images, got 7 and 13 images and none in both" in refusal(of_files)
+
+
+def test_runs_on_different_images_are_refused(runs, refusal):
+    text = refusal(contest_of_paths, [runs("a")], [runs("b", split="half")])
+    assert "6 images of val" in text and "3 images of half" in text
+
+
+def test_runs_of_different_seeds_make_no_pairs(runs, refusal):
+    a, b = [runs("a0", 0), runs("a1", 1)], [runs("b0", 0), runs("b2", 2)]
+    assert "got seeds [0, 1] and [0, 2]" in refusal(contest_of_paths, a, b)
+
+
+def test_runs_whose_data_have_changed_since_are_refused(runs, refusal):
+    a, b = runs("a"), runs("b")
+    file = runs.data / "annotations.json"
+    document = json.loads(file.read_text())
+    document["annotations"][0]["bbox"][0] += 1
+    file.write_text(json.dumps(document))
+    assert "the data of a must be those that it was judged on" in refusal(contest_of_paths, [a], [b])
+
+
+def test_a_size_without_objects_is_refused(runs, refusal):
+    assert "AP_L must have an object to find" in refusal(compare, contest_of_paths([runs("a")], [runs("b")]), "AP_L")
+
+
+# --- the picture --------------------------------------------------------------------------------------------------------------------
+
+def test_the_figure_shows_every_resample_every_seed_and_three_intervals(runs):
+    contest = contest_of_paths([runs(f"a{seed}", seed, 1.0) for seed in (0, 1)], [runs(f"b{seed}", seed, 3.0) for seed in (0, 1)])
+    result = compare(contest, resamples=200)
+    figure = comparison_figure(result)
+    top, lanes = figure.axes
+    assert sum(patch.get_height() for patch in top.patches) == 200
+    lines = {line.get_gid(): line for line in lanes.lines if line.get_gid()}
+    assert lines["points"].get_xdata() == pytest.approx(result.differences)
+    for noise in ("images", "seeds", "both"):
+        assert lines[f"interval-{noise}"].get_xdata() == pytest.approx([getattr(result, noise).low, getattr(result, noise).high])
+    words = " ".join(" ".join(text.get_text() for text in figure.texts).split())
+    assert "Images: covers the noise of the choice of validation images" in words and "Both: covers" in words
+
+
+def test_a_single_pair_is_drawn_without_intervals_over_seeds(files):
+    done = CliRunner().invoke(main, ["compare", "a.json", "b.json", "--truth", "truth.json", "--figure", "here/c.svg", "--resamples", "100"])
+    assert done.exit_code == 0 and Path("here/c.svg").is_file() and "one pair of runs says nothing about seeds" in done.stdout
+    figure = comparison_figure(compare(of_files(), resamples=100))
+    assert [line.get_gid() for line in figure.axes[1].lines if "interval" in str(line.get_gid())] == ["interval-images"]

@@ -1,0 +1,252 @@
+"""Two processes against one: the same losses on the same batch, one set of weights, the same detections, and a way back after a kill."""
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from fgdlab.balance import Balance
+from fgdlab.distill import Distiller
+from fgdlab.fgd import FGDConfig, FGDLoss
+from fgdlab.lab.detectors.builder import DETECTORS, build
+from fgdlab.lab.run import run
+from fgdlab.lab.training.distributed import Team, check_agreement, check_reached, check_shares, joined
+from fgdlab.lab.training.evaluate import detections
+from fgdlab.lab.training.loop import train
+from fgdlab.lab.training.sync_batchnorm import WholeBatchNorm2d, share_norms
+from fgdlab.terms import total
+
+LOSS = FGDConfig(1e-3, 5e-4, 1e-2, 1e-4)
+
+
+def log_rows(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def another_teacher() -> nn.Module:
+    """Wider maps than the student's, so that the loss has an align layer."""
+    torch.manual_seed(99)
+    teacher = build("retinanet", "compact_s", 10)
+    teacher.backbone.fpn = type(teacher.backbone.fpn)([32, 48, 64], 64, norm_layer=nn.BatchNorm2d)
+    teacher.backbone.out_channels = 64
+    return teacher
+
+
+def distiller_with_align(seed: int = 0) -> Distiller:
+    torch.manual_seed(seed)
+    student = build("retinanet", "compact_s", 10)
+    loss = FGDLoss(student.levels, 48, 64, LOSS)
+    return Distiller(student, another_teacher(), loss, balance=Balance(share=0.5))
+
+
+class Interruption(Exception):
+    pass
+
+
+def train_shared(scenes, config, folder, kill_in: int = 0):
+    """Train as one of a team; (state, timing) or None where it was killed."""
+    distiller, calls = distiller_with_align(), []
+
+    def kill(*_):
+        calls.append(1)
+        if len(calls) == kill_in:
+            raise Interruption
+
+    distiller.student.register_forward_pre_hook(kill)
+    with joined("cpu") as team:
+        folder.mkdir(exist_ok=True)
+        try:
+            timing = train(distiller, scenes, config, folder, progress="off", team=team)
+        except Interruption:
+            return None
+    return distiller.state_dict(), timing, torch.rand(3).tolist()
+
+
+# ---- training ----------------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def alone(tiny_config, tiny_scenes, tmp_path_factory):
+    """(settings, folder, state) of two epochs in one process: batches of 5, so that the shares of two processes differ. AdamW would blow up rounding."""
+    config, folder = tiny_config(batch_size=5, epochs=2, flip=0.5, checkpoint_every=1, optimizer="sgd", lr=0.01), tmp_path_factory.mktemp("alone")
+    state, *_ = train_shared(tiny_scenes(), config, folder)
+    return config, folder, state
+
+
+@pytest.fixture(scope="module")
+def shared(alone, tiny_scenes, tmp_path_factory):
+    """(folder, [what each rank returned]) of the same training in two processes."""
+    from tests.helpers.team_fixtures import forked
+
+    folder = tmp_path_factory.mktemp("shared")
+    return folder, forked(2, train_shared, tiny_scenes(), alone[0], folder)
+
+
+def test_two_processes_have_the_losses_of_one(alone, shared):
+    one, two = log_rows(alone[1]), log_rows(shared[0])
+    assert [(row["step"], row["name"], row["level"]) for row in one] == [(row["step"], row["name"], row["level"]) for row in two] and len(one) == 4 * 15
+    for mine, theirs in zip(one, two, strict=True):
+        tolerance = 1e-5 if mine["step"] == 1 else 2e-3              # later steps stand on weights that differ by rounding
+        assert theirs["raw"] == pytest.approx(mine["raw"], rel=tolerance), mine
+        assert theirs["weighted"] == pytest.approx(mine["weighted"], rel=tolerance), mine
+        if mine["name"] == "total":
+            assert theirs["grad_norm"] == pytest.approx(mine["grad_norm"], rel=tolerance) and theirs["lr"] == mine["lr"]
+
+
+def test_both_processes_end_in_the_same_bits_and_near_those_of_one(alone, shared, same_bits):
+    (first, *_), (second, *_) = shared[1]
+    tensors = lambda state: {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}      # noqa: E731
+    same_bits(tensors(first), tensors(second))
+    assert first["balance._extra_state"] == second["balance._extra_state"]
+    assert {"loss.align.P3.weight", "loss.relation.P3.teacher.transform.3.weight"} <= first.keys()
+    for name, value in tensors(alone[2]).items():
+        assert_close(first[name], value, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_each_process_draws_random_numbers_of_its_own(shared):
+    (*_, first), (*_, second) = shared[1]
+    assert first != second
+
+
+def test_a_killed_team_goes_on_to_the_same_bits(alone, shared, tiny_scenes, together, same_bits, tmp_path):
+    config, straight = alone[0], shared[1]
+    assert together(train_shared, tiny_scenes(), config, tmp_path, 4) == [None, None]
+    resumed = together(train_shared, tiny_scenes(), config, tmp_path)
+    for (state, timing, drawn), (wanted, _, drawn_straight) in zip(resumed, straight, strict=True):
+        assert timing["resumed_at"] == 3 and drawn == drawn_straight
+        same_bits(*({name: value for name, value in each.items() if isinstance(value, torch.Tensor)} for each in (state, wanted)))
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (shared[0] / "metrics.jsonl").read_bytes()
+
+
+def test_one_process_may_go_on_from_what_two_have_kept(alone, shared, tiny_scenes, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes((shared[0] / "checkpoint.pt").read_bytes())
+    state, timing, _ = train_shared(tiny_scenes(), alone[0], tmp_path)
+    assert timing["resumed_at"] == timing["steps"] == 4
+    assert torch.equal(state["student.backbone.stem.0.weight"], shared[1][0][0]["student.backbone.stem.0.weight"])
+
+
+# ---- evaluation and a whole run ----------------------------------------------------------------------------------------------------
+
+def judge_shared(scenes):
+    looked_at, real = [], scenes._pixels
+    scenes._pixels = lambda i: looked_at.append(i) or real(i)
+    torch.manual_seed(3)
+    detector = build("retinanet", "compact_s", 10, score_thresh=0.0)
+    with joined("cpu") as team:
+        return detections(detector, scenes, batch_size=3, team=team), looked_at
+
+
+def test_every_image_is_judged_once_and_all_detections_are_those_of_one_process(tiny_scenes, together):
+    alone, looked_at = judge_shared(tiny_scenes("val"))
+    (first, of_first), (second, of_second) = together(judge_shared, tiny_scenes("val"))
+    assert looked_at == list(range(8)) == of_first + of_second and of_first and of_second
+    assert first == second == alone and len({each["image_id"] for each in alone}) == 8
+
+
+def test_a_run_of_two_processes_is_written_once_and_both_return_it(lab_home, tiny_config, together, tmp_path):
+    config = tiny_config(method="fgd", epochs=1)
+    first, second = together(run, config, tmp_path / "two")
+    assert first == second == json.loads((tmp_path / "two/result.json").read_text())
+    assert first["provenance"]["processes"] == 2 and first["steps"] == 3 and first["teacher"]["origin"] == "trained now"
+    assert {each.name for each in (tmp_path / "two").iterdir()} - {"lock"} == {
+        "params.json", "metrics.jsonl", "checkpoint.pt", "student.safetensors", "detections.json", "result.json"}
+    alone = run(config, tmp_path / "one", progress="off")
+    assert "processes" not in alone["provenance"] and alone["data_fingerprint"] == first["data_fingerprint"]
+    assert [row["step"] for row in log_rows(tmp_path / "two")] == [row["step"] for row in log_rows(tmp_path / "one")]
+
+
+# ---- norms -------------------------------------------------------------------------------------------------------------------------
+
+def norm_of(shares: list) -> tuple:
+    """Output, gradients and statistics of a batch norm over a process's maps, loss = sum over all of a function of the output."""
+    torch.manual_seed(0)
+    with joined("cpu") as team:
+        module = nn.Sequential(nn.BatchNorm2d(3, momentum=0.3))
+        nn.init.uniform_(module[0].weight)
+        share_norms(module, team, "cpu")
+        maps = shares[team.rank].clone().requires_grad_()
+        given = module.train()(maps)
+        given.pow(3).sum().backward()
+        weight = team.summed(module[0].weight.grad)
+        return type(module[0]).__name__, given.detach(), maps.grad, weight, module[0].running_mean, module[0].running_var, module.eval()(maps).detach()
+
+
+def test_a_shared_batch_norm_is_that_of_the_whole_batch(together):
+    maps = 2 * torch.randn(3, 3, 4, 5) + torch.tensor([0.0, 5.0, -30.0])[:, None, None]
+    (_, given, gradient, weight, *statistics, judged), = [norm_of([maps])]
+    parts = together(norm_of, [maps[:1], maps[1:]])
+    assert {part[0] for part in parts} == {"WholeBatchNorm2d"}
+    assert_close(torch.cat([part[1] for part in parts]), given, rtol=1e-5, atol=1e-5)
+    assert_close(torch.cat([part[2] for part in parts]), gradient, rtol=1e-4, atol=1e-4)
+    for part in parts:
+        assert_close(list(part[3:6]), [weight, *statistics], rtol=1e-4, atol=1e-5)
+    assert_close(torch.cat([part[6] for part in parts]), judged, rtol=1e-4, atol=1e-4)
+
+
+def test_norms_of_one_process_and_frozen_norms_stay_as_they_are():
+    from fgdlab.lab.detectors.backbones import StillBatchNorm2d
+
+    module = nn.Sequential(nn.BatchNorm2d(2), StillBatchNorm2d(2), nn.GroupNorm(1, 2))
+    share_norms(module, Team(), "cpu")
+    assert [type(each) for each in module] == [nn.BatchNorm2d, StillBatchNorm2d, nn.GroupNorm]
+    many = Team()
+    many.world, many.patient = 2, None
+    share_norms(module, many, "cpu")
+    assert [type(each) for each in module] == [WholeBatchNorm2d, StillBatchNorm2d, nn.GroupNorm]
+
+
+# ---- what is refused ---------------------------------------------------------------------------------------------------------------
+
+def team_of(world: int, rank: int = 0, values=()) -> Team:
+    team = Team()
+    team.world, team.rank, team.gathered = world, rank, lambda value: [value, *values]
+    return team
+
+
+@pytest.mark.parametrize("count, world", [(7, 2), (8, 3), (3, 3), (16, 5), (2, 4)])
+def test_shares_are_neighbours_that_differ_by_one_at_most_and_leave_nothing_out(count, world):
+    shares = [team_of(world, rank).share(list(range(count))) for rank in range(world)]
+    assert sum(shares, []) == list(range(count)) and max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_batch_must_have_an_image_for_every_part_of_every_process(refusal):
+    check_shares(team_of(4), 8, 2)
+    assert "batch_size must be at least 4 processes x accumulate 2, got 7" in refusal(check_shares, team_of(4), 7, 2)
+
+
+def test_weights_that_drifted_apart_are_not_kept():
+    module = nn.Linear(2, 2)
+    check_agreement(Team(), 5, module)
+    with pytest.raises(FloatingPointError, match="all 2 processes must hold the same weights after step 5, got 2 versions"):
+        check_agreement(team_of(2, values=[0.5]), 5, module)
+
+
+def test_a_layer_that_the_loss_does_not_reach_is_named(refusal):
+    module = nn.ModuleDict({"used": nn.Linear(1, 1), "idle": nn.Linear(1, 1)})
+    module["used"](torch.ones(1)).sum().backward()
+    check_reached(Team(), module)
+    assert "got no gradient for idle.weight, idle.bias" in refusal(check_reached, team_of(2), module)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_batch_without_objects_reaches_every_parameter_of_a_detector(name):
+    """So no process waits for a gradient that its share does not give. FGD's own layers: test_two_processes_have_the_losses_of_one."""
+    distiller = Distiller(build(name, "resnet18", 3)).train()
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "masks": torch.zeros(0, 64, 64, dtype=torch.uint8)}
+    total(distiller([torch.rand(3, 64, 64)] * 2, [nothing] * 2)).backward()
+    check_reached(team_of(2), distiller)
+
+
+def test_the_learning_rate_is_said_beside_the_batch_that_it_is_for(tiny_config):
+    assert Team().say(tiny_config(batch_size=16, lr=0.01)) == "16 images a step, peak lr 0.01: 0.000625 an image"
+    assert team_of(8).say(tiny_config(batch_size=16, lr=0.02, accumulate=2)) == "16 images a step (8 processes x 2 parts), peak lr 0.02: 0.00125 an image"
+
+
+def test_a_process_alone_is_a_team_whatever_a_cluster_says(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "64")                           # some clusters set it for every process
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    with joined("cpu") as team:
+        assert (team.world, team.leads, team.leaders("word"), team.gathered(3)) == (1, True, "word", [3])
+        assert math.isclose(team.means([0.5], 3.0)[0], 0.5)

@@ -1,0 +1,236 @@
+"""Random kills over smoke sweeps: -9, -15 and Ctrl-C, at the runner, a launch process or a kernel; then the same command until it is content.
+
+    python -m tests.robustness.kill_matrix --kills 30
+
+Held to: every sweep completes on re-run, with the very numbers and weights of one that was left alone; no run is done twice; no process is left.
+Real processes, real training, on tiny images. Prints what was killed by what, and what it cost.
+"""
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import psutil
+
+import fgdlab
+from fgdlab.lab.sweeps.run_folder import state_of
+
+ROOT = Path(fgdlab.__file__).parents[1]
+SETTINGS = {
+    "image_size": 64, "train_images": 16, "eval_images": 8, "batch_size": 4, "teacher_batch_size": 4, "epochs": 24, "checkpoint_every": 1, "log_every": 1,
+}
+TIMES = ["seconds", "train_seconds", "eval_seconds", "images_per_second", "peak_memory_gb", "finished", "commit", "dirty"]
+TIMED = ["teacher_weights"]                                          # hashes a file that holds the seconds of the teacher's training
+PATIENCE = 600                                                       # seconds for any step, on the busiest machine
+GRACE = 30                                                           # seconds for everything to follow a killed runner, kernels in training among it
+WHO, HOW = ("runner", "launch process", "kernel"), (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+
+
+class Sweeping:
+    """The same ``fgdlab sweep`` again and again, in a folder, a cache and with a mark of its own, by which its processes are found."""
+
+    def __init__(self, folder: Path, rows: tuple[str, ...] = (), home: Path | None = None):
+        self.folder, self.mark, self.home = folder, uuid.uuid4().hex, home or folder / "home"
+        shutil.copytree(ROOT / "ablations/sweeps", folder / "ablations/sweeps")                 # nobody edits these while the test runs
+        notebook = json.loads((ROOT / "ablations/run_one.ipynb").read_text())
+        notebook["cells"] = [cell for cell in notebook["cells"] if "viz." not in "".join(cell["source"])]       # figures take longer than these runs
+        (folder / "ablations/run_one.ipynb").write_text(json.dumps(notebook))
+        name = "table1_areas"
+        if rows:
+            name = "some_rows"
+            import yaml
+
+            content = yaml.safe_load((folder / "ablations/sweeps/table1_areas.yaml").read_text())
+            content |= {"rows": {row: content["rows"][row] for row in rows}, "contrasts": [], "scales": {}}
+            (folder / f"ablations/sweeps/{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        self.out = folder / f"runs/{name}-smoke"
+        self.command = [sys.executable, "-m", "fgdlab", "sweep", name, "--scale", "smoke", "--seeds", "0"]
+        for key, value in SETTINGS.items():
+            self.command += ["--set", f"{key}={value}"]
+
+    def start(self, *where: str) -> subprocess.Popen:
+        """The command with two jobs, or with other options that say where its runs go."""
+        places = {"FGDLAB_HOME": str(self.home), "PYTHONPATH": str(ROOT), "FGDLAB_TEST_MARK": self.mark}
+        with open(self.folder / "log.txt", "ab") as log:
+            return subprocess.Popen(
+                [*self.command, *(where or ("--jobs", "2"))], cwd=self.folder, env={**os.environ, **places}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, preexec_fn=heed_interrupts,
+            )
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process that descends from this sweep."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("FGDLAB_TEST_MARK") == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                continue
+        return found
+
+    def log(self) -> str:
+        return (self.folder / "log.txt").read_text()
+
+    def runs(self) -> list[Path]:
+        return sorted(path.parent for path in self.out.glob("*/job.json"))
+
+    def results(self) -> dict[Path, int]:
+        """The result.json files that are there, with the moment of their last change."""
+        return {path: path.stat().st_mtime_ns for path in self.out.glob("*/result.json")}
+
+    def table(self) -> pd.DataFrame:
+        return pd.read_csv(self.out / "results.csv").drop(columns=[*TIMES, *TIMED])
+
+
+def heed_interrupts() -> None:
+    """A shell that starts this in the background has Ctrl-C ignored, and so would everything below it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def until(true, process: subprocess.Popen | None = None, seconds: float = PATIENCE):
+    """What ``true()`` gives as soon as it gives something, or None once ``process`` has ended."""
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        if process is not None and process.poll() is not None:
+            return None
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain"
+        time.sleep(0.05)
+    return found
+
+
+def launcher(run: Path) -> psutil.Process | None:
+    """The launch process of a run, if it lives."""
+    try:
+        return psutil.Process(json.loads((run / "running.json").read_text())["pid"])
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return None
+
+
+def kernel(run: Path) -> psutil.Process | None:
+    parent = launcher(run)
+    try:
+        return next(iter(parent.children()), None) if parent else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def kill(process: psutil.Process | subprocess.Popen | None, how: int = signal.SIGKILL) -> bool:
+    """Send the signal, if the process is still there."""
+    try:
+        if process is not None:
+            process.send_signal(how)
+        return process is not None
+    except psutil.NoSuchProcess:
+        return False
+
+
+def same(disturbed: Sweeping, undisturbed: Sweeping) -> None:
+    """Equal tables but for times, equal weights to the last bit, and all of it done."""
+    table = disturbed.table()
+    assert set(table["state"]) == {"done"} and table[["AP", "AR"]].notna().all().all()
+    pd.testing.assert_frame_equal(table, undisturbed.table(), check_exact=True)
+    assert [run.name for run in disturbed.runs()] == [run.name for run in undisturbed.runs()]
+    differ = [run.name for run in disturbed.runs() if (run / "student.safetensors").read_bytes() != (undisturbed.out / run.name / "student.safetensors").read_bytes()]
+    assert differ == [], f"weights differ: {differ}"
+
+
+class Matrix:
+    """So many kills, spread over as many sweeps as it takes. ``counts``: how often who met what; ``facts``: what else was seen."""
+
+    def __init__(self, folder: Path, kills: int, seed: int, rows: tuple[str, ...] = ("none", "fg", "split"), say=print):
+        self.folder, self.draw, self.rows, self.say = folder, random.Random(seed), rows, say
+        combinations = [(who, how) for who in WHO for how in HOW]
+        self.left: list[tuple[str, signal.Signals]] = []
+        while len(self.left) < kills:
+            self.left += self.draw.sample(combinations, len(combinations))
+        del self.left[kills:]
+        self.counts, self.facts = Counter(), Counter(sweeps=0, calls=0, **{"most calls for a sweep": 0})
+
+    def sweeping(self, name: str, home: Path | None = None) -> Sweeping:
+        (self.folder / name).mkdir(parents=True)
+        return Sweeping(self.folder / name, self.rows, home)
+
+    def go(self) -> None:
+        undisturbed = self.sweeping("undisturbed")
+        started = time.monotonic()
+        assert undisturbed.start().wait(PATIENCE) == 0, undisturbed.log()
+        self.length = time.monotonic() - started
+        self.run_length = max(json.loads(path.read_text())["seconds"] for path in undisturbed.results())
+        while self.left:
+            home = None if self.facts["sweeps"] == 0 else undisturbed.home        # the first makes data and teacher itself, and may be killed over it
+            disturbed = self.sweeping(f"disturbed_{self.facts['sweeps']}", home)
+            try:
+                self.disturb(disturbed)
+                same(disturbed, undisturbed)
+                assert all("KeyboardInterrupt" in block for block in disturbed.log().split("Traceback")[1:]), disturbed.log()
+            finally:
+                for process in disturbed.processes():
+                    kill(process)
+            self.facts["sweeps"] += 1
+
+    def disturb(self, sweep: Sweeping) -> None:
+        """Call the same command again and again, with a kill or two in each call while there are some left, until it ends well."""
+        done: dict[Path, int] = {}
+        calls = 0
+        while True:
+            calls += 1
+            assert calls < 20, sweep.log()
+            runner = sweep.start()
+            if self.left:
+                self.strike(sweep, runner)
+            status = runner.wait(PATIENCE)
+            until(lambda: not sweep.processes(), seconds=GRACE)      # no orphan
+            now = sweep.results()
+            assert {path: now.get(path) for path in done} == done, "a finished run was run again"
+            done.update(now)
+            if status == 0:
+                break
+        self.facts["calls"] += calls
+        self.facts["most calls for a sweep"] = max(self.facts["most calls for a sweep"], calls)
+
+    def strike(self, sweep: Sweeping, runner: subprocess.Popen) -> None:
+        """One kill at a random moment of this call, unless its target is gone before."""
+        who, how = self.left[0]
+        if who == "runner":
+            time.sleep(self.draw.uniform(0.2, self.length))
+            target = runner if runner.poll() is None else None
+        else:
+            process_of = launcher if who == "launch process" else kernel
+            found = until(lambda: next((run for run in self.draw.sample(sweep.runs(), len(sweep.runs())) if state_of(run) == "running" and process_of(run)), None), runner)
+            time.sleep(self.draw.uniform(0, self.run_length) if found else 0)
+            target = process_of(found) if found else None
+        if not kill(target, how):
+            return
+        self.left.pop(0)
+        self.counts[f"{who}, {how.name}"] += 1
+        self.say(f"{len(self.left):3d} left: {who} {how.name}, {len(sweep.results())} of {len(self.rows)} runs done")
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--kills", type=int, default=30)
+    options.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the moments and the order; drawn anew if not given")
+    given = options.parse_args()
+    print(f"{given.kills} kills, moments by seed {given.seed}", flush=True)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        matrix = Matrix(Path(folder), given.kills, given.seed, say=lambda line: print(line, flush=True))
+        matrix.go()
+    for name, count in sorted(matrix.counts.items()):
+        print(f"{count:4d}  {name}")
+    print(f"{sum(matrix.counts.values())} kills in {matrix.facts['sweeps']} sweeps of {len(matrix.rows)} runs, {matrix.facts['calls']} calls, at most {matrix.facts['most calls for a sweep']} for a "
+          f"sweep, {time.monotonic() - started:.0f} s: every sweep completed with the numbers of the undisturbed one, no run was done twice, no process was left")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""A sweep that is killed again and again ends with the very numbers of one that was left alone, and leaves no process behind.
+
+Real processes, real training, at smoke scale on tiny images. Three random kills here; ``python -m tests.robustness.kill_matrix --kills 30`` makes thirty.
+"""
+import json
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from fgdlab.lab.sweeps.run_folder import state_of
+from tests.robustness.kill_matrix import GRACE, PATIENCE, Matrix, Sweeping, kernel, kill, launcher, same, until  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+
+def logged(run: Path) -> int:
+    """Steps in a run's metrics.jsonl."""
+    path = run / "metrics.jsonl"
+    return path.read_text().count('"total"') if path.exists() else 0
+
+
+@pytest.fixture
+def sweeping(tmp_path):
+    """sweeping(name) -> Sweeping; whatever lives on after the test is ended."""
+    made = []
+
+    def make(name: str) -> Sweeping:
+        (tmp_path / name).mkdir()
+        made.append(Sweeping(tmp_path / name))
+        return made[-1]
+
+    yield make
+    for each in made:
+        for process in each.processes():
+            kill(process)
+
+
+def test_three_random_kills_change_no_number_and_no_run_is_done_twice(tmp_path):
+    seed = random.SystemRandom().randrange(10**6)
+    matrix = Matrix(tmp_path, 3, seed, rows=("none", "fg"))
+    matrix.go()
+    assert sum(matrix.counts.values()) == 3, f"moments by seed {seed}"
+
+
+def test_a_sweep_killed_at_random_moments_ends_with_the_numbers_of_an_undisturbed_one(sweeping):
+    undisturbed, disturbed = sweeping("undisturbed"), sweeping("disturbed")
+    assert undisturbed.start().wait(PATIENCE) == 0, undisturbed.log()
+    seed = random.SystemRandom().randrange(10**6)
+    draw = random.Random(seed)
+    done: dict[Path, int] = {}
+
+    def check(when: str) -> None:
+        """What was done once is untouched, and nothing lives on."""
+        now = disturbed.results()
+        assert {path: now.get(path) for path in done} == done, f"{when}: a finished run was run again (moments by seed {seed})"
+        done.update(now)
+        until(lambda: not disturbed.processes(), seconds=GRACE)
+
+    # the runner, while it makes data or teacher
+    runner = disturbed.start()
+    time.sleep(draw.uniform(1, 6))
+    kill(runner)
+    runner.wait()
+    check("runner killed early")
+
+    # a kernel in the middle of its training, a launch process, and the runner after the first result
+    runner = disturbed.start()
+    trained = until(lambda: next((run for run in disturbed.runs() if 3 <= logged(run) < 25 and kernel(run)), None), runner)
+    assert trained, disturbed.log()
+    steps = logged(trained)
+    assert kill(kernel(trained))
+    other = until(lambda: next((run for run in disturbed.runs() if run != trained and state_of(run) == "running"), None), runner)
+    assert other, disturbed.log()
+    time.sleep(draw.uniform(0, 3))
+    kill(launcher(other))
+    until(disturbed.results, runner)
+    until(lambda: state_of(trained) != "running", runner)            # papermill looks after its kernel every few seconds
+    assert not (trained / "result.json").exists() and state_of(trained) == "interrupted" and not (trained / "failed.json").exists()
+    time.sleep(draw.uniform(0, 4))
+    kill(runner)
+    runner.wait()
+    check("kernel, launch process and runner killed")
+
+    # anybody, at any moment
+    runner = disturbed.start()
+    until(lambda: any(state_of(run) == "running" for run in disturbed.runs()), runner)
+    time.sleep(draw.uniform(0, 5))
+    kill(draw.choice(sorted(disturbed.processes(), key=lambda each: each.pid)))
+    assert runner.wait(PATIENCE) in (-signal.SIGKILL, 0, 1)
+    check("anybody killed")
+
+    # the same command until it is content
+    for _ in range(3):
+        if disturbed.start().wait(PATIENCE) == 0:
+            break
+        check("left alone")
+    assert len(disturbed.results()) == 5, disturbed.log()
+    check("completed")
+    assert "Traceback" not in disturbed.log()
+    result = json.loads((trained / "result.json").read_text())
+    assert result["resumed_at"] >= min(steps, result["steps"]) - 1   # from its checkpoint, not from the start
+
+    # and once more: nothing to do
+    started = time.monotonic()
+    assert disturbed.start().wait(PATIENCE) == 0
+    assert disturbed.results() == done
+    check(f"nothing to do, {time.monotonic() - started:.0f} s")
+
+    same(disturbed, undisturbed)
