@@ -31,9 +31,7 @@ class LazyPackage(ModuleType):
         module = self.__dict__.get("_module_of", {}).get(name)
         if module is None:
             raise AttributeError(f"{self.__name__} has no {name!r}; it has {', '.join(self.__dict__.get('__all__', []))}")
-        value = getattr(import_module(f"{self.__name__}.{module}"), name)
-        super().__setattr__(name, value)
-        return value
+        return getattr(import_module(f"{self.__name__}.{module}"), name)
 
     def __setattr__(self, name: str, value) -> None:
         if not (name in self.__dict__.get("_module_of", {}) and isinstance(value, ModuleType)):

@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 import torch
 
-from fgdlab.lab.course.exercises import judge as exercises
+from fgdlab.lab.course import exercises
 from fgdlab.lab.course.exercises.judge import Case, Verdict, judge
 
 MODULES = [import_module(f"{exercises.__name__}.{each.name}") for each in pkgutil.iter_modules(exercises.__path__)]

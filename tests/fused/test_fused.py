@@ -302,7 +302,7 @@ def test_a_forked_process_has_threads_of_its_own():
     script = """
 import os, torch
 from fgdlab import FGDConfig, FGDLoss
-from fgdlab.fused import tiles
+from fgdlab.fused.cpu import tiles
 from fgdlab.fused.levels import level_sums
 tiles.ALONE, config = 1, FGDConfig(alpha=0, beta=0, gamma=0, relation="mse")
 torch.set_num_threads(2)
@@ -465,7 +465,7 @@ def test_the_fused_form_runs_where_it_says_so_and_the_readable_one_elsewhere(ran
 def test_without_numba_the_readable_form_runs_and_says_what_to_install(random_scene, monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "fgdlab.fused.cpu.loops")
-    monkeypatch.delattr(fused, "loops")
+    monkeypatch.delattr("fgdlab.fused.cpu.loops")
     fused.missing.cache_clear()
     try:
         why = why_readable(FGDConfig(), "cpu")

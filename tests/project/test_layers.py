@@ -10,8 +10,8 @@ import fgdlab
 
 ROOT = Path(fgdlab.__file__).parent
 ENTRY = "__main__.py"                                                # `python -m fgdlab` is the bench's command line: the one door between the rings
-KERNELS = [ROOT / "fused" / name for name in ("card.py", "kernels.py", "paint_card.py")]       # read on a card only; torch's CUDA builds bring Triton
-LOOPS = [ROOT / "fused" / name for name in ("loops.py", "paint_loop.py")]       # read where the fused loss runs on the CPU; numba brings the other two
+KERNELS = [ROOT / "fused/cuda" / name for name in ("launch.py", "kernels.py", "masks.py")]       # read on a card only; torch's CUDA builds bring Triton
+LOOPS = [ROOT / "fused/cpu" / name for name in ("loops.py", "masks.py")]       # read where the fused loss runs on the CPU; numba brings the other two
 CORE = [path for path in sorted(ROOT.rglob("*.py")) if "lab" not in path.relative_to(ROOT).parts and path.name != ENTRY]
 
 

@@ -38,7 +38,7 @@ NEVER = {
     "pickle.loads", "pickle.Unpickler", "dill.load", "joblib.load", "marshal.loads", "marshal.load", "shelve.open", "tempfile.mktemp",
     "pandas.read_pickle", "pd.read_pickle", "torch.hub.load", "torch.hub.load_state_dict_from_url", "load_state_dict_from_url", "urllib.request.urlopen", "urlopen", "urlretrieve",
 }
-ONLY = {"exec_module": {"own_method.py"}, "build_opener": {"fetch.py"}}                 # a loss of one's own is meant to be code, a named address to be fetched
+ONLY = {"exec_module": {"custom_loss.py"}, "build_opener": {"download.py"}}                 # a loss of one's own is meant to be code, a named address to be fetched
 
 
 def unsafe_calls(text: str, file: str = "") -> list[str]:

@@ -11,6 +11,8 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "explorer": "still",
+    "explorer": "Explorer explore still",
+    "image_folder": "scenes_of",
+    "models": "contestants",
     "gradient_maps": "glances_figure look_at",
 })

@@ -114,7 +114,7 @@ def test_no_knob_is_filed_that_is_none():
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_a_knob_that_is_tried_elsewhere_is_tried_there(name):
     file, test = ELSEWHERE[name].split("::")
-    text = (Path(__file__).parent / file).read_text(encoding="utf-8")
+    text = next(Path(__file__).parents[2].rglob(file)).read_text(encoding="utf-8")
     assert f"def {test}(" in text and name in text
 
 
