@@ -29,7 +29,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from fgdlab.lab.checkpoints import detector_of, export_student
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.datasets import Scenes, open_split
+from fgdlab.lab.datasets import DetectionDataset, open_split
 from fgdlab.lab.detectors import build, settings_of
 from fgdlab.lab.io import write_json
 from fgdlab.lab.sweeps import ablations_folder, load_sweep, plan, result_of, state_of
@@ -91,7 +91,7 @@ def untrained(config: RunConfig, classes: int) -> nn.Module:
     return build(**settings_of(config, config.student, classes))
 
 
-def leaves(folder: Path, config: RunConfig, scenes: Scenes) -> dict:
+def leaves(folder: Path, config: RunConfig, scenes: DetectionDataset) -> dict:
     """Whether the exported student loads strictly elsewhere and finds the same there, to the last bit."""
     student, _ = detector_of(folder)
     classes = len(scenes.classes)
@@ -115,7 +115,7 @@ def check(runs: list) -> list[dict]:
         scenes = open_split(config, config.eval_split, progress=False)
         key = config.detector, config.seed
         if key not in starts:
-            starts[key] = coco_scores(scenes.truth(), detections(untrained(config, len(scenes.classes)), scenes), scenes.image_ids)["AP"]
+            starts[key] = coco_scores(scenes.ground_truth(), detections(untrained(config, len(scenes.classes)), scenes), scenes.image_ids)["AP"]
         line = {
             "row": run.row, "detector": config.detector, "method": config.method, "seed": run.seed, **losses(run.folder), "AP_start": starts[key], "AP": result["AP"],
             **({"mask_AP": result["mask_AP"]} if config.detector == "mask_rcnn" else {}), **leaves(run.folder, config, scenes), "commit": result["provenance"]["commit"],

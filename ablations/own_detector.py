@@ -20,7 +20,7 @@ from torchvision.ops import batched_nms, box_convert, generalized_box_iou_loss, 
 from fgdlab import Distiller, FGDConfig, FGDLoss
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import open_split
-from fgdlab.lab.detectors import AsItComes
+from fgdlab.lab.detectors import NoResize
 from fgdlab.lab.training import coco_scores, detections, preflight, train
 
 STRIDES = (8, 16, 32)                                                # pixels a cell of P3, P4, P5
@@ -52,7 +52,7 @@ def retinanet(width: int, classes: int) -> RetinaNet:
     """torchvision's detector on a backbone of your own."""
     anchors = AnchorGenerator(((14, 20), (28, 40), (56, 79)), ((0.75, 1.35),) * len(STRIDES))
     detector = RetinaNet(Strided(width), classes + 1, anchor_generator=anchors)
-    detector.transform = AsItComes(detector.transform)               # torchvision's own would enlarge every image to 800 pixels
+    detector.transform = NoResize(detector.transform)               # torchvision's own would enlarge every image to 800 pixels
     return detector
 
 
@@ -64,7 +64,7 @@ class Yolo(nn.Module):
 
     def __init__(self, width: int, classes: int):
         super().__init__()
-        self.transform = AsItComes(GeneralizedRCNNTransform(640, 640, MEAN, STD))
+        self.transform = NoResize(GeneralizedRCNNTransform(640, 640, MEAN, STD))
         self.backbone = Strided(width)
         self.classes = classes
         self.head = nn.Sequential(conv(width, width), nn.Conv2d(width, 5 + classes, 1))       # x, y, log w, log h, objectness, classes; shared
@@ -127,7 +127,7 @@ def distil(make, config: RunConfig, student_width: int = 16, teacher_width: int 
     classes = len(scenes.classes)
 
     def ap(detector: nn.Module) -> float:
-        return coco_scores(judged.truth(), detections(detector, judged), judged.image_ids)["AP"]
+        return coco_scores(judged.ground_truth(), detections(detector, judged), judged.image_ids)["AP"]
 
     torch.manual_seed(config.seed)
     teacher = make(teacher_width, classes)

@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 
 from benchmarks.timing import in_turns, ratio
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.course import shipped
+from fgdlab.lab.course import pretrained_detector
 from fgdlab.lab.datasets import open_split
 from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
@@ -76,14 +76,14 @@ def against_pycocotools(what: str, truth: dict, found: list[dict], of: str = "bb
 
     here = evaluation_here()
     times = in_turns({here.package: by(here), "pycocotools, again" if here is PYCOCOTOOLS else "pycocotools": by(PYCOCOTOOLS)}, turns, time.process_time)
-    (ours, mine), (rival, theirs) = times.items()
+    (ours, mine), (method_class, theirs) = times.items()
     apart = max(abs(scores[here.package][name] - scores["pycocotools"][name]) for name in SCORES)
     if not apart <= 1e-12:
         raise ValueError(f"both packages must give the same scores of {what}, got {scores}")
     return {
         "what": what, "images": len(truth["images"]), "objects": len(truth["annotations"]), "detections": len(found), "AP": round(scores["pycocotools"]["AP"], 2),
-        "ours": ours, "ours_seconds": round(statistics.median(mine) / 1000, 3), "rival": rival, "rival_seconds": round(statistics.median(theirs) / 1000, 3),
-        "rival_over_ours": round(ratio(times, rival, ours), 2), "largest_difference": apart,
+        "ours": ours, "ours_seconds": round(statistics.median(mine) / 1000, 3), "rival": method_class, "rival_seconds": round(statistics.median(theirs) / 1000, 3),
+        "rival_over_ours": round(ratio(times, method_class, ours), 2), "largest_difference": apart,
     }
 
 
@@ -91,9 +91,9 @@ def main() -> None:
     torch.set_num_threads(1)
     judged = open_split(RunConfig(), "val").share()
     started = time.process_time()
-    detections(shipped("distilled"), judged)
+    detections(pretrained_detector("distilled"), judged)
     finding = time.process_time() - started
-    rows = [against_pycocotools("boxes of the digit scenes", judged.truth(), detections(shipped("teacher"), judged))]
+    rows = [against_pycocotools("boxes of the digit scenes", judged.ground_truth(), detections(pretrained_detector("teacher"), judged))]
     rows.append(against_pycocotools("boxes, COCO-sized", *coco_sized(391, 100)))
     rows.append(against_pycocotools("masks, COCO-sized", *coco_sized(100, 100, masks=True), of="segm"))
     for row in rows:

@@ -122,10 +122,10 @@ def measured(page, control, key: str) -> float:
 def race(page) -> dict[str, list[float]]:
     """Milliseconds of every turn by contestant; three first turns do not count."""
     sliders, handles = page.locator('[data-control="temperature"]'), page.locator(".widget-interact .noUi-handle")
-    contestants = {"explorer, laptop": sliders.nth(0), "explorer, full": sliders.nth(1), "interact, laptop": handles.nth(0), "interact, full": handles.nth(1)}
-    times = {name: [] for name in contestants}
+    named_detectors = {"explorer, laptop": sliders.nth(0), "explorer, full": sliders.nth(1), "interact, laptop": handles.nth(0), "interact, full": handles.nth(1)}
+    times = {name: [] for name in named_detectors}
     for turn in range(TURNS + 3):
-        for name, control in contestants.items():
+        for name, control in named_detectors.items():
             times[name].append(measured(page, control, "ArrowRight" if turn % 2 else "ArrowLeft"))
     return {name: each[3:] for name, each in times.items()}
 

@@ -74,7 +74,7 @@ class Case:
             relation = self.loss.relation[level](student, teacher)
             (1e-3 * fg + 5e-4 * bg + 5e-4 * attention + 5e-6 * relation).backward()
 
-    def contestants(self) -> dict[str, Callable[[], None]]:
+    def named_detectors(self) -> dict[str, Callable[[], None]]:
         copies = {level: torch.empty_like(each) for level, each in self.teacher.items()}
 
         def copy() -> None:
@@ -115,8 +115,8 @@ def random_boxes(batch: int, count: int, frame: tuple[int, int]) -> list[Tensor]
 
 def times(name: str, case: Case) -> dict:
     """Medians of all contestants in milliseconds, the rivals' over ours, and ours over the floor of seven passes."""
-    taken = in_turns({who: case.freed(step) for who, step in case.contestants().items()}, TURNS)
-    rivals = {rival: round(ratio(taken, rival, "fused"), 2) for rival in ("plain transcription", "readable form")}
+    taken = in_turns({who: case.freed(step) for who, step in case.named_detectors().items()}, TURNS)
+    rivals = {method_class: round(ratio(taken, method_class, "fused"), 2) for method_class in ("plain transcription", "readable form")}
     return {
         "what": f"FGD loss, forward and backward, {name}", "ms": {who: round(statistics.median(each), 2) for who, each in taken.items()},
         "rival_over_fused": rivals, "fused_over_floor": round(ratio(taken, "fused", "copy") * 2 / PASSES, 2),
@@ -143,7 +143,7 @@ def high_water() -> int:
 
 def extra_memory(contestant: str) -> int:
     """Bytes by which the first step at COCO's size moves this process's high-water mark; to be called in a fresh process."""
-    small, case = Case(1, 256, (64, 64)).contestants(), Case(2, 256, COCO).contestants()
+    small, case = Case(1, 256, (64, 64)).named_detectors(), Case(2, 256, COCO).named_detectors()
     small[contestant]()                                              # libraries fetch their own memory on first use
     ballast = []
     while True:                                                      # until the mark is where we are: a process may start below its parent's
@@ -196,7 +196,7 @@ def on_card() -> list[dict]:
 
 def extra_memory_of_card(case: Case) -> dict[str, float]:
     found = {}
-    for name, step in case.contestants().items():
+    for name, step in case.named_detectors().items():
         case.forget()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -31,19 +31,19 @@ SCENES, LOADED = 512, 60                                             # scenes to
 QUICK = {"student": "compact_s", "teacher": "compact_t", "image_size": 64, "batch_size": 2, "precision": "fp32", "workers": 1}
 
 
-class FromFiles(data.Scenes):
+class FromFiles(data.DetectionDataset):
     """Scenes that are decoded each time anew."""
 
     def _pixels(self, i: int) -> torch.Tensor:
         return torch.from_numpy(self.decoded(i))
 
 
-def endless(scenes: data.Scenes, config: RunConfig, device: str) -> Iterator[tuple[list, list]]:
+def endless(scenes: data.DetectionDataset, config: RunConfig, device: str) -> Iterator[tuple[list, list]]:
     """Batches as a run takes them, for as long as they are wanted."""
     return data.batches(scenes, config.batch_size, seed=0, epoch=0, epochs=10**6, workers=config.workers, device=device)
 
 
-def images_per_second(scenes: data.Scenes, config: RunConfig, device: str) -> float:
+def images_per_second(scenes: data.DetectionDataset, config: RunConfig, device: str) -> float:
     """What a loader gives when nobody computes, once its processes are at work."""
     drawn, wait = endless(scenes, config, device), torch.cuda.synchronize if device == "cuda" else lambda: None
     for _ in range(2 * config.workers + WARM):                       # what they had ready
@@ -56,7 +56,7 @@ def images_per_second(scenes: data.Scenes, config: RunConfig, device: str) -> fl
     return LOADED * config.batch_size / (time.perf_counter() - started)
 
 
-def contestants(config: RunConfig, device: str, scenes: data.Scenes) -> dict[str, Callable[[], None]]:
+def named_detectors(config: RunConfig, device: str, scenes: data.DetectionDataset) -> dict[str, Callable[[], None]]:
     """Steps to be timed, each with forward and backward; the teacher is its forward alone, once more under inference_mode with the copy that backward needs."""
     still, drawn = next(endless(scenes, config.but(workers=0), device)), endless(scenes, config, device)
     teacher = build("retinanet", config.teacher, 10).to(device, memory_format=torch.channels_last).eval()
@@ -115,7 +115,7 @@ def timed(step: Callable[[], None], device: str) -> float:
 def measure(config: RunConfig, device: str) -> dict:
     scenes = data.open_split(config.but(train_images=SCENES, eval_images=16), "train").share()
     loader = {"shared pixels": images_per_second(scenes, config, device), "files": images_per_second(FromFiles(scenes.annotations), config, device)}
-    steps = contestants(config, device, scenes)
+    steps = named_detectors(config, device, scenes)
     times = {name: [] for name in steps}
     for _ in range(TURNS + WARM):
         for name, step in steps.items():

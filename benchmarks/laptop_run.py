@@ -33,7 +33,7 @@ import torch
 from torch import nn
 
 from fgdlab import Tap, Term, total
-from fgdlab.lab.config import essential
+from fgdlab.lab.config import active_settings
 from fgdlab.lab.datasets import batches
 from fgdlab.lab.io import write_json
 from fgdlab.lab.plots import attention_maps as viz
@@ -108,7 +108,7 @@ def figures(student, teacher, judged, found: list[dict], config) -> list[Callabl
 
 
 def measure() -> dict:
-    config, clock = essential(load_sweep("table1_areas").settings(ROW, 0, "laptop")), Clock()
+    config, clock = active_settings(load_sweep("table1_areas").settings(ROW, 0, "laptop")), Clock()
     prepare(config, progress=False)                                  # whatever is missing is made before the clock starts
     open_again = "import json, sys\nfrom fgdlab.lab.config import RunConfig\nfrom fgdlab.lab.run import prepare\nimport time\nstarted = time.process_time()\n"
     open_again += "prepare(RunConfig.of(json.loads(sys.stdin.read())), progress=False)\nprint(time.process_time() - started)"
@@ -120,7 +120,7 @@ def measure() -> dict:
     with clock("detections"):
         found = detections(student, parts.judged)
     with clock(f"scores by {evaluation_here().package}"):
-        coco_scores(parts.judged.truth(), found, parts.judged.image_ids)
+        coco_scores(parts.judged.ground_truth(), found, parts.judged.image_ids)
     for draw in figures(student, parts.teacher.detector, parts.judged, found, config):
         with clock("figures"):
             draw()

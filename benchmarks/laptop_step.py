@@ -34,7 +34,7 @@ def laptop_batch() -> tuple[list, list]:
     return images, [{"boxes": boxes, "labels": torch.tensor([1, 2]), "image_id": torch.tensor(i)} for i in range(BATCH)]
 
 
-def contestants(folder: Path) -> dict[str, Callable[[], None]]:
+def named_detectors(folder: Path) -> dict[str, Callable[[], None]]:
     torch.manual_seed(0)
     images, targets = laptop_batch()
     teacher = build("retinanet", "compact_t", 10).eval()
@@ -75,7 +75,7 @@ def loss_duel() -> dict:
 def main() -> None:
     torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
-        times = in_turns(contestants(Path(folder)), TURNS, time.process_time)
+        times = in_turns(named_detectors(Path(folder)), TURNS, time.process_time)
     rows = []
     for name, each in times.items():
         rows.append({"what": name, "ms": round(statistics.median(each), 2), "least_ms": round(min(each), 2), "over_plain": round(ratio(times, name, "plain"), 3)})

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing import in_turns, ratio
-from fgdlab.lab.datasets import DigitScenes, Scenes, digit_folder, read_split
+from fgdlab.lab.datasets import DetectionDataset, DigitScenes, digit_folder, read_split
 from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
 
@@ -31,7 +31,7 @@ def against_reading(what: str, recipe: DigitScenes, folder: Path) -> dict:
 
     def read() -> None:
         for split in ("train", "tune", "val"):
-            for image, _ in Scenes(read_split(folder / "0", split, masks=recipe.masks)):
+            for image, _ in DetectionDataset(read_split(folder / "0", split, masks=recipe.masks)):
                 assert image.shape == (3, recipe.size, recipe.size)
 
     times = in_turns({"making": make, "reading": read}, TURNS, time.process_time)

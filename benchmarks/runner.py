@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
-from fgdlab.lab.sweeps import SCORE_COLUMNS, PlannedRun, Sweep, collect, dry_run, execute, load_sweep, make_ready, plan, write_results
+from fgdlab.lab.sweeps import SCORE_COLUMNS, PlannedRun, Sweep, collect, dry_run, execute, load_sweep, plan, prepare_shared, write_results
 
 PATH = Path("benchmarks/results/runner.json")
 BOUNDS = {"overhead_seconds": 3.0, "two_slots_over_one": 1.8, "thousand_seconds": 10.0}
@@ -44,7 +44,7 @@ def one_and_two_slots(folder: Path, sweep: Sweep, scale: str) -> dict:
     times, own = {}, {}
     for slots in (1, 2):
         runs = [run for run in plan(sweep, folder / f"{scale}_{slots}" / "runs", scale=scale) if run.row in ROWS]
-        make_ready(runs, print)
+        prepare_shared(runs, print)
         times[slots] = sweep_time(runs, slots)
         own[slots] = [round(cell_seconds(run), 2) for run in runs]
     return {

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-LOOKERS = ("teacher", "student", "mean")
+ATTENTION_SOURCES = ("teacher", "student", "mean")
 
 
 class Attention(NamedTuple):

@@ -13,28 +13,28 @@ FIRST_STEPS = 50
 
 
 class Balance(nn.Module):
-    """Terms with other weights: ``strength`` times their own, or such that the distillation starts at ``share`` of the detector's loss.
+    """Terms with other weights: ``strength`` times their own, or such that the distillation starts at ``loss_ratio`` of the detector's loss.
 
-    With a share, all weights are multiplied by one factor, so that over the first steps the sum of the terms is ``share`` times the sum
-    of the detector's own losses; after these steps the factor stays. ``even`` gives each name of a term its own factor and an equal
+    With a share, all weights are multiplied by one factor, so that over the first steps the sum of the terms is ``loss_ratio`` times the sum
+    of the detector's own losses; after these steps the factor stays. ``equal_terms`` gives each name of a term its own factor and an equal
     part of the share instead. The proportion between levels is the method's in both. Terms that are all 0 keep their weights.
 
     Args:
         strength: factor on every weight, >= 0.
-        share: > 0 brings the distillation to that share of the detector's own loss; 0 leaves the method's coefficients.
-        even: divide the share equally among the names.
+        loss_ratio: > 0 brings the distillation to that share of the detector's own loss; 0 leaves the method's coefficients.
+        equal_terms: divide the ratio equally among the names.
         steps: how many steps are measured.
     """
 
-    def __init__(self, strength: float = 1.0, share: float = 0.0, even: bool = False, steps: int = FIRST_STEPS):
+    def __init__(self, strength: float = 1.0, loss_ratio: float = 0.0, equal_terms: bool = False, steps: int = FIRST_STEPS):
         super().__init__()
-        self.strength, self.share, self.even, self.steps = strength, share, even, steps
+        self.strength, self.loss_ratio, self.equal_terms, self.steps = strength, loss_ratio, equal_terms, steps
         self.seen, self.own, self.sums = 0, 0.0, {}
         self.pooled: Callable[[list[float]], list[float]] = list     # where several processes share a batch: the mean over them, so that all have one factor
 
     def forward(self, own: list[Term], terms: list[Term]) -> list[Term]:
         """The distillation's terms with their weights in balance with the detector's ``own``."""
-        if self.share and self.seen < self.steps:
+        if self.loss_ratio and self.seen < self.steps:
             self.measure(own, terms)
         return [term._replace(weight=term.weight * self.factor(term.name)) for term in terms]
 
@@ -47,8 +47,8 @@ class Balance(nn.Module):
 
     def factor(self, name: str) -> float:
         """What a name's weights are multiplied by."""
-        measured = self.sums.get(name, 0.0) * len(self.sums) if self.even else sum(self.sums.values())
-        return self.strength * (self.share * self.own / measured if self.share and measured else 1.0)
+        measured = self.sums.get(name, 0.0) * len(self.sums) if self.equal_terms else sum(self.sums.values())
+        return self.strength * (self.loss_ratio * self.own / measured if self.loss_ratio and measured else 1.0)
 
     def get_extra_state(self) -> dict:
         """What was measured, so that a resumed run goes on with the same weights."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .attention import LOOKERS, attention, attention_of, without
+from .attention import ATTENTION_SOURCES, attention, attention_of, without
 from .focal import attention_term, feature_terms
 from .fused.cuda.reductions import sum_dtype
 from .fused.dispatch import why_readable
@@ -54,7 +54,7 @@ class FGDConfig:
     attention_of: str = "teacher"       # whose attention weighs eq. 9: teacher (the paper), student, or the mean of both
 
     def __post_init__(self):
-        for name, allowed in {"area": AREAS, "relation": RELATIONS, "rounding": ROUNDINGS, "frame": FRAMES, "axes": AXES, "attention_of": LOOKERS}.items():
+        for name, allowed in {"area": AREAS, "relation": RELATIONS, "rounding": ROUNDINGS, "frame": FRAMES, "axes": AXES, "attention_of": ATTENTION_SOURCES}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         for name in ("alpha", "beta", "gamma", "lambda_"):

@@ -26,9 +26,9 @@ from fgdlab.lab.explorer.explorer import explore
 from fgdlab.lab.course.pretrained import distilled_settings, shipped, shipped_facts
 
 config = distilled_settings()
-students, teacher = {name: shipped(name) for name in ("undistilled", "distilled")}, shipped("teacher")
+students, teacher = {name: shipped(name) for name in ("baseline", "distilled")}, shipped("teacher")
 scenes = open_split(config, "val", progress=False)
-facts = {name: shipped_facts(name)["AP"] for name in ("teacher", "undistilled", "distilled")}
+facts = {name: shipped_facts(name)["AP"] for name in ("teacher", "baseline", "distilled")}
 """
 SHOTS = {
     "explorer": "explore(students, teacher, scenes, config, image=IMAGE, facts=facts, gamma=5e-4, lambda_=5e-6, overlays=('boxes', 'detections'))",

@@ -135,7 +135,7 @@ def unspoilt(path: Path) -> Iterator[None]:
         raise UserError(f"{path} must be whole, got: {reason}; delete it, and it is made again") from error
 
 
-def digest(value, length: int = 12) -> str:
+def short_hash(value, length: int = 12) -> str:
     """A short hash of any JSON value, the same for equal values whatever the order of keys; or of bytes."""
     data = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
     return hashlib.sha256(data).hexdigest()[:length]

@@ -12,28 +12,28 @@ from filelock import Timeout
 
 from fgdlab.distill import Distiller
 
-from .checkpoints import inherit, load_weights, save_weights, weights_key
+from .checkpoints import inherit, load_weights, save_weights, weights_hash
 from .config import RunConfig, distils, has_teacher
-from .datasets import Scenes, open_split
+from .datasets import DetectionDataset, open_split
 from .detectors import build, settings_of
 from .errors import UserError, unknown_name
 from .io import lock_file, make_folder, unspoilt, whole, write_json
 from .provenance import peak_memory_gb, provenance
 from .teachers import Teacher, get_cache, get_teacher
 from .training import (
-    Team,
+    ProcessGroup,
     all_scores,
-    check_board,
-    check_shares,
+    check_batch_split,
     check_sizes,
+    check_tensorboard,
+    custom_loss_file,
+    custom_loss_hash,
+    custom_loss_source,
     detections,
-    form_mark,
+    fgd_implementation,
     joined,
     make_balance,
     make_loss,
-    method_mark,
-    own_bytes,
-    own_file,
     preflight,
     refuse,
     train,
@@ -59,7 +59,7 @@ def run(config: RunConfig, folder: Path | str, *, progress: str = "bar") -> dict
     """
     folder, device = make_folder(Path(folder)), device_of(config)
     with joined(device) as team:
-        if not team.leads:
+        if not team.is_rank0:
             return shared_run(config, folder, "off", device, team)
         try:
             with lock_file(folder / "lock", timeout=30):             # a run whose runner was killed needs a moment to die
@@ -68,24 +68,24 @@ def run(config: RunConfig, folder: Path | str, *, progress: str = "bar") -> dict
             raise UserError(f"{folder} must be free, but another process is running in it; wait for it, or choose another folder") from None
 
 
-def shared_run(config: RunConfig, folder: Path, progress: str, device: str, team: Team) -> dict:
+def shared_run(config: RunConfig, folder: Path, progress: str, device: str, team: ProcessGroup) -> dict:
     """The run in the folder that the leader has locked. Wherever the leader's word is taken, the others wait for what it has made."""
-    if team.leads:
+    if team.is_rank0:
         claim(config, folder)
-    if done := team.leaders(read_result(folder) if (folder / "result.json").exists() else None):
+    if done := team.broadcast(read_result(folder) if (folder / "result.json").exists() else None):
         return done
-    check_shares(team, config.batch_size, config.accumulate)
+    check_batch_split(team, config.batch_size, config.accumulate)
     check_sizes(config)
     check_levels(config)
-    check_board(config)
+    check_tensorboard(config)
     started = time.perf_counter()
     torch.set_num_threads(config.threads)
-    if team.leads and own_file(config.method):                       # a loss of one's own changes; the run keeps the text it ran with
-        text = own_bytes(config.method)
+    if team.is_rank0 and custom_loss_file(config.method):                       # a loss of one's own changes; the run keeps the text it ran with
+        text = custom_loss_source(config.method)
         with whole(folder / "method.py") as unfinished:
             unfinished.write_bytes(text)
-    parts = prepare(config, progress=progress != "off") if team.leads else None
-    team.leaders("all is made")
+    parts = prepare(config, progress=progress != "off") if team.is_rank0 else None
+    team.broadcast("all is made")
     parts = parts or prepare(config, progress=False)
     distiller = make_distiller(config, parts).to(device)
     lines = preflight(distiller, parts.scenes, config.precision, device, config.batch_size) if distils(config) else []
@@ -98,22 +98,22 @@ def shared_run(config: RunConfig, folder: Path, progress: str, device: str, team
     evaluation = time.perf_counter()
     student = distiller.student.eval()
     found = detections(student, parts.judged, device=device, workers=config.workers, progress=progress == "bar", team=team)
-    if not team.leads:
-        return team.leaders(None)
-    scores = all_scores(parts.judged.truth(), found, parts.judged.image_ids, masks=config.detector == "mask_rcnn")
+    if not team.is_rank0:
+        return team.broadcast(None)
+    scores = all_scores(parts.judged.ground_truth(), found, parts.judged.image_ids, masks=config.detector == "mask_rcnn")
     timing["eval_seconds"] = time.perf_counter() - evaluation
     save_weights(student, folder / "student.safetensors", settings=config.dict(), classes=parts.scenes.classes, AP=scores["AP"])
     write_json(folder / "detections.json", found)
     result = {
         **scores, "teacher_AP": parts.teacher.AP if parts.teacher else None, **timing, "seconds": time.perf_counter() - started,
         "peak_memory_gb": peak_memory_gb(device), "parameters": sum(each.numel() for each in student.parameters()),
-        "data_line": describe(config, parts), "data_fingerprint": {"train": parts.scenes.fingerprint(), "eval": parts.judged.fingerprint()},
-        "teacher": {"origin": parts.teacher.origin, "weights": weights_key(parts.teacher.path)} if parts.teacher else None,
+        "data_line": describe(config, parts), "data_hashes": {"train": parts.scenes.content_hash(), "eval": parts.judged.content_hash()},
+        "teacher": {"origin": parts.teacher.origin, "weights": weights_hash(parts.teacher.path)} if parts.teacher else None,
         "inherited": inherited._asdict() if inherited else None,
-        "settings": config.dict(), "provenance": provenance(device) | method_mark(config) | form_mark(distiller.loss) | team.mark(),
+        "settings": config.dict(), "provenance": provenance(device) | custom_loss_hash(config) | fgd_implementation(distiller.loss) | team.mark(),
     }
     write_json(folder / "result.json", result)
-    return team.leaders(read_result(folder))
+    return team.broadcast(read_result(folder))
 
 
 def read_result(folder: Path) -> dict:
@@ -206,7 +206,7 @@ def describe(config: RunConfig, parts: Parts) -> str:
     return f"{kind}; {train_images} images to learn from, {judged} of split {config.eval_split} to judge"
 
 
-def load_run(folder: Path | str) -> tuple[RunConfig, dict, torch.nn.Module, Scenes, Teacher | None]:
+def load_run(folder: Path | str) -> tuple[RunConfig, dict, torch.nn.Module, DetectionDataset, Teacher | None]:
     """A finished run again, for figures: settings, result, student, the scenes it was judged on, teacher if it had one."""
     folder = Path(folder)
     if not (folder / "result.json").exists():

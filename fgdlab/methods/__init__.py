@@ -20,7 +20,7 @@ HOME_OF = {
 }
 
 
-def rival(name: str) -> type:
+def method_class(name: str) -> type:
     """The class of a method, by its name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What rivals that need more of a detector than maps share: its anchors, its head's outputs, and which anchors belong to a box.
+"""What methods that need more of a detector than maps share: its anchors, its head's outputs, and which anchors belong to a box.
 
     DetectorLoss     keeps student and teacher as guests; gives anchors level by level
     DenseLoss        of two RetinaNets: runs both heads on maps; logits (N, A, C) and deltas (N, A, 4) of each level

@@ -33,7 +33,7 @@ from IPython.display import Markdown
 from fgdlab import Distiller, FGDLoss, Tap, look, rows
 from fgdlab.lab.plots import attention_maps as viz
 from fgdlab.lab.course.exercises import start as check
-from fgdlab.lab.course import shipped, shipped_facts
+from fgdlab.lab.course import pretrained_detector, pretrained_facts
 
 # %% tags=["parameters"]
 QUICK = False
@@ -95,23 +95,23 @@ assert check.iou(iou_solution).right
 
 # %% [markdown]
 # ## 2 · Three detectors
-# The project comes with three that are trained: a large one, the **teacher**; a small one that learned from labels alone, the **undistilled**
+# The project comes with three that are trained: a large one, the **teacher**; a small one that learned from labels alone, the **baseline**
 # student; and its twin, equal in size, first weights, data and order of data, that also imitated the teacher while it learned, the **distilled**
 # student.
 #
 # **Predict.** How many times as many parameters as a student has the teacher: 2, 9, or 40?
 
 # %%
-detectors = {name: shipped(name) for name in ("undistilled", "distilled", "teacher")}
+detectors = {name: pretrained_detector(name) for name in ("baseline", "distilled", "teacher")}
 facts = pd.DataFrame({
     "parameters": {name: sum(each.numel() for each in detector.parameters()) for name, detector in detectors.items()},
-    "AP, 400 scenes": {name: shipped_facts(name)["AP"] for name in detectors},
+    "AP, 400 scenes": {name: pretrained_facts(name)["AP"] for name in detectors},
 })
 facts.style.format({"parameters": "{:,}", "AP, 400 scenes": "{:.1f}"})
 
 # %%
 ratio = facts.parameters["teacher"] / facts.parameters["distilled"]
-assert facts.parameters["undistilled"] == facts.parameters["distilled"] and round(ratio) == 9
+assert facts.parameters["baseline"] == facts.parameters["distilled"] and round(ratio) == 9
 print(f"{ratio:.1f} times")
 
 # %% [markdown]
@@ -119,23 +119,23 @@ print(f"{ratio:.1f} times")
 # the header of each weights file, from the run that made it. Do not believe it: judge all three again, here, on scenes that none of them has
 # learned from.
 #
-# **Predict.** The order of the three by AP is easy. But how much of the way from its undistilled twin to the teacher has the distilled student
+# **Predict.** The order of the three by AP is easy. But how much of the way from its baseline twin to the teacher has the distilled student
 # come: a tenth, a third, or a half?
 
 # %%
 from fgdlab.lab.training import coco_scores, detections
 
 found = {name: detections(detector, scenes) for name, detector in detectors.items()}
-scores = pd.DataFrame({name: coco_scores(scenes.truth(), found[name], scenes.image_ids) for name in detectors}).T
+scores = pd.DataFrame({name: coco_scores(scenes.ground_truth(), found[name], scenes.image_ids) for name in detectors}).T
 scores = scores[["AP", "AP50", "AR"]].astype(float)
 scores.style.format("{:.1f}").set_caption(f"{len(scenes)} scenes of the val split, in percent")
 
 # %%
 AP = scores.AP
-way = (AP["distilled"] - AP["undistilled"]) / (AP["teacher"] - AP["undistilled"])
+way = (AP["distilled"] - AP["baseline"]) / (AP["teacher"] - AP["baseline"])
 if not QUICK:
     assert 0.4 < way < 0.6
-Markdown(f"On these scenes imitation took the student from AP {AP['undistilled']:.1f} to {AP['distilled']:.1f}; "
+Markdown(f"On these scenes imitation took the student from AP {AP['baseline']:.1f} to {AP['distilled']:.1f}; "
          f"the teacher has {AP['teacher']:.1f}. That is {way:.0%} of the way.")
 
 # %%
@@ -189,22 +189,22 @@ def plain(student, teacher):
     return (teacher - student).square().mean()
 
 # %% [markdown]
-# **Predict.** The teacher's values have a mean square of about 0.9. How far from them is the undistilled student by equation 1: about 0.1, about
+# **Predict.** The teacher's values have a mean square of about 0.9. How far from them is the baseline student by equation 1: about 0.1, about
 # 0.9, or about 1.9?
 
 # %%
 distance = pd.DataFrame({
     "teacher, mean square": {level: float(each.square().mean()) for level, each in maps["teacher"].items()},
-    **{name: {level: float(plain(each, maps["teacher"][level])) for level, each in maps[name].items()} for name in ("undistilled", "distilled")},
+    **{name: {level: float(plain(each, maps["teacher"][level])) for level, each in maps[name].items()} for name in ("baseline", "distilled")},
 })
 distance.style.format("{:.2f}")
 
 # %%
-own_square = pd.Series({level: float(each.square().mean()) for level, each in maps["undistilled"].items()})
+own_square = pd.Series({level: float(each.square().mean()) for level, each in maps["baseline"].items()})
 unrelated = own_square + distance["teacher, mean square"]
-assert ((distance["undistilled"] / unrelated - 1).abs() < (0.3 if QUICK else 0.1)).all()
-assert QUICK or 1.8 < distance["undistilled"]["P3"] < 2.0
-assert (distance["distilled"] < 0.5 * distance["undistilled"]).all()
+assert ((distance["baseline"] / unrelated - 1).abs() < (0.3 if QUICK else 0.1)).all()
+assert QUICK or 1.8 < distance["baseline"]["P3"] < 2.0
+assert (distance["distilled"] < 0.5 * distance["baseline"]).all()
 
 # %% [markdown]
 # About 1.9 on P3 and P4: for two unrelated maps the squared difference is the *sum* of both mean squares, as the cell above asserts to a tenth.
@@ -326,7 +326,7 @@ viz.show(table_figure(results, sweep))
 
 # %% [markdown]
 # *Figure 4.* Table 1 on a laptop. Left: AP of each run, a point a seed, and the mean with its interval; the dashed line is the teacher. Right: what
-# a run gains over the undistilled run of the same seed; the diamond is the paper's own gain on COCO, which is another data set: compare directions,
+# a run gains over the baseline run of the same seed; the diamond is the paper's own gain on COCO, which is another data set: compare directions,
 # not values. To check: the next cell computes the right panel from the runs.
 
 # %%
@@ -350,8 +350,8 @@ assert (gains.AP_delta_low.dropna() > 0).all()
 # **Exercise 3** (easy, 3 minutes). A gain of 13 AP sounds large. How much of the way to the teacher is it?
 
 # %%
-def gap_closed(undistilled, distilled, teacher):
-    """Three APs -> the share of the way from the undistilled student to the teacher."""
+def gap_closed(baseline, distilled, teacher):
+    """Three APs -> the share of the way from the baseline student to the teacher."""
     raise NotImplementedError
 
 check.gap_closed(gap_closed)
@@ -361,8 +361,8 @@ check.gap_closed(gap_closed)
 # Solution (unfold the cell below)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
-def gap_closed_solution(undistilled, distilled, teacher):
-    return (distilled - undistilled) / (teacher - undistilled)
+def gap_closed_solution(baseline, distilled, teacher):
+    return (distilled - baseline) / (teacher - baseline)
 
 assert check.gap_closed(gap_closed_solution).right
 share = gap_closed_solution(gains.AP_mean["no distillation"], gains.AP_mean["both, split"], results.teacher_AP.max())
@@ -382,7 +382,7 @@ print(f"both, split: {share:.0%} of the way to the teacher")
 # | [05 Global](05_global.ipynb) | what can the global term see that the focal one cannot? | 12–13 |
 # | [06 Train](06_train.ipynb) | what happens in a training run, term by term? | 14 |
 # | [07 Read an ablation](07_read_an_ablation.ipynb) | what may one conclude from a table, and what not? | |
-# | [08 Rivals](08_rivals.ipynb) | what do other methods ask of the same image? | FBKD and others |
+# | [08 Methods](08_methods.ipynb) | what do other methods ask of the same image? | FBKD and others |
 # | [09 Your own loss](09_your_own_loss.ipynb) | can you do better? | yours |
 # | [10 Full scale](10_full_scale.ipynb) | what changes with COCO and a GPU, and what does it cost? | |
 #

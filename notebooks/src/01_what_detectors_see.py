@@ -41,7 +41,7 @@ from fgdlab.lab.datasets import open_split
 from fgdlab.lab.training import detections
 from fgdlab.lab.course.exercises import see as check
 from fgdlab.lab.course import map_table, matrices, photograph
-from fgdlab.lab.course import shipped, shipped_facts
+from fgdlab.lab.course import pretrained_detector, pretrained_facts
 from fgdlab.lab.plots import canvas, detections_figure
 from fgdlab.masks import focal_masks
 from fgdlab.relation import RelationTerm
@@ -56,14 +56,14 @@ PHOTO = ""
 # ## 1 From an image to maps
 #
 # Three detectors come with the project, all trained on digits pasted over photographs: a **teacher**, a small
-# **undistilled** student, and the same student **distilled** from the teacher. `AP` is the score that detectors are
+# **baseline** student, and the same student **distilled** from the teacher. `AP` is the score that detectors are
 # judged by, from 0 to 100.
 
 # %%
-networks = {name: shipped(name) for name in ("teacher", "undistilled", "distilled")}
+networks = {name: pretrained_detector(name) for name in ("teacher", "baseline", "distilled")}
 size = {name: sum(each.numel() for each in network.parameters()) for name, network in networks.items()}
-ap = {name: shipped_facts(name)["AP"] for name in networks}
-assert ap["teacher"] > ap["distilled"] > ap["undistilled"] and size["distilled"] == size["undistilled"]
+ap = {name: pretrained_facts(name)["AP"] for name in networks}
+assert ap["teacher"] > ap["distilled"] > ap["baseline"] and size["distilled"] == size["baseline"]
 pd.DataFrame({"parameters": size, "AP": ap}).style.format({"parameters": "{:,}", "AP": "{:.1f}"})
 
 # %%
@@ -233,8 +233,8 @@ def strengths(views, index):
 map_table(strengths(views, chosen), image, boxes, label="mean |F|")
 
 # %% [markdown]
-# *Figure 6.* Strength of teacher, undistilled and distilled student; one scale a row. Check on P3: the distilled
-# student is weaker than its teacher and bright in the same places; the undistilled student has places of its own, for
+# *Figure 6.* Strength of teacher, baseline and distilled student; one scale a row. Check on P3: the distilled
+# student is weaker than its teacher and bright in the same places; the baseline student has places of its own, for
 # instance the yellow letter.
 
 # %%
@@ -245,13 +245,13 @@ def correlation(one, other):
 
 alike = pd.DataFrame({
     name: {level: correlation(teacher[level].abs().mean(1), views[name].features[level].abs().mean(1)) for level in teacher}
-    for name in ("undistilled", "distilled")
+    for name in ("baseline", "distilled")
 })
-assert QUICK or (alike["distilled"] > alike["undistilled"] + 0.15).all() and alike["undistilled"].min() > 0.3
+assert QUICK or (alike["distilled"] > alike["baseline"] + 0.15).all() and alike["baseline"].min() > 0.3
 alike.style.format("{:.2f}").set_caption("correlation of mean |F| with the teacher's")
 
 # %% [markdown]
-# The distilled one, on every level. But the undistilled student is far from 0: it was trained on the same task and
+# The distilled one, on every level. But the baseline student is far from 0: it was trained on the same task and
 # has learned by itself *where* to respond. So is it close to its teacher?
 #
 # ## 6 Channels have no names
@@ -268,7 +268,7 @@ alike.style.format("{:.2f}").set_caption("correlation of mean |F| with the teach
 # | $f$ | a 1 x 1 convolution where the channels differ in number; here both have 48, and f is nothing | |
 # | $L_{fea}$ | mean over N, C, H, W | scalar |
 #
-# **Predict.** Which is nearest to the teacher by (1): the undistilled student, the undistilled student with its
+# **Predict.** Which is nearest to the teacher by (1): the baseline student, the baseline student with its
 # channels shuffled, or a map of zeros?
 
 # %%
@@ -280,15 +280,15 @@ assert torch.isclose(plain_sum / other_map[0].numel(), (other_map - one_map).squ
 shuffle = torch.randperm(48, generator=torch.Generator().manual_seed(0))
 distance = {}
 for level, theirs in teacher.items():
-    rivals = {name: views[name].features[level] for name in ("undistilled", "distilled")}
-    rivals |= {"undistilled, shuffled": rivals["undistilled"][:, shuffle], "zeros": torch.zeros_like(theirs)}
-    distance[level] = {name: (theirs - ours).square().mean().item() for name, ours in rivals.items()}
+    methods = {name: views[name].features[level] for name in ("baseline", "distilled")}
+    methods |= {"baseline, shuffled": methods["baseline"][:, shuffle], "zeros": torch.zeros_like(theirs)}
+    distance[level] = {name: (theirs - ours).square().mean().item() for name, ours in methods.items()}
 distance = pd.DataFrame(distance)
 distance.style.format("{:.2f}").set_caption("equation (1), distance to the teacher")
 
 # %%
-assert (distance.loc["zeros"] < 0.6 * distance.loc["undistilled"]).all()
-assert ((distance.loc["undistilled"] / distance.loc["undistilled, shuffled"] - 1).abs() < 0.1).all()
+assert (distance.loc["zeros"] < 0.6 * distance.loc["baseline"]).all()
+assert ((distance.loc["baseline"] / distance.loc["baseline, shuffled"] - 1).abs() < 0.1).all()
 assert (distance.loc["distilled"] < 0.5 * distance.loc["zeros"]).all()
 
 # %% [markdown]
@@ -304,13 +304,13 @@ def channel_table(student, level):
     return torch.corrcoef(torch.cat(rows))[:48, 48:]
 
 
-tables = {name: channel_table(name, "P3") for name in ("undistilled", "distilled")}
+tables = {name: channel_table(name, "P3") for name in ("baseline", "distilled")}
 sides = {"rows": "channel of the teacher", "columns": "channel of the student"}
 matrices(tables, **sides, label="correlation", norm=CenteredNorm(halfrange=1))
 
 # %% [markdown]
 # *Figure 7.* Correlation of each of the teacher's 48 channels with each of the student's, P3. Check: the distilled
-# student has a dark diagonal, channel k means the same in both; the undistilled student has none, and its strongest
+# student has a dark diagonal, channel k means the same in both; the baseline student has none, and its strongest
 # entries lie anywhere.
 
 # %%
@@ -322,13 +322,13 @@ def agreement(table):
 
 
 agreements = pd.DataFrame({name: agreement(table) for name, table in tables.items()}).T
-assert QUICK or abs(agreements.loc["undistilled", "same channel"]) < 0.1 < agreements.loc["undistilled", "best channel"]
+assert QUICK or abs(agreements.loc["baseline", "same channel"]) < 0.1 < agreements.loc["baseline", "best channel"]
 assert agreements.loc["distilled", "best is the same"] > 0.9
 agreements.style.format("{:.2f}")
 
 # %% [markdown]
 # Here is what imitation of features does first: it gives the channels names, the teacher's. The strength, a mean over
-# channels, does not depend on their order; that is why the undistilled student could look so similar in figure 6 and
+# channels, does not depend on their order; that is why the baseline student could look so similar in figure 6 and
 # be so far away by (1). Keep this in mind whenever you compare feature distances *before* distillation: they measure
 # how channels happen to be numbered.
 #
@@ -364,9 +364,9 @@ def same_channel(student, level):
     return torch.tensor([correlation(one, other) for one, other in pairs]).nanmean().item()
 
 
-students = ("undistilled", "distilled")
+students = ("baseline", "distilled")
 on_photo = pd.DataFrame({name: {level: same_channel(name, level) for level in teacher} for name in students})
-assert PHOTO or on_photo["undistilled"].abs().max() < 0.1 and on_photo["distilled"].min() > 0.5
+assert PHOTO or on_photo["baseline"].abs().max() < 0.1 and on_photo["distilled"].min() > 0.5
 on_photo.style.format("{:.2f}").set_caption("correlation of channel k with the teacher's channel k")
 
 # %% [markdown]
@@ -385,11 +385,11 @@ def on_p5(name, rim):
 
 
 rims = pd.DataFrame({title: {name: on_p5(name, rim) for name in students} for title, rim in {"whole map": 0, "without the rim": 2}.items()})
-assert PHOTO or rims.loc["undistilled", "whole map"] > 0.5 and abs(rims.loc["undistilled", "without the rim"]) < 0.2
+assert PHOTO or rims.loc["baseline", "whole map"] > 0.5 and abs(rims.loc["baseline", "without the rim"]) < 0.2
 rims.style.format("{:.2f}").set_caption("correlation of strength with the teacher's on P5")
 
 # %% [markdown]
-# On scikit-learn's photograph the undistilled student's likeness to the teacher on P5 is the rim and nothing else;
+# On scikit-learn's photograph the baseline student's likeness to the teacher on P5 is the rim and nothing else;
 # take two cells off each side and it is gone. Look at the border before you believe a correlation.
 #
 # ## Exercises

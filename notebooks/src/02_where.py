@@ -41,7 +41,7 @@ from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import foreground_shares, open_split
 from fgdlab.lab.course.exercises import where as check
 from fgdlab.lab.course import map_table, number_grid
-from fgdlab.lab.course import shipped
+from fgdlab.lab.course import pretrained_detector
 from fgdlab.masks import box_weights, cell_ranges
 
 # %% tags=["parameters"]
@@ -290,7 +290,7 @@ round(overlap(*((fg > 0).float() for fg in framed.values())), 3)
 # cut to 80 columns beside a whole one.
 
 # %%
-teacher = shipped("teacher")
+teacher = pretrained_detector("teacher")
 (first, target), (second, other) = scenes[2], scenes[3]
 narrow = {"boxes": target["boxes"].clamp(max=80), "labels": target["labels"]}
 keep = narrow["boxes"][:, 2] - narrow["boxes"][:, 0] > 4

@@ -44,7 +44,7 @@ from fgdlab.lab.datasets import open_split
 from fgdlab.lab.explorer import still
 from fgdlab.lab.course.exercises import how_much as check
 from fgdlab.lab.course import bare, map_table, number_grid, picture
-from fgdlab.lab.course import distilled_settings, shipped, shipped_facts
+from fgdlab.lab.course import distilled_settings, pretrained_detector, pretrained_facts
 from fgdlab.lab.stats import estimate
 
 # %% tags=["parameters"]
@@ -170,7 +170,7 @@ settings = RunConfig(train_images=64, eval_images=64)
 scenes = open_split(settings, "val", progress=False)
 images, targets = (list(each) for each in zip(*(scenes[i] for i in range(8 if QUICK else 50)), strict=True))
 with torch.no_grad():
-    views = {name: look(shipped(name), images, targets) for name in ("teacher", "undistilled", "distilled")}
+    views = {name: look(pretrained_detector(name), images, targets) for name in ("teacher", "baseline", "distilled")}
 teacher = views["teacher"].features
 {level: tuple(features.shape) for level, features in teacher.items()}
 
@@ -234,7 +234,7 @@ channel = {name: attention(view.features["P5"]).channel.mean(0) for name, view i
 order = channel["teacher"].argsort(descending=True)
 chart = picture(height=2.8)
 ax = chart.subplots()
-for name, colour, marker in (("teacher", TEACHER, "o"), ("undistilled", STUDENT, "s"), ("distilled", DISTILLED, "^")):
+for name, colour, marker in (("teacher", TEACHER, "o"), ("baseline", STUDENT, "s"), ("distilled", DISTILLED, "^")):
     ax.plot(channel[name][order], marker, color=colour, markersize=4, label=name)
 ax.axhline(1, color="#555555", linewidth=0.8)
 ax.set(title="channel attention at T = 0.5, 48 channels of P5", xlabel="channels, the teacher's order", ylabel="$A^C$, mean over scenes")
@@ -244,10 +244,10 @@ chart
 
 # %% [markdown]
 # *Figure 7.* Channel attention on P5 of three networks, channels sorted by the teacher's. Check: the triangles of the
-# distilled student fall with the teacher's circles, the squares of the undistilled one do not. Channel k of two
+# distilled student fall with the teacher's circles, the squares of the baseline one do not. Channel k of two
 # networks that were trained apart has no common meaning (notebook 01).
 #
-# **Predict.** The correlation over the 48 channels with the teacher's $A^C$: for the undistilled student 0, 0.5 or 1?
+# **Predict.** The correlation over the 48 channels with the teacher's $A^C$: for the baseline student 0, 0.5 or 1?
 # And does the distilled one follow as well on P3 as on P5?
 
 # %%
@@ -257,13 +257,13 @@ def agreement(name, level):
     return torch.corrcoef(torch.stack(means))[0, 1].item()
 
 
-r = pd.DataFrame({name: {level: agreement(name, level) for level in teacher} for name in ("undistilled", "distilled")})
-assert QUICK or (r["undistilled"].abs() < 0.35).all() and (r["distilled"] > r["undistilled"] + 0.3).all()
+r = pd.DataFrame({name: {level: agreement(name, level) for level in teacher} for name in ("baseline", "distilled")})
+assert QUICK or (r["baseline"].abs() < 0.35).all() and (r["distilled"] > r["baseline"] + 0.3).all()
 assert r["distilled"].idxmax() == "P5"
 r.style.format("{:+.2f}")
 
 # %% [markdown]
-# About 0 for the undistilled student on every level. The distilled one follows closely on P5 and half-heartedly on
+# About 0 for the baseline student on every level. The distilled one follows closely on P5 and half-heartedly on
 # P3, whose channels are all about equally strong, so that there is little to follow.
 
 # %% [markdown]
@@ -279,8 +279,8 @@ logs = {level: LogNorm() for level in rows}
 map_table(rows, images[chosen], targets[chosen]["boxes"], label="$A^S$ (log)", norms=logs)
 
 # %% [markdown]
-# *Figure 8.* $A^S$ of teacher, undistilled and distilled student on one scene; each row has one scale. Check: on P3
-# the brightest cells of the teacher and of the distilled student lie in the frame, those of the undistilled student
+# *Figure 8.* $A^S$ of teacher, baseline and distilled student on one scene; each row has one scale. Check: on P3
+# the brightest cells of the teacher and of the distilled student lie in the frame, those of the baseline student
 # do not. The scene was picked because it shows this; the next cell counts all scenes.
 
 # %%
@@ -291,7 +291,7 @@ def brightest_is_object(name):
 
 
 bright = {name: brightest_is_object(name) for name in views}
-assert QUICK or bright["teacher"] > bright["distilled"] > bright["undistilled"] > 3 * masks["P3"].binary.mean()
+assert QUICK or bright["teacher"] > bright["distilled"] > bright["baseline"] > 3 * masks["P3"].binary.mean()
 pd.Series(bright, name="strongest cell of P3 lies on an object").to_frame().style.format("{:.0%}")
 
 # %% [markdown]
@@ -299,12 +299,12 @@ pd.Series(bright, name="strongest cell of P3 lies on an object").to_frame().styl
 # look-alike that it has to look at before it can reject it (notebook 01).
 #
 # **Predict.** Objects cover a ninth of P3. By what factor is the gap |$A^S$ of the teacher minus $A^S$ of the
-# undistilled student| larger on a foreground cell than on a background cell: 1, 3, or 10?
+# baseline student| larger on a foreground cell than on a background cell: 1, 3, or 10?
 
 # %%
 found = []
 for level, mask in masks.items():
-    for name in ("undistilled", "distilled"):
+    for name in ("baseline", "distilled"):
         difference = (spatial[level] - attention(views[name].features[level]).spatial).abs()
         for area, where in {"foreground": mask.binary, "background": 1 - mask.binary}.items():
             mean = (difference * where).sum((1, 2)) / where.sum((1, 2))
@@ -317,7 +317,7 @@ table.style.format("{:.2f}").set_caption("mean gap a cell, averaged over scenes"
 chart = picture(height=3.0)
 ax = chart.subplots()
 spots = list(table.index)
-for shift, name, colour in ((-0.12, "undistilled", STUDENT), (0.12, "distilled", DISTILLED)):
+for shift, name, colour in ((-0.12, "baseline", STUDENT), (0.12, "distilled", DISTILLED)):
     for x, (level, area) in enumerate(spots):
         values = gaps.set_index(["level", "area", "student"])["gap"].loc[level, area, name]
         mean, _, _, low, high = estimate(values)
@@ -332,16 +332,16 @@ chart
 
 # %% [markdown]
 # *Figure 9.* The paper's Figure 1 as numbers. Small points: scenes; large points: mean and 95 % t-interval over
-# scenes. Check: on P3 and P4 the undistilled student's gap is larger on foreground than on background and the
+# scenes. Check: on P3 and P4 the baseline student's gap is larger on foreground than on background and the
 # intervals are far apart; on P5 they are not; the distilled student's gaps are about half.
 
 # %%
 wide = gaps.pivot_table(index=["student", "level", "scene"], columns="area", values="gap")
 paired = (wide["foreground"] - wide["background"]).groupby(["student", "level"])
 excess = pd.DataFrame({key: estimate(each)._asdict() for key, each in paired}).T[["mean", "low", "high", "n"]]
-times = table["undistilled"].unstack("area").eval("foreground / background")
-print("foreground over background, undistilled:", times.round(1).to_dict())
-assert QUICK or 2.5 < times["P3"] < 4 and excess.loc[("undistilled", "P5"), "low"] < 0
+times = table["baseline"].unstack("area").eval("foreground / background")
+print("foreground over background, baseline:", times.round(1).to_dict())
+assert QUICK or 2.5 < times["P3"] < 4 and excess.loc[("baseline", "P5"), "low"] < 0
 assert QUICK or (excess["low"].drop("P5", level=1) > 0).all()
 assert QUICK or torch.cat([t["boxes"][:, 3] - t["boxes"][:, 1] for t in targets]).lt(32).float().mean() > 0.5
 excess.style.format("{:.2f}").format("{:.0f}", subset="n").set_caption("gap on foreground minus background, paired by scene, 95 %")
@@ -354,7 +354,7 @@ excess.style.format("{:.2f}").format("{:.0f}", subset="n").set_caption("gap on f
 # **Predict.** Of the whole gap on P3, summed over all cells, which share lies on the foreground: 90 %, 60 %, 30 %?
 
 # %%
-difference = (spatial["P3"] - attention(views["undistilled"].features["P3"]).spatial).abs()
+difference = (spatial["P3"] - attention(views["baseline"].features["P3"]).spatial).abs()
 on_objects = (difference * masks["P3"].binary).sum() / difference.sum()
 print(f"foreground: {masks['P3'].binary.mean():.0%} of the cells, {on_objects:.0%} of the gap")
 assert 0.2 < on_objects < 0.4
@@ -369,8 +369,8 @@ assert 0.2 < on_objects < 0.4
 # term, was 0. Its loss weighs cells by the teacher's attention, but never compares the two attentions.
 
 # %%
-assert shipped_facts("distilled")["settings"]["gamma"] == 0
-closed = 1 - table["distilled"] / table["undistilled"]
+assert pretrained_facts("distilled")["settings"]["gamma"] == 0
+closed = 1 - table["distilled"] / table["baseline"]
 assert closed.between(0.35, 0.6).all() or QUICK
 closed.rename("share of the gap that is gone").to_frame().style.format("{:.0%}")
 
@@ -382,7 +382,7 @@ closed.rename("share of the gap that is gone").to_frame().style.format("{:.0%}")
 # too much of elsewhere.
 
 # %%
-signed = spatial["P3"] - attention(views["undistilled"].features["P3"]).spatial
+signed = spatial["P3"] - attention(views["baseline"].features["P3"]).spatial
 assert signed.sum((1, 2)).abs().max() < 1e-3
 inside = (signed * masks["P3"].binary).sum() / len(images)
 print(f"teacher minus student, sum a scene: {inside:+.1f} on foreground, {signed.sum() / len(images) - inside:+.1f} on background")
@@ -404,9 +404,9 @@ print(f"teacher minus student, sum a scene: {inside:+.1f} on foreground, {signed
 # **Predict.** What will the explorer give as the range of the teacher's attention on P3? Figure 8 has shown it.
 
 # %%
-students = {name: shipped(name) for name in ("undistilled", "distilled")}
-ap = {name: shipped_facts(name)["AP"] for name in views}
-still(students, shipped("teacher"), scenes, distilled_settings(), facts=ap, image=chosen, level="P3")
+students = {name: pretrained_detector(name) for name in ("baseline", "distilled")}
+ap = {name: pretrained_facts(name)["AP"] for name in views}
+still(students, pretrained_detector("teacher"), scenes, distilled_settings(), facts=ap, image=chosen, level="P3")
 
 # %% [markdown]
 # *Figure 10.* One view of the explorer: $A^S$ of teacher and student on one scale, their difference, channels, loss

@@ -29,7 +29,7 @@ from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import open_split
 from fgdlab.lab.course.exercises import focal as check
 from fgdlab.lab.course import map_table, number_grid, picture
-from fgdlab.lab.course import shipped, shipped_facts
+from fgdlab.lab.course import pretrained_detector, pretrained_facts
 from fgdlab.lab.plots import TERM_STYLES, draw_shares
 from fgdlab.relation import RelationTerm
 
@@ -219,9 +219,9 @@ print(f"{far:.0f} = 15 too much on one cell + 15 cells missing 1 each")
 # Now on real maps. Three detectors come with the project: a teacher, and two students of Table 1, one trained alone and one with the focal loss.
 
 # %%
-names = ("teacher", "undistilled", "distilled")
-detectors = {name: shipped(name) for name in names}
-pd.DataFrame({name: {"AP": shipped_facts(name)["AP"]} for name in names}).style.format("{:.1f}")
+names = ("teacher", "baseline", "distilled")
+detectors = {name: pretrained_detector(name) for name in names}
+pd.DataFrame({name: {"AP": pretrained_facts(name)["AP"]} for name in names}).style.format("{:.1f}")
 
 # %%
 scenes = open_split(RunConfig(train_images=64, eval_images=64), "val", progress=False)
@@ -234,13 +234,13 @@ maps = {level: each for level, each in seen["teacher"].features.items()}
 # %%
 paper = FGDConfig(lambda_=0, rounding="exact")                # lambda_ = 0: the focal loss alone
 loss = FGDLoss(tuple(maps), 48, 48, paper)
-terms = loss(seen["undistilled"], maps)
+terms = loss(seen["baseline"], maps)
 table = pd.DataFrame(rows(0, terms))
 assert torch.isclose(total(terms), torch.tensor(table["weighted"].sum(), dtype=torch.float32))
 table.pivot(index="name", columns="level", values="raw").loc[["fg", "bg", "attention"]].style.format("{:.1f}")
 
 # %% [markdown]
-# The sums before $\alpha$, $\beta$, $\gamma$, teacher against the undistilled student. Two things need a reason: why are the numbers so large, and
+# The sums before $\alpha$, $\beta$, $\gamma$, teacher against the baseline student. Two things need a reason: why are the numbers so large, and
 # why is foreground so much larger?
 #
 # ### How far apart are two maps that know nothing of each other?
@@ -255,13 +255,13 @@ def gap(name, level):
     return {name: value.item() for name, value in numbers.items()}
 
 gaps = pd.DataFrame({(name, level): gap(name, level) for name in names[1:] for level in maps}).T
-alone = gaps.loc["undistilled"]
+alone = gaps.loc["baseline"]
 assert (alone["correlation"].abs() < 0.1).all() and alone["eq. 1"].between(1.7, 2.3).all()
 assert (gaps.loc["distilled"]["correlation"] > 0.7).all()
 gaps.style.format("{:.2f}")
 
 # %% [markdown]
-# About 1 + 1 = 2: the variances add up. The undistilled student is not a bad copy of its teacher, it is no copy at all: nobody told it which
+# About 1 + 1 = 2: the variances add up. The baseline student is not a bad copy of its teacher, it is no copy at all: nobody told it which
 # channel should mean what.
 # The first thing that feature distillation teaches is this common language; the distilled student speaks it.
 #
@@ -269,7 +269,7 @@ gaps.style.format("{:.2f}")
 
 # %%
 def cell_shares(level):
-    s, t, scene = seen["undistilled"].features[level], maps[level], seen["undistilled"]
+    s, t, scene = seen["baseline"].features[level], maps[level], seen["baseline"]
     m, a = focal_masks(scene.boxes, scene.frame_sizes(), tuple(t.shape[-2:]), rounding="exact"), attention(t)
     error, mask = (t - s).square(), paper.alpha * m.fg + paper.beta * m.bg
     full = (error * a.channel[:, :, None, None]).sum(1) * a.spatial * mask
@@ -303,7 +303,7 @@ inside.style.format("{:.0f}").set_caption("percent of the loss inside boxes, mea
 # more boxes than backgrounds (weight), larger errors on objects (error), and attention that favours objects (attention).
 
 # %%
-def factors(level, name="undistilled"):
+def factors(level, name="baseline"):
     s, t, scene = seen[name].features[level], maps[level], seen[name]
     m, a = focal_masks(scene.boxes, scene.frame_sizes(), tuple(t.shape[-2:]), rounding="exact"), attention(t)
     fg, bg = feature_terms(s, t, m, a)
@@ -330,7 +330,7 @@ three_factors.style.format("{:.2f}")
 
 # %%
 def log_of(config):
-    return pd.DataFrame(rows(0, FGDLoss(tuple(maps), 48, 48, config)(seen["undistilled"], maps)))
+    return pd.DataFrame(rows(0, FGDLoss(tuple(maps), 48, 48, config)(seen["baseline"], maps)))
 
 laptop = FGDConfig(alpha=1.7e-3, beta=1.4e-2, gamma=5e-4, lambda_=0, rounding="exact")          # Table 1 of this project, plus gamma
 logs = {"authors' weights": log_of(paper), "laptop's weights": log_of(laptop)}
@@ -364,7 +364,7 @@ figure
 # the foreground sum of P3 stays about the same, true or false?
 
 # %%
-def sums(level, name="undistilled", **off):
+def sums(level, name="baseline", **off):
     s, t, scene = seen[name].features[level], maps[level], seen[name]
     m = focal_masks(scene.boxes, scene.frame_sizes(), tuple(t.shape[-2:]), rounding="exact")
     return [each.item() for each in feature_terms(s, t, m, without(attention(t), **off))]
@@ -395,7 +395,7 @@ Markdown(f"False: on P3 attention multiplies the foreground sum by {fg:.1f} and 
 
 # %%
 def heaviest(off, level="P3", part=0.01):
-    s, t, scene = seen["undistilled"].features[level], maps[level], seen["undistilled"]
+    s, t, scene = seen["baseline"].features[level], maps[level], seen["baseline"]
     m = focal_masks(scene.boxes, scene.frame_sizes(), tuple(t.shape[-2:]), rounding="exact")
     a = without(attention(t), **off)
     error = ((t - s).square() * a.channel[:, :, None, None]).sum(1) * a.spatial * m.fg
@@ -410,13 +410,13 @@ pd.DataFrame({"share of the heaviest 1 % of foreground cells": concentration}).s
 # ## Before and after
 #
 # The distilled student was trained on $\alpha$ and $\beta$ alone ($\gamma$ = 0). **Predict.** By what factor is its foreground sum smaller than the
-# undistilled student's: 2, 4 or about 10?
+# baseline student's: 2, 4 or about 10?
 # And does the attention term, which it never saw, fall too?
 
 # %%
 after = pd.DataFrame(rows(0, loss(seen["distilled"], maps)))
-both = pd.DataFrame({name: log.groupby("name")["raw"].sum() for name, log in {"undistilled": table, "distilled": after}.items()})
-both["ratio"] = both["undistilled"] / both["distilled"]
+both = pd.DataFrame({name: log.groupby("name")["raw"].sum() for name, log in {"baseline": table, "distilled": after}.items()})
+both["ratio"] = both["baseline"] / both["distilled"]
 assert both.loc["fg", "ratio"] > 6 and both.loc["attention", "ratio"] > 1.5
 both.loc[["fg", "bg", "attention"]].style.format("{:.1f}")
 

@@ -30,7 +30,7 @@ from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import open_split
 from fgdlab.lab.course.exercises import relation as check
 from fgdlab.lab.course import bare, map_table, number_grid, picture
-from fgdlab.lab.course import shipped
+from fgdlab.lab.course import pretrained_detector
 from fgdlab.relation import RelationTerm
 
 # %% tags=["parameters"]
@@ -137,8 +137,8 @@ print(inspect.getsource(GcBlock.forward))
 scenes = open_split(RunConfig(train_images=64, eval_images=64), "val", progress=False)
 images, targets = map(list, zip(*(scenes[i] for i in range(8 if QUICK else 32)), strict=True))
 with torch.no_grad():
-    scene = look(shipped("undistilled"), images, targets)
-    student, teacher = scene.features, look(shipped("teacher"), images).features
+    scene = look(pretrained_detector("baseline"), images, targets)
+    student, teacher = scene.features, look(pretrained_detector("teacher"), images).features
 {level: tuple(each.shape) for level, each in teacher.items()}
 
 # %% [markdown]

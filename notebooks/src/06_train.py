@@ -32,7 +32,7 @@ from fgdlab.lab.detectors import build
 from fgdlab.lab.training import coco_scores, detections
 from fgdlab.lab.course.exercises import training as check
 from fgdlab.lab.course import map_table, picture
-from fgdlab.lab.course import shipped, shipped_facts
+from fgdlab.lab.course import pretrained_detector, pretrained_facts
 from fgdlab.lab.training import learning_rate, make_optimizer, train
 from fgdlab.lab.plots import detections_figure, loss_terms
 
@@ -54,7 +54,7 @@ scenes, judged = (open_split(config, split, progress=False) for split in ("train
 print(f"{len(scenes)} scenes to learn from, {len(judged)} to be judged by; {steps} steps of {config.batch_size} images")
 
 # %%
-teacher = shipped("teacher")
+teacher = pretrained_detector("teacher")
 def new_student():
     torch.manual_seed(SEED)
     return build("retinanet", "compact_s", len(scenes.classes))
@@ -189,8 +189,8 @@ def live():
     shown = display(picture(), display_id=True)
     return lambda log: shown.update(loss_terms(pd.DataFrame(log)))
 
-undistilled = Distiller(new_student())
-log_alone = fit(undistilled, scenes, steps, watch=live())
+baseline = Distiller(new_student())
+log_alone = fit(baseline, scenes, steps, watch=live())
 
 # %% [markdown]
 # *Figure 1.* Two terms, classification and box regression, both falling. Check: the last logged step is the last step of the loop.
@@ -245,7 +245,7 @@ means.loc[["classification", "bbox_regression", "fg", "bg", "attention", "global
 
 # %%
 pictures, truths = map(list, zip(*(judged[i] for i in range(16 if QUICK else 64)), strict=True))
-students = {"untrained": new_student().eval(), "alone": undistilled.student.eval(), "distilled": distilled.student.eval()}
+students = {"untrained": new_student().eval(), "alone": baseline.student.eval(), "distilled": distilled.student.eval()}
 with torch.no_grad():
     maps = {name: look(each, pictures, truths).features for name, each in {"teacher": teacher, **students}.items()}
 def distances(name):
@@ -286,7 +286,7 @@ pd.DataFrame({"correlation of log A^S with the teacher's, P3": agree}).style.for
 
 # %%
 found = {name: detections(students[name], judged) for name in ("alone", "distilled")}
-scores = pd.DataFrame({name: coco_scores(judged.truth(), each, judged.image_ids) for name, each in found.items()}).T
+scores = pd.DataFrame({name: coco_scores(judged.ground_truth(), each, judged.image_ids) for name, each in found.items()}).T
 scores = scores[["AP", "AP50", "AR"]].astype(float)
 assert QUICK or (scores.loc["distilled"] > scores.loc["alone"]).all()
 scores.style.format("{:.1f}")
@@ -344,7 +344,7 @@ detections_figure([each for i in some for each in surest("distilled", i)], judge
 # %%
 def part_scores(name, k):
     ids = judged.image_ids[k::4]
-    return coco_scores(judged.truth(), [each for each in found[name] if each["image_id"] in ids], ids)["AP"]
+    return coco_scores(judged.ground_truth(), [each for each in found[name] if each["image_id"] in ids], ids)["AP"]
 
 parts = pd.DataFrame({f"part {k + 1}": {name: part_scores(name, k) for name in ("alone", "distilled")} for k in range(4)})
 parts.loc["difference"] = parts.loc["distilled"] - parts.loc["alone"]
@@ -363,9 +363,9 @@ by_row = by_row.rename(index={"none": "no distillation", "split": "both areas, s
 by_row.style.format({"mean": "{:.1f}", "std": "{:.1f}"})
 
 # %%
-long = {name: shipped_facts(name)["AP"] for name in ("undistilled", "distilled", "teacher")}
-assert QUICK or scores.loc["distilled", "AP"] - scores.loc["alone", "AP"] < long["distilled"] - long["undistilled"]
-short = scores["AP"].rename({"alone": "undistilled"})
+long = {name: pretrained_facts(name)["AP"] for name in ("baseline", "distilled", "teacher")}
+assert QUICK or scores.loc["distilled", "AP"] - scores.loc["alone", "AP"] < long["distilled"] - long["baseline"]
+short = scores["AP"].rename({"alone": "baseline"})
 both = pd.DataFrame({f"{steps} steps (above)": short, "900 steps, Table 1, seed 0": long}).loc[list(long)]
 both.style.format("{:.1f}", na_rep="-")
 

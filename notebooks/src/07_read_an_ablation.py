@@ -295,16 +295,16 @@ from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import open_split
 from fgdlab.lab.training import detections
 from fgdlab.lab.course import average_precision, match
-from fgdlab.lab.course import shipped
+from fgdlab.lab.course import pretrained_detector
 
 scenes = open_split(RunConfig(train_images=16, eval_images=24 if QUICK else 150), "val", progress=False)
-found = {name: detections(shipped(name), scenes) for name in ("undistilled", "distilled")}
-matched = {name: match(scenes.truth(), each, scenes.image_ids) for name, each in found.items()}
+found = {name: detections(pretrained_detector(name), scenes) for name in ("baseline", "distilled")}
+matched = {name: match(scenes.ground_truth(), each, scenes.image_ids) for name, each in found.items()}
 
 # %%
 draws = np.random.default_rng(SEED).multinomial(len(scenes), np.full(len(scenes), 1 / len(scenes)), size=10 if QUICK else 80)
 resampled = pd.DataFrame({name: [average_precision(classes, weights) for weights in draws] for name, classes in matched.items()})
-gain = resampled["distilled"] - resampled["undistilled"]
+gain = resampled["distilled"] - resampled["baseline"]
 resampled.assign(gain=gain).describe().loc[["mean", "std", "min", "max"]].style.format("{:.2f}")
 
 # %% [markdown]

@@ -5,7 +5,7 @@
 #
 # **Equations** one of our own; of the paper's, 1 (the plain feature loss) as what it has to beat
 #
-# **Code** [`PyramidLoss`](../fgdlab/pyramid.py), [`own_class`](../fgdlab/lab/training/custom_loss.py), [`make_loss`](../fgdlab/lab/training/losses.py), [`parse_sweep`](../fgdlab/lab/sweeps/spec.py), [`plan`](../fgdlab/lab/sweeps/planning.py), [`execute`](../fgdlab/lab/sweeps/execution.py), [`collect`](../fgdlab/lab/sweeps/collection.py), [`render`](../fgdlab/lab/tables/numbers.py)
+# **Code** [`PyramidLoss`](../fgdlab/pyramid.py), [`custom_loss_class`](../fgdlab/lab/training/custom_loss.py), [`make_loss`](../fgdlab/lab/training/losses.py), [`parse_sweep`](../fgdlab/lab/sweeps/spec.py), [`plan`](../fgdlab/lab/sweeps/planning.py), [`execute`](../fgdlab/lab/sweeps/execution.py), [`collect`](../fgdlab/lab/sweeps/collection.py), [`render`](../fgdlab/lab/tables/numbers.py)
 #
 # **Needs** notebooks 04, 06 and 07; 08 for the pull of a cell
 #
@@ -27,10 +27,10 @@ from fgdlab import look
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import open_split
 from fgdlab.lab.course.exercises import own_loss as check
-from fgdlab.lab.explorer import glances_figure, look_at
+from fgdlab.lab.explorer import gradient_maps_figure, gradient_maps
 from fgdlab.lab.training import make_loss
 from fgdlab.lab.run import prepare
-from fgdlab.lab.course import FILES, FOLDER, shipped
+from fgdlab.lab.course import FILES, FOLDER, pretrained_detector
 from fgdlab.lab.stats import estimate, seed_differences
 from fgdlab.lab.sweeps import collect, execute, plan
 from fgdlab.lab.sweeps import load_sweep
@@ -48,7 +48,7 @@ folder = Path(FOLDER_OF_MINE or temporary.name)
 folder.mkdir(parents=True, exist_ok=True)
 os.chdir(folder)
 scenes = open_split(RunConfig(train_images=64, eval_images=64), "val", progress=False)
-teacher, student = shipped("teacher"), shipped("undistilled")
+teacher, student = pretrained_detector("teacher"), pretrained_detector("baseline")
 
 # %% [markdown]
 # From here on the notebook works in a folder of its own, as you would for a project: one file with a loss, one with a table, and the runs.
@@ -224,8 +224,8 @@ assert [bool(each) for each in passes.values()] == [True, True, False]
 
 # %%
 methods = {"hint": RunConfig(method="hint"), "direction": DIRECTION, "pkd": RunConfig(method="pkd")}
-glances = look_at(student, teacher, scenes, 3, methods)
-glances_figure(glances, student, scenes, 3, "P3")
+glances = gradient_maps(student, teacher, scenes, 3, methods)
+gradient_maps_figure(glances, student, scenes, 3, "P3")
 
 # %% [markdown]
 # *Figure 1.* Pull and gradient of three losses on P3 of one scene, each map over its own mean. Check: hint's pull is one colour. The least and largest value in the titles say how uneven a method is: direction has no boxes and
@@ -239,7 +239,7 @@ print(f"the strongest cell has {ratio:.1f} times the average gradient")
 # %% [markdown]
 # ## 4 · One row of a table
 #
-# A table is a YAML: a question, rows, seeds. Ours has three rows. What is said in `base` holds for all of them: a small scale, so that six runs end while you wait, and `share: 2`, which brings each loss to twice the detector's own over the
+# A table is a YAML: a question, rows, seeds. Ours has three rows. What is said in `base` holds for all of them: a small scale, so that six runs end while you wait, and `loss_ratio: 2`, which brings each loss to twice the detector's own over the
 # first steps. Without it the table would compare how loud two authors are. The row of our loss is one line.
 
 # %%
@@ -250,7 +250,7 @@ tuning: none; every distillation starts at twice the detector's own loss
 baseline: none
 contrasts: [[mine, split]]
 seeds: [0, 1]
-base: {train_images: 1000, eval_images: 100, epochs: 2, rounding: exact, share: 2}
+base: {train_images: 1000, eval_images: 100, epochs: 2, rounding: exact, loss_ratio: 2}
 rows:
   none: {label: no distillation, set: {method: none}}
   split: {label: "FGD, both areas, split", set: {method: fgd, gamma: 0, lambda_: 0}}
@@ -263,14 +263,14 @@ scale = "smoke" if QUICK else "laptop"
 sweep = load_sweep("mine.yaml").at(scale)
 overrides = {} if QUICK else {"teacher_checkpoint": str(FOLDER / FILES["teacher"])}
 runs = plan(sweep, folder / "runs", scale=scale, overrides=overrides)
-pd.DataFrame([{"row": run.row, "seed": run.seed, "method": run.config.method, "images": run.config.train_images, "share": run.config.share}
+pd.DataFrame([{"row": run.row, "seed": run.seed, "method": run.config.method, "images": run.config.train_images, "loss_ratio": run.config.loss_ratio}
               for run in runs])
 
 # %% [markdown]
-# [`plan`](../fgdlab/lab/sweeps/planning.py) turns rows and seeds into runs. `teacher_checkpoint` is the shipped teacher, said in so many words: a teacher belongs to its training images, and with 1000 of them the lab would train a new one first. A run's
+# [`plan`](../fgdlab/lab/sweeps/planning.py) turns rows and seeds into runs. `teacher_checkpoint` is the pretrained_detector teacher, said in so many words: a teacher belongs to its training images, and with 1000 of them the lab would train a new one first. A run's
 # name is a hash of its settings and, for a loss of your own, of the file: change a line of `direction.py`, and its runs, no others, run anew.
 #
-# **Predict.** Six runs at this small scale. Will the distilled rows be above the undistilled one, and will two seeds be enough to tell `mine` from `split`?
+# **Predict.** Six runs at this small scale. Will the distilled rows be above the baseline one, and will two seeds be enough to tell `mine` from `split`?
 
 # %%
 prepare(runs[1].config, progress=False)                               # images, teacher and its maps: made once, used by all
@@ -300,7 +300,7 @@ from fgdlab.lab.tables import table_figure
 show(table_figure(frame, sweep))
 
 # %% [markdown]
-# *Figure 2.* Every run as a point, on the left its AP, on the right its difference to the undistilled run of the same seed, with t-intervals. Check: two points a row, and intervals far wider than the distance between the points,
+# *Figure 2.* Every run as a point, on the left its AP, on the right its difference to the baseline run of the same seed, with t-intervals. Check: two points a row, and intervals far wider than the distance between the points,
 # for two values are all they rest on.
 #
 # **Predict.** With n seeds the interval's half-width is $t_{0.975;\,n-1}\, s / \sqrt{n}$. How many standard deviations s is that for n = 2, and for n = 3?
@@ -328,7 +328,7 @@ Markdown("\n".join(words))
 # - *Few seeds.* Two differences of the same sign happen by luck in one case of two. And s itself is hardly known from two values: an interval of two
 #   seeds is mostly useless, and one that comes out narrow came out so by luck, too.
 # - *Small scale.* Less than a third of the images of the laptop scale, and a student far from done. A loss that helps early need not help in the end, and the other way round.
-# - *One share.* Twice the detector's own loss may suit one method and not the other. A fair table tunes each on the **tune** split with the same small budget, as `ablations/sweeps/rivals.yaml` says.
+# - *One share.* Twice the detector's own loss may suit one method and not the other. A fair table tunes each on the **tune** split with the same small budget, as `ablations/sweeps/methods.yaml` says.
 # - *One teacher, one data set.* The interval covers the seed of the student's training and nothing else.
 # - *100 images to judge.* AP moves with the images, too; the same ones judge every row, so differences suffer less than levels.
 # - *You chose to look.* Of ten ideas, the best of ten tables looks good. Say how many were tried.
@@ -398,7 +398,7 @@ check.yaml_row(yaml_row)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 def yaml_row_solution(name, file, cls, share):
-    return f'{name}: {{label: {cls}, set: {{method: "{file}:{cls}", share: {share}}}}}'
+    return f'{name}: {{label: {cls}, set: {{method: "{file}:{cls}", loss_ratio: {loss_ratio}}}}}'
 
 
 assert check.yaml_row(yaml_row_solution).right

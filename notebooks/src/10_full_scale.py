@@ -71,8 +71,8 @@ from fgdlab.lab.sweeps import load_sweep
 
 sweep = load_sweep("table1_areas")
 chosen = {(scale, row): sweep.settings(row, 0, scale) for scale in ("laptop", "gpu") for row in sweep.rows if row != "none"}
-assert {row: each.share for (scale, row), each in chosen.items() if scale == "gpu"} == {"fg": 1, "bg": 1, "both": 2, "split": 2}
-pd.DataFrame({key: {**each.fgd().weights(), "share": each.share} for key, each in chosen.items()}).T.style.format("{:g}", na_rep="")
+assert {row: each.loss_ratio for (scale, row), each in chosen.items() if scale == "gpu"} == {"fg": 1, "bg": 1, "both": 2, "split": 2}
+pd.DataFrame({key: {**each.fgd().weights(), "share": each.loss_ratio} for key, each in chosen.items()}).T.style.format("{:g}", na_rep="")
 
 # %% [markdown]
 # On the laptop they were measured for these small maps, on a tuning split: foreground and background each start as large as the detector's own
@@ -137,12 +137,12 @@ assert file.write_text(whole)
 # https address of one; `torchvision:NAME`. Round trip, with the shipped teacher:
 
 # %%
-from fgdlab.lab.course import shipped
+from fgdlab.lab.course import pretrained_detector
 from fgdlab.lab.teachers import get_teacher
 from fgdlab.lab.checkpoints import save_weights
 
 path = Path(HERE, "teacher.safetensors")
-save_weights(shipped("teacher"), path, origin="notebook 10", data="digit scenes")
+save_weights(pretrained_detector("teacher"), path, origin="notebook 10", data="digit scenes")
 config = RunConfig(method="fgd", train_images=24, eval_images=16, teacher_checkpoint=str(path), device="cpu")
 teacher = get_teacher(config, progress=False)
 print(f"{teacher.origin}: AP {teacher.AP:.1f} on {config.eval_images} scenes")
@@ -170,7 +170,7 @@ for mistake in ({"teacher": "compact_s"}, {"teacher_floor": 95.0}):
 
 # %%
 from fgdlab.lab.checkpoints import coco_rows
-from fgdlab.lab.checkpoints import given_teacher
+from fgdlab.lab.checkpoints import teacher_from_checkpoint
 
 with torch.device("meta"):                                 # shapes without memory: nothing to fill, nothing to wait for
     ours = build("retinanet", "resnet50", classes=90).state_dict()
@@ -178,7 +178,7 @@ with torch.device("meta"):                                 # shapes without memo
 assert {name: each.shape for name, each in ours.items()} == {name: each.shape for name, each in theirs.items()}
 of_coco = build("retinanet", "compact_s", classes=90)      # the same outputs on a smaller body
 torch.save(of_coco.state_dict(), checkpoint := Path(HERE, "of_coco.pth"))
-narrowed, _ = given_teacher(config.but(teacher="compact_s", teacher_checkpoint=str(checkpoint)), ["dog", "cat"])
+narrowed, _ = teacher_from_checkpoint(config.but(teacher="compact_s", teacher_checkpoint=str(checkpoint)), ["dog", "cat"])
 before, after = (each.head.classification_head.cls_logits.bias.view(-1, outputs) for each, outputs in ((of_coco, 91), (narrowed, 3)))
 assert coco_rows(["dog", "cat"]) == [0, 18, 17] and torch.equal(after, before[:, [0, 18, 17]])
 print(f"{before.shape[1]} outputs -> {after.shape[1]}: rows {coco_rows(['dog', 'cat'])} of the teacher's")
@@ -192,10 +192,10 @@ print(f"{before.shape[1]} outputs -> {after.shape[1]}: rows {coco_rows(['dog', '
 # teacher's weights. Every run looks at most of it by itself, refuses what is wrong and prints what is worth a look.
 
 # %%
-from fgdlab.lab.commands import examine
+from fgdlab.lab.commands import validate_config
 
 words = {True: "ok", None: "look", False: "WRONG"}
-look = [(words[line.good], line.what, f"{line.found}; {line.do}" if line.do else line.found) for line in examine(config)]
+look = [(words[line.good], line.what, f"{line.found}; {line.do}" if line.do else line.found) for line in validate_config(config)]
 assert not any(word == "WRONG" for word, *_ in look)
 pd.DataFrame(look, columns=["", "what", "found"]).style.hide().set_properties(**{"text-align": "left"})
 
@@ -460,11 +460,11 @@ differs[(differs - 1).abs() > 1e-9].rename("configs / paper's text").to_frame().
 # torchvision has none. The pairs of teacher and student that the authors trained:
 
 # %%
-from fgdlab.lab.config import PAIRS
+from fgdlab.lab.config import PAPER_PRESETS
 
-pairs = {name: (p.detector, p.teacher, p.student, p.inherit, p.parts, *p.mAP, p.table or "config only") for name, p in PAIRS.items()}
+pairs = {name: (p.detector, p.teacher, p.student, p.inherit, p.parts, *p.mAP, p.table or "config only") for name, p in PAPER_PRESETS.items()}
 columns = ["detector", "teacher", "student", "inherits", "of the teacher", "alone", "distilled", "where"]
-assert {pair.detector for pair in PAIRS.values()} == set(PRESETS)
+assert {pair.detector for pair in PAPER_PRESETS.values()} == set(PRESETS)
 pd.DataFrame(pairs, index=columns).T.style.format("{:.1f}", subset=["alone", "distilled"], na_rep="")
 
 # %% [markdown]
@@ -473,7 +473,7 @@ pd.DataFrame(pairs, index=columns).T.style.format("{:.1f}", subset=["alone", "di
 
 # %%
 pair = "retinanet_r101_r50"
-settings = RunConfig.of(PAIRS[pair].settings() | {"data": "/path/to/coco"})
+settings = RunConfig.of(PAPER_PRESETS[pair].settings() | {"data": "/path/to/coco"})
 assert settings.fgd() == PRESETS["retinanet"] and (settings.min_size, settings.max_size) == (800, 1333)
 changed = {name: value for name, value in settings.dict().items() if value != getattr(laptop, name) and name not in ("data", "teacher_checkpoint")}
 print(f"fgdlab run --preset {pair} --coco /path/to/coco\n\n" + textwrap.fill(", ".join(f"{name} {value}" for name, value in changed.items()), 120))

@@ -18,7 +18,7 @@ from fgdlab.lab.explorer.explorer import explore
 from fgdlab.lab.course.pretrained import shipped, shipped_facts
 from fgdlab.lab.checkpoints.safetensors_io import save_weights
 
-students = {name: shipped(name) for name in ("undistilled", "distilled")}
+students = {name: shipped(name) for name in ("baseline", "distilled")}
 teacher, data = shipped("teacher"), open_split(RunConfig(train_images=8, eval_images=6), "val", progress=False)
 folder = Path("snapshots")
 folder.mkdir(exist_ok=True)
@@ -135,7 +135,7 @@ def test_it_opens_with_image_teacher_student_and_difference(view):
 
 @pytest.mark.parametrize(("control", "label", "title"), [
     ("level", "P4", "teacher"), ("limits", "Own", "distilled"), ("quantity", "One channel", "teacher"), ("quantity", "Context of R", "teacher"),
-    ("who", "undistilled", "teacher - {}"),
+    ("who", "baseline", "teacher - {}"),
 ])
 def test_a_choice_changes_picture_and_read_out(view, control, label, title):
     view.plate("teacher").click(position={"x": 100, "y": 100})
@@ -143,7 +143,7 @@ def test_a_choice_changes_picture_and_read_out(view, control, label, title):
     before = view.ink("distilled") if control != "who" else view.ink("teacher - distilled")
     ends = view.root.locator(".fgd-ends").all_inner_texts()
     view.choose(control, label)
-    assert view.ink(title.format("undistilled") if control == "who" else title) != before
+    assert view.ink(title.format("baseline") if control == "who" else title) != before
     assert view.root.locator(".fgd-ends").all_inner_texts() != ends
     assert view.root.locator(f'[data-control="{control}"] input:checked').count() == 1
 
@@ -205,10 +205,10 @@ def test_rounding_changes_weights_and_loss(view):
 
 def test_before_and_after_shows_every_student(view):
     view.choose("view", "All students")
-    names = ["undistilled", "distilled", "in training step 450"]
-    assert view.titles()[1:] == ["teacher", *names, *(f"teacher - {name}" for name in ("undistilled", "distilled", "in training"))]
+    names = ["baseline", "distilled", "in training step 450"]
+    assert view.titles()[1:] == ["teacher", *names, *(f"teacher - {name}" for name in ("baseline", "distilled", "in training"))]
     gaps = view.table("gaps")
-    assert float(gaps["distilled"][0]) < float(gaps["undistilled"][0])
+    assert float(gaps["distilled"][0]) < float(gaps["baseline"][0])
     assert gaps["in training"] == gaps["distilled"]                  # its last checkpoint holds the same weights
 
 

@@ -20,8 +20,8 @@ def length_right(student, teacher):
     return (weight * (s.log() - t.log()).abs()).sum() / len(s)
 
 
-def row_right(name, file, cls, share):
-    return f"{name}:\n  label: {cls}\n  set: {{method: '{file}:{cls}', share: {share}}}\n"
+def row_right(name, file, cls, loss_ratio):
+    return f"{name}:\n  label: {cls}\n  set: {{method: '{file}:{cls}', loss_ratio: {loss_ratio}}}\n"
 
 
 RIGHT = {"slope": slope_right, "length_loss": length_right, "yaml_row": row_right}
@@ -69,14 +69,14 @@ NEAR_MISSES = {
         lambda s, t: length_right(s.transpose(1, 2), t.transpose(1, 2)),
     ],
     "yaml_row": [
-        lambda name, file, cls, share: f"{name}: {{label: x, set: {{method: '{file}', share: {share}}}}}",
-        lambda name, file, cls, share: f"{name}: {{label: x, set: {{method: '{file}:{cls}'}}}}",
-        lambda name, file, cls, share: f"{name}: {{label: x, method: '{file}:{cls}', share: {share}}}",
-        lambda name, file, cls, share: f"rows: {{{name}: {{label: x, set: {{method: '{file}:{cls}', share: {share}}}}}}}",
-        lambda name, file, cls, share: f"{name}: {{label: x, set: {{method: '{file}:{cls}', strength: {share}}}}}",
-        lambda name, file, cls, share: f"mine: {{label: x, set: {{method: '{file}:{cls}', share: {share}}}}}",
-        lambda name, file, cls, share: f"{name} {file}",
-        lambda name, file, cls, share: {name: {"set": {"method": f"{file}:{cls}", "share": share}}},
+        lambda name, file, cls, loss_ratio: f"{name}: {{label: x, set: {{method: '{file}', loss_ratio: {loss_ratio}}}}}",
+        lambda name, file, cls, loss_ratio: f"{name}: {{label: x, set: {{method: '{file}:{cls}'}}}}",
+        lambda name, file, cls, loss_ratio: f"{name}: {{label: x, method: '{file}:{cls}', loss_ratio: {loss_ratio}}}",
+        lambda name, file, cls, loss_ratio: f"rows: {{{name}: {{label: x, set: {{method: '{file}:{cls}', loss_ratio: {loss_ratio}}}}}}}",
+        lambda name, file, cls, loss_ratio: f"{name}: {{label: x, set: {{method: '{file}:{cls}', strength: {loss_ratio}}}}}",
+        lambda name, file, cls, loss_ratio: f"mine: {{label: x, set: {{method: '{file}:{cls}', loss_ratio: {loss_ratio}}}}}",
+        lambda name, file, cls, loss_ratio: f"{name} {file}",
+        lambda name, file, cls, loss_ratio: {name: {"set": {"method": f"{file}:{cls}", "loss_ratio": loss_ratio}}},
     ],
 }
 
@@ -101,4 +101,4 @@ def test_an_answer_without_return_is_told_so(name):
 
 
 def test_a_wrong_key_of_a_row_is_told_by_its_name():
-    assert "did you mean 'method'" in check.yaml_row(lambda name, file, cls, share: f"{name}: {{set: {{methode: '{file}:{cls}'}}}}").message
+    assert "did you mean 'method'" in check.yaml_row(lambda name, file, cls, loss_ratio: f"{name}: {{set: {{methode: '{file}:{cls}'}}}}").message

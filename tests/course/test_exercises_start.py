@@ -33,8 +33,8 @@ def shared_counted_twice(first, second):
     return width * height / sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
 
 
-def share(undistilled, distilled, teacher):
-    return (distilled - undistilled) / (teacher - undistilled)
+def share(baseline, distilled, teacher):
+    return (distilled - baseline) / (teacher - baseline)
 
 
 RIGHT = {"plain_feature_loss": plain, "iou": overlap, "gap_closed": share}

@@ -1,4 +1,4 @@
-"""The rivals of the loss benchmark compute what they are timed against."""
+"""The methods of the loss benchmark compute what they are timed against."""
 from torch.testing import assert_close
 
 from benchmarks import fgd_loss
@@ -6,7 +6,7 @@ from benchmarks import fgd_loss
 
 def test_the_plain_transcription_and_both_forms_give_one_gradient():
     case, found = fgd_loss.Case(2, 8, (96, 128)), {}
-    for name, step in case.contestants().items():
+    for name, step in case.named_detectors().items():
         case.forget()
         step()
         found[name] = [each.grad for each in (*case.student.values(), *case.loss.parameters())]

@@ -25,10 +25,10 @@ NAMES = [f"float64 {name_of(config)}" for config in FUSED] + [
 
 @pytest.fixture(scope="module")
 def interpreted():
-    """{case: "" or what is wrong} of interpret_card.py."""
+    """{case: "" or what is wrong} of interpret_kernels.py."""
     pytest.importorskip("triton", reason="torch for this machine brings no Triton")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, str(HERE / "interpret_card.py")], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, str(HERE / "interpret_kernels.py")], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

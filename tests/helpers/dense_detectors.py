@@ -1,4 +1,4 @@
-"""Two small RetinaNets in float64 and a scene for their heads: what tests of rivals with heads and anchors share."""
+"""Two small RetinaNets in float64 and a scene for their heads: what tests of methods with heads and anchors share."""
 from functools import partial
 
 import torch
@@ -66,11 +66,11 @@ def gradients(loss, features) -> list:
     return [torch.zeros_like(f) if g is None else g for f, g in zip(wanted, found, strict=True)]
 
 
-def one_step(rival, **settings):
+def one_step(method_class, **settings):
     """A compact student and teacher under Distiller, one backward: (terms of the rival, student, the whole module)."""
     torch.manual_seed(0)
     student, teacher = build("retinanet", "compact_s", 10), build("retinanet", "compact_t", 10)
-    loss = rival(student.levels, student, teacher, **settings)
+    loss = method_class(student.levels, student, teacher, **settings)
     distiller = Distiller(student, teacher, loss).train()
     boxes = torch.tensor([[10.0, 12.0, 40.0, 44.0], [30.0, 5.0, 60.0, 30.0]])
     targets = [{"boxes": boxes, "labels": torch.tensor([1, 2])}, {"boxes": boxes[:0], "labels": torch.zeros(0, dtype=torch.int64)}]

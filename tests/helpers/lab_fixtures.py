@@ -9,7 +9,7 @@ from fgdlab.distill import Distiller
 from fgdlab.fgd import FGDConfig, FGDLoss
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets.annotations import read_split
-from fgdlab.lab.datasets.dataset import Scenes, data_folder
+from fgdlab.lab.datasets.dataset import DetectionDataset, data_folder
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.errors import UserError
 
@@ -56,8 +56,8 @@ def tiny_scenes(scene_cache):
         patch.setenv("FGDLAB_HOME", str(scene_cache))
         folder = data_folder(make_tiny_config(), progress=False)
 
-    def scenes(split: str = "train", **settings) -> Scenes:
-        return Scenes(read_split(folder, split), **settings)
+    def scenes(split: str = "train", **settings) -> DetectionDataset:
+        return DetectionDataset(read_split(folder, split), **settings)
 
     return scenes
 

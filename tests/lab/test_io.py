@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fgdlab.lab.io import cache_root, digest, made_once, whole, write_json, write_text
+from fgdlab.lab.io import cache_root, made_once, short_hash, whole, write_json, write_text
 
 
 def names(folder) -> list[str]:
@@ -124,6 +124,6 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch, tmp_path):
 
 
 def test_a_digest_depends_on_values_and_not_on_the_order_of_keys():
-    assert digest({"a": 1, "b": [2, 3]}) == digest({"b": [2, 3], "a": 1})
-    assert len({digest({"a": 1}), digest({"a": 2}), digest({"b": 1}), digest([1]), digest(b"1")}) == 5
-    assert digest(b"abc", 64) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert short_hash({"a": 1, "b": [2, 3]}) == short_hash({"b": [2, 3], "a": 1})
+    assert len({short_hash({"a": 1}), short_hash({"a": 2}), short_hash({"b": 1}), short_hash([1]), short_hash(b"1")}) == 5
+    assert short_hash(b"abc", 64) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

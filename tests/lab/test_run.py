@@ -172,8 +172,8 @@ def test_a_run_killed_in_the_middle_of_training_goes_on_to_the_same_result(finis
 
 
 def same_result(again, result, its_folder, folder):
-    assert {name: again[name] for name in (*SCORES, "AP_per_class", "teacher_AP", "data_fingerprint", "settings")} == {
-        name: result[name] for name in (*SCORES, "AP_per_class", "teacher_AP", "data_fingerprint", "settings")}
+    assert {name: again[name] for name in (*SCORES, "AP_per_class", "teacher_AP", "data_hashes", "settings")} == {
+        name: result[name] for name in (*SCORES, "AP_per_class", "teacher_AP", "data_hashes", "settings")}
     for name in ("metrics.jsonl", "detections.json", "student.safetensors"):
         assert (its_folder / name).read_bytes() == (folder / name).read_bytes(), name
 

@@ -21,24 +21,24 @@ def test_strength_multiplies_every_weight_and_no_sum():
 
 def test_a_share_brings_the_whole_to_that_share_of_the_detectors_loss_and_keeps_proportions():
     before = terms(fg=1.0, bg=40.0)
-    balanced = Balance(share=0.25)(own(2.0), before)
+    balanced = Balance(loss_ratio=0.25)(own(2.0), before)
     assert float(total(balanced)) == pytest.approx(0.5)
     assert len({after.weight / term.weight for after, term in zip(balanced, before, strict=True)}) == 1
 
 
 def test_an_even_share_gives_each_name_an_equal_part():
-    balanced = Balance(share=0.5, even=True)(own(2.0), terms(fg=1.0, bg=40.0))
+    balanced = Balance(loss_ratio=0.5, equal_terms=True)(own(2.0), terms(fg=1.0, bg=40.0))
     for name in ("fg", "bg"):
         assert float(total([term for term in balanced if term.name == name])) == pytest.approx(0.5)
 
 
 def test_levels_keep_their_proportion():
-    fine, coarse = Balance(share=0.25, even=True)(own(), terms(fg=1.0))
+    fine, coarse = Balance(loss_ratio=0.25, equal_terms=True)(own(), terms(fg=1.0))
     assert float(coarse.weight * coarse.raw / (fine.weight * fine.raw)) == pytest.approx(3.0)
 
 
 def test_after_the_measured_steps_the_factor_stays():
-    balance = Balance(share=0.5, steps=2)
+    balance = Balance(loss_ratio=0.5, steps=2)
     for raw in (1.0, 3.0):
         balance(own(4.0), terms(fg=raw))
     kept = balance.factor("fg")
@@ -49,18 +49,18 @@ def test_after_the_measured_steps_the_factor_stays():
 
 def test_the_factor_is_a_constant_to_the_gradient():
     raw = torch.tensor(2.0, requires_grad=True)
-    (term,) = Balance(share=0.5)(own(), [Term("fg", "P3", raw, 1.0)])
+    (term,) = Balance(loss_ratio=0.5)(own(), [Term("fg", "P3", raw, 1.0)])
     (term.weight * term.raw).backward()
     assert isinstance(term.weight, float) and float(raw.grad) == pytest.approx(term.weight)
 
 
 def test_a_name_of_nothing_but_zeros_keeps_its_weights():
-    assert [term.weight for term in Balance(share=0.5)(own(), terms(fg=0.0))] == [0.5, 0.5]
-    assert [term.weight for term in Balance(share=0.5, even=True)(own(), terms(fg=0.0, bg=1.0))][:2] == [0.5, 0.5]
+    assert [term.weight for term in Balance(loss_ratio=0.5)(own(), terms(fg=0.0))] == [0.5, 0.5]
+    assert [term.weight for term in Balance(loss_ratio=0.5, equal_terms=True)(own(), terms(fg=0.0, bg=1.0))][:2] == [0.5, 0.5]
 
 
 def test_a_restored_balance_goes_on_with_what_was_measured():
-    first, second = Balance(share=0.5, steps=3), Balance(share=0.5, steps=3)
+    first, second = Balance(loss_ratio=0.5, steps=3), Balance(loss_ratio=0.5, steps=3)
     first(own(6.0), terms(fg=1.0))
     second.load_state_dict(first.state_dict())
     assert second.factor("fg") == first.factor("fg") != 1.0

@@ -11,8 +11,8 @@ from pycocotools.cocoeval import COCOeval
 
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.config.run_config import RunConfig
-from fgdlab.lab.datasets.annotations import outlines, read_split
-from fgdlab.lab.datasets.dataset import Scenes, open_split
+from fgdlab.lab.datasets.annotations import read_split, segmentations
+from fgdlab.lab.datasets.dataset import DetectionDataset, open_split
 from fgdlab.lab.datasets.segmentation import counts_of, mask_of, unsound
 from fgdlab.lab.training.evaluate import SCORES, all_scores, as_run_lengths, coco_scores
 
@@ -127,11 +127,11 @@ def test_outlines_are_counted_by_kind_and_those_that_are_none_in_words(drawn):
         first, second, third, _ = document["annotations"]            # polygons, run lengths, run lengths, run lengths
         second["segmentation"], third["segmentation"] = [], [[1, 2, 3, 4]]
 
-    ((file, found),) = outlines(drawn()).items()
+    ((file, found),) = segmentations(drawn()).items()
     assert file.name == "annotations.json" and found[:3] == (1, 3, 0) and found.broken == []
     assert str(found) == "4 of 4 objects: 1 polygons, 3 run lengths"
-    assert str(outlines(drawn(spoil(None), "some"))[file.parent.parent / "some/annotations.json"]) == "1 of 4 objects: 1 polygons, 3 without"
-    (found,) = outlines(drawn(mixed, "mixed")).values()
+    assert str(segmentations(drawn(spoil(None), "some"))[file.parent.parent / "some/annotations.json"]) == "1 of 4 objects: 1 polygons, 3 without"
+    (found,) = segmentations(drawn(mixed, "mixed")).values()
     assert str(found) == "2 of 4 objects: 1 polygons, 1 run lengths, 1 without, 1 broken"
     assert "annotation 3 of image 2 '2.png' must have polygons of at least 3 points" in found.broken[0] and found.objects == 4
 
@@ -148,8 +148,8 @@ def test_a_check_asks_for_outlines_only_where_it_is_told_to(drawn):
 
 def test_masks_are_part_of_the_fingerprint_where_they_are_read(drawn):
     folder = drawn()
-    assert read_split(folder, "all", masks=True).fingerprint != read_split(folder, "all").fingerprint
-    assert read_split(folder, "all", masks=True).fingerprint == read_split(folder, "all", masks=True).fingerprint
+    assert read_split(folder, "all", masks=True).content_hash != read_split(folder, "all").content_hash
+    assert read_split(folder, "all", masks=True).content_hash == read_split(folder, "all", masks=True).content_hash
 
 
 def test_only_mask_rcnn_reads_masks(drawn):
@@ -163,7 +163,7 @@ def test_only_mask_rcnn_reads_masks(drawn):
 @pytest.mark.parametrize("long_side", [0, 20])
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_a_mask_covers_its_box_in_the_image_as_it_is_loaded(drawn, long_side, flip):
-    scenes = Scenes(read_split(drawn(), "all", masks=True), long_side=long_side)
+    scenes = DetectionDataset(read_split(drawn(), "all", masks=True), long_side=long_side)
     scenes.mirror(flip, 0, 0)
     for i, count in enumerate((2, 1, 0)):                            # the crowd is no target
         image, target = scenes[i]

@@ -8,11 +8,11 @@ from torch.testing import assert_close
 
 from fgdlab.distill import Distiller
 from fgdlab.lab.detectors.builder import build
-from fgdlab.methods import rival
+from fgdlab.methods import method_class
 from fgdlab.methods.attention_transfer import AttentionTransfer, pattern
 from fgdlab.scene import Scene
 from fgdlab.terms import total
-from tests.helpers.rival_maps import LEVELS, leaves, raws, teacher_of, two_images
+from tests.helpers.method_maps import LEVELS, leaves, raws, teacher_of, two_images
 
 
 def naive(student, teacher, p):
@@ -59,7 +59,7 @@ def test_gradcheck(power):
 
 def test_the_name_leads_to_the_class_and_its_rows():
     scene = two_images()
-    assert rival("attention") is AttentionTransfer and AttentionTransfer.built_from == "channels" and AttentionTransfer.PARTS == ()
+    assert method_class("attention") is AttentionTransfer and AttentionTransfer.built_from == "channels" and AttentionTransfer.PARTS == ()
     terms = AttentionTransfer(("P4", "P3"), 4, 4, weight=0.25)(scene, teacher_of(scene))
     assert [(term.name, term.level, term.weight) for term in terms] == [("attention", "P4", 0.25), ("attention", "P3", 0.25)]
 

@@ -4,7 +4,7 @@ import torch
 
 from fgdlab.masks import cell_ranges
 from fgdlab.methods.boxes import cells_of_level, home_levels, level_index, whole_cells
-from tests.helpers.rival_maps import home
+from tests.helpers.method_maps import home
 
 
 def square(size, left=0.0):

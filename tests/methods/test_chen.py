@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from fgdlab.methods import rival
+from fgdlab.methods import method_class
 from fgdlab.methods.chen import Chen, bounded_error, weighted_cross_entropy
 from fgdlab.scene import Scene
 from fgdlab.terms import total
@@ -182,4 +182,4 @@ def test_one_step_under_distiller_reaches_the_student():
 
 
 def test_its_name_leads_here():
-    assert rival("chen") is Chen and Chen.built_from == "detectors" and Chen.PARTS == ("hint", "class", "box")
+    assert method_class("chen") is Chen and Chen.built_from == "detectors" and Chen.PARTS == ("hint", "class", "box")

@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 from torchvision.ops import generalized_box_iou_loss
 
-from fgdlab.methods import rival
+from fgdlab.methods import method_class
 from fgdlab.methods.crosskd import CrossKD, giou, like, quality_focal
 from fgdlab.scene import Scene
 from fgdlab.terms import total
@@ -231,4 +231,4 @@ def test_one_step_under_distiller_reaches_the_student():
 
 
 def test_its_name_leads_here():
-    assert rival("crosskd") is CrossKD and CrossKD.built_from == "detectors" and CrossKD.PARTS == ("class", "box")
+    assert method_class("crosskd") is CrossKD and CrossKD.built_from == "detectors" and CrossKD.PARTS == ("class", "box")

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from fgdlab.methods.cwd import CWD
-from tests.helpers.rival_maps import LEVELS, aligned, raws, teacher_of, two_images
+from tests.helpers.method_maps import LEVELS, aligned, raws, teacher_of, two_images
 
 
 def phi(channel, temperature):

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from fgdlab.methods.defeat import DeFeat
 from fgdlab.methods.hint import Hint
 from fgdlab.terms import total
-from tests.helpers.rival_maps import LEVELS, aligned, cells, home, raws, teacher_of, two_images
+from tests.helpers.method_maps import LEVELS, aligned, cells, home, raws, teacher_of, two_images
 from tests.methods.test_boxes import authors_slices
 
 

@@ -1,4 +1,4 @@
-"""What rivals share that need anchors and heads: guests, anchors, IoU, matching, refusals."""
+"""What methods share that need anchors and heads: guests, anchors, IoU, matching, refusals."""
 import pytest
 import torch
 from torch.testing import assert_close

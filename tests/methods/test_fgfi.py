@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from fgdlab.lab.detectors.builder import build
-from fgdlab.methods import rival
+from fgdlab.methods import method_class
 from fgdlab.methods.fgfi import FGFI, near_anchors
 from fgdlab.pyramid import PyramidLoss
 from fgdlab.scene import Scene
@@ -158,4 +158,4 @@ def test_a_detector_without_anchors_is_refused():
 
 
 def test_its_name_leads_here():
-    assert rival("fgfi") is FGFI and issubclass(FGFI, PyramidLoss) and FGFI.built_from == "detectors"
+    assert method_class("fgfi") is FGFI and issubclass(FGFI, PyramidLoss) and FGFI.built_from == "detectors"

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from torchvision.ops import nms as torchvision_nms
 from torchvision.ops import roi_align as torchvision_roi_align
 
-from fgdlab.methods import rival
+from fgdlab.methods import method_class
 from fgdlab.methods.gid import GID, relation, roi_align, strongest
 from fgdlab.scene import Scene
 from fgdlab.terms import total
@@ -277,4 +277,4 @@ def test_one_step_under_distiller_reaches_the_student():
 
 
 def test_its_name_leads_here():
-    assert rival("gid") is GID and GID.built_from == "detectors" and GID.PARTS == ("feature", "relation", "class", "box")
+    assert method_class("gid") is GID and GID.built_from == "detectors" and GID.PARTS == ("feature", "relation", "class", "box")

@@ -9,10 +9,10 @@ from torch.testing import assert_close
 
 from fgdlab.distill import Distiller
 from fgdlab.lab.detectors.builder import build
-from fgdlab.methods import rival
+from fgdlab.methods import method_class
 from fgdlab.scene import Scene
 from fgdlab.terms import total
-from tests.helpers.rival_maps import LEVELS, leaves, raws, teacher_of, two_images
+from tests.helpers.method_maps import LEVELS, leaves, raws, teacher_of, two_images
 
 CLASSES = {"hint": "Hint", "cwd": "CWD", "mgd": "MGD", "pkd": "PKD", "tadf": "TADF", "defeat": "DeFeat"}
 NAMES = list(CLASSES)
@@ -23,7 +23,7 @@ each = pytest.mark.parametrize("name", NAMES)
 
 def make(name, student_channels=4, teacher_channels=4, levels=LEVELS, **settings):
     torch.manual_seed(3)
-    return rival(name)(levels, student_channels, teacher_channels, **EVERY_LEVEL.get(name, {}) | settings)
+    return method_class(name)(levels, student_channels, teacher_channels, **EVERY_LEVEL.get(name, {}) | settings)
 
 
 def terms_of(loss, scene, teacher):
@@ -39,8 +39,8 @@ def weight_keywords(name):
 
 @each
 def test_the_name_leads_to_the_class(name):
-    assert rival(name).__name__ == CLASSES[name] and rival(name).built_from == "channels"
-    assert PARTS.get(name, ()) == rival(name).PARTS
+    assert method_class(name).__name__ == CLASSES[name] and method_class(name).built_from == "channels"
+    assert PARTS.get(name, ()) == method_class(name).PARTS
 
 
 @each
@@ -78,7 +78,7 @@ KNOBS = {
 }
 
 
-@pytest.mark.parametrize(("name", "knob"), [(name, knob) for name, knobs in KNOBS.items() for knob in knobs])
+@pytest.mark.parametrize(("name", "knob"), [(name, knob) for name, settings_flags in KNOBS.items() for knob in settings_flags])
 def test_the_knob_changes_the_total(name, knob):
     scene = two_images(3 if knob == "kernel" else 4)
     losses = [make(name, 3 if knob == "kernel" else 4, 4, **settings).double() for settings in ({}, {knob: KNOBS[name][knob]})]
@@ -88,13 +88,13 @@ def test_the_knob_changes_the_total(name, knob):
 
 @each
 def test_no_knob_is_left_out(name):
-    keywords = [each.name for each in inspect.signature(rival(name)).parameters.values() if each.kind is inspect.Parameter.KEYWORD_ONLY]
+    keywords = [each.name for each in inspect.signature(method_class(name)).parameters.values() if each.kind is inspect.Parameter.KEYWORD_ONLY]
     assert keywords == list(KNOBS[name])
 
 
 def test_defaults_are_the_authors_settings_as_the_docstrings_say():
     defaults = {
-        name: {each.name: each.default for each in inspect.signature(rival(name)).parameters.values() if each.kind is inspect.Parameter.KEYWORD_ONLY}
+        name: {each.name: each.default for each in inspect.signature(method_class(name)).parameters.values() if each.kind is inspect.Parameter.KEYWORD_ONLY}
         for name in NAMES
     }
     assert defaults == {
@@ -289,7 +289,7 @@ def test_one_training_step_of_the_compact_pair(name):
         {"boxes": torch.tensor([[10.0, 10.0, 40.0, 50.0], [60.0, 20.0, 80.0, 40.0]]), "labels": torch.tensor([1, 2])},
         {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
     ]
-    loss = rival(name)(student.levels, student.backbone.out_channels, teacher.backbone.out_channels)
+    loss = method_class(name)(student.levels, student.backbone.out_channels, teacher.backbone.out_channels)
     distiller = Distiller(student, teacher, loss).train()
     optimiser = torch.optim.SGD(distiller.parameters(), lr=0.01)
     own = len(Distiller(student).train()(images, targets))

@@ -4,7 +4,7 @@ import torch
 from torch.testing import assert_close
 
 from fgdlab.methods.mgd import MGD, random_mask
-from tests.helpers.rival_maps import LEVELS, aligned, cells, convolution, leaves, raws, teacher_of, two_images
+from tests.helpers.method_maps import LEVELS, aligned, cells, convolution, leaves, raws, teacher_of, two_images
 
 
 def naive(student, teacher, mask, block):

@@ -16,7 +16,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from fgdlab.distill import Distiller
-from fgdlab.methods import rival
+from fgdlab.methods import method_class
 from fgdlab.methods.fgfi import FGFI
 from fgdlab.methods.mimick import Mimick
 from fgdlab.scene import Scene, level_names, look
@@ -186,4 +186,4 @@ def test_one_step_under_distiller_reaches_the_student(method):
 
 
 def test_its_name_leads_here():
-    assert rival("mimick") is Mimick and Mimick.built_from == "detectors"
+    assert method_class("mimick") is Mimick and Mimick.built_from == "detectors"

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from fgdlab.methods.pkd import EPSILON, PKD, normalised
-from tests.helpers.rival_maps import LEVELS, aligned, raws, teacher_of, two_images
+from tests.helpers.method_maps import LEVELS, aligned, raws, teacher_of, two_images
 
 
 def naive(student, teacher):

@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say: rivals agree, figures add up, and all of them are in `make bench`."""
+"""The benchmarks measure what they say: methods agree, figures add up, and all of them are in `make bench`."""
 import json
 from pathlib import Path
 

@@ -37,8 +37,8 @@ def test_the_method_imports_torch_the_standard_library_and_itself(path):
 
 def test_the_reader_of_imports_sees_every_form(tmp_path, monkeypatch):
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
-    (tmp_path / "rivals").mkdir()
-    file = tmp_path / "rivals" / "one.py"
+    (tmp_path / "methods").mkdir()
+    file = tmp_path / "methods" / "one.py"
     file.write_text("import numpy.linalg as la\nfrom ..lab import errors\ndef late():\n    from .. import lab\n")
     assert imported_modules(file) >= {"numpy.linalg", "fgdlab.lab", "fgdlab.lab.errors"}
 

@@ -21,7 +21,7 @@ from pycocotools.cocoeval import COCOeval
 from torch import nn
 
 from fgdlab.lab.datasets.annotations import read_split
-from fgdlab.lab.datasets.dataset import Scenes
+from fgdlab.lab.datasets.dataset import DetectionDataset
 from fgdlab.lab.datasets.splits import sources
 from fgdlab.lab.training.evaluate import PYCOCOTOOLS, SCORES, Evaluation, coco_scores, detections, evaluation_here
 
@@ -51,7 +51,7 @@ def drawn(document: dict, ids: set[int], seed: int = 0) -> list[dict]:
 class Recorded(nn.Module):
     """A detector that says of each image in turn what was stored for it: boxes of the loaded pixels, labels 1..C in the order of the category ids."""
 
-    def __init__(self, scenes: Scenes, found: list[dict], category_ids: list[int]):
+    def __init__(self, scenes: DetectionDataset, found: list[dict], category_ids: list[int]):
         super().__init__()
         of_image: dict[int, list[dict]] = {}
         for each in found:
@@ -75,8 +75,8 @@ class Recorded(nn.Module):
 
 def ours(folder: Path, split: str, found: list[dict], category_ids: list[int], by: Evaluation, long_side: int = 0) -> dict:
     """Scores as a run counts them."""
-    scenes = Scenes(read_split(folder, split), long_side=long_side)
-    return coco_scores(scenes.truth(), detections(Recorded(scenes, found, category_ids), scenes), scenes.image_ids, by=by)
+    scenes = DetectionDataset(read_split(folder, split), long_side=long_side)
+    return coco_scores(scenes.ground_truth(), detections(Recorded(scenes, found, category_ids), scenes), scenes.image_ids, by=by)
 
 
 def by_hand(file: Path, results: Path, ids: list[int]) -> dict:

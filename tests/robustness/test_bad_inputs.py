@@ -108,7 +108,7 @@ def test_a_bad_input_is_one_line_and_an_unusual_one_works(name, world, monkeypat
     folder = world(row)
     monkeypatch.setattr(lab_sweep, "launch", too_far)
     if "data=pets" not in row.command:                               # nothing may be made for a mistake that can be seen at once
-        monkeypatch.setattr(lab_sweep, "make_ready", too_far)
+        monkeypatch.setattr(lab_sweep, "prepare_shared", too_far)
     before = contents(folder)
     with row.around() if row.around else nullcontext():
         result = call(*row.command)

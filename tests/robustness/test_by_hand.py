@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from fgdlab.lab.commands.cli import main
-from fgdlab.lab.datasets.dataset import Scenes
+from fgdlab.lab.datasets.dataset import DetectionDataset
 from fgdlab.lab.training.evaluate import PYCOCOTOOLS
 from tests.robustness.by_hand import SAME, SCORES, compare, differences
 
@@ -46,7 +46,7 @@ def test_a_runs_detections_are_counted_as_the_run_counted_them(gaps, tmp_path, m
 
 @pytest.mark.parametrize("spoilt", ["labels", "names", "crowds"])
 def test_a_mistake_on_the_way_would_be_seen(gaps, monkeypatch, spoilt):
-    def wrong_truth(scenes, truth=Scenes.truth):
+    def wrong_truth(scenes, truth=DetectionDataset.ground_truth):
         found = truth(scenes)
         if spoilt == "names":
             for each, name in zip(found["categories"], [each["name"] for each in found["categories"]][::-1], strict=True):
@@ -56,7 +56,7 @@ def test_a_mistake_on_the_way_would_be_seen(gaps, monkeypatch, spoilt):
         return found
 
     if spoilt == "labels":
-        monkeypatch.setattr(Scenes, "category_ids", property(lambda self: self.annotations.category_ids[::-1]))
-    monkeypatch.setattr(Scenes, "truth", wrong_truth)
+        monkeypatch.setattr(DetectionDataset, "category_ids", property(lambda self: self.annotations.category_ids[::-1]))
+    monkeypatch.setattr(DetectionDataset, "truth", wrong_truth)
     mine, theirs, _ = compare(gaps, "val")
     assert max(differences(mine, theirs).values()) > 0.1

@@ -7,20 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgdlab.fgd import FGDConfig, FGDLoss
-from fgdlab.methods import HOME_OF, rival
+from fgdlab.methods import HOME_OF, method_class
 from fgdlab.methods.fbkd import FBKDConfig, FBKDLoss
 from fgdlab.scene import Scene
 from tests.helpers.dense_detectors import small_retinanet, small_scene, teacher_maps
+from tests.helpers.method_maps import teacher_of as teacher_of_maps
+from tests.helpers.method_maps import two_images
 from tests.helpers.property_profiles import few
-from tests.helpers.rival_maps import teacher_of as teacher_of_maps
-from tests.helpers.rival_maps import two_images
 from tests.methods.test_mimick import case as two_stage_case
 
 LEVELS = ("P3", "P4")
 ON_MAPS = ("attention", "cwd", "defeat", "hint", "pkd", "tadf")      # MGD draws its masks by place in the batch
 MAKE = {
     "fgd": lambda c: FGDLoss(LEVELS, c, 4), "fgd of images": lambda c: FGDLoss(LEVELS, c, 4, FGDConfig(frame="image", rounding="exact", attention_of="mean")),
-    "fbkd": lambda c: FBKDLoss(LEVELS, c, 4, FBKDConfig(1.0, 1.0, 1.0, 1.0, channel_mask=True)), **{name: lambda c, name=name: rival(name)(LEVELS, c, 4) for name in ON_MAPS},
+    "fbkd": lambda c: FBKDLoss(LEVELS, c, 4, FBKDConfig(1.0, 1.0, 1.0, 1.0, channel_mask=True)), **{name: lambda c, name=name: method_class(name)(LEVELS, c, 4) for name in ON_MAPS},
 }
 BOX_BLIND = {"fbkd", "attention", "cwd", "hint", "pkd"}
 SEEDS = st.integers(0, 10**6)
@@ -142,16 +142,16 @@ def test_gradcheck_of_every_rival(name, shake, monkeypatch):
         loss, scene, teacher = two_stage_case(double=True)
         proposals = loss.best_proposals(scene)
         monkeypatch.setattr(loss, "best_proposals", lambda scene: proposals)
-    elif rival(name).built_from == "detectors":
+    elif method_class(name).built_from == "detectors":
         settings = {"min_side": 4.0, "pool": 2, "finest_size": 6.0, "instances": 4} if name == "gid" else {}
         scene, teacher = small_scene(), teacher_maps()
-        loss = shake(rival(name)(("P3", "P4"), small_retinanet(), small_retinanet(depth=2, seed=1), **settings).double())
+        loss = shake(method_class(name)(("P3", "P4"), small_retinanet(), small_retinanet(depth=2, seed=1), **settings).double())
         if name == "gid":
             keep, held = loss.general_instances, []
             monkeypatch.setattr(loss, "general_instances", lambda *them: held[0] if held else held.append(keep(*them)) or held[0])
     else:
         scene = two_images(3)
-        teacher, loss = teacher_of_maps(scene), shake(rival(name)(LEVELS, 3, 4).double())
+        teacher, loss = teacher_of_maps(scene), shake(method_class(name)(LEVELS, 3, 4).double())
     levels = tuple(scene.features)
 
     def terms(*maps):

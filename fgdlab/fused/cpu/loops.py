@@ -99,7 +99,7 @@ def from_a_line_on(scratch):
 
 
 @inner
-def place_of(tile, table, wide):
+def sample_of(tile, table, wide):
     """Level, image, first cell and number of cells of a tile."""
     level = 0
     while tile >= table[level + 1, TILE]:
@@ -223,7 +223,7 @@ def read(first, last, scratch, table, fg, bg, keys, shares, sharpness, wide, by_
     rows, copies = scratch[:ROWS], channels * WIDE
     copy_s, copy_t = scratch[ROWS:ROWS + copies], scratch[ROWS + copies:ROWS + 2 * copies]
     for tile in range(first, last):
-        level, image, start, cells = place_of(tile, table, wide)
+        level, image, start, cells = sample_of(tile, table, wide)
         s, s_at, s_step = tile_of(table[level, OF_S:OF_T], image, start, cells, channels, copy_s)
         t, t_at, t_step = tile_of(table[level, OF_T:OF_OUT], image, start, cells, channels, copy_t)
         here, column = sums[tile], table[level, COLUMN] + start
@@ -513,7 +513,7 @@ def write(first, last, scratch, table, fg, bg, keys, g, shares, sharpness, relat
     rows, copies = scratch[:ROWS], channels * WIDE
     copy_s, copy_t, copy_out = scratch[ROWS:ROWS + copies], scratch[ROWS + copies:ROWS + 2 * copies], scratch[ROWS + 2 * copies:]
     for tile in range(first, last):
-        level, image, start, cells = place_of(tile, table, wide)
+        level, image, start, cells = sample_of(tile, table, wide)
         lay = table[level, OF_OUT:CELLS]
         if lay[0] == 0:
             continue

@@ -3,12 +3,12 @@ from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
     "authors_keys": "fgd_state_from_authors",
-    "checksums": "broken seal",
+    "checksums": "broken checksum",
     "classes": "coco_rows",
     "export": "detector_of export_student",
     "inheritance": "inherit",
-    "load": "given_teacher head_is_loaded",
+    "load": "teacher_from_checkpoint head_is_loaded",
     "mmdet": "fcos_options load_mmdet read_state student_of",
     "mmdet_keys": "classes_of",
-    "safetensors_io": "check_archive load_weights read_facts save_weights weights_key",
+    "safetensors_io": "check_archive load_weights read_facts save_weights weights_hash",
 })

@@ -10,7 +10,7 @@ WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @torch.no_grad()
-def seal(module: nn.Module) -> dict[str, Tensor]:
+def checksum(module: nn.Module) -> dict[str, Tensor]:
     """{name of a tensor: the sum of its bits, read as whole numbers}. Exact in any order of additions, so devices agree."""
     bits = {name: each.detach().contiguous().flatten().view(WORDS[each.element_size()]) for name, each in module.state_dict().items()}
     return {name: each.sum(dtype=torch.int64).cpu() for name, each in bits.items()}
@@ -18,5 +18,5 @@ def seal(module: nn.Module) -> dict[str, Tensor]:
 
 def broken(before: dict[str, Tensor], module: nn.Module) -> list[str]:
     """Names of the tensors that are not as they were when ``before`` was taken."""
-    now = seal(module)
+    now = checksum(module)
     return [name for name in now.keys() | before.keys() if name not in now or name not in before or int(now[name]) != int(before[name])]

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..io import cache_root, digest, made_once
+from ..io import cache_root, made_once, short_hash
 
 HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")                        # as torch's and MMDetection's zoos end the names of their files
 LARGEST = 4 * 2**30                                                  # bytes; the largest of the paper's teachers has 0.5 GB, twice that with an optimiser's state
@@ -33,7 +33,7 @@ def fetch(address: str, progress: bool = True) -> Path:
     name = Path(unquote(parts.path)).name
     if parts.scheme != "https" or not parts.netloc or not name:
         raise UserError(f"a checkpoint's address must begin with https:// and end in a file, got {address!r}; give that, or the path of a file")
-    path = cache_root() / "checkpoints" / f"{digest(address.encode(), 8)}-{name}"
+    path = cache_root() / "checkpoints" / f"{short_hash(address.encode(), 8)}-{name}"
 
     def download(unfinished: Path) -> None:
         if progress:

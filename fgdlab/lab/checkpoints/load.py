@@ -30,7 +30,7 @@ TORCHVISION = "torchvision:"
 HEADS_OF_MMDET = ("neck.", "bbox_head.", "rpn_head.", "roi_head.")
 
 
-def given_teacher(config: RunConfig, classes: list[str], progress: bool = True) -> tuple[nn.Module, Path]:
+def teacher_from_checkpoint(config: RunConfig, classes: list[str], progress: bool = True) -> tuple[nn.Module, Path]:
     """The detector that ``config.teacher_checkpoint`` names, loaded, and the file of its weights.
 
     Args:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..io import digest, whole
+from ..io import short_hash, whole
 
 
 def save_weights(module: nn.Module, path: Path, **facts) -> None:
@@ -80,6 +80,6 @@ def check_archive(path: Path) -> None:
         raise UserError(f"{path} must be a checkpoint of its own size, got {size} bytes that unpack to {unpacked}; delete it, or take it from its author again")
 
 
-def weights_key(path: Path) -> str:
+def weights_hash(path: Path) -> str:
     """A short hash of a weights file."""
-    return digest(Path(path).read_bytes())
+    return short_hash(Path(path).read_bytes())

@@ -3,5 +3,5 @@ from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
     "cli": "main",
-    "validate_config": "examine",
+    "validate_config": "validate_config",
 })

@@ -19,7 +19,7 @@ def import_(file: Path, detector: str, backbone: str, classes: int | None, parts
 
     The checkpoint of a distillation, the authors' or MMRazor's, is reduced to its student. Nothing in the file is executed.
     """
-    from ..checkpoints import classes_of, fcos_options, load_mmdet, read_state, save_weights, student_of, weights_key
+    from ..checkpoints import classes_of, fcos_options, load_mmdet, read_state, save_weights, student_of, weights_hash
     from ..detectors import build
 
     if out.suffix != ".safetensors":
@@ -31,7 +31,7 @@ def import_(file: Path, detector: str, backbone: str, classes: int | None, parts
     settings = {"name": detector, "backbone": backbone, "classes": classes, "flavour": "mmdet", **(fcos_options(state) if detector == "fcos" else {})}
     made = build(**settings)
     report = load_mmdet(made, state, strict=strict, parts=parts)
-    save_weights(made, out, build=settings, source={"file": file.name, "key": weights_key(file)}, missing=report.missing)
+    save_weights(made, out, build=settings, source={"file": file.name, "key": weights_hash(file)}, missing=report.missing)
     click.echo(f"{report}\n{out}: {detector} on {backbone}, {classes} classes")
 
 

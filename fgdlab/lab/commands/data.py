@@ -69,12 +69,12 @@ def parts(folder: Path, masks: bool = False) -> list:
 
 def summarise(splits: list) -> None:
     """One line a split: images, boxes, classes, and the share of cells of each pyramid level that lie in a box."""
-    from ..datasets import Scenes, foreground_shares
+    from ..datasets import DetectionDataset, foreground_shares
 
     notes: dict[str, None] = {}
     for annotations in splits:
         boxes = sum(len(each) for each in annotations.boxes.values())
-        shares = foreground_shares(Scenes(annotations, limit=500))
+        shares = foreground_shares(DetectionDataset(annotations, limit=500))
         click.echo(
             f"{annotations.split:>12}: {len(annotations.images):6d} images  {boxes:7d} boxes  {len(annotations.classes):3d} classes   "
             f"cells in a box: {', '.join(f'{level} {share:.0%}' for level, share in shares.items())}"
@@ -86,9 +86,9 @@ def summarise(splits: list) -> None:
 
 def say_outlines(folder: Path) -> None:
     """One line an annotation file: how many objects have polygons or run lengths; and a note, where mask_rcnn would refuse some."""
-    from ..datasets import outlines
+    from ..datasets import segmentations
 
-    for file, found in outlines(folder).items():
+    for file, found in segmentations(folder).items():
         click.echo(f"outlines in {file}: {found}")
         if found.broken:
             more = f" (and {len(found.broken) - 1} more like it)" if len(found.broken) > 1 else ""

@@ -3,14 +3,14 @@ import sys
 
 import click
 
-from .settings_flags import given, knobs, of_paper, paper
+from .settings_flags import given, of_paper, paper, settings_flags
 
 MARKS = {True: ("ok   ", "green"), None: ("look ", "yellow"), False: ("WRONG", "red")}
 
 
 @click.command()
 @paper
-@knobs
+@settings_flags
 def doctor(preset: str | None, coco: str | None, **settings) -> None:
     """Look before training: the machine; and with settings, as for run, their data, teacher and first batch.
 
@@ -21,10 +21,10 @@ def doctor(preset: str | None, coco: str | None, **settings) -> None:
 
     bad = show(machine_lines())
     if given(settings) or preset or coco:
-        from .validate_config import examine
+        from .validate_config import validate_config
 
         config = of_paper(preset, coco, {**settings, "method": settings["method"] or (None if preset else "fgd")})
-        bad += show(examine(config))
+        bad += show(validate_config(config))
     if bad:
         click.echo(f"{bad} must be mended before a run")
         sys.exit(1)

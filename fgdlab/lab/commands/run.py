@@ -4,13 +4,13 @@ from pathlib import Path
 import click
 
 from ..training import torchrun as launched
-from .settings_flags import knobs, of_paper, paper
+from .settings_flags import of_paper, paper, settings_flags
 
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the run  [default: runs/one-HASH]")
 @paper
-@knobs
+@settings_flags
 def run(out: Path | None, preset: str | None, coco: str | None, **settings) -> None:
     """Train and judge one student; every setting is a flag, and --preset sets all of them as the paper did.
 
@@ -20,11 +20,11 @@ def run(out: Path | None, preset: str | None, coco: str | None, **settings) -> N
     On several cards or machines the processes share every batch, and one of them writes:
       torchrun --nproc-per-node 8 -m fgdlab run ...
     """
-    from ..io import digest
+    from ..io import short_hash
     from ..run import run as run_one
 
     config = of_paper(preset, coco, settings)
-    folder = out or Path("runs") / f"one-{digest(config.identity())}"
+    folder = out or Path("runs") / f"one-{short_hash(config.identity())}"
     result = run_one(config, folder)
     if launched.rank() > 0:
         return

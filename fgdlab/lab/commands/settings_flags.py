@@ -7,7 +7,7 @@ from ..config import RunConfig
 from ..errors import UserError
 
 
-def knobs(command):
+def settings_flags(command):
     """Every field of RunConfig as a flag of a command, with its words, its default and its values."""
     for each in reversed(fields(RunConfig)):
         flag, kind = "--" + each.name.strip("_").replace("_", "-"), type(each.default)

@@ -49,7 +49,7 @@ def compare(a, b, truth, sweep, scale, out, metric, resamples, figure) -> None:
     """
     from ..errors import UserError
     from ..reports import compare as compare_sides
-    from ..reports import comparison_figure, comparison_text, contest_of_paths, contest_of_rows
+    from ..reports import comparison_figure, comparison_of_files, comparison_of_rows, comparison_text
     from ..stats import metric_of
     from ..sweeps import load_sweep
     from ..tables import save_figure
@@ -60,9 +60,9 @@ def compare(a, b, truth, sweep, scale, out, metric, resamples, figure) -> None:
     if sweep is not None and truth is not None:
         raise UserError("--truth must go with files of detections, got it beside --sweep; rows of a sweep are judged by the data of their runs")
     if sweep is not None:
-        contest = contest_of_rows(load_sweep(sweep).at(scale), a, b, scale, out)
+        contest = comparison_of_rows(load_sweep(sweep).at(scale), a, b, scale, out)
     else:
-        contest = contest_of_paths(*([Path(each) for each in side.split(",") if each] for side in (a, b)), truth)
+        contest = comparison_of_files(*([Path(each) for each in side.split(",") if each] for side in (a, b)), truth)
     result = compare_sides(contest, metric, resamples)
     click.echo(comparison_text(result))
     if figure is not None:

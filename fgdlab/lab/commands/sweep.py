@@ -86,15 +86,15 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, fail_fast, dry_run, **wh
 
 def slots(runs: list, jobs: int | None, gpus: list[int] | None, cluster: str | None, slurm: bool, **_) -> int | None:
     """Runs at a time as far as the command line says; None where a cluster decides."""
-    from ..sweeps import core_slots
+    from ..sweeps import cpu_slots
 
-    return len(gpus) if gpus else jobs or (None if cluster or slurm else core_slots(runs))
+    return len(gpus) if gpus else jobs or (None if cluster or slurm else cpu_slots(runs))
 
 
 @contextmanager
 def place(runs: list, folder: Path, jobs, gpus, cluster, slurm, slurm_partition, slurm_minutes, slurm_gpus) -> Iterator[tuple]:
     """(executor, runs at a time, whether runs see another machine or card than this process) as :func:`fgdlab.lab.sweeps.execution.execute` takes them."""
-    from ..sweeps import LocalSlots, card_slots, core_slots
+    from ..sweeps import LocalExecutor, cpu_slots, gpu_slots
 
     chosen = [flag for flag, value in (("--gpus", gpus is not None), ("--cluster", cluster), ("--slurm", slurm)) if value]
     if len(chosen) > 1 or (gpus is not None and jobs):
@@ -103,21 +103,21 @@ def place(runs: list, folder: Path, jobs, gpus, cluster, slurm, slurm_partition,
         raise UserError("--slurm-partition and --slurm-gpus must go with --slurm, got them alone; add --slurm")
     wants_gpu = any(run.config.device == "cuda" for run in runs)
     if gpus is not None:
-        with LocalSlots(card_slots(gpus, runs)) as pool:
+        with LocalExecutor(gpu_slots(gpus, runs)) as pool:
             yield pool, len(gpus), True
     elif cluster:
-        from ..sweeps import DaskSlots
+        from ..sweeps import DaskExecutor
 
-        with DaskSlots(cluster, wants_gpu) as pool:
+        with DaskExecutor(cluster, wants_gpu) as pool:
             yield pool, lambda: min(pool.room(), jobs or pool.room()), True
     elif slurm:
-        from ..sweeps import SlurmSlots
+        from ..sweeps import SlurmExecutor
 
         cards, cores = int(wants_gpu) if slurm_gpus is None else slurm_gpus, max(run.config.threads + run.config.workers for run in runs)
-        with SlurmSlots(folder / "slurm", partition=slurm_partition, minutes=slurm_minutes, gpus=cards, cpus=cores, at_once=jobs or 0) as pool:
+        with SlurmExecutor(folder / "slurm", partition=slurm_partition, minutes=slurm_minutes, gpus=cards, cpus=cores, at_once=jobs or 0) as pool:
             yield pool, len(runs), True
     else:
-        yield None, jobs or core_slots(runs), False
+        yield None, jobs or cpu_slots(runs), False
 
 
 def report_missing(states: dict) -> None:

@@ -6,12 +6,12 @@ from dataclasses import fields
 
 from .run_config import RunConfig
 
-FGD_KNOBS = (
+FGD_SETTINGS = (
     "alpha", "beta", "gamma", "lambda_", "temperature", "area", "spatial_attention", "channel_attention", "relation", "rounding", "frame", "axes", "attention_of",
     "fused",
 )
-METHOD_KNOBS = ("method", "strength", "share", "even", "levels", "parts", "teacher_cache", "teacher_cache_gb")
-TEACHER_KNOBS = ("teacher", "teacher_checkpoint", "teacher_parts", "teacher_epochs", "teacher_lr", "teacher_batch_size", "teacher_seed", "teacher_floor")
+METHOD_SETTINGS = ("method", "strength", "loss_ratio", "equal_terms", "levels", "method_parts", "teacher_cache", "teacher_cache_gb")
+TEACHER_SETTINGS = ("teacher", "teacher_checkpoint", "teacher_parts", "teacher_epochs", "teacher_lr", "teacher_batch_size", "teacher_seed", "teacher_floor")
 
 
 def distils(config: RunConfig) -> bool:
@@ -24,13 +24,13 @@ def has_teacher(config: RunConfig) -> bool:
     return distils(config) or config.inherit
 
 
-def essential(config: RunConfig) -> RunConfig:
+def active_settings(config: RunConfig) -> RunConfig:
     """The same run with every knob that it does not use at its default: a plain student has no weights of a loss, a rival none of FGD's."""
     idle: tuple[str, ...] = ()
     if not distils(config):
-        idle = METHOD_KNOBS + FGD_KNOBS
+        idle = METHOD_SETTINGS + FGD_SETTINGS
     elif config.method != "fgd":
-        idle = FGD_KNOBS
+        idle = FGD_SETTINGS
     if not has_teacher(config):
-        idle += TEACHER_KNOBS
+        idle += TEACHER_SETTINGS
     return config.but(**{each.name: each.default for each in fields(RunConfig) if each.name in idle})

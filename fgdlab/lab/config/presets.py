@@ -73,7 +73,7 @@ OF_CAFFE = "the student starts from torchvision's ResNet-50, the authors' from C
 OF_NORM = "maps are distilled after the neck's group norm, the authors' before it"
 CASCADE_FILE = "fgd_cascade_mask_rcnn_rx101_32x4d_distill_{}_fpn_2x_coco.py"
 
-PAIRS: dict[str, Preset] = {
+PAPER_PRESETS: dict[str, Preset] = {
     "retinanet_x101_r50": Preset(
         "retinanet", "resnet50", X101, RETINANET_X101, RETINANET, True, "Table 3",
         "fgd_retina_rx101_64x4d_distill_retina_r50_fpn_2x_coco.py", (37.4, 40.7), 41.0),
@@ -112,9 +112,9 @@ PAIRS: dict[str, Preset] = {
 
 
 def preset(name: str) -> Preset:
-    if name not in PAIRS:
-        raise unknown_name("preset", name, PAIRS)
-    return PAIRS[name]
+    if name not in PAPER_PRESETS:
+        raise unknown_name("preset", name, PAPER_PRESETS)
+    return PAPER_PRESETS[name]
 
 
 def preset_settings(name: str) -> dict:
@@ -130,7 +130,7 @@ def preset_config(name: str, data: str, **changes) -> RunConfig:
 def listed() -> str:
     """A line a pair, for the terminal: settings that differ, where they come from, and what the paper reports."""
     lines = []
-    for name, each in PAIRS.items():
+    for name, each in PAPER_PRESETS.items():
         weights = " ".join(f"{key.strip('_')} {each.weights[key]:g}" for key in ("alpha", "beta", "gamma", "lambda_", "temperature", "lr"))
         alone, distilled = (f"{value:.1f}" if value else "-" for value in each.mAP)
         lines += [

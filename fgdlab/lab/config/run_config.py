@@ -53,10 +53,10 @@ class RunConfig:
     # distillation
     method: str = knob("none", "none trains a plain student; a loss of your own is FILE.py:CLASS", among=METHODS, also=".py:")
     strength: float = knob(1.0, "factor on every weight of the method's terms", least=0)
-    share: float = knob(0.0, "above 0: bring the distillation to this share of the detector's own loss, measured over the first 50 steps", least=0)
-    even: bool = knob(False, "with a share: every term gets an equal part of it, instead of the parts that the coefficients give")
+    loss_ratio: float = knob(0.0, "above 0: bring the distillation to this share of the detector's own loss, measured over the first 50 steps", least=0)
+    equal_terms: bool = knob(False, "with a share: every term gets an equal part of it, instead of the parts that the coefficients give")
     levels: str = knob("", "pyramid levels to imitate, with commas (P3,P4,P5); empty for all that student and teacher share", later=True)
-    parts: str = knob("", "of a method with several parts, those to use, with commas (fbkd: feature,channel,spatial,relation); empty for all")
+    method_parts: str = knob("", "of a method with several parts, those to use, with commas (fbkd: feature,channel,spatial,relation); empty for all")
     alpha: float = knob(1e-3, "weight of the foreground sum, eq. 9 (of the one sum with area=both)", least=0)
     beta: float = knob(5e-4, "weight of the background sum, eq. 9", least=0)
     gamma: float = knob(5e-4, "weight of the attention term, eq. 10", least=0)

@@ -11,21 +11,21 @@ from ..errors import unknown_name
 FOLDER = Path(__file__).parents[1] / "weights"
 FILES = {
     "teacher": "retinanet-compact_t-8e7f65010bfe.safetensors",       # of the digit scenes with look-alikes
-    "undistilled": "student-undistilled.safetensors",                # Table 1, row "no distillation", seed 0
+    "baseline": "student-baseline.safetensors",                # Table 1, row "no distillation", seed 0
     "distilled": "student-distilled.safetensors",                    # Table 1, row "both, split", seed 0
 }
 
 
-def shipped(name: str) -> nn.Module:
-    """"teacher", "undistilled" or "distilled": a RetinaNet of the laptop family in eval mode, trained on the digit scenes of RunConfig's defaults."""
-    settings = shipped_facts(name)["settings"]
+def pretrained_detector(name: str) -> nn.Module:
+    """"teacher", "baseline" or "distilled": a RetinaNet of the laptop family in eval mode, trained on the digit scenes of RunConfig's defaults."""
+    settings = pretrained_facts(name)["settings"]
     backbone = settings["teacher"] if name == "teacher" else settings["student"]
     detector = build("retinanet", backbone, 10)
     load_weights(detector, FOLDER / FILES[name])
     return detector.eval()
 
 
-def shipped_facts(name: str) -> dict:
+def pretrained_facts(name: str) -> dict:
     """What the file's header says: "AP" on the val split in 0..100, "settings" of its training."""
     if name not in FILES:
         raise unknown_name("shipped detector", name, FILES)
@@ -34,4 +34,4 @@ def shipped_facts(name: str) -> dict:
 
 def distilled_settings() -> RunConfig:
     """The settings that the distilled student was trained with: weights and switches of the loss that its figures should show."""
-    return RunConfig.of(shipped_facts("distilled")["settings"])
+    return RunConfig.of(pretrained_facts("distilled")["settings"])

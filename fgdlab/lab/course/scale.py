@@ -9,11 +9,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torchvision.utils import save_image
 
-from ..datasets import Scenes
+from ..datasets import DetectionDataset
 from ..io import write_text
 
 
-def write_coco_split(folder: Path, split: str, scenes: Scenes, indices: Iterable[int]) -> Path:
+def write_coco_split(folder: Path, split: str, scenes: DetectionDataset, indices: Iterable[int]) -> Path:
     """Some scenes as one split of COCO's own layout: SPLIT/*.png and annotations/instances_SPLIT.json, whose path comes back.
 
     As on COCO, images differ in width (every second and third is padded by 32 and 64 pixels) and category ids have gaps (multiples of 7).

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError, unknown_name
-from ..io import digest
+from ..io import short_hash
 from .coco_json import KEYS, box_table, read_document, short
-from .segmentation import Outlines, check_segmentations, count_outlines
+from .segmentation import SegmentationCounts, check_segmentations, count_segmentations
 from .splits import sources
 
 
@@ -47,7 +47,7 @@ class Annotations:
     areas: dict[int, np.ndarray]
     classes: list[str]
     category_ids: list[int]
-    fingerprint: str
+    content_hash: str
     notes: list[str]
     segmentations: dict[int, list] | None = None
 
@@ -78,7 +78,7 @@ class Annotations:
                     "iscrowd": int(crowd), **shape,
                 })
         return {
-            "info": {"description": repr(self), "fingerprint": self.fingerprint},
+            "info": {"description": repr(self), "fingerprint": self.content_hash},
             "images": [dict(each) for each in self.images if each["id"] in wanted],
             "annotations": annotations,
             "categories": [{"id": number, "name": name} for number, name in zip(self.category_ids, self.classes, strict=True)],
@@ -137,13 +137,13 @@ def read_split(folder: str | Path, split: str, masks: bool = False) -> Annotatio
         drawn = {each: [table.segmentations[row] for row in found] for each, found in rows.items()}
     return Annotations(
         folder=folder, image_folder=source.image_folder, split=split, images=images, **per_image, classes=classes, category_ids=category_ids,
-        fingerprint=digest([images, classes, category_ids, [hash_of(per_image, each) for each in ids], *([drawn] if masks else [])]),
+        content_hash=short_hash([images, classes, category_ids, [hash_of(per_image, each) for each in ids], *([drawn] if masks else [])]),
         segmentations=drawn,
         notes=[*source.notes, *counted(left_out, "without width or height", "left out"), *counted(cut, "past the border of the image", "cut there")],
     )
 
 
-def outlines(folder: str | Path) -> dict[Path, Outlines]:
+def segmentations(folder: str | Path) -> dict[Path, SegmentationCounts]:
     """How many objects of each annotation file of a folder have an outline to learn masks from; boxes without width or height are none.
 
     The files are those that :func:`read_split` has found sound.
@@ -152,7 +152,7 @@ def outlines(folder: str | Path) -> dict[Path, Outlines]:
     for file in dict.fromkeys(source.file for source in sources(Path(folder).expanduser()).values()):
         document = read_document(file)
         objects = [each for each in document["annotations"] if min(each["bbox"][2:]) > 0]
-        found[file] = count_outlines(objects, {each["id"]: each for each in document["images"]}, file)
+        found[file] = count_segmentations(objects, {each["id"]: each for each in document["images"]}, file)
     return found
 
 

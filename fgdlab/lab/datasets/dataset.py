@@ -19,11 +19,11 @@ from fgdlab.masks import focal_masks
 
 from ..config import RunConfig
 from ..errors import UserError
-from ..io import digest
+from ..io import short_hash
 from .annotations import Annotations, read_split, splits_of
 from .batch_sampler import epoch_batches
 from .digits import DigitScenes, digit_folder
-from .image_cache import pixel_store
+from .image_cache import image_cache
 from .images import read_image
 from .segmentation import masks_of
 
@@ -43,14 +43,14 @@ def data_folder(config: RunConfig, progress: bool = True) -> Path:
     return digit_folder(recipe, progress=progress)
 
 
-def open_split(config: RunConfig, split: str, progress: bool = True) -> "Scenes":
+def open_split(config: RunConfig, split: str, progress: bool = True) -> "DetectionDataset":
     """One split of a run's data, shrunk and cut to the run's settings."""
     folder = data_folder(config, progress)
     limit = config.train_images if split == config.train_split else config.eval_images
     long_side = 0 if config.data == "digits" else config.image_size
     try:
         read = read_digits if config.data == "digits" else read_split
-        return Scenes(read(folder, split, masks=config.detector == "mask_rcnn"), long_side=long_side, limit=limit)
+        return DetectionDataset(read(folder, split, masks=config.detector == "mask_rcnn"), long_side=long_side, limit=limit)
     except UserError as error:
         if config.data != "digits" or not folder.is_dir() or split not in splits_of(folder):
             raise
@@ -71,7 +71,7 @@ def read_once(folder: Path, split: str, masks: bool, written: int) -> Annotation
     return read_split(folder, split, masks=masks)
 
 
-class Scenes(Dataset):
+class DetectionDataset(Dataset):
     """One split as a torch data set.
 
     Args:
@@ -151,9 +151,9 @@ class Scenes(Dataset):
     def _scale(self, entry: dict) -> float:
         return min(1.0, self.long_side / max(entry["height"], entry["width"])) if self.long_side else 1.0
 
-    def share(self, progress: bool = True) -> "Scenes":
+    def share(self, progress: bool = True) -> "DetectionDataset":
         """Decode every image once, into a file that all runs map; nothing happens where the images differ in size or are too many."""
-        self._store = pixel_store(self, progress)
+        self._store = image_cache(self, progress)
         return self
 
     def decoded(self, i: int) -> np.ndarray:
@@ -176,26 +176,26 @@ class Scenes(Dataset):
             self._kept_bytes += pixels.numel()
         return self._kept[i]
 
-    def truth(self) -> dict:
+    def ground_truth(self) -> dict:
         """The split as pycocotools reads it: original pixels and category ids, only the images that this data set holds."""
         return self.annotations.coco(self.image_ids)
 
-    def fingerprint(self) -> str:
+    def content_hash(self) -> str:
         """A hash of what a run learns from or is judged by: annotations, images held, size."""
-        return digest({"annotations": self.annotations.fingerprint, "ids": self.image_ids, "long_side": self.long_side})
+        return short_hash({"annotations": self.annotations.content_hash, "ids": self.image_ids, "long_side": self.long_side})
 
 
 class AsBytes(Dataset):
     """What a loader asks of scenes: key (i, epoch) is item i as bytes. The epoch comes along because its processes outlive one."""
 
-    def __init__(self, scenes: Scenes):
+    def __init__(self, scenes: DetectionDataset):
         self.scenes = scenes
 
     def __getitem__(self, key: tuple[int, int | None]) -> tuple[Tensor, dict[str, Tensor]]:
         return self.scenes.as_bytes(*key)
 
 
-def loaded(scenes: Scenes, chunks: Iterable[list[tuple[int, int | None]]], *, device: str | torch.device = "cpu", workers: int = 0) -> Iterator[tuple[list, list]]:
+def loaded(scenes: DetectionDataset, chunks: Iterable[list[tuple[int, int | None]]], *, device: str | torch.device = "cpu", workers: int = 0) -> Iterator[tuple[list, list]]:
     """(images in 0..1, targets) of one chunk of keys (i, epoch) after the other, as lists, for images may differ in size.
 
     Args:
@@ -227,7 +227,7 @@ def zero_to_one(pixels: Tensor) -> Tensor:
 
 
 def batches(
-    scenes: Scenes, batch_size: int, *, seed: int, epoch: int, epochs: int = 1, first: int = 0, flip: float = 0.0, workers: int = 0, aspect_groups: bool = False,
+    scenes: DetectionDataset, batch_size: int, *, seed: int, epoch: int, epochs: int = 1, first: int = 0, flip: float = 0.0, workers: int = 0, aspect_groups: bool = False,
     share: Callable[[list[int]], list[int]] = list, device: str | torch.device = "cpu",
 ) -> Iterator[tuple[list, list]]:
     """Shuffled full batches of one epoch as (images, targets) lists; the order depends on seed and epoch alone.
@@ -256,7 +256,7 @@ def never_flat(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([near, np.maximum(far, np.nextafter(near, np.float32(np.inf)))], axis=1)
 
 
-def foreground_shares(scenes: Scenes, strides: tuple[int, ...] = (8, 16, 32), rounding: str = "exact") -> dict[str, float]:
+def foreground_shares(scenes: DetectionDataset, strides: tuple[int, ...] = (8, 16, 32), rounding: str = "exact") -> dict[str, float]:
     """Share of the cells of each pyramid level that lie inside a box, in 0..1, averaged over the images."""
     shares = {f"P{int(np.log2(stride))}": [] for stride in strides}
     for i, entry in enumerate(scenes.entries):

@@ -18,7 +18,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..io import cache_root, digest, made_once, write_json
+from ..io import cache_root, made_once, short_hash, write_json
 
 LARGEST_SIZE, MOST_SCENES = 2048, 200_000                            # pixels, scenes a split: known before anything is made
 RECIPE_VERSION = 1                                                   # raise it when a change below changes a pixel
@@ -61,7 +61,7 @@ class DigitScenes:
 
     def key(self) -> str:
         """A short name that changes with every setting."""
-        return digest({"version": RECIPE_VERSION, **self.settings()})
+        return short_hash({"version": RECIPE_VERSION, **self.settings()})
 
     def settings(self) -> dict:
         """What the folder says of its recipe; masks where there are any, so that scenes without keep the name and the bytes they had before there were."""

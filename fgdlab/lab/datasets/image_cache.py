@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..io import cache_root, digest, made_once, reserve, unspoilt
+from ..io import cache_root, made_once, reserve, short_hash, unspoilt
 
 LARGEST_BYTES = 2 * 2**30
 
 
-def pixel_store(scenes, progress: bool = True) -> np.ndarray | None:
+def image_cache(scenes, progress: bool = True) -> np.ndarray | None:
     """The pixels of every item of a data set, mapped read-only; made on first use. None where sizes differ or it would be too large.
 
     Args:
@@ -27,7 +27,7 @@ def pixel_store(scenes, progress: bool = True) -> np.ndarray | None:
     shape = (len(scenes), 3, *next(iter(sizes)))
     if np.prod(shape) > LARGEST_BYTES:
         return None
-    path = cache_root() / "pixels" / f"{digest({'files': stamps(scenes), 'shape': shape})}.npy"
+    path = cache_root() / "pixels" / f"{short_hash({'files': stamps(scenes), 'shape': shape})}.npy"
 
     def decode(unfinished: Path) -> None:
         store = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)

@@ -16,7 +16,7 @@ from .coco_json import called, complain, is_finite, is_whole, short
 REMEDY = "export polygons or run lengths, or choose a detector without masks, such as faster_rcnn"
 
 
-class Outlines(NamedTuple):
+class SegmentationCounts(NamedTuple):
     """How many annotations have a sound segmentation of each kind, how many have none, and a line for each that has something else."""
 
     polygons: int
@@ -39,13 +39,13 @@ class Outlines(NamedTuple):
         return f"{self.sound} of {self.objects} objects: {', '.join(f'{many} {kind}' for kind, many in kinds.items() if many)}"
 
 
-def count_outlines(entries: list[dict], by_id: dict[int, dict], file: Path) -> Outlines:
+def count_segmentations(entries: list[dict], by_id: dict[int, dict], file: Path) -> SegmentationCounts:
     """Look at every annotation's segmentation, as :func:`check_segmentations` does, and refuse none."""
     absent = [each for each in entries if not each.get("segmentation")]
     given = [each for each in entries if each.get("segmentation")]
     broken = {each["id"]: line for each, line in defects_of(given, by_id, file)}
     polygons = sum(isinstance(each["segmentation"], list) for each in given if each["id"] not in broken)
-    return Outlines(polygons, len(given) - len(broken) - polygons, len(absent), list(broken.values()))
+    return SegmentationCounts(polygons, len(given) - len(broken) - polygons, len(absent), list(broken.values()))
 
 
 def check_segmentations(entries: list[dict], by_id: dict[int, dict], file: Path) -> None:

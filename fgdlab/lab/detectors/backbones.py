@@ -28,10 +28,10 @@ PYRAMID_CHANNELS = 256
 DEPTHS = {"50": [3, 4, 6, 3], "101": [3, 4, 23, 3]}                  # bottleneck blocks a stage
 
 
-class StillBatchNorm2d(nn.BatchNorm2d):
+class FrozenStatsBatchNorm2d(nn.BatchNorm2d):
     """Batch norm that keeps its running statistics also in train mode; weight and bias learn. MMDetection's ``norm_eval=True``."""
 
-    def train(self, mode: bool = True) -> "StillBatchNorm2d":
+    def train(self, mode: bool = True) -> "FrozenStatsBatchNorm2d":
         return super().train(False)
 
 
@@ -102,7 +102,7 @@ def pyramid(
         norms: batch norms of the body: "learned", "frozen" (FrozenBatchNorm2d), or "still" (fixed statistics, learned weight and bias).
         fpn_norm: a norm after every convolution of the FPN, in place of its bias.
     """
-    norm = {"learned": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "still": StillBatchNorm2d}[norms]
+    norm = {"learned": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "still": FrozenStatsBatchNorm2d}[norms]
     by_argument = norm if backbone.startswith(("resne", "wide_resne")) else None       # other families choose their own eps and momentum
     body = body_of(backbone, "DEFAULT" if pretrained else None, by_argument)
     if by_argument is None:

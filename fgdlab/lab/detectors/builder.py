@@ -84,13 +84,13 @@ def finished(detector: nn.Module, flavour: str, min_size: int = 0, max_size: int
     if min_size:
         detector.transform.min_size, detector.transform.max_size = (min_size,), max_size or round(min_size * 1333 / 800)
     else:
-        detector.transform = AsItComes(detector.transform)
+        detector.transform = NoResize(detector.transform)
     detector.levels = pyramid_levels(detector)
     detector.flavour = flavour
     return detector
 
 
-class AsItComes(GeneralizedRCNNTransform):
+class NoResize(GeneralizedRCNNTransform):
     """torchvision's transform without its resize: normalise, batch, pad to a multiple of 32, and map detections back."""
 
     def __init__(self, like: GeneralizedRCNNTransform):

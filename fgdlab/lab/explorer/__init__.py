@@ -13,6 +13,6 @@ from fgdlab import lazy_package
 __all__ = lazy_package(__name__, {
     "explorer": "Explorer explore still",
     "image_folder": "scenes_of",
-    "models": "contestants",
-    "gradient_maps": "glances_figure look_at",
+    "models": "named_detectors",
+    "gradient_maps": "gradient_maps_figure gradient_maps",
 })

@@ -23,10 +23,10 @@ from ..plots import Picture, png
 from .export_code import recipe
 from .figure import figure
 from .image_folder import scenes_of
-from .inference import Looker
-from .models import checked, contestants
+from .inference import DetectorInference
+from .models import checked, named_detectors
 from .state import QUANTITIES, WEIGHTS, State, check
-from .view_data import TABLES, Frame, frame_of, table
+from .view_data import TABLES, Frame, table, view_data
 from .widget import ExplorerWidget, about, packed, packed_photo
 
 PATIENCE = 1.5                                                       # seconds without an answer after which a line says what is being computed
@@ -36,7 +36,7 @@ def explore(student, teacher, data, config=None, **options) -> "Explorer":
     """Open the explorer.
 
     Args:
-        student: a detector (fgdlab/scene.py); {"undistilled": detector, "distilled": detector}, whose order is kept; or a folder of
+        student: a detector (fgdlab/scene.py); {"baseline": detector, "distilled": detector}, whose order is kept; or a folder of
             checkpoints, such as the snapshots/ of a run, whose files are the stages of one student. Values of a dict may be folders, too.
         teacher: a detector, or a Teacher of teachers.py, which knows its AP.
         data: Scenes (``open_split(config, "val")``), a COCO folder, or a folder of .jpg and .png files.
@@ -81,13 +81,13 @@ class Opened:
         detector = checked("teacher", getattr(teacher, "detector", teacher))
         self.scenes = scenes_of(data, split=split, long_side=long_side, boxes=boxes)
         classes = len(getattr(self.scenes, "classes", ())) or 1
-        students = contestants(student, classes, like=like, device=next(detector.parameters()).device)
+        students = named_detectors(student, classes, like=like, device=next(detector.parameters()).device)
         losses = losses_of(loss, students)
         self.config = config_of(config, losses)
         self.threshold = threshold
         self.facts = {"teacher": teacher.AP} if hasattr(teacher, "AP") else {}
         self.facts |= facts_of(facts, students)
-        self.looker = Looker(students, detector, self.scenes, self.config, losses, cache_mb=cache_mb, progress=progress or (lambda line: None))
+        self.looker = DetectorInference(students, detector, self.scenes, self.config, losses, cache_mb=cache_mb, progress=progress or (lambda line: None))
         first = list(students)[-1]
         shown = State(level=self.looker.levels[0], who=first, stage=0, rounding=self.config.rounding, temperature=self.config.temperature)
         shown = shown.but(**{name: getattr(self.config, name) for name in WEIGHTS}).but(**start)
@@ -123,7 +123,7 @@ class Opened:
         return state
 
     def frame_at(self, state: State) -> Frame:
-        return frame_of(self.looker, state, facts=self.facts, threshold=self.threshold)
+        return view_data(self.looker, state, facts=self.facts, threshold=self.threshold)
 
     def visit_every_stage(self, state: State) -> None:
         """Look at this image with every checkpoint, so that the curve over checkpoints is whole."""

@@ -24,7 +24,7 @@ COLUMNS = 6                                                          # methods i
 
 
 @dataclass(frozen=True)
-class Glance:
+class GradientMaps:
     """What one method does to the student's maps of one image. Both are {level: (H, W)}, never negative.
 
     gradient: |dL/dF^S| of a cell, the L2 norm over channels; L is the weighted sum of the method's terms on all levels. A step of gradient
@@ -57,9 +57,9 @@ class Glance:
         return {level: each / (sum(sums.values()) or 1.0) for level, each in sums.items()}
 
 
-def look_at(
+def gradient_maps(
     student: nn.Module, teacher: nn.Module, scenes, index: int, methods: Iterable[str] | dict[str, RunConfig], *, seed: int = 0,
-) -> dict[str, Glance]:
+) -> dict[str, GradientMaps]:
     """Gradient and pull of each method at every cell, on the levels that both detectors have.
 
     Networks are in eval mode meanwhile, and nothing in them is changed. A method's layers are as they start under ``seed``, but f, which
@@ -90,7 +90,7 @@ def look_at(
 
 def glance(
     config: RunConfig, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, scene: Scene, maps: dict[str, Tensor], seed: int,
-) -> Glance:
+) -> GradientMaps:
     """One method on a scene of one image; ``maps`` are the teacher's."""
     if config.method == "none":
         raise UserError("methods must name losses, got 'none', which has none; leave it out")
@@ -103,7 +103,7 @@ def glance(
         terms = loss(replace(scene, features=features), maps)
     gradient = lengths_of_gradient(total(terms), {level: features[level] for level in levels})
     at_f = lengths_of_gradient(total(terms), {level: compared[level] for level in levels})
-    return Glance(gradient, {level: ratio(at_f[level], 2 * length(maps[level] - compared[level])) for level in levels}, rows(0, terms))
+    return GradientMaps(gradient, {level: ratio(at_f[level], 2 * length(maps[level] - compared[level])) for level in levels}, rows(0, terms))
 
 
 @contextmanager
@@ -162,7 +162,7 @@ def relative(each: Tensor) -> Tensor:
 
 # --- the figure ---------------------------------------------------------------------------------------------------------------------
 
-def glances_figure(glances: dict[str, Glance], student: nn.Module, scenes, index: int, level: str, *, columns: int = COLUMNS) -> Picture:
+def gradient_maps_figure(glances: dict[str, GradientMaps], student: nn.Module, scenes, index: int, level: str, *, columns: int = COLUMNS) -> Picture:
     """Pull and gradient of every method on one level, one above the other, on one colour scale for all panels.
 
     Each map is over its own mean, so that methods of any coefficient can be compared: 1 is the average cell of its map. Colours are logarithmic

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..datasets import Scenes, read_split, shrunk, splits_of, upright
+from ..datasets import DetectionDataset, read_split, shrunk, splits_of, upright
 from ..errors import UserError, unknown_name
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -37,7 +37,7 @@ def scenes_of(data, *, split: str = "", long_side: int = 1333, boxes: Mapping[st
         known = splits_of(folder)
         if split and split not in known:
             raise unknown_name("split", split, known)
-        return Scenes(read_split(folder, split or ("val" if "val" in known else known[0])), long_side=long_side)
+        return DetectionDataset(read_split(folder, split or ("val" if "val" in known else known[0])), long_side=long_side)
     return Photos(folder, long_side=long_side, boxes=boxes or {})
 
 

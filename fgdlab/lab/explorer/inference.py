@@ -19,11 +19,11 @@ from ..errors import UserError
 from ..plots import canvas
 from .loss_maps import Pair, compare, open_config
 from .lru_cache import Bounded
-from .models import Contestant
+from .models import NamedDetector
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class Sample:
     """One image as every network sees it.
 
     pixels (1, 3, H_pad, W_pad), on the students' device; photo (H_pad, W_pad, 3) uint8, padding white; boxes (K, 4) and labels (K,) in pixels of both.
@@ -52,7 +52,7 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class Predictions:
     """What one network made of a place: maps {"P3": (C, H, W), ...}; boxes (K, 4) in pixels of the place, labels (K,), scores (K,).
 
     scale, spread: {level: root mean square, standard deviation} of its maps.
@@ -83,7 +83,7 @@ def in_eval_mode(detector: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def place_of(detector: nn.Module, image: Tensor, target: dict) -> Place:
+def sample_of(detector: nn.Module, image: Tensor, target: dict) -> Sample:
     """The image through a detector's transform."""
     device = next(detector.parameters()).device
     with in_eval_mode(detector):
@@ -92,11 +92,11 @@ def place_of(detector: nn.Module, image: Tensor, target: dict) -> Place:
     photo = (canvas(detector, scene).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     labels = target.get("labels", torch.ones(len(target["boxes"]), dtype=torch.int64)).cpu().numpy()
     image_id = int(target["image_id"]) if "image_id" in target else 0
-    return Place(image_id, scene.pixels, photo, scene.boxes[0], labels, tuple(batch.image_sizes[0]), tuple(image.shape[-2:]))
+    return Sample(image_id, scene.pixels, photo, scene.boxes[0], labels, tuple(batch.image_sizes[0]), tuple(image.shape[-2:]))
 
 
 @torch.no_grad()
-def sight_of(detector: nn.Module, image: Tensor, target: dict, place: Place) -> Sight:
+def predictions_of(detector: nn.Module, image: Tensor, target: dict, place: Sample) -> Predictions:
     """A detector's maps of the place's very pixels, and what it detects by its own forward.
 
     Where its own transform makes the same pixels, one forward gives both.
@@ -112,7 +112,7 @@ def sight_of(detector: nn.Module, image: Tensor, target: dict, place: Place) -> 
     scale = np.array([place.image_size[1] / place.loaded_size[1], place.image_size[0] / place.loaded_size[0]] * 2)
     boxes, labels, scores = (found[name].detach().float().cpu().numpy() for name in ("boxes", "labels", "scores"))
     maps = {level: each[0].detach() for level, each in full_precision(maps).items()}
-    return Sight(
+    return Predictions(
         maps, boxes * scale, labels.astype(int), scores, scale={level: float(each.double().square().mean().sqrt()) for level, each in maps.items()},
         spread={level: float(each.double().std()) for level, each in maps.items()},
     )
@@ -131,7 +131,7 @@ class Curves(dict):
         super().__setitem__(key, value)
 
 
-class Looker:
+class DetectorInference:
     """Students, teacher and images together; whatever is asked for is computed once and kept within the bound.
 
     Args:
@@ -145,7 +145,7 @@ class Looker:
     """
 
     def __init__(
-        self, students: dict[str, Contestant], teacher: nn.Module, scenes, config: FGDConfig, losses: dict[str, FGDLoss], *,
+        self, students: dict[str, NamedDetector], teacher: nn.Module, scenes, config: FGDConfig, losses: dict[str, FGDLoss], *,
         cache_mb: float = 512, cache_items: int = 64, progress: Callable[[str], None] = lambda line: None,
     ):
         self.students, self.teacher, self.scenes, self.config, self.losses, self.progress = students, teacher, scenes, config, losses, progress
@@ -154,14 +154,14 @@ class Looker:
         self._probes: dict[str, FGDLoss] = {}
         self.levels = self._shared_levels()
 
-    def place(self, image: int) -> Place:
+    def place(self, image: int) -> Sample:
         reference = next(iter(self.students.values())).module
-        return self._kept(("place", image), lambda: place_of(reference, *self.scenes[image]))
+        return self._kept(("place", image), lambda: sample_of(reference, *self.scenes[image]))
 
-    def teacher_sight(self, image: int) -> Sight:
+    def teacher_sight(self, image: int) -> Predictions:
         return self._kept(("teacher", image), lambda: self._look(self.teacher, image, "teacher"))
 
-    def student_sight(self, image: int, name: str, stage: int) -> Sight:
+    def student_sight(self, image: int, name: str, stage: int) -> Predictions:
         who = self.students[name]
         label = " ".join(filter(None, (name, who.stages[stage])))
         return self._kept(("student", image, name, stage), lambda: self._look(who.detector(stage), image, label))
@@ -213,11 +213,11 @@ class Looker:
             notes.append("f is untrained (no loss was given): channels differ, so the sums of the loss are those of a first step.")
         return notes
 
-    def _look(self, detector: nn.Module, image: int, who: str) -> Sight:
+    def _look(self, detector: nn.Module, image: int, who: str) -> Predictions:
         place = self.place(image)
         self.progress(f"{who} looks at image {image + 1} of {len(self.scenes)}")
         try:
-            return sight_of(detector, *self.scenes[image], place)
+            return predictions_of(detector, *self.scenes[image], place)
         finally:
             self.progress("")
 

@@ -19,7 +19,7 @@ LAST_LAYERS = ("head.classification_head.cls_logits.weight", "head.regression_he
 NUMBER = re.compile(r"(\d+)\D*$")
 
 
-class Contestant:
+class NamedDetector:
     """One network, at one or several stages of its training.
 
     stages: a label each, oldest first; [""] for a detector that was given as it is. ``detector(i)`` is the network at stage i;
@@ -38,7 +38,7 @@ class Contestant:
         return self.module
 
 
-def contestants(student, classes: int, *, like: nn.Module | None = None, device=None) -> dict[str, Contestant]:
+def named_detectors(student, classes: int, *, like: nn.Module | None = None, device=None) -> dict[str, NamedDetector]:
     """Students by name.
 
     Args:
@@ -49,13 +49,13 @@ def contestants(student, classes: int, *, like: nn.Module | None = None, device=
     """
     given = dict(student) if isinstance(student, Mapping) and not isinstance(student, nn.Module) else {"student": student}
     if not given:
-        raise UserError('student must be a detector or {"undistilled": detector, ...}, got an empty dict; name at least one')
+        raise UserError('student must be a detector or {"baseline": detector, ...}, got an empty dict; name at least one')
     found = {}
     for name, each in given.items():
         if isinstance(each, (str, Path)):
             found[str(name)] = timeline(str(name), Path(each).expanduser(), classes, like, device)
         else:
-            found[str(name)] = Contestant(str(name), checked(f"student {name!r}", each))
+            found[str(name)] = NamedDetector(str(name), checked(f"student {name!r}", each))
     return found
 
 
@@ -68,7 +68,7 @@ def checked(who: str, detector) -> nn.Module:
     return detector
 
 
-def timeline(name: str, folder: Path, classes: int, like: nn.Module | None, device) -> Contestant:
+def timeline(name: str, folder: Path, classes: int, like: nn.Module | None, device) -> NamedDetector:
     """The .safetensors files of a folder by the last number in their names, as the stages of one network."""
     if not folder.is_dir():
         raise UserError(f"student {name!r} must be a detector or a folder of checkpoints, got {str(folder)!r}, which is no folder; correct the path")
@@ -77,7 +77,7 @@ def timeline(name: str, folder: Path, classes: int, like: nn.Module | None, devi
     if not files:
         raise UserError(f"{folder} must hold checkpoints named like step_000150.safetensors, got none; run with snapshot_every, or give the folder that holds them")
     module = like if like is not None else architecture(files[0], folder, classes)
-    return Contestant(name, checked(f"student {name!r}", module if device is None else module.to(device)), files)
+    return NamedDetector(name, checked(f"student {name!r}", module if device is None else module.to(device)), files)
 
 
 def architecture(file: Path, folder: Path, classes: int) -> nn.Module:

@@ -4,12 +4,12 @@ import torch
 from torchvision.ops import box_iou
 
 from .image_folder import Photos
-from .inference import Looker, Place, Sight
+from .inference import DetectorInference, Predictions, Sample
 
 SCALES_APART = 5.0                                                   # ratio of feature scales from which a reader is warned
 
 
-def found_objects(place: Place, sight: Sight, threshold: float, any_class: bool) -> tuple[int, int]:
+def found_objects(place: Sample, sight: Predictions, threshold: float, any_class: bool) -> tuple[int, int]:
     """(detections of at least this score, objects that one of them covers with IoU 0.5 or more and names rightly)."""
     good = sight.scores >= threshold
     if not good.any() or not len(place.boxes):
@@ -20,7 +20,7 @@ def found_objects(place: Place, sight: Sight, threshold: float, any_class: bool)
     return int(good.sum()), int(overlap.any(axis=1).sum())
 
 
-def sanity(looker: Looker, image: int, stages: dict[str, int], facts: dict[str, float], threshold: float) -> tuple[list[dict], list[str]]:
+def sanity(looker: DetectorInference, image: int, stages: dict[str, int], facts: dict[str, float], threshold: float) -> tuple[list[dict], list[str]]:
     """One row a network, the teacher first, and what looks wrong with the teacher, a line each.
 
     Args:
@@ -40,7 +40,7 @@ def sanity(looker: Looker, image: int, stages: dict[str, int], facts: dict[str, 
     return rows, warnings(rows, sights["teacher"], looker.levels)
 
 
-def warnings(rows: list[dict], teacher_sight: Sight, levels: tuple[str, ...]) -> list[str]:
+def warnings(rows: list[dict], teacher_sight: Predictions, levels: tuple[str, ...]) -> list[str]:
     teacher, students, lines = rows[0], rows[1:], []
     broken = [level for level in levels if not np.isfinite(teacher["scale"][level])]
     flat = [level for level in levels if level not in broken and teacher_sight.spread[level] < 1e-6]

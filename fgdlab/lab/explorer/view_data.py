@@ -9,7 +9,7 @@ import pandas as pd
 
 from fgdlab.masks import ROUNDINGS
 
-from .inference import Looker, Place, Sight
+from .inference import DetectorInference, Predictions, Sample
 from .loss_maps import WEIGHT_OF, Weighed, by_gap, gap, weigh
 from .state import State
 from .teacher_checks import sanity
@@ -38,7 +38,7 @@ class Frame:
     ranges {rounding: (K, 4) cells}; channels (see Channels); terms, gaps, networks, curve: rows of numbers; warnings and notes: lines."""
 
     state: State
-    place: Place
+    place: Sample
     grid: tuple[int, int]
     panels: list[Panel]
     fg: np.ndarray
@@ -68,7 +68,7 @@ class Channels:
     order: np.ndarray
 
 
-def frame_of(looker: Looker, state: State, *, facts: dict[str, float], threshold: float = 0.3) -> Frame:
+def view_data(looker: DetectorInference, state: State, *, facts: dict[str, float], threshold: float = 0.3) -> Frame:
     """Args: facts: {network: AP} as far as known. threshold: least score of a detection that is shown."""
     image, level, name = state.image, state.level, state.who
     stages = {each: len(who.stages) - 1 for each, who in looker.students.items()} | {name: state.stage}
@@ -90,7 +90,7 @@ def frame_of(looker: Looker, state: State, *, facts: dict[str, float], threshold
     )
 
 
-def split_inside(looker: Looker, state: State) -> np.ndarray:
+def split_inside(looker: DetectorInference, state: State) -> np.ndarray:
     """Cells in a box where the loss itself makes no difference between them and the rest."""
     inside = np.zeros(looker.masks(state.image, state.level, state.rounding)[0].shape, bool)
     for col0, row0, col1, row1 in looker.ranges(state.image, state.level, state.rounding):
@@ -122,7 +122,7 @@ def share_of(state: State, weighed: Weighed, total: float) -> np.ndarray:
 
 # --- panels -------------------------------------------------------------------------------------------------------------------------
 
-def panels_of(looker: Looker, state: State, pairs: dict, here: dict, terms: list[dict], stages: dict[str, int], threshold: float) -> list[Panel]:
+def panels_of(looker: DetectorInference, state: State, pairs: dict, here: dict, terms: list[dict], stages: dict[str, int], threshold: float) -> list[Panel]:
     """The maps of one view, coloured alike where they are compared."""
     shown = list(pairs) if state.view == "before_after" else [state.who]
     sights = {"teacher": looker.teacher_sight(state.image), **{name: looker.student_sight(state.image, name, stages[name]) for name in shown}}
@@ -148,7 +148,7 @@ def quantity_maps(state: State, pairs: dict, here: dict, shown: list[str]) -> tu
     return {"teacher": size * first.context["teacher"], **{name: size * pairs[name][level].context["student"] for name in shown}}, "context weight, 1 = average cell"
 
 
-def loss_panels(state: State, pairs: dict, here: dict, shown: list[str], terms: list[dict], looker: Looker) -> list[Panel]:
+def loss_panels(state: State, pairs: dict, here: dict, shown: list[str], terms: list[dict], looker: DetectorInference) -> list[Panel]:
     """Where the loss comes from: a panel a term, or with several students a panel each; percent of the loss on this image."""
     if state.view == "difference":
         total = sum(row["weighted"] for row in terms) or 1.0
@@ -176,13 +176,13 @@ def limited(panels: list[Panel], limits: str) -> list[Panel]:
     return result
 
 
-def titled(name: str, state: State, looker: Looker) -> str:
+def titled(name: str, state: State, looker: DetectorInference) -> str:
     stages = looker.students[name].stages if name in looker.students else [""]
     stage = stages[state.stage] if name == state.who else stages[-1]
     return " ".join(filter(None, (name, stage)))
 
 
-def words(sight: Sight, looker: Looker, threshold: float) -> list[tuple[list[float], str]]:
+def words(sight: Predictions, looker: DetectorInference, threshold: float) -> list[tuple[list[float], str]]:
     """Detections of at least ``threshold``, the surest first: box and "class score"."""
     classes = getattr(looker.scenes, "classes", [])
     named = lambda label: classes[label - 1] if 0 < label <= len(classes) and classes != ["object"] else str(label)          # noqa: E731
@@ -226,7 +226,7 @@ def channels_of(state: State, pair, weighed: Weighed) -> Channels:
     return Channels(what, student.astype(np.float32), teacher.astype(np.float32), by_gap(student, teacher))
 
 
-def curve_rows(looker: Looker, state: State) -> list[dict]:
+def curve_rows(looker: DetectorInference, state: State) -> list[dict]:
     """stage, feature_fg, feature_bg of every checkpoint of the chosen student; None for those that were not looked at yet on this image."""
     nothing = {"feature_fg": None, "feature_bg": None}
     key = (state.image, state.level, state.who)

@@ -16,7 +16,7 @@ from fgdlab.masks import ROUNDINGS
 
 from ..plots import TERM_STYLES
 from .figure import GREEK, lut, number, role_colours
-from .inference import Looker, Place
+from .inference import DetectorInference, Sample
 from .loss_maps import WEIGHT_OF
 from .state import LIMITS, OVERLAYS, VIEWS, WEIGHTS, State, stops
 from .view_data import Frame, arranged, outline, scale_mask
@@ -38,7 +38,7 @@ HINTS = {
 }
 
 
-def about(looker: Looker, start: State, quantities: tuple[str, ...]) -> dict:
+def about(looker: DetectorInference, start: State, quantities: tuple[str, ...]) -> dict:
     """What does not change while the explorer is open: choices with their words, stops of the sliders, colours."""
     colours = role_colours(list(looker.students))
 
@@ -108,7 +108,7 @@ def as_json(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def packed_photo(place: Place) -> tuple[list[int], bytes]:
+def packed_photo(place: Sample) -> tuple[list[int], bytes]:
     """(height, width) and RGB bytes of the image, shrunk where it is larger than any panel."""
     height, width = place.photo.shape[:2]
     scale = min(1.0, PHOTO_SIDE / max(height, width))

@@ -4,7 +4,7 @@ from fgdlab import lazy_package
 __all__ = lazy_package(__name__, {
     "comparison": "compare comparison_text",
     "comparison_figure": "comparison_figure",
-    "comparison_inputs": "contest_of_paths contest_of_rows",
+    "comparison_inputs": "comparison_of_files comparison_of_rows",
     "noise": "resampled_intervals",
     "publishing": "check_scale publish",
     "seeds": "Question planned_looks seeds_report",

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from ..errors import UserError
 from ..stats import Interval, both_noises, estimate, image_noise, match, noise_covered
-from .comparison_inputs import Contest
+from .comparison_inputs import ComparisonInputs
 
 WIDTH = 100
 DASH = "–"
@@ -24,7 +24,7 @@ class Comparison:
     images, seeds, both: the mean difference with its interval over each noise; NaN ends for the latter two where there is one round.
     """
 
-    contest: Contest
+    contest: ComparisonInputs
     metric: str
     scores_a: np.ndarray
     scores_b: np.ndarray
@@ -38,13 +38,13 @@ class Comparison:
         return self.scores_a - self.scores_b
 
 
-def compare(contest: Contest, metric: str = "AP", resamples: int = 1000, seed: int = 0) -> Comparison:
+def compare(contest: ComparisonInputs, metric: str = "AP", resamples: int = 1000, seed: int = 0) -> Comparison:
     """Match every detector once, then resample the images ``resamples`` times, for all rounds together.
 
     Raises:
         UserError: an unknown metric, or images without an object that the metric counts.
     """
-    pairs = [tuple(match(contest.truth, found, contest.image_ids, metric) for found in (each.found_a, each.found_b)) for each in contest.rounds]
+    pairs = [tuple(match(contest.ground_truth, found, contest.image_ids, metric) for found in (each.found_a, each.found_b)) for each in contest.rounds]
     whole = np.ones((1, len(contest.image_ids)), dtype=int)
     scores_a, scores_b = (np.array([float(pair[side].scores(whole)[0]) for pair in pairs]) for side in (0, 1))
     if np.isnan(scores_a).any():

@@ -17,7 +17,7 @@ EXPORT = "give a list in COCO's result format, as a run's detections.json"
 
 
 @dataclass(frozen=True)
-class Round:
+class ComparisonPair:
     """One detector of each side. ``label``: the seed of both, or what stands for it. found_a, found_b: detections in COCO's result format."""
 
     label: str
@@ -26,12 +26,12 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Contest:
+class ComparisonInputs:
     """Two sides on the same images. truth: in COCO format. image_ids: the images to judge on. data: in words. notes: what the reader should know."""
 
     name_a: str
     name_b: str
-    rounds: list[Round]
+    rounds: list[ComparisonPair]
     truth: dict
     image_ids: list[int]
     data: str
@@ -84,7 +84,7 @@ def check_against(found: list[dict], truth: dict, name: str) -> None:
         raise UserError(f"{name} must have category ids among {short(sorted(categories))}, got {short(sorted(strange))}; write the ids of the ground truth, not the network's labels")
 
 
-def contest_of_paths(a: Sequence[Path], b: Sequence[Path], truth: Path | None = None) -> Contest:
+def comparison_of_files(a: Sequence[Path], b: Sequence[Path], truth: Path | None = None) -> ComparisonInputs:
     """The k-th path of A against the k-th of B: folders of finished runs, or files of detections beside a file of truth.
 
     Raises:
@@ -97,14 +97,14 @@ def contest_of_paths(a: Sequence[Path], b: Sequence[Path], truth: Path | None = 
         files = [str(path) for path in (*a, *b) if path.is_file()]
         if files:
             raise UserError(f"a file of detections must come with the truth it is judged by, got {files[0]} alone; add --truth ANNOTATIONS.json")
-        return contest_of_runs(a, b, name_a, name_b)
+        return comparison_of_runs(a, b, name_a, name_b)
     files_a, files_b = ([path / "detections.json" if path.is_dir() else path for path in paths] for paths in (a, b))
     document = read_truth(truth)
     labels = [str(number) for number in range(1, len(a) + 1)] if len(a) > 1 else ["one pair"]
     return contest(name_a, name_b, labels, files_a, files_b, document, [each["id"] for each in document["images"]], f"{truth.name}, {len(document['images'])} images")
 
 
-def contest(name_a: str, name_b: str, labels: list[str], files_a: list[Path], files_b: list[Path], truth: dict, image_ids: list[int], data: str, notes: Sequence[str] = ()) -> Contest:
+def contest(name_a: str, name_b: str, labels: list[str], files_a: list[Path], files_b: list[Path], truth: dict, image_ids: list[int], data: str, notes: Sequence[str] = ()) -> ComparisonInputs:
     rounds, seen = [], set()
     for label, *files in zip(labels, files_a, files_b, strict=True):
         sides = [read_found(file) for file in files]
@@ -114,20 +114,20 @@ def contest(name_a: str, name_b: str, labels: list[str], files_a: list[Path], fi
         if not of_a & of_b:
             raise UserError(f"{files[0]} and {files[1]} must be of the same images, got {len(of_a)} and {len(of_b)} images and none in both; run both on one split")
         seen |= of_a | of_b
-        rounds.append(Round(label, *sides))
+        rounds.append(ComparisonPair(label, *sides))
     silent = len(set(image_ids) - seen)
     notes = [*notes, *([f"{silent} of {len(image_ids)} images have no detection of either side; they are judged as empty answers, so give the truth of the judged images only"] if silent else [])]
-    return Contest(name_a, name_b, rounds, truth, image_ids, data, notes)
+    return ComparisonInputs(name_a, name_b, rounds, truth, image_ids, data, notes)
 
 
-def contest_of_runs(a: Sequence[Path], b: Sequence[Path], name_a: str, name_b: str) -> Contest:
+def comparison_of_runs(a: Sequence[Path], b: Sequence[Path], name_a: str, name_b: str) -> ComparisonInputs:
     """Finished runs against finished runs, paired by seed; the truth is read from the data that they were judged on."""
     from ..datasets import open_split
 
     results_a, results_b = ([finished(folder) for folder in folders] for folders in (a, b))
     first = results_a[0]
     for folder, result in zip((*a, *b), (*results_a, *results_b), strict=True):
-        if result["data_fingerprint"]["eval"] != first["data_fingerprint"]["eval"]:
+        if result["data_hashes"]["eval"] != first["data_hashes"]["eval"]:
             raise UserError(f"all runs must be judged on the same images, got {first['data_line']!r} in {a[0]} and {result['data_line']!r} in {folder}; compare runs of one split and size")
     seeds_a, seeds_b = ([result["settings"]["seed"] for result in results] for results in (results_a, results_b))
     notes = []
@@ -138,11 +138,11 @@ def contest_of_runs(a: Sequence[Path], b: Sequence[Path], name_a: str, name_b: s
     order_a, order_b = (sorted(range(len(seeds)), key=seeds.__getitem__) for seeds in (seeds_a, seeds_b))
     config = RunConfig.of(first["settings"])
     judged = open_split(config, config.eval_split)
-    if judged.fingerprint() != first["data_fingerprint"]["eval"]:
+    if judged.content_hash() != first["data_hashes"]["eval"]:
         raise UserError(f"the data of {a[0]} must be those that it was judged on, got other images or annotations in {config.data!r}; put them back, or run again")
     labels = [f"seed {seeds_a[i]}" if seeds_a[i] == seeds_b[j] else "one pair" for i, j in zip(order_a, order_b, strict=True)]
     return contest(
-        name_a, name_b, labels, [a[i] / "detections.json" for i in order_a], [b[j] / "detections.json" for j in order_b], judged.truth(), judged.image_ids, first["data_line"], notes,
+        name_a, name_b, labels, [a[i] / "detections.json" for i in order_a], [b[j] / "detections.json" for j in order_b], judged.ground_truth(), judged.image_ids, first["data_line"], notes,
     )
 
 
@@ -154,11 +154,11 @@ def finished(folder: Path) -> dict:
         raise UserError(f"{folder} must hold a finished run with result.json and detections.json, got one without; run it first")
     result = result_of(folder)
     with unspoilt(folder / "result.json"):
-        result["data_fingerprint"]["eval"], result["settings"]["seed"], result["data_line"]
+        result["data_hashes"]["eval"], result["settings"]["seed"], result["data_line"]
     return result
 
 
-def contest_of_rows(sweep, a: str, b: str, scale: str, out: Path | None = None) -> Contest:
+def comparison_of_rows(sweep, a: str, b: str, scale: str, out: Path | None = None) -> ComparisonInputs:
     """Two rows of a sweep, over all seeds that are done in both.
 
     Raises:
@@ -174,4 +174,4 @@ def contest_of_rows(sweep, a: str, b: str, scale: str, out: Path | None = None) 
     seeds = [seed for seed in sweep.seeds if (a, seed) in done and (b, seed) in done]
     if not seeds:
         raise UserError(f"{folder} must hold finished runs of {a!r} and {b!r} with a seed in common, got none; run `fgdlab sweep {sweep.name}` first")
-    return contest_of_runs([done[a, seed] for seed in seeds], [done[b, seed] for seed in seeds], sweep.rows[a].label, sweep.rows[b].label)
+    return comparison_of_runs([done[a, seed] for seed in seeds], [done[b, seed] for seed in seeds], sweep.rows[a].label, sweep.rows[b].label)

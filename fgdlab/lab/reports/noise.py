@@ -30,7 +30,7 @@ def resampled_intervals(runs: SweepRuns, metrics: tuple[str, ...], noise: str, r
         UserError: a done run whose folder is not here, as in committed results, which hold no detections.
     """
     from .comparison import compare
-    from .comparison_inputs import contest_of_runs
+    from .comparison_inputs import comparison_of_runs
 
     frame, intervals = runs_of(runs.frame, runs.sweep), {}
     for row, against in pairs_of(runs.sweep):
@@ -48,7 +48,7 @@ def resampled_intervals(runs: SweepRuns, metrics: tuple[str, ...], noise: str, r
         if not seeds:
             continue
         say(f"resampling images: {labels[0]} minus {labels[1]}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}")
-        contest = contest_of_runs([here[0][seed] for seed in seeds], [here[1][seed] for seed in seeds], *labels)
+        contest = comparison_of_runs([here[0][seed] for seed in seeds], [here[1][seed] for seed in seeds], *labels)
         for metric in metrics:
             result = compare(contest, metric, resamples)
             intervals[row, against, metric] = tuple(getattr(result, noise)[1:3])

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from torch import nn
 
 from ..config import RunConfig
-from ..datasets import Scenes
+from ..datasets import DetectionDataset
 from ..errors import UserError
 from ..io import cache_root, unspoilt
 from ..run import load_run, read_result
-from ..teachers import SHIPPED, teacher_key
+from ..teachers import SHIPPED, teacher_hash
 from ..training import detections
 from .sweep_runs import SweepRuns
 
@@ -34,7 +34,7 @@ class OpenRows:
     """The rows whose runs are here, the images they were all judged on, and {label: why} of the rows that cannot be shown."""
 
     rows: list[RowRun]
-    scenes: Scenes
+    scenes: DetectionDataset
     left_out: dict[str, str]
 
     @classmethod
@@ -60,7 +60,7 @@ class OpenRows:
                 continue
             if scenes is None:
                 scenes = judged
-            elif judged.fingerprint() != scenes.fingerprint():
+            elif judged.content_hash() != scenes.content_hash():
                 left_out[row.label] = "it was judged on other images than the first row"
                 continue
             rows.append(RowRun(row.label, seed, config, student, teacher, found))
@@ -88,7 +88,7 @@ class OpenRows:
 class OneImage:
     """A data set of one image of another."""
 
-    def __init__(self, scenes: Scenes, index: int):
+    def __init__(self, scenes: DetectionDataset, index: int):
         self.item, self.category_ids = scenes.as_bytes(index), scenes.category_ids
 
     def __len__(self) -> int:
@@ -106,7 +106,7 @@ def no_folders(runs: SweepRuns) -> str:
     )
 
 
-def open_run(folder: Path) -> tuple[RunConfig, nn.Module, Scenes, nn.Module | None]:
+def open_run(folder: Path) -> tuple[RunConfig, nn.Module, DetectionDataset, nn.Module | None]:
     """Settings, student, judged scenes and teacher of a finished run; a teacher that is not here is an error, not trained anew for a picture."""
     result = read_result(folder)
     for name in ("student.safetensors", "detections.json"):
@@ -122,5 +122,5 @@ def open_run(folder: Path) -> tuple[RunConfig, nn.Module, Scenes, nn.Module | No
 def teacher_is_here(config: RunConfig) -> bool:
     if config.teacher_checkpoint:
         return Path(config.teacher_checkpoint).expanduser().is_file()
-    name = f"{config.detector}-{config.teacher}-{teacher_key(config)}.safetensors"
+    name = f"{config.detector}-{config.teacher}-{teacher_hash(config)}.safetensors"
     return (SHIPPED / name).is_file() or (cache_root() / "teachers" / name).is_file()

@@ -12,8 +12,8 @@ from ..errors import UserError, unknown_name
 from ..stats import (
     SURE,
     Need,
-    any_look,
-    any_look_interval,
+    anytime_factor,
+    anytime_interval,
     check_metric,
     look_interval,
     mean_std,
@@ -94,10 +94,10 @@ def line(label: str, differences: Sequence[float], question: Question) -> list[s
     shown = [label, str(n), f"{mean:+.2f} ± {DASH if n == 1 else f'{std:.2f}'}"]
     if n == 1:
         return [*shown, *[DASH] * 4]
-    low, high = look_interval(differences, question.looks) if question.looks else any_look_interval(differences)
+    low, high = look_interval(differences, question.looks) if question.looks else anytime_interval(differences)
     interval = f"[{low:+.2f}, {high:+.2f}]" if not np.isnan(low) else "no look\nplanned here"
     fixed = seeds_for_width(std, n, question.half_width, lambda more: planned(more, looks=max(len(question.looks), 1)))
-    open_ended = seeds_for_width(std, n, question.half_width, any_look)
+    open_ended = seeds_for_width(std, n, question.half_width, anytime_factor)
     told = seeds_for_power(std, n, mean if question.difference is None else question.difference, question.power)
     return [*shown, interval, needed(fixed, n), needed(open_ended, n), needed(told, n)]
 

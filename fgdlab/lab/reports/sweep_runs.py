@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..config import FGD_KNOBS, METHOD_KNOBS, TEACHER_KNOBS, RunConfig
+from ..config import FGD_SETTINGS, METHOD_SETTINGS, TEACHER_SETTINGS, RunConfig
 from ..sweeps import Sweep, load_sweep, read_results, runs_folder
 from ..tables import absent_rows, done_runs, not_done, runs_of
 
@@ -98,8 +98,8 @@ def idle_knobs(line: pd.Series) -> tuple[str, ...]:
     """Settings that a run with this method makes no use of."""
     if line.get("method") == "none":
         inherits = known(line.get("inherit")) and bool(line["inherit"])
-        return tuple(name for name in METHOD_KNOBS if name != "method") + FGD_KNOBS + (() if inherits else TEACHER_KNOBS)
-    return FGD_KNOBS if known(line.get("method")) and line["method"] != "fgd" else ()
+        return tuple(name for name in METHOD_SETTINGS if name != "method") + FGD_SETTINGS + (() if inherits else TEACHER_SETTINGS)
+    return FGD_SETTINGS if known(line.get("method")) and line["method"] != "fgd" else ()
 
 
 def cost(runs: SweepRuns) -> pd.DataFrame:
@@ -155,7 +155,7 @@ def result_of(line: pd.Series, home: Path) -> dict:
 
 def facts(line: pd.Series, result: dict) -> dict[str, str]:
     """What one run tells of its origin, in words; from result.json where that is here, else as much as results.csv has of it."""
-    origin, teacher, prints = result.get("provenance") or {}, result.get("teacher") or {}, result.get("data_fingerprint") or {}
+    origin, teacher, prints = result.get("provenance") or {}, result.get("teacher") or {}, result.get("data_hashes") or {}
     packages = origin.get("packages") or {name: line[name] for name in ("torch", "torchvision") if known(line.get(name))}
     dirty = {True: ", with uncommitted changes", False: ", no change left uncommitted"}.get(line.get("dirty") if known(line.get("dirty")) else None, "")
     weights = teacher.get("weights") or (line.get("teacher_weights") if known(line.get("teacher_weights")) else "")

@@ -8,5 +8,5 @@ __all__ = lazy_package(__name__, {
         "t_interval values_by_seed"
     ),
     "resampling": "match metric_of",
-    "seeds_needed": "Need SURE any_look any_look_interval look_interval planned seeds_for_power seeds_for_width",
+    "seeds_needed": "Need SURE anytime_factor anytime_interval look_interval planned seeds_for_power seeds_for_width",
 })

@@ -52,7 +52,7 @@ def planned(n: int, level: float = LEVEL, looks: int = 1) -> float:
     return t_quantile(1 - (1 - level) / (2 * looks), n - 1) / math.sqrt(n)
 
 
-def any_look(n: int, level: float = LEVEL) -> float:
+def anytime_factor(n: int, level: float = LEVEL) -> float:
     """Half-width over std of the any-look interval at n seeds; infinite for n = 2, and always above :func:`planned`.
 
     With A = 1 + n SPREAD the Bayes factor at t = sqrt(n) (mean - m) / std is sqrt(((1 + u) / (1 + u / A))^n / A), u = t^2 / (n - 1).
@@ -65,10 +65,10 @@ def any_look(n: int, level: float = LEVEL) -> float:
 
 # --- intervals ----------------------------------------------------------------------------------------------------------------------
 
-def any_look_interval(values: Iterable[float], level: float = LEVEL) -> tuple[float, float]:
+def anytime_interval(values: Iterable[float], level: float = LEVEL) -> tuple[float, float]:
     """(low, high) around the mean that may be looked at after every seed; NaN for n < 2, infinite where n is too small for an end."""
     mean, std, n = mean_std(values)
-    return around(mean, std, any_look(n, level)) if n > 1 else (np.nan, np.nan)
+    return around(mean, std, anytime_factor(n, level)) if n > 1 else (np.nan, np.nan)
 
 
 def look_interval(values: Iterable[float], looks: Iterable[int], level: float = LEVEL) -> tuple[float, float]:

@@ -3,14 +3,14 @@ from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
     "collection": "SCORE_COLUMNS collect of_one_scale read_results write_results",
-    "dask_executor": "DaskSlots",
+    "dask_executor": "DaskExecutor",
     "estimate": "dry_run",
     "execution": "execute",
-    "local_executor": "LocalSlots card_slots core_slots",
+    "local_executor": "LocalExecutor gpu_slots cpu_slots",
     "planning": "PlannedRun plan runs_folder",
-    "prepare": "make_ready",
+    "prepare": "prepare_shared",
     "run_folder": "outcome result_of state_of",
-    "slurm_executor": "SlurmSlots",
+    "slurm_executor": "SlurmExecutor",
     "spec": "Sweep ablations_folder load_sweep of_scale parse_sweep results_file sweep_names",
     "worker": "cpu_environment",
 })

@@ -19,7 +19,7 @@ from .worker import launch
 PATIENCE = 30                                                        # seconds without any worker after which runs are taken back
 
 
-class DaskSlots(Executor):
+class DaskExecutor(Executor):
     """Submits to a Dask scheduler. A slot is a thread of a worker, or a GPU that a worker offers where runs want one."""
 
     def __init__(self, address: str, gpu: bool = False):

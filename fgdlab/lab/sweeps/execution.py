@@ -21,16 +21,16 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..io import make_folder, write_json
 from .collection import RESULT_COLUMNS, SCORE_COLUMNS, collect, read_results, write_results
-from .local_executor import LocalSlots
-from .planning import PlannedRun, data_mark, notebook_code, notebook_path, plan, runs_folder, teacher_mark
-from .prepare import make_ready, make_ready_in
-from .reuse import adopt
+from .local_executor import LocalExecutor
+from .planning import PlannedRun, notebook_code, notebook_path, plan, runs_folder
+from .prepare import prepare_shared, prepare_shared_in
+from .reuse import reuse_run
 from .run_folder import STATES, alive, at_work, outcome, result_of, share_done, state_of
 from .worker import cpu_environment, end_children, launch
 
 __all__ = [
-    "RESULT_COLUMNS", "SCORE_COLUMNS", "STATES", "PlannedRun", "alive", "collect", "data_mark", "execute", "launch", "notebook_code", "notebook_path", "outcome",
-    "plan", "read_results", "runs_folder", "share_done", "state_of", "teacher_mark", "write_results",
+    "RESULT_COLUMNS", "SCORE_COLUMNS", "STATES", "PlannedRun", "alive", "collect", "data_hash", "execute", "launch", "notebook_code", "notebook_path", "outcome",
+    "plan", "read_results", "runs_folder", "share_done", "state_of", "teacher_file_hash", "write_results",
 ]
 Say = Callable[[str], None]
 
@@ -60,10 +60,10 @@ def execute(
             result_of(folder)                                        # a spoilt one is told now, not after hours of others
         todo = [run for run in {run.folder: run for run in runs}.values() if before[run.folder] in wanted]          # equal settings share a folder: one run
         todo = [run for run in todo if not taken_over(run, say)]
-        with nullcontext(executor) if executor else LocalSlots([{}] * jobs) as pool:                                # the caller's own is not ours to shut down
-            if todo and isinstance(pool, LocalSlots):
+        with nullcontext(executor) if executor else LocalExecutor([{}] * jobs) as pool:                                # the caller's own is not ours to shut down
+            if todo and isinstance(pool, LocalExecutor):
                 pool.warm_up(cpu_environment(todo[0].config.threads), len(todo))
-            (partial(make_ready_in, pool) if elsewhere else make_ready)(todo, say)
+            (partial(prepare_shared_in, pool) if elsewhere else prepare_shared)(todo, say)
             Watch(runs, todo, pool, jobs if callable(jobs) else lambda: jobs, fail_fast, say).go_on()
     after = states(runs)
     return {state: [run for run in runs if after[run.folder] == state] for state in STATES}
@@ -187,7 +187,7 @@ def lost(future: Future) -> str:
 
 def taken_over(run: PlannedRun, say: Say) -> bool:
     """Whether the run is done now because a sibling of this sweep had done it."""
-    source = adopt(run.folder, job_of(run)) if state_of(run.folder) != "running" else None
+    source = reuse_run(run.folder, job_of(run)) if state_of(run.folder) != "running" else None
     if source:
         say(f"{'done':>11}  {run.row}, seed {run.seed}: same run, done in {source.parent.parent.name}/{source.parent.name}: taken from there")
     return source is not None

@@ -13,7 +13,7 @@ from .planning import PlannedRun
 from .worker import launch
 
 
-class LocalSlots(ThreadPoolExecutor):
+class LocalExecutor(ThreadPoolExecutor):
     """Threads that each wait for the process of one run. A slot is what a run finds in its environment: a card of its own, or nothing special.
 
     warm: fork the runs of a slot from a process that has imported what they import (see nursery.py), where a run has one thread.
@@ -73,14 +73,14 @@ class Slot:
             self.last = None
 
 
-def core_slots(runs: list[PlannedRun]) -> int:
+def cpu_slots(runs: list[PlannedRun]) -> int:
     """Runs side by side where nobody says: one a core on the CPU, one on a GPU."""
     if any(run.config.device == "cuda" for run in runs):
         return 1
     return max((os.cpu_count() or 1) // max(run.config.threads for run in runs), 1)
 
 
-def card_slots(indices: list[int], runs: list[PlannedRun], count: int | None = None) -> list[dict[str, str]]:
+def gpu_slots(indices: list[int], runs: list[PlannedRun], count: int | None = None) -> list[dict[str, str]]:
     """A slot for each index of ``--gpus``: the run in it sees that card and no other. An index that comes twice takes two runs at a time.
 
     Args:

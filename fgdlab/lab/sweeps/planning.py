@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import RunConfig, essential
+from ..config import RunConfig, active_settings
 from ..errors import UserError
-from ..io import digest
-from ..training import method_mark
+from ..io import short_hash
+from ..training import custom_loss_hash
 from .spec import Sweep, ablations_folder, of_scale
 
 
@@ -39,12 +39,12 @@ def plan(sweep: Sweep, out: Path | None = None, *, scale: str = "laptop", overri
     A run's id hashes the notebook's code, all settings that it uses and the data, so other settings never meet old results, and what two sweeps share has one id.
     """
     out = Path(out or runs_folder(sweep, scale)).absolute()
-    notebook, of_data, of_teacher, of_method = notebook_code(), once(data_mark, "data"), once(teacher_mark, "teacher_checkpoint"), once(method_mark, "method")
+    notebook, of_data, of_teacher, of_method = notebook_code(), once(data_hash, "data"), once(teacher_file_hash, "teacher_checkpoint"), once(custom_loss_hash, "method")
     runs = []
     for seed in sweep.seeds:
         for row in sweep.present:
-            config = essential(sweep.settings(row, seed, scale, overrides))
-            run_id = digest({"notebook": notebook, "settings": config.identity(), "data": of_data(config), **of_teacher(config), **of_method(config)}, 16)
+            config = active_settings(sweep.settings(row, seed, scale, overrides))
+            run_id = short_hash({"notebook": notebook, "settings": config.identity(), "data": of_data(config), **of_teacher(config), **of_method(config)}, 16)
             runs.append(PlannedRun(row, seed, config, out / run_id))
     return runs
 
@@ -72,10 +72,10 @@ def notebook_code() -> str:
     if not path.is_file():
         raise UserError(f"{path} must be the notebook that a run executes, got no such file; run from the project's folder")
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return digest(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])])
+    return short_hash(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])])
 
 
-def data_mark(config: RunConfig) -> str:
+def data_hash(config: RunConfig) -> str:
     """What tells one data set from another without reading its images: the digit recipe's version, or a hash of a folder's JSON files."""
     if config.data == "digits":
         from ..datasets import RECIPE_VERSION
@@ -84,10 +84,10 @@ def data_mark(config: RunConfig) -> str:
     folder = Path(config.data).expanduser()
     if not folder.is_dir():
         raise UserError(f"data must be 'digits' or a folder, got {config.data!r}, which is no folder; give --set data=FOLDER")
-    return digest({path.relative_to(folder).as_posix(): digest(path.read_bytes()) for path in sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")])})
+    return short_hash({path.relative_to(folder).as_posix(): short_hash(path.read_bytes()) for path in sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")])})
 
 
-def teacher_mark(config: RunConfig) -> dict:
+def teacher_file_hash(config: RunConfig) -> dict:
     """A hash of the teacher's file where one is given; a teacher that is shipped or trained follows from the settings."""
     path = Path(config.teacher_checkpoint).expanduser()
-    return {"teacher": digest(path.read_bytes())} if config.teacher_checkpoint and path.is_file() else {}
+    return {"teacher": short_hash(path.read_bytes())} if config.teacher_checkpoint and path.is_file() else {}

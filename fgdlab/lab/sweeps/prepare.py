@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..config import RunConfig, distils, has_teacher
 from ..errors import UserError
-from ..io import digest, make_folder, write_json
+from ..io import make_folder, short_hash, write_json
 from .planning import PlannedRun
 from .run_folder import error_of, state_of
 from .worker import claim, cpu_environment, failed, launch, release, stay_with
@@ -19,22 +19,22 @@ from .worker import claim, cpu_environment, failed, launch, release, stay_with
 
 def to_prepare(todo: list[PlannedRun]) -> list[RunConfig]:
     """One configuration for each different set of data and teacher that the runs need."""
-    from ..teachers import DECISIVE
+    from ..teachers import TEACHER_DECIDES
 
-    asked = (*DECISIVE, "data", "eval_images", "eval_split", "device", "teacher_checkpoint", "teacher_parts", "teacher_floor", "teacher_cache", "teacher_cache_gb", "min_sizes")
+    asked = (*TEACHER_DECIDES, "data", "eval_images", "eval_split", "device", "teacher_checkpoint", "teacher_parts", "teacher_floor", "teacher_cache", "teacher_cache_gb", "min_sizes")
     return list({(*(getattr(run.config, name) for name in asked), has_teacher(run.config), distils(run.config)): run.config for run in todo}.values())
 
 
 def prepared(config: RunConfig) -> str:
     """Make it all, with bars; a line about the teacher, empty where there is none."""
     from ..run import prepare
-    from ..teachers import ap_in_words
+    from ..teachers import ap_text
 
     teacher = prepare(config).teacher
-    return f"teacher {config.teacher} ({teacher.origin}): {ap_in_words(teacher.AP)} on {config.eval_split}, floor {config.teacher_floor:g}" if teacher else ""
+    return f"teacher {config.teacher} ({teacher.origin}): {ap_text(teacher.AP)} on {config.eval_split}, floor {config.teacher_floor:g}" if teacher else ""
 
 
-def make_ready(todo: list[PlannedRun], say: Callable[[str], None]) -> None:
+def prepare_shared(todo: list[PlannedRun], say: Callable[[str], None]) -> None:
     """In this process, with all its cores."""
     if not todo:
         return
@@ -46,7 +46,7 @@ def make_ready(todo: list[PlannedRun], say: Callable[[str], None]) -> None:
             say(line)
 
 
-def make_ready_in(pool: Executor, todo: list[PlannedRun], say: Callable[[str], None]) -> None:
+def prepare_shared_in(pool: Executor, todo: list[PlannedRun], say: Callable[[str], None]) -> None:
     """In the slots where the runs will be, which may be on another machine, one after the other.
 
     Raises:
@@ -54,7 +54,7 @@ def make_ready_in(pool: Executor, todo: list[PlannedRun], say: Callable[[str], N
     """
     lines = {}
     for config in to_prepare(todo) if todo else []:
-        folder = make_folder(todo[0].folder.parent / ".ready" / digest(config.dict()))
+        folder = make_folder(todo[0].folder.parent / ".ready" / short_hash(config.dict()))
         (folder / "result.json").unlink(missing_ok=True)
         (folder / "failed.json").unlink(missing_ok=True)
         (folder / "stop").unlink(missing_ok=True)

@@ -38,7 +38,7 @@ def is_whole(folder: Path) -> bool:
     return True
 
 
-def adopt(folder: Path, job: dict) -> Path | None:
+def reuse_run(folder: Path, job: dict) -> Path | None:
     """Make ``folder`` a finished run by taking it from a sibling sweep. The folder it came from, or None: then it has to be run.
 
     Args:

@@ -15,7 +15,7 @@ from ..errors import UserError
 QUIET = 0.5                                                          # seconds without a further submission after which the waiting ones go off as one array
 
 
-class SlurmSlots(Executor):
+class SlurmExecutor(Executor):
     """Submits through submitit and follows the jobs.
 
     Args:

@@ -3,5 +3,5 @@ from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
     "feature_cache": "TeacherCache cache_bytes get_cache one_batch write_maps",
-    "teachers": "DECISIVE SHIPPED Teacher ap_in_words get_teacher load_teacher teacher_key teacher_waits",
+    "teachers": "TEACHER_DECIDES SHIPPED Teacher ap_text get_teacher load_teacher teacher_hash teacher_needs_training",
 })

@@ -12,9 +12,9 @@ from tqdm import tqdm
 from fgdlab.scene import level_names
 
 from ..config import RunConfig
-from ..datasets import Scenes, loaded
+from ..datasets import DetectionDataset, loaded
 from ..errors import UserError
-from ..io import cache_root, digest, made_once, reserve, unspoilt, write_json
+from ..io import cache_root, made_once, reserve, short_hash, unspoilt, write_json
 
 
 class TeacherCache:
@@ -35,7 +35,7 @@ class TeacherCache:
         return {level: torch.from_numpy(maps[rows]).to(self.device).float() for level, maps in self._maps.items()}
 
 
-def cache_refusal(config: RunConfig, scenes: Scenes, teacher: nn.Module) -> str | None:
+def cache_refusal(config: RunConfig, scenes: DetectionDataset, teacher: nn.Module) -> str | None:
     """Why this teacher cannot be cached for this data; None if it can."""
     if config.teacher_cache == "off":
         return "it is switched off (teacher_cache=off)"
@@ -52,12 +52,12 @@ def cache_refusal(config: RunConfig, scenes: Scenes, teacher: nn.Module) -> str 
     return None
 
 
-def cache_bytes(scenes: Scenes, teacher: nn.Module) -> int:
+def cache_bytes(scenes: DetectionDataset, teacher: nn.Module) -> int:
     """Bytes on disk: 2 a value, summed over levels and images."""
     return 2 * len(scenes) * sum(each[0].numel() for each in one_batch(teacher, [scenes[0][0]]).values())
 
 
-def get_cache(config: RunConfig, scenes: Scenes, teacher: nn.Module, teacher_key: str, *, device: str = "cpu", progress: bool = True) -> TeacherCache | None:
+def get_cache(config: RunConfig, scenes: DetectionDataset, teacher: nn.Module, teacher_hash: str, *, device: str = "cpu", progress: bool = True) -> TeacherCache | None:
     """The cache of this teacher on this data, filled on first use; None where it is refused and ``teacher_cache`` is auto or off.
 
     Raises:
@@ -70,7 +70,7 @@ def get_cache(config: RunConfig, scenes: Scenes, teacher: nn.Module, teacher_key
         if progress:
             print(f"no teacher cache: {refused}", flush=True)
         return None
-    folder = cache_root() / "teacher_maps" / digest({"teacher": teacher_key, "data": scenes.fingerprint()})
+    folder = cache_root() / "teacher_maps" / short_hash({"teacher": teacher_hash, "data": scenes.content_hash()})
     cache = TeacherCache(made_once(folder, lambda unfinished: fill(unfinished, scenes, teacher, device, progress, config.workers)))
     cache.device = device
     return cache
@@ -84,7 +84,7 @@ def one_batch(teacher: nn.Module, images: list[torch.Tensor]) -> dict[str, torch
     return level_names(teacher.backbone(pixels), pixels.shape[-2])
 
 
-def fill(folder: Path, scenes: Scenes, teacher: nn.Module, device: str, progress: bool, workers: int = 0, batch_size: int = 32) -> None:
+def fill(folder: Path, scenes: DetectionDataset, teacher: nn.Module, device: str, progress: bool, workers: int = 0, batch_size: int = 32) -> None:
     if shutil.disk_usage(cache_root()).free < 1.1 * cache_bytes(scenes, teacher):
         raise UserError(f"{cache_root()} must have {cache_bytes(scenes, teacher) / 1e9:.1f} GB free for the teacher cache; free space or use teacher_cache=off")
     folder.mkdir(parents=True)

@@ -9,18 +9,18 @@ from torch import nn
 
 from fgdlab.distill import Distiller
 
-from ..checkpoints import given_teacher, head_is_loaded, load_weights, save_weights, seal, weights_key
+from ..checkpoints import checksum, head_is_loaded, load_weights, save_weights, teacher_from_checkpoint, weights_hash
 from ..config import RunConfig
 from ..datasets import open_split
 from ..detectors import build, settings_of
 from ..errors import UserError
-from ..io import cache_root, digest, made_once, unspoilt, write_json
+from ..io import cache_root, made_once, short_hash, unspoilt, write_json
 from ..training import coco_scores, detections, train
 
 SHIPPED = Path(__file__).parents[1] / "weights"
 
 # Settings that a teacher's weights depend on; the student's schedule is not among them, so it may change without training a teacher again.
-DECISIVE = (
+TEACHER_DECIDES = (
     "lookalikes", "image_size", "train_images", "train_split", "flip", "detector", "flavour", "min_size", "max_size", "teacher", "pretrained", "precision",
     "teacher_epochs", "teacher_lr", "teacher_batch_size", "teacher_seed",
 )
@@ -48,7 +48,7 @@ def get_teacher(config: RunConfig, *, device: str = "cpu", progress: bool = True
         UserError: its AP on ``config.eval_split`` is below ``config.teacher_floor``; nothing can be learned from a broken teacher.
     """
     detector, path, origin = load_teacher(config, device=device, progress=progress)
-    key = weights_mark(config, path)
+    key = weights_and_size_hash(config, path)
     if not head_is_loaded(detector):
         if config.teacher_floor:
             raise UserError(f"teacher_floor must be 0 for a teacher without a head for this data, got {config.teacher_floor:g}: it detects nothing that could be measured")
@@ -68,7 +68,7 @@ def load_teacher(config: RunConfig, *, device: str = "cpu", progress: bool = Tru
     """(detector in eval mode, weights file, origin) of a run's teacher, not yet measured."""
     classes = open_split(config, config.train_split, progress).classes
     if config.teacher_checkpoint:
-        detector, path = given_teacher(config, classes, progress)
+        detector, path = teacher_from_checkpoint(config, classes, progress)
         return as_loaded(detector).to(device), path, "given"
     path, origin = teacher_file(config, device=device, progress=progress)
     detector = build(**settings_of(config, config.teacher, len(classes)))
@@ -83,36 +83,36 @@ def load_teacher(config: RunConfig, *, device: str = "cpu", progress: bool = Tru
 
 def as_loaded(detector: nn.Module) -> nn.Module:
     """The same in eval mode, its weights noted, so that a run can tell whether they are still those."""
-    detector.sealed = seal(detector)
+    detector.checksum = checksum(detector)
     return detector.eval()
 
 
-def teacher_waits(config: RunConfig) -> bool:
+def teacher_needs_training(config: RunConfig) -> bool:
     """Whether a run with these settings would have to train its teacher first."""
     name = teacher_name(config)
     return not (config.teacher_checkpoint or (SHIPPED / name).exists() or (cache_root() / "teachers" / name).exists())
 
 
-def ap_in_words(ap: float | None) -> str:
+def ap_text(ap: float | None) -> str:
     return "AP unknown, for its head is of other classes" if ap is None else f"AP {ap:.1f}"
 
 
-def weights_mark(config: RunConfig, path: Path) -> str:
+def weights_and_size_hash(config: RunConfig, path: Path) -> str:
     """A hash of the weights, and of the size that images are read at where that is not the one they come in."""
     sizes = {name: value for name, value in config.identity().items() if name in ("min_size", "max_size")}
-    return weights_key(path) + (f"-{digest(sizes)}" if sizes else "")
+    return weights_hash(path) + (f"-{short_hash(sizes)}" if sizes else "")
 
 
-def teacher_key(config: RunConfig) -> str:
+def teacher_hash(config: RunConfig) -> str:
     """A hash of everything that decides a trained teacher's weights."""
     from ..datasets import RECIPE_VERSION
 
-    data = f"digits-v{RECIPE_VERSION}" if config.data == "digits" else open_split(config, config.train_split).fingerprint()
-    return digest({"data": data, **{name: value for name, value in config.identity().items() if name in DECISIVE}})
+    data = f"digits-v{RECIPE_VERSION}" if config.data == "digits" else open_split(config, config.train_split).content_hash()
+    return short_hash({"data": data, **{name: value for name, value in config.identity().items() if name in TEACHER_DECIDES}})
 
 
 def teacher_name(config: RunConfig) -> str:
-    return f"{config.detector}-{config.teacher}-{teacher_key(config)}.safetensors"
+    return f"{config.detector}-{config.teacher}-{teacher_hash(config)}.safetensors"
 
 
 def teacher_file(config: RunConfig, *, device: str = "cpu", progress: bool = True) -> tuple[Path, str]:
@@ -130,7 +130,7 @@ def teacher_file(config: RunConfig, *, device: str = "cpu", progress: bool = Tru
 def train_teacher(config: RunConfig, path: Path, *, device: str = "cpu", progress: bool = True) -> None:
     """Train the teacher as a plain student of its own size and write its weights with the facts that made it."""
     settings = RunConfig.of({
-        **{name: getattr(config, name) for name in (*DECISIVE, "data", "eval_images", "eval_split", "workers")}, "method": "none", "student": config.teacher,
+        **{name: getattr(config, name) for name in (*TEACHER_DECIDES, "data", "eval_images", "eval_split", "workers")}, "method": "none", "student": config.teacher,
         "epochs": config.teacher_epochs, "lr": config.teacher_lr, "batch_size": config.teacher_batch_size, "seed": config.teacher_seed,
     })
     scenes = open_split(settings, settings.train_split, progress)
@@ -141,9 +141,9 @@ def train_teacher(config: RunConfig, path: Path, *, device: str = "cpu", progres
     started = time.perf_counter()
     done = train(Distiller(detector), scenes, settings, device=device, progress="bar" if progress else "off")
     judged = open_split(settings, settings.eval_split, progress)
-    scores = coco_scores(judged.truth(), detections(detector, judged, device=device, workers=config.workers, progress=progress), judged.image_ids)
+    scores = coco_scores(judged.ground_truth(), detections(detector, judged, device=device, workers=config.workers, progress=progress), judged.image_ids)
     save_weights(
-        detector, path, settings={name: getattr(config, name) for name in DECISIVE}, data=config.data if config.data == "digits" else "folder",
+        detector, path, settings={name: getattr(config, name) for name in TEACHER_DECIDES}, data=config.data if config.data == "digits" else "folder",
         seed=settings.seed, threads=torch.get_num_threads(), torch=torch.__version__, seconds=round(time.perf_counter() - started),
         steps=done["steps"], eval_split=settings.eval_split, AP=round(scores["AP"], 2), AR=round(scores["AR"], 2), command="fgdlab teacher",
     )
@@ -152,11 +152,11 @@ def train_teacher(config: RunConfig, path: Path, *, device: str = "cpu", progres
 def teacher_scores(config: RunConfig, key: str, detector: nn.Module, *, device: str = "cpu", progress: bool = True) -> dict:
     """The teacher's scores on the eval split, measured once for each ``weights_mark`` and data."""
     judged = open_split(config, config.eval_split, progress)
-    kept = cache_root() / "teachers" / f"scores-{key}-{judged.fingerprint()}.json"
+    kept = cache_root() / "teachers" / f"scores-{key}-{judged.content_hash()}.json"
 
     def measure(unfinished: Path) -> None:
         found = detections(detector, judged, device=device, workers=config.workers, progress=progress)
-        write_json(unfinished, coco_scores(judged.truth(), found, judged.image_ids))
+        write_json(unfinished, coco_scores(judged.ground_truth(), found, judged.image_ids))
 
     with unspoilt(made_once(kept, measure)):
         return {**json.loads(kept.read_text())}

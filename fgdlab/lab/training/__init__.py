@@ -2,13 +2,13 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "check_result": "Line refuse",
-    "custom_loss": "method_mark own_bytes own_file",
-    "distributed": "Team check_shares joined",
+    "check_result": "CheckResult refuse",
+    "custom_loss": "custom_loss_hash custom_loss_source custom_loss_file",
+    "distributed": "ProcessGroup check_batch_split joined",
     "evaluate": "PYCOCOTOOLS SCORES all_scores coco_scores detections evaluation_here in_coco",
     "loop": "learning_rate make_optimizer train",
-    "losses": "form_mark make_balance make_loss",
+    "losses": "fgd_implementation make_balance make_loss",
     "multiscale": "check_sizes",
     "preflight_checks": "preflight",
-    "tensorboard": "check_board",
+    "tensorboard": "check_tensorboard",
 })

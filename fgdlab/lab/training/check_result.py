@@ -5,7 +5,7 @@ from typing import NamedTuple
 from ..errors import UserError
 
 
-class Line(NamedTuple):
+class CheckResult(NamedTuple):
     """``good`` is None where nothing is wrong but the reader should look: what is unusual, or could not be known. ``do``: how to mend it."""
 
     what: str
@@ -17,7 +17,7 @@ class Line(NamedTuple):
         return f"{self.what}: {self.found}" + (f"; {self.do}" if self.do else "")
 
 
-def refuse(lines: Iterable[Line]) -> None:
+def refuse(lines: Iterable[CheckResult]) -> None:
     """Raises:
         UserError: the first line that is bad, with what to do.
     """

@@ -8,14 +8,14 @@ from torch import nn
 from ..checkpoints import check_archive
 from ..errors import UserError
 from ..io import whole
-from .distributed import Team
+from .distributed import ProcessGroup
 from .precision import Precision
 
 
-def save(folder: Path, step: int, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, team: Team) -> None:
+def save(folder: Path, step: int, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, team: ProcessGroup) -> None:
     """Write checkpoint.pt in one step: a kill leaves the last one or this one. Every process calls this, the leader writes."""
     random, *others = team.gathered(random_state(team))
-    if not team.leads:
+    if not team.is_rank0:
         return
     state = {"step": step, "distiller": distiller.state_dict(), "optimizer": optimizer.state_dict(), "random": random}
     if others:
@@ -28,7 +28,7 @@ def save(folder: Path, step: int, distiller: nn.Module, optimizer: torch.optim.O
         unfinished.write_bytes(content.getbuffer())
 
 
-def restore(folder: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, team: Team) -> int:
+def restore(folder: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, team: ProcessGroup) -> int:
     """Load checkpoint.pt if there is one; the step it was written after, else 0."""
     step = restored(folder / "checkpoint.pt", distiller, optimizer, precision, team)
     steps = team.gathered(step)
@@ -37,7 +37,7 @@ def restore(folder: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer
     return step
 
 
-def restored(path: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, team: Team) -> int:
+def restored(path: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, team: ProcessGroup) -> int:
     if not path.exists():
         return own_stream(team, 0)
     try:
@@ -64,7 +64,7 @@ def restored(path: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer,
     return step
 
 
-def random_state(team: Team) -> dict:
+def random_state(team: ProcessGroup) -> dict:
     """Where torch's random streams stand: the CPU's, and those of the cards, of this process's own where there are several."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
@@ -72,9 +72,9 @@ def random_state(team: Team) -> dict:
     return state
 
 
-def own_stream(team: Team, step: int) -> int:
+def own_stream(team: ProcessGroup, step: int) -> int:
     """Give every process but the leader random numbers of its own; the step again. What is drawn by torch, such as the regions that a two-stage
     detector samples, shall not be the same on every share."""
-    if not team.leads:
+    if not team.is_rank0:
         torch.manual_seed(torch.initial_seed() + 1_000_003 * team.rank + step)
     return step

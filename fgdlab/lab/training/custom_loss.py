@@ -4,26 +4,26 @@ from pathlib import Path
 
 from ..config import RunConfig
 from ..errors import UserError, unknown_name
-from ..io import digest
+from ..io import short_hash
 
 
-def own_file(method: str) -> Path | None:
+def custom_loss_file(method: str) -> Path | None:
     """The file of a method that is given as FILE.py:CLASS, else None."""
     return Path(method.rpartition(":")[0]).expanduser() if ".py:" in method else None
 
 
-def own_bytes(method: str) -> bytes:
+def custom_loss_source(method: str) -> bytes:
     """The text of the file that FILE.py:CLASS names, as it lies there."""
-    path = own_file(method)
+    path = custom_loss_file(method)
     if not path.is_file():
         raise UserError(f"method must name a file, got {str(path)!r}, which is none; give FILE.py:CLASS, the path from the current folder")
     return path.read_bytes()
 
 
-def own_class(method: str) -> type:
+def custom_loss_class(method: str) -> type:
     """The class that FILE.py:CLASS names. It is code, and importing it runs it, as any notebook's cell would."""
-    path, name = own_file(method), method.rpartition(":")[2]
-    own_bytes(method)
+    path, name = custom_loss_file(method), method.rpartition(":")[2]
+    custom_loss_source(method)
     spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     try:
@@ -39,7 +39,7 @@ def own_class(method: str) -> type:
     return found
 
 
-def method_mark(config: RunConfig) -> dict:
+def custom_loss_hash(config: RunConfig) -> dict:
     """What tells two versions of a loss of one's own apart: a hash of its file; {} for a method of the package."""
-    path = own_file(config.method)
-    return {"method": digest(path.read_bytes())} if path and path.is_file() else {}
+    path = custom_loss_file(config.method)
+    return {"method": short_hash(path.read_bytes())} if path and path.is_file() else {}

@@ -20,13 +20,13 @@ from . import torchrun as launched
 PATIENCE = timedelta(days=7)                                         # how long the others wait while the leader trains a teacher
 
 
-class Team:
+class ProcessGroup:
     """One process alone: it leads, its share is everything, and every sum is its own."""
 
     rank, world = 0, 1
 
     @property
-    def leads(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this process writes, prints and decides."""
         return self.rank == 0
 
@@ -54,7 +54,7 @@ class Team:
         """Everyone's value, in order of rank; every process gets the list."""
         return [value]
 
-    def leaders(self, value):
+    def broadcast(self, value):
         """The leader's value, whatever the others give. Nobody goes on before the leader has come here."""
         return value
 
@@ -69,7 +69,7 @@ class Team:
         return f"{config.batch_size} images a step{made_of}, peak lr {config.lr:g}: {config.lr / config.batch_size:.3g} an image"
 
 
-class Processes(Team):
+class Processes(ProcessGroup):
     """Several processes, each with a share of every batch. Gradients go over the default group, everything else over gloo, which can wait for days."""
 
     def __init__(self, rank: int, world: int):
@@ -97,14 +97,14 @@ class Processes(Team):
         dist.all_gather_object(found, value, group=self.patient)
         return found
 
-    def leaders(self, value):
-        box = [value if self.leads else None]
+    def broadcast(self, value):
+        box = [value if self.is_rank0 else None]
         dist.broadcast_object_list(box, src=0, group=self.patient)
         return box[0]
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Team]:
+def joined(device: str) -> Iterator[ProcessGroup]:
     """Meet the other processes of torchrun, gloo on the CPU and nccl on CUDA; a process alone meets nobody.
 
     Raises:
@@ -112,7 +112,7 @@ def joined(device: str) -> Iterator[Team]:
     """
     world = launched.world()
     if world == 1:
-        yield Team()
+        yield ProcessGroup()
         return
     settings = {"backend": "gloo"}
     if device == "cuda":
@@ -144,13 +144,13 @@ def meeting_place() -> dict:
     return {"store": dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store), "rank": rank, "world_size": world}
 
 
-def check_shares(team: Team, batch_size: int, parts: int) -> None:
+def check_batch_split(team: ProcessGroup, batch_size: int, parts: int) -> None:
     """Refuse a batch that leaves a process, or one of its parts, without an image."""
     if batch_size < team.world * parts:
         raise UserError(f"batch_size must be at least {team.world} processes x accumulate {parts}, got {batch_size}; it counts the images of all of them together")
 
 
-def check_agreement(team: Team, step: int, module: nn.Module) -> None:
+def check_ranks_agree(team: ProcessGroup, step: int, module: nn.Module) -> None:
     """Every process must hold the same weights, to the last bit.
 
     Raises:
@@ -164,7 +164,7 @@ def check_agreement(team: Team, step: int, module: nn.Module) -> None:
         raise FloatingPointError(f"all {team.world} processes must hold the same weights after step {step}, got {len(set(marks))} versions; go on from the last checkpoint")
 
 
-def check_reached(team: Team, module: nn.Module) -> None:
+def check_reached(team: ProcessGroup, module: nn.Module) -> None:
     """Every trained parameter must have a gradient: where one has none, the others of its bucket are not averaged.
 
     Raises:

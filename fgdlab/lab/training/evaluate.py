@@ -12,8 +12,8 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..datasets import Scenes, loaded
-from .distributed import Team
+from ..datasets import DetectionDataset, loaded
+from .distributed import ProcessGroup
 
 SCORES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR_1", "AR_10", "AR", "AR_S", "AR_M", "AR_L")      # order of COCOeval.stats
 
@@ -40,7 +40,7 @@ def evaluation_here() -> Evaluation:
 
 @torch.no_grad()
 def detections(
-    detector: nn.Module, scenes: Scenes, *, batch_size: int = 32, device: str | torch.device = "cpu", workers: int = 0, progress: bool = False, team: Team = Team(),
+    detector: nn.Module, scenes: DetectionDataset, *, batch_size: int = 32, device: str | torch.device = "cpu", workers: int = 0, progress: bool = False, team: ProcessGroup = ProcessGroup(),
 ) -> list[dict]:
     """What a detector finds in every image of a data set, in COCO's result format.
 

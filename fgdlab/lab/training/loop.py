@@ -17,22 +17,22 @@ from fgdlab.distill import Distiller
 
 from ..checkpoints import save_weights
 from ..config import RunConfig
-from ..datasets import Scenes, batches, batches_an_epoch
+from ..datasets import DetectionDataset, batches, batches_an_epoch
 from ..errors import UserError
 from .checkpoint import restore, save
 from .compile import compiled_pyramids
-from .distributed import Team, check_agreement, check_shares
+from .distributed import ProcessGroup, check_batch_split, check_ranks_agree
 from .log import Log
 from .multiscale import drawn_size, short_sides
 from .nan_guard import Watch, check_weights
 from .precision import Precision
 from .step import Step
-from .sync_batchnorm import share_norms
-from .tensorboard import board_of
+from .sync_batchnorm import sync_batchnorm
+from .tensorboard import tensorboard_writer
 
 
 def train(
-    distiller: Distiller, scenes: Scenes, config: RunConfig, folder: Path | None = None, *, device: str = "cpu", progress: str = "bar", team: Team = Team(),
+    distiller: Distiller, scenes: DetectionDataset, config: RunConfig, folder: Path | None = None, *, device: str = "cpu", progress: str = "bar", team: ProcessGroup = ProcessGroup(),
 ) -> dict:
     """Train ``distiller`` in place for ``config.epochs``, going on from ``folder/checkpoint.pt`` if one is there.
 
@@ -49,14 +49,14 @@ def train(
     per_epoch = batches_an_epoch(scenes, config.batch_size, config.aspect_groups)
     if per_epoch == 0:
         raise UserError(f"the split must hold at least one batch of {config.batch_size} images, got {len(scenes)}; lower batch_size or give more images")
-    check_shares(team, config.batch_size, config.accumulate)
+    check_batch_split(team, config.batch_size, config.accumulate)
     steps = per_epoch * config.epochs
-    share_norms(distiller, team, device)
+    sync_batchnorm(distiller, team, device)
     parameters = [each for each in distiller.parameters() if each.requires_grad]
     optimizer, precision, sides = make_optimizer(parameters, config), Precision(config.precision, device), short_sides(config.min_sizes)
     step = first_step = restore(folder, distiller, optimizer, precision, team) if folder else 0
-    board = board_of(folder if team.leads else None, config, first_step)
-    log, watch = Log(folder if team.leads else None, steps, config.log_every, progress if team.leads else "off", first_step, board, device), Watch()
+    board = tensorboard_writer(folder if team.is_rank0 else None, config, first_step)
+    log, watch = Log(folder if team.is_rank0 else None, steps, config.log_every, progress if team.is_rank0 else "off", first_step, board, device), Watch()
     distiller.train()
     one_step = Step(distiller, config, precision, team)
     started = time.perf_counter()
@@ -79,11 +79,11 @@ def train(
             precision.step(optimizer)
             step += 1
             log.write(step, terms, lr=rate, grad_norm=norm, epoch=epoch, seconds=time.perf_counter() - started)
-            if folder and team.leads and config.snapshot_every and step % config.snapshot_every == 0:
+            if folder and team.is_rank0 and config.snapshot_every and step % config.snapshot_every == 0:
                 save_weights(distiller.student, folder / "snapshots" / f"step_{step:06d}.safetensors", step=step, settings=config.dict())
             if keep:
                 check_weights(step, distiller)
-                check_agreement(team, step, distiller)
+                check_ranks_agree(team, step, distiller)
             if folder and keep:
                 save(folder, step, distiller, optimizer, precision, team)
     seconds = time.perf_counter() - started

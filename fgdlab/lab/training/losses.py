@@ -8,12 +8,12 @@ from torchvision.models.detection import FCOS
 from fgdlab.balance import Balance
 from fgdlab.fgd import FGDLoss
 from fgdlab.fused.dispatch import why_readable
-from fgdlab.methods import rival
+from fgdlab.methods import method_class
 from fgdlab.methods.fbkd import FBKD_PRESETS, FBKDLoss
 
 from ..config import RunConfig
 from ..errors import UserError, unknown_name
-from .custom_loss import own_class, own_file
+from .custom_loss import custom_loss_class, custom_loss_file
 
 USUAL_ANCHOR = 32                                                    # pixels: the smallest anchor of torchvision's and the papers' detectors
 
@@ -36,7 +36,7 @@ def make_loss(config: RunConfig, levels: tuple[str, ...], student: nn.Module, te
     if config.method == "fbkd":
         preset = FBKD_PRESETS["two_stage" if hasattr(student, "rpn") else "one_stage"]
         return FBKDLoss(levels, *channels, replace(preset, **{f"{part}_weight": 0.0 for part in left_out(config, FBKDLoss.PARTS)}))
-    method = own_class(config.method) if own_file(config.method) else rival(config.method)
+    method = custom_loss_class(config.method) if custom_loss_file(config.method) else method_class(config.method)
     settings = {f"{part}_weight": 0.0 for part in left_out(config, getattr(method, "PARTS", ()))} | in_pixels(method, student)
     try:
         return method(levels, *((student, teacher) if getattr(method, "built_from", "channels") == "detectors" else channels), **settings)
@@ -54,7 +54,7 @@ def runs_fused(config: RunConfig, device: str) -> bool:
     return why is None
 
 
-def form_mark(loss: nn.Module | None) -> dict[str, str]:
+def fgd_implementation(loss: nn.Module | None) -> dict[str, str]:
     """What a result says of how FGD's sums were taken; nothing of another loss."""
     return {"fgd_sums": "fused" if loss.fused else "readable"} if isinstance(loss, FGDLoss) else {}
 
@@ -70,7 +70,7 @@ def in_pixels(method: type, student: nn.Module) -> dict[str, float]:
 
 def make_balance(config: RunConfig) -> Balance | None:
     """The factor on the method's weights; None where it would change nothing."""
-    return None if config.strength == 1 and config.share == 0 else Balance(config.strength, config.share, config.even)
+    return None if config.strength == 1 and config.loss_ratio == 0 else Balance(config.strength, config.loss_ratio, config.equal_terms)
 
 
 def left_out(config: RunConfig, parts: tuple[str, ...]) -> list[str]:
@@ -79,9 +79,9 @@ def left_out(config: RunConfig, parts: tuple[str, ...]) -> list[str]:
 
 def only(config: RunConfig, parts: tuple[str, ...]) -> list[str]:
     """The parts that a run uses, all of them where it names none."""
-    named = [part.strip() for part in config.parts.split(",") if part.strip()]
+    named = [part.strip() for part in config.method_parts.split(",") if part.strip()]
     if named and not parts:
-        raise UserError(f"parts must be empty for method {config.method}, which has no parts to choose from, got {config.parts!r}; leave it out")
+        raise UserError(f"method_parts must be empty for method {config.method}, which has no parts to choose from, got {config.method_parts!r}; leave it out")
     for part in named:
         if part not in parts:
             raise unknown_name(f"part of {config.method}", part, parts)

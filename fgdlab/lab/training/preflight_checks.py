@@ -12,14 +12,14 @@ from fgdlab.distill import Distiller
 from fgdlab.terms import Term, rows
 
 from ..checkpoints import broken
-from .check_result import Line, listed
+from .check_result import CheckResult, listed
 from .precision import Precision
 
 IMAGES = 4                                                           # at most so many are looked at
 QUIET, LOUD = 0.01, 100.0                                            # shares of the detector's own loss beyond which a distillation is worth a look
 
 
-def preflight(distiller: Distiller, scenes, precision: str = "fp32", device: str = "cpu", batch_size: int = IMAGES) -> list[Line]:
+def preflight(distiller: Distiller, scenes, precision: str = "fp32", device: str = "cpu", batch_size: int = IMAGES) -> list[CheckResult]:
     """Look at a distiller before it is trained.
 
     Args:
@@ -45,85 +45,85 @@ def preflight(distiller: Distiller, scenes, precision: str = "fp32", device: str
 
 # --- parameters and weights ---------------------------------------------------------------------------------------------------------
 
-def in_the_optimiser(distiller: Distiller) -> Line:
+def in_the_optimiser(distiller: Distiller) -> CheckResult:
     """train.py gives the optimiser every parameter of the distiller that wants a gradient: the loss's own must be among them, the teacher's not."""
     trained = {each.data_ptr() for each in distiller.parameters() if each.requires_grad}
     of_loss = dict(distiller.loss.named_parameters()) if distiller.loss is not None else {}
     idle = [name for name, each in of_loss.items() if each.data_ptr() not in trained]
     if idle:
-        return Line("the distillation's own layers must be trained", False, f"{listed(idle)} want no gradient", "give them requires_grad")
+        return CheckResult("the distillation's own layers must be trained", False, f"{listed(idle)} want no gradient", "give them requires_grad")
     of_teacher = dict(distiller.teacher.named_parameters()) if distiller.teacher is not None else {}
     taught = [name for name, each in of_teacher.items() if each.data_ptr() in trained]
     if taught:
-        return Line(
+        return CheckResult(
             "the teacher must stay out of the optimiser", False, f"{listed(taught)} of it are trained",
             "do not share modules between student and teacher",
         )
     count = sum(each.numel() for each in distiller.student.parameters() if each.requires_grad)
     others = f", {sum(each.numel() for each in of_loss.values()):,} of the distillation's layers" if of_loss else ""
-    return Line("parameters in the optimiser", True, f"{count:,} of the student{others}" + (", none of the teacher's" if of_teacher else ""))
+    return CheckResult("parameters in the optimiser", True, f"{count:,} of the student{others}" + (", none of the teacher's" if of_teacher else ""))
 
 
-def teacher_at_rest(distiller: Distiller) -> Line:
+def teacher_at_rest(distiller: Distiller) -> CheckResult:
     teacher = distiller.teacher
     awake = [name or type(teacher).__name__ for name, each in teacher.named_modules() if each.training]
     wanting = [name for name, each in teacher.named_parameters() if each.requires_grad]
     if awake or wanting:
         found = f"{listed(awake)} in train mode" if awake else f"{listed(wanting)} want a gradient"
-        return Line("the teacher must be frozen and in eval mode", False, found, "leave it as Distiller made it")
-    return Line("the teacher", True, "frozen, in eval mode")
+        return CheckResult("the teacher must be frozen and in eval mode", False, found, "leave it as Distiller made it")
+    return CheckResult("the teacher", True, "frozen, in eval mode")
 
 
-def as_loaded(distiller: Distiller) -> Line:
+def as_loaded(distiller: Distiller) -> CheckResult:
     teacher = distiller.teacher
     bad = [name for name, each in teacher.state_dict().items() if each.is_floating_point() and not each.isfinite().all()]
     if bad:
-        return Line(
+        return CheckResult(
             "the teacher's weights must be finite", False, f"NaN or infinity in {listed(bad)}", "take a checkpoint from before its training broke",
         )
-    sealed = getattr(teacher, "sealed", None)
-    if sealed is None:
-        return Line(
+    checksum = getattr(teacher, "sealed", None)
+    if checksum is None:
+        return CheckResult(
             "the teacher's weights", None, "finite; nobody noted them when they were loaded", "set teacher.sealed = seal(teacher) after loading",
         )
-    changed = broken(sealed, teacher)
+    changed = broken(checksum, teacher)
     if changed:
-        return Line(
+        return CheckResult(
             "the teacher's weights must be those that were loaded", False,
             f"{len(changed)} tensors have changed since ({listed(sorted(changed))})", "look for what initialises or trains it",
         )
-    return Line("the teacher's weights", True, f"{len(sealed)} tensors as they were loaded")
+    return CheckResult("the teacher's weights", True, f"{len(checksum)} tensors as they were loaded")
 
 
-def still_inherited(distiller: Distiller) -> Line:
+def still_inherited(distiller: Distiller) -> CheckResult:
     ours, names = distiller.student.state_dict(), distiller.student.inherited
     theirs = distiller.teacher.state_dict() if distiller.teacher is not None else ours
     changed = [name for name in names if not torch.equal(ours[name], theirs[name])]
     if changed:
-        return Line(
+        return CheckResult(
             "what the student inherited must be the teacher's", False,
             f"{len(changed)} of {len(names)} tensors differ ({listed(changed)})", "inherit after initialising",
         )
-    return Line("inherited", True, f"{len(names)} tensors of the teacher's neck and head")
+    return CheckResult("inherited", True, f"{len(names)} tensors of the teacher's neck and head")
 
 
 # --- the first images ---------------------------------------------------------------------------------------------------------------
 
-def in_pixels(images: list[Tensor], targets: list[dict]) -> Line:
+def in_pixels(images: list[Tensor], targets: list[dict]) -> CheckResult:
     """Boxes normalised to 0..1 are the usual mistake of data that did not come through data.py."""
     boxes = [(image, target["boxes"]) for image, target in zip(images, targets, strict=True) if len(target["boxes"])]
     if boxes and all(float(each.max()) <= 1 for _, each in boxes):
-        return Line("boxes must be in pixels", False, f"all of {len(boxes)} images lie within 0..1", "multiply them by width and height")
+        return CheckResult("boxes must be in pixels", False, f"all of {len(boxes)} images lie within 0..1", "multiply them by width and height")
     past = [each for image, each in boxes if (each[:, 2:].amax(dim=0) > each.new_tensor([image.shape[-1], image.shape[-2]]) + 1).any()]
     if past:
-        return Line(
+        return CheckResult(
             "boxes must lie within their images", False,
             f"those of {len(past)} of the first {len(images)} images do not", "give pixels of the loaded image",
         )
-    return Line("boxes", True, f"{sum(len(each) for _, each in boxes)} in the first {len(images)} images, in pixels")
+    return CheckResult("boxes", True, f"{sum(len(each) for _, each in boxes)} in the first {len(images)} images, in pixels")
 
 
-def first_batch(distiller: Distiller, images: list[Tensor], targets: list[dict], precision: Precision) -> list[Line]:
+def first_batch(distiller: Distiller, images: list[Tensor], targets: list[dict], precision: Precision) -> list[CheckResult]:
     """Hook points with shapes, every term finite, and the share of each term of the detector's own loss by level."""
     seen = {}
 
@@ -147,7 +147,7 @@ def first_batch(distiller: Distiller, images: list[Tensor], targets: list[dict],
     return [*hook_points(distiller, seen), finite(terms), *(shares(terms) if distiller.loss is not None else [])]
 
 
-def hook_points(distiller: Distiller, seen: dict) -> list[Line]:
+def hook_points(distiller: Distiller, seen: dict) -> list[CheckResult]:
     """A line a level: what the student's and the teacher's pyramid give there."""
     if not seen:
         return []
@@ -159,24 +159,24 @@ def hook_points(distiller: Distiller, seen: dict) -> list[Line]:
         same = there and (shapes["student"][0], *shapes["student"][2:]) == (shapes["teacher"][0], *shapes["teacher"][2:])
         found = ", ".join(f"{who} {shape or 'has none'}" for who, shape in shapes.items())
         if same:
-            lines.append(Line(level, True, found))
+            lines.append(CheckResult(level, True, found))
         else:
-            lines.append(Line(f"{level} must have one size in both", False, found, "name the levels they share, or choose detectors of one family"))
+            lines.append(CheckResult(f"{level} must have one size in both", False, found, "name the levels they share, or choose detectors of one family"))
     return lines
 
 
-def finite(terms: list[Term]) -> Line:
+def finite(terms: list[Term]) -> CheckResult:
     bad = [row for row in rows(0, terms) if not abs(row["raw"]) < float("inf")]
     if bad:
         first = bad[0]
-        return Line(
+        return CheckResult(
             "every loss term must be finite", False, f"{first['name']!r} on {first['level']} is {first['raw']}",
             "lower its weight, or check the teacher's weights",
         )
-    return Line("loss terms", True, f"{len(terms)}, all finite")
+    return CheckResult("loss terms", True, f"{len(terms)}, all finite")
 
 
-def shares(terms: list[Term]) -> list[Line]:
+def shares(terms: list[Term]) -> list[CheckResult]:
     """How loud each term is beside the detector's own loss, level by level."""
     logged = rows(0, terms)
     own = sum(row["weighted"] for row in logged if row["level"] == "all")
@@ -184,13 +184,13 @@ def shares(terms: list[Term]) -> list[Line]:
     for row in logged:
         if row["level"] != "all":
             by_name.setdefault(row["name"], {})[row["level"]] = row["weighted"] / own if own else float("inf")
-    lines = [Line(f"share of {name!r}", True, ", ".join(f"{level} {share:.3g}" for level, share in each.items())) for name, each in by_name.items()]
+    lines = [CheckResult(f"share of {name!r}", True, ", ".join(f"{level} {share:.3g}" for level, share in each.items())) for name, each in by_name.items()]
     total = sum(sum(each.values()) for each in by_name.values())
     if not by_name:
         return lines
     usual = QUIET <= total <= LOUD
     do = "" if usual else "strength or share bring it to another"
-    return [*lines, Line("share of the distillation", True if usual else None, f"{total:.3g} of the detector's own loss", do)]
+    return [*lines, CheckResult("share of the distillation", True if usual else None, f"{total:.3g} of the detector's own loss", do)]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from fgdlab.terms import Term, total
 
 from ..config import RunConfig
 from ..errors import UserError
-from .distributed import Team, check_reached
+from .distributed import ProcessGroup, check_reached
 from .precision import Precision
 
 
@@ -30,7 +30,7 @@ class Step:
         parts: how many pieces a process cuts its share into, one after the other.
     """
 
-    def __init__(self, distiller: Distiller, config: RunConfig, precision: Precision, team: Team):
+    def __init__(self, distiller: Distiller, config: RunConfig, precision: Precision, team: ProcessGroup):
         self.distiller, self.precision, self.team = distiller, precision, team
         self.batch_size, self.parts = config.batch_size, config.accumulate
         self.model = team.wrapped(distiller)

@@ -7,10 +7,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .distributed import Team
+from .distributed import ProcessGroup
 
 
-def share_norms(module: nn.Module, team: Team, device: str) -> None:
+def sync_batchnorm(module: nn.Module, team: ProcessGroup, device: str) -> None:
     """Make every learned batch norm of a module, in place, one over all processes. Names, weights and statistics stay.
 
     On CUDA it is torch's SyncBatchNorm, which has no kernels for the CPU. Kinds derived from BatchNorm2d stay as they are: those of this
@@ -24,10 +24,10 @@ def share_norms(module: nn.Module, team: Team, device: str) -> None:
                 if device == "cuda":
                     setattr(parent, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
                 else:
-                    child.__class__, child.group = WholeBatchNorm2d, team.patient
+                    child.__class__, child.group = CrossProcessBatchNorm2d, team.patient
 
 
-class WholeBatchNorm2d(nn.BatchNorm2d):
+class CrossProcessBatchNorm2d(nn.BatchNorm2d):
     """nn.BatchNorm2d of the maps of all processes together: (N_r, C, H_r, W_r) on each -> the same, as if they were one batch (N, C, H, W)."""
 
     group: dist.ProcessGroup
@@ -37,13 +37,13 @@ class WholeBatchNorm2d(nn.BatchNorm2d):
             return super().forward(maps)
         values, over = maps.float(), (0, 2, 3)
         own = torch.full((1,), float(maps.numel() // maps.shape[1]))
-        sums = Together.apply(torch.cat([values.sum(over), own]), self.group)
+        sums = AllReduceSum.apply(torch.cat([values.sum(over), own]), self.group)
         count = sums[-1].detach()
         if count < 2:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(maps.shape)}")
         mean = sums[:-1] / count                                                                   # (C,)
         centred = values - mean[:, None, None]
-        variance = Together.apply(centred.square().sum(over), self.group) / count                  # (C,)
+        variance = AllReduceSum.apply(centred.square().sum(over), self.group) / count                  # (C,)
         with torch.no_grad():
             self.num_batches_tracked += 1
             momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
@@ -55,7 +55,7 @@ class WholeBatchNorm2d(nn.BatchNorm2d):
         return normal.to(maps.dtype)
 
 
-class Together(torch.autograd.Function):
+class AllReduceSum(torch.autograd.Function):
     """The sum of a tensor over all processes. Each process's loss depends on it, so its gradient is the sum of theirs."""
 
     @staticmethod

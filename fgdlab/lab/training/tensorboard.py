@@ -4,7 +4,7 @@ from pathlib import Path
 from ..errors import UserError
 
 
-def check_board(config) -> None:
+def check_tensorboard(config) -> None:
     """Refuse a board where the package tensorboard is not there, before anything is made."""
     if config.tensorboard:
         try:
@@ -13,11 +13,11 @@ def check_board(config) -> None:
             raise UserError("tensorboard=true must find the package tensorboard, got none; install it by `pip install 'fgdlab[tensorboard]'`, or leave it out") from error
 
 
-def board_of(folder: Path | None, config, first_step: int):
+def tensorboard_writer(folder: Path | None, config, first_step: int):
     """A writer of TensorBoard, or None where it is not wanted or there is no folder. What was written after ``first_step`` is hidden."""
     if not config.tensorboard or folder is None:
         return None
-    check_board(config)
+    check_tensorboard(config)
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)

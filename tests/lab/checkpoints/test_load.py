@@ -15,11 +15,11 @@ from fgdlab.lab.checkpoints import download as fetching
 from fgdlab.lab.checkpoints.classes import coco_rows, narrow
 from fgdlab.lab.checkpoints.download import fetch
 from fgdlab.lab.checkpoints.export import export_mmdet
-from fgdlab.lab.checkpoints.load import detection_models, from_file, given_teacher, head_is_loaded
+from fgdlab.lab.checkpoints.load import detection_models, from_file, head_is_loaded, teacher_from_checkpoint
 from fgdlab.lab.checkpoints.safetensors_io import save_weights
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.detectors.builder import build
-from fgdlab.lab.teachers.teachers import get_teacher, load_teacher, weights_mark
+from fgdlab.lab.teachers.teachers import get_teacher, load_teacher, weights_and_size_hash
 
 PETS = ["dog", "cat"]                                                # COCO's ids 18 and 17
 
@@ -104,12 +104,12 @@ def zoo(monkeypatch, retinanet):
 def test_a_published_detector_is_taken_by_the_name_of_its_weights_with_the_heads_of_the_datas_classes(zoo):
     name = "RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1"
     config = settings(f"torchvision:{name}", min_size=64, max_size=96)
-    detector, path = given_teacher(config, PETS)
+    detector, path = teacher_from_checkpoint(config, PETS)
     assert zoo == [("retinanet_resnet50_fpn_v2", name)] and path.name.startswith("retinanet_resnet50_fpn_v2_coco") and path.suffix == ".pth"
     assert head_is_loaded(detector) and detector.levels == ("P3", "P4", "P5", "P6", "P7") and detector.flavour == "torchvision"
     assert detector.transform.min_size == (64,) and detector.head.classification_head.num_classes == 3
     for classes, parts in (([*PETS, "blood cell"], "all"), (PETS, "backbone+neck")):       # not COCO's classes, or no head wanted: the pyramid alone
-        other = given_teacher(config.but(teacher_parts=parts), classes)[0]
+        other = teacher_from_checkpoint(config.but(teacher_parts=parts), classes)[0]
         assert not head_is_loaded(other) and other.head.classification_head.num_classes == 91
         assert other.not_loaded and all(not each.startswith("backbone.") for each in other.not_loaded)
 
@@ -119,7 +119,7 @@ def test_torchvision_reads_its_files_as_numbers_alone_and_a_missing_network_is_o
     config, file = settings("torchvision:FCOS_ResNet50_FPN_Weights.COCO_V1"), tmp_path / "hub/checkpoints/fcos_resnet50_fpn_coco-99b0c9b7.pth"
     file.parent.mkdir(parents=True)
     torch.save({"w": Code()}, file)                                  # where torchvision would look for its download
-    text = refusal(given_teacher, config, PETS)
+    text = refusal(teacher_from_checkpoint, config, PETS)
     assert "must be readable with weights_only=True" in text and "os.getcwd" in text.replace("posix", "os")
 
     def offline(model, weights):
@@ -127,7 +127,7 @@ def test_torchvision_reads_its_files_as_numbers_alone_and_a_missing_network_is_o
         raise urllib.error.URLError("no route")
 
     monkeypatch.setattr(torchvision.models, "get_model", offline)
-    assert "no route; check the network, or put the file at" in refusal(given_teacher, config, PETS)
+    assert "no route; check the network, or put the file at" in refusal(teacher_from_checkpoint, config, PETS)
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
 
 
@@ -144,7 +144,7 @@ def test_torchvision_has_the_detectors_that_are_offered():
 
 
 def test_an_unknown_name_of_weights_is_refused_before_anything_is_built(zoo, refusal):
-    text = refusal(given_teacher, settings("torchvision:RetinaNet_ResNet50_FPN_V3_Weights.COCO_V1"), PETS)
+    text = refusal(teacher_from_checkpoint, settings("torchvision:RetinaNet_ResNet50_FPN_V3_Weights.COCO_V1"), PETS)
     assert "did you mean 'RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1'?" in text and "SSD" not in text and zoo == []
 
 
@@ -206,7 +206,7 @@ def test_a_teacher_without_a_head_has_no_ap_and_no_floor(lab_home, tiny_config, 
     teacher = get_teacher(config, progress=False)
     assert teacher.AP is None and teacher.origin == "given" and not teacher.detector.training
     assert "teacher_floor must be 0" in refusal(get_teacher, config.but(teacher_floor=20), progress=False)
-    assert weights_mark(config, teacher.path) == teacher.key != weights_mark(config.but(min_size=96), teacher.path)      # other pixels, other maps
+    assert weights_and_size_hash(config, teacher.path) == teacher.key != weights_and_size_hash(config.but(min_size=96), teacher.path)      # other pixels, other maps
 
 
 def test_flavour_and_sizes_reach_a_teacher(lab_home, tiny_config, tmp_path):

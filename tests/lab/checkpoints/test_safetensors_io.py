@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from fgdlab.lab.checkpoints.safetensors_io import load_weights, read_facts, save_weights, weights_key
+from fgdlab.lab.checkpoints.safetensors_io import load_weights, read_facts, save_weights, weights_hash
 from fgdlab.lab.detectors.builder import build
 
 
@@ -75,8 +75,8 @@ def test_a_file_without_facts_has_none(tmp_path, compact):
 def test_the_key_of_weights_changes_with_the_weights(tmp_path, compact):
     save_weights(compact, tmp_path / "a.safetensors")
     save_weights(compact, tmp_path / "b.safetensors")
-    assert weights_key(tmp_path / "a.safetensors") == weights_key(tmp_path / "b.safetensors")
+    assert weights_hash(tmp_path / "a.safetensors") == weights_hash(tmp_path / "b.safetensors")
     with torch.no_grad():
         next(compact.parameters()).add_(1)
     save_weights(compact, tmp_path / "b.safetensors")
-    assert weights_key(tmp_path / "a.safetensors") != weights_key(tmp_path / "b.safetensors")
+    assert weights_hash(tmp_path / "a.safetensors") != weights_hash(tmp_path / "b.safetensors")

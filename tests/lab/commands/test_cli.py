@@ -200,7 +200,7 @@ def fake(monkeypatch):
         return 0
 
     monkeypatch.setattr(lab_sweep, "launch", launch)
-    monkeypatch.setattr(lab_sweep, "make_ready", lambda todo, say: None)
+    monkeypatch.setattr(lab_sweep, "prepare_shared", lambda todo, say: None)
     return ends
 
 
@@ -247,6 +247,6 @@ def test_ctrl_c_while_data_are_made_ends_with_one_line_and_status_130(monkeypatc
     def interrupted(todo, say):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lab_sweep, "make_ready", interrupted)
+    monkeypatch.setattr(lab_sweep, "prepare_shared", interrupted)
     done = call(*TABLE)
     assert done.exit_code == 130 and done.stderr == "interrupted; the same command goes on where it stopped\n"

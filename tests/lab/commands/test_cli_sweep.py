@@ -69,7 +69,7 @@ def test_a_cluster_has_room_for_as_many_as_its_workers_or_as_jobs_allows(monkeyp
         def room(self) -> int:
             return 5
 
-    monkeypatch.setattr(lab_cluster, "DaskSlots", Cluster)
+    monkeypatch.setattr(lab_cluster, "DaskExecutor", Cluster)
     seen = chosen(monkeypatch, "--cluster", "tcp://x:1")
     assert seen["executor"].asked == ("tcp://x:1", False) and seen["jobs"]() == 5 and seen["elsewhere"]
     assert chosen(monkeypatch, "--cluster", "tcp://x:1", "--jobs", "2")["jobs"]() == 2

@@ -4,44 +4,44 @@ from dataclasses import fields
 import pytest
 
 from fgdlab import FGDConfig
-from fgdlab.lab.config.active_fields import FGD_KNOBS, METHOD_KNOBS, TEACHER_KNOBS, essential
+from fgdlab.lab.config.active_fields import FGD_SETTINGS, METHOD_SETTINGS, TEACHER_SETTINGS, active_settings
 from fgdlab.lab.config.run_config import RunConfig
 
 OTHER = {
-    "alpha": 2.0, "temperature": 0.8, "area": "fg", "relation": "mse", "rounding": "exact", "share": 3.0, "strength": 2.0, "parts": "", "teacher_lr": 1.0, "teacher_floor": 30.0,
+    "alpha": 2.0, "temperature": 0.8, "area": "fg", "relation": "mse", "rounding": "exact", "loss_ratio": 3.0, "strength": 2.0, "method_parts": "", "teacher_lr": 1.0, "teacher_floor": 30.0,
 }
 
 
 def test_the_knobs_of_fgd_are_the_fields_of_its_configuration():
-    assert set(FGD_KNOBS) == {each.name for each in fields(FGDConfig)} | {"fused"}
+    assert set(FGD_SETTINGS) == {each.name for each in fields(FGDConfig)} | {"fused"}
 
 
 def test_the_knobs_of_the_teacher_and_the_cache_are_all_that_begin_with_teacher():
-    assert {name for name in (*TEACHER_KNOBS, *METHOD_KNOBS) if name.startswith("teacher")} == {each.name for each in fields(RunConfig) if each.name.startswith("teacher")}
+    assert {name for name in (*TEACHER_SETTINGS, *METHOD_SETTINGS) if name.startswith("teacher")} == {each.name for each in fields(RunConfig) if each.name.startswith("teacher")}
 
 
 @pytest.mark.parametrize("nothing", [
     {"method": "none"}, {"method": "fgd", "strength": 0}, {"method": "fgd", "area": "none", "gamma": 0, "lambda_": 0}, {"method": "hint", "strength": 0},
 ])
 def test_all_ways_of_not_distilling_are_one_run(nothing):
-    assert essential(RunConfig(**{**OTHER, **nothing})) == RunConfig()
+    assert active_settings(RunConfig(**{**OTHER, **nothing})) == RunConfig()
 
 
 def test_a_rival_does_not_read_the_coefficients_of_fgd():
-    assert essential(RunConfig(method="hint", alpha=3.0, rounding="exact")) == essential(RunConfig(method="hint"))
+    assert active_settings(RunConfig(method="hint", alpha=3.0, rounding="exact")) == active_settings(RunConfig(method="hint"))
 
 
-@pytest.mark.parametrize("name, value", list(OTHER.items())[:5] + [("share", 3.0), ("strength", 2.0), ("teacher_lr", 1.0), ("teacher_floor", 30.0)])
+@pytest.mark.parametrize("name, value", list(OTHER.items())[:5] + [("loss_ratio", 3.0), ("strength", 2.0), ("teacher_lr", 1.0), ("teacher_floor", 30.0)])
 def test_fgd_uses_every_one_of_its_knobs(name, value):
     config = RunConfig(method="fgd", **{name: value})
-    assert essential(config) == config != RunConfig(method="fgd")
+    assert active_settings(config) == config != RunConfig(method="fgd")
 
 
 def test_who_inherits_uses_the_teacher_without_distilling():
     config = RunConfig(inherit=True, teacher_seed=3, student="compact_h")
-    assert essential(config.but(alpha=9.0, share=1.0)) == config
+    assert active_settings(config.but(alpha=9.0, loss_ratio=1.0)) == config
 
 
 @pytest.mark.parametrize("name, value", [("lr", 1.0), ("seed", 3), ("student", "compact_t"), ("epochs", 7), ("eval_split", "tune"), ("train_images", 5), ("device", "cpu"), ("scale", "gpu")])
 def test_a_plain_run_uses_its_data_student_and_schedule(name, value):
-    assert getattr(essential(RunConfig(**{name: value})), name) == value
+    assert getattr(active_settings(RunConfig(**{name: value})), name) == value

@@ -17,11 +17,11 @@ import torch
 from safetensors.torch import load_file
 
 from fgdlab.lab import run as lab_run
-from fgdlab.lab.config.active_fields import FGD_KNOBS, essential
+from fgdlab.lab.config.active_fields import FGD_SETTINGS, active_settings
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.detectors.compact import COMPACT
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.io import digest
+from fgdlab.lab.io import short_hash
 from fgdlab.lab.run import run
 from fgdlab.lab.teachers import teachers as lab_teachers
 
@@ -46,11 +46,11 @@ class Ran(NamedTuple):
 
 def weights(ran: Ran) -> str:
     state = load_file(ran.folder / "student.safetensors")
-    return digest({name: digest(each.contiguous().numpy().tobytes()) for name, each in state.items()})
+    return short_hash({name: short_hash(each.contiguous().numpy().tobytes()) for name, each in state.items()})
 
 
 def judged(ran: Ran) -> str:
-    return ran.result["data_fingerprint"]["eval"]
+    return ran.result["data_hashes"]["eval"]
 
 
 def teacher(ran: Ran) -> str:
@@ -73,8 +73,8 @@ TURNS = {
     "teacher_checkpoint": (FGD, "WEIGHTS", teacher), "teacher_epochs": (FGD, 2, teacher), "teacher_lr": (FGD, 1e-3, teacher),
     "teacher_batch_size": (FGD, 4, teacher), "teacher_seed": (FGD, 1, teacher), "teacher_floor": (FGD, 99.0, refused), "teacher_cache": (FGD, "off", weights),
     "teacher_cache_gb": (FGD, 1e-9, weights), "inherit": ({}, True, weights),
-    "method": ({}, "hint", weights), "strength": (FGD, 2.0, weights), "share": (FGD, 1.0, weights), "even": ({**FGD, "share": 1.0}, True, weights),
-    "levels": (FGD, "P3", weights), "parts": ({"method": "fbkd"}, "feature", weights),
+    "method": ({}, "hint", weights), "strength": (FGD, 2.0, weights), "loss_ratio": (FGD, 1.0, weights), "equal_terms": ({**FGD, "loss_ratio": 1.0}, True, weights),
+    "levels": (FGD, "P3", weights), "method_parts": ({"method": "fbkd"}, "feature", weights),
     "alpha": (FGD, 1.0, weights), "beta": (FGD, 1.0, weights), "gamma": (FGD, 1.0, weights), "lambda_": (FGD, 1.0, weights), "temperature": (FGD, 1.0, weights),
     "area": (FGD, "fg", weights), "spatial_attention": (FGD, False, weights), "channel_attention": (FGD, False, weights), "relation": (FGD, "mse", weights),
     "rounding": (FGD, "authors", weights), "frame": ({**FGD, **WIDE}, "image", weights), "axes": (FGD, "yx", weights), "attention_of": (FGD, "student", weights), "fused": (FGD, "off", weights),
@@ -123,13 +123,13 @@ def test_a_knob_in_use_is_part_of_the_runs_id(name):
     base, value, _ = TURNS[name]
     config = RunConfig.of({**TINY, **base})
     assert getattr(config, name) != value
-    assert essential(config.but(**{name: value})).identity() != essential(config).identity()
+    assert active_settings(config.but(**{name: value})).identity() != active_settings(config).identity()
 
 
-@pytest.mark.parametrize("name", [name for name in TURNS if name not in {*FGD_KNOBS, "method"}])
+@pytest.mark.parametrize("name", [name for name in TURNS if name not in {*FGD_SETTINGS, "method"}])
 def test_a_rival_has_every_knob_but_those_of_fgd_in_its_id(name):
     config = RunConfig.of({**TINY, "method": "hint"})
-    assert essential(config.but(**{name: TURNS[name][1]})).identity() != essential(config).identity()
+    assert active_settings(config.but(**{name: TURNS[name][1]})).identity() != active_settings(config).identity()
 
 
 # ---- turned ------------------------------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def ran(tmp_path_factory):
             config = RunConfig.of({**TINY, **{name: places.get(value, value) for name, value in settings.items()}})
             key = config.json()
             if key not in done:
-                folder = home / digest(config.dict())
+                folder = home / short_hash(config.dict())
                 try:
                     done[key] = Ran(folder, run(config, folder, progress="off"), "", torch.get_num_threads())
                 except UserError as error:
@@ -213,7 +213,7 @@ def test_detector_and_flavour_are_those_of_student_and_teacher(lab_home, tmp_pat
     for module in (lab_teachers, lab_run):
         monkeypatch.setattr(module, "build", build)
     for settings in ({}, {"detector": "fcos"}, {"flavour": "mmdet"}):
-        run(RunConfig.of({**TINY, "method": "hint", **settings}), tmp_path / digest(settings), progress="off")
+        run(RunConfig.of({**TINY, "method": "hint", **settings}), tmp_path / short_hash(settings), progress="off")
     made = [{each for each in asked if each[0] == name and each[2] == flavour} for name, flavour in (("retinanet", "torchvision"), ("fcos", "torchvision"), ("retinanet", "mmdet"))]
     assert all(len(each) >= 1 for each in made) and len(asked) % 3 == 0, asked
 

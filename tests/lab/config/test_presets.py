@@ -10,8 +10,8 @@ from fgdlab.fgd import PRESETS
 from fgdlab.lab import run as lab_run
 from fgdlab.lab.checkpoints.inheritance import inherit
 from fgdlab.lab.commands.cli import main
-from fgdlab.lab.config.active_fields import essential
-from fgdlab.lab.config.presets import PAIRS, preset, preset_config
+from fgdlab.lab.config.active_fields import active_settings
+from fgdlab.lab.config.presets import PAPER_PRESETS, preset, preset_config
 from fgdlab.lab.detectors.builder import build, settings_of
 from fgdlab.lab.run import imitated
 from fgdlab.lab.training.loop import learning_rate
@@ -21,14 +21,14 @@ from fgdlab.lab.training.multiscale import check_sizes
 @cache
 def on_meta(detector: str, backbone: str):
     """A detector of the paper's kind for COCO's 80 classes, without memory; the settings of its pair but for ImageNet weights."""
-    name = next(name for name, pair in PAIRS.items() if pair.detector == detector)
+    name = next(name for name, pair in PAPER_PRESETS.items() if pair.detector == detector)
     with torch.device("meta"):
         return build(**settings_of(preset_config(name, "coco"), backbone, 80))
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", PAPER_PRESETS)
 def test_every_pair_builds_its_detectors_which_share_the_levels_that_it_imitates(name):
-    pair, config = PAIRS[name], preset_config(name, "coco")
+    pair, config = PAPER_PRESETS[name], preset_config(name, "coco")
     student, teacher = on_meta(pair.detector, pair.student), on_meta(pair.detector, pair.teacher)
     assert imitated(config, student, teacher) == tuple(pair.weights["levels"].split(","))
     assert student.backbone.out_channels == teacher.backbone.out_channels == 256 and student.flavour == teacher.flavour == "mmdet"
@@ -38,11 +38,11 @@ def test_every_pair_builds_its_detectors_which_share_the_levels_that_it_imitates
         assert not [each for each in (*taken.other_shape, *taken.not_there) if not each.startswith("backbone.")]
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", PAPER_PRESETS)
 def test_every_pair_has_the_weights_that_the_package_has_for_its_detector(name):
     config = preset_config(name, "coco")
     assert config.fgd() == PRESETS[config.detector]
-    assert essential(config) == config                               # no setting of it is idle
+    assert active_settings(config) == config                               # no setting of it is idle
     check_sizes(config)
 
 
@@ -53,8 +53,8 @@ def test_a_level_that_one_of_them_lacks_is_refused(refusal):
 
 
 def test_settings_are_those_of_the_authors_configs():
-    for pair in PAIRS.values():
-        config = preset_config(next(name for name, each in PAIRS.items() if each is pair), "coco")
+    for pair in PAPER_PRESETS.values():
+        config = preset_config(next(name for name, each in PAPER_PRESETS.items() if each is pair), "coco")
         assert (config.lr, config.levels) == ((0.02, "P2,P3,P4,P5") if "rcnn" in pair.detector else (0.01, "P3,P4,P5,P6,P7"))
         assert (config.epochs, config.batch_size, config.clip, config.optimizer, config.weight_decay, config.flip) == (24, 16, 35, "sgd", 1e-4, 0.5)
         assert pair.inherit != ("cascade" in pair.file) and pair.file.endswith("_coco.py") and pair.checkpoint.startswith("https://")
@@ -115,6 +115,6 @@ def test_a_preset_without_a_folder_is_one_line(asked):
 def test_the_list_names_every_pair_with_its_numbers_and_its_file():
     shown = call("run", "--list-presets")
     assert shown.exit_code == 0
-    for name, pair in PAIRS.items():
+    for name, pair in PAPER_PRESETS.items():
         assert f"{name}: {pair.detector}" in shown.stdout and pair.file in shown.stdout
     assert "alpha 0.001 beta 0.0005 gamma 0.0005 lambda 5e-06 temperature 0.5 lr 0.01" in shown.stdout

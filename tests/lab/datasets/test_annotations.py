@@ -139,7 +139,7 @@ def test_file_names_may_lie_in_subfolders(tmp_path):
 
 def test_annotations_survive_pickling_for_worker_processes(tmp_path):
     found = read_split(write(tmp_path), "all")
-    assert pickle.loads(pickle.dumps(found)).fingerprint == found.fingerprint
+    assert pickle.loads(pickle.dumps(found)).content_hash == found.content_hash
 
 
 def test_reading_does_not_import_torch(tmp_path):
@@ -152,7 +152,7 @@ def test_reading_does_not_import_torch(tmp_path):
 def test_coco_document_reads_back_as_the_same_split(tmp_path):
     first = read_split(write(tmp_path / "a"), "all")
     second = read_split(write(tmp_path / "b", first.coco()), "all")
-    assert second.fingerprint == first.fingerprint and second.coco()["annotations"] == first.coco()["annotations"]
+    assert second.content_hash == first.content_hash and second.coco()["annotations"] == first.coco()["annotations"]
 
 
 def test_coco_ids_start_at_one_and_categories_keep_their_ids(tmp_path):
@@ -201,7 +201,7 @@ def test_fingerprint_ignores_order_folder_and_extra_keys(tmp_path):
     other = shuffled(document(9))
     other["info"], other["annotations"][0]["segmentation"] = {"year": 2017}, [[1, 2, 3, 4]]
     second = read_split(write(tmp_path / "b", other), "all")
-    assert second.fingerprint == first.fingerprint
+    assert second.content_hash == first.content_hash
     assert second.images == first.images and all((second.boxes[each] == first.boxes[each]).all() for each in ids(first))
 
 
@@ -210,8 +210,8 @@ def test_fingerprint_of_a_split_ignores_other_images(tmp_path):
     changed = copy.deepcopy(data)
     changed["annotations"][-1]["bbox"][0] += 1                                       # of image 3
     one, other = write(tmp_path / "a", data, splits), write(tmp_path / "b", changed, splits)
-    assert read_split(one, "train").fingerprint == read_split(other, "train").fingerprint
-    assert read_split(one, "val").fingerprint != read_split(other, "val").fingerprint
+    assert read_split(one, "train").content_hash == read_split(other, "train").content_hash
+    assert read_split(one, "val").content_hash != read_split(other, "val").content_hash
 
 
 @pytest.mark.parametrize("part, key, value", [
@@ -221,7 +221,7 @@ def test_fingerprint_of_a_split_ignores_other_images(tmp_path):
 def test_fingerprint_changes_with_what_a_run_uses(tmp_path, part, key, value):
     data = document()
     data[part][0][key] = value
-    assert read_split(write(tmp_path / "a", data), "all").fingerprint != read_split(write(tmp_path / "b"), "all").fingerprint
+    assert read_split(write(tmp_path / "a", data), "all").content_hash != read_split(write(tmp_path / "b"), "all").content_hash
 
 
 # --- splits -----------------------------------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ def test_cocos_own_layout_has_short_names(tmp_path):
     write_coco(tmp_path, "train2017", "val2017")
     assert splits_of(tmp_path) == ["train2017", "val2017", "train", "val", "train-fit", "train-tune"]
     found = read_split(tmp_path, "val")
-    assert found.image_folder == tmp_path / "val2017" and found.fingerprint == read_split(str(tmp_path), "val2017").fingerprint
+    assert found.image_folder == tmp_path / "val2017" and found.content_hash == read_split(str(tmp_path), "val2017").content_hash
 
 
 def test_a_folder_a_split_with_its_annotations_beside_its_images_is_read(tmp_path):

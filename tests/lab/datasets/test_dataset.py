@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from fgdlab.lab.datasets import dataset as data
 from fgdlab.lab.datasets.annotations import read_split
 from fgdlab.lab.datasets.batch_sampler import epoch_batches
-from fgdlab.lab.datasets.dataset import Scenes, batches, foreground_shares, loaded, open_split
+from fgdlab.lab.datasets.dataset import DetectionDataset, batches, foreground_shares, loaded, open_split
 from fgdlab.lab.training.evaluate import detections
 
 
@@ -36,7 +36,7 @@ def inked(image) -> list[int]:
 # ---- one item ----------------------------------------------------------------------------------------------------------------------
 
 def test_an_item_is_an_image_in_0_to_1_and_its_target(mixed):
-    image, target = Scenes(mixed)[0]
+    image, target = DetectionDataset(mixed)[0]
     assert image.dtype == torch.float32 and image.shape == (3, 60, 100) and image.min() == 0 and image.max() == 1
     assert target.keys() == {"boxes", "labels", "image_id", "scale"}
     assert target["boxes"].dtype == torch.float32 and target["boxes"].tolist() == [[10, 20, 50, 50]] and inked(image) == [10, 20, 50, 50]
@@ -44,25 +44,25 @@ def test_an_item_is_an_image_in_0_to_1_and_its_target(mixed):
 
 
 def test_labels_run_from_1_in_the_order_of_category_ids(mixed):
-    scenes = Scenes(mixed)
+    scenes = DetectionDataset(mixed)
     assert (scenes.category_ids, scenes.classes) == ([3, 7], ["class 3", "class 7"])
     assert [scenes[i][1]["labels"].tolist() for i in range(4)] == [[2], [1], [1], []]
     assert all(scenes[i][1]["labels"].dtype == torch.int64 for i in range(4))
 
 
 def test_an_image_without_boxes_has_empty_ones(mixed):
-    _, target = Scenes(mixed)[3]
+    _, target = DetectionDataset(mixed)[3]
     assert target["boxes"].shape == (0, 4) and target["boxes"].dtype == torch.float32 and target["labels"].shape == (0,)
 
 
 def test_a_crowd_region_is_no_target_but_is_judged(mixed):
-    scenes = Scenes(mixed)
+    scenes = DetectionDataset(mixed)
     assert scenes[2][1]["boxes"].tolist() == [[24, 54, 36, 90]]
-    assert [each["iscrowd"] for each in scenes.truth()["annotations"] if each["image_id"] == 3] == [1, 0]
+    assert [each["iscrowd"] for each in scenes.ground_truth()["annotations"] if each["image_id"] == 3] == [1, 0]
 
 
 def test_an_item_is_the_same_each_time_it_is_read(mixed, monkeypatch):
-    kept, fresh = Scenes(mixed, long_side=50), Scenes(mixed, long_side=50)
+    kept, fresh = DetectionDataset(mixed, long_side=50), DetectionDataset(mixed, long_side=50)
     monkeypatch.setattr(data, "KEEP_BYTES", 0)
     not_kept = [fresh[0][0] for _ in range(2)]
     monkeypatch.undo()
@@ -73,7 +73,7 @@ def test_an_item_is_the_same_each_time_it_is_read(mixed, monkeypatch):
 
 def test_memory_for_decoded_images_is_bounded(mixed, monkeypatch):
     monkeypatch.setattr(data, "KEEP_BYTES", 3 * 60 * 100 + 3 * 40 * 50)
-    scenes = Scenes(mixed)
+    scenes = DetectionDataset(mixed)
     for i in (0, 2, 1, 3):
         assert scenes[i][0].shape[1:] == scenes.loaded_size(i)
     assert sorted(scenes._kept) == [0, 1] and scenes._kept_bytes == data.KEEP_BYTES
@@ -82,14 +82,14 @@ def test_memory_for_decoded_images_is_bounded(mixed, monkeypatch):
 # ---- shrinking ---------------------------------------------------------------------------------------------------------------------
 
 def test_the_long_side_shrinks_and_never_grows(mixed):
-    scenes = Scenes(mixed, long_side=50)
+    scenes = DetectionDataset(mixed, long_side=50)
     sizes = [(30, 50), (40, 50), (50, 25), (50, 50)]
     assert [scenes[i][0].shape[1:] for i in range(4)] == sizes == [scenes.loaded_size(i) for i in range(4)]
 
 
 @pytest.mark.parametrize("long_side", [0, 50, 33])
 def test_boxes_shrink_with_the_image(mixed, long_side):
-    scenes = Scenes(mixed, long_side=long_side)
+    scenes = DetectionDataset(mixed, long_side=long_side)
     for i in (0, 1):
         image, target = scenes[i]
         assert_close(torch.tensor([inked(image)], dtype=torch.float32), target["boxes"], rtol=0, atol=1.0)
@@ -101,7 +101,7 @@ def test_boxes_shrink_with_the_image(mixed, long_side):
 @pytest.mark.parametrize("long_side", [0, 50, 33])
 def test_detections_come_back_in_pixels_of_the_original_file(mixed, long_side):
     """A detector that answers with the very boxes of the loaded images is right in the original pixels and category ids."""
-    scenes = Scenes(mixed, long_side=long_side)
+    scenes = DetectionDataset(mixed, long_side=long_side)
     answers = iter([scenes[i][1] for i in range(4)])
 
     class Knowing(torch.nn.Module):
@@ -110,7 +110,7 @@ def test_detections_come_back_in_pixels_of_the_original_file(mixed, long_side):
                     for each in (next(answers) for _ in images)]
 
     found = detections(Knowing(), scenes, batch_size=3)
-    ordinary = [each for each in scenes.truth()["annotations"] if not each["iscrowd"]]
+    ordinary = [each for each in scenes.ground_truth()["annotations"] if not each["iscrowd"]]
     assert [(each["image_id"], each["category_id"]) for each in found] == [(each["image_id"], each["category_id"]) for each in ordinary]
     assert_close([each["bbox"] for each in found], [each["bbox"] for each in ordinary], rtol=1e-5, atol=1e-4)
 
@@ -118,7 +118,7 @@ def test_detections_come_back_in_pixels_of_the_original_file(mixed, long_side):
 # ---- mirroring ---------------------------------------------------------------------------------------------------------------------
 
 def test_mirroring_turns_image_and_boxes_together(mixed):
-    scenes = Scenes(mixed)
+    scenes = DetectionDataset(mixed)
     plain = [scenes[i] for i in range(4)]
     scenes.mirror(1.0, seed=0, epoch=0)
     for i, (image, target) in enumerate(plain):
@@ -158,7 +158,7 @@ def test_a_sliver_keeps_some_width_through_shrinking_and_mirroring(coco_folder):
     document = json.loads((folder / "annotations.json").read_text())
     document["annotations"][0]["bbox"] = [1e-7, 4, 1e-7, 8]
     (folder / "annotations.json").write_text(json.dumps(document))
-    scenes = Scenes(read_split(folder, "all"), long_side=333)
+    scenes = DetectionDataset(read_split(folder, "all"), long_side=333)
     for chance in (0.0, 1.0):
         scenes.mirror(chance, seed=0, epoch=0)
         boxes = scenes[0][1]["boxes"]
@@ -226,7 +226,7 @@ def test_batches_are_the_items_of_their_epoch_whoever_loads_them(tiny_scenes, wo
     assert list(batches(tiny_scenes(), 4, seed=0, epoch=1, epochs=0, workers=workers)) == []
 
 
-class Signed(Scenes):
+class Signed(DetectionDataset):
     """Says which process loaded an item."""
 
     def as_bytes(self, i, epoch=None):
@@ -250,7 +250,7 @@ def test_pixels_travel_as_bytes_and_only_what_is_learned_goes_to_the_device(tiny
 
 
 def test_an_item_is_its_bytes_over_255(mixed):
-    scenes = Scenes(mixed)
+    scenes = DetectionDataset(mixed)
     for chance in (0.0, 1.0):
         scenes.mirror(chance, seed=0, epoch=0)
         for i in range(4):
@@ -280,8 +280,8 @@ def test_the_processes_of_a_loader_share_the_bound_of_what_is_kept(tiny_scenes, 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_batches_are_lists_as_images_differ_in_size_and_in_what_they_show(mixed, workers):
     """One of them shows nothing; masks come along where there are any."""
-    outlines = {image_id: [[[4.0, 4, 20, 4, 20, 20]]] * len(crowd) for image_id, crowd in mixed.crowd.items()}
-    scenes = Scenes(replace(mixed, segmentations=outlines))
+    segmentations = {image_id: [[[4.0, 4, 20, 4, 20, 20]]] * len(crowd) for image_id, crowd in mixed.crowd.items()}
+    scenes = DetectionDataset(replace(mixed, segmentations=segmentations))
     ((images, targets),) = loaded(scenes, [[(3, None), (0, None), (1, None)]], workers=workers)
     assert type(images) is type(targets) is list and [tuple(each.shape) for each in images] == [(3, 64, 64), (3, 60, 100), (3, 40, 50)]
     for i, image, target in zip((3, 0, 1), images, targets, strict=True):
@@ -295,25 +295,25 @@ def test_batches_are_lists_as_images_differ_in_size_and_in_what_they_show(mixed,
 def test_a_limit_spreads_over_the_ids(coco_folder):
     folder = coco_folder([(8, 8)] * 20, {})
     for limit, ids in {0: list(range(1, 21)), 20: list(range(1, 21)), 99: list(range(1, 21)), 1: [1], 2: [1, 20], 5: [1, 6, 10, 15, 20]}.items():
-        scenes = Scenes(read_split(folder, "all"), limit=limit)
+        scenes = DetectionDataset(read_split(folder, "all"), limit=limit)
         assert len(scenes) == len(ids) and len(set(scenes.image_ids)) == len(ids)
         assert scenes.image_ids == pytest.approx(ids, abs=1)
-        assert [each["id"] for each in scenes.truth()["images"]] == scenes.image_ids
+        assert [each["id"] for each in scenes.ground_truth()["images"]] == scenes.image_ids
 
 
 def test_truth_holds_original_pixels_of_the_held_images_only(mixed):
-    truth = Scenes(mixed, long_side=20, limit=2).truth()
+    truth = DetectionDataset(mixed, long_side=20, limit=2).ground_truth()
     assert [each["id"] for each in truth["images"]] == [1, 4] and [each["bbox"] for each in truth["annotations"]] == [[10, 20, 40, 30]]
     assert min(each["id"] for each in truth["annotations"]) == 1
 
 
 def test_the_fingerprint_changes_with_what_is_learned_or_judged(mixed):
-    prints = [Scenes(mixed).fingerprint(), Scenes(mixed, limit=2).fingerprint(), Scenes(mixed, long_side=50).fingerprint(),
-              Scenes(SimpleNamespace(fingerprint="another", images=mixed.images)).fingerprint()]
-    assert len(set(prints)) == 4 and Scenes(mixed).fingerprint() == prints[0]
-    flipped = Scenes(mixed)
+    prints = [DetectionDataset(mixed).content_hash(), DetectionDataset(mixed, limit=2).content_hash(), DetectionDataset(mixed, long_side=50).content_hash(),
+              DetectionDataset(SimpleNamespace(content_hash="another", images=mixed.images)).content_hash()]
+    assert len(set(prints)) == 4 and DetectionDataset(mixed).content_hash() == prints[0]
+    flipped = DetectionDataset(mixed)
     flipped.mirror(1.0, 0, 0)
-    assert flipped.fingerprint() == prints[0]
+    assert flipped.content_hash() == prints[0]
 
 
 # ---- from a run's settings ---------------------------------------------------------------------------------------------------------
@@ -346,6 +346,6 @@ def test_a_run_judged_on_its_training_images_still_learns_from_all_of_them(lab_h
 
 
 def test_foreground_shares_count_cells_by_hand(coco_folder):
-    scenes = Scenes(read_split(coco_folder([(64, 64), (64, 64)], {1: [(0, 0, 32, 16, 3, 0)]}), "all"))
+    scenes = DetectionDataset(read_split(coco_folder([(64, 64), (64, 64)], {1: [(0, 0, 32, 16, 3, 0)]}), "all"))
     assert foreground_shares(scenes) == {"P3": 8 / 64 / 2, "P4": 2 / 16 / 2, "P5": 1 / 4 / 2}
     assert foreground_shares(scenes, rounding="authors") == {"P3": 15 / 64 / 2, "P4": 6 / 16 / 2, "P5": 4 / 4 / 2}

@@ -8,7 +8,7 @@ from PIL import Image
 
 from fgdlab.lab.datasets import image_cache as module
 from fgdlab.lab.datasets.annotations import read_split
-from fgdlab.lab.datasets.dataset import Scenes
+from fgdlab.lab.datasets.dataset import DetectionDataset
 from fgdlab.lab.io import write_json
 
 
@@ -32,7 +32,7 @@ def coco_folder(folder, sizes):
 
 
 def scenes_of(folder, **settings):
-    return Scenes(read_split(folder, "all"), **settings)
+    return DetectionDataset(read_split(folder, "all"), **settings)
 
 
 @pytest.mark.parametrize("long_side", [0, 24])
@@ -69,11 +69,11 @@ def test_changing_a_loaded_image_leaves_the_store_alone(folder):
 
 def test_images_of_several_sizes_are_not_stored(tmp_path, monkeypatch):
     monkeypatch.setenv("FGDLAB_HOME", str(tmp_path / "home"))
-    assert module.pixel_store(scenes_of(coco_folder(tmp_path / "data", [(32, 48), (48, 32)])), progress=False) is None
+    assert module.image_cache(scenes_of(coco_folder(tmp_path / "data", [(32, 48), (48, 32)])), progress=False) is None
 
 
 def test_a_store_over_the_bound_is_not_made(folder, monkeypatch):
     monkeypatch.setattr(module, "LARGEST_BYTES", 4 * 3 * 32 * 48 - 1)
-    assert module.pixel_store(scenes_of(folder), progress=False) is None
+    assert module.image_cache(scenes_of(folder), progress=False) is None
     monkeypatch.setattr(module, "LARGEST_BYTES", 4 * 3 * 32 * 48)
-    assert module.pixel_store(scenes_of(folder), progress=False).shape == (4, 3, 32, 48)
+    assert module.image_cache(scenes_of(folder), progress=False).shape == (4, 3, 32, 48)

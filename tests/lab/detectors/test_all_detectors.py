@@ -162,7 +162,7 @@ def test_a_detector_learns_with_fgd_and_leaves_as_plain_weights(name, blocks, na
 
     def judged():
         found = detections(student, scenes, batch_size=4)
-        return found, all_scores(scenes.truth(), found, masks=name == "mask_rcnn")
+        return found, all_scores(scenes.ground_truth(), found, masks=name == "mask_rcnn")
 
     assert all(line.good is not False for line in preflight(distiller, scenes))
     before = judged()[1]

@@ -11,7 +11,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from fgdlab.lab.detectors.backbones import (
     CaffeBottleneck,
     CaffePixels,
-    StillBatchNorm2d,
+    FrozenStatsBatchNorm2d,
     body_of,
     freeze,
     pyramid,
@@ -70,7 +70,7 @@ def test_stages_3_to_5_become_deformable_and_keep_their_shape():
 # ---- batch norms -------------------------------------------------------------------------------------------------------------------
 
 def test_a_still_norm_keeps_its_statistics_and_learns_weight_and_bias():
-    norm = StillBatchNorm2d(4).train()
+    norm = FrozenStatsBatchNorm2d(4).train()
     before, features = norm.running_mean.clone(), 3 + torch.randn(8, 4, 5, 5)
     norm(features).square().sum().backward()
     assert torch.equal(norm.running_mean, before) and norm.num_batches_tracked == 0
@@ -78,7 +78,7 @@ def test_a_still_norm_keeps_its_statistics_and_learns_weight_and_bias():
     assert_close(norm(features), features / (1 + norm.eps) ** 0.5)
 
 
-@pytest.mark.parametrize("kind", [StillBatchNorm2d, FrozenBatchNorm2d])
+@pytest.mark.parametrize("kind", [FrozenStatsBatchNorm2d, FrozenBatchNorm2d])
 def test_norms_of_any_body_are_replaced_with_their_numbers(kind):
     torch.manual_seed(3)
     body = torchvision.models.mobilenet_v3_small().features

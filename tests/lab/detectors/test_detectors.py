@@ -14,7 +14,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from fgdlab.lab.checkpoints.safetensors_io import load_weights, save_weights
 from fgdlab.lab.detectors.backbones import RESNETS
-from fgdlab.lab.detectors.builder import BACKBONES, AsItComes, build
+from fgdlab.lab.detectors.builder import BACKBONES, NoResize, build
 from fgdlab.lab.detectors.compact import COMPACT, BatchedRetinaNet
 from fgdlab.lab.detectors.small import SMALL
 from fgdlab.scene import look
@@ -259,7 +259,7 @@ def test_anchors_are_torchvisions_and_follow_a_change_of_size():
 
 def test_detections_come_back_in_input_pixels_unchanged():
     transform = build("retinanet", "compact_s", 4).eval().transform
-    assert isinstance(transform, AsItComes)
+    assert isinstance(transform, NoResize)
     images = [torch.rand(3, 40, 70), torch.rand(3, 64, 33)]
     batch, _ = transform(images, None)
     boxes = [torch.rand(5, 4) * 40, torch.rand(3, 4) * 40]

@@ -31,7 +31,7 @@ def detector(seed: int, backbone: str = "compact_s"):
 
 @pytest.fixture(scope="module")
 def trio():
-    return {"undistilled": detector(0), "distilled": detector(1)}, detector(2)
+    return {"baseline": detector(0), "distilled": detector(1)}, detector(2)
 
 
 @pytest.fixture
@@ -72,13 +72,13 @@ def panels(explorer: Explorer) -> dict[str, np.ndarray]:
 
 def test_panels_are_the_attentions_of_the_maps_and_their_difference(opened, trio, tiny_scenes):
     students, teacher = trio
-    opened.set(image=2, level="P4", temperature=0.2, who="undistilled")
-    scene, maps = seen(students["undistilled"], teacher, *tiny_scenes("val")[2])
+    opened.set(image=2, level="P4", temperature=0.2, who="baseline")
+    scene, maps = seen(students["baseline"], teacher, *tiny_scenes("val")[2])
     a_t, a_s = (attention(each["P4"], 0.2).spatial[0].numpy() for each in (maps, scene.features))
     found = panels(opened)
-    assert list(found) == ["teacher", "undistilled", "teacher - undistilled"]
-    assert found["teacher"] == pytest.approx(a_t, rel=1e-4) and found["undistilled"] == pytest.approx(a_s, rel=1e-4)
-    assert found["teacher - undistilled"] == pytest.approx(a_t - a_s, abs=1e-4)
+    assert list(found) == ["teacher", "baseline", "teacher - baseline"]
+    assert found["teacher"] == pytest.approx(a_t, rel=1e-4) and found["baseline"] == pytest.approx(a_s, rel=1e-4)
+    assert found["teacher - baseline"] == pytest.approx(a_t - a_s, abs=1e-4)
 
 
 def test_the_terms_are_those_of_the_loss_times_the_weights_of_the_sliders(opened, trio, tiny_scenes):
@@ -125,8 +125,8 @@ def test_zero_is_the_middle_of_every_difference(opened, limits):
 
 def test_before_and_after_shows_every_student_beside_the_teacher(opened):
     opened.set(view="before_after")
-    assert list(panels(opened)) == ["teacher", "undistilled", "distilled", "teacher - undistilled", "teacher - distilled"]
-    assert opened.numbers("gaps")["student"].tolist() == ["undistilled", "distilled"]
+    assert list(panels(opened)) == ["teacher", "baseline", "distilled", "teacher - baseline", "teacher - distilled"]
+    assert opened.numbers("gaps")["student"].tolist() == ["baseline", "distilled"]
 
 
 def test_a_channel_shows_its_map_in_both_networks(opened, trio, tiny_scenes):
@@ -205,7 +205,7 @@ def test_checkpoints_of_a_folder_are_stages_in_the_order_of_their_steps(snapshot
     assert curve["stage"].tolist() == ["step 50", "step 100", "step 1000"] and curve["feature_fg"].notna().all() and curve["feature_fg"].nunique() == 3
     last = explore(trio[0]["distilled"], trio[1], tiny_scenes("val")).numbers("gaps")
     assert curve["feature_bg"].iloc[2] == pytest.approx(last["feature_bg"].iloc[0], rel=1e-4)
-    first = explore(trio[0]["undistilled"], trio[1], tiny_scenes("val")).numbers("gaps")
+    first = explore(trio[0]["baseline"], trio[1], tiny_scenes("val")).numbers("gaps")
     assert curve["feature_bg"].iloc[0] == pytest.approx(first["feature_bg"].iloc[0], rel=1e-4)
 
 
@@ -223,7 +223,7 @@ def test_checkpoints_that_do_not_say_their_settings_need_a_detector_like_them(sn
 
 
 def test_another_student_starts_at_its_last_checkpoint(snapshots, trio, tiny_scenes):
-    explorer = explore({"plain": trio[0]["undistilled"], "run": snapshots}, trio[1], tiny_scenes("val"))
+    explorer = explore({"plain": trio[0]["baseline"], "run": snapshots}, trio[1], tiny_scenes("val"))
     assert explorer.state.stage == 2 and explorer.set(who="plain").state.stage == 0 and explorer.set(who="run").state.stage == 2
 
 
@@ -252,7 +252,7 @@ def test_a_coco_folder_opens_at_val_or_at_the_split_that_is_named(coco_folder, t
 
 def test_a_teacher_of_the_bench_brings_its_ap(trio, tiny_scenes):
     explorer = explore(trio[0], Teacher(Path("x"), trio[1], "given", 32.1), tiny_scenes("val"), facts={"distilled": 18.8})
-    assert explorer.numbers("networks").set_index("name")["AP"].to_dict() == pytest.approx({"teacher": 32.1, "undistilled": np.nan, "distilled": 18.8}, nan_ok=True)
+    assert explorer.numbers("networks").set_index("name")["AP"].to_dict() == pytest.approx({"teacher": 32.1, "baseline": np.nan, "distilled": 18.8}, nan_ok=True)
 
 
 def test_configurations_come_in_four_forms(trio, tiny_scenes, refusal):
@@ -403,7 +403,7 @@ def test_a_wrong_choice_of_the_browser_is_told_and_taken_back(opened, monkeypatc
 def test_a_detector_that_fails_is_told_and_the_view_stays(opened, monkeypatch):
     sent = []
     monkeypatch.setattr(Explorer, "send", lambda self, content, buffers=None: sent.append(content))
-    monkeypatch.setattr("fgdlab.lab.explorer.inference.sight_of", lambda *args: 1 / 0)
+    monkeypatch.setattr("fgdlab.lab.explorer.inference.predictions_of", lambda *args: 1 / 0)
     opened.choice = {**opened.choice, "image": 6}
     assert opened.state.image == 0 and opened.choice["image"] == 0 and any("ZeroDivisionError" in each.get("error", "") for each in sent)
 

@@ -35,7 +35,7 @@ def resident_mb() -> float:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="skipped, because memory in use is read from /proc, which this system does not have")
 def test_200_changes_of_the_image_grow_the_kernel_by_less_than_50_mb():
     torch.manual_seed(0)
-    students = {"undistilled": build("retinanet", "compact_s", 2), "distilled": build("retinanet", "compact_s", 2)}
+    students = {"baseline": build("retinanet", "compact_s", 2), "distilled": build("retinanet", "compact_s", 2)}
     explorer = explore(students, build("retinanet", "compact_t", 2), Endless(), view="before_after")
     for image in range(1, 6):                                        # the allocator's and the libraries' own first needs
         explorer.set(image=image)

@@ -9,19 +9,19 @@ from fgdlab.lab.checkpoints.safetensors_io import save_weights
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.explorer.explorer import explore
 from fgdlab.lab.explorer.image_folder import Photos, scenes_of
-from fgdlab.lab.explorer.inference import Place, Sight, place_of, sight_of
+from fgdlab.lab.explorer.inference import Predictions, Sample, predictions_of, sample_of
 from fgdlab.lab.explorer.models import classes_of, number, stage_name
 from fgdlab.lab.explorer.state import stops
 from fgdlab.lab.explorer.teacher_checks import found_objects, warnings
 from fgdlab.lab.explorer.view_data import arranged, outline, scale_mask
 
 
-def place(boxes, labels) -> Place:
-    return Place(1, torch.zeros(1, 3, 64, 64), np.zeros((64, 64, 3), np.uint8), torch.tensor(boxes).reshape(-1, 4), np.array(labels), (64, 64), (64, 64))
+def place(boxes, labels) -> Sample:
+    return Sample(1, torch.zeros(1, 3, 64, 64), np.zeros((64, 64, 3), np.uint8), torch.tensor(boxes).reshape(-1, 4), np.array(labels), (64, 64), (64, 64))
 
 
-def sight(boxes=(), labels=(), scores=(), scale=1.0, spread=1.0) -> Sight:
-    return Sight({"P3": torch.zeros(2, 8, 8)}, np.array(boxes, dtype=float).reshape(-1, 4), np.array(labels, dtype=int), np.array(scores), {"P3": scale}, {"P3": spread})
+def sight(boxes=(), labels=(), scores=(), scale=1.0, spread=1.0) -> Predictions:
+    return Predictions({"P3": torch.zeros(2, 8, 8)}, np.array(boxes, dtype=float).reshape(-1, 4), np.array(labels, dtype=int), np.array(scores), {"P3": scale}, {"P3": spread})
 
 
 # --- detections and the check of the teacher ----------------------------------------------------------------------------------------
@@ -57,8 +57,8 @@ def test_detections_lie_where_the_networks_see_the_image():
     torch.manual_seed(0)
     detector = build("retinanet", "compact_s", 3, min_size=128, max_size=256, score_thresh=0.0).eval()
     image = torch.rand(3, 64, 64)
-    there = place_of(detector, image, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "image_id": torch.tensor(3)})
-    found = sight_of(detector, image, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}, there)
+    there = sample_of(detector, image, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "image_id": torch.tensor(3)})
+    found = predictions_of(detector, image, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}, there)
     with torch.no_grad():
         expected = 2 * detector([image])[0]["boxes"].numpy()
     assert there.image_size == (128, 128) and there.loaded_size == (64, 64) and there.image_id == 3
@@ -70,10 +70,10 @@ def test_a_teacher_of_another_transform_gets_the_students_pixels():
     torch.manual_seed(0)
     student, teacher = build("retinanet", "compact_s", 3).eval(), build("retinanet", "compact_s", 3, min_size=96, max_size=200).eval()
     image, target = torch.rand(3, 64, 64), {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
-    there = place_of(student, image, target)
+    there = sample_of(student, image, target)
     with torch.no_grad():
         expected = teacher.backbone(there.pixels)["0"][0]
-    assert torch.equal(sight_of(teacher, image, target, there).maps["P3"], expected)
+    assert torch.equal(predictions_of(teacher, image, target, there).maps["P3"], expected)
 
 
 # --- frames -------------------------------------------------------------------------------------------------------------------------

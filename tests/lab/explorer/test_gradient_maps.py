@@ -9,7 +9,7 @@ from fgdlab.fgd import FGDLoss
 from fgdlab.lab.config.run_config import METHODS, RunConfig
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.explorer import gradient_maps as room
-from fgdlab.lab.explorer.gradient_maps import Glance, glances_figure, look_at, relative
+from fgdlab.lab.explorer.gradient_maps import GradientMaps, gradient_maps, gradient_maps_figure, relative
 from fgdlab.lab.plots.attention_maps import seen
 from fgdlab.lab.training.losses import make_loss
 
@@ -18,7 +18,7 @@ ONE_STAGE = [name for name in METHODS if name not in ("none", "mimick")]
 AREAS = RunConfig(method="fgd", alpha=3e-3, beta=2e-2, gamma=0.0, lambda_=0.0, rounding="exact", channel_attention=False)
 
 
-class Scenes:
+class DetectionDataset:
     """One image of 64 x 96 pixels with a small and a larger box."""
 
     image_ids = [17]
@@ -28,7 +28,7 @@ class Scenes:
         return torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(index)), {"boxes": boxes, "labels": torch.tensor([1, 2])}
 
 
-SCENES = Scenes()
+SCENES = DetectionDataset()
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def maps(detectors):
     return scene, teacher
 
 
-def looked(detectors, config: RunConfig, **settings) -> Glance:
-    return look_at(*detectors, SCENES, 0, {"it": config}, **settings)["it"]
+def looked(detectors, config: RunConfig, **settings) -> GradientMaps:
+    return gradient_maps(*detectors, SCENES, 0, {"it": config}, **settings)["it"]
 
 
 # ---- gradient ------------------------------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def test_the_gradient_is_the_slope_of_the_loss(detectors, maps):
 
 @pytest.mark.parametrize("name", ONE_STAGE)
 def test_every_method_pulls_somewhere_and_nowhere_infinitely(name, detectors):
-    glance = look_at(*detectors, SCENES, 0, [name])[name]
+    glance = gradient_maps(*detectors, SCENES, 0, [name])[name]
     for maps in (glance.gradient, glance.pull):
         assert {level: tuple(each.shape) for level, each in maps.items()} == {"P3": (8, 12), "P4": (4, 6), "P5": (2, 3)}
         assert all(torch.isfinite(each).all() and (each >= 0).all() for each in maps.values())
@@ -167,13 +167,13 @@ class Norm(PyramidLoss):
 
 def test_no_distance_left_is_no_pull(detectors):
     teacher = detectors[1]
-    glance = look_at(teacher, teacher, SCENES, 0, ["hint", "crosskd"])
+    glance = gradient_maps(teacher, teacher, SCENES, 0, ["hint", "crosskd"])
     nothing = *glance["hint"].pull.values(), *glance["hint"].gradient.values(), *glance["crosskd"].pull.values()
     assert all(float(each.sum()) == 0 for each in nothing)
 
 
 def test_every_path_of_a_loss_counts_not_only_the_one_through_f(detectors):
-    hint = looked(detectors, RunConfig(method="chen", parts="hint"))
+    hint = looked(detectors, RunConfig(method="chen", method_parts="hint"))
     whole = looked(detectors, RunConfig(method="chen"))
     assert whole.pull["P3"].max() > 2 * hint.pull["P3"].max()
 
@@ -191,7 +191,7 @@ def test_an_f_of_equal_channels_lets_the_map_through(name, detectors, maps):
 
 def test_the_pull_is_the_weight_also_where_channels_differ(retinanet):
     student, teacher = retinanet(width=8), retinanet(width=12)
-    glance = look_at(student, teacher, SCENES, 0, ["hint"])["hint"]
+    glance = gradient_maps(student, teacher, SCENES, 0, ["hint"])["hint"]
     for level, pull in glance.pull.items():
         assert_close(pull, torch.full_like(pull, 1 / (2 * 12 * pull.numel())), rtol=1e-3, atol=0, msg=level)
     scene, _ = seen(student, None, *SCENES[0])
@@ -205,7 +205,7 @@ def test_looking_changes_nothing(detectors, bits, same_bits):
     student, teacher = detectors
     student.train(), teacher.eval()
     before, random = (bits(student), bits(teacher)), torch.get_rng_state()
-    look_at(student, teacher, SCENES, 0, ["fbkd", "mgd", "crosskd", "gid", "chen"])
+    gradient_maps(student, teacher, SCENES, 0, ["fbkd", "mgd", "crosskd", "gid", "chen"])
     assert torch.equal(torch.get_rng_state(), random)
     same_bits(before[0], student), same_bits(before[1], teacher)
     assert all(each.training for each in student.modules()) and not any(each.training for each in teacher.modules())
@@ -218,14 +218,14 @@ def test_a_seed_decides_what_a_method_draws(detectors):
 
 
 def test_a_method_looks_the_same_whatever_stands_before_it(detectors):
-    alone, second = look_at(*detectors, SCENES, 0, ["mgd"])["mgd"], look_at(*detectors, SCENES, 0, ["fbkd", "mgd"])["mgd"]
+    alone, second = gradient_maps(*detectors, SCENES, 0, ["mgd"])["mgd"], gradient_maps(*detectors, SCENES, 0, ["fbkd", "mgd"])["mgd"]
     assert torch.equal(alone.gradient["P3"], second.gradient["P3"])
 
 
 def test_what_cannot_be_looked_at_is_told(detectors, refusal):
-    assert refusal(look_at, *detectors, SCENES, 0, ["hint", "mimick"]).startswith("method mimick: ")
-    assert "'none'" in refusal(look_at, *detectors, SCENES, 0, ["none"])
-    assert refusal(look_at, *detectors, SCENES, 0, ["hin"]).startswith("method must be one of none, fgd, ")
+    assert refusal(gradient_maps, *detectors, SCENES, 0, ["hint", "mimick"]).startswith("method mimick: ")
+    assert "'none'" in refusal(gradient_maps, *detectors, SCENES, 0, ["none"])
+    assert refusal(gradient_maps, *detectors, SCENES, 0, ["hin"]).startswith("method must be one of none, fgd, ")
 
 
 def test_a_loss_without_terms_pulls_nowhere(detectors):
@@ -236,8 +236,8 @@ def test_a_loss_without_terms_pulls_nowhere(detectors):
 # ---- numbers of a glance -------------------------------------------------------------------------------------------------------------
 
 
-GLANCE = Glance({"P3": torch.tensor([[1.0, 2.0], [0.0, 3.0]]), "P4": torch.tensor([[4.0]])}, {"P3": torch.zeros(2, 2), "P4": torch.zeros(1, 1)}, [])
-NOTHING = Glance({"P3": torch.zeros(2, 2)}, {"P3": torch.zeros(2, 2)}, [])
+GLANCE = GradientMaps({"P3": torch.tensor([[1.0, 2.0], [0.0, 3.0]]), "P4": torch.tensor([[4.0]])}, {"P3": torch.zeros(2, 2), "P4": torch.zeros(1, 1)}, [])
+NOTHING = GradientMaps({"P3": torch.zeros(2, 2)}, {"P3": torch.zeros(2, 2)}, [])
 
 
 def test_shares_of_a_gradient_are_of_its_sum_over_all_levels():
@@ -257,7 +257,7 @@ def test_one_is_the_average_cell():
 
 @pytest.fixture(scope="module")
 def glances(detectors):
-    return look_at(*detectors, SCENES, 0, ["hint", "tadf", "cwd"])
+    return gradient_maps(*detectors, SCENES, 0, ["hint", "tadf", "cwd"])
 
 
 def maps_of(figure) -> dict:
@@ -266,7 +266,7 @@ def maps_of(figure) -> dict:
 
 
 def test_the_figure_has_pull_and_gradient_of_every_method_over_their_means(glances, detectors):
-    shown = maps_of(glances_figure(glances, detectors[0], SCENES, 0, "P3"))
+    shown = maps_of(gradient_maps_figure(glances, detectors[0], SCENES, 0, "P3"))
     assert list(shown) == ["hint: pull P3", "tadf: pull P3", "cwd: pull P3", "hint: gradient P3", "tadf: gradient P3", "cwd: gradient P3"]
     for title, image in shown.items():
         name, word = title.removesuffix(" P3").split(": ")
@@ -275,13 +275,13 @@ def test_the_figure_has_pull_and_gradient_of_every_method_over_their_means(glanc
 
 
 def test_all_panels_share_one_scale_and_zeros_are_grey(glances, detectors):
-    shown = maps_of(glances_figure(glances, detectors[0], SCENES, 0, "P3"))
+    shown = maps_of(gradient_maps_figure(glances, detectors[0], SCENES, 0, "P3"))
     assert {(type(image.norm), image.norm.vmin, image.norm.vmax) for image in shown.values()} == {(LogNorm, 0.1, 10.0)}
     assert torch.equal(torch.tensor(shown["tadf: pull P3"].get_array().mask), glances["tadf"].pull["P3"] == 0)
 
 
 def test_boxes_lie_on_every_map_at_the_scale_of_its_grid(glances, detectors):
-    figure = glances_figure(glances, detectors[0], SCENES, 0, "P4")
+    figure = gradient_maps_figure(glances, detectors[0], SCENES, 0, "P4")
     for ax in figure.axes:
         if ax.get_images() and not ax.get_title().startswith("image"):
             corners = [each.get_bbox().extents for each in ax.patches if each.get_gid() == "box"]
@@ -289,7 +289,7 @@ def test_boxes_lie_on_every_map_at_the_scale_of_its_grid(glances, detectors):
 
 
 def test_methods_beyond_the_last_column_begin_a_new_pair_of_rows(glances, detectors):
-    figure = glances_figure(glances, detectors[0], SCENES, 0, "P3", columns=2)
+    figure = gradient_maps_figure(glances, detectors[0], SCENES, 0, "P3", columns=2)
     tops = {title: image.axes.get_position().y0 for title, image in maps_of(figure).items()}
     assert tops["hint: pull P3"] == tops["tadf: pull P3"] > tops["hint: gradient P3"] > tops["cwd: pull P3"] > tops["cwd: gradient P3"]
     assert sum(ax.get_title().startswith("image 17") for ax in figure.axes) == 2
@@ -298,4 +298,4 @@ def test_methods_beyond_the_last_column_begin_a_new_pair_of_rows(glances, detect
 
 def test_a_level_that_is_not_there_is_told(glances, detectors):
     with pytest.raises(ValueError, match="must be one of P3, P4, P5, got 'P7'"):
-        glances_figure(glances, detectors[0], SCENES, 0, "P7")
+        gradient_maps_figure(glances, detectors[0], SCENES, 0, "P7")

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from fgdlab import focal_masks
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets.annotations import read_split
-from fgdlab.lab.datasets.dataset import Scenes
+from fgdlab.lab.datasets.dataset import DetectionDataset
 from fgdlab.lab.datasets.digits import DigitScenes, digit_folder
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.errors import UserError
@@ -32,8 +32,8 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scenes(folder) -> Scenes:
-    return Scenes(read_split(folder, "val"))
+def scenes(folder) -> DetectionDataset:
+    return DetectionDataset(read_split(folder, "val"))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def detectors():
 class WithoutBoxes:
     """The same images without an object on them."""
 
-    def __init__(self, scenes: Scenes):
+    def __init__(self, scenes: DetectionDataset):
         self.scenes, self.image_ids = scenes, scenes.image_ids
 
     def __getitem__(self, index: int):
@@ -68,7 +68,7 @@ def drawn(ax):
     return image
 
 
-def outlines(ax, gid="box") -> np.ndarray:
+def segmentations(ax, gid="box") -> np.ndarray:
     """(K, 4) x1 y1 x2 y2 of the rectangles on a panel, in its own units."""
     return np.array([each.get_bbox().extents for each in ax.patches if each.get_gid() == gid]).reshape(-1, 4)
 
@@ -118,9 +118,9 @@ def test_a_title_says_shape_and_range():
 def test_boxes_are_scaled_to_the_grid_of_each_map():
     figure = viz.show_maps({"fine": torch.rand(8, 12), "coarse": torch.rand(2, 3)}, torch.rand(3, 64, 96), BOXES, label="a")
     image, fine, coarse = figure.axes
-    assert np.allclose(outlines(image), BOXES)
-    assert np.allclose(outlines(fine), BOXES / 8)
-    assert np.allclose(outlines(coarse), BOXES / 32)
+    assert np.allclose(segmentations(image), BOXES)
+    assert np.allclose(segmentations(fine), BOXES / 8)
+    assert np.allclose(segmentations(coarse), BOXES / 32)
 
 
 def test_a_grid_that_does_not_fit_the_image_is_drawn_as_wide_as_the_image():
@@ -128,7 +128,7 @@ def test_a_grid_that_does_not_fit_the_image_is_drawn_as_wide_as_the_image():
     figure.draw_without_rendering()
     image, coarse = (ax.get_window_extent() for ax in figure.axes)
     assert np.allclose((image.width, image.height), (coarse.width, coarse.height))
-    assert np.allclose(outlines(figure.axes[1]), BOXES / torch.tensor([48, 64, 48, 64]))
+    assert np.allclose(segmentations(figure.axes[1]), BOXES / torch.tensor([48, 64, 48, 64]))
 
 
 def test_zero_is_the_middle_of_a_difference_over_all_maps_together():
@@ -223,8 +223,8 @@ def test_padding_is_white_and_boxes_stay_where_they_were(detectors, size):
     pixels = drawn(figure.axes[0]).get_array()
     assert pixels.shape[0] % 32 == pixels.shape[1] % 32 == 0
     assert (pixels[height:] == 1).all() and (pixels[:, width:] == 1).all() and (pixels[:height, :width] < 1).any(axis=2).all()
-    assert np.allclose(outlines(figure.axes[0]), [[2, 3, 20, 30]])
-    assert np.allclose(outlines(figure.axes[3]), np.array([[2, 3, 20, 30]]) / 8)
+    assert np.allclose(segmentations(figure.axes[0]), [[2, 3, 20, 30]])
+    assert np.allclose(segmentations(figure.axes[3]), np.array([[2, 3, 20, 30]]) / 8)
     assert not cut_off(figure)
 
 
@@ -297,7 +297,7 @@ def test_no_metrics_is_a_users_error_of_one_line(tmp_path, text):
 
 # --- detections ---------------------------------------------------------------------------------------------------------------------
 
-def found(scenes: Scenes, index: int, score: float, box=(1.0, 2.0, 10.0, 20.0), label: int = 1) -> dict:
+def found(scenes: DetectionDataset, index: int, score: float, box=(1.0, 2.0, 10.0, 20.0), label: int = 1) -> dict:
     return {"image_id": scenes.image_ids[index], "category_id": scenes.category_ids[label - 1], "bbox": list(box), "score": score}
 
 
@@ -308,17 +308,17 @@ def words(ax) -> set[str]:
 def test_truth_and_detections_above_the_threshold_are_drawn_on_their_image(scenes):
     three = [found(scenes, 0, 0.9), found(scenes, 0, 0.2), found(scenes, 1, 0.5, label=4)]
     first, second = viz.detections_figure(three, scenes, [0, 1], threshold=0.3).axes
-    assert np.allclose(outlines(first, "truth"), scenes[0][1]["boxes"])
-    assert np.allclose(outlines(first, "detection"), [[1, 2, 11, 22]])
+    assert np.allclose(segmentations(first, "truth"), scenes[0][1]["boxes"])
+    assert np.allclose(segmentations(first, "detection"), [[1, 2, 11, 22]])
     assert f"{scenes.classes[0]} 0.90" in words(first) and f"{scenes.classes[3]} 0.50" in words(second)
     assert words(first) >= {scenes.classes[label - 1] for label in scenes[0][1]["labels"]}
 
 
 def test_detections_in_pixels_of_the_file_land_on_the_shrunk_image(folder):
-    small = Scenes(read_split(folder, "val"), long_side=32)
+    small = DetectionDataset(read_split(folder, "val"), long_side=32)
     (ax,) = viz.detections_figure([found(small, 0, 0.9)], small, [0]).axes
-    assert np.allclose(outlines(ax, "detection"), [[0.5, 1, 5.5, 11]])
-    assert np.allclose(outlines(ax, "truth"), small[0][1]["boxes"])
+    assert np.allclose(segmentations(ax, "detection"), [[0.5, 1, 5.5, 11]])
+    assert np.allclose(segmentations(ax, "truth"), small[0][1]["boxes"])
 
 
 def test_where_nothing_is_sure_enough_the_best_score_is_told(scenes):

@@ -13,7 +13,7 @@ from fgdlab.lab.datasets.dataset import open_split
 from fgdlab.lab.io import write_json
 from fgdlab.lab.reports.comparison import compare, comparison_text
 from fgdlab.lab.reports.comparison_figure import comparison_figure
-from fgdlab.lab.reports.comparison_inputs import contest_of_paths, contest_of_rows
+from fgdlab.lab.reports.comparison_inputs import comparison_of_files, comparison_of_rows
 from fgdlab.lab.sweeps.planning import plan
 from fgdlab.lab.sweeps.spec import load_sweep
 from fgdlab.lab.training.evaluate import coco_scores
@@ -37,7 +37,7 @@ def files(tmp_path, monkeypatch):
 
 
 def of_files(a="a.json", b="b.json", truth="truth.json"):
-    return contest_of_paths([Path(a)], [Path(b)], Path(truth))
+    return comparison_of_files([Path(a)], [Path(b)], Path(truth))
 
 
 # --- what is read -------------------------------------------------------------------------------------------------------------------
@@ -66,10 +66,10 @@ def runs(coco_folder, tmp_path, monkeypatch):
     def make(folder, seed=0, size=1.0, config=None, split="val"):
         config = (config or RunConfig(data=str(data), image_size=0, train_images=0, eval_images=0)).but(seed=seed, eval_split=split)
         judged = open_split(config, split, progress=False)
-        perfect = [{"image_id": each["image_id"], "category_id": each["category_id"], "bbox": each["bbox"], "score": 0.9 - each["id"] / 100} for each in judged.truth()["annotations"]]
+        perfect = [{"image_id": each["image_id"], "category_id": each["category_id"], "bbox": each["bbox"], "score": 0.9 - each["id"] / 100} for each in judged.ground_truth()["annotations"]]
         write_json(Path(folder) / "detections.json", worse(perfect, size, seed))
         scores = {"AP": 50.0, "AR": 50.0, "seconds": 1.0}               # which every run has; compare takes its own from the detections
-        write_json(Path(folder) / "result.json", {**scores, "settings": config.dict(), "data_fingerprint": {"eval": judged.fingerprint()}, "data_line": f"{len(judged)} images of {split}"})
+        write_json(Path(folder) / "result.json", {**scores, "settings": config.dict(), "data_hashes": {"eval": judged.content_hash()}, "data_line": f"{len(judged)} images of {split}"})
         return Path(folder)
 
     make.data = data
@@ -78,7 +78,7 @@ def runs(coco_folder, tmp_path, monkeypatch):
 
 def test_runs_are_paired_by_seed_whatever_their_order(runs):
     a, b = [runs(f"a{seed}", seed, 1.0) for seed in (2, 0, 1)], [runs(f"b{seed}", seed, 3.0) for seed in (0, 1, 2)]
-    contest = contest_of_paths(a, b)
+    contest = comparison_of_files(a, b)
     assert [each.label for each in contest.rounds] == ["seed 0", "seed 1", "seed 2"] and contest.data == "6 images of val"
     assert contest.rounds[1].found_a == json.loads(Path("a1/detections.json").read_text()) and contest.rounds[1].found_b == json.loads(Path("b1/detections.json").read_text())
     result = compare(contest, resamples=100)
@@ -97,14 +97,14 @@ def test_rows_of_a_sweep_are_compared_over_the_seeds_that_both_have_done(runs):
     for planned in plan(sweep, Path("runs/mine")):
         if (planned.row, planned.seed) != ("fg", 1):
             runs(planned.folder, planned.seed, 3.0 if planned.row == "none" else 1.0, planned.config)
-    contest = contest_of_rows(sweep, "fg", "none", "laptop")
+    contest = comparison_of_rows(sweep, "fg", "none", "laptop")
     assert [each.label for each in contest.rounds] == ["seed 0", "seed 2"] and (contest.name_a, contest.name_b) == ("foreground", "no distillation")
     shown = CliRunner().invoke(main, ["compare", "fg", "none", "--sweep", "mine.yaml", "--resamples", "100"])
     assert shown.exit_code == 0 and "A = foreground, B = no distillation" in shown.stdout and "2 seeds" in shown.stdout
 
 
 def test_two_runs_of_different_seeds_are_compared_with_a_word_about_it(runs):
-    assert "different seeds, 0 and 1" in contest_of_paths([runs("a", 0)], [runs("b", 1)]).notes[0]
+    assert "different seeds, 0 and 1" in comparison_of_files([runs("a", 0)], [runs("b", 1)]).notes[0]
 
 
 def test_images_without_any_detection_are_counted_in_a_note(files):
@@ -167,13 +167,13 @@ def test_files_whose_detections_share_no_image_are_refused(files, refusal):
 
 
 def test_runs_on_different_images_are_refused(runs, refusal):
-    text = refusal(contest_of_paths, [runs("a")], [runs("b", split="half")])
+    text = refusal(comparison_of_files, [runs("a")], [runs("b", split="half")])
     assert "6 images of val" in text and "3 images of half" in text
 
 
 def test_runs_of_different_seeds_make_no_pairs(runs, refusal):
     a, b = [runs("a0", 0), runs("a1", 1)], [runs("b0", 0), runs("b2", 2)]
-    assert "got seeds [0, 1] and [0, 2]" in refusal(contest_of_paths, a, b)
+    assert "got seeds [0, 1] and [0, 2]" in refusal(comparison_of_files, a, b)
 
 
 def test_runs_whose_data_have_changed_since_are_refused(runs, refusal):
@@ -182,17 +182,17 @@ def test_runs_whose_data_have_changed_since_are_refused(runs, refusal):
     document = json.loads(file.read_text())
     document["annotations"][0]["bbox"][0] += 1
     file.write_text(json.dumps(document))
-    assert "the data of a must be those that it was judged on" in refusal(contest_of_paths, [a], [b])
+    assert "the data of a must be those that it was judged on" in refusal(comparison_of_files, [a], [b])
 
 
 def test_a_size_without_objects_is_refused(runs, refusal):
-    assert "AP_L must have an object to find" in refusal(compare, contest_of_paths([runs("a")], [runs("b")]), "AP_L")
+    assert "AP_L must have an object to find" in refusal(compare, comparison_of_files([runs("a")], [runs("b")]), "AP_L")
 
 
 # --- the picture --------------------------------------------------------------------------------------------------------------------
 
 def test_the_figure_shows_every_resample_every_seed_and_three_intervals(runs):
-    contest = contest_of_paths([runs(f"a{seed}", seed, 1.0) for seed in (0, 1)], [runs(f"b{seed}", seed, 3.0) for seed in (0, 1)])
+    contest = comparison_of_files([runs(f"a{seed}", seed, 1.0) for seed in (0, 1)], [runs(f"b{seed}", seed, 3.0) for seed in (0, 1)])
     result = compare(contest, resamples=200)
     figure = comparison_figure(result)
     top, lanes = figure.axes

@@ -13,7 +13,7 @@ from fgdlab.lab.commands.cli import main
 from fgdlab.lab.datasets.dataset import open_split
 from fgdlab.lab.io import write_json
 from fgdlab.lab.reports.comparison import compare
-from fgdlab.lab.reports.comparison_inputs import contest_of_rows
+from fgdlab.lab.reports.comparison_inputs import comparison_of_rows
 from fgdlab.lab.reports.noise import pairs_of, resampled_intervals
 from fgdlab.lab.reports.sweep_runs import SweepRuns
 from fgdlab.lab.stats.intervals import noise_covered
@@ -42,12 +42,12 @@ def swept(coco_folder, tmp_path, monkeypatch):
         found = [
             {"image_id": each["image_id"], "category_id": each["category_id"], "score": 0.9 - each["id"] / 100,
              "bbox": [*(np.array(each["bbox"][:2]) + rng.normal(0, SIZES[run.row], 2)).tolist(), *each["bbox"][2:]]}
-            for each in judged.truth()["annotations"]
+            for each in judged.ground_truth()["annotations"]
         ]
         write_json(run.folder / "detections.json", found)
-        scores = coco_scores(judged.truth(), found, judged.image_ids)
+        scores = coco_scores(judged.ground_truth(), found, judged.image_ids)
         write_json(run.folder / "result.json", {
-            **scores, "seconds": 1.0, "settings": run.config.dict(), "data_fingerprint": {"eval": judged.fingerprint()}, "data_line": "12 images of val",
+            **scores, "seconds": 1.0, "settings": run.config.dict(), "data_hashes": {"eval": judged.content_hash()}, "data_line": "12 images of val",
         })
     write_results(collect(runs, sweep), Path("runs/mine/results.csv"))
     return sweep
@@ -63,7 +63,7 @@ def test_an_interval_of_the_table_is_the_one_that_compare_gives(swept, noise):
     assert pairs_of(swept) == [("fg", "none"), ("split", "none"), ("split", "fg")]
     assert set(intervals) == {(*pair, metric) for pair in pairs_of(swept) for metric in ("AP", "AR")}
     for (row, against, metric), ends in intervals.items():
-        interval = getattr(compare(contest_of_rows(swept, row, against, "laptop"), metric, 200), noise)
+        interval = getattr(compare(comparison_of_rows(swept, row, against, "laptop"), metric, 200), noise)
         assert ends == (interval.low, interval.high) and ends[0] < interval.mean < ends[1]
 
 

@@ -61,7 +61,7 @@ def fabricate(run, home: Path) -> None:
     packages = {"torch": "2.11", "numpy": "2.0"}
     (run.folder / "result.json").write_text(json.dumps({
         **dict.fromkeys(SCORE_COLUMNS, 10.0 + place + run.seed / 2), "teacher_AP": 30.0 if run.row != "none" else None, "seconds": 60.0 + run.seed, "train_seconds": 50.0,
-        "eval_seconds": 5.0, "images_per_second": 100.0, "peak_memory_gb": 1.5, "data_line": "tiny scenes", "data_fingerprint": {"train": "aa", "eval": "bb"},
+        "eval_seconds": 5.0, "images_per_second": 100.0, "peak_memory_gb": 1.5, "data_line": "tiny scenes", "data_hashes": {"train": "aa", "eval": "bb"},
         "teacher": {"origin": "given", "weights": "cafe"} if run.row != "none" else None, "settings": run.config.dict(),
         "provenance": {"commit": "0123456789ab", "dirty": run.seed == 1, "device": "a processor", "cores": 2, "python": "3.11", "system": "Linux", "packages": packages, "finished": "2026-01-01"},
     }))

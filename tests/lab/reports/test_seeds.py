@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.reports.seeds import Question, planned_looks, seeds_report
-from fgdlab.lab.stats.seeds_needed import any_look_interval, look_interval, seeds_for_power, seeds_for_width
+from fgdlab.lab.stats.seeds_needed import anytime_interval, look_interval, seeds_for_power, seeds_for_width
 from fgdlab.lab.sweeps.spec import load_sweep
 
 AP = {"none": [20.0, 21.0, 22.5], "fg": [30.0, 32.0, 31.5], "bg": [25.0, 26.5, 27.0]}
@@ -39,7 +39,7 @@ def lines_of(text: str) -> list[str]:
 def test_a_line_holds_the_numbers_of_seeds_needed(sweep, results):
     text = seeds_report(results, sweep, Question(half_width=0.5), "fg")
     (line,) = lines_of(text)
-    low, high = any_look_interval(FG)
+    low, high = anytime_interval(FG)
     need, told = seeds_for_width(1.0, 3, 0.5), seeds_for_power(1.0, 3, 10.0)
     assert "+10.00 ± 1.00" in line and f"[{low:+.2f}, {high:+.2f}]" in line and f"{need.seeds}, {need.seeds - 3} more" in line
     assert f"({need.low} to {need.high})" in text and line.rstrip().endswith(f"{told.seeds}, enough")

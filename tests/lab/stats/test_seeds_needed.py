@@ -11,8 +11,8 @@ from fgdlab.lab.stats.seeds_needed import (
     MOST,
     SPREAD,
     Need,
-    any_look,
-    any_look_interval,
+    anytime_factor,
+    anytime_interval,
     look_interval,
     planned,
     power,
@@ -49,7 +49,7 @@ def test_adding_seeds_until_the_t_interval_leaves_0_finds_something_in_nothing_2
 
 
 def test_looking_after_every_seed_is_safe_with_the_any_look_interval(sequences):
-    assert 0.01 < found_in_nothing(sequences, {n: any_look(n) for n in range(3, MOST_SEEDS + 1)}) < 0.05
+    assert 0.01 < found_in_nothing(sequences, {n: anytime_factor(n) for n in range(3, MOST_SEEDS + 1)}) < 0.05
 
 
 def test_planned_looks_together_err_at_most_5_times_in_100(sequences):
@@ -74,7 +74,7 @@ def test_the_power_is_the_share_of_t_tests_that_find_the_difference():
 
 @pytest.mark.parametrize("n, level", [(3, 0.95), (5, 0.95), (12, 0.9)])
 def test_at_the_end_of_the_any_look_interval_the_bayes_factor_is_one_over_the_error(n, level):
-    t = any_look(n, level) * math.sqrt(n)
+    t = anytime_factor(n, level) * math.sqrt(n)
 
     def weighed(delta):                                              # the likelihood of t were the mean delta stds, weighed by the prior
         return stats.nct.pdf(t, n - 1, delta * math.sqrt(n)) * stats.norm.pdf(delta, scale=math.sqrt(SPREAD))
@@ -84,20 +84,20 @@ def test_at_the_end_of_the_any_look_interval_the_bayes_factor_is_one_over_the_er
 
 
 def test_the_any_look_interval_is_wider_by_the_factors_of_the_docstring():
-    assert [round(any_look(n) / planned(n), 1) for n in (3, 5, 10, 20)] == [3.1, 1.9, 1.8, 1.8]
-    assert any_look(2) == math.inf
+    assert [round(anytime_factor(n) / planned(n), 1) for n in (3, 5, 10, 20)] == [3.1, 1.9, 1.8, 1.8]
+    assert anytime_factor(2) == math.inf
 
 
 def test_the_any_look_interval_is_around_the_mean_and_scales_with_the_values():
     values = np.array([1.0, 2.0, 4.0, 3.0, 2.5])
-    low, high = any_look_interval(values)
+    low, high = anytime_interval(values)
     assert (low + high) / 2 == pytest.approx(2.5) and low < t_interval(values)[0]
-    assert any_look_interval(10 * values + 7) == pytest.approx((10 * low + 7, 10 * high + 7))
+    assert anytime_interval(10 * values + 7) == pytest.approx((10 * low + 7, 10 * high + 7))
 
 
 def test_one_value_has_no_interval_and_two_have_an_endless_one():
-    assert np.isnan(any_look_interval([1.0])).all() and any_look_interval([1.0, 2.0]) == (-math.inf, math.inf)
-    assert any_look_interval([2.0, 2.0]) == (2.0, 2.0)
+    assert np.isnan(anytime_interval([1.0])).all() and anytime_interval([1.0, 2.0]) == (-math.inf, math.inf)
+    assert anytime_interval([2.0, 2.0]) == (2.0, 2.0)
 
 
 # --- planned looks ------------------------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def test_at_a_number_that_was_not_planned_there_is_no_interval():
 
 # --- how many seeds -----------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("factor", [planned, any_look])
+@pytest.mark.parametrize("factor", [planned, anytime_factor])
 @pytest.mark.parametrize("std, half", [(1.0, 0.5), (0.3, 1.0), (2.0, 0.4)])
 def test_that_many_seeds_are_enough_and_one_less_is_not(factor, std, half):
     need = seeds_for_width(std, 3, half, factor)

@@ -18,7 +18,7 @@ from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.sweeps import dask_executor as lab_cluster
 from fgdlab.lab.sweeps import execution as lab_sweep
-from fgdlab.lab.sweeps.dask_executor import DaskSlots, once
+from fgdlab.lab.sweeps.dask_executor import DaskExecutor, once
 from fgdlab.lab.sweeps.planning import PlannedRun
 from fgdlab.lab.sweeps.run_folder import state_of
 from tests.helpers.stand_in_jobs import write_stand_in  # noqa: E402
@@ -82,7 +82,7 @@ def workers(dask, scheduler):
 
         def there() -> bool:
             try:
-                with DaskSlots(scheduler) as pool:
+                with DaskExecutor(scheduler) as pool:
                     return pool.room() >= count
             except UserError:
                 return False
@@ -98,7 +98,7 @@ def planned(tmp_path, monkeypatch):
     """planned(count, device) -> runs of the module above."""
     real = lab_sweep.job_of
     monkeypatch.setattr(lab_sweep, "job_of", lambda run: {**real(run), "module": "stand_in"})
-    monkeypatch.setattr(lab_sweep, "make_ready", lambda todo, say: None)
+    monkeypatch.setattr(lab_sweep, "prepare_shared", lambda todo, say: None)
     (tmp_path / "ablations/sweeps").mkdir(parents=True)
 
     def make(count: int, device: str = "cpu") -> list[PlannedRun]:
@@ -137,7 +137,7 @@ def go(runs) -> None:
 def test_a_worker_that_is_killed_costs_its_run_alone_and_the_next_call_completes_it(scheduler, workers, planned):
     workers(2)
     runs = planned(4)
-    with DaskSlots(scheduler) as pool:
+    with DaskExecutor(scheduler) as pool:
         assert pool.room() == 2
         sweep = InBackground(runs, pool)
         until(lambda: len(running(runs)) == 2, PATIENCE, "the start of two runs")
@@ -162,11 +162,11 @@ def test_a_worker_that_is_killed_costs_its_run_alone_and_the_next_call_completes
 def test_runs_that_want_a_gpu_go_to_workers_that_offer_one(scheduler, workers, planned):
     plain = workers(1)
     with pytest.raises(UserError, match="--cluster must have workers that offer a GPU .*got none at tcp"):
-        DaskSlots(scheduler, gpu=True)
+        DaskExecutor(scheduler, gpu=True)
     workers(2, "--resources", "GPU=1")                               # waits until the scheduler knows of two at least
     until(lambda: cards(scheduler) == 2, PATIENCE, "the workers with a card")
     runs = planned(3, "cuda")
-    with DaskSlots(scheduler, gpu=True) as pool:
+    with DaskExecutor(scheduler, gpu=True) as pool:
         assert pool.room() == 2
         sweep = InBackground(runs, pool)
         until(lambda: len(running(runs)) == 2, PATIENCE, "the start of two runs")
@@ -178,7 +178,7 @@ def test_runs_that_want_a_gpu_go_to_workers_that_offer_one(scheduler, workers, p
 
 def cards(address: str) -> int:
     try:
-        with DaskSlots(address, gpu=True) as pool:
+        with DaskExecutor(address, gpu=True) as pool:
             return pool.room()
     except UserError:
         return 0
@@ -189,7 +189,7 @@ def test_a_cluster_without_any_worker_left_gives_its_runs_back(scheduler, worker
     monkeypatch.setattr(lab_cluster, "PATIENCE", 2)
     (worker,) = workers(1)
     runs = planned(2)
-    with DaskSlots(scheduler) as pool:
+    with DaskExecutor(scheduler) as pool:
         sweep = InBackground(runs, pool)
         until(lambda: running(runs), PATIENCE, "the start of a run")
         worker.kill()
@@ -233,10 +233,10 @@ def test_a_run_that_killed_its_worker_is_not_started_by_the_next_one(tmp_path, m
 def test_dask_that_is_not_installed_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UserError, match=r"--cluster must find the package distributed, got none; install it by `pip install 'fgdlab\[dask\]'`"):
-        DaskSlots("tcp://127.0.0.1:1")
+        DaskExecutor("tcp://127.0.0.1:1")
 
 
 @pytest.mark.slow
 def test_a_scheduler_that_does_not_answer_is_one_line():
     with pytest.raises(UserError, match="address of a Dask scheduler that answers, got 'tcp://127.0.0.1:9' .*start one by `dask scheduler`"):
-        DaskSlots("tcp://127.0.0.1:9")
+        DaskExecutor("tcp://127.0.0.1:9")

@@ -201,7 +201,7 @@ class Bench:
 def bench(monkeypatch):
     bench = Bench()
     monkeypatch.setattr(lab_sweep, "launch", bench.launch)
-    monkeypatch.setattr(lab_sweep, "make_ready", lambda todo, say: None)
+    monkeypatch.setattr(lab_sweep, "prepare_shared", lambda todo, say: None)
     return bench
 
 
@@ -361,7 +361,7 @@ def test_what_is_submitted_can_be_pickled_for_executors_of_other_processes(runs,
             calls.append(pickle.loads(pickle.dumps((call, args))))
             return super().submit(lambda: None)
 
-    monkeypatch.setattr(lab_sweep, "make_ready", lambda todo, say: None)
+    monkeypatch.setattr(lab_sweep, "prepare_shared", lambda todo, say: None)
     quiet(runs[:1], executor=Far())
     assert calls[0][0] is lab_sweep.launch
 
@@ -389,7 +389,7 @@ def test_a_runner_that_was_refused_or_broke_leaves_the_folder_free(runs, bench, 
         raise UserError("the teacher is too weak")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lab_sweep, "make_ready", weak)
+        patch.setattr(lab_sweep, "prepare_shared", weak)
         with pytest.raises(UserError, match="too weak"):
             execute(runs)
     assert bench.started == [] and quiet(runs) == {"done": keys(runs)}
@@ -487,7 +487,7 @@ def prepared(monkeypatch):
 
 def test_data_and_teacher_are_made_before_the_runs_and_not_once_a_run_and_the_teacher_is_told_once(runs, prepared):
     said = []
-    lab_sweep.make_ready(runs, said.append)
+    lab_sweep.prepare_shared(runs, said.append)
     assert 1 <= len(prepared) <= len(ROWS) and any(config.area != "none" for config in prepared)
     assert said == [f"teacher {runs[0].config.teacher} (shipped): AP 40.0 on val, floor 0"]
 
@@ -495,12 +495,12 @@ def test_data_and_teacher_are_made_before_the_runs_and_not_once_a_run_and_the_te
 @pytest.mark.parametrize("name", ["train_images", "eval_images", "teacher_epochs", "image_size", "lookalikes", "eval_split", "teacher_floor", "train_split"])
 def test_rows_of_different_data_or_teachers_are_each_prepared(sweep, prepared, name):
     runs = [*plan(sweep), *plan(sweep, overrides={name: other(getattr(RunConfig(), name))})]
-    lab_sweep.make_ready(runs, lambda line: None)
+    lab_sweep.prepare_shared(runs, lambda line: None)
     assert len({getattr(config, name) for config in prepared}) == 2
 
 
 def test_nothing_is_made_where_nothing_is_to_do(prepared):
-    lab_sweep.make_ready([], print)
+    lab_sweep.prepare_shared([], print)
     assert prepared == []
 
 

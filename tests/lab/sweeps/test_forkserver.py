@@ -12,7 +12,7 @@ import pytest
 
 from fgdlab.lab.sweeps import worker as lab_launch
 from fgdlab.lab.sweeps.forkserver import OF_A_RUN, Nursery
-from fgdlab.lab.sweeps.local_executor import LocalSlots
+from fgdlab.lab.sweeps.local_executor import LocalExecutor
 from fgdlab.lab.sweeps.run_folder import state_of
 from fgdlab.lab.sweeps.worker import CHILDREN, cpu_environment, end_children, launch
 from tests.helpers.waiting import lives, until
@@ -147,7 +147,7 @@ def made(monkeypatch) -> list:
 
 
 def test_a_slot_forks_its_runs_from_one_nursery_and_makes_a_new_one_if_that_has_died(made):
-    with LocalSlots([{}]) as pool:
+    with LocalExecutor([{}]) as pool:
         for folder in ("a", "b", "kills", "c"):
             assert pool.submit(launch, folder, cpu_environment(1)).result(10) == 0
         assert pool.submit(lambda folder, environment: environment, "d", cpu_environment(2)).result(10) == cpu_environment(2)     # not a run: nothing is forked
@@ -155,7 +155,7 @@ def test_a_slot_forks_its_runs_from_one_nursery_and_makes_a_new_one_if_that_has_
 
 
 def test_slots_that_runs_will_take_start_before_the_runs_do(made):
-    with LocalSlots([{"CUDA_VISIBLE_DEVICES": str(card)} for card in range(3)]) as pool:
+    with LocalExecutor([{"CUDA_VISIBLE_DEVICES": str(card)} for card in range(3)]) as pool:
         pool.warm_up(cpu_environment(2), runs=9)
         assert not made                                              # a library with threads must not be forked
         pool.warm_up(cpu_environment(1), runs=2)
@@ -167,7 +167,7 @@ def test_slots_that_runs_will_take_start_before_the_runs_do(made):
 @pytest.mark.slow
 def test_runs_with_several_threads_start_cold(monkeypatch, folder):
     monkeypatch.setattr("fgdlab.lab.sweeps.local_executor.Nursery", lambda *_: pytest.fail("a library with threads must not be forked"))
-    with LocalSlots([{}]) as pool:
+    with LocalExecutor([{}]) as pool:
         assert pool.submit(launch, str(folder("bad", "1 / 0")), cpu_environment(2)).result(PATIENCE) == 1
 
 

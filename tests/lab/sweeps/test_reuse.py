@@ -49,7 +49,7 @@ def bench(monkeypatch):
         Path(folder, "result.json").write_text('{"AP": 1.0, "AR": 1.0, "seconds": 1.0}')
 
     monkeypatch.setattr(lab_sweep, "launch", launch)
-    monkeypatch.setattr(lab_sweep, "make_ready", lambda todo, say: launched.extend(f"prepared for {run.row}" for run in todo))
+    monkeypatch.setattr(lab_sweep, "prepare_shared", lambda todo, say: launched.extend(f"prepared for {run.row}" for run in todo))
     return launched
 
 
@@ -161,7 +161,7 @@ def test_a_copy_that_breaks_leaves_nothing_and_the_run_is_run(bench, monkeypatch
 
 def test_a_run_that_a_sibling_finishes_while_this_sweep_is_at_work_is_taken_too(bench, monkeypatch):
     run = planned()
-    monkeypatch.setattr(lab_sweep, "make_ready", lambda todo, say: done_in("theirs"))
+    monkeypatch.setattr(lab_sweep, "prepare_shared", lambda todo, say: done_in("theirs"))
     assert len(swept(run)) == 1 and bench == []
 
 

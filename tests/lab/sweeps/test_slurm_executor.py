@@ -14,7 +14,7 @@ from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.sweeps import execution as lab_sweep
 from fgdlab.lab.sweeps.planning import PlannedRun
-from fgdlab.lab.sweeps.slurm_executor import SlurmSlots
+from fgdlab.lab.sweeps.slurm_executor import SlurmExecutor
 from tests.helpers.stand_in_jobs import write_stand_in
 
 ROOT = Path(fgdlab.__file__).parents[1]
@@ -67,7 +67,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "ablations/sweeps").mkdir(parents=True)
     real = lab_sweep.job_of
     monkeypatch.setattr(lab_sweep, "job_of", lambda run: {**real(run), "module": "stand_in"})
-    monkeypatch.setattr(lab_sweep, "make_ready", lambda todo, say: None)
+    monkeypatch.setattr(lab_sweep, "prepare_shared", lambda todo, say: None)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_a_sweep_is_one_array_and_a_job_that_is_lost_costs_its_run_alone(slurm, 
     runs = planned(4, tmp_path)
     runs[1].folder.mkdir(parents=True)
     (runs[1].folder / "dies").touch()
-    with SlurmSlots(tmp_path / "runs/mine/slurm", partition="gpu", minutes=90, gpus=1, cpus=2, at_once=3) as pool:
+    with SlurmExecutor(tmp_path / "runs/mine/slurm", partition="gpu", minutes=90, gpus=1, cpus=2, at_once=3) as pool:
         states, said = swept(runs, pool)
         assert states == {"done": [0, 2], "interrupted": [1], "pending": [3]}
         assert any("fg, seed 3" in line and "job 1_3 ended without a word" in line for line in said)
@@ -116,20 +116,20 @@ def test_a_sweep_is_one_array_and_a_job_that_is_lost_costs_its_run_alone(slurm, 
 def test_submitits_stand_in_for_slurm_on_this_machine_does_as_well(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "none")                       # the module reads it
     runs = planned(2, tmp_path)
-    with SlurmSlots(tmp_path / "runs/mine/slurm", cluster="local") as pool:
+    with SlurmExecutor(tmp_path / "runs/mine/slurm", cluster="local") as pool:
         assert swept(runs, pool)[0] == {"done": [0, 1]}
 
 
 @pytest.mark.slow
 def test_jobs_that_slurm_refuses_leave_their_runs_pending_and_say_why(slurm, tmp_path):
-    with SlurmSlots(tmp_path / "runs/mine/slurm", partition="nowhere") as pool:
+    with SlurmExecutor(tmp_path / "runs/mine/slurm", partition="nowhere") as pool:
         states, said = swept(planned(2, tmp_path), pool)
     assert states == {"pending": [0, 1]} and all("invalid partition specified: nowhere" in line for line in said)
 
 
 def test_a_machine_without_slurm_and_a_python_without_submitit_are_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="--slurm must find Slurm's commands here, got: .*run it on a machine that has sbatch"):
-        SlurmSlots(tmp_path / "slurm")
+        SlurmExecutor(tmp_path / "slurm")
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError, match=r"--slurm must find the package submitit, got none; install it by `pip install 'fgdlab\[slurm\]'`"):
-        SlurmSlots(tmp_path / "slurm")
+        SlurmExecutor(tmp_path / "slurm")

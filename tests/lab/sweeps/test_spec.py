@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import fgdlab
-from fgdlab.lab.config.active_fields import essential
+from fgdlab.lab.config.active_fields import active_settings
 from fgdlab.lab.config.presets import preset, preset_config
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.config.scales import SCALES
@@ -59,7 +59,7 @@ def test_every_row_of_a_committed_sweep_is_a_valid_run_at_every_scale(path):
     assert sweep.scales.keys() <= SCALES.keys() and {"smoke", "laptop"} <= sweep.scales.keys()
     for scale in SCALES:
         for seed in sweep.at(scale).seeds:
-            configs = {row: essential(sweep.settings(row, seed, scale)) for row in sweep.at(scale).present}
+            configs = {row: active_settings(sweep.settings(row, seed, scale)) for row in sweep.at(scale).present}
             assert all(isinstance(each, RunConfig) and (each.scale, each.seed) == (scale, seed) for each in configs.values())
             assert len({each.json() for each in configs.values()}) == len(configs), "two rows are the same run"
 
@@ -102,17 +102,17 @@ def test_table_1_weighs_its_areas_alike_on_the_laptop_and_on_a_gpu():
     """Foreground and background as loud as the detector's own loss each, the unsplit sum as both: by coefficients on the laptop, by share on a GPU."""
     sweep = load_sweep("table1_areas")
     configs = {row: sweep.settings(row, 0, "gpu") for row in sweep.rows if row != "none"}
-    assert {row: (config.share, config.even) for row, config in configs.items()} == {"fg": (1, False), "bg": (1, False), "both": (2, False), "split": (2, True)}
+    assert {row: (config.loss_ratio, config.equal_terms) for row, config in configs.items()} == {"fg": (1, False), "bg": (1, False), "both": (2, False), "split": (2, True)}
     assert {row: tuple(config.fgd().weights()) for row, config in configs.items()} == {"fg": ("fg",), "bg": ("bg",), "both": ("both",), "split": ("fg", "bg")}
-    assert len({config.but(area="split", share=0, even=False) for config in configs.values()}) == 1
+    assert len({config.but(area="split", loss_ratio=0, equal_terms=False) for config in configs.values()}) == 1
     heavy = load_sweep("table1_areas_heavy")
-    assert all(heavy.settings(row, 0, "gpu").share == 2 * config.share for row, config in configs.items())
+    assert all(heavy.settings(row, 0, "gpu").loss_ratio == 2 * config.loss_ratio for row, config in configs.items())
 
 
 def test_table_7_is_as_loud_at_every_temperature_on_a_gpu():
     sweep = load_sweep("table7_temperature").at("gpu")
     configs = [sweep.settings(row, 0, "gpu") for row in sweep.present if row != "none"]
-    assert {(config.share, config.even, len(config.fgd().weights())) for config in configs} == {(6, True, 4)}
+    assert {(config.loss_ratio, config.equal_terms, len(config.fgd().weights())) for config in configs} == {(6, True, 4)}
     assert [config.temperature for config in configs] == [0.3, 0.5, 0.8, 1.0, 1.2] and sweep.seeds == [0, 1, 2]
 
 
@@ -175,7 +175,7 @@ def test_at_the_papers_scale_rows_are_the_authors_pairs(name, pairs):
 
 def test_the_sweep_of_five_detectors_and_tables_2_and_3_share_their_runs_on_a_gpu():
     def settings(name, row):
-        return essential(load_sweep(name).settings(row, 0, "gpu"))
+        return active_settings(load_sweep(name).settings(row, 0, "gpu"))
 
     for name, rows in (("table2_same_family", ("faster", "fcos")), ("table3_stronger_teacher", ("faster", "reppoints", "mask"))):
         for row in rows:
@@ -425,10 +425,10 @@ def test_a_row_is_absent_for_a_reason(absent, words):
 
 def test_published_runs_keep_the_ids_of_their_settings():
     """A knob that came later leaves what was run before it its name: the first run of Table 1, as it was hashed when it was published."""
-    from fgdlab.lab.io import digest
+    from fgdlab.lab.io import short_hash
 
     sweep = load_sweep("table1_areas")
-    assert digest(essential(sweep.settings("split", 0, "laptop")).identity()) == "91c61955541f"
+    assert short_hash(active_settings(sweep.settings("split", 0, "laptop")).identity()) == "91c61955541f"
 
 
 # --- presets, comparisons, tuning of a scale ----------------------------------------------------------------------------------------

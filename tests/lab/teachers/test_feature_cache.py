@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from fgdlab.distill import Distiller
 from fgdlab.fgd import FGDConfig, FGDLoss
 from fgdlab.lab.datasets.annotations import read_split
-from fgdlab.lab.datasets.dataset import Scenes
+from fgdlab.lab.datasets.dataset import DetectionDataset
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.teachers import feature_cache as teacher_cache
 from fgdlab.lab.teachers.feature_cache import cache_bytes, cache_refusal, get_cache, one_batch
@@ -166,7 +166,7 @@ def test_mirrored_images_are_refused(lab_home, tiny_config, tiny_scenes, teacher
 
 
 def test_images_of_several_sizes_are_refused(lab_home, tiny_config, coco_folder, teacher, refusal, capsys):
-    scenes = Scenes(read_split(coco_folder([(64, 64), (64, 32), (32, 64), (64, 64)], {}), "all"))
+    scenes = DetectionDataset(read_split(coco_folder([(64, 64), (64, 32), (32, 64), (64, 64)], {}), "all"))
     refused(tiny_config, scenes, teacher, refusal, capsys, "images come in 3 sizes")
 
 

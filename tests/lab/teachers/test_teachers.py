@@ -14,7 +14,7 @@ from fgdlab.lab.datasets import digits
 from fgdlab.lab.datasets.dataset import open_split
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.teachers import teachers
-from fgdlab.lab.teachers.teachers import DECISIVE, get_teacher, teacher_file, teacher_key, train_teacher
+from fgdlab.lab.teachers.teachers import TEACHER_DECIDES, get_teacher, teacher_file, teacher_hash, train_teacher
 from fgdlab.lab.training.evaluate import SCORES, coco_scores, detections
 
 FIELDS = {each.name: each for each in fields(RunConfig)}
@@ -38,19 +38,19 @@ def quiet(call, config, **settings):
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if name != "data"])
 def test_the_key_changes_with_what_decides_the_weights_and_with_nothing_else(name):
-    changed = teacher_key(RunConfig().but(**{name: another(name)})) != teacher_key(RunConfig())
-    assert changed == (name in DECISIVE)
+    changed = teacher_hash(RunConfig().but(**{name: another(name)})) != teacher_hash(RunConfig())
+    assert changed == (name in TEACHER_DECIDES)
 
 
 def test_what_decides_the_weights_are_settings_of_a_run():
-    assert set(DECISIVE) <= FIELDS.keys() and len(set(DECISIVE)) == len(DECISIVE)
-    assert not {"student", "method", "seed", "epochs", "lr", "batch_size", "optimizer", "alpha", "area", "eval_split", "eval_images", "device"} & set(DECISIVE)
+    assert set(TEACHER_DECIDES) <= FIELDS.keys() and len(set(TEACHER_DECIDES)) == len(TEACHER_DECIDES)
+    assert not {"student", "method", "seed", "epochs", "lr", "batch_size", "optimizer", "alpha", "area", "eval_split", "eval_images", "device"} & set(TEACHER_DECIDES)
 
 
 def test_the_key_changes_with_the_recipe_of_the_digits(monkeypatch):
-    before = teacher_key(RunConfig())
+    before = teacher_hash(RunConfig())
     monkeypatch.setattr(digits, "RECIPE_VERSION", digits.RECIPE_VERSION + 1)
-    assert teacher_key(RunConfig()) != before
+    assert teacher_hash(RunConfig()) != before
 
 
 def test_for_a_folder_the_key_depends_on_what_is_in_it_and_not_on_where_it_lies(coco_folder):
@@ -59,8 +59,8 @@ def test_for_a_folder_the_key_depends_on_what_is_in_it_and_not_on_where_it_lies(
         RunConfig(data=str(coco_folder([(40, 20)] * 8, each, splits={"train": [1, 2, 3, 4, 5], "val": [6, 7, 8]}, name=name)))
         for name, each in {"one": boxes, "copy": boxes, "other": boxes | {2: [(4, 4, 11, 10, 3, 0)]}}.items()
     )
-    assert teacher_key(one) == teacher_key(copy) != teacher_key(other)
-    assert len({teacher_key(each) for each in (one, one.but(train_images=3), one.but(train_split="val"), RunConfig())}) == 4
+    assert teacher_hash(one) == teacher_hash(copy) != teacher_hash(other)
+    assert len({teacher_hash(each) for each in (one, one.but(train_images=3), one.but(train_split="val"), RunConfig())}) == 4
 
 
 def test_a_teacher_of_other_images_has_another_key(lab_home, tiny_config):
@@ -68,7 +68,7 @@ def test_a_teacher_of_other_images_has_another_key(lab_home, tiny_config):
     full = tiny_config()
     judged_on_train = full.but(eval_split="train")
     same_images = open_split(full, "train").image_ids == open_split(judged_on_train, "train").image_ids
-    assert same_images == (teacher_key(full) == teacher_key(judged_on_train))
+    assert same_images == (teacher_hash(full) == teacher_hash(judged_on_train))
 
 
 # ---- where it comes from -----------------------------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ def no_training(monkeypatch):
 
 def test_shipped_comes_before_cached_and_cached_before_trained(lab_home, tiny_config, monkeypatch, tmp_path, no_training):
     config = tiny_config()
-    name = f"retinanet-compact_s-{teacher_key(config)}.safetensors"
+    name = f"retinanet-compact_s-{teacher_hash(config)}.safetensors"
     monkeypatch.setattr(teachers, "SHIPPED", tmp_path / "shipped")
     assert quiet(teacher_file, config) == (lab_home / "teachers" / name, "trained now") and len(no_training) == 1
     assert quiet(teacher_file, config) == (lab_home / "teachers" / name, "cached") and len(no_training) == 1
@@ -128,11 +128,11 @@ def test_a_teacher_that_failed_to_train_leaves_nothing_behind(lab_home, tiny_con
 
 def test_every_shipped_teacher_is_found_by_the_settings_in_its_header():
     """A change of the recipe, or of what decides a teacher, must come with new files."""
-    shipped = sorted(teachers.SHIPPED.glob("retinanet-*.safetensors"))
-    assert shipped
-    for path in shipped:
+    pretrained_detector = sorted(teachers.SHIPPED.glob("retinanet-*.safetensors"))
+    assert pretrained_detector
+    for path in pretrained_detector:
         config = RunConfig.of(read_facts(path)["settings"])
-        assert path.name == f"{config.detector}-{config.teacher}-{teacher_key(config)}.safetensors"
+        assert path.name == f"{config.detector}-{config.teacher}-{teacher_hash(config)}.safetensors"
         load_weights(build(config.detector, config.teacher, 10), path)
 
 
@@ -162,7 +162,7 @@ def trained(scene_cache, tmp_path_factory, tiny_config):
 def test_a_teacher_file_says_how_it_was_made(trained):
     config, path = trained
     facts = read_facts(path)
-    assert facts["settings"] == {name: getattr(config, name) for name in DECISIVE}
+    assert facts["settings"] == {name: getattr(config, name) for name in TEACHER_DECIDES}
     assert (facts["seed"], facts["steps"], facts["data"], facts["eval_split"]) == (4, 3, "digits", "val") and facts["torch"] == torch.__version__
     assert 0 <= facts["AP"] <= 100 and "/" not in json.dumps(facts)
 
@@ -182,7 +182,7 @@ def test_a_teacher_is_loaded_measured_once_and_in_eval_mode(trained, lab_home, m
     teacher = quiet(get_teacher, config)
     assert teacher.origin == "given" and teacher.path == trained[1] and not teacher.detector.training
     judged = open_split(config, "val")
-    by_hand = coco_scores(judged.truth(), detections(teacher.detector, judged), judged.image_ids)["AP"]
+    by_hand = coco_scores(judged.ground_truth(), detections(teacher.detector, judged), judged.image_ids)["AP"]
     assert by_hand == pytest.approx(teacher.AP)
     monkeypatch.setattr(teachers, "detections", lambda *args, **settings: pytest.fail("measured again"))
     assert quiet(get_teacher, config).AP == teacher.AP

@@ -12,10 +12,10 @@ from fgdlab.distill import Distiller
 from fgdlab.fgd import FGDConfig, FGDLoss
 from fgdlab.lab.detectors.builder import DETECTORS, build
 from fgdlab.lab.run import run
-from fgdlab.lab.training.distributed import Team, check_agreement, check_reached, check_shares, joined
+from fgdlab.lab.training.distributed import ProcessGroup, check_batch_split, check_ranks_agree, check_reached, joined
 from fgdlab.lab.training.evaluate import detections
 from fgdlab.lab.training.loop import train
-from fgdlab.lab.training.sync_batchnorm import WholeBatchNorm2d, share_norms
+from fgdlab.lab.training.sync_batchnorm import CrossProcessBatchNorm2d, sync_batchnorm
 from fgdlab.terms import total
 
 LOSS = FGDConfig(1e-3, 5e-4, 1e-2, 1e-4)
@@ -38,7 +38,7 @@ def distiller_with_align(seed: int = 0) -> Distiller:
     torch.manual_seed(seed)
     student = build("retinanet", "compact_s", 10)
     loss = FGDLoss(student.levels, 48, 64, LOSS)
-    return Distiller(student, another_teacher(), loss, balance=Balance(share=0.5))
+    return Distiller(student, another_teacher(), loss, balance=Balance(loss_ratio=0.5))
 
 
 class Interruption(Exception):
@@ -152,7 +152,7 @@ def test_a_run_of_two_processes_is_written_once_and_both_return_it(lab_home, tin
     assert {each.name for each in (tmp_path / "two").iterdir()} - {"lock"} == {
         "params.json", "metrics.jsonl", "checkpoint.pt", "student.safetensors", "detections.json", "result.json"}
     alone = run(config, tmp_path / "one", progress="off")
-    assert "processes" not in alone["provenance"] and alone["data_fingerprint"] == first["data_fingerprint"]
+    assert "processes" not in alone["provenance"] and alone["data_hashes"] == first["data_hashes"]
     assert [row["step"] for row in log_rows(tmp_path / "two")] == [row["step"] for row in log_rows(tmp_path / "one")]
 
 
@@ -164,7 +164,7 @@ def norm_of(shares: list) -> tuple:
     with joined("cpu") as team:
         module = nn.Sequential(nn.BatchNorm2d(3, momentum=0.3))
         nn.init.uniform_(module[0].weight)
-        share_norms(module, team, "cpu")
+        sync_batchnorm(module, team, "cpu")
         maps = shares[team.rank].clone().requires_grad_()
         given = module.train()(maps)
         given.pow(3).sum().backward()
@@ -176,7 +176,7 @@ def test_a_shared_batch_norm_is_that_of_the_whole_batch(together):
     maps = 2 * torch.randn(3, 3, 4, 5) + torch.tensor([0.0, 5.0, -30.0])[:, None, None]
     (_, given, gradient, weight, *statistics, judged), = [norm_of([maps])]
     parts = together(norm_of, [maps[:1], maps[1:]])
-    assert {part[0] for part in parts} == {"WholeBatchNorm2d"}
+    assert {part[0] for part in parts} == {"CrossProcessBatchNorm2d"}
     assert_close(torch.cat([part[1] for part in parts]), given, rtol=1e-5, atol=1e-5)
     assert_close(torch.cat([part[2] for part in parts]), gradient, rtol=1e-4, atol=1e-4)
     for part in parts:
@@ -185,21 +185,21 @@ def test_a_shared_batch_norm_is_that_of_the_whole_batch(together):
 
 
 def test_norms_of_one_process_and_frozen_norms_stay_as_they_are():
-    from fgdlab.lab.detectors.backbones import StillBatchNorm2d
+    from fgdlab.lab.detectors.backbones import FrozenStatsBatchNorm2d
 
-    module = nn.Sequential(nn.BatchNorm2d(2), StillBatchNorm2d(2), nn.GroupNorm(1, 2))
-    share_norms(module, Team(), "cpu")
-    assert [type(each) for each in module] == [nn.BatchNorm2d, StillBatchNorm2d, nn.GroupNorm]
-    many = Team()
+    module = nn.Sequential(nn.BatchNorm2d(2), FrozenStatsBatchNorm2d(2), nn.GroupNorm(1, 2))
+    sync_batchnorm(module, ProcessGroup(), "cpu")
+    assert [type(each) for each in module] == [nn.BatchNorm2d, FrozenStatsBatchNorm2d, nn.GroupNorm]
+    many = ProcessGroup()
     many.world, many.patient = 2, None
-    share_norms(module, many, "cpu")
-    assert [type(each) for each in module] == [WholeBatchNorm2d, StillBatchNorm2d, nn.GroupNorm]
+    sync_batchnorm(module, many, "cpu")
+    assert [type(each) for each in module] == [CrossProcessBatchNorm2d, FrozenStatsBatchNorm2d, nn.GroupNorm]
 
 
 # ---- what is refused ---------------------------------------------------------------------------------------------------------------
 
-def team_of(world: int, rank: int = 0, values=()) -> Team:
-    team = Team()
+def team_of(world: int, rank: int = 0, values=()) -> ProcessGroup:
+    team = ProcessGroup()
     team.world, team.rank, team.gathered = world, rank, lambda value: [value, *values]
     return team
 
@@ -211,21 +211,21 @@ def test_shares_are_neighbours_that_differ_by_one_at_most_and_leave_nothing_out(
 
 
 def test_a_batch_must_have_an_image_for_every_part_of_every_process(refusal):
-    check_shares(team_of(4), 8, 2)
-    assert "batch_size must be at least 4 processes x accumulate 2, got 7" in refusal(check_shares, team_of(4), 7, 2)
+    check_batch_split(team_of(4), 8, 2)
+    assert "batch_size must be at least 4 processes x accumulate 2, got 7" in refusal(check_batch_split, team_of(4), 7, 2)
 
 
 def test_weights_that_drifted_apart_are_not_kept():
     module = nn.Linear(2, 2)
-    check_agreement(Team(), 5, module)
+    check_ranks_agree(ProcessGroup(), 5, module)
     with pytest.raises(FloatingPointError, match="all 2 processes must hold the same weights after step 5, got 2 versions"):
-        check_agreement(team_of(2, values=[0.5]), 5, module)
+        check_ranks_agree(team_of(2, values=[0.5]), 5, module)
 
 
 def test_a_layer_that_the_loss_does_not_reach_is_named(refusal):
     module = nn.ModuleDict({"used": nn.Linear(1, 1), "idle": nn.Linear(1, 1)})
     module["used"](torch.ones(1)).sum().backward()
-    check_reached(Team(), module)
+    check_reached(ProcessGroup(), module)
     assert "got no gradient for idle.weight, idle.bias" in refusal(check_reached, team_of(2), module)
 
 
@@ -240,7 +240,7 @@ def test_a_batch_without_objects_reaches_every_parameter_of_a_detector(name):
 
 
 def test_the_learning_rate_is_said_beside_the_batch_that_it_is_for(tiny_config):
-    assert Team().say(tiny_config(batch_size=16, lr=0.01)) == "16 images a step, peak lr 0.01: 0.000625 an image"
+    assert ProcessGroup().say(tiny_config(batch_size=16, lr=0.01)) == "16 images a step, peak lr 0.01: 0.000625 an image"
     assert team_of(8).say(tiny_config(batch_size=16, lr=0.02, accumulate=2)) == "16 images a step (8 processes x 2 parts), peak lr 0.02: 0.00125 an image"
 
 
@@ -248,5 +248,5 @@ def test_a_process_alone_is_a_team_whatever_a_cluster_says(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "64")                           # some clusters set it for every process
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     with joined("cpu") as team:
-        assert (team.world, team.leads, team.leaders("word"), team.gathered(3)) == (1, True, "word", [3])
+        assert (team.world, team.is_rank0, team.broadcast("word"), team.gathered(3)) == (1, True, "word", [3])
         assert math.isclose(team.means([0.5], 3.0)[0], 0.5)

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fgdlab.lab.datasets.annotations import read_split
-from fgdlab.lab.datasets.dataset import Scenes
+from fgdlab.lab.datasets.dataset import DetectionDataset
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.provenance.environment import provenance
 from fgdlab.lab.training import evaluate
@@ -315,7 +315,7 @@ def output(labels, scores=None, boxes=None):
 @pytest.fixture
 def gaps(coco_folder):
     """Categories 2, 30 and 90 listed out of order; three images."""
-    return Scenes(read_split(coco_folder([(40, 40)] * 3, {1: [(2, 3, 10, 30, 90, 0)], 2: [(2, 3, 10, 30, 2, 0)], 3: [(2, 3, 10, 30, 30, 0)]}, (90, 2, 30)), "all"))
+    return DetectionDataset(read_split(coco_folder([(40, 40)] * 3, {1: [(2, 3, 10, 30, 90, 0)], 2: [(2, 3, 10, 30, 2, 0)], 3: [(2, 3, 10, 30, 30, 0)]}, (90, 2, 30)), "all"))
 
 
 def test_labels_become_the_category_ids_of_the_file(gaps):
@@ -328,9 +328,9 @@ def test_labels_become_the_category_ids_of_the_file(gaps):
 
 def test_right_answers_on_category_ids_with_gaps_score_100(gaps):
     found = detections(Answering([output([3]), output([1]), output([2])]), gaps)
-    assert coco_scores(gaps.truth(), found, gaps.image_ids)["AP"] == pytest.approx(100)
+    assert coco_scores(gaps.ground_truth(), found, gaps.image_ids)["AP"] == pytest.approx(100)
     shifted = detections(Answering([output([1]), output([2]), output([3])]), gaps)
-    assert coco_scores(gaps.truth(), shifted, gaps.image_ids)["AP"] == 0
+    assert coco_scores(gaps.ground_truth(), shifted, gaps.image_ids)["AP"] == 0
 
 
 def test_label_0_is_nobody(gaps):

@@ -12,12 +12,12 @@ from fgdlab.distill import Distiller
 from fgdlab.fgd import FGDConfig
 from fgdlab.lab.datasets.batch_sampler import batches_an_epoch, epoch_batches
 from fgdlab.lab.datasets.dataset import batches
-from fgdlab.lab.detectors.backbones import StillBatchNorm2d
+from fgdlab.lab.detectors.backbones import FrozenStatsBatchNorm2d
 from fgdlab.lab.run import make_distiller, prepare, run
 from fgdlab.lab.training import compile as lab_compiled
 from fgdlab.lab.training import loop as lab_train
 from fgdlab.lab.training.compile import compiled_pyramids
-from fgdlab.lab.training.distributed import Team
+from fgdlab.lab.training.distributed import ProcessGroup
 from fgdlab.lab.training.log import Log
 from fgdlab.lab.training.loop import train
 from fgdlab.lab.training.multiscale import check_sizes, drawn_side, short_sides
@@ -38,7 +38,7 @@ def one_batch(scenes, size: int = 5) -> tuple:
 
 def step_of(distiller, config, scenes, precision: str = "fp32"):
     """Terms, loss and gradients of one step over the first batch."""
-    terms, loss = Step(distiller.train(), config, Precision(precision, "cpu"), Team())(*one_batch(scenes, config.batch_size))
+    terms, loss = Step(distiller.train(), config, Precision(precision, "cpu"), ProcessGroup())(*one_batch(scenes, config.batch_size))
     return terms, loss, gradients(distiller)
 
 
@@ -46,7 +46,7 @@ def with_still_norms(distiller: Distiller) -> Distiller:
     """As the paper's detectors have them: statistics that no batch changes."""
     for module in distiller.modules():
         if type(module) is nn.BatchNorm2d:
-            module.__class__ = StillBatchNorm2d
+            module.__class__ = FrozenStatsBatchNorm2d
     return distiller
 
 
@@ -184,7 +184,7 @@ def test_without_groups_the_order_is_what_it_was():
 
 def test_groups_of_shapes_save_padding(coco_folder, tiny_distiller, tiny_config):
     from fgdlab.lab.datasets.annotations import read_split
-    from fgdlab.lab.datasets.dataset import Scenes
+    from fgdlab.lab.datasets.dataset import DetectionDataset
 
     sizes = [(96, 32), (32, 96)] * 6
     folder = coco_folder(sizes, {n: [(4, 4, 16, 16, 3, 0)] for n in range(1, 13)}, splits={"train": list(range(1, 13))})
@@ -192,7 +192,7 @@ def test_groups_of_shapes_save_padding(coco_folder, tiny_distiller, tiny_config)
     for grouped in (False, True):
         distiller, seen = tiny_distiller(0, None), []
         distiller.student.backbone.register_forward_pre_hook(lambda module, args, seen=seen: seen.append(args[0].shape[2] * args[0].shape[3]))
-        done = train(distiller, Scenes(read_split(folder, "train")), tiny_config(epochs=1, batch_size=3, aspect_groups=grouped), progress="off")
+        done = train(distiller, DetectionDataset(read_split(folder, "train")), tiny_config(epochs=1, batch_size=3, aspect_groups=grouped), progress="off")
         pixels[grouped] = seen
         assert done["steps"] == 4
     assert set(pixels[True]) == {32 * 96} and 96 * 96 in pixels[False]

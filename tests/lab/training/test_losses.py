@@ -13,9 +13,9 @@ from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.run import run
 from fgdlab.lab.sweeps.planning import plan
 from fgdlab.lab.sweeps.spec import parse_sweep
-from fgdlab.lab.training.custom_loss import method_mark
-from fgdlab.lab.training.losses import form_mark, make_balance, make_loss
-from fgdlab.methods import HOME_OF, rival
+from fgdlab.lab.training.custom_loss import custom_loss_hash
+from fgdlab.lab.training.losses import fgd_implementation, make_balance, make_loss
+from fgdlab.methods import HOME_OF, method_class
 from fgdlab.methods.fbkd import FBKDLoss
 from fgdlab.terms import total
 
@@ -40,7 +40,7 @@ def detectors():
 
 
 @pytest.fixture
-def own_file(tmp_path):
+def custom_loss_file(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(OWN)
     return path
@@ -76,16 +76,16 @@ def test_a_method_of_proposals_refuses_a_one_stage_detector_in_one_line(name, de
 
 @pytest.mark.parametrize("name", ["fbkd", *HOME_OF])
 def test_leaving_parts_out_removes_their_terms(name, detectors, tiny_config):
-    method = FBKDLoss if name == "fbkd" else rival(name)
+    method = FBKDLoss if name == "fbkd" else method_class(name)
     for part in method.PARTS if name not in TWO_STAGE else ():
-        loss = built(tiny_config(method=name, parts=part), detectors)
+        loss = built(tiny_config(method=name, method_parts=part), detectors)
         names = {term.name for term in Distiller(detectors[0], detectors[1], loss).train()(*images())} - {"classification", "bbox_regression"}
         assert names == {part}
 
 
 def test_an_unknown_part_is_told_which_there_are(detectors, tiny_config, refusal):
-    assert "did you mean 'channel'?" in refusal(built, tiny_config(method="fbkd", parts="chanel"), detectors)
-    assert "no parts" in refusal(built, tiny_config(method="fgd", parts="fg"), detectors)
+    assert "did you mean 'channel'?" in refusal(built, tiny_config(method="fbkd", method_parts="chanel"), detectors)
+    assert "no parts" in refusal(built, tiny_config(method="fgd", method_parts="fg"), detectors)
 
 
 def test_fgd_is_built_with_its_own_settings(detectors, tiny_config):
@@ -100,7 +100,7 @@ def test_fgd_is_fused_where_that_applies_and_on_a_card_where_it_is_asked_for(ask
     monkeypatch.setattr("fgdlab.lab.training.losses.why_readable", lambda config, device: None if applies else "numba is not there")
     loss = make_loss(tiny_config(method="fgd", fused=asked), ("P3",), *detectors, device=device)
     assert loss.fused is answer
-    assert form_mark(loss) == {"fgd_sums": "fused" if answer else "readable"} and form_mark(None) == {}
+    assert fgd_implementation(loss) == {"fgd_sums": "fused" if answer else "readable"} and fgd_implementation(None) == {}
 
 
 def test_a_fused_form_that_does_not_apply_is_refused_where_it_was_asked_for(detectors, tiny_config, refusal):
@@ -108,11 +108,11 @@ def test_a_fused_form_that_does_not_apply_is_refused_where_it_was_asked_for(dete
     assert "fused=on must find a fused form that applies, but relation nonlocal compares" in line and "fused=auto" in line
 
 
-@pytest.mark.parametrize("name", [name for name in HOME_OF if rival(name).PIXELS])
+@pytest.mark.parametrize("name", [name for name in HOME_OF if method_class(name).PIXELS])
 def test_sizes_in_pixels_follow_the_students_smallest_anchor(name, detectors, tiny_config):
     usual = build("retinanet", "resnet18", 10)
-    for size in rival(name).PIXELS:
-        authors = inspect.signature(rival(name)).parameters[size].default
+    for size in method_class(name).PIXELS:
+        authors = inspect.signature(method_class(name)).parameters[size].default
         assert getattr(built(tiny_config(method=name), (usual, usual)), size) == authors
         assert getattr(built(tiny_config(method=name), detectors), size) == pytest.approx(authors * 14 / 32)
 
@@ -128,32 +128,32 @@ def test_a_teacher_runs_only_where_something_is_distilled(tiny_config, settings,
 
 def test_balance_is_made_only_where_it_changes_something(tiny_config):
     assert make_balance(tiny_config()) is None
-    assert make_balance(tiny_config(strength=2.0)).strength == 2.0 and make_balance(tiny_config(share=0.5)).share == 0.5
+    assert make_balance(tiny_config(strength=2.0)).strength == 2.0 and make_balance(tiny_config(loss_ratio=0.5)).loss_ratio == 0.5
 
 
 # ---- a loss of one's own -----------------------------------------------------------------------------------------------------------
 
-def test_a_loss_in_a_file_runs_without_registration_and_the_run_keeps_its_text(own_file, tmp_path, tiny_config, scene_cache, monkeypatch):
+def test_a_loss_in_a_file_runs_without_registration_and_the_run_keeps_its_text(custom_loss_file, tmp_path, tiny_config, scene_cache, monkeypatch):
     monkeypatch.setenv("FGDLAB_HOME", str(scene_cache))
-    result = run(tiny_config(method=f"{own_file}:Plain", epochs=1), tmp_path / "run", progress="off")
+    result = run(tiny_config(method=f"{custom_loss_file}:Plain", epochs=1), tmp_path / "run", progress="off")
     names = {json.loads(line)["name"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()}
     assert "plain" in names and (tmp_path / "run" / "method.py").read_text() == OWN
-    assert result["provenance"]["method"] == method_mark(tiny_config(method=f"{own_file}:Plain"))["method"]
+    assert result["provenance"]["method"] == custom_loss_hash(tiny_config(method=f"{custom_loss_file}:Plain"))["method"]
 
 
-def test_changing_the_file_changes_the_id_of_the_run(own_file):
-    sweep = parse_sweep("mine", {"title": "t", "question": "q", "baseline": "plain", "rows": {"plain": {"set": {"method": f"{own_file}:Plain"}}}, "seeds": [0]})
+def test_changing_the_file_changes_the_id_of_the_run(custom_loss_file):
+    sweep = parse_sweep("mine", {"title": "t", "question": "q", "baseline": "plain", "rows": {"plain": {"set": {"method": f"{custom_loss_file}:Plain"}}}, "seeds": [0]})
     before = plan(sweep)[0].id
     assert plan(sweep)[0].id == before
-    own_file.write_text(OWN.replace("2.0", "3.0"))
+    custom_loss_file.write_text(OWN.replace("2.0", "3.0"))
     assert plan(sweep)[0].id != before
 
 
-def test_mistakes_in_a_file_of_ones_own_are_one_line(own_file, tmp_path, detectors, tiny_config, refusal):
+def test_mistakes_in_a_file_of_ones_own_are_one_line(custom_loss_file, tmp_path, detectors, tiny_config, refusal):
     def method(word):
         return refusal(built, tiny_config(method=word), detectors)
 
-    assert "did you mean 'Plain'?" in method(f"{own_file}:Plan")
+    assert "did you mean 'Plain'?" in method(f"{custom_loss_file}:Plan")
     assert "which is none" in method(f"{tmp_path / 'other.py'}:Plain")
     (tmp_path / "broken.py").write_text("1/0")
     assert "ZeroDivisionError" in method(f"{tmp_path / 'broken.py'}:Plain")

@@ -105,7 +105,7 @@ def test_weights_and_running_statistics_are_checked(value):
 
 
 def test_a_distillation_in_balance_is_checked_like_any_other():
-    module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), Balance(share=1.0))
+    module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), Balance(loss_ratio=1.0))
     check_weights(3, module)
     module[1].running_mean[0] = float("inf")
     with pytest.raises(FloatingPointError, match="1.running_mean"):

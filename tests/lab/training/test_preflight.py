@@ -6,11 +6,11 @@ from click.testing import CliRunner
 from fgdlab.distill import Distiller
 from fgdlab.fgd import FGDLoss
 from fgdlab.lab import run as lab_run
-from fgdlab.lab.checkpoints.checksums import broken, seal
+from fgdlab.lab.checkpoints.checksums import broken, checksum
 from fgdlab.lab.checkpoints.safetensors_io import save_weights
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.detectors.builder import build
-from fgdlab.lab.training.check_result import Line, refuse
+from fgdlab.lab.training.check_result import CheckResult, refuse
 from fgdlab.lab.training.preflight_checks import preflight
 
 LEVELS = ("P3", "P4", "P5")
@@ -20,7 +20,7 @@ LEVELS = ("P3", "P4", "P5")
 def ready(tiny_distiller):
     """A distiller whose teacher's weights were noted when they were loaded."""
     distiller = tiny_distiller()
-    distiller.teacher.sealed = seal(distiller.teacher)
+    distiller.teacher.checksum = checksum(distiller.teacher)
     return distiller
 
 
@@ -149,7 +149,7 @@ def test_levels_of_different_size_are_told_with_both_shapes(tiny_scenes):
 
 def test_a_seal_sees_any_change_of_a_bit_and_no_copy():
     module = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 1), torch.nn.BatchNorm2d(3))
-    before = seal(module)
+    before = checksum(module)
     assert broken(before, module) == [] and broken(before, module.to(memory_format=torch.channels_last)) == []
     module[1].num_batches_tracked += 1
     module[0].weight.data[0, 0] = torch.nextafter(module[0].weight.data[0, 0], torch.tensor(9.0))
@@ -157,7 +157,7 @@ def test_a_seal_sees_any_change_of_a_bit_and_no_copy():
 
 
 def test_the_first_bad_line_ends_a_run(refusal):
-    lines = [Line("a", True, "fine"), Line("b", None, "odd"), Line("c must be d", False, "e", "do f"), Line("g", False, "h")]
+    lines = [CheckResult("a", True, "fine"), CheckResult("b", None, "odd"), CheckResult("c must be d", False, "e", "do f"), CheckResult("g", False, "h")]
     assert refusal(refuse, lines) == "before the first step, c must be d: e; do f"
     refuse(lines[:2])
 

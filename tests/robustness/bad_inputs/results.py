@@ -98,7 +98,7 @@ ROWS = [
     Row("compare: no such run", None, COMPARE, "mine must be the folder of a finished run or a file of detections, got nothing there; correct the path"),
     done("compare: a result, truncated", cut("mine/result.json"), "mine/result.json must be whole, got: ...; delete it, and it is made again"),
     done("compare: a result of another make", holds("mine/result.json", {"AP": 1, "AR": 2, "seconds": 3}),
-        "mine/result.json must be whole, got: 'data_fingerprint'; delete it, and it is made again"),
+        "mine/result.json must be whole, got: 'data_hashes'; delete it, and it is made again"),
     done("compare: detections, truncated", cut("mine/detections.json"),
         "mine/detections.json must be whole JSON, got a fault at line ...; copy or export it again"),
     done("compare: a detection in an unknown image", stranger,

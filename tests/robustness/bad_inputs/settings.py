@@ -103,9 +103,9 @@ ROWS = [
         "teacher_cache=auto to run the teacher each step"),
     Row("ImageNet weights for a compact backbone", None, (*RUN, "--pretrained"),
         "pretrained must be off for 'compact_s': there are no ImageNet weights for it; choose one of resnet18, resnet34, resnet50, resnet101"),
-    Row("parts of a method without parts", None, (*TAUGHT, "--parts", "feature"),
-        "parts must be empty for method fgd, which has no parts to choose from, got 'feature'; leave it out"),
-    Row("an unknown part", None, (*TAUGHT, "--method", "fbkd", "--parts", "feture"),
+    Row("parts of a method without parts", None, (*TAUGHT, "--method-parts", "feature"),
+        "method_parts must be empty for method fgd, which has no parts to choose from, got 'feature'; leave it out"),
+    Row("an unknown part", None, (*TAUGHT, "--method", "fbkd", "--method-parts", "feture"),
         "unknown part of fbkd 'feture'; did you mean 'feature'? known: feature, channel, spatial, relation"),
     Row("a teacher below its floor", None, (*TAUGHT, "--teacher-floor", "99"),
         "the teacher's AP on 'val' must be at least 99, got 0.0 (retinanet-compact_s-....safetensors, trained now); train it longer "

@@ -58,9 +58,9 @@ def length_loss(answer) -> Verdict:
 
 
 def yaml_row(answer) -> Verdict:
-    """answer(name, file, cls, share): one row as it stands under ``rows:``, for class ``cls`` of ``file`` at ``share`` of the detector's own loss."""
-    def settings(name: str, file: str, cls: str, share: float):
-        text = answer(name, file, cls, share)
+    """answer(name, file, cls, loss_ratio): one row as it stands under ``rows:``, for class ``cls`` of ``file`` at ``loss_ratio`` of the detector's own loss."""
+    def settings(name: str, file: str, cls: str, loss_ratio: float):
+        text = answer(name, file, cls, loss_ratio)
         if not isinstance(text, str):
             return None if text is None else {"a text": type(text).__name__}
         content = yaml.safe_load(text)
@@ -70,11 +70,11 @@ def yaml_row(answer) -> Verdict:
         sweep = parse_sweep("exercise", {"title": "t", "question": "q", "baseline": "none", "seeds": [0], "rows": rows})
         mine = next((row for row in sweep.rows if row != "none"), "none")
         config = sweep.settings(mine, 0)
-        return {"rows": len(content), "row": mine, "method": config.method, "share": config.share}
+        return {"rows": len(content), "row": mine, "method": config.method, "loss_ratio": config.loss_ratio}
 
     cases = [("mine", "direction.py", "Direction", 2.0), ("length", "losses/length.py", "Length", 0.5)]
-    hint = "a row is name: {label: ..., set: {method: FILE.py:CLASS, share: ...}}; settings stand under set."
+    hint = "a row is name: {label: ..., set: {method: FILE.py:CLASS, loss_ratio: ...}}; settings stand under set."
     return judge(settings, [
-        Case(f"{cls} of {file}", (name, file, cls, share), {"rows": 1, "row": name, "method": f"{file}:{cls}", "share": share}, hint=hint)
-        for name, file, cls, share in cases
+        Case(f"{cls} of {file}", (name, file, cls, loss_ratio), {"rows": 1, "row": name, "method": f"{file}:{cls}", "loss_ratio": loss_ratio}, hint=hint)
+        for name, file, cls, loss_ratio in cases
     ])

@@ -30,7 +30,7 @@ def iou(answer) -> Verdict:
 
 
 def gap_closed(answer) -> Verdict:
-    """answer(undistilled, distilled, teacher): three APs -> the share of the way from the undistilled student to the teacher, 1 = all of it."""
+    """answer(baseline, distilled, teacher): three APs -> the share of the way from the baseline student to the teacher, 1 = all of it."""
     return judge(answer, [
         Case("from 20 to 30, teacher 40", (20.0, 30.0, 40.0), 0.5, hint="10 of the 20 points that were missing."),
         Case("from 10 to 16, teacher 40", (10.0, 16.0, 40.0), 0.2),

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 08 · FBKD and the rivals
+# # 08 · FBKD and the methods
 #
 # **Question** FGD picks cells by boxes and by attention. What do the other methods pick, and how can methods be compared whose losses have nothing in common?
 #
@@ -23,11 +23,11 @@ from fgdlab.methods.fbkd import FBKDLoss, FBKD_PRESETS, distance
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import open_split
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.course.exercises import rivals as check
+from fgdlab.lab.course.exercises import methods as check
 from fgdlab.lab.course import map_table
-from fgdlab.lab.explorer import glances_figure, look_at
+from fgdlab.lab.explorer import gradient_maps_figure, gradient_maps
 from fgdlab.lab.training import make_loss
-from fgdlab.lab.course import shipped
+from fgdlab.lab.course import pretrained_detector
 from fgdlab.lab.plots import seen
 from fgdlab.methods.pkd import normalised
 
@@ -38,7 +38,7 @@ SEED = 0             # of layers that start at random
 
 # %%
 scenes = open_split(RunConfig(train_images=64, eval_images=64), "val", progress=False)
-teacher, student = shipped("teacher"), shipped("undistilled")
+teacher, student = pretrained_detector("teacher"), pretrained_detector("baseline")
 scene, maps = seen(student, teacher, *scenes[SCENE])
 boxes, levels = scene.boxes, tuple(maps)
 {level: tuple(each.shape) for level, each in maps.items()}
@@ -80,7 +80,7 @@ pd.DataFrame(pull.tolist()).style.background_gradient("cividis", axis=None).form
 # **Predict.** The hint is a mean over 48 channels and 16 x 16 cells, times 1/2. What is its pull on P3?
 
 # %%
-hint = look_at(student, teacher, scenes, SCENE, ["hint"])["hint"]
+hint = gradient_maps(student, teacher, scenes, SCENE, ["hint"])["hint"]
 assert torch.allclose(hint.pull["P3"], torch.tensor(1 / (2 * 48 * 256)), rtol=1e-3)
 print(f"on P3 from {hint.pull['P3'].min():.3e} to {hint.pull['P3'].max():.3e};  1 / (2 * 48 * 256) = {1 / (2 * 48 * 256):.3e}")
 
@@ -204,14 +204,14 @@ table.style.background_gradient("cividis", axis=None).format("{:.3f}").set_uuid(
 # **Predict.** The channel term sees only means over all cells. How does its gradient differ from cell to cell?
 
 # %%
-parts = {part: RunConfig(method="fbkd", parts=part) for part in FBKDLoss.PARTS}
-of_parts = look_at(student, teacher, scenes, SCENE, parts, seed=SEED)
+parts = {part: RunConfig(method="fbkd", method_parts=part) for part in FBKDLoss.PARTS}
+of_parts = gradient_maps(student, teacher, scenes, SCENE, parts, seed=SEED)
 flat = of_parts["channel"].gradient["P3"]
 print(f"channel term: gradient of a cell from {flat.min():.4e} to {flat.max():.4e}")
 assert torch.allclose(flat, flat.mean().expand_as(flat), rtol=1e-3)
 
 # %%
-glances_figure(of_parts, student, scenes, SCENE, "P3")
+gradient_maps_figure(of_parts, student, scenes, SCENE, "P3")
 
 # %% [markdown]
 # *Figure 2.* FBKD's four terms on P3, pull above and gradient below, each over its own mean, on one logarithmic scale. Check: the channel term's gradient is one colour (it pulls every cell alike);
@@ -245,13 +245,13 @@ map_table({"P3": drawn}, scenes[SCENE][0], boxes[0], label="mask")
 # **Predict.** TADF and DeFeat give each object to one level, by its size: those below 112 pixels to the finest. The scenes are 128 pixels wide. What is left for P4 and P5?
 
 # %%
-glances = look_at(student, teacher, scenes, SCENE, ["fgfi", "tadf", "defeat"], seed=SEED)
+glances = gradient_maps(student, teacher, scenes, SCENE, ["fgfi", "tadf", "defeat"], seed=SEED)
 assert glances["tadf"].pull["P4"].sum() == glances["tadf"].pull["P5"].sum() == 0 < glances["fgfi"].pull["P4"].sum()
 by_level = pd.DataFrame({name: each.share_by_level() for name, each in glances.items()})
 by_level.style.format("{:.0%}").set_uuid("levels").set_caption("share of the gradient")
 
 # %% [markdown]
-# Nothing: TADF pulls on P3 alone. The 56 and 112 pixels were chosen for photographs of 800. A method that is carried to other data brings its constants along, and nobody is warned; the rivals' table of this
+# Nothing: TADF pulls on P3 alone. The 56 and 112 pixels were chosen for photographs of 800. A method that is carried to other data brings its constants along, and nobody is warned; the methods' table of this
 # project uses them as published and says so.
 #
 # ## 4 · Normalise first: what a method is blind to
@@ -300,7 +300,7 @@ assert zero.loc["negated", "attention"] and zero.loc["channels exchanged", "atte
 
 # %%
 try:
-    look_at(student, teacher, scenes, SCENE, ["mimick"])
+    gradient_maps(student, teacher, scenes, SCENE, ["mimick"])
 except UserError as error:
     print(error)
     assert "two-stage" in str(error)
@@ -316,15 +316,15 @@ except UserError as error:
 fgd = RunConfig(method="fgd", rounding="exact")
 compare = {"fgd": fgd, **{name: RunConfig(method=name) for name in ("fbkd", "hint", "fgfi", "tadf", "defeat")}}
 others = {name: RunConfig(method=name) for name in ("chen", "attention", "cwd", "pkd", "mgd", "gid", "crosskd")}
-looked = look_at(student, teacher, scenes, SCENE, {**compare, **others}, seed=SEED)
-glances_figure({name: looked[name] for name in compare}, student, scenes, SCENE, "P3")
+looked = gradient_maps(student, teacher, scenes, SCENE, {**compare, **others}, seed=SEED)
+gradient_maps_figure({name: looked[name] for name in compare}, student, scenes, SCENE, "P3")
 
 # %% [markdown]
 # *Figure 4.* Methods whose loss is a weighted distance between maps: above the pull, which is their weight map (for FGD and FBKD with their other terms), below the gradient. Every map is over its own mean, 1 is its
 # average cell, grey is exactly 0. Check: hint's pull is one colour; FGFI and TADF are grey outside their masks of figure 3, so the background teaches nothing; FGD and DeFeat see both.
 
 # %%
-glances_figure({name: looked[name] for name in others}, student, scenes, SCENE, "P3", columns=7)
+gradient_maps_figure({name: looked[name] for name in others}, student, scenes, SCENE, "P3", columns=7)
 
 # %% [markdown]
 # *Figure 5.* Methods that normalise, generate, or go through heads. Their pull is no weight; it says where they pull harder than a plain squared error would. Check: MGD's grey cells are those that it blotted out at this
@@ -353,7 +353,7 @@ print(f"in boxes: hint {shares.loc['hint', 'in boxes']:.0%}, FGD {shares.loc['fg
 
 # %%
 image, target = scenes[SCENE]
-own_loss = sum(each.item() for each in shipped("undistilled").train()([image], [target]).values())
+own_loss = sum(each.item() for each in pretrained_detector("baseline").train()([image], [target]).values())
 loud = pd.DataFrame({name: {
     "loss": sum(row["weighted"] for row in each.terms), "gradient": sum(g.square().sum() for g in each.gradient.values()).sqrt().item(),
 } for name, each in looked.items()}).T
@@ -367,21 +367,21 @@ print(f"loudest over quietest loss: {spread:.0f}, {loud['loss'].idxmax()} over {
 
 # %% [markdown]
 # More than a hundred. A table that trains every method "as published" on another detector compares volumes as much as ideas. [`Balance`](../fgdlab/balance.py) brings each method to the same share of the detector's own loss, measured
-# over the first steps; in a sweep that is one word, `share: 1`.
+# over the first steps; in a sweep that is one word, `loss_ratio: 1`.
 
 # %%
 from fgdlab import Term
 
 own = [Term("own", "all", torch.tensor(own_loss))]
 for name in ("fgd", "cwd", "mgd"):
-    balance = Balance(share=1.0)
+    balance = Balance(loss_ratio=1.0)
     terms = [Term(row["name"], row["level"], torch.tensor(row["raw"]), row["weighted"] / row["raw"]) for row in looked[name].terms]
     after = sum(float(term.weight * term.raw) for term in balance(own, terms))
     print(f"{name}: {loud.loc[name, 'loss']:.3f} -> {after:.3f}, every weight times {balance.factor(terms[0].name):.3g}")
     assert abs(after / own_loss - 1) < 1e-3
 
 # %% [markdown]
-# Which method teaches best is not visible in any of these pictures: that takes runs, `fgdlab sweep rivals`, read as in notebook 07.
+# Which method teaches best is not visible in any of these pictures: that takes runs, `fgdlab sweep methods`, read as in notebook 07.
 #
 # ## Exercises
 #

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from fgdlab.lab.course.exercises import rivals as check
+from fgdlab.lab.course.exercises import methods as check
 
 
 def attend(features, temperature, absolute=True, over=None):

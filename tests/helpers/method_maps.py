@@ -1,4 +1,4 @@
-"""What the tests of the map-based rivals share: small scenes, teachers, and the convolution and boxes of their definitions as plain loops."""
+"""What the tests of the map-based methods share: small scenes, teachers, and the convolution and boxes of their definitions as plain loops."""
 from math import floor, log2, sqrt
 
 import torch
