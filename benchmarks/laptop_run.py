@@ -33,10 +33,10 @@ import torch
 from torch import nn
 
 from fgdlab import Tap, Term, total
+from fgdlab.lab import plots
 from fgdlab.lab.config import active_settings
 from fgdlab.lab.datasets import batches
 from fgdlab.lab.io import write_json
-from fgdlab.lab.plots import attention_maps as viz
 from fgdlab.lab.provenance import provenance
 from fgdlab.lab.run import make_distiller, prepare
 from fgdlab.lab.sweeps import cpu_environment, load_sweep
@@ -101,9 +101,9 @@ def steps(distiller, scenes, config, clock: Clock) -> None:
 def figures(student, teacher, judged, found: list[dict], config) -> list[Callable]:
     """What the notebook of a run draws, but for the curves of its loss."""
     return [
-        lambda: viz.png(viz.masks_and_attention(student, teacher, judged, 0, config)),
-        lambda: viz.png(viz.masks_and_attention(student, teacher, judged, len(judged) // 2, config)),
-        lambda: viz.png(viz.detections_figure(found, judged, range(4), threshold=0.2)),
+        lambda: plots.png(plots.masks_and_attention(student, teacher, judged, 0, config)),
+        lambda: plots.png(plots.masks_and_attention(student, teacher, judged, len(judged) // 2, config)),
+        lambda: plots.png(plots.detections_figure(found, judged, range(4), threshold=0.2)),
     ]
 
 

@@ -31,7 +31,7 @@ import torch
 from IPython.display import Markdown
 
 from fgdlab import Distiller, FGDLoss, Tap, look, rows
-from fgdlab.lab.plots import attention_maps as viz
+from fgdlab.lab import plots
 from fgdlab.lab.course.exercises import start as check
 from fgdlab.lab.course import pretrained_detector, pretrained_facts
 
@@ -55,10 +55,10 @@ image, target = scenes[SCENE]
 image.shape, target["boxes"].shape, [scenes.classes[label - 1] for label in target["labels"].tolist()]
 
 # %%
-figure, axes = viz.panels(1, 4, 1.0, width=2.1)
+figure, axes = plots.panels(1, 4, 1.0, width=2.1)
 for ax, i in zip(axes[0], range(SCENE, SCENE + 4), strict=True):
     boxes = scenes[i][1]["boxes"]
-    viz.draw_image(ax, scenes[i][0], boxes, f"scene {i}, 128 x 128 pixels\nobjects: {len(boxes)}")
+    plots.draw_image(ax, scenes[i][0], boxes, f"scene {i}, 128 x 128 pixels\nobjects: {len(boxes)}")
 figure
 
 # %% [markdown]
@@ -139,9 +139,9 @@ Markdown(f"On these scenes imitation took the student from AP {AP['baseline']:.1
          f"the teacher has {AP['teacher']:.1f}. That is {way:.0%} of the way.")
 
 # %%
-figure, axes = viz.panels(1, 3, 1.0, width=2.9, foot=0.05)
+figure, axes = plots.panels(1, 3, 1.0, width=2.9, foot=0.05)
 for ax, (name, boxes) in zip(axes[0], found.items(), strict=True):
-    viz.draw_detections(ax, boxes, scenes, SCENE, threshold=0.35)
+    plots.draw_detections(ax, boxes, scenes, SCENE, threshold=0.35)
     ax.set_title(f"{name}\n{ax.get_title().splitlines()[1]}, score 0.35 or more", fontsize=8)
 figure
 
@@ -164,7 +164,7 @@ pd.DataFrame({name: {level: str(tuple(each.shape)) for level, each in features.i
 
 # %%
 strength = {name: features["P3"][SCENE].abs().mean(dim=0) for name, features in maps.items()}
-viz.show_maps(strength, image, target["boxes"], label="mean of |F| over 48 channels")
+plots.show_maps(strength, image, target["boxes"], label="mean of |F| over 48 channels")
 
 # %% [markdown]
 # *Figure 3.* How strongly each P3 cell answers, the mean over channels, on one colour scale: all three answer where there is a glyph. What such a
@@ -322,7 +322,7 @@ from fgdlab.lab.tables import table_figure
 
 sweep = load_sweep("table1_areas").at("laptop")
 results = pd.read_csv("../ablations/results/table1_areas.csv")
-viz.show(table_figure(results, sweep))
+plots.show(table_figure(results, sweep))
 
 # %% [markdown]
 # *Figure 4.* Table 1 on a laptop. Left: AP of each run, a point a seed, and the mean with its interval; the dashed line is the teacher. Right: what

@@ -43,7 +43,7 @@ class Sweeping:
         self.folder, self.mark, self.home = folder, uuid.uuid4().hex, home or folder / "home"
         shutil.copytree(ROOT / "ablations/sweeps", folder / "ablations/sweeps")                 # nobody edits these while the test runs
         notebook = json.loads((ROOT / "ablations/run_one.ipynb").read_text())
-        notebook["cells"] = [cell for cell in notebook["cells"] if "viz." not in "".join(cell["source"])]       # figures take longer than these runs
+        notebook["cells"] = [cell for cell in notebook["cells"] if "plots." not in "".join(cell["source"])]       # figures take longer than these runs
         (folder / "ablations/run_one.ipynb").write_text(json.dumps(notebook))
         name = "table1_areas"
         if rows:

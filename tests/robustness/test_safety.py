@@ -114,7 +114,7 @@ def test_a_setting_reaches_the_notebook_as_a_value_and_never_as_code(text):
 
 def test_a_run_is_given_the_projects_notebook_and_no_other(tmp_path):
     """Whatever lies in the folder of the runs: job.json is written anew before each start, and names ablations/run_one.ipynb."""
-    from fgdlab.lab.sweeps import execution as lab_sweep
+    from fgdlab.lab import sweeps as lab_sweep
 
     sweep = load_sweep("table1_areas").at("smoke", [0])
     planned = lab_sweep.plan(sweep, tmp_path, scale="smoke")[0]

@@ -36,7 +36,7 @@ def number_grid(
         label: what the colours mean.
         stride: pixels a cell.
         digits: decimals, none in a map of whole numbers; None writes fractions, 1/9 for 0.1111.
-        norm, cmap: as in viz.show_maps.
+        norm, cmap: as in plots.show_maps.
     Raises:
         ValueError: maps of different shapes, or too large for numbers.
     """

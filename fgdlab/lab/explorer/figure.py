@@ -1,6 +1,6 @@
 """A frame as a figure: the explorer's panels for papermill, reports and readers without a kernel.
 
-    Frame --figure--> viz.Picture      maps above; channels, loss, numbers, and checkpoints below
+    Frame --figure--> plots.Picture      maps above; channels, loss, numbers, and checkpoints below
 """
 import matplotlib as mpl
 import numpy as np

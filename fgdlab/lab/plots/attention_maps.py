@@ -14,39 +14,14 @@ from fgdlab.fgd import FGDLoss
 from fgdlab.scene import Scene, level_names, look
 
 from ..config import RunConfig
-from .detection_boxes import counted, detections_figure, draw_detections, explain_detections, photo_panels, write
-from .loss_curves import MORE_STYLES, TERM_STYLES, draw_curves, draw_shares, loss_terms, read_metrics
 from .map_panels import (
-    BAR,
-    DPI,
-    EDGE,
-    FOOT,
-    GREY,
-    NOTHING,
-    PANEL,
-    PHOTO,
-    PINK,
-    SKY,
     Picture,
     colour_bar,
-    draw_boxes,
     draw_image,
     draw_map,
-    finish,
     panels,
-    plain,
-    png,
     shared,
-    show,
-    show_maps,
 )
-
-__all__ = [
-    "BAR", "DPI", "EDGE", "FOOT", "GREY", "MORE_STYLES", "NOTHING", "PANEL", "PHOTO", "PINK", "SKY", "TERM_STYLES", "Picture", "canvas",
-    "colour_bar", "counted", "detections_figure", "draw_boxes", "draw_curves", "draw_detections", "explain_detections", "photo_panels", "draw_image", "draw_map", "draw_shares",
-    "finish", "in_the_loss", "loss_terms", "masks_and_attention", "panels", "plain", "png", "read_metrics", "seen", "shared", "show",
-    "show_maps", "write",
-]
 
 
 def masks_and_attention(student: nn.Module, teacher: nn.Module | None, scenes, index: int, config: RunConfig) -> Picture:

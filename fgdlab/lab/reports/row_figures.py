@@ -20,8 +20,8 @@ from matplotlib.ticker import MaxNLocator
 from fgdlab.attention import attention
 from fgdlab.fgd import FGDLoss
 
+from .. import plots
 from ..plots import Picture
-from ..plots import attention_maps as viz
 from .row_runs import OpenRows
 
 COLUMNS = 6                                                          # maps in a line
@@ -34,15 +34,15 @@ def losses_by_row(metrics: dict[str, list[pd.DataFrame]]) -> Picture:
     """Weighted terms over the steps, summed over levels; a panel a row of the sweep, all on one logarithmic scale.
 
     Args:
-        metrics: {label: the frames of viz.read_metrics, one a seed}. Thin lines are seeds, the thick one their mean; black is the total.
+        metrics: {label: the frames of plots.read_metrics, one a seed}. Thin lines are seeds, the thick one their mean; black is the total.
     """
     curves = {label: [by_step(frame) for frame in frames] for label, frames in metrics.items()}
     names = list(dict.fromkeys(name for frames in curves.values() for frame in frames for name in frame.columns if name != "total"))
-    spare = iter(viz.MORE_STYLES * len(names))
-    styles = {name: viz.TERM_STYLES.get(name) or next(spare) for name in names}
+    spare = iter(plots.MORE_STYLES * len(names))
+    styles = {name: plots.TERM_STYLES.get(name) or next(spare) for name in names}
     columns = min(len(curves), 3)
     lines = math.ceil(len(curves) / columns)
-    figure = Picture(figsize=(11 if columns == 3 else 4.2 * columns, 2.35 * lines + 0.5), dpi=viz.DPI, facecolor="white", layout="constrained")
+    figure = Picture(figsize=(11 if columns == 3 else 4.2 * columns, 2.35 * lines + 0.5), dpi=plots.DPI, facecolor="white", layout="constrained")
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
     for ax in axes[len(curves):]:
         ax.set_axis_off()
@@ -80,7 +80,7 @@ def draw_terms(ax: Axes, seeds: list[pd.DataFrame], styles: dict[str, tuple[str,
                 ax.plot(each.index, each[name], color=color, linestyle=line, linewidth=0.5, alpha=0.35)
         ax.plot(mean.index, mean[name], color=color, linestyle=line, linewidth=1.0 if name == "total" else 1.6, gid=f"term-{name}")
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    viz.plain(ax, "both")
+    plots.plain(ax, "both")
 
 
 def share_of_own(frames: list[pd.DataFrame]) -> float:
@@ -101,26 +101,26 @@ def masks_by_row(opened: OpenRows, index: int, level: str | None = None) -> Pict
     Returns:
         None where no row's loss weighs cells by FGD's masks.
     """
-    scene, _ = viz.seen(opened.rows[0].student, None, *opened.scenes[index])
+    scene, _ = plots.seen(opened.rows[0].student, None, *opened.scenes[index])
     level = level or next(iter(scene.features))
     kinds: dict[tuple, tuple[str, torch.Tensor, list[str]]] = {}
     for row in opened.rows:
-        masks, used = FGDLoss((), 1, 1, row.config.fgd()).masks(scene, scene.features[level]), viz.in_the_loss(row.config)
+        masks, used = FGDLoss((), 1, 1, row.config.fgd()).masks(scene, scene.features[level]), plots.in_the_loss(row.config)
         for part, title, values in (("fg", "foreground M S" if row.config.area != "both" else "every cell alike", masks.fg[0]), ("bg", "background (1 - M) S", masks.bg[0])):
             if not used[part]:
                 same = kinds.setdefault((title, values.numpy().tobytes()), (title, values, []))
                 same[2].append(row.label)
     if not kinds:
         return None
-    image, boxes, frame = viz.canvas(opened.rows[0].student, scene), scene.boxes[0], scene.padded_size
+    image, boxes, frame = plots.canvas(opened.rows[0].student, scene), scene.boxes[0], scene.padded_size
     shown = list(kinds.values())
     columns = min(len(shown) + 1, COLUMNS)
-    figure, axes = viz.panels(math.ceil((len(shown) + 1) / columns), columns, frame[0] / frame[1], [columns - 1], width=1.75)
+    figure, axes = plots.panels(math.ceil((len(shown) + 1) / columns), columns, frame[0] / frame[1], [columns - 1], width=1.75)
     axes = axes.flatten()
-    viz.draw_image(axes[0], image, boxes, f"image {opened.scenes.image_ids[index]}\n{frame[0]} x {frame[1]} pixels")
-    norm = viz.shared(LogNorm(), [values for _, values, _ in shown])
+    plots.draw_image(axes[0], image, boxes, f"image {opened.scenes.image_ids[index]}\n{frame[0]} x {frame[1]} pixels")
+    norm = plots.shared(LogNorm(), [values for _, values, _ in shown])
     for ax, (title, values, labels) in zip(axes[1:], shown, strict=False):
-        drawn = viz.draw_map(ax, values, frame, boxes, norm, "cividis", "")
+        drawn = plots.draw_map(ax, values, frame, boxes, norm, "cividis", "")
         ax.set_title(f"{title}, {level}\n{shortened('; '.join(labels), 36)}", fontsize=7.5, pad=3, linespacing=1.15)
     close(axes, len(shown) + 1, columns, drawn, "weight of a cell (log)")
     return figure
@@ -129,21 +129,21 @@ def masks_by_row(opened: OpenRows, index: int, level: str | None = None) -> Pict
 def attention_by_row(opened: OpenRows, index: int, level: str | None = None) -> Picture:
     """Spatial attention A^S of one level: the teacher's at each temperature that rows use, then each row's student's, on one logarithmic scale."""
     student, teacher = opened.rows[0].student, opened.teacher()
-    scene, maps = viz.seen(student, teacher, *opened.scenes[index])
+    scene, maps = plots.seen(student, teacher, *opened.scenes[index])
     level = level or next(each for each in scene.features if maps is None or each in maps)
     distilled = [row for row in opened.rows if row.teacher is not None]
     shown = {}
     for temperature in dict.fromkeys(row.config.temperature for row in distilled):
         shown[f"teacher, T = {temperature:g}"] = attention(maps[level], temperature).spatial[0]
     for row in opened.rows:
-        features = viz.seen(row.student, None, *opened.scenes[index])[0].features[level]
+        features = plots.seen(row.student, None, *opened.scenes[index])[0].features[level]
         shown[row.label] = attention(features, row.config.temperature).spatial[0]
     frame, boxes = scene.padded_size, scene.boxes[0]
     columns = min(len(shown), COLUMNS)
-    figure, axes = viz.panels(math.ceil(len(shown) / columns), columns, frame[0] / frame[1], [columns - 1])
-    axes, norm = axes.flatten(), viz.shared(LogNorm(), shown.values())
+    figure, axes = plots.panels(math.ceil(len(shown) / columns), columns, frame[0] / frame[1], [columns - 1])
+    axes, norm = axes.flatten(), plots.shared(LogNorm(), shown.values())
     for ax, (title, values) in zip(axes, shown.items(), strict=False):
-        drawn = viz.draw_map(ax, values, frame, boxes, norm, "cividis", "")
+        drawn = plots.draw_map(ax, values, frame, boxes, norm, "cividis", "")
         ax.set_title(f"{shortened(title)}\n{values.min():.2g} to {values.max():.2g}", fontsize=7.5, pad=3, linespacing=1.15)
     close(axes, len(shown), columns, drawn, f"attention on {level} (1 = average, log)")
     return figure
@@ -153,7 +153,7 @@ def close(axes, used: int, columns: int, drawn, label: str) -> None:
     """Hide the panels that are left over and put the one colour bar at the end of the first line."""
     for ax in axes[used:]:
         ax.set_axis_off()
-    viz.colour_bar(axes[columns - 1], drawn, label)
+    plots.colour_bar(axes[columns - 1], drawn, label)
 
 
 def found_by_row(opened: OpenRows, index: int, threshold: float = 0.2) -> Picture:
@@ -161,12 +161,12 @@ def found_by_row(opened: OpenRows, index: int, threshold: float = 0.2) -> Pictur
     found = {"teacher": opened.teacher_found(index)} if opened.teacher() is not None else {}
     found |= {f"{row.label}": row.found for row in opened.rows}
     height, width = opened.scenes.loaded_size(index)
-    figure, axes = viz.photo_panels(len(found), height / width, left=0.1)
+    figure, axes = plots.photo_panels(len(found), height / width, left=0.1)
     for ax, (label, each) in zip(axes, found.items(), strict=True):
-        viz.draw_detections(ax, each, opened.scenes, index, threshold)
+        plots.draw_detections(ax, each, opened.scenes, index, threshold)
         counts = ax.get_title().split("\n")[1]
         ax.set_title(f"{shortened(label, 44)}\n{counts}", fontsize=8, pad=3, linespacing=1.15)
-    viz.explain_detections(figure, threshold)
+    plots.explain_detections(figure, threshold)
     return figure
 
 

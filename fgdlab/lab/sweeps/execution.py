@@ -20,18 +20,13 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..io import make_folder, write_json
-from .collection import RESULT_COLUMNS, SCORE_COLUMNS, collect, read_results, write_results
 from .local_executor import LocalExecutor
-from .planning import PlannedRun, notebook_code, notebook_path, plan, runs_folder
+from .planning import PlannedRun, notebook_path
 from .prepare import prepare_shared, prepare_shared_in
 from .reuse import reuse_run
-from .run_folder import STATES, alive, at_work, outcome, result_of, share_done, state_of
+from .run_folder import STATES, at_work, outcome, result_of, share_done, state_of
 from .worker import cpu_environment, end_children, launch
 
-__all__ = [
-    "RESULT_COLUMNS", "SCORE_COLUMNS", "STATES", "PlannedRun", "alive", "collect", "data_hash", "execute", "launch", "notebook_code", "notebook_path", "outcome",
-    "plan", "read_results", "runs_folder", "share_done", "state_of", "teacher_file_hash", "write_results",
-]
 Say = Callable[[str], None]
 
 

@@ -16,6 +16,8 @@ import fgdlab
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.sweeps import execution as lab_sweep
+from fgdlab.lab.sweeps.collection import SCORE_COLUMNS
+from fgdlab.lab.sweeps.run_folder import STATES
 
 ROOT = Path(fgdlab.__file__).parents[1]
 BAR = re.compile(r"\d+%\||\d+\w* \[\d+:\d+|\?\w+/s\]")              # what tqdm writes to stderr
@@ -195,7 +197,7 @@ def fake(monkeypatch):
         if ends.get(row) == "failed":
             write(Path(folder, "failed.json"), {"error": "ValueError: no good"})
             return 1
-        scores = {name: 20.0 for name in lab_sweep.SCORE_COLUMNS}
+        scores = {name: 20.0 for name in SCORE_COLUMNS}
         write(Path(folder, "result.json"), {**scores, "seconds": 1.0, "teacher_AP": 40.0, "data_line": "scenes", "provenance": {"device": "a processor"}})
         return 0
 
@@ -236,7 +238,7 @@ def test_a_table_says_what_a_failed_run_raised(fake):
 
 def test_jobs_follow_the_cores_and_threads(fake, monkeypatch):
     seen = []
-    monkeypatch.setattr(lab_sweep, "execute", lambda runs, jobs, **settings: seen.append(jobs) or {state: runs if state == "pending" else [] for state in lab_sweep.STATES})
+    monkeypatch.setattr(lab_sweep, "execute", lambda runs, jobs, **settings: seen.append(jobs) or {state: runs if state == "pending" else [] for state in STATES})
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     for options in ([], ["--set", "threads=4"], ["--set", "threads=2"], ["--jobs", "5"], ["--set", "device=cuda"]):
         call(*TABLE, *options)

@@ -4,6 +4,7 @@ from click.testing import CliRunner
 
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.sweeps import execution as lab_sweep
+from fgdlab.lab.sweeps.run_folder import STATES
 
 TABLE = ["sweep", "table1_areas", "--scale", "smoke", "--seeds", "0"]
 
@@ -39,7 +40,7 @@ def test_a_place_that_is_not_there_is_one_line_before_anything_is_written(mistak
 def chosen(monkeypatch, *options: str) -> dict:
     """How :func:`execute` is called."""
     seen = {}
-    monkeypatch.setattr(lab_sweep, "execute", lambda runs, **settings: seen.update(settings) or {state: runs if state == "pending" else [] for state in lab_sweep.STATES})
+    monkeypatch.setattr(lab_sweep, "execute", lambda runs, **settings: seen.update(settings) or {state: runs if state == "pending" else [] for state in STATES})
     CliRunner().invoke(main, [*TABLE, *options])
     return seen
 

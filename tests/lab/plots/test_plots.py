@@ -12,13 +12,13 @@ from matplotlib.colors import CenteredNorm, LogNorm
 from matplotlib.figure import Figure
 
 from fgdlab import focal_masks
+from fgdlab.lab import plots
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets.annotations import read_split
 from fgdlab.lab.datasets.dataset import DetectionDataset
 from fgdlab.lab.datasets.digits import DigitScenes, digit_folder
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.plots import attention_maps as viz
 
 PNG = b"\x89PNG"
 BOXES = torch.tensor([[8.0, 16.0, 24.0, 40.0], [40.0, 4.0, 60.0, 12.0]])
@@ -83,9 +83,9 @@ def cut_off(figure) -> bool:
 # --- pictures -----------------------------------------------------------------------------------------------------------------------
 
 def test_a_picture_shows_itself_in_any_kernel_without_pyplot():
-    picture = viz.show_maps({"a": torch.rand(4, 4)}, torch.rand(3, 32, 32), BOXES[:0], label="a")
+    picture = plots.show_maps({"a": torch.rand(4, 4)}, torch.rand(3, 32, 32), BOXES[:0], label="a")
     assert PNGFormatter()(picture).startswith(PNG)
-    rooms = [*Path(viz.__file__).parent.glob("*.py")]
+    rooms = [*Path(plots.__file__).parent.glob("*.py")]
     assert len(rooms) >= 4
     imported = [node for room in rooms for node in ast.walk(ast.parse(room.read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))]
     assert imported and not any("pyplot" in ast.unparse(node) for node in imported)
@@ -94,14 +94,14 @@ def test_a_picture_shows_itself_in_any_kernel_without_pyplot():
 def test_show_makes_a_picture_of_any_figure():
     figure = Figure()
     figure.subplots().plot([1, 2])
-    assert viz.show(figure).data.startswith(PNG)
+    assert plots.show(figure).data.startswith(PNG)
 
 
 # --- maps ---------------------------------------------------------------------------------------------------------------------------
 
 def test_maps_stand_beside_the_image_and_share_their_limits():
     maps = {"teacher": torch.rand(8, 8), "student": 5 * torch.rand(4, 4) - 2}
-    figure = viz.show_maps(maps, torch.rand(3, 64, 64), BOXES, label="weight")
+    figure = plots.show_maps(maps, torch.rand(3, 64, 64), BOXES, label="weight")
     image, *panels = figure.axes
     both = torch.cat([each.flatten() for each in maps.values()])
     assert len(panels) == 2 and drawn(image).get_array().shape == (64, 64, 3)
@@ -111,12 +111,12 @@ def test_maps_stand_beside_the_image_and_share_their_limits():
 
 
 def test_a_title_says_shape_and_range():
-    figure = viz.show_maps({"teacher": torch.tensor([[0.5, 2.0, 1.0]])}, torch.rand(3, 32, 96), BOXES[:0], label="a")
+    figure = plots.show_maps({"teacher": torch.tensor([[0.5, 2.0, 1.0]])}, torch.rand(3, 32, 96), BOXES[:0], label="a")
     assert figure.axes[1].get_title() == "teacher\n1 x 3: 0.5 to 2"
 
 
 def test_boxes_are_scaled_to_the_grid_of_each_map():
-    figure = viz.show_maps({"fine": torch.rand(8, 12), "coarse": torch.rand(2, 3)}, torch.rand(3, 64, 96), BOXES, label="a")
+    figure = plots.show_maps({"fine": torch.rand(8, 12), "coarse": torch.rand(2, 3)}, torch.rand(3, 64, 96), BOXES, label="a")
     image, fine, coarse = figure.axes
     assert np.allclose(segmentations(image), BOXES)
     assert np.allclose(segmentations(fine), BOXES / 8)
@@ -124,7 +124,7 @@ def test_boxes_are_scaled_to_the_grid_of_each_map():
 
 
 def test_a_grid_that_does_not_fit_the_image_is_drawn_as_wide_as_the_image():
-    figure = viz.show_maps({"P7": torch.rand(1, 2)}, torch.rand(3, 64, 96), BOXES, label="a")
+    figure = plots.show_maps({"P7": torch.rand(1, 2)}, torch.rand(3, 64, 96), BOXES, label="a")
     figure.draw_without_rendering()
     image, coarse = (ax.get_window_extent() for ax in figure.axes)
     assert np.allclose((image.width, image.height), (coarse.width, coarse.height))
@@ -133,35 +133,35 @@ def test_a_grid_that_does_not_fit_the_image_is_drawn_as_wide_as_the_image():
 
 def test_zero_is_the_middle_of_a_difference_over_all_maps_together():
     maps = {"a": torch.tensor([[0.0, 1.0]]), "b": torch.tensor([[-3.0, 2.0]])}
-    figure = viz.show_maps(maps, torch.rand(3, 32, 64), BOXES[:0], norm=CenteredNorm(), label="a")
+    figure = plots.show_maps(maps, torch.rand(3, 32, 64), BOXES[:0], norm=CenteredNorm(), label="a")
     for ax in figure.axes[1:]:
         assert drawn(ax).get_clim() == (-3, 3) and drawn(ax).get_cmap().name == "PuOr"
 
 
 def test_zero_is_no_value_on_a_logarithmic_scale():
-    figure = viz.show_maps({"a": torch.tensor([[0.0, 0.1, 2.0]])}, torch.rand(3, 32, 96), BOXES[:0], norm=LogNorm(), label="a")
+    figure = plots.show_maps({"a": torch.tensor([[0.0, 0.1, 2.0]])}, torch.rand(3, 32, 96), BOXES[:0], norm=LogNorm(), label="a")
     assert np.allclose(drawn(figure.axes[1]).get_clim(), (0.1, 2.0))
     assert drawn(figure.axes[1]).get_array().mask.tolist() == [[True, False, False]]
 
 
 @pytest.mark.parametrize("size", [1e-9, 1.23456e-4, 123456.0])
 def test_numbers_of_any_size_fit_at_the_colour_bar(size):
-    figure = viz.show_maps({"a": size * torch.tensor([[-1.0, 1.0]])}, torch.rand(3, 32, 64), BOXES[:0], norm=CenteredNorm(), label="difference")
+    figure = plots.show_maps({"a": size * torch.tensor([[-1.0, 1.0]])}, torch.rand(3, 32, 64), BOXES[:0], norm=CenteredNorm(), label="difference")
     assert not cut_off(figure)
 
 
 @pytest.mark.parametrize("norm", [None, LogNorm, CenteredNorm])
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_map_of_one_value_can_be_drawn(norm, value):
-    figure = viz.show_maps({"a": torch.full((4, 4), value)}, torch.rand(3, 32, 32), BOXES[:0], norm=norm and norm(), label="a")
+    figure = plots.show_maps({"a": torch.full((4, 4), value)}, torch.rand(3, 32, 32), BOXES[:0], norm=norm and norm(), label="a")
     low, high = drawn(figure.axes[1]).get_clim()
-    assert low < high and viz.png(figure).startswith(PNG)
+    assert low < high and plots.png(figure).startswith(PNG)
 
 
 # --- masks and attention ------------------------------------------------------------------------------------------------------------
 
 def test_a_level_is_a_row_of_image_masks_attentions_and_their_difference(detectors, scenes):
-    figure = viz.masks_and_attention(*detectors, scenes, 0, FGD)
+    figure = plots.masks_and_attention(*detectors, scenes, 0, FGD)
     rows = np.reshape(figure.axes, (3, 6))
     assert [row[0].get_ylabel() for row in rows] == ["P3, stride 8", "P4, stride 16", "P5, stride 32"]
     for row in rows:
@@ -175,23 +175,23 @@ def test_a_level_is_a_row_of_image_masks_attentions_and_their_difference(detecto
 
 @pytest.mark.parametrize("rounding", ["authors", "exact"])
 def test_masks_are_those_of_the_loss(detectors, scenes, rounding):
-    figure = viz.masks_and_attention(*detectors, scenes, 1, FGD.but(rounding=rounding))
+    figure = plots.masks_and_attention(*detectors, scenes, 1, FGD.but(rounding=rounding))
     expected = focal_masks([scenes[1][1]["boxes"]], [(64, 64)], (8, 8), rounding=rounding)
     fg, bg = (drawn(ax).get_array().filled(0) for ax in figure.axes[1:3])
     assert np.allclose(fg, expected.fg[0]) and np.allclose(bg, expected.bg[0])
 
 
 def test_without_a_teacher_its_panels_are_left_out(detectors, scenes):
-    figure = viz.masks_and_attention(detectors[0], None, scenes, 0, FGD.but(method="none"))
+    figure = plots.masks_and_attention(detectors[0], None, scenes, 0, FGD.but(method="none"))
     assert len(figure.axes) == 3 * 4 and "student" in figure.axes[3].get_title()
     assert not cut_off(figure)
 
 
 def test_an_image_without_boxes_has_masks_too(detectors, scenes):
-    figure = viz.masks_and_attention(*detectors, WithoutBoxes(scenes), 0, FGD)
+    figure = plots.masks_and_attention(*detectors, WithoutBoxes(scenes), 0, FGD)
     fg, bg = (drawn(ax).get_array() for ax in figure.axes[1:3])
     assert fg.mask.all() and np.allclose(bg, 1 / 64)
-    assert viz.png(figure).startswith(PNG)
+    assert plots.png(figure).startswith(PNG)
 
 
 @pytest.mark.parametrize(("settings", "unused"), [
@@ -199,11 +199,11 @@ def test_an_image_without_boxes_has_masks_too(detectors, scenes):
     ({"spatial_attention": False}, "teacher student"), ({"area": "none", "gamma": 0, "lambda_": 0}, "fg bg teacher student"),
 ])
 def test_what_the_loss_does_not_use_is_called_unused(settings, unused):
-    assert [name for name, words in viz.in_the_loss(FGD.but(**settings)).items() if words == ", unused"] == unused.split()
+    assert [name for name, words in plots.in_the_loss(FGD.but(**settings)).items() if words == ", unused"] == unused.split()
 
 
 def test_a_title_says_what_is_unused(detectors, scenes):
-    first_row = viz.masks_and_attention(*detectors, scenes, 0, FGD.but(area="fg", gamma=0)).axes[:6]
+    first_row = plots.masks_and_attention(*detectors, scenes, 0, FGD.but(area="fg", gamma=0)).axes[:6]
     assert ["unused" in ax.get_title() for ax in first_row] == [False, False, True, False, True, False]
 
 
@@ -211,14 +211,14 @@ def test_looking_leaves_detectors_as_they_were(detectors, scenes):
     student, teacher = detectors[0].train(), detectors[1].eval()
     student.head.eval()
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    viz.masks_and_attention(student, teacher, scenes, 0, FGD)
+    plots.masks_and_attention(student, teacher, scenes, 0, FGD)
     assert student.training and not student.head.training and not teacher.training
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
 
 
 @pytest.mark.parametrize("size", [(40, 90), (150, 40)])
 def test_padding_is_white_and_boxes_stay_where_they_were(detectors, size):
-    figure = viz.masks_and_attention(*detectors, OfSize(*size), 0, FGD)
+    figure = plots.masks_and_attention(*detectors, OfSize(*size), 0, FGD)
     height, width = size
     pixels = drawn(figure.axes[0]).get_array()
     assert pixels.shape[0] % 32 == pixels.shape[1] % 32 == 0
@@ -249,32 +249,32 @@ DISTILLING = metrics(("classification", "all", 2.0), ("bbox_regression", "all", 
 
 
 def test_curves_are_weighted_terms_summed_over_levels():
-    figure = viz.loss_terms(DISTILLING)
+    figure = plots.loss_terms(DISTILLING)
     assert curve(figure, "term-fg") == pytest.approx([0.8, 0.4])
     assert curve(figure, "total") == pytest.approx([4.0, 2.0])
     assert not cut_off(figure)
 
 
 def test_shares_of_the_last_step_add_up_to_a_hundred_percent():
-    bars = {bar.patches[0].get_gid(): bar.patches[0].get_width() for bar in viz.loss_terms(DISTILLING).axes[1].containers}
+    bars = {bar.patches[0].get_gid(): bar.patches[0].get_width() for bar in plots.loss_terms(DISTILLING).axes[1].containers}
     assert sum(bars.values()) == pytest.approx(100)
     assert bars["share-fg-P3"] == pytest.approx(12.5) and bars["share-classification-all"] == pytest.approx(50)
 
 
 def test_losses_far_apart_stand_on_a_logarithmic_scale():
-    assert viz.loss_terms(DISTILLING).axes[0].get_yscale() == "log"
-    assert viz.loss_terms(metrics(("classification", "all", 2.0), ("bbox_regression", "all", 1.0))).axes[0].get_yscale() == "linear"
+    assert plots.loss_terms(DISTILLING).axes[0].get_yscale() == "log"
+    assert plots.loss_terms(metrics(("classification", "all", 2.0), ("bbox_regression", "all", 1.0))).axes[0].get_yscale() == "linear"
 
 
 def test_a_plain_student_and_a_single_step_can_be_drawn():
-    figure = viz.loss_terms(metrics(("classification", "all", 2.0), ("bbox_regression", "all", 0.0), steps=(1,)))
+    figure = plots.loss_terms(metrics(("classification", "all", 2.0), ("bbox_regression", "all", 0.0), steps=(1,)))
     assert [each.get_text() for each in figure.axes[1].get_yticklabels()] == ["detector's own"]
-    assert viz.png(figure).startswith(PNG)
+    assert plots.png(figure).startswith(PNG)
 
 
 def test_terms_nobody_has_named_yet_get_styles_of_their_own():
     names = ["feature", "channel", "spatial", "relation", "logits", "mask"]
-    figure = viz.loss_terms(metrics(*((name, "P3", 1.0) for name in names)))
+    figure = plots.loss_terms(metrics(*((name, "P3", 1.0) for name in names)))
     styles = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines if line.get_gid() != "total"}
     assert len(styles) == len(names) and not cut_off(figure)
 
@@ -283,7 +283,7 @@ def test_metrics_are_read_but_for_the_half_line_of_a_kill(tmp_path):
     path = tmp_path / "metrics.jsonl"
     whole = [{"step": 1, "name": "fg", "level": "P3", "raw": 2.0, "weighted": 0.2}, {"step": 1, "name": "total", "level": "all", "raw": 0.2, "weighted": 0.2}]
     path.write_text("".join(json.dumps(row) + "\n" for row in whole) + '{"step": 2, "na')
-    assert viz.read_metrics(path).to_dict("records") == whole
+    assert plots.read_metrics(path).to_dict("records") == whole
 
 
 @pytest.mark.parametrize("text", [None, "", '{"step"'])
@@ -292,7 +292,7 @@ def test_no_metrics_is_a_users_error_of_one_line(tmp_path, text):
     if text is not None:
         path.write_text(text)
     with pytest.raises(UserError, match="must .* got no"):
-        viz.read_metrics(path)
+        plots.read_metrics(path)
 
 
 # --- detections ---------------------------------------------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ def words(ax) -> set[str]:
 
 def test_truth_and_detections_above_the_threshold_are_drawn_on_their_image(scenes):
     three = [found(scenes, 0, 0.9), found(scenes, 0, 0.2), found(scenes, 1, 0.5, label=4)]
-    first, second = viz.detections_figure(three, scenes, [0, 1], threshold=0.3).axes
+    first, second = plots.detections_figure(three, scenes, [0, 1], threshold=0.3).axes
     assert np.allclose(segmentations(first, "truth"), scenes[0][1]["boxes"])
     assert np.allclose(segmentations(first, "detection"), [[1, 2, 11, 22]])
     assert f"{scenes.classes[0]} 0.90" in words(first) and f"{scenes.classes[3]} 0.50" in words(second)
@@ -316,20 +316,20 @@ def test_truth_and_detections_above_the_threshold_are_drawn_on_their_image(scene
 
 def test_detections_in_pixels_of_the_file_land_on_the_shrunk_image(folder):
     small = DetectionDataset(read_split(folder, "val"), long_side=32)
-    (ax,) = viz.detections_figure([found(small, 0, 0.9)], small, [0]).axes
+    (ax,) = plots.detections_figure([found(small, 0, 0.9)], small, [0]).axes
     assert np.allclose(segmentations(ax, "detection"), [[0.5, 1, 5.5, 11]])
     assert np.allclose(segmentations(ax, "truth"), small[0][1]["boxes"])
 
 
 def test_where_nothing_is_sure_enough_the_best_score_is_told(scenes):
-    first, second = viz.detections_figure([found(scenes, 0, 0.21), found(scenes, 0, 0.04)], scenes, [0, 1]).axes
+    first, second = plots.detections_figure([found(scenes, 0, 0.21), found(scenes, 0, 0.04)], scenes, [0, 1]).axes
     assert first.get_title().endswith("0 detections (best score 0.21)")
     assert second.get_title().endswith("0 detections")
 
 
 def test_words_stay_inside_the_image_and_off_each_other(scenes):
     corners = [(-2.0, -3.0, 12.0, 9.0), (0.0, 0.0, 12.0, 9.0), (55.0, 0.0, 9.0, 9.0), (56.0, 58.0, 9.0, 8.0), (20.0, 30.0, 9.0, 9.0), (20.0, 30.5, 9.0, 9.0)]
-    figure = viz.detections_figure([found(scenes, 0, 0.9 - i / 10, box) for i, box in enumerate(corners)], scenes, [0, 1, 2])
+    figure = plots.detections_figure([found(scenes, 0, 0.9 - i / 10, box) for i, box in enumerate(corners)], scenes, [0, 1, 2])
     figure.draw_without_rendering()
     ax = figure.axes[0]
     inside, texts = ax.get_window_extent(), [each for each in ax.texts if "0." in each.get_text()]
@@ -341,6 +341,6 @@ def test_words_stay_inside_the_image_and_off_each_other(scenes):
 
 
 def test_more_images_than_fit_in_a_row_go_to_the_next_one(scenes):
-    figure = viz.detections_figure([], scenes, [0, 1, 2, 0, 1])
+    figure = plots.detections_figure([], scenes, [0, 1, 2, 0, 1])
     tops = {round(ax.get_position().y1, 3) for ax in figure.axes if ax.axison}
     assert len([ax for ax in figure.axes if ax.axison]) == 5 and len(tops) == 2 and not cut_off(figure)

@@ -18,7 +18,7 @@ import fgdlab
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.sweeps import execution as lab_sweep
-from fgdlab.lab.sweeps.collection import SCORE_COLUMNS, collect, read_results, write_results
+from fgdlab.lab.sweeps.collection import RESULT_COLUMNS, SCORE_COLUMNS, collect, read_results, write_results
 from fgdlab.lab.sweeps.execution import execute
 from fgdlab.lab.sweeps.planning import notebook_path, plan, runs_folder
 from fgdlab.lab.sweeps.run_folder import STATES
@@ -526,7 +526,7 @@ def test_results_have_a_line_for_every_planned_run_done_or_not(mixed, sweep):
 
 def test_results_hold_every_score_setting_and_origin(mixed, sweep):
     frame = collect(mixed, sweep)
-    assert {*SCORE_COLUMNS, *lab_sweep.RESULT_COLUMNS, "data", "device", "run_id", "commit", "dirty", "torch", "teacher_weights"} <= set(frame)
+    assert {*SCORE_COLUMNS, *RESULT_COLUMNS, "data", "device", "run_id", "commit", "dirty", "torch", "teacher_weights"} <= set(frame)
     unsaid = {"teacher_checkpoint"}                                  # a path; the hash of the weights stands for it
     assert set(RunConfig().dict()) - unsaid <= set(frame)
     assert frame["area"].tolist() == [run.config.area for run in mixed] and frame.loc[0, "device"] == "a processor"
