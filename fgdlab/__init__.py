@@ -12,8 +12,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .attention import Attention, attention
+    from .config import PRESETS, FGDConfig
     from .distill import Distiller
-    from .fgd import PRESETS, FGDConfig, FGDLoss
+    from .fgd import FGDLoss
     from .masks import FocalMasks, focal_masks
     from .methods.fbkd import FBKDConfig, FBKDLoss
     from .relation import GcBlock
@@ -58,7 +59,8 @@ __all__ = lazy_package(__name__, {
     "attention": "Attention attention",
     "masks": "FocalMasks focal_masks",
     "relation": "GcBlock",
-    "fgd": "FGDConfig FGDLoss PRESETS",
+    "config": "FGDConfig PRESETS",
+    "fgd": "FGDLoss",
     "methods.fbkd": "FBKDConfig FBKDLoss",
     "scene": "Scene Tap look",
     "terms": "Term total rows",

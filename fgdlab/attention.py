@@ -7,8 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-ATTENTION_SOURCES = ("teacher", "student", "mean")
-
 
 class Attention(NamedTuple):
     """``spatial`` (N, H, W) sums to H*W per image; ``channel`` (N, C) sums to C per image. 1 is the average pixel or channel."""

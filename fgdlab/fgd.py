@@ -10,79 +10,22 @@ Focal and Global Knowledge Distillation for Detectors, Yang et al., CVPR 2022. E
     7 spatial attention A^S   attention.py           13 R(F)                    relation.py
                                                      14 total                   terms.py
 """
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
-from .attention import ATTENTION_SOURCES, attention, attention_of, without
+from .attention import attention, attention_of, without
+from .config import FGDConfig
 from .focal import attention_term, feature_terms
 from .fused.cuda.reductions import sum_dtype
 from .fused.dispatch import why_readable
 from .fused.levels import alike, sums_of_levels
 from .fused.masks import PyramidMasks, painted_levels, side_by_side
-from .masks import AXES, ROUNDINGS, FocalMasks, focal_masks, unsplit_masks
+from .masks import FocalMasks, focal_masks, unsplit_masks
 from .pyramid import PyramidLoss, check_same_shape
-from .relation import RELATIONS, RelationTerm
-from .scene import FRAMES, Scene, full_precision
+from .relation import RelationTerm
+from .scene import Scene, full_precision
 from .terms import Term
 
-AREAS = ("split", "fg", "bg", "both", "none")
 MASKED = {"fg", "bg", "both"}                                        # terms that need masks
-
-
-@dataclass(frozen=True)
-class FGDConfig:
-    """Coefficients and switches. Defaults: RetinaNet in the authors' configs, and masks that span the padded canvas.
-
-    A coefficient of 0 removes the term *and* its layers: an ablated run costs nothing extra, and no parameter goes unused.
-
-    Differs: the paper's text gives gamma = 1e-3 for anchor-based one-stage detectors, the authors' RetinaNet configs 5e-4.
-    """
-
-    alpha: float = 1e-3                 # foreground, eq. 9; with area="both" the one weight of the unsplit sum
-    beta: float = 5e-4                  # background, eq. 9
-    gamma: float = 5e-4                 # attention, eq. 10
-    lambda_: float = 5e-6               # global, eq. 12
-    temperature: float = 0.5            # T of eqs. 7-8
-    area: str = "split"                 # which cells eq. 9 sums over: split, fg, bg, both (one weight on every cell), none
-    spatial_attention: bool = True      # A^S in eqs. 9 and 10; off = 1 everywhere
-    channel_attention: bool = True      # A^C in eqs. 9 and 10
-    relation: str = "gc"                # R of eq. 13: gc, mse, centred, nonlocal, none
-    rounding: str = "authors"           # boxes to cells: authors (one cell extra at the far edge) or exact
-    frame: str = "canvas"               # what boxes are divided by: the padded canvas, or the image before padding as the authors do
-    axes: str = "xy"                    # yx transposes the masks, as the authors' code did until January 2022
-    attention_of: str = "teacher"       # whose attention weighs eq. 9: teacher (the paper), student, or the mean of both
-
-    def __post_init__(self):
-        for name, allowed in {"area": AREAS, "relation": RELATIONS, "rounding": ROUNDINGS, "frame": FRAMES, "axes": AXES, "attention_of": ATTENTION_SOURCES}.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        for name in ("alpha", "beta", "gamma", "lambda_"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be a finite number >= 0, got {getattr(self, name)}")
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"temperature must be a finite number > 0, got {self.temperature}")
-
-    def weights(self) -> dict[str, float]:
-        """{term: coefficient} of the terms that this configuration computes, in the order of eq. 14; none has coefficient 0."""
-        weights = {"fg": self.alpha, "bg": self.beta} if self.area == "split" else {}
-        weights |= {"fg": self.alpha} if self.area == "fg" else {}
-        weights |= {"bg": self.beta} if self.area == "bg" else {}
-        weights |= {"both": self.alpha} if self.area == "both" else {}
-        weights |= {"attention": self.gamma} if self.spatial_attention or self.channel_attention else {}
-        weights |= {"global": self.lambda_} if self.relation != "none" else {}
-        return {name: weight for name, weight in weights.items() if weight}
-
-
-# What the authors' configs use, detector by detector. Differs: their FCOS has T = 0.8 where the paper says 0.5, and gamma of FCOS and RepPoints is a tenth
-# of the paper's 8e-3 for anchor-free detectors.
-PRESETS = {
-    "retinanet": FGDConfig(),
-    "fcos": FGDConfig(1.6e-3, 8e-4, 8e-4, 8e-6, temperature=0.8),
-    "reppoints": FGDConfig(1.6e-3, 8e-4, 8e-4, 8e-6),
-    "faster_rcnn": FGDConfig(5e-5, 2.5e-5, 5e-5, 5e-7),
-    "mask_rcnn": FGDConfig(5e-5, 2.5e-5, 5e-5, 5e-7),
-}
 
 
 class FGDLoss(PyramidLoss):

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-ROUNDINGS = ("authors", "exact")
-AXES = ("xy", "yx")
+from .config import AXES, ROUNDINGS
 
 
 @dataclass(frozen=True)

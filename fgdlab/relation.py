@@ -11,7 +11,7 @@ squared distance only in the spatial means of the maps: ``mse`` and ``centred`` 
 import torch
 from torch import Tensor, nn
 
-RELATIONS = ("gc", "mse", "centred", "nonlocal", "none")
+from .config import RELATIONS
 
 
 class GcBlock(nn.Module):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-FRAMES = ("canvas", "image")
+from .config import FRAMES
 
 
 @dataclass(frozen=True)

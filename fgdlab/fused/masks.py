@@ -4,7 +4,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..masks import AXES, ROUNDINGS, FocalMasks, focal_masks
+from ..config import AXES, ROUNDINGS
+from ..masks import FocalMasks, focal_masks
 from .cuda.reductions import KINDS
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..masks import ROUNDINGS, cell_ranges
+from ..config import ROUNDINGS
+from ..masks import cell_ranges
 from ..scene import Scene
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from fgdlab.fgd import FGDConfig, FGDLoss
+from fgdlab.config import FGDConfig
+from fgdlab.fgd import FGDLoss
 from fgdlab.fused import dispatch as fused
 from fgdlab.fused.cpu import loops, tiles
 from fgdlab.fused.cpu import memory as pages

@@ -8,7 +8,8 @@ import torch
 from torch.testing import assert_close
 
 from fgdlab.attention import attention
-from fgdlab.fgd import FGDConfig, FGDLoss
+from fgdlab.config import FGDConfig
+from fgdlab.fgd import FGDLoss
 from fgdlab.lab.checkpoints.authors_keys import fgd_state_from_authors
 from fgdlab.lab.errors import UserError
 from fgdlab.scene import Scene

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from fgdlab.config import FGDConfig
 from fgdlab.distill import Distiller
-from fgdlab.fgd import FGDConfig, FGDLoss
+from fgdlab.fgd import FGDLoss
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets.annotations import read_split
 from fgdlab.lab.datasets.dataset import DetectionDataset, data_folder

@@ -2,8 +2,9 @@
 import pytest
 import torch
 
+from fgdlab.config import FGDConfig
 from fgdlab.distill import Distiller
-from fgdlab.fgd import FGDConfig, FGDLoss
+from fgdlab.fgd import FGDLoss
 from fgdlab.scene import Tap, look
 from fgdlab.terms import total
 

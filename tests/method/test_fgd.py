@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from fgdlab.fgd import PRESETS, FGDConfig, FGDLoss
+from fgdlab.config import PRESETS, FGDConfig
+from fgdlab.fgd import FGDLoss
 from fgdlab.scene import Scene
 from fgdlab.terms import total
 from tests.helpers import naive

@@ -11,8 +11,9 @@ from collections import Counter
 import numpy as np
 import torch
 
+from fgdlab.config import AXES, ROUNDINGS  # noqa: E402
 from fgdlab.fused.masks import painted_masks  # noqa: E402
-from fgdlab.masks import AXES, ROUNDINGS, focal_masks  # noqa: E402
+from fgdlab.masks import focal_masks  # noqa: E402
 from tests.helpers import naive  # noqa: E402
 
 FORMS = {"focal_masks": focal_masks, "painted_masks": painted_masks}

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from fgdlab.fgd import FGDConfig, FGDLoss
+from fgdlab.config import FGDConfig
+from fgdlab.fgd import FGDLoss
 from fgdlab.lab.checkpoints.authors_keys import BLOCKS, LAYERS, fgd_state_from_authors
 from fgdlab.lab.checkpoints.safetensors_io import load_weights, save_weights
 from fgdlab.lab.config.run_config import RunConfig

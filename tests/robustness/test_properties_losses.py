@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgdlab.fgd import FGDConfig, FGDLoss
+from fgdlab.config import FGDConfig
+from fgdlab.fgd import FGDLoss
 from fgdlab.methods import HOME_OF, method_class
 from fgdlab.methods.fbkd import FBKDConfig, FBKDLoss
 from fgdlab.scene import Scene

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgdlab.masks import AXES, ROUNDINGS, focal_masks
+from fgdlab.config import AXES, ROUNDINGS
+from fgdlab.masks import focal_masks
 from tests.helpers import property_profiles  # noqa: F401
 from tests.robustness.mask_boxes import FORMS, differing, naive_masks
 

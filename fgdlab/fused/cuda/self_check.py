@@ -26,7 +26,8 @@ def trouble(device: str) -> str | None:
 
 def worst_difference(device: str) -> float:
     """The largest difference of values and of gradients, each over the largest of its kind; NaN counts as 1."""
-    from ...fgd import FGDConfig, FGDLoss
+    from ...config import FGDConfig
+    from ...fgd import FGDLoss
 
     draw = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(2, 6, 7, 11, generator=draw).to(device) for _ in range(2))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from fgdlab.fgd import FGDConfig
+from fgdlab.config import FGDConfig
 from fgdlab.fused.dispatch import why_readable
 
 from ..errors import UserError

@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 import traitlets
 
-from fgdlab.fgd import PRESETS, FGDConfig, FGDLoss
+from fgdlab.config import PRESETS, FGDConfig
+from fgdlab.fgd import FGDLoss
 
 from ..config import RunConfig
 from ..errors import UserError, unknown_name

@@ -5,7 +5,7 @@
 from dataclasses import fields
 from pathlib import Path
 
-from fgdlab.fgd import FGDConfig
+from fgdlab.config import FGDConfig
 
 from .state import State
 

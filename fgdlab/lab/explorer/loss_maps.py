@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from fgdlab.fgd import FGDConfig, FGDLoss
+from fgdlab.config import FGDConfig
+from fgdlab.fgd import FGDLoss
 from fgdlab.pyramid import check_same_shape
 
 WEIGHT_OF = {"fg": "alpha", "both": "alpha", "bg": "beta", "attention": "gamma", "global": "lambda_"}          # term -> its coefficient

@@ -1,7 +1,7 @@
 """What the reader has chosen: one frozen record, checked field by field, and the stops of every slider."""
 from dataclasses import asdict, dataclass, fields, replace
 
-from fgdlab.masks import ROUNDINGS
+from fgdlab.config import ROUNDINGS
 
 from ..errors import UserError, unknown_name
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from fgdlab.masks import ROUNDINGS
+from fgdlab.config import ROUNDINGS
 
 from .inference import DetectorInference, Predictions, Sample
 from .loss_maps import WEIGHT_OF, Weighed, by_gap, gap, weigh

@@ -12,7 +12,7 @@ import traitlets
 from anywidget import AnyWidget
 from PIL import Image
 
-from fgdlab.masks import ROUNDINGS
+from fgdlab.config import ROUNDINGS
 
 from ..plots import TERM_STYLES
 from .figure import GREEK, lut, number, role_colours

@@ -5,7 +5,7 @@ Compiling takes some ten seconds, once an installation; of several processes tha
 import torch
 from filelock import Timeout
 
-from fgdlab.fgd import FGDConfig
+from fgdlab.config import FGDConfig
 from fgdlab.fused.dispatch import why_readable
 from fgdlab.relation import RelationTerm
 

@@ -5,13 +5,10 @@ from dataclasses import fields, replace
 import pytest
 import yaml
 
-from fgdlab.fgd import AREAS, FGDConfig
+from fgdlab.config import AREAS, FRAMES, RELATIONS, ROUNDINGS, FGDConfig
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.config.scales import SCALES, scale_settings
 from fgdlab.lab.yaml_io import plain_yaml
-from fgdlab.masks import ROUNDINGS
-from fgdlab.relation import RELATIONS
-from fgdlab.scene import FRAMES
 
 FIELDS = {each.name: each for each in fields(RunConfig)}
 OF_LOSS = [each.name for each in fields(FGDConfig)]

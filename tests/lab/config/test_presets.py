@@ -6,7 +6,7 @@ import torch
 from click.testing import CliRunner
 
 from fgdlab import FGDConfig
-from fgdlab.fgd import PRESETS
+from fgdlab.config import PRESETS
 from fgdlab.lab import run as lab_run
 from fgdlab.lab.checkpoints.inheritance import inherit
 from fgdlab.lab.commands.cli import main

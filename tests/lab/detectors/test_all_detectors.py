@@ -20,8 +20,9 @@ from torchvision.models.detection.retinanet import _default_anchorgen
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 import fgdlab
+from fgdlab.config import PRESETS
 from fgdlab.distill import Distiller
-from fgdlab.fgd import PRESETS, FGDLoss
+from fgdlab.fgd import FGDLoss
 from fgdlab.lab.checkpoints.export import export_student
 from fgdlab.lab.checkpoints.safetensors_io import save_weights
 from fgdlab.lab.config.run_config import RunConfig

@@ -9,7 +9,8 @@ from fgdlab.lab.sweeps.worker import cpu_environment
 RUN = """
 import fgdlab.lab.sweeps.precompile
 import torch
-from fgdlab.fgd import FGDConfig, FGDLoss
+from fgdlab.config import FGDConfig
+from fgdlab.fgd import FGDLoss
 from fgdlab.fused import loops, paint_loop
 from fgdlab.scene import Scene
 from fgdlab.terms import total

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from fgdlab.config import FGDConfig
 from fgdlab.distill import Distiller
-from fgdlab.fgd import FGDConfig, FGDLoss
+from fgdlab.fgd import FGDLoss
 from fgdlab.lab.datasets.annotations import read_split
 from fgdlab.lab.datasets.dataset import DetectionDataset
 from fgdlab.lab.detectors.builder import build

@@ -8,8 +8,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from fgdlab.balance import Balance
+from fgdlab.config import FGDConfig
 from fgdlab.distill import Distiller
-from fgdlab.fgd import FGDConfig, FGDLoss
+from fgdlab.fgd import FGDLoss
 from fgdlab.lab.detectors.builder import DETECTORS, build
 from fgdlab.lab.run import run
 from fgdlab.lab.training.distributed import ProcessGroup, check_batch_split, check_ranks_agree, check_reached, joined

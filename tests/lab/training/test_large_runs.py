@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from fgdlab.config import FGDConfig
 from fgdlab.distill import Distiller
-from fgdlab.fgd import FGDConfig
 from fgdlab.lab.datasets.batch_sampler import batches_an_epoch, epoch_batches
 from fgdlab.lab.datasets.dataset import batches
 from fgdlab.lab.detectors.backbones import FrozenStatsBatchNorm2d

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from fgdlab.config import FGDConfig
 from fgdlab.distill import Distiller
-from fgdlab.fgd import FGDConfig
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets.dataset import batches
 from fgdlab.lab.training import loop as lab_train

@@ -1,0 +1,81 @@
+"""Settings of the FGD loss: coefficients, switches, and the values of the authors' configs.
+
+The field metadata holds ``help`` and, where only certain words are allowed, ``choices``. Nothing here imports torch.
+"""
+from dataclasses import dataclass, field, fields
+
+AREAS = ("split", "fg", "bg", "both", "none")
+RELATIONS = ("gc", "mse", "centred", "nonlocal", "none")
+ROUNDINGS = ("authors", "exact")
+FRAMES = ("canvas", "image")
+AXES = ("xy", "yx")
+ATTENTION_SOURCES = ("teacher", "student", "mean")
+
+
+def setting(default, help: str, choices: tuple[str, ...] = ()):
+    """A dataclass field with its help text and its allowed values."""
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class FGDConfig:
+    """Coefficients and switches. Defaults: RetinaNet in the authors' configs, and masks that span the padded canvas.
+
+    A coefficient of 0 removes the term and its layers. An ablated run has no extra cost and no unused parameter.
+
+    Raises:
+        ValueError: a value outside its choices or its range.
+    Differs: the paper's text gives gamma = 1e-3 for anchor-based one-stage detectors, the authors' RetinaNet configs 5e-4.
+    """
+
+    alpha: float = setting(1e-3, "weight of the foreground sum, eq. 9; with area=both: of the sum over all cells")
+    beta: float = setting(5e-4, "weight of the background sum, eq. 9")
+    gamma: float = setting(5e-4, "weight of the attention term, eq. 10")
+    lambda_: float = setting(5e-6, "weight of the global term, eq. 12")
+    temperature: float = setting(0.5, "T of the attentions, eqs. 7-8; above 0")
+    area: str = setting("split", "cells that eq. 9 sums over; both = all cells with one weight", AREAS)
+    spatial_attention: bool = setting(True, "use A^S of eq. 7 in eqs. 9 and 10; off = 1 everywhere")
+    channel_attention: bool = setting(True, "use A^C of eq. 8 in eqs. 9 and 10; off = 1 everywhere")
+    relation: str = setting("gc", "R of the global term, eq. 13", RELATIONS)
+    rounding: str = setting("authors", "boxes to cells: authors = one extra cell at the far edge, or exact", ROUNDINGS)
+    frame: str = setting("canvas", "divide boxes by the size of the padded canvas, or of the image as the authors do", FRAMES)
+    axes: str = setting("xy", "yx transposes the masks, as the authors' code did until January 2022", AXES)
+    attention_of: str = setting("teacher", "whose attention weighs eq. 9; the paper: teacher", ATTENTION_SOURCES)
+
+    def __post_init__(self):
+        for each in fields(self):
+            value, choices = getattr(self, each.name), each.metadata["choices"]
+            if choices and value not in choices:
+                raise ValueError(f"{each.name} must be one of {', '.join(choices)}, got {value!r}")
+        for name in ("alpha", "beta", "gamma", "lambda_"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be a finite number >= 0, got {getattr(self, name)}")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature must be a finite number > 0, got {self.temperature}")
+
+    def weights(self) -> dict[str, float]:
+        """{term: coefficient} of the terms that this configuration computes, in the order of eq. 14; none is 0."""
+        weights = {}
+        if self.area in ("split", "fg"):
+            weights["fg"] = self.alpha
+        if self.area in ("split", "bg"):
+            weights["bg"] = self.beta
+        if self.area == "both":
+            weights["both"] = self.alpha
+        if self.spatial_attention or self.channel_attention:
+            weights["attention"] = self.gamma
+        if self.relation != "none":
+            weights["global"] = self.lambda_
+        return {name: weight for name, weight in weights.items() if weight}
+
+
+# The values of the authors' configs, per detector.
+# Differs: their FCOS has T = 0.8, the paper 0.5. Their gamma of FCOS and RepPoints is a tenth of the paper's 8e-3 for
+# anchor-free detectors.
+PRESETS = {
+    "retinanet": FGDConfig(),
+    "fcos": FGDConfig(1.6e-3, 8e-4, 8e-4, 8e-6, temperature=0.8),
+    "reppoints": FGDConfig(1.6e-3, 8e-4, 8e-4, 8e-6),
+    "faster_rcnn": FGDConfig(5e-5, 2.5e-5, 5e-5, 5e-7),
+    "mask_rcnn": FGDConfig(5e-5, 2.5e-5, 5e-5, 5e-7),
+}
