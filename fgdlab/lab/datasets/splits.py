@@ -111,7 +111,7 @@ def drawn(ids: Sequence[int], shares: dict[str, float]) -> dict[str, list[int]]:
     Each part has an id where there is one for each.
     """
     salt = "/".join(shares)                                          # draws with other names do not depend on this one
-    dealt = sorted(ids, key=lambda each: hashlib.sha256(f"{salt}:{each}".encode()).short_hash())
+    dealt = sorted(ids, key=lambda each: hashlib.sha256(f"{salt}:{each}".encode()).digest())
     counts = np.diff(np.rint(np.cumsum([0, *shares.values()]) * len(dealt)).astype(int))
     while len(dealt) >= len(counts) and counts.min() == 0:
         counts[counts.argmax()] -= 1
