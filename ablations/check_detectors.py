@@ -30,7 +30,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 from fgdlab.lab.checkpoints import detector_of, export_student
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import DetectionDataset, open_split
-from fgdlab.lab.detectors import build, settings_of
+from fgdlab.lab.detectors import build, build_settings
 from fgdlab.lab.io import write_json
 from fgdlab.lab.sweeps import ablations_folder, load_sweep, plan, result_of, state_of
 from fgdlab.lab.training import coco_scores, detections
@@ -88,7 +88,7 @@ def losses(folder: Path) -> dict:
 def untrained(config: RunConfig, classes: int) -> nn.Module:
     """The student before its first step."""
     torch.manual_seed(config.seed)
-    return build(**settings_of(config, config.student, classes))
+    return build(**build_settings(config, config.student, classes))
 
 
 def leaves(folder: Path, config: RunConfig, scenes: DetectionDataset) -> dict:

@@ -89,7 +89,7 @@ def against_pycocotools(what: str, truth: dict, found: list[dict], of: str = "bb
 
 def main() -> None:
     torch.set_num_threads(1)
-    judged = open_split(RunConfig(), "val").share()
+    judged = open_split(RunConfig(), "val").cache_pixels()
     started = time.process_time()
     detections(pretrained_detector("distilled"), judged)
     finding = time.process_time() - started

@@ -35,12 +35,12 @@ class FromFiles(data.DetectionDataset):
     """Scenes that are decoded each time anew."""
 
     def _pixels(self, i: int) -> torch.Tensor:
-        return torch.from_numpy(self.decoded(i))
+        return torch.from_numpy(self.decode(i))
 
 
 def endless(scenes: data.DetectionDataset, config: RunConfig, device: str) -> Iterator[tuple[list, list]]:
     """Batches as a run takes them, for as long as they are wanted."""
-    return data.batches(scenes, config.batch_size, seed=0, epoch=0, epochs=10**6, workers=config.workers, device=device)
+    return data.shuffled_batches(scenes, config.batch_size, seed=0, epoch=0, epochs=10**6, workers=config.workers, device=device)
 
 
 def images_per_second(scenes: data.DetectionDataset, config: RunConfig, device: str) -> float:
@@ -113,7 +113,7 @@ def timed(step: Callable[[], None], device: str) -> float:
 
 
 def measure(config: RunConfig, device: str) -> dict:
-    scenes = data.open_split(config.but(train_images=SCENES, eval_images=16), "train").share()
+    scenes = data.open_split(config.but(train_images=SCENES, eval_images=16), "train").cache_pixels()
     loader = {"shared pixels": images_per_second(scenes, config, device), "files": images_per_second(FromFiles(scenes.annotations), config, device)}
     steps = named_detectors(config, device, scenes)
     times = {name: [] for name in steps}

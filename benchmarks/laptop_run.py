@@ -35,7 +35,7 @@ from torch import nn
 from fgdlab import Tap, Term, total
 from fgdlab.lab import plots
 from fgdlab.lab.config import active_settings
-from fgdlab.lab.datasets import batches
+from fgdlab.lab.datasets import shuffled_batches
 from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
 from fgdlab.lab.run import make_distiller, prepare
@@ -78,7 +78,7 @@ def import_seconds(code: str) -> float:
 def steps(distiller, scenes, config, clock: Clock) -> None:
     """A training step as train.py takes it, with the distiller's forward in the open."""
     optimizer = make_optimizer(list(distiller.parameters()), config)
-    drawn = iter(batches(scenes, config.batch_size, seed=0, epoch=0))
+    drawn = iter(shuffled_batches(scenes, config.batch_size, seed=0, epoch=0))
     distiller.train()
     for _ in range(STEPS + WARM):
         with clock("data"):

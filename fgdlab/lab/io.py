@@ -23,21 +23,21 @@ def cache_root() -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader, or a kill, at any moment meets the old file or the new one and never a half of it."""
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value) -> None:
     """:func:`write_text` of indented JSON; numbers that JSON lacks (NaN) become null."""
-    write_text(path, json.dumps(without_nan(value), indent=1) + "\n")
+    write_text(path, json.dumps(nan_to_none(value), indent=1) + "\n")
 
 
-def without_nan(value):
+def nan_to_none(value):
     """The same nested lists and dicts with every NaN and infinity replaced by None."""
     if isinstance(value, dict):
-        return {key: without_nan(each) for key, each in value.items()}
+        return {key: nan_to_none(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [without_nan(each) for each in value]
+        return [nan_to_none(each) for each in value]
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 
@@ -55,7 +55,7 @@ def make_folder(path: Path) -> Path:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``; when the block ends well, what lies there takes the final name in one step.
 
     Serves files and folders. A failed block leaves nothing behind. A file's bytes are on the disk before it takes its name, so that a power
@@ -79,13 +79,13 @@ def whole(path: Path) -> Iterator[Path]:
                 unfinished.unlink(missing_ok=True)
 
 
-def made_once(path: Path, make: Callable[[Path], None]) -> Path:
+def create_once(path: Path, make: Callable[[Path], None]) -> Path:
     """``path``, made by ``make(unfinished path)`` unless it is there already. Two processes that ask at once make it once."""
     if not path.exists():
         make_folder(path.parent)
         with lock_file(f"{path}.lock"):
             if not path.exists():
-                with whole(path) as unfinished:
+                with atomic_write(path) as unfinished:
                     make(unfinished)
     return path
 
@@ -110,7 +110,7 @@ def lock_file(path: Path | str, timeout: float = -1) -> Iterator[None]:
         lock.release()
 
 
-def reserve(path: Path, size: int) -> None:
+def reserve_disk_space(path: Path, size: int) -> None:
     """Claim so many bytes of disk for a file that exists: a mapped file that meets a full disk later ends the process without a word.
 
     Raises:
@@ -122,7 +122,7 @@ def reserve(path: Path, size: int) -> None:
 
 
 @contextmanager
-def unspoilt(path: Path) -> Iterator[None]:
+def checked_read(path: Path) -> Iterator[None]:
     """Read a file of this project's own making within; whatever is wrong with its bytes is one line that says it may be deleted.
 
     Raises:

@@ -15,9 +15,9 @@ from fgdlab.distill import Distiller
 from .checkpoints import inherit, load_weights, save_weights, weights_hash
 from .config import RunConfig, distils, has_teacher
 from .datasets import DetectionDataset, open_split
-from .detectors import build, settings_of
+from .detectors import build, build_settings
 from .errors import UserError, unknown_name
-from .io import lock_file, make_folder, unspoilt, whole, write_json
+from .io import atomic_write, checked_read, lock_file, make_folder, write_json
 from .provenance import peak_memory_gb, provenance
 from .teachers import Teacher, get_cache, get_teacher
 from .training import (
@@ -82,7 +82,7 @@ def shared_run(config: RunConfig, folder: Path, progress: str, device: str, team
     torch.set_num_threads(config.threads)
     if team.is_rank0 and custom_loss_file(config.method):                       # a loss of one's own changes; the run keeps the text it ran with
         text = custom_loss_source(config.method)
-        with whole(folder / "method.py") as unfinished:
+        with atomic_write(folder / "method.py") as unfinished:
             unfinished.write_bytes(text)
     parts = prepare(config, progress=progress != "off") if team.is_rank0 else None
     team.broadcast("all is made")
@@ -118,7 +118,7 @@ def shared_run(config: RunConfig, folder: Path, progress: str, device: str, team
 
 def read_result(folder: Path) -> dict:
     """result.json of a finished run."""
-    with unspoilt(folder / "result.json"):
+    with checked_read(folder / "result.json"):
         return {**json.loads((folder / "result.json").read_text(encoding="utf-8"))}
 
 
@@ -126,7 +126,7 @@ def claim(config: RunConfig, folder: Path) -> None:
     """Note the settings in the folder, or check that it holds these very settings; those of a run that was refused before it began do not count."""
     path = folder / "params.json"
     if path.exists() and any((folder / name).exists() for name in BEGUN):
-        with unspoilt(path):
+        with checked_read(path):
             before = {**json.loads(path.read_text(encoding="utf-8"))}
         changed = [name for name, value in config.dict().items() if before.get(name, value) != value]
         if changed:
@@ -146,7 +146,7 @@ def device_of(config: RunConfig) -> str:
 def prepare(config: RunConfig, progress: bool = True) -> Parts:
     """Data, teacher and teacher cache of a run; whatever is missing is made here, with bars. Safe to call from many processes."""
     device = device_of(config)
-    scenes, judged = (open_split(config, split, progress).share(progress) for split in (config.train_split, config.eval_split))
+    scenes, judged = (open_split(config, split, progress).cache_pixels(progress) for split in (config.train_split, config.eval_split))
     if not has_teacher(config):
         return Parts(scenes, judged, None, None)
     teacher = get_teacher(config, device=device, progress=progress)
@@ -159,7 +159,7 @@ def prepare(config: RunConfig, progress: bool = True) -> Parts:
 def make_distiller(config: RunConfig, parts: Parts) -> Distiller:
     """Student, teacher and loss as one module. The student's first weights depend on the seed alone, so rows of a sweep start equal."""
     torch.manual_seed(config.seed)
-    student = build(**settings_of(config, config.student, len(parts.scenes.classes)), pretrained=config.pretrained)
+    student = build(**build_settings(config, config.student, len(parts.scenes.classes)), pretrained=config.pretrained)
     if config.channels_last:
         student = student.to(memory_format=torch.channels_last)      # a tenth faster on the CPU, more on a GPU; same numbers to rounding
     if config.inherit:
@@ -177,7 +177,7 @@ def make_distiller(config: RunConfig, parts: Parts) -> Distiller:
 def check_levels(config: RunConfig) -> None:
     """Named levels, before a teacher is trained for them."""
     if distils(config) and config.levels.strip():
-        imitated(config, *(build(**settings_of(config, backbone, 1)) for backbone in (config.student, config.teacher)))
+        imitated(config, *(build(**build_settings(config, backbone, 1)) for backbone in (config.student, config.teacher)))
 
 
 def imitated(config: RunConfig, student: torch.nn.Module, teacher: torch.nn.Module) -> tuple[str, ...]:
@@ -214,7 +214,7 @@ def load_run(folder: Path | str) -> tuple[RunConfig, dict, torch.nn.Module, Dete
     result = read_result(folder)
     config = RunConfig.of(result["settings"])
     judged = open_split(config, config.eval_split, progress=False)
-    student = build(**settings_of(config, config.student, len(judged.classes)))
+    student = build(**build_settings(config, config.student, len(judged.classes)))
     load_weights(student, folder / "student.safetensors")
     teacher = get_teacher(config, progress=False) if result["teacher"] else None
     return config, result, student.eval(), judged, teacher

@@ -27,7 +27,7 @@ from torchvision.ops import box_convert, box_iou, nms
 
 from fgdlab import Distiller, FGDConfig, FGDLoss, attention, look, rows, total
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.datasets import batches, open_split
+from fgdlab.lab.datasets import shuffled_batches, open_split
 from fgdlab.lab.detectors import build
 from fgdlab.lab.training import coco_scores, detections
 from fgdlab.lab.course.exercises import training as check
@@ -91,7 +91,7 @@ weights.weights()
 # runs these first stages in the open.
 
 # %%
-images, targets = next(batches(scenes, config.batch_size, seed=SEED, epoch=0))
+images, targets = next(shuffled_batches(scenes, config.batch_size, seed=SEED, epoch=0))
 own = student.train()(images, targets)
 scene = look(student, images, targets)
 print({name: round(value.item(), 3) for name, value in own.items()})
@@ -151,7 +151,7 @@ print(f"{held:,} parameters to train: student {sizes['student']:,} + loss {held 
 def fit(distiller, scenes, steps, watch=None):
     optimizer, log = make_optimizer(list(distiller.parameters()), config), []
     distiller.train()
-    order = batches(scenes, config.batch_size, seed=config.seed, epoch=0)
+    order = shuffled_batches(scenes, config.batch_size, seed=config.seed, epoch=0)
     for step, (images, targets) in zip(range(1, steps + 1), order, strict=False):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step - 1, steps, config)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fgdlab.lab.io import cache_root, made_once, short_hash, whole, write_json, write_text
+from fgdlab.lab.io import atomic_write, cache_root, create_once, short_hash, write_json, write_text
 
 
 def names(folder) -> list[str]:
@@ -19,7 +19,7 @@ def names(folder) -> list[str]:
 # ---- whole files -------------------------------------------------------------------------------------------------------------------
 
 def test_the_final_name_appears_only_when_the_block_ends_well(tmp_path):
-    with whole(tmp_path / "deep" / "file") as unfinished:
+    with atomic_write(tmp_path / "deep" / "file") as unfinished:
         unfinished.write_text("all of it")
         assert not (tmp_path / "deep/file").exists() and unfinished.parent == tmp_path / "deep"
     assert names(tmp_path / "deep") == ["file"] and (tmp_path / "deep/file").read_text() == "all of it"
@@ -29,7 +29,7 @@ def test_the_final_name_appears_only_when_the_block_ends_well(tmp_path):
 @pytest.mark.parametrize("as_folder", [False, True])
 def test_a_failed_block_leaves_the_old_content_and_nothing_else(tmp_path, failure, as_folder):
     write_text(tmp_path / "file", "old")
-    with pytest.raises(failure), whole(tmp_path / ("folder" if as_folder else "file")) as unfinished:
+    with pytest.raises(failure), atomic_write(tmp_path / ("folder" if as_folder else "file")) as unfinished:
         if as_folder:
             unfinished.mkdir()
             (unfinished / "half").write_text("ha")
@@ -46,7 +46,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path, refusal):
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, refusal):
     (tmp_path / "file").write_text("in the way")
-    assert "must be a folder that can be written" in refusal(made_once, tmp_path / "file" / "cache" / "thing", lambda unfinished: unfinished.write_text("x"))
+    assert "must be a folder that can be written" in refusal(create_once, tmp_path / "file" / "cache" / "thing", lambda unfinished: unfinished.write_text("x"))
 
 
 def test_json_has_null_for_numbers_that_json_lacks(tmp_path):
@@ -58,8 +58,8 @@ def test_json_has_null_for_numbers_that_json_lacks(tmp_path):
 # ---- made once ---------------------------------------------------------------------------------------------------------------------
 
 def test_what_is_there_is_not_made_again(tmp_path):
-    path = made_once(tmp_path / "a" / "thing", lambda unfinished: unfinished.write_text("first"))
-    assert made_once(path, lambda unfinished: pytest.fail("made again")).read_text() == "first"
+    path = create_once(tmp_path / "a" / "thing", lambda unfinished: unfinished.write_text("first"))
+    assert create_once(path, lambda unfinished: pytest.fail("made again")).read_text() == "first"
 
 
 def test_a_failed_making_leaves_nothing_and_may_be_tried_again(tmp_path):
@@ -69,9 +69,9 @@ def test_a_failed_making_leaves_nothing_and_may_be_tried_again(tmp_path):
         raise RuntimeError("half-way")
 
     with pytest.raises(RuntimeError, match="half-way"):
-        made_once(tmp_path / "thing", fail)
+        create_once(tmp_path / "thing", fail)
     assert names(tmp_path) == []
-    made_once(tmp_path / "thing", lambda unfinished: unfinished.write_text("second"))
+    create_once(tmp_path / "thing", lambda unfinished: unfinished.write_text("second"))
     assert (tmp_path / "thing").read_text() == "second"
 
 
@@ -83,7 +83,7 @@ def make_slowly(path, log, start):
         unfinished.write_text("whole")
 
     start.wait()
-    assert made_once(path, make).read_text() == "whole"
+    assert create_once(path, make).read_text() == "whole"
 
 
 def test_threads_that_ask_at_once_make_it_once(tmp_path):

@@ -11,9 +11,9 @@ from pycocotools.cocoeval import COCOeval
 
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.config.run_config import RunConfig
-from fgdlab.lab.datasets.annotations import read_split, segmentations
+from fgdlab.lab.datasets.annotations import read_split, segmentation_counts
 from fgdlab.lab.datasets.dataset import DetectionDataset, open_split
-from fgdlab.lab.datasets.segmentation import counts_of, mask_of, unsound
+from fgdlab.lab.datasets.segmentation import decode_mask, decode_run_lengths, expected_segmentation
 from fgdlab.lab.training.evaluate import SCORES, all_scores, as_run_lengths, coco_scores
 
 SIZE = (30, 40)                                                      # height, width
@@ -44,33 +44,33 @@ def plain(mask: np.ndarray) -> dict:
 def test_run_lengths_of_both_kinds_give_the_mask_that_was_packed(seed):
     mask = blob(seed) if seed else np.zeros(SIZE, np.uint8)
     for rle in (packed(mask), plain(mask)):
-        assert unsound(rle, *SIZE) == "" and sum(counts_of(rle)) == mask.size
-        assert np.array_equal(mask_of(rle, SIZE, SIZE), mask)
-    assert counts_of(packed(mask)) == plain(mask)["counts"]
+        assert expected_segmentation(rle, *SIZE) == "" and sum(decode_run_lengths(rle)) == mask.size
+        assert np.array_equal(decode_mask(rle, SIZE, SIZE), mask)
+    assert decode_run_lengths(packed(mask)) == plain(mask)["counts"]
 
 
 def test_noise_with_runs_of_every_length_survives_packing():
     mask = (np.random.default_rng(0).random((64, 100)) < 0.3).astype(np.uint8)
     mask[:, 40:70] = 1
-    assert np.array_equal(mask_of(packed(mask), mask.shape, mask.shape), mask)
+    assert np.array_equal(decode_mask(packed(mask), mask.shape, mask.shape), mask)
 
 
 def test_polygons_are_filled_as_pycocotools_fills_them():
     polygons = [[3.0, 4.0, 20.5, 6.0, 11.0, 25.0], [25.0, 5.0, 35.0, 5.0, 35.0, 15.0, 25.0, 15.0]]
     expected = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, *SIZE)))
-    assert np.array_equal(mask_of(polygons, SIZE, SIZE), expected) and expected[10, 30] == 1 and expected[10, 11] == 1
+    assert np.array_equal(decode_mask(polygons, SIZE, SIZE), expected) and expected[10, 30] == 1 and expected[10, 11] == 1
 
 
 def test_a_smaller_image_has_smaller_masks():
     square = [[10.0, 10.0, 30.0, 10.0, 30.0, 20.0, 10.0, 20.0]]
-    half = mask_of(square, SIZE, (15, 20))
+    half = decode_mask(square, SIZE, (15, 20))
     assert half.shape == (15, 20) and half[5:10, 5:15].all() and half.sum() == 50
-    rle = packed(mask_of(square, SIZE, SIZE))
-    assert np.array_equal(mask_of(rle, SIZE, (15, 20)), half)
+    rle = packed(decode_mask(square, SIZE, SIZE))
+    assert np.array_equal(decode_mask(rle, SIZE, (15, 20)), half)
 
 
 def test_polygons_past_the_border_are_cut_there():
-    assert mask_of([[-1e9, -5.0, 1e9, -5.0, 1e9, 1e9, -1e9, 1e9]], SIZE, SIZE).all()
+    assert decode_mask([[-1e9, -5.0, 1e9, -5.0, 1e9, 1e9, -1e9, 1e9]], SIZE, SIZE).all()
 
 
 # ---- what is none ------------------------------------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ def test_polygons_past_the_border_are_cut_there():
     {"size": [30, 40], "counts": "o" * 40}, {"size": [30, 40], "counts": 3},
 ])
 def test_what_is_no_segmentation_is_told_apart(segmentation):
-    assert unsound(segmentation, *SIZE)
+    assert expected_segmentation(segmentation, *SIZE)
 
 
 @pytest.fixture
@@ -127,13 +127,13 @@ def test_outlines_are_counted_by_kind_and_those_that_are_none_in_words(drawn):
         first, second, third, _ = document["annotations"]            # polygons, run lengths, run lengths, run lengths
         second["segmentation"], third["segmentation"] = [], [[1, 2, 3, 4]]
 
-    ((file, found),) = segmentations(drawn()).items()
-    assert file.name == "annotations.json" and found[:3] == (1, 3, 0) and found.broken == []
+    ((file, found),) = segmentation_counts(drawn()).items()
+    assert file.name == "annotations.json" and found[:3] == (1, 3, 0) and found.invalid == []
     assert str(found) == "4 of 4 objects: 1 polygons, 3 run lengths"
-    assert str(segmentations(drawn(spoil(None), "some"))[file.parent.parent / "some/annotations.json"]) == "1 of 4 objects: 1 polygons, 3 without"
-    (found,) = segmentations(drawn(mixed, "mixed")).values()
+    assert str(segmentation_counts(drawn(spoil(None), "some"))[file.parent.parent / "some/annotations.json"]) == "1 of 4 objects: 1 polygons, 3 without"
+    (found,) = segmentation_counts(drawn(mixed, "mixed")).values()
     assert str(found) == "2 of 4 objects: 1 polygons, 1 run lengths, 1 without, 1 broken"
-    assert "annotation 3 of image 2 '2.png' must have polygons of at least 3 points" in found.broken[0] and found.objects == 4
+    assert "annotation 3 of image 2 '2.png' must have polygons of at least 3 points" in found.invalid[0] and found.objects == 4
 
 
 def test_a_check_asks_for_outlines_only_where_it_is_told_to(drawn):
@@ -164,7 +164,7 @@ def test_only_mask_rcnn_reads_masks(drawn):
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_a_mask_covers_its_box_in_the_image_as_it_is_loaded(drawn, long_side, flip):
     scenes = DetectionDataset(read_split(drawn(), "all", masks=True), long_side=long_side)
-    scenes.mirror(flip, 0, 0)
+    scenes.set_flip(flip, 0, 0)
     for i, count in enumerate((2, 1, 0)):                            # the crowd is no target
         image, target = scenes[i]
         assert target["masks"].dtype == torch.uint8 and target["masks"].shape == (count, *image.shape[-2:]) and len(target["boxes"]) == count
@@ -182,7 +182,7 @@ def found_of(truth, seed=None) -> list[dict]:
     for each in truth["annotations"]:
         if each["iscrowd"]:
             continue
-        mask = mask_of(each["segmentation"], SIZE, SIZE)
+        mask = decode_mask(each["segmentation"], SIZE, SIZE)
         mask = mask if seed is None else np.roll(mask, rng.integers(-3, 4, 2), axis=(0, 1))
         found.append({"image_id": each["image_id"], "category_id": each["category_id"], "bbox": list(each["bbox"]), "score": float(rng.random()), "segmentation": packed(mask)})
     return found
@@ -208,9 +208,9 @@ def test_perfect_masks_score_100_and_moved_ones_what_pycocotools_says(drawn, tmp
 def test_a_detectors_masks_come_back_as_run_lengths_of_the_original_size():
     masks = torch.stack([torch.from_numpy(blob(seed)) for seed in (1, 2)]).float()[:, None]
     for rle, mask in zip(as_run_lengths(masks, SIZE), masks, strict=True):
-        assert np.array_equal(mask_of(rle, SIZE, SIZE), mask[0].numpy()) and json.dumps(rle)
+        assert np.array_equal(decode_mask(rle, SIZE, SIZE), mask[0].numpy()) and json.dumps(rle)
     doubled = as_run_lengths(masks, (60, 80))
-    assert doubled[0]["size"] == [60, 80] and sum(counts_of(doubled[0])[1::2]) == pytest.approx(4 * float(masks[0].sum()), rel=0.1)
+    assert doubled[0]["size"] == [60, 80] and sum(decode_run_lengths(doubled[0])[1::2]) == pytest.approx(4 * float(masks[0].sum()), rel=0.1)
     assert as_run_lengths(masks[:0], SIZE) == []
 
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..io import cache_root, made_once, short_hash
+from ..io import cache_root, create_once, short_hash
 
 HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")                        # as torch's and MMDetection's zoos end the names of their files
 LARGEST = 4 * 2**30                                                  # bytes; the largest of the paper's teachers has 0.5 GB, twice that with an optimiser's state
@@ -46,7 +46,7 @@ def fetch(address: str, progress: bool = True) -> Path:
                 f"{address} must be within reach, got: {reason}; check the network, or download it elsewhere and give the path of the file",
             ) from error
 
-    return made_once(path, download)
+    return create_once(path, download)
 
 
 def copied(address: str, file: Path, promised: re.Match | None, progress: bool) -> None:

@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..config import RunConfig
-from ..datasets import MOST_CLASSES, short
-from ..detectors import build, settings_of
+from ..datasets import MAX_CLASSES, short_repr
+from ..detectors import build, build_settings
 from ..errors import UserError, unknown_name
-from ..io import whole
+from ..io import atomic_write
 from .mmdet_keys import mmdet_names
 from .safetensors_io import load_weights, read_facts
 
@@ -55,7 +55,7 @@ def export_student(source: Path | str, out: Path | str, names: str = "torchvisio
         state = export_mmdet(detector)
     else:
         state = {name: each.detach().contiguous() for name, each in detector.state_dict().items()}
-    with whole(out) as unfinished:
+    with atomic_write(out) as unfinished:
         if out.suffix == ".safetensors":
             save_file(state, unfinished)
         else:
@@ -83,12 +83,12 @@ def untold(path: Path, got: str) -> UserError:
 def checked(build: dict, path: Path) -> dict:
     """Arguments of ``build`` that a header may name: none that downloads, allocates without bound, or is unknown. A file is not asked for more."""
     if not isinstance(build, dict):
-        raise untold(path, short(build))
+        raise untold(path, short_repr(build))
     for name, value in build.items():
-        if name not in ASKED or type(value) is not ASKED[name] or (ASKED[name] is int and not 0 <= value <= MOST_CLASSES):
-            raise untold(path, f"{short(value)} for {short(name)}")
+        if name not in ASKED or type(value) is not ASKED[name] or (ASKED[name] is int and not 0 <= value <= MAX_CLASSES):
+            raise untold(path, f"{short_repr(value)} for {short_repr(name)}")
     if not {"name", "backbone", "classes"} <= build.keys() or not build["classes"]:
-        raise untold(path, short(build))
+        raise untold(path, short_repr(build))
     return build
 
 
@@ -100,4 +100,4 @@ def built_by(path: Path) -> dict:
     settings, classes = facts.get("settings"), facts.get("classes")
     if not isinstance(settings, dict) or not {"detector", "student"} <= settings.keys() or not classes or not isinstance(classes, list):
         raise untold(path, "no such facts")
-    return settings_of(RunConfig.of(settings), settings["student"], len(classes))
+    return build_settings(RunConfig.of(settings), settings["student"], len(classes))

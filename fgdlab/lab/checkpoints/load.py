@@ -18,7 +18,7 @@ import torchvision
 from torch import Tensor, nn
 
 from ..config import RunConfig
-from ..detectors import build, finished, settings_of
+from ..detectors import adapt_detector, build, build_settings
 from ..errors import UserError, unknown_name
 from .classes import COCO_OUTPUTS, coco_rows, narrow
 from .download import fetch
@@ -78,7 +78,7 @@ def published(name: str, config: RunConfig, classes: list[str]) -> tuple[nn.Modu
     else:
         narrow(detector, rows)
         detector.not_loaded = ()
-    return finished(detector, "torchvision", config.min_size, config.max_size), path
+    return adapt_detector(detector, "torchvision", config.min_size, config.max_size), path
 
 
 @contextmanager
@@ -114,13 +114,13 @@ def from_file(path: Path, config: RunConfig, classes: list[str]) -> nn.Module:
         return imported(path, facts, config, classes)
     state = {} if facts else student_of(read_state(path))
     if any(name.startswith(HEADS_OF_MMDET) for name in state):
-        settings = settings_of(config.but(flavour="mmdet"), config.teacher, len(classes))
+        settings = build_settings(config.but(flavour="mmdet"), config.teacher, len(classes))
         detector = build(**settings, **(fcos_options(state) if config.detector == "fcos" else {}))
         load_mmdet(detector, state, parts=config.teacher_parts)
         return detector
     if path.suffix != ".safetensors" or config.teacher_parts != "all" or outputs_of(state) == COCO_OUTPUTS:
         return from_state(path, state or read_state(path), config, classes)
-    detector = build(**settings_of(config, config.teacher, len(classes)))
+    detector = build(**build_settings(config, config.teacher, len(classes)))
     load_weights(detector, path)                                     # what a run or `fgdlab teacher` wrote
     detector.not_loaded = ()
     return detector
@@ -139,7 +139,7 @@ def imported(path: Path, facts: dict, config: RunConfig, classes: list[str]) -> 
 
 def from_state(path: Path, state: dict[str, Tensor], config: RunConfig, classes: list[str]) -> nn.Module:
     """A plain state dict in torchvision's names; of a head of COCO's 91 classes the rows of the data's are kept."""
-    settings = settings_of(config.but(flavour="torchvision"), config.teacher, len(classes))
+    settings = build_settings(config.but(flavour="torchvision"), config.teacher, len(classes))
     frozen = not any(name.endswith("num_batches_tracked") for name in state) and any(name.endswith("running_mean") for name in state)
     rows = coco_rows(classes) if outputs_of(state) == COCO_OUTPUTS != len(classes) + 1 else None
     detector = build(**{**settings, "classes": COCO_OUTPUTS - 1 if rows else len(classes), "frozen_norms": frozen or config.pretrained})

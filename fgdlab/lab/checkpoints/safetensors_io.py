@@ -9,13 +9,13 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..io import short_hash, whole
+from ..io import atomic_write, short_hash
 
 
 def save_weights(module: nn.Module, path: Path, **facts) -> None:
     """Write a module's state dict and JSON facts (settings, seed, AP, command) into one file."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    with whole(Path(path)) as unfinished:                            # by bytes: the library's own writer hides what a full disk says
+    with atomic_write(Path(path)) as unfinished:                            # by bytes: the library's own writer hides what a full disk says
         unfinished.write_bytes(save(state, metadata={"fgdlab": json.dumps(facts)}))
 
 

@@ -55,14 +55,14 @@ def check(folder: Path, pixels: bool, masks: bool) -> None:
 
 def parts(folder: Path, masks: bool = False) -> list:
     """Every split of a folder. A share of train that is too small to hold an image is passed over: nobody asked for it."""
-    from ..datasets import DERIVED, EmptySplit, read_split, splits_of
+    from ..datasets import TRAIN_PARTS, EmptySplit, read_split, splits_of
 
     found = []
     for split in splits_of(folder):
         try:
             found.append(read_split(folder, split, masks))
         except EmptySplit:
-            if split not in DERIVED:
+            if split not in TRAIN_PARTS:
                 raise
     return found
 
@@ -86,12 +86,12 @@ def summarise(splits: list) -> None:
 
 def say_outlines(folder: Path) -> None:
     """One line an annotation file: how many objects have polygons or run lengths; and a note, where mask_rcnn would refuse some."""
-    from ..datasets import segmentations
+    from ..datasets import segmentation_counts
 
-    for file, found in segmentations(folder).items():
+    for file, found in segmentation_counts(folder).items():
         click.echo(f"outlines in {file}: {found}")
-        if found.broken:
-            more = f" (and {len(found.broken) - 1} more like it)" if len(found.broken) > 1 else ""
-            click.echo(f"note: {found.broken[0]}{more}; mask_rcnn would refuse it, the other detectors read no outlines")
-        elif found.absent and found.sound:
-            click.echo(f"note: {found.absent} of {found.objects} objects have no outline; mask_rcnn would refuse them, the other detectors read no outlines")
+        if found.invalid:
+            more = f" (and {len(found.invalid) - 1} more like it)" if len(found.invalid) > 1 else ""
+            click.echo(f"note: {found.invalid[0]}{more}; mask_rcnn would refuse it, the other detectors read no outlines")
+        elif found.missing and found.valid:
+            click.echo(f"note: {found.missing} of {found.objects} objects have no outline; mask_rcnn would refuse them, the other detectors read no outlines")

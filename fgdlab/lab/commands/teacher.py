@@ -19,7 +19,7 @@ def teacher(weights: Path | None, **settings) -> None:
     import torch
 
     from ..checkpoints import read_facts
-    from ..io import make_folder, whole
+    from ..io import atomic_write, make_folder
     from ..run import device_of
     from ..teachers import ap_text, get_teacher
 
@@ -35,6 +35,6 @@ def teacher(weights: Path | None, **settings) -> None:
     if weights is not None:
         if not ours:
             raise UserError(f"--weights copies .safetensors files, got a teacher in {found.path.name}; bring it in with `fgdlab import`, or give its path as it is")
-        with whole(weights) as unfinished:
+        with atomic_write(weights) as unfinished:
             shutil.copyfile(found.path, unfinished)
         click.echo(f"copied to {weights}")

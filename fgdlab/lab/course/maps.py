@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 from PIL import Image
 from torch import Tensor
 
-from ..datasets import as_rgb, shrunk, upright
+from ..datasets import as_rgb, read_exif_rotated, shrink
 from ..errors import UserError
 from ..plots import BAR, Picture, colour_bar, draw_boxes, draw_image, draw_map, panels, shared
 
@@ -169,13 +169,13 @@ def photograph(path: str | Path = "", long_side: int = 640) -> Tensor:
         opened = Image.fromarray(load_sample_image("china.jpg"))
     else:
         opened = open_upright(Path(path).expanduser())
-    return torch.from_numpy(as_rgb(shrunk(opened, long_side))).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(as_rgb(shrink(opened, long_side))).permute(2, 0, 1).float() / 255
 
 
 def open_upright(path: Path) -> Image.Image:
     if not path.is_file():
         raise UserError(f"PHOTO must be an image file, got {str(path)!r}, which is none; give a path from the notebook's folder, or \"\"")
     try:
-        return upright(path)
+        return read_exif_rotated(path)
     except Exception as error:                                       # what Pillow raises for broken bytes is not one type
         raise UserError(f"PHOTO must be an image that can be decoded, got {str(path)!r} ({type(error).__name__}); save it as JPEG or PNG") from error

@@ -2,11 +2,11 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "annotations": "EmptySplit segmentations read_split splits_of",
-    "batch_sampler": "batches_an_epoch",
-    "coco_json": "MOST_CLASSES box_table complain is_finite is_whole read_document read_json short",
-    "dataset": "DetectionDataset batches foreground_shares loaded open_split",
+    "annotations": "EmptySplit segmentation_counts read_split splits_of",
+    "batch_sampler": "batches_per_epoch",
+    "coco_json": "MAX_CLASSES box_table raise_first is_finite is_integer read_document read_json short_repr",
+    "dataset": "DetectionDataset shuffled_batches foreground_shares load_batches open_split",
     "digits": "DigitScenes RECIPE_VERSION digit_folder",
-    "images": "as_rgb check_pixels shrunk upright",
-    "splits": "DERIVED",
+    "images": "as_rgb check_pixels shrink read_exif_rotated",
+    "splits": "TRAIN_PARTS",
 })

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import UserError, unknown_name
 from ..io import short_hash
-from .coco_json import KEYS, box_table, read_document, short
+from .coco_json import KEYS, box_table, read_document, short_repr
 from .segmentation import SegmentationCounts, check_segmentations, count_segmentations
 from .splits import sources
 
@@ -143,7 +143,7 @@ def read_split(folder: str | Path, split: str, masks: bool = False) -> Annotatio
     )
 
 
-def segmentations(folder: str | Path) -> dict[Path, SegmentationCounts]:
+def segmentation_counts(folder: str | Path) -> dict[Path, SegmentationCounts]:
     """How many objects of each annotation file of a folder have an outline to learn masks from; boxes without width or height are none.
 
     The files are those that :func:`read_split` has found sound.
@@ -191,5 +191,5 @@ def check_files(images: list[dict], image_folder: Path, split: str) -> None:
             remedy = "put them there, or take those images out of the split"
         raise UserError(
             f"{image_folder} must hold the {len(images)} image files of split {split!r}, "
-            f"got {len(missing)} missing, the first {short(first)} of image {missing[0]['id']}; {remedy}"
+            f"got {len(missing)} missing, the first {short_repr(first)} of image {missing[0]['id']}; {remedy}"
         )

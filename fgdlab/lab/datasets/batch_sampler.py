@@ -23,7 +23,7 @@ def epoch_batches(scenes, batch_size: int, seed: int, epoch: int, aspect_groups:
     return full
 
 
-def batches_an_epoch(scenes, batch_size: int, aspect_groups: bool = False) -> int:
+def batches_per_epoch(scenes, batch_size: int, aspect_groups: bool = False) -> int:
     """How many batches :func:`epoch_batches` gives, the same in every epoch."""
     if not aspect_groups:
         return len(scenes) // batch_size

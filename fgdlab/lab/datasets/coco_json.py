@@ -18,18 +18,18 @@ KEYS = {"images": ("id", "file_name", "width", "height"), "categories": ("id", "
 EXPORT = "export it as COCO detection annotations"
 REMEDY = {"bbox": "add it: x, y, width, height in pixels, the extent of the outline"}
 MEND = "correct or remove it in the file"
-LARGEST_FILE = 2 * 2**30                                             # bytes; COCO's train2017 has 0.45 GB
-MOST_PIXELS = 89_478_485                                             # of an image: where Pillow begins to warn of decompression bombs
-MOST_CLASSES = 30_000                                                # a head has weights for each; the largest public sets have some 21,000
-MOST_BOXES = 5000                                                    # on an image: masks and matching hold boxes x cells in memory
+MAX_FILE_BYTES = 2 * 2**30                                             # bytes; COCO's train2017 has 0.45 GB
+MAX_PIXELS = 89_478_485                                             # of an image: where Pillow begins to warn of decompression bombs
+MAX_CLASSES = 30_000                                                # a head has weights for each; the largest public sets have some 21,000
+MAX_BOXES = 5000                                                    # on an image: masks and matching hold boxes x cells in memory
 
 
 def read_json(file: Path):
     """Any JSON value. Raises UserError with line and column where the file is not JSON, or cut off."""
     try:
         size = file.stat().st_size
-        if size > LARGEST_FILE:
-            raise UserError(f"{file} must have at most {LARGEST_FILE} bytes, got {size}; cut it into several data sets")
+        if size > MAX_FILE_BYTES:
+            raise UserError(f"{file} must have at most {MAX_FILE_BYTES} bytes, got {size}; cut it into several data sets")
         data = file.read_bytes()
         return json.loads(data)
     except OSError as error:
@@ -51,50 +51,50 @@ def read_document(file: Path) -> dict:
     """
     document = read_json(file)
     if not isinstance(document, dict):
-        raise UserError(f"{file} must hold a JSON object with images, annotations and categories, got {short(document)}; {EXPORT}")
+        raise UserError(f"{file} must hold a JSON object with images, annotations and categories, got {short_repr(document)}; {EXPORT}")
     for part, needed in KEYS.items():
         if not isinstance(document.get(part), list):
-            got = short(document[part]) if part in document else "only " + (", ".join(map(repr, document)) or "an empty object")
+            got = short_repr(document[part]) if part in document else "only " + (", ".join(map(repr, document)) or "an empty object")
             raise UserError(f"{file} must have a list {part!r}, got {got}; {EXPORT}")
         check_entries(document[part], part, needed, file)
     check_images(document["images"], file)
-    if not 1 <= len(document["categories"]) <= MOST_CLASSES:
+    if not 1 <= len(document["categories"]) <= MAX_CLASSES:
         many = len(document["categories"])
-        raise UserError(f"{file}: 'categories' must list at least one class and at most {MOST_CLASSES}, got {many or 'none'}; {EXPORT}")
+        raise UserError(f"{file}: 'categories' must list at least one class and at most {MAX_CLASSES}, got {many or 'none'}; {EXPORT}")
     bad = [each for each in document["categories"] if not isinstance(each["name"], str)]
-    complain([f"{file}: category {each['id']} must have a text as 'name', got {short(each['name'])}" for each in bad], MEND)
+    raise_first([f"{file}: category {each['id']} must have a text as 'name', got {short_repr(each['name'])}" for each in bad], MEND)
     return document
 
 
 def check_entries(entries: list, part: str, needed: tuple[str, ...], file: Path) -> None:
     called = [f"{file}: entry {number} of {part!r}" for number in range(1, len(entries) + 1)]
     named = list(zip(called, entries, strict=True))
-    complain([f"{name} must be an object, got {short(each)}" for name, each in named if not isinstance(each, dict)], MEND)
+    raise_first([f"{name} must be an object, got {short_repr(each)}" for name, each in named if not isinstance(each, dict)], MEND)
     for key in needed:
-        complain([f"{name} must have a key {key!r}, got {short(each)}" for name, each in named if key not in each], REMEDY.get(key, "add it"))
-    bad = [(name, each["id"]) for name, each in named if not is_whole(each["id"]) or each["id"] < 0]
-    complain([f"{name} must have a whole number from 0 up as 'id', got {short(value)}" for name, value in bad], MEND)
+        raise_first([f"{name} must have a key {key!r}, got {short_repr(each)}" for name, each in named if key not in each], REMEDY.get(key, "add it"))
+    bad = [(name, each["id"]) for name, each in named if not is_integer(each["id"]) or each["id"] < 0]
+    raise_first([f"{name} must have a whole number from 0 up as 'id', got {short_repr(value)}" for name, value in bad], MEND)
     twice = repeated(each["id"] for each in entries)
-    complain([f"{file}: ids in {part!r} must be unique, got {each} twice" for each in twice], "number the entries anew")
+    raise_first([f"{file}: ids in {part!r} must be unique, got {each} twice" for each in twice], "number the entries anew")
 
 
 def check_images(images: list[dict], file: Path) -> None:
     bad = [each for each in images if leaves_folder(each["file_name"])]
-    complain(
-        [f"{file}: image {each['id']} must have a 'file_name' within the image folder, got {short(each['file_name'])}" for each in bad],
+    raise_first(
+        [f"{file}: image {each['id']} must have a 'file_name' within the image folder, got {short_repr(each['file_name'])}" for each in bad],
         "write it relative to the image folder, without '..'",
     )
     twice = repeated(each["file_name"] for each in images)
-    complain([f"{file}: every image must have a file of its own, got {each!r} twice" for each in twice], "merge the entries into one")
+    raise_first([f"{file}: every image must have a file of its own, got {each!r} twice" for each in twice], "merge the entries into one")
     for side in ("width", "height"):
-        bad = [each for each in images if not is_whole(each[side]) or each[side] < 1]
-        complain(
-            [f"{file}: image {each['id']} {each['file_name']!r} must have a positive, whole {side!r}, got {short(each[side])}" for each in bad],
+        bad = [each for each in images if not is_integer(each[side]) or each[side] < 1]
+        raise_first(
+            [f"{file}: image {each['id']} {each['file_name']!r} must have a positive, whole {side!r}, got {short_repr(each[side])}" for each in bad],
             "write the size of the image file in pixels",
         )
-    bad = [each for each in images if each["width"] * each["height"] > MOST_PIXELS]
-    complain(
-        [f"{file}: image {each['id']} {each['file_name']!r} must have at most {MOST_PIXELS} pixels, got {each['width']} x {each['height']}" for each in bad],
+    bad = [each for each in images if each["width"] * each["height"] > MAX_PIXELS]
+    raise_first(
+        [f"{file}: image {each['id']} {each['file_name']!r} must have at most {MAX_PIXELS} pixels, got {each['width']} x {each['height']}" for each in bad],
         "cut it into tiles, or write the size of the image file",
     )
 
@@ -145,9 +145,9 @@ def box_table(document: dict, file: Path, *, allow_flat: bool) -> BoxTable:
     flat = (given[:, 2:] == 0).any(axis=1)
     single = boxes.astype(np.float32)                                # detectors compute in float32, where a sliver may have no width left
     outside = np.flatnonzero(~flat & (single[:, 2:] <= single[:, :2]).any(axis=1))
-    complain(
+    raise_first(
         [f"{called(entries[row], by_id, file)} must have a 'bbox' (x, y, width, height) that overlaps its image of {images[row]['width']} x "
-         f"{images[row]['height']} pixels, got {short(entries[row]['bbox'])}" for row in outside],
+         f"{images[row]['height']} pixels, got {short_repr(entries[row]['bbox'])}" for row in outside],
         "correct or remove the box, or correct the image's width and height",
     )
     sizes = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1).tolist()
@@ -166,19 +166,19 @@ def box_table(document: dict, file: Path, *, allow_flat: bool) -> BoxTable:
 def check_annotations(entries: list[dict], by_id: dict[int, dict], label_of: dict[int, int], file: Path, allow_flat: bool) -> None:
     def require(key: str, must: str, fine, remedy: str = MEND) -> None:
         bad = [each for each in entries if not fine(each.get(key))]
-        complain([f"{called(each, by_id, file)} must have {must}, got {short(each.get(key))}" for each in bad], remedy)
+        raise_first([f"{called(each, by_id, file)} must have {must}, got {short_repr(each.get(key))}" for each in bad], remedy)
 
-    require("image_id", f"the 'image_id' of one of the {len(by_id)} images", lambda value: is_whole(value) and value in by_id)
-    known = short(list(label_of))
-    require("category_id", f"a 'category_id' among {known}", lambda value: is_whole(value) and value in label_of, "correct it, or add the category")
+    require("image_id", f"the 'image_id' of one of the {len(by_id)} images", lambda value: is_integer(value) and value in by_id)
+    known = short_repr(list(label_of))
+    require("category_id", f"a 'category_id' among {known}", lambda value: is_integer(value) and value in label_of, "correct it, or add the category")
     require("bbox", "4 finite numbers x, y, width, height as 'bbox'",
             lambda value: isinstance(value, list) and len(value) == 4 and all(map(is_finite, value)))
     require("bbox", "a positive width and height in 'bbox' (x, y, width, height)",
             lambda value: min(value[2:]) > 0 or (allow_flat and min(value[2:]) == 0), "correct or remove it; 'bbox' must not be x1, y1, x2, y2")
     require("iscrowd", "0 or 1 as 'iscrowd'", lambda value: value in (None, 0, 1))
-    crowded = [(by_id[each], many) for each, many in Counter(each["image_id"] for each in entries).items() if many > MOST_BOXES]
-    complain(
-        [f"{file}: image {image['id']} {image['file_name']!r} must have at most {MOST_BOXES} boxes, got {many}" for image, many in crowded],
+    crowded = [(by_id[each], many) for each, many in Counter(each["image_id"] for each in entries).items() if many > MAX_BOXES]
+    raise_first(
+        [f"{file}: image {image['id']} {image['file_name']!r} must have at most {MAX_BOXES} boxes, got {many}" for image, many in crowded],
         "cut it into tiles, or look for a mistake in the image ids",
     )
     require("area", "a number from 0 up as 'area'", lambda value: value is None or (is_finite(value) and value >= 0))
@@ -186,11 +186,11 @@ def check_annotations(entries: list[dict], by_id: dict[int, dict], label_of: dic
 
 def called(entry: dict, by_id: dict[int, dict], file: Path) -> str:
     """The words for an annotation: its file, its id, its image where that is known."""
-    image = by_id.get(entry["image_id"]) if is_whole(entry["image_id"]) else None
+    image = by_id.get(entry["image_id"]) if is_integer(entry["image_id"]) else None
     return f"{file}: annotation {entry['id']}" + (f" of image {image['id']} {image['file_name']!r}" if image else "")
 
 
-def complain(defects: list[str], remedy: str) -> None:
+def raise_first(defects: list[str], remedy: str) -> None:
     """Raise the first defect, if there is one, and count the others."""
     if defects:
         more = f" (and {len(defects) - 1} more like it)" if len(defects) > 1 else ""
@@ -203,7 +203,7 @@ def repeated(values: Iterable) -> list:
     return [each for each in values if each in seen or seen.add(each)]
 
 
-def is_whole(value) -> bool:
+def is_integer(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
@@ -212,6 +212,6 @@ def is_finite(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e12
 
 
-def short(value) -> str:
+def short_repr(value) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"

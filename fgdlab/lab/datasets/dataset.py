@@ -25,10 +25,10 @@ from .batch_sampler import epoch_batches
 from .digits import DigitScenes, digit_folder
 from .image_cache import image_cache
 from .images import read_image
-from .segmentation import masks_of
+from .segmentation import decode_masks
 
 CELLS_AT_ONCE = 10**7                                                # boxes times cells that are held in memory while shares are counted
-KEEP_BYTES = 2 * 2**30                                               # decoded images kept in memory, at most; the processes of a loader share the bound
+MAX_KEPT_BYTES = 2 * 2**30                                               # decoded images kept in memory, at most; the processes of a loader share the bound
 LEARNED = ("image", "boxes", "labels", "masks")                      # what a detector learns from; the rest is read on the host, where on CUDA every look is a wait
 
 
@@ -91,7 +91,7 @@ class DetectionDataset(Dataset):
             entries = [entries[i] for i in np.linspace(0, len(entries) - 1, limit).round().astype(int)]
         self.entries = entries
         self.flip, self._flip_key = 0.0, (0, 0)
-        self._store: np.ndarray | None = None
+        self._cached_pixels: np.ndarray | None = None
         self._kept: dict[int, Tensor] = {}
         self._kept_bytes = 0
 
@@ -110,7 +110,7 @@ class DetectionDataset(Dataset):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def mirror(self, chance: float, seed: int, epoch: int) -> None:
+    def set_flip(self, chance: float, seed: int, epoch: int) -> None:
         """Mirror each image with this chance; which ones depends on seed, epoch and image alone, not on the process that loads it."""
         self.flip, self._flip_key = chance, (seed, epoch)
 
@@ -125,7 +125,7 @@ class DetectionDataset(Dataset):
         return zero_to_one(image), target
 
     def as_bytes(self, i: int, epoch: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Item i with its pixels as they are stored, uint8 in 0..255; mirrored as in this epoch, default the one that :meth:`mirror` was told."""
+        """Item i with its pixels as they are stored, uint8 in 0..255; mirrored as in this epoch, default the one that :meth:`set_flip` was told."""
         entry = self.entries[i]
         image_id = entry["id"]
         pixels = self._pixels(i)
@@ -137,7 +137,7 @@ class DetectionDataset(Dataset):
         image, masks = pixels, {}
         if self.annotations.segmentations is not None:
             shapes = [shape for shape, counts in zip(self.annotations.segmentations[image_id], ordinary, strict=True) if counts]
-            masks = {"masks": torch.from_numpy(masks_of(shapes, (entry["height"], entry["width"]), (height, width)))}
+            masks = {"masks": torch.from_numpy(decode_masks(shapes, (entry["height"], entry["width"]), (height, width)))}
         if self.flip and self._mirrored(image_id, epoch):
             image, masks = image.flip(-1), {name: each.flip(-1) for name, each in masks.items()}
             boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
@@ -151,12 +151,12 @@ class DetectionDataset(Dataset):
     def _scale(self, entry: dict) -> float:
         return min(1.0, self.long_side / max(entry["height"], entry["width"])) if self.long_side else 1.0
 
-    def share(self, progress: bool = True) -> "DetectionDataset":
+    def cache_pixels(self, progress: bool = True) -> "DetectionDataset":
         """Decode every image once, into a file that all runs map; nothing happens where the images differ in size or are too many."""
-        self._store = image_cache(self, progress)
+        self._cached_pixels = image_cache(self, progress)
         return self
 
-    def decoded(self, i: int) -> np.ndarray:
+    def decode(self, i: int) -> np.ndarray:
         """(3, H, W) uint8 of item i, read from its file and shrunk."""
         array = read_image(self.annotations.image_folder, self.entries[i])
         height, width = self.loaded_size(i)
@@ -166,11 +166,11 @@ class DetectionDataset(Dataset):
 
     def _pixels(self, i: int) -> Tensor:
         """(3, H, W) uint8, from the shared store or kept after the first decoding while the memory bound lasts."""
-        if self._store is not None:
-            return torch.from_numpy(np.array(self._store[i]))
+        if self._cached_pixels is not None:
+            return torch.from_numpy(np.array(self._cached_pixels[i]))
         if i not in self._kept:
-            pixels, among = torch.from_numpy(self.decoded(i)), get_worker_info()
-            if self._kept_bytes + pixels.numel() > KEEP_BYTES // (among.num_workers if among else 1):
+            pixels, among = torch.from_numpy(self.decode(i)), get_worker_info()
+            if self._kept_bytes + pixels.numel() > MAX_KEPT_BYTES // (among.num_workers if among else 1):
                 return pixels
             self._kept[i] = pixels
             self._kept_bytes += pixels.numel()
@@ -195,7 +195,7 @@ class AsBytes(Dataset):
         return self.scenes.as_bytes(*key)
 
 
-def loaded(scenes: DetectionDataset, chunks: Iterable[list[tuple[int, int | None]]], *, device: str | torch.device = "cpu", workers: int = 0) -> Iterator[tuple[list, list]]:
+def load_batches(scenes: DetectionDataset, chunks: Iterable[list[tuple[int, int | None]]], *, device: str | torch.device = "cpu", workers: int = 0) -> Iterator[tuple[list, list]]:
     """(images in 0..1, targets) of one chunk of keys (i, epoch) after the other, as lists, for images may differ in size.
 
     Args:
@@ -226,7 +226,7 @@ def zero_to_one(pixels: Tensor) -> Tensor:
     return pixels.float().div_(255)
 
 
-def batches(
+def shuffled_batches(
     scenes: DetectionDataset, batch_size: int, *, seed: int, epoch: int, epochs: int = 1, first: int = 0, flip: float = 0.0, workers: int = 0, aspect_groups: bool = False,
     share: Callable[[list[int]], list[int]] = list, device: str | torch.device = "cpu",
 ) -> Iterator[tuple[list, list]]:
@@ -240,14 +240,14 @@ def batches(
         share: what this process takes of a batch's indices; all of them by default.
         device: where images, boxes, labels and masks are wanted; image_id and scale stay on the host.
     """
-    scenes.mirror(flip, seed, epoch)
+    scenes.set_flip(flip, seed, epoch)
 
     def chunks() -> Iterator[list[tuple[int, int]]]:
         for each in range(epoch, epoch + epochs):
             for indices in epoch_batches(scenes, batch_size, seed, each, aspect_groups)[first if each == epoch else 0:]:
                 yield [(i, each) for i in share(indices)]
 
-    yield from loaded(scenes, chunks(), device=device, workers=workers)
+    yield from load_batches(scenes, chunks(), device=device, workers=workers)
 
 
 def never_flat(boxes: np.ndarray) -> np.ndarray:

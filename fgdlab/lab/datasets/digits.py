@@ -18,7 +18,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..io import cache_root, made_once, short_hash, write_json
+from ..io import cache_root, create_once, short_hash, write_json
 
 LARGEST_SIZE, MOST_SCENES = 2048, 200_000                            # pixels, scenes a split: known before anything is made
 RECIPE_VERSION = 1                                                   # raise it when a change below changes a pixel
@@ -76,7 +76,7 @@ def digit_folder(recipe: DigitScenes = DigitScenes(), folder: Path | None = None
         progress: show a bar while scenes are made.
     """
     folder = folder or cache_root() / "data" / f"digits-{recipe.key()}"
-    return made_once(folder, lambda unfinished: make_scenes(recipe, unfinished, progress))
+    return create_once(folder, lambda unfinished: make_scenes(recipe, unfinished, progress))
 
 
 def make_scenes(recipe: DigitScenes, folder: Path, progress: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..io import cache_root, made_once, reserve, short_hash, unspoilt
+from ..io import cache_root, checked_read, create_once, reserve_disk_space, short_hash
 
 LARGEST_BYTES = 2 * 2**30
 
@@ -31,12 +31,12 @@ def image_cache(scenes, progress: bool = True) -> np.ndarray | None:
 
     def decode(unfinished: Path) -> None:
         store = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
-        reserve(unfinished, unfinished.stat().st_size)
+        reserve_disk_space(unfinished, unfinished.stat().st_size)
         for i in tqdm(range(len(scenes)), desc="decode images", unit="image", disable=not progress):
-            store[i] = scenes.decoded(i)
+            store[i] = scenes.decode(i)
         store.flush()
 
-    with unspoilt(made_once(path, decode)):
+    with checked_read(create_once(path, decode)):
         return np.load(path, mmap_mode="r").view(np.ndarray)         # still mapped; a memmap's own indexing is slow
 
 

@@ -53,13 +53,13 @@ def as_rgb(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def upright(path: Path) -> Image.Image:
+def read_exif_rotated(path: Path) -> Image.Image:
     """A photograph as RGB, turned as EXIF says; whatever Pillow raises for a file that it cannot decode comes through."""
     with Image.open(path) as image:
         return Image.fromarray(as_rgb(ImageOps.exif_transpose(image)))
 
 
-def shrunk(image: Image.Image, long_side: int) -> Image.Image:
+def shrink(image: Image.Image, long_side: int) -> Image.Image:
     """The image with its longer side at most ``long_side`` pixels; 0 leaves it as it is."""
     if not long_side or max(image.size) <= long_side:
         return image

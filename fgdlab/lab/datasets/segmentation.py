@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from .coco_json import called, complain, is_finite, is_whole, short
+from .coco_json import called, is_finite, is_integer, raise_first, short_repr
 
 REMEDY = "export polygons or run lengths, or choose a detector without masks, such as faster_rcnn"
 
@@ -21,22 +21,22 @@ class SegmentationCounts(NamedTuple):
 
     polygons: int
     run_lengths: int
-    absent: int
-    broken: list[str]
+    missing: int
+    invalid: list[str]
 
     @property
-    def sound(self) -> int:
+    def valid(self) -> int:
         return self.polygons + self.run_lengths
 
     @property
     def objects(self) -> int:
-        return self.sound + self.absent + len(self.broken)
+        return self.valid + self.missing + len(self.invalid)
 
     def __str__(self) -> str:
-        if self.absent == self.objects:
+        if self.missing == self.objects:
             return "none; mask_rcnn needs them, the other detectors do not"
-        kinds = {"polygons": self.polygons, "run lengths": self.run_lengths, "without": self.absent, "broken": len(self.broken)}
-        return f"{self.sound} of {self.objects} objects: {', '.join(f'{many} {kind}' for kind, many in kinds.items() if many)}"
+        kinds = {"polygons": self.polygons, "run lengths": self.run_lengths, "without": self.missing, "broken": len(self.invalid)}
+        return f"{self.valid} of {self.objects} objects: {', '.join(f'{many} {kind}' for kind, many in kinds.items() if many)}"
 
 
 def count_segmentations(entries: list[dict], by_id: dict[int, dict], file: Path) -> SegmentationCounts:
@@ -52,7 +52,7 @@ def check_segmentations(entries: list[dict], by_id: dict[int, dict], file: Path)
     """Raises:
         UserError: the first annotation whose 'segmentation' is neither polygons nor run lengths of its image's size, with the count of the others.
     """
-    complain([line for _, line in defects_of(entries, by_id, file)], REMEDY)
+    raise_first([line for _, line in defects_of(entries, by_id, file)], REMEDY)
 
 
 def defects_of(entries: list[dict], by_id: dict[int, dict], file: Path) -> list[tuple[dict, str]]:
@@ -60,13 +60,13 @@ def defects_of(entries: list[dict], by_id: dict[int, dict], file: Path) -> list[
     found = []
     for each in entries:
         image = by_id[each["image_id"]]
-        wanted = unsound(each.get("segmentation"), image["height"], image["width"])
+        wanted = expected_segmentation(each.get("segmentation"), image["height"], image["width"])
         if wanted:
-            found.append((each, f"{called(each, by_id, file)} must have {wanted} as 'segmentation', got {short(each.get('segmentation'))}"))
+            found.append((each, f"{called(each, by_id, file)} must have {wanted} as 'segmentation', got {short_repr(each.get('segmentation'))}"))
     return found
 
 
-def unsound(segmentation, height: int, width: int) -> str:
+def expected_segmentation(segmentation, height: int, width: int) -> str:
     """What a segmentation should be and is not, "" where it is sound."""
     if isinstance(segmentation, list):
         sound = segmentation and all(isinstance(each, list) and len(each) in range(6, 10**6, 2) and all(map(is_finite, each)) for each in segmentation)
@@ -74,13 +74,13 @@ def unsound(segmentation, height: int, width: int) -> str:
     if not isinstance(segmentation, dict) or segmentation.get("size") != [height, width]:
         return f"polygons, or run lengths of size [{height}, {width}],"
     try:
-        counts = counts_of(segmentation)
+        counts = decode_run_lengths(segmentation)
     except ValueError:
         return "run lengths that can be read"
     return "" if min(counts, default=0) >= 0 and sum(counts) == height * width else f"run lengths that add up to {height} x {width}"
 
 
-def counts_of(segmentation: dict) -> list[int]:
+def decode_run_lengths(segmentation: dict) -> list[int]:
     """The run lengths, column by column, zeros first. A text holds them in characters of 6 bits, from the third on as a difference to the one before
     the last.
 
@@ -88,7 +88,7 @@ def counts_of(segmentation: dict) -> list[int]:
         ValueError: neither a list of whole numbers nor such a text.
     """
     counts = segmentation.get("counts")
-    if isinstance(counts, list) and all(map(is_whole, counts)):
+    if isinstance(counts, list) and all(map(is_integer, counts)):
         return counts
     if not isinstance(counts, str):
         raise ValueError("counts must be a list of whole numbers or a text")
@@ -109,7 +109,7 @@ def counts_of(segmentation: dict) -> list[int]:
     return found
 
 
-def mask_of(segmentation: list | dict, size: tuple[int, int], shown: tuple[int, int]) -> np.ndarray:
+def decode_mask(segmentation: list | dict, size: tuple[int, int], shown: tuple[int, int]) -> np.ndarray:
     """(height, width) uint8 of 0 and 1.
 
     Args:
@@ -119,7 +119,7 @@ def mask_of(segmentation: list | dict, size: tuple[int, int], shown: tuple[int, 
     """
     (height, width), (rows, columns) = size, shown
     if isinstance(segmentation, dict):
-        runs = counts_of(segmentation)
+        runs = decode_run_lengths(segmentation)
         mask = np.repeat(np.arange(len(runs)) % 2, runs).astype(np.uint8).reshape(width, height).T
         return np.ascontiguousarray(mask) if size == shown else np.array(Image.fromarray(mask).resize((columns, rows), Image.Resampling.NEAREST))
     scale = np.array([columns / width, rows / height])
@@ -127,6 +127,6 @@ def mask_of(segmentation: list | dict, size: tuple[int, int], shown: tuple[int, 
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, rows, columns)))
 
 
-def masks_of(segmentations: Sequence, size: tuple[int, int], shown: tuple[int, int]) -> np.ndarray:
+def decode_masks(segmentations: Sequence, size: tuple[int, int], shown: tuple[int, int]) -> np.ndarray:
     """(K, height, width) uint8 of K segmentations."""
-    return np.stack([mask_of(each, size, shown) for each in segmentations]) if len(segmentations) else np.zeros((0, *shown), np.uint8)
+    return np.stack([decode_mask(each, size, shown) for each in segmentations]) if len(segmentations) else np.zeros((0, *shown), np.uint8)

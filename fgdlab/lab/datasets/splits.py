@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .coco_json import EXPORT, MEND, complain, is_whole, read_json, repeated, short
+from .coco_json import EXPORT, MEND, is_integer, raise_first, read_json, repeated, short_repr
 
-DRAWN = {"train": 0.70, "tune": 0.15, "val": 0.15}                   # shares, where annotations.json comes without splits.json
-DERIVED = {"train-fit": 0.80, "train-tune": 0.20}                    # shares of train: hyper-parameters are chosen without touching val
+DRAWN_PARTS = {"train": 0.70, "tune": 0.15, "val": 0.15}                   # shares, where annotations.json comes without splits.json
+TRAIN_PARTS = {"train-fit": 0.80, "train-tune": 0.20}                    # shares of train: hyper-parameters are chosen without touching val
 REPORTED = ("train", "tune", "val", "test")                          # a note warns where two of these share images
 
 
@@ -48,10 +48,10 @@ def sources(folder: Path) -> dict[str, Source]:
             f"{folder} must hold annotations.json and images/, or annotations/instances_<split>.json and <split>/, or <split>/_annotations.coco.json "
             f"beside its images, got {shown or 'an empty folder'}; give the folder that holds them, or {EXPORT}"
         )
-    if "train" in found and not DERIVED.keys() & found.keys():
+    if "train" in found and not TRAIN_PARTS.keys() & found.keys():
         train = found["train"]
-        for name in DERIVED:
-            found[name] = replace(train, choose=lambda ids, name=name: drawn(train.choose(ids), DERIVED)[name])
+        for name in TRAIN_PARTS:
+            found[name] = replace(train, choose=lambda ids, name=name: drawn(train.choose(ids), TRAIN_PARTS)[name])
     return found
 
 
@@ -60,23 +60,23 @@ def plain_sources(folder: Path) -> dict[str, Source]:
     if (folder / "splits.json").exists():
         return {"all": everything, **listed_sources(everything, folder / "splits.json")}
     notes = ("annotations.json came without splits.json: train, tune and val were drawn 70/15/15 by a hash of the image id",)
-    return {**{name: replace(everything, choose=lambda ids, name=name: drawn(ids, DRAWN)[name], notes=notes) for name in DRAWN}, "all": everything}
+    return {**{name: replace(everything, choose=lambda ids, name=name: drawn(ids, DRAWN_PARTS)[name], notes=notes) for name in DRAWN_PARTS}, "all": everything}
 
 
 def listed_sources(everything: Source, file: Path) -> dict[str, Source]:
     listed = read_json(file)
     hint = 'write {"train": [1, 2], "val": [3]}'
     if not isinstance(listed, dict):
-        raise UserError(f"{file} must be an object of split names with lists of image ids, got {short(listed)}; {hint}")
-    bad = [(name, ids) for name, ids in listed.items() if not (isinstance(ids, list) and all(map(is_whole, ids)))]
-    complain([f"{file}: split {name!r} must be a list of image ids, got {short(ids)}" for name, ids in bad], hint)
+        raise UserError(f"{file} must be an object of split names with lists of image ids, got {short_repr(listed)}; {hint}")
+    bad = [(name, ids) for name, ids in listed.items() if not (isinstance(ids, list) and all(map(is_integer, ids)))]
+    raise_first([f"{file}: split {name!r} must be a list of image ids, got {short_repr(ids)}" for name, ids in bad], hint)
     twice = [(name, each) for name, ids in listed.items() for each in repeated(ids)]
-    complain([f"{file}: split {name!r} must list an image once, got image id {each} twice" for name, each in twice], MEND)
+    raise_first([f"{file}: split {name!r} must list an image once, got image id {each} twice" for name, each in twice], MEND)
 
     def choose(ids: list[int], name: str) -> list[int]:
         there = set(ids)
         unknown = [(split, each) for split in listed for each in listed[split] if each not in there]
-        complain([f"{file}: split {split!r} must list image ids of annotations.json, got {each}" for split, each in unknown], MEND)
+        raise_first([f"{file}: split {split!r} must list image ids of annotations.json, got {each}" for split, each in unknown], MEND)
         return listed[name]
 
     def notes(name: str) -> tuple[str, ...]:

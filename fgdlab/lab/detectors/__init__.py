@@ -2,6 +2,6 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "builder": "NoResize build finished settings_of",
+    "builder": "NoResize build adapt_detector build_settings",
     "reppoints": "RepPoints",
 })

@@ -60,7 +60,7 @@ class CaffePixels(nn.Module):
         return pixels.flip(1) * self.scale
 
 
-def body_of(name: str, weights: str | None, norm: Callable[..., nn.Module] | None) -> nn.Module:
+def build_trunk(name: str, weights: str | None, norm: Callable[..., nn.Module] | None) -> nn.Module:
     """The classifier whose stages feed the pyramid. ``weights``: a name of torchvision's weights enum, such as "DEFAULT"; None for random ones."""
     settings = {"norm_layer": norm} if norm is not None else {}
     if name in CAFFE:
@@ -90,7 +90,7 @@ def check_backbone(name: str, pretrained: bool, others: tuple[str, ...] = ()) ->
 
 # --- pyramid ------------------------------------------------------------------------------------------------------------------------
 
-def pyramid(
+def backbone_with_fpn(
     backbone: str, first: int, extra: nn.Module | Callable[[int], nn.Module], *, pretrained: bool = False, norms: str = "learned", fpn_norm: Callable[..., nn.Module] | None = None,
 ) -> BackboneWithFPN:
     """A body under torchvision's FPN, under the names of torchvision's ``resnet_fpn_backbone`` (``body.*``, ``fpn.*``).
@@ -104,10 +104,10 @@ def pyramid(
     """
     norm = {"learned": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "still": FrozenStatsBatchNorm2d}[norms]
     by_argument = norm if backbone.startswith(("resne", "wide_resne")) else None       # other families choose their own eps and momentum
-    body = body_of(backbone, "DEFAULT" if pretrained else None, by_argument)
+    body = build_trunk(backbone, "DEFAULT" if pretrained else None, by_argument)
     if by_argument is None:
-        body = with_norms(body, norm)
-    stages = stages_of(body, backbone)
+        body = replace_norms(body, norm)
+    stages = trunk_stages(body, backbone)
     if pretrained:
         freeze(body, until=stages[4][0])
     if backbone in CAFFE and norms == "still":                       # MMDetection fixes weight and bias as well in these
@@ -120,7 +120,7 @@ def pyramid(
     return BackboneWithFPN(body, names, channels, PYRAMID_CHANNELS, extra if isinstance(extra, nn.Module) else extra(channels[-1]), fpn_norm)
 
 
-def with_norms(body: nn.Module, norm: type[nn.Module]) -> nn.Module:
+def replace_norms(body: nn.Module, norm: type[nn.Module]) -> nn.Module:
     """The same body with every batch norm replaced by one of kind ``norm`` with its numbers, eps and momentum."""
     if norm is nn.BatchNorm2d:
         return body
@@ -131,7 +131,7 @@ def with_norms(body: nn.Module, norm: type[nn.Module]) -> nn.Module:
             other.load_state_dict(child.state_dict(), strict=norm is not FrozenBatchNorm2d)
             setattr(body, name, other)
         else:
-            with_norms(child, norm)
+            replace_norms(child, norm)
     return body
 
 
@@ -144,7 +144,7 @@ def freeze(body: nn.Module, until: str) -> None:
 
 
 @torch.no_grad()
-def stages_of(body: nn.Module, name: str, side: int = 64) -> dict[int, tuple[str, int]]:
+def trunk_stages(body: nn.Module, name: str, side: int = 64) -> dict[int, tuple[str, int]]:
     """{stride: (name of the last child at that stride, its channels)} for strides 4, 8, 16 and 32, found by running the children in order.
 
     Raises:

@@ -23,7 +23,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from ..errors import UserError, unknown_name
 from . import mmdet_modules as mm
-from .backbones import CAFFE, MOBILE, PYRAMID_CHANNELS, RESNETS, RESNEXTS, check_backbone, pyramid
+from .backbones import CAFFE, MOBILE, PYRAMID_CHANNELS, RESNETS, RESNEXTS, backbone_with_fpn, check_backbone
 from .compact import COMPACT, compact_retinanet
 from .reppoints import RepPoints
 from .small import SMALL, small_detector
@@ -65,19 +65,19 @@ def build(
         check_backbone(backbone, pretrained, others=(*COMPACT, *SMALL))
         fixed = (pretrained or flavour == "mmdet") if frozen_norms is None else frozen_norms
         norms = "learned" if not fixed else "still" if flavour == "mmdet" else "frozen"
-        under = partial(pyramid, backbone, pretrained=pretrained, norms=norms)
+        under = partial(backbone_with_fpn, backbone, pretrained=pretrained, norms=norms)
         detector = MAKERS[name](under, classes, flavour == "mmdet", options)
-    return finished(detector, flavour, min_size, max_size)
+    return adapt_detector(detector, flavour, min_size, max_size)
 
 
-def settings_of(config, backbone: str, classes: int) -> dict:
+def build_settings(config, backbone: str, classes: int) -> dict:
     """The arguments of :func:`build` that a run's settings (a RunConfig) mean for its student or teacher, whose weights are loaded afterwards."""
     settings = {"name": config.detector, "backbone": backbone, "classes": classes}
     settings |= {"frozen_norms": config.pretrained} if config.flavour == "torchvision" else {"flavour": config.flavour}
     return settings | {name: getattr(config, name) for name in ("min_size", "max_size") if getattr(config, name)}
 
 
-def finished(detector: nn.Module, flavour: str, min_size: int = 0, max_size: int = 0) -> nn.Module:
+def adapt_detector(detector: nn.Module, flavour: str, min_size: int = 0, max_size: int = 0) -> nn.Module:
     """A detector of torchvision's classes with what the bench adds: the size that it reads images at, ``levels`` and ``flavour``."""
     if max_size and not 0 < min_size <= max_size:
         raise UserError(f"max_size must go with a min_size that is not above it, got {max_size} and {min_size}; the paper's are 1333 and 800")

@@ -46,7 +46,7 @@ def compact_retinanet(backbone: str, classes: int, **options) -> RetinaNet:
     """
     settings = COMPACT[backbone]
     pyramid = CompactPyramid(settings.widths, settings.blocks, PYRAMID_CHANNELS)
-    anchors = KeptAnchors(ANCHOR_SIZES, ((ANCHOR_RATIO,),) * len(ANCHOR_SIZES))
+    anchors = CachedAnchors(ANCHOR_SIZES, ((ANCHOR_RATIO,),) * len(ANCHOR_SIZES))
     head = RetinaNetHead(PYRAMID_CHANNELS, anchors.num_anchors_per_location()[0], classes + 1, norm_layer=partial(nn.GroupNorm, 8))
     for tower in (head.classification_head, head.regression_head):
         tower.conv = tower.conv[:settings.head_convs]
@@ -94,7 +94,7 @@ class ResidualBlock(nn.Module):
         return torch.relu(features + self.second(self.first(features)))
 
 
-class KeptAnchors(AnchorGenerator):
+class CachedAnchors(AnchorGenerator):
     """torchvision's generator that remembers its last anchors: batches of one size have the same ones at every step."""
 
     def __init__(self, sizes: tuple, ratios: tuple):

@@ -103,7 +103,7 @@ class RepPoints(nn.Module):
             check_targets(targets)
         sizes = [tuple(image.shape[-2:]) for image in images]
         batch, targets = self.transform(images, targets)
-        levels = [[in_full(maps) for maps in level] for level in self.head(list(self.backbone(batch.tensors).values()))]
+        levels = [[as_float32(maps) for maps in level] for level in self.head(list(self.backbone(batch.tensors).values()))]
         if self.training:
             return self.losses(levels, targets)
         return self.transform.postprocess(self.detections(levels, batch.image_sizes), batch.image_sizes, sizes)
@@ -112,15 +112,15 @@ class RepPoints(nn.Module):
 
     def losses(self, levels: list[list[Tensor]], targets: list[dict]) -> dict[str, Tensor]:
         """Focal loss of the classes, smooth L1 of both boxes, each divided by the positives of the batch."""
-        corners, strides = grid_of([logits for logits, _, _ in levels])                                 # (A, 2) x y, (A,): pixels
+        corners, strides = grid_points([logits for logits, _, _ in levels])                                 # (A, 2) x y, (A,): pixels
         logits, init, refined = (torch.cat([maps.flatten(2).mT for maps in kind], dim=1) for kind in zip(*levels, strict=True))      # (N, A, .)
         init_boxes, boxes = (self.head.moment_box(each) * strides[:, None] + corners.repeat(1, 2) for each in (init, refined))       # (N, A, 4)
         sums = {"classification": 0.0, "init_boxes": 0.0, "boxes": 0.0}
         counts = {"init": 0, "refined": 0}
         for i, target in enumerate(targets):
             truth, labels = target["boxes"], target["labels"] - 1
-            first = by_centre(corners, strides, truth)               # (A,): index of the object, -1 for none
-            then = by_overlap(init_boxes[i].detach(), truth)         # (A,): -2 for neither
+            first = match_by_centre(corners, strides, truth)               # (A,): index of the object, -1 for none
+            then = match_by_iou(init_boxes[i].detach(), truth)         # (A,): -2 for neither
             wanted = torch.zeros_like(logits[i])
             positive = then >= 0
             wanted[positive, labels[then[positive]]] = 1.0
@@ -149,7 +149,7 @@ class RepPoints(nn.Module):
         like = levels[0][2]                                          # nothing may be found anywhere
         boxes, scores, labels = [like.new_zeros(0, 4)], [like.new_zeros(0)], [torch.zeros(0, dtype=torch.int64, device=like.device)]
         for (logits, _, refined), stride in zip(levels, STRIDES, strict=True):
-            corners, _ = grid_of([logits[None]], (stride,))
+            corners, _ = grid_points([logits[None]], (stride,))
             score = logits.flatten(1).mT.sigmoid()                   # (HW, C)
             kept = (score > self.score_thresh).nonzero()             # (K, 2): point, class
             if not len(kept):
@@ -165,14 +165,14 @@ class RepPoints(nn.Module):
         return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
 
 
-def in_full(maps: Tensor) -> Tensor:
+def as_float32(maps: Tensor) -> Tensor:
     """Half-precision maps as float32: a point's place among a thousand pixels needs more than eight bits."""
     return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
 
 
 # --- geometry -----------------------------------------------------------------------------------------------------------------------
 
-def grid_of(maps: list[Tensor], strides: tuple[int, ...] = STRIDES) -> tuple[Tensor, Tensor]:
+def grid_points(maps: list[Tensor], strides: tuple[int, ...] = STRIDES) -> tuple[Tensor, Tensor]:
     """Cell corners (A, 2) x y in pixels and strides (A,) of all levels, row by row."""
     corners, each_stride = [], []
     for each, stride in zip(maps, strides, strict=True):
@@ -184,7 +184,7 @@ def grid_of(maps: list[Tensor], strides: tuple[int, ...] = STRIDES) -> tuple[Ten
     return torch.cat(corners), torch.cat(each_stride)
 
 
-def by_centre(corners: Tensor, strides: Tensor, truth: Tensor) -> Tensor:
+def match_by_centre(corners: Tensor, strides: Tensor, truth: Tensor) -> Tensor:
     """For each object the nearest point of the level that suits its size; a point wanted by several goes to the one nearest by.
 
     The level l of a box has 2^l = side / 4, side the geometric mean of width and height; distances count in widths and heights of the box.
@@ -204,7 +204,7 @@ def by_centre(corners: Tensor, strides: Tensor, truth: Tensor) -> Tensor:
     return torch.where(best < math.inf, owner, -1)
 
 
-def by_overlap(boxes: Tensor, truth: Tensor) -> Tensor:
+def match_by_iou(boxes: Tensor, truth: Tensor) -> Tensor:
     """For each init box the object that it overlaps most, from IoU 0.5 on; below 0.4 none; and each object keeps the boxes that overlap it most.
 
     Returns:

@@ -20,7 +20,7 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
-from .compact import BatchedRetinaNet, Compact, KeptAnchors
+from .compact import BatchedRetinaNet, CachedAnchors, Compact
 from .reppoints import RepPoints
 
 SMALL = {
@@ -75,7 +75,7 @@ def one_stage_pyramid(settings: Compact) -> BackboneWithFPN:
 # --- one maker a detector -----------------------------------------------------------------------------------------------------------
 
 def retinanet(settings: Compact, classes: int, options: dict) -> BatchedRetinaNet:
-    anchors = KeptAnchors(RETINA_SIZES, ((RETINA_RATIO,),) * len(RETINA_SIZES))
+    anchors = CachedAnchors(RETINA_SIZES, ((RETINA_RATIO,),) * len(RETINA_SIZES))
     head = RetinaNetHead(PYRAMID_CHANNELS, anchors.num_anchors_per_location()[0], classes + 1, norm_layer=partial(nn.GroupNorm, 8))
     for tower in (head.classification_head, head.regression_head):
         tower.conv = tower.conv[:settings.head_convs]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..datasets import DetectionDataset, read_split, shrunk, splits_of, upright
+from ..datasets import DetectionDataset, read_exif_rotated, read_split, shrink, splits_of
 from ..errors import UserError, unknown_name
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -79,11 +79,11 @@ class Photos:
     def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Tensor]]:
         file = self.files[i]
         try:
-            picture = upright(file)
+            picture = read_exif_rotated(file)
         except Exception as error:                                   # what Pillow raises for broken bytes is not one type
             raise UserError(f"{file} must be an image that can be decoded, got: {' '.join(str(error).split())}; copy it again or take it out") from error
         boxes, full = self.boxes.get(file.name, torch.zeros(0, 4)), picture.size
-        picture = shrunk(picture, self.long_side)
+        picture = shrink(picture, self.long_side)
         scale = torch.tensor([picture.width / full[0], picture.height / full[1]] * 2)
         image = torch.from_numpy(np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))).float() / 255
         labels = torch.ones(len(boxes), dtype=torch.int64)

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..checkpoints import load_weights, read_facts
 from ..config import RunConfig
-from ..detectors import build, settings_of
+from ..detectors import build, build_settings
 from ..errors import UserError
 
 LAST_LAYERS = ("head.classification_head.cls_logits.weight", "head.regression_head.bbox_reg.weight")
@@ -89,7 +89,7 @@ def architecture(file: Path, folder: Path, classes: int) -> nn.Module:
     if settings is None:
         raise UserError(f"{file} must say its settings, got none in its header and no params.json beside its folder; give like=a detector of that architecture")
     config = RunConfig.of(settings)
-    return build(**settings_of(config, config.student, len(facts.get("classes") or ()) or classes_of(file) or classes))
+    return build(**build_settings(config, config.student, len(facts.get("classes") or ()) or classes_of(file) or classes))
 
 
 def classes_of(file: Path) -> int | None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import RunConfig
-from ..datasets import box_table, complain, is_finite, is_whole, read_document, read_json, short
+from ..datasets import box_table, is_finite, is_integer, raise_first, read_document, read_json, short_repr
 from ..errors import UserError, unknown_name
-from ..io import unspoilt
+from ..io import checked_read
 from ..sweeps import result_of
 
 KEYS = ("image_id", "category_id", "bbox", "score")
@@ -46,17 +46,17 @@ def read_found(file: Path) -> list[dict]:
     """
     found = read_json(file)
     if not isinstance(found, list):
-        raise UserError(f"{file} must hold a list of detections, got {short(found)}; {EXPORT}")
+        raise UserError(f"{file} must hold a list of detections, got {short_repr(found)}; {EXPORT}")
     if not found:
         raise UserError(f"{file} must hold at least one detection, got an empty list; a detector that finds nothing has AP 0 without resampling")
     named = [(f"{file}: detection {number}", each) for number, each in enumerate(found, start=1)]
-    complain([f"{name} must be an object with {', '.join(KEYS)}, got {short(each)}" for name, each in named
+    raise_first([f"{name} must be an object with {', '.join(KEYS)}, got {short_repr(each)}" for name, each in named
               if not isinstance(each, dict) or any(key not in each for key in KEYS)], EXPORT)
     for key in KEYS[:2]:
-        complain([f"{name} must have a whole number as {key!r}, got {short(each[key])}" for name, each in named if not is_whole(each[key])], EXPORT)
-    complain([f"{name} must have x, y, width, height as 'bbox', got {short(each['bbox'])}" for name, each in named
+        raise_first([f"{name} must have a whole number as {key!r}, got {short_repr(each[key])}" for name, each in named if not is_integer(each[key])], EXPORT)
+    raise_first([f"{name} must have x, y, width, height as 'bbox', got {short_repr(each['bbox'])}" for name, each in named
               if not isinstance(each["bbox"], list) or len(each["bbox"]) != 4 or not all(map(is_finite, each["bbox"])) or min(each["bbox"][2:]) < 0], EXPORT)
-    complain([f"{name} must have a finite 'score', got {short(each['score'])}" for name, each in named if not is_finite(each["score"])], EXPORT)
+    raise_first([f"{name} must have a finite 'score', got {short_repr(each['score'])}" for name, each in named if not is_finite(each["score"])], EXPORT)
     return found
 
 
@@ -81,7 +81,7 @@ def check_against(found: list[dict], truth: dict, name: str) -> None:
                         "both sides must have been run on the images of one file of truth")
     strange = {each["category_id"] for each in found} - categories
     if strange:
-        raise UserError(f"{name} must have category ids among {short(sorted(categories))}, got {short(sorted(strange))}; write the ids of the ground truth, not the network's labels")
+        raise UserError(f"{name} must have category ids among {short_repr(sorted(categories))}, got {short_repr(sorted(strange))}; write the ids of the ground truth, not the network's labels")
 
 
 def comparison_of_files(a: Sequence[Path], b: Sequence[Path], truth: Path | None = None) -> ComparisonInputs:
@@ -153,7 +153,7 @@ def finished(folder: Path) -> dict:
     if not (folder / "result.json").is_file() or not (folder / "detections.json").is_file():
         raise UserError(f"{folder} must hold a finished run with result.json and detections.json, got one without; run it first")
     result = result_of(folder)
-    with unspoilt(folder / "result.json"):
+    with checked_read(folder / "result.json"):
         result["data_hashes"]["eval"], result["settings"]["seed"], result["data_line"]
     return result
 

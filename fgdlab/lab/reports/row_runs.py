@@ -9,7 +9,7 @@ from torch import nn
 from ..config import RunConfig
 from ..datasets import DetectionDataset
 from ..errors import UserError
-from ..io import cache_root, unspoilt
+from ..io import cache_root, checked_read
 from ..run import load_run, read_result
 from ..teachers import SHIPPED, teacher_hash
 from ..training import detections
@@ -53,7 +53,7 @@ class OpenRows:
             seed, folder = next(iter(finished.items()))
             try:
                 config, student, judged, teacher = open_run(folder)
-                with unspoilt(folder / "detections.json"):
+                with checked_read(folder / "detections.json"):
                     found = list(json.loads((folder / "detections.json").read_text(encoding="utf-8")))
             except UserError as error:
                 left_out[row.label] = str(error)

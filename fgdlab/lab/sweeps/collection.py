@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import UserError
-from ..io import unspoilt, write_text
+from ..io import checked_read, write_text
 from .planning import PlannedRun, runs_folder
 from .run_folder import result_of, state_of
 from .spec import Sweep, results_file
@@ -35,7 +35,7 @@ def record(run: PlannedRun, sweep: Sweep) -> dict:
     state = state_of(run.folder)
     result = result_of(run.folder) if state == "done" else {}
     settings = {name: value for name, value in run.config.dict().items() if name not in ("data", "scale", "seed", "teacher_checkpoint", "device")}
-    with unspoilt(run.folder / "result.json"):
+    with checked_read(run.folder / "result.json"):
         origin = result.get("provenance", {})
         return {
             "sweep": sweep.name, "scale": run.config.scale, "row": run.row, "label": sweep.rows[run.row].label, "seed": run.seed, "state": state,
@@ -78,7 +78,7 @@ def of_one_scale(frame: pd.DataFrame, scale: str, what: Path | str) -> pd.DataFr
 
 def read_frame(path: Path, needed: tuple[str, ...] = NEEDED) -> pd.DataFrame:
     """A results.csv as it was written; columns beside the needed ones may be missing, or be those of another version."""
-    with unspoilt(path):
+    with checked_read(path):
         frame = pd.read_csv(path, dtype={"row": str})
         missing = [name for name in needed if name not in frame]
         if missing:

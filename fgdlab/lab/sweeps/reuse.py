@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import UserError
-from ..io import whole, write_json
+from ..io import atomic_write, write_json
 from .run_folder import alive
 
 WRITTEN = ("params.json", "student.safetensors", "detections.json")          # what a run has written before its result.json
@@ -53,7 +53,7 @@ def reuse_run(folder: Path, job: dict) -> Path | None:
         if folder.exists():
             with FileLock(folder / "lock", timeout=0):               # what is left of an earlier try goes, unless its process still dies
                 shutil.rmtree(folder)
-        with whole(folder) as unfinished:
+        with atomic_write(folder) as unfinished:
             shutil.copytree(source, unfinished, copy_function=link_or_copy, ignore=lambda at, names: {*OF_THE_PROCESS} & {*names})
             write_json(unfinished / "job.json", {**job, "taken_from": f"{source.parent.parent.name}/{source.parent.name}"})
     except (Timeout, OSError, shutil.Error, UserError):

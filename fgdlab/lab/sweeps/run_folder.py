@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from ..errors import UserError
-from ..io import unspoilt
+from ..io import checked_read
 
 STATES = ("done", "running", "failed", "interrupted", "pending")
 BEAT, STALE = 5, 60                                                  # seconds between two touches of heartbeat; without one for so long, a process elsewhere is dead
@@ -102,7 +102,7 @@ def result_of(folder: Path) -> dict:
         UserError: it is not whole; the message says that it may be deleted, and then the run is done again.
     """
     path = folder / "result.json"
-    with unspoilt(path):
+    with checked_read(path):
         result = {**json.loads(path.read_text(encoding="utf-8"))}
         for name in ALWAYS:
             if name not in result or not isinstance(result[name], (int, float, type(None))):

@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import UserError
-from ..io import unspoilt, write_json
+from ..io import checked_read, write_json
 from .run_folder import BEAT, alive, claim_of, this_process
 
 MODULES = ("fgdlab.lab.sweeps.worker", "fgdlab.lab.sweeps.prepare")      # what a job may start; a job.json is a file, and no file names code here
@@ -50,7 +50,7 @@ def launch(folder: str, environment: dict[str, str] | None = None) -> int:
 def job_of(folder: Path) -> dict:
     """What a folder's job.json asks for: its module, one of ``MODULES``, and what that wants to know."""
     path = folder / "job.json"
-    with unspoilt(path):
+    with checked_read(path):
         job = {"module": MODULES[0], **json.loads(path.read_text(encoding="utf-8"))}
     if job["module"] not in MODULES:
         raise UserError(f"{path} must name a module that the project starts, {' or '.join(MODULES)}, got {job['module']!r}; delete it, and it is made again")

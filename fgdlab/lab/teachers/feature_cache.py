@@ -12,9 +12,9 @@ from tqdm import tqdm
 from fgdlab.scene import level_names
 
 from ..config import RunConfig
-from ..datasets import DetectionDataset, loaded
+from ..datasets import DetectionDataset, load_batches
 from ..errors import UserError
-from ..io import cache_root, made_once, reserve, short_hash, unspoilt, write_json
+from ..io import cache_root, checked_read, create_once, reserve_disk_space, short_hash, write_json
 
 
 class TeacherCache:
@@ -24,7 +24,7 @@ class TeacherCache:
     """
 
     def __init__(self, folder: Path):
-        with unspoilt(folder):
+        with checked_read(folder):
             index = json.loads((folder / "index.json").read_text())
             self._row = {image_id: row for row, image_id in enumerate(index["image_ids"])}
             self._maps = {level: np.asarray(np.load(folder / f"{level}.npy", mmap_mode="r")) for level in index["levels"]}
@@ -71,7 +71,7 @@ def get_cache(config: RunConfig, scenes: DetectionDataset, teacher: nn.Module, t
             print(f"no teacher cache: {refused}", flush=True)
         return None
     folder = cache_root() / "teacher_maps" / short_hash({"teacher": teacher_hash, "data": scenes.content_hash()})
-    cache = TeacherCache(made_once(folder, lambda unfinished: fill(unfinished, scenes, teacher, device, progress, config.workers)))
+    cache = TeacherCache(create_once(folder, lambda unfinished: fill(unfinished, scenes, teacher, device, progress, config.workers)))
     cache.device = device
     return cache
 
@@ -89,7 +89,7 @@ def fill(folder: Path, scenes: DetectionDataset, teacher: nn.Module, device: str
         raise UserError(f"{cache_root()} must have {cache_bytes(scenes, teacher) / 1e9:.1f} GB free for the teacher cache; free space or use teacher_cache=off")
     folder.mkdir(parents=True)
     starts = range(0, len(scenes), batch_size)
-    through = loaded(scenes, [[(i, None) for i in range(start, min(start + batch_size, len(scenes)))] for start in starts], device=device, workers=workers)
+    through = load_batches(scenes, [[(i, None) for i in range(start, min(start + batch_size, len(scenes)))] for start in starts], device=device, workers=workers)
     along = zip(tqdm(starts, desc="teacher cache", unit="batch", disable=not progress), through, strict=True)
     write_maps(folder, scenes.image_ids, (one_batch(teacher, images) for _, (images, _) in along))
 
@@ -102,7 +102,7 @@ def write_maps(folder: Path, image_ids: list[int], batches: Iterable[dict[str, t
             if level not in files:
                 path = folder / f"{level}.npy"
                 files[level] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(image_ids), *maps.shape[1:]))
-                reserve(path, path.stat().st_size)
+                reserve_disk_space(path, path.stat().st_size)
             files[level][start:start + len(maps)] = maps.half().cpu().numpy()
         start += len(maps)
     for each in files.values():

@@ -12,9 +12,9 @@ from fgdlab.distill import Distiller
 from ..checkpoints import checksum, head_is_loaded, load_weights, save_weights, teacher_from_checkpoint, weights_hash
 from ..config import RunConfig
 from ..datasets import open_split
-from ..detectors import build, settings_of
+from ..detectors import build, build_settings
 from ..errors import UserError
-from ..io import cache_root, made_once, short_hash, unspoilt, write_json
+from ..io import cache_root, checked_read, create_once, short_hash, write_json
 from ..training import coco_scores, detections, train
 
 SHIPPED = Path(__file__).parents[1] / "weights"
@@ -71,7 +71,7 @@ def load_teacher(config: RunConfig, *, device: str = "cpu", progress: bool = Tru
         detector, path = teacher_from_checkpoint(config, classes, progress)
         return as_loaded(detector).to(device), path, "given"
     path, origin = teacher_file(config, device=device, progress=progress)
-    detector = build(**settings_of(config, config.teacher, len(classes)))
+    detector = build(**build_settings(config, config.teacher, len(classes)))
     try:
         load_weights(detector, path)
     except UserError as error:
@@ -124,7 +124,7 @@ def teacher_file(config: RunConfig, *, device: str = "cpu", progress: bool = Tru
         return SHIPPED / name, "shipped"
     path = cache_root() / "teachers" / name
     origin = "cached" if path.exists() else "trained now"
-    return made_once(path, lambda unfinished: train_teacher(config, unfinished, device=device, progress=progress)), origin
+    return create_once(path, lambda unfinished: train_teacher(config, unfinished, device=device, progress=progress)), origin
 
 
 def train_teacher(config: RunConfig, path: Path, *, device: str = "cpu", progress: bool = True) -> None:
@@ -135,7 +135,7 @@ def train_teacher(config: RunConfig, path: Path, *, device: str = "cpu", progres
     })
     scenes = open_split(settings, settings.train_split, progress)
     torch.manual_seed(settings.seed)
-    detector = build(**settings_of(settings, settings.student, len(scenes.classes)), pretrained=settings.pretrained).to(device)
+    detector = build(**build_settings(settings, settings.student, len(scenes.classes)), pretrained=settings.pretrained).to(device)
     if progress:
         print(f"training the teacher {config.teacher} once, for {settings.epochs} epochs of {len(scenes)} images; it is kept for later runs", flush=True)
     started = time.perf_counter()
@@ -158,5 +158,5 @@ def teacher_scores(config: RunConfig, key: str, detector: nn.Module, *, device: 
         found = detections(detector, judged, device=device, workers=config.workers, progress=progress)
         write_json(unfinished, coco_scores(judged.ground_truth(), found, judged.image_ids))
 
-    with unspoilt(made_once(kept, measure)):
+    with checked_read(create_once(kept, measure)):
         return {**json.loads(kept.read_text())}

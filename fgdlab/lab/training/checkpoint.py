@@ -7,7 +7,7 @@ from torch import nn
 
 from ..checkpoints import check_archive
 from ..errors import UserError
-from ..io import whole
+from ..io import atomic_write
 from .distributed import ProcessGroup
 from .precision import Precision
 
@@ -24,7 +24,7 @@ def save(folder: Path, step: int, distiller: nn.Module, optimizer: torch.optim.O
         state["scaler"] = precision.scaler.state_dict()
     content = io.BytesIO()                                           # torch's own writer hides what a full disk says
     torch.save(state, content)
-    with whole(folder / "checkpoint.pt") as unfinished:
+    with atomic_write(folder / "checkpoint.pt") as unfinished:
         unfinished.write_bytes(content.getbuffer())
 
 

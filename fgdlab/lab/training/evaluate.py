@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..datasets import DetectionDataset, loaded
+from ..datasets import DetectionDataset, load_batches
 from .distributed import ProcessGroup
 
 SCORES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR_1", "AR_10", "AR", "AR_S", "AR_M", "AR_L")      # order of COCOeval.stats
@@ -54,7 +54,7 @@ def detections(
     """
     detector.eval()
     found, shares = [], team.share([range(start, min(start + batch_size, len(scenes))) for start in range(0, len(scenes), batch_size)])
-    through = loaded(scenes, [[(i, None) for i in each] for each in shares], device=device, workers=workers)
+    through = load_batches(scenes, [[(i, None) for i in each] for each in shares], device=device, workers=workers)
     for chosen, (images, targets) in zip(tqdm(shares, desc="detect", unit="batch", disable=not progress, leave=False), through, strict=True):
         for i, target, output in zip(chosen, targets, detector(images), strict=True):
             boxes = output["boxes"].double().cpu() / target["scale"]

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from fgdlab.terms import rows
 
 from ..errors import UserError
-from ..io import whole
+from ..io import atomic_write
 from .tensorboard import write_rows
 
 
@@ -42,7 +42,7 @@ class Log:
                         kept.append(line)
                 except ValueError:                                   # the half line of a kill
                     continue
-            with whole(self.path) as unfinished:
+            with atomic_write(self.path) as unfinished:
                 unfinished.write_text("".join(line + "\n" for line in kept))
 
     def write(self, step: int, terms: list, *, seconds: float, **numbers) -> None:

@@ -17,7 +17,7 @@ from fgdlab.distill import Distiller
 
 from ..checkpoints import save_weights
 from ..config import RunConfig
-from ..datasets import DetectionDataset, batches, batches_an_epoch
+from ..datasets import DetectionDataset, batches_per_epoch, shuffled_batches
 from ..errors import UserError
 from .checkpoint import restore, save
 from .compile import compiled_pyramids
@@ -46,7 +46,7 @@ def train(
         UserError: fewer images than one batch, or images too small for a batch of one. FloatingPointError: a loss term, the gradient or a weight is
             not finite; the message names term, level and step, the step is not taken (on CUDA: not kept), and the last checkpoint is a good one.
     """
-    per_epoch = batches_an_epoch(scenes, config.batch_size, config.aspect_groups)
+    per_epoch = batches_per_epoch(scenes, config.batch_size, config.aspect_groups)
     if per_epoch == 0:
         raise UserError(f"the split must hold at least one batch of {config.batch_size} images, got {len(scenes)}; lower batch_size or give more images")
     check_batch_split(team, config.batch_size, config.accumulate)
@@ -61,7 +61,7 @@ def train(
     one_step = Step(distiller, config, precision, team)
     started = time.perf_counter()
     with closing(log), compiled_pyramids(distiller, config.compile, device):       # an error begins on a line of its own, not behind the bar
-        for images, targets in batches(
+        for images, targets in shuffled_batches(
             scenes, config.batch_size, seed=config.seed, epoch=step // per_epoch, epochs=config.epochs - step // per_epoch, first=step % per_epoch,
             flip=config.flip, workers=config.workers, aspect_groups=config.aspect_groups, share=team.share, device=device,
         ):

@@ -12,7 +12,7 @@ from fgdlab.lab.checkpoints.inheritance import inherit
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.config.active_fields import active_settings
 from fgdlab.lab.config.presets import PAPER_PRESETS, preset, preset_config
-from fgdlab.lab.detectors.builder import build, settings_of
+from fgdlab.lab.detectors.builder import build, build_settings
 from fgdlab.lab.run import imitated
 from fgdlab.lab.training.loop import learning_rate
 from fgdlab.lab.training.multiscale import check_sizes
@@ -23,7 +23,7 @@ def on_meta(detector: str, backbone: str):
     """A detector of the paper's kind for COCO's 80 classes, without memory; the settings of its pair but for ImageNet weights."""
     name = next(name for name, pair in PAPER_PRESETS.items() if pair.detector == detector)
     with torch.device("meta"):
-        return build(**settings_of(preset_config(name, "coco"), backbone, 80))
+        return build(**build_settings(preset_config(name, "coco"), backbone, 80))
 
 
 @pytest.mark.parametrize("name", PAPER_PRESETS)

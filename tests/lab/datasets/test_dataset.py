@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from fgdlab.lab.datasets import dataset as data
 from fgdlab.lab.datasets.annotations import read_split
 from fgdlab.lab.datasets.batch_sampler import epoch_batches
-from fgdlab.lab.datasets.dataset import DetectionDataset, batches, foreground_shares, loaded, open_split
+from fgdlab.lab.datasets.dataset import DetectionDataset, foreground_shares, load_batches, open_split, shuffled_batches
 from fgdlab.lab.training.evaluate import detections
 
 
@@ -63,7 +63,7 @@ def test_a_crowd_region_is_no_target_but_is_judged(mixed):
 
 def test_an_item_is_the_same_each_time_it_is_read(mixed, monkeypatch):
     kept, fresh = DetectionDataset(mixed, long_side=50), DetectionDataset(mixed, long_side=50)
-    monkeypatch.setattr(data, "KEEP_BYTES", 0)
+    monkeypatch.setattr(data, "MAX_KEPT_BYTES", 0)
     not_kept = [fresh[0][0] for _ in range(2)]
     monkeypatch.undo()
     first = kept[0][0]
@@ -72,11 +72,11 @@ def test_an_item_is_the_same_each_time_it_is_read(mixed, monkeypatch):
 
 
 def test_memory_for_decoded_images_is_bounded(mixed, monkeypatch):
-    monkeypatch.setattr(data, "KEEP_BYTES", 3 * 60 * 100 + 3 * 40 * 50)
+    monkeypatch.setattr(data, "MAX_KEPT_BYTES", 3 * 60 * 100 + 3 * 40 * 50)
     scenes = DetectionDataset(mixed)
     for i in (0, 2, 1, 3):
         assert scenes[i][0].shape[1:] == scenes.loaded_size(i)
-    assert sorted(scenes._kept) == [0, 1] and scenes._kept_bytes == data.KEEP_BYTES
+    assert sorted(scenes._kept) == [0, 1] and scenes._kept_bytes == data.MAX_KEPT_BYTES
 
 
 # ---- shrinking ---------------------------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_detections_come_back_in_pixels_of_the_original_file(mixed, long_side):
 def test_mirroring_turns_image_and_boxes_together(mixed):
     scenes = DetectionDataset(mixed)
     plain = [scenes[i] for i in range(4)]
-    scenes.mirror(1.0, seed=0, epoch=0)
+    scenes.set_flip(1.0, seed=0, epoch=0)
     for i, (image, target) in enumerate(plain):
         mirrored, its_target = scenes[i]
         assert torch.equal(mirrored, image.flip(-1)) and torch.equal(its_target["labels"], target["labels"])
@@ -131,9 +131,9 @@ def test_mirroring_turns_image_and_boxes_together(mixed):
 
 def mirrored_ids(scenes, chance=0.5, **key) -> set[int]:
     """Which images come mirrored, found by comparing pixels."""
-    scenes.mirror(0.0, 0, 0)
+    scenes.set_flip(0.0, 0, 0)
     plain = [scenes[i][0] for i in range(len(scenes))]
-    scenes.mirror(chance, **key)
+    scenes.set_flip(chance, **key)
     return {scenes.image_ids[i] for i in reversed(range(len(scenes))) if not torch.equal(scenes[i][0], plain[i])}
 
 
@@ -160,7 +160,7 @@ def test_a_sliver_keeps_some_width_through_shrinking_and_mirroring(coco_folder):
     (folder / "annotations.json").write_text(json.dumps(document))
     scenes = DetectionDataset(read_split(folder, "all"), long_side=333)
     for chance in (0.0, 1.0):
-        scenes.mirror(chance, seed=0, epoch=0)
+        scenes.set_flip(chance, seed=0, epoch=0)
         boxes = scenes[0][1]["boxes"]
         assert (boxes[:, 2:] > boxes[:, :2]).all() and boxes[0, 2] - boxes[0, 0] < 1e-4
 
@@ -172,9 +172,9 @@ def ids_of(found) -> list[list[int]]:
 
 
 def test_batches_are_full_and_take_every_image_at_most_once(tiny_scenes):
-    found = ids_of(batches(tiny_scenes(), 5, seed=0, epoch=0))
+    found = ids_of(shuffled_batches(tiny_scenes(), 5, seed=0, epoch=0))
     assert [len(each) for each in found] == [5, 5] and len(set(sum(found, []))) == 10
-    assert sorted(sum(ids_of(batches(tiny_scenes(), 4, seed=0, epoch=0)), [])) == tiny_scenes().image_ids
+    assert sorted(sum(ids_of(shuffled_batches(tiny_scenes(), 4, seed=0, epoch=0)), [])) == tiny_scenes().image_ids
 
 
 def test_the_order_depends_on_seed_and_epoch_alone(tiny_scenes):
@@ -182,23 +182,23 @@ def test_the_order_depends_on_seed_and_epoch_alone(tiny_scenes):
     for key in [(seed, epoch) for seed in (0, 1, 2) for epoch in (0, 1, 2)]:
         torch.manual_seed(sum(key))
         np.random.seed(sum(key))
-        orders[key] = ids_of(batches(tiny_scenes(), 4, seed=key[0], epoch=key[1]))
+        orders[key] = ids_of(shuffled_batches(tiny_scenes(), 4, seed=key[0], epoch=key[1]))
         torch.manual_seed(123)
-        assert ids_of(batches(tiny_scenes(), 4, seed=key[0], epoch=key[1], flip=0.5)) == orders[key]
+        assert ids_of(shuffled_batches(tiny_scenes(), 4, seed=key[0], epoch=key[1], flip=0.5)) == orders[key]
     assert len(set(map(str, orders.values()))) == 9
 
 
 def test_batches_leave_the_global_random_state_alone(tiny_scenes):
     torch.manual_seed(4)
     before = torch.get_rng_state()
-    list(batches(tiny_scenes(), 4, seed=0, epoch=0, flip=0.5))
+    list(shuffled_batches(tiny_scenes(), 4, seed=0, epoch=0, flip=0.5))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_first_skips_exactly_so_many_batches(tiny_scenes):
-    everything = ids_of(batches(tiny_scenes(), 4, seed=3, epoch=1))
+    everything = ids_of(shuffled_batches(tiny_scenes(), 4, seed=3, epoch=1))
     for first in range(4):
-        assert ids_of(batches(tiny_scenes(), 4, seed=3, epoch=1, first=first)) == everything[first:]
+        assert ids_of(shuffled_batches(tiny_scenes(), 4, seed=3, epoch=1, first=first)) == everything[first:]
 
 
 def same_batches(here, there) -> None:
@@ -212,18 +212,18 @@ def same_batches(here, there) -> None:
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_batches_are_the_items_of_their_epoch_whoever_loads_them(tiny_scenes, workers):
     """Order, pixels and mirroring, over three epochs in one go."""
-    whole = list(batches(tiny_scenes(), 4, seed=0, epoch=1, epochs=3, flip=0.5, workers=workers))
+    whole = list(shuffled_batches(tiny_scenes(), 4, seed=0, epoch=1, epochs=3, flip=0.5, workers=workers))
     scenes, expected = tiny_scenes(), []
     for epoch in (1, 2, 3):
         chunks = epoch_batches(scenes, 4, 0, epoch)
-        scenes.mirror(0.5, 0, epoch)
+        scenes.set_flip(0.5, 0, epoch)
         expected += [tuple(zip(*(scenes[i] for i in chunk), strict=True)) for chunk in chunks]
     same_batches(whole, expected)
     assert len(whole) == 9 and all(image.dtype == torch.float32 for images, _ in whole for image in images)
     assert len({tuple(each) for each in ids_of(whole)}) == 9
     for first in (1, 2):
-        same_batches(list(batches(tiny_scenes(), 4, seed=0, epoch=1, epochs=3, first=first, flip=0.5, workers=workers)), expected[first:])
-    assert list(batches(tiny_scenes(), 4, seed=0, epoch=1, epochs=0, workers=workers)) == []
+        same_batches(list(shuffled_batches(tiny_scenes(), 4, seed=0, epoch=1, epochs=3, first=first, flip=0.5, workers=workers)), expected[first:])
+    assert list(shuffled_batches(tiny_scenes(), 4, seed=0, epoch=1, epochs=0, workers=workers)) == []
 
 
 class Signed(DetectionDataset):
@@ -235,14 +235,14 @@ class Signed(DetectionDataset):
 
 
 def test_the_processes_of_a_loader_outlive_its_epochs(tiny_scenes):
-    by = [int(target["by"]) for _, targets in batches(Signed(tiny_scenes().annotations), 2, seed=0, epoch=0, epochs=4, workers=2) for target in targets]
+    by = [int(target["by"]) for _, targets in shuffled_batches(Signed(tiny_scenes().annotations), 2, seed=0, epoch=0, epochs=4, workers=2) for target in targets]
     assert len(by) == 4 * 12 and len(set(by)) == 2 and os.getpid() not in by
 
 
 def test_pixels_travel_as_bytes_and_only_what_is_learned_goes_to_the_device(tiny_scenes, monkeypatch):
     sent = []
     monkeypatch.setattr(data, "zero_to_one", lambda pixels, real=data.zero_to_one: (sent.append((pixels.dtype, pixels.device.type)), real(pixels))[1])
-    for images, targets in batches(tiny_scenes(), 4, seed=0, epoch=0, device="meta"):
+    for images, targets in shuffled_batches(tiny_scenes(), 4, seed=0, epoch=0, device="meta"):
         assert {(each.dtype, each.device.type) for each in images} == {(torch.float32, "meta")}
         for target in targets:
             assert {name: value.device.type for name, value in target.items()} == {"boxes": "meta", "labels": "meta", "image_id": "cpu", "scale": "cpu"}
@@ -252,7 +252,7 @@ def test_pixels_travel_as_bytes_and_only_what_is_learned_goes_to_the_device(tiny
 def test_an_item_is_its_bytes_over_255(mixed):
     scenes = DetectionDataset(mixed)
     for chance in (0.0, 1.0):
-        scenes.mirror(chance, seed=0, epoch=0)
+        scenes.set_flip(chance, seed=0, epoch=0)
         for i in range(4):
             image, (pixels, target) = scenes[i][0], scenes.as_bytes(i)
             assert pixels.dtype == torch.uint8 and torch.equal(image, pixels / 255) and target.keys() == scenes[i][1].keys()
@@ -261,7 +261,7 @@ def test_an_item_is_its_bytes_over_255(mixed):
 def test_what_a_step_writes_into_its_images_is_not_kept(tiny_scenes):
     scenes = tiny_scenes()
     before = [image.clone() for image, _ in scenes]
-    for images, _ in batches(scenes, 4, seed=0, epoch=0):
+    for images, _ in shuffled_batches(scenes, 4, seed=0, epoch=0):
         for image in images:
             image.zero_()
     assert all(torch.equal(image, old) for (image, _), old in zip(scenes, before, strict=True))
@@ -270,7 +270,7 @@ def test_what_a_step_writes_into_its_images_is_not_kept(tiny_scenes):
 @pytest.mark.parametrize("workers, kept", [(0, 6), (2, 3), (4, 1)])
 def test_the_processes_of_a_loader_share_the_bound_of_what_is_kept(tiny_scenes, monkeypatch, workers, kept):
     scenes = tiny_scenes()
-    monkeypatch.setattr(data, "KEEP_BYTES", 6 * 3 * 64 * 64)
+    monkeypatch.setattr(data, "MAX_KEPT_BYTES", 6 * 3 * 64 * 64)
     monkeypatch.setattr(data, "get_worker_info", lambda: SimpleNamespace(num_workers=workers) if workers else None)
     for i in range(len(scenes)):
         scenes[i]
@@ -282,7 +282,7 @@ def test_batches_are_lists_as_images_differ_in_size_and_in_what_they_show(mixed,
     """One of them shows nothing; masks come along where there are any."""
     segmentations = {image_id: [[[4.0, 4, 20, 4, 20, 20]]] * len(crowd) for image_id, crowd in mixed.crowd.items()}
     scenes = DetectionDataset(replace(mixed, segmentations=segmentations))
-    ((images, targets),) = loaded(scenes, [[(3, None), (0, None), (1, None)]], workers=workers)
+    ((images, targets),) = load_batches(scenes, [[(3, None), (0, None), (1, None)]], workers=workers)
     assert type(images) is type(targets) is list and [tuple(each.shape) for each in images] == [(3, 64, 64), (3, 60, 100), (3, 40, 50)]
     for i, image, target in zip((3, 0, 1), images, targets, strict=True):
         expected, its_target = scenes[i]
@@ -312,7 +312,7 @@ def test_the_fingerprint_changes_with_what_is_learned_or_judged(mixed):
               DetectionDataset(SimpleNamespace(content_hash="another", images=mixed.images)).content_hash()]
     assert len(set(prints)) == 4 and DetectionDataset(mixed).content_hash() == prints[0]
     flipped = DetectionDataset(mixed)
-    flipped.mirror(1.0, 0, 0)
+    flipped.set_flip(1.0, 0, 0)
     assert flipped.content_hash() == prints[0]
 
 

@@ -16,7 +16,7 @@ from fgdlab.lab.datasets import digits
 from fgdlab.lab.datasets.annotations import read_split
 from fgdlab.lab.datasets.dataset import DetectionDataset, data_folder, foreground_shares, open_split
 from fgdlab.lab.datasets.digits import DIGIT_SAMPLES, PHOTO_COLUMNS, DigitScenes, digit_folder, scene
-from fgdlab.lab.datasets.segmentation import mask_of
+from fgdlab.lab.datasets.segmentation import decode_mask
 from fgdlab.lab.io import cache_root
 
 SMALL = DigitScenes(size=64, train=6, tune=3, val=4)
@@ -117,7 +117,7 @@ def test_masks_of_the_ink_change_no_pixel_no_box_and_no_name_of_scenes_without(t
     pastes = [(box, mask) for made in recorded(SMALL, "train", 6) for box, mask, false in made.pastes if not false]
     for (box, mask), found in zip(pastes, segmentations, strict=False):
         x1, y1, x2, y2 = box
-        drawn = mask_of(found, (64, 64), (64, 64))
+        drawn = decode_mask(found, (64, 64), (64, 64))
         assert np.array_equal(drawn[y1:y2, x1:x2], mask >= 0.5) and drawn.sum() == (mask >= 0.5).sum() > 0
     assert len(pastes) >= 6
 

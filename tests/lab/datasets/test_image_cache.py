@@ -37,31 +37,31 @@ def scenes_of(folder, **settings):
 
 @pytest.mark.parametrize("long_side", [0, 24])
 def test_shared_pixels_equal_decoded_pixels(folder, long_side):
-    shared, plain = scenes_of(folder, long_side=long_side).share(progress=False), scenes_of(folder, long_side=long_side)
+    shared, plain = scenes_of(folder, long_side=long_side).cache_pixels(progress=False), scenes_of(folder, long_side=long_side)
     for i in range(len(plain)):
         assert torch.equal(shared[i][0], plain[i][0])
         assert torch.equal(shared[i][1]["boxes"], plain[i][1]["boxes"])
 
 
 def test_files_are_decoded_once_for_all_runs(folder, monkeypatch):
-    scenes_of(folder).share(progress=False)
+    scenes_of(folder).cache_pixels(progress=False)
     monkeypatch.setattr("fgdlab.lab.datasets.dataset.read_image", lambda *args: pytest.fail("a file was decoded again"))
-    again = scenes_of(folder).share(progress=False)
+    again = scenes_of(folder).cache_pixels(progress=False)
     assert again[0][0].shape == (3, 32, 48)
 
 
 def test_a_replaced_image_is_decoded_anew(folder):
-    before = scenes_of(folder).share(progress=False)[0][0]
+    before = scenes_of(folder).cache_pixels(progress=False)[0][0]
     path = folder / "images" / "1.png"
     Image.new("RGB", (48, 32), (255, 0, 0)).save(path)
     os.utime(path, ns=(1, 1))
-    after = scenes_of(folder).share(progress=False)[0][0]
+    after = scenes_of(folder).cache_pixels(progress=False)[0][0]
     assert not torch.equal(before, after)
     assert after[0].min() == 1 and after[1].max() == 0
 
 
 def test_changing_a_loaded_image_leaves_the_store_alone(folder):
-    scenes = scenes_of(folder).share(progress=False)
+    scenes = scenes_of(folder).cache_pixels(progress=False)
     before = scenes[0][0].clone()
     scenes._pixels(0).zero_()
     assert torch.equal(scenes[0][0], before)

@@ -12,11 +12,11 @@ from fgdlab.lab.detectors.backbones import (
     CaffeBottleneck,
     CaffePixels,
     FrozenStatsBatchNorm2d,
-    body_of,
+    backbone_with_fpn,
+    build_trunk,
     freeze,
-    pyramid,
-    stages_of,
-    with_norms,
+    replace_norms,
+    trunk_stages,
 )
 from fgdlab.lab.detectors.deformable import DeformableConv, deform
 from fgdlab.lab.detectors.mmdet_modules import ExtraConvs
@@ -89,7 +89,7 @@ def test_norms_of_any_body_are_replaced_with_their_numbers(kind):
     pixels = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         expected = body.eval()(pixels)
-        replaced = with_norms(body, kind).train()
+        replaced = replace_norms(body, kind).train()
         assert not any(type(module) is nn.BatchNorm2d for module in replaced.modules())
         assert_close(replaced(pixels), expected, rtol=1e-4, atol=1e-5)
 
@@ -101,7 +101,7 @@ def test_a_pretrained_body_has_its_first_stage_fixed():
 
 
 def test_norms_of_a_still_caffe_body_do_not_learn_at_all():
-    maps = pyramid("resnet50_caffe", 3, lambda channels: ExtraConvs("input", channels, 256), norms="still")
+    maps = backbone_with_fpn("resnet50_caffe", 3, lambda channels: ExtraConvs("input", channels, 256), norms="still")
     norms = [each for module in maps.body.modules() if isinstance(module, nn.BatchNorm2d) for each in module.parameters()]
     assert norms and not any(each.requires_grad for each in norms) and maps.body.conv1.weight.requires_grad
 
@@ -113,7 +113,7 @@ def test_norms_of_a_still_caffe_body_do_not_learn_at_all():
     ("regnet_y_400mf", (48, 104, 208, 440)), ("shufflenet_v2_x0_5", (24, 48, 96, 1024)), ("mnasnet0_5", (16, 24, 48, 1280)),
 ])
 def test_the_last_map_at_each_stride_feeds_the_pyramid(name, channels):
-    found = stages_of(body_of(name, None, None), name)
+    found = trunk_stages(build_trunk(name, None, None), name)
     assert tuple(found[stride][1] for stride in (4, 8, 16, 32)) == channels
 
 
@@ -123,7 +123,7 @@ def test_the_last_stage_is_what_the_classifier_itself_makes(name):
     torch.manual_seed(1)
     model, seen, pixels = torchvision.models.get_model(name).eval(), [], torch.rand(1, 3, 64, 64)
     torch.manual_seed(1)
-    maps = pyramid(name, 3, lambda channels: ExtraConvs("input", channels, 256)).eval()
+    maps = backbone_with_fpn(name, 3, lambda channels: ExtraConvs("input", channels, 256)).eval()
     maps.body.load_state_dict({own: model.state_dict()[theirs] for own, theirs in zip(maps.body.state_dict(), model.state_dict(), strict=False)})
     last = {"mobilenet_v2": "features", "regnet_y_400mf": "trunk_output", "mnasnet0_5": "layers"}[name]
     getattr(model, last).register_forward_hook(lambda module, args, output: seen.append(output))
@@ -134,4 +134,4 @@ def test_the_last_stage_is_what_the_classifier_itself_makes(name):
 
 @pytest.mark.parametrize("name", ["alexnet", "swin_t"])
 def test_a_body_without_a_pyramid_is_refused(name, refusal):
-    assert f"strides 4, 8, 16 and 32 from children that run in order, got '{name}'" in refusal(stages_of, body_of(name, None, None), name)
+    assert f"strides 4, 8, 16 and 32 from children that run in order, got '{name}'" in refusal(trunk_stages, build_trunk(name, None, None), name)

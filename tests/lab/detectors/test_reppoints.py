@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from fgdlab.lab.detectors.reppoints import STRIDES, RepPoints, RepPointsHead, by_centre, by_overlap, grid_of
+from fgdlab.lab.detectors.reppoints import STRIDES, RepPoints, RepPointsHead, grid_points, match_by_centre, match_by_iou
 from fgdlab.scene import Tap, look
 
 WIDTH = 8
@@ -84,18 +84,18 @@ def test_offsets_of_zero_points_collapse_the_taps_on_the_cell():
 # ---- who is matched ----------------------------------------------------------------------------------------------------------------
 
 def grid(side=128):
-    return grid_of([torch.zeros(1, 1, -(-side // stride), -(-side // stride)) for stride in STRIDES])
+    return grid_points([torch.zeros(1, 1, -(-side // stride), -(-side // stride)) for stride in STRIDES])
 
 
 def test_the_grid_has_the_corners_of_the_cells_row_by_row():
-    corners, strides = grid_of([torch.zeros(1, 1, 2, 3)], (16,))
+    corners, strides = grid_points([torch.zeros(1, 1, 2, 3)], (16,))
     assert corners.tolist() == [[0, 0], [16, 0], [32, 0], [0, 16], [16, 16], [32, 16]] and strides.tolist() == [16] * 6
 
 
 @pytest.mark.parametrize(("side", "stride"), [(8, 8), (33, 8), (63.9, 8), (64.1, 16), (200, 32), (513, 128), (5000, 128)])
 def test_an_object_goes_to_the_level_of_a_quarter_of_its_side(side, stride):
     corners, strides = grid()
-    matched = by_centre(corners, strides, torch.tensor([[60 - side / 2, 60 - side / 2, 60 + side / 2, 60 + side / 2]]))
+    matched = match_by_centre(corners, strides, torch.tensor([[60 - side / 2, 60 - side / 2, 60 + side / 2, 60 + side / 2]]))
     assert strides[matched == 0].tolist() == [stride]
     assert (corners[matched == 0] - 60).abs().max() <= stride / 2 or stride == 128
 
@@ -103,9 +103,9 @@ def test_an_object_goes_to_the_level_of_a_quarter_of_its_side(side, stride):
 def test_every_object_gets_one_point_and_a_contested_point_goes_to_the_nearest():
     corners, strides = grid()
     far, near = [9.0, 9.0, 49.0, 49.0], [12.5, 12.5, 52.5, 52.5]     # middles 29 and 32.5: the point (32, 32) is nearest to both
-    assert by_centre(corners, strides, torch.tensor([far, near])).unique(return_counts=True)[1].tolist() == [len(corners) - 1, 1]
+    assert match_by_centre(corners, strides, torch.tensor([far, near])).unique(return_counts=True)[1].tolist() == [len(corners) - 1, 1]
     for order, owner in (([far, near], 1), ([near, far], 0)):
-        matched = by_centre(corners, strides, torch.tensor(order))
+        matched = match_by_centre(corners, strides, torch.tensor(order))
         assert matched[matched >= 0].tolist() == [owner] and corners[matched >= 0].tolist() == [[32, 32]]
 
 
@@ -114,13 +114,13 @@ def test_overlap_thresholds_and_the_best_box_of_each_object():
     boxes = torch.tensor([
         [0.0, 0, 10, 10], [0, 0, 10, 5.1], [0, 0, 10, 4.5], [0, 0, 10, 3.9], [100, 100, 110, 101], [200, 200, 210, 210],
     ])
-    assert by_overlap(boxes, truth).tolist() == [0, 0, -2, -1, 1, -1]               # the last object is touched by none and takes none
+    assert match_by_iou(boxes, truth).tolist() == [0, 0, -2, -1, 1, -1]               # the last object is touched by none and takes none
 
 
 def test_without_objects_nothing_is_matched():
     corners, strides = grid()
     none = torch.zeros(0, 4)
-    assert (by_centre(corners, strides, none) == -1).all() and (by_overlap(torch.rand(5, 4), none) == -1).all()
+    assert (match_by_centre(corners, strides, none) == -1).all() and (match_by_iou(torch.rand(5, 4), none) == -1).all()
 
 
 # ---- losses ------------------------------------------------------------------------------------------------------------------------
@@ -130,10 +130,10 @@ def test_losses_are_what_the_paper_writes(levels):
     detector = tiny()
     truth, labels = torch.tensor([[8.0, 8.0, 44.0, 40.0], [10.0, 4.0, 90.0, 60.0]]), torch.tensor([1, 3])
     losses = detector.losses(levels, [{"boxes": truth, "labels": labels}])
-    corners, strides = grid_of([each for each, _, _ in levels])
+    corners, strides = grid_points([each for each, _, _ in levels])
     flat = [torch.cat([maps[0].flatten(1).T for maps in kind]) for kind in zip(*levels, strict=True)]
     init, refined = (detector.head.moment_box(points).detach() * strides[:, None] + corners.repeat(1, 2) for points in flat[1:])
-    first, then = by_centre(corners, strides, truth), by_overlap(init, truth)
+    first, then = match_by_centre(corners, strides, truth), match_by_iou(init, truth)
     assert (first >= 0).sum() == 2 and (then >= 0).any() and (then == -1).any()
 
     def smooth(error):
@@ -208,7 +208,7 @@ def test_detections_are_the_moment_boxes_of_the_best_points(levels):
     detector = tiny(nms_thresh=1.0, detections_per_img=10 ** 6)
     (found,) = detector.detections(levels, [(60, 90)])
     assert (found["scores"].diff() <= 0).all() and (found["scores"] > 0.05).all()
-    corners, strides = grid_of([each for each, _, _ in levels])
+    corners, strides = grid_points([each for each, _, _ in levels])
     logits, _, refined = (torch.cat([maps[0].flatten(1).T for maps in kind]) for kind in zip(*levels, strict=True))
     assert len(found["scores"]) == int((logits.sigmoid() > 0.05).sum())
     for label in (1, 2, 3):

@@ -10,8 +10,8 @@ from torch.testing import assert_close
 
 from fgdlab.config import FGDConfig
 from fgdlab.distill import Distiller
-from fgdlab.lab.datasets.batch_sampler import batches_an_epoch, epoch_batches
-from fgdlab.lab.datasets.dataset import batches
+from fgdlab.lab.datasets.batch_sampler import batches_per_epoch, epoch_batches
+from fgdlab.lab.datasets.dataset import shuffled_batches
 from fgdlab.lab.detectors.backbones import FrozenStatsBatchNorm2d
 from fgdlab.lab.run import make_distiller, prepare, run
 from fgdlab.lab.training import compile as lab_compiled
@@ -33,7 +33,7 @@ def gradients(module: nn.Module) -> dict:
 
 
 def one_batch(scenes, size: int = 5) -> tuple:
-    return next(iter(batches(scenes, size, seed=0, epoch=0)))
+    return next(iter(shuffled_batches(scenes, size, seed=0, epoch=0)))
 
 
 def step_of(distiller, config, scenes, precision: str = "fp32"):
@@ -171,7 +171,7 @@ def test_no_batch_holds_wide_images_and_others(monkeypatch):
     for epoch in range(4):
         found = epoch_batches(Shapes(), 4, seed=1, epoch=epoch, aspect_groups=True)
         assert [len({i % 3 == 0 for i in batch}) for batch in found] == [1] * len(found) and all(len(batch) == 4 for batch in found)
-        assert len(found) == batches_an_epoch(Shapes(), 4, aspect_groups=True) == 8 // 4 + 15 // 4
+        assert len(found) == batches_per_epoch(Shapes(), 4, aspect_groups=True) == 8 // 4 + 15 // 4
         flat = sum(found, [])
         assert len(set(flat)) == len(flat)
     assert epoch_batches(Shapes(), 4, 1, 0, True) != epoch_batches(Shapes(), 4, 1, 1, True)
@@ -179,7 +179,7 @@ def test_no_batch_holds_wide_images_and_others(monkeypatch):
 
 def test_without_groups_the_order_is_what_it_was():
     order = torch.randperm(23, generator=torch.Generator().manual_seed(3 * 100_003 + 5)).tolist()
-    assert epoch_batches(Shapes(), 4, seed=3, epoch=5) == [order[i:i + 4] for i in range(0, 20, 4)] and batches_an_epoch(Shapes(), 4) == 5
+    assert epoch_batches(Shapes(), 4, seed=3, epoch=5) == [order[i:i + 4] for i in range(0, 20, 4)] and batches_per_epoch(Shapes(), 4) == 5
 
 
 def test_groups_of_shapes_save_padding(coco_folder, tiny_distiller, tiny_config):
@@ -350,5 +350,5 @@ def test_images_are_pinned_where_a_card_reads_them(monkeypatch, tiny_scenes):
     seen = []
     monkeypatch.setattr(lab_data, "DataLoader", lambda *args, **settings: seen.append(settings["pin_memory"]) or [])
     for device in ("cuda", "cuda:1", "cpu"):
-        list(batches(tiny_scenes(), 4, seed=0, epoch=0, device=device))
+        list(shuffled_batches(tiny_scenes(), 4, seed=0, epoch=0, device=device))
     assert seen == [True, True, False]

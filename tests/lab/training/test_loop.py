@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from fgdlab.config import FGDConfig
 from fgdlab.distill import Distiller
 from fgdlab.lab.config.run_config import RunConfig
-from fgdlab.lab.datasets.dataset import batches
+from fgdlab.lab.datasets.dataset import shuffled_batches
 from fgdlab.lab.training import loop as lab_train
 from fgdlab.lab.training.checkpoint import save
 from fgdlab.lab.training.loop import learning_rate, make_optimizer, train
@@ -217,7 +217,7 @@ def test_two_steps_of_sgd_are_those_by_hand(tiny_config, tiny_scenes, tiny_disti
     trained, byhand = tiny_distiller(0, None), tiny_distiller(0, None).train()
     train_tiny(trained, tiny_scenes(), config)
     velocity = {}
-    for images, targets in batches(tiny_scenes(), 6, seed=0, epoch=0):
+    for images, targets in shuffled_batches(tiny_scenes(), 6, seed=0, epoch=0):
         loss = total(byhand(images, targets))
         names, weights = zip(*byhand.named_parameters(), strict=True)
         gradients = torch.autograd.grad(loss, weights)
