@@ -12,6 +12,32 @@ AXES = ("xy", "yx")
 ATTENTION_SOURCES = ("teacher", "student", "mean")
 
 
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises:
+        ValueError: a value that is none of the choices.
+    """
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def check_weights(**weights: float) -> None:
+    """Raises:
+        ValueError: a weight that is negative or not finite. 0 removes a term and its layers.
+    """
+    for name, weight in weights.items():
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"{name} must be a finite number >= 0, got {weight}; 0 leaves the term out")
+
+
+def check_positive(**settings: float) -> None:
+    """Raises:
+        ValueError: a value that is not above 0 or not finite.
+    """
+    for name, value in settings.items():
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{name} must be a finite number > 0, got {value}")
+
+
 def setting(default, help: str, choices: tuple[str, ...] = ()):
     """A dataclass field with its help text and its allowed values."""
     return field(default=default, metadata={"help": help, "choices": choices})
@@ -44,14 +70,10 @@ class FGDConfig:
 
     def __post_init__(self):
         for each in fields(self):
-            value, choices = getattr(self, each.name), each.metadata["choices"]
-            if choices and value not in choices:
-                raise ValueError(f"{each.name} must be one of {', '.join(choices)}, got {value!r}")
-        for name in ("alpha", "beta", "gamma", "lambda_"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be a finite number >= 0, got {getattr(self, name)}")
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"temperature must be a finite number > 0, got {self.temperature}")
+            if each.metadata["choices"]:
+                check_choice(each.name, getattr(self, each.name), each.metadata["choices"])
+        check_weights(alpha=self.alpha, beta=self.beta, gamma=self.gamma, lambda_=self.lambda_)
+        check_positive(temperature=self.temperature)
 
     def weights(self) -> dict[str, float]:
         """{term: coefficient} of the terms that this configuration computes, in the order of eq. 14; none is 0."""

@@ -20,7 +20,7 @@ from .fused.dispatch import why_readable
 from .fused.levels import alike, sums_of_levels
 from .fused.masks import PyramidMasks, painted_levels, side_by_side
 from .masks import FocalMasks, focal_masks, unsplit_masks
-from .pyramid import PyramidLoss, check_same_shape
+from .pyramid import PyramidLoss, check_boxes, check_same_shape
 from .relation import RelationTerm
 from .scene import Scene, full_precision
 from .terms import Term
@@ -100,7 +100,7 @@ class FGDLoss(PyramidLoss):
 
     def masks(self, scene: Scene, teacher: Tensor) -> FocalMasks:
         """M * S and (1 - M) * S on the grid of ``teacher`` (N, C, H, W), as the configuration draws them."""
-        check_boxes(scene, teacher)
+        check_boxes(scene, len(teacher))
         grid, dtype = tuple(teacher.shape[-2:]), sum_dtype(teacher)
         if self.config.area == "both":
             return unsplit_masks(len(teacher), grid, dtype, teacher.device)
@@ -112,12 +112,6 @@ class FGDLoss(PyramidLoss):
             return None
         if self.config.area == "both":
             return side_by_side([self.masks(scene, each) for each in teachers])
-        check_boxes(scene, teachers[0])
+        check_boxes(scene, len(teachers[0]))
         frames, grids = scene.frame_sizes(self.config.frame), [tuple(each.shape[-2:]) for each in teachers]
         return painted_levels(scene.boxes, frames, grids, rounding=self.config.rounding, axes=self.config.axes, dtype=sum_dtype(*teachers))
-
-
-def check_boxes(scene: Scene, maps: Tensor) -> None:
-    """A scene must have boxes for each image of the maps (N, C, H, W)."""
-    if len(scene.boxes) != len(maps):
-        raise ValueError(f"the scene must have boxes for each of the {len(maps)} images, got boxes for {len(scene.boxes)}; no box is (0, 4)")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from .config import AXES, ROUNDINGS
+from .config import AXES, ROUNDINGS, check_choice
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ def cell_ranges(boxes: Tensor, frame_size: tuple[int, int], grid_size: tuple[int
     """
     if boxes.ndim != 2 or boxes.shape[-1] != 4:
         raise ValueError(f"boxes must have shape (K, 4), got {tuple(boxes.shape)}; an image without boxes has shape (0, 4)")
-    if rounding not in ROUNDINGS:
-        raise ValueError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {rounding!r}")
+    check_choice("rounding", rounding, ROUNDINGS)
     (frame_h, frame_w), (grid_h, grid_w) = frame_size, grid_size
     frame, grid = boxes.new_tensor([frame_w, frame_h] * 2), boxes.new_tensor([grid_w, grid_h] * 2)
     x1, y1, x2, y2 = (boxes / frame * grid).unbind(-1)               # divide first, as the authors do: same float rounding
@@ -97,8 +96,7 @@ def focal_masks(
         axes: ``xy``; or ``yx``, a box's columns taken for rows and its rows for columns, to see what it does.
     Differs: ``yx`` is what the authors' code did until January 2022 (commit c22b81d), after its weights were released.
     """
-    if axes not in AXES:
-        raise ValueError(f"axes must be one of {', '.join(AXES)}, got {axes!r}")
+    check_choice("axes", axes, AXES)
     if len(boxes) != len(frame_sizes):
         raise ValueError(f"boxes and frame_sizes must have one entry an image, got {len(boxes)} and {len(frame_sizes)}")
     if len(set(frame_sizes)) == 1:                                   # one frame for all: one projection for all

@@ -80,6 +80,17 @@ class PyramidLoss(nn.Module):
         return self.align[level](scene.features[level]) if self.align else scene.features[level]
 
 
+def check_boxes(scene: Scene, images: int) -> None:
+    """Raises:
+        ValueError: the scene has no list of boxes for each of the images.
+    """
+    if len(scene.boxes) != images:
+        raise ValueError(
+            f"the scene must have boxes for each of the {images} images, got boxes for {len(scene.boxes)}; "
+            "an image without boxes has shape (0, 4)"
+        )
+
+
 def check_same_shape(student: Tensor, teacher: Tensor) -> None:
     """Both maps must agree in (N, C, H, W), or their difference means nothing."""
     if student.shape != teacher.shape:

@@ -11,7 +11,7 @@ squared distance only in the spatial means of the maps: ``mse`` and ``centred`` 
 import torch
 from torch import Tensor, nn
 
-from .config import RELATIONS
+from .config import RELATIONS, check_choice
 
 
 class GcBlock(nn.Module):
@@ -92,8 +92,7 @@ class RelationTerm(nn.Module):
     def __init__(self, channels: int, kind: str = "gc"):
         super().__init__()
         blocks = {"gc": GcBlock, "nonlocal": NonLocalBlock}
-        if kind not in RELATIONS or kind == "none":
-            raise ValueError(f"relation must be one of {', '.join(RELATIONS[:-1])}, got {kind!r}")
+        check_choice("relation", kind, RELATIONS[:-1])               # without "none"
         self.kind = kind
         self.student = blocks[kind](channels) if kind in blocks else nn.Identity()
         self.teacher = blocks[kind](channels) if kind in blocks else nn.Identity()

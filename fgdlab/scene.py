@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from .config import FRAMES
+from .config import FRAMES, check_choice
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class Scene:
         Differs: the authors divide by the size before padding (``image``) although the map spans the padded ``canvas``, which stretches
             every box of a padded image; the default here is what the map really spans.
         """
-        if frame not in FRAMES:
-            raise ValueError(f"frame must be one of {', '.join(FRAMES)}, got {frame!r}")
+        check_choice("frame", frame, FRAMES)
         return [self.padded_size] * len(self.boxes) if frame == "canvas" else list(self.image_sizes)
 
     def float(self) -> "Scene":

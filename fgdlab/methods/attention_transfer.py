@@ -11,10 +11,10 @@ channels, with a softmax at a temperature in the place of the length (eqs. 5 and
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..config import check_weights
 from ..pyramid import PyramidLoss, check_same_shape
 from ..scene import Scene
 from ..terms import Term
-from .checks import check_weights
 
 
 class AttentionTransfer(PyramidLoss):

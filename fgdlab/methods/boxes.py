@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..config import ROUNDINGS
+from ..config import ROUNDINGS, check_choice
 from ..masks import cell_ranges
 from ..scene import Scene
 
@@ -66,13 +66,4 @@ def check_box_settings(finest_size: float | None, rounding: str = "exact") -> No
     """
     if finest_size is not None and not 0 < finest_size < float("inf"):
         raise ValueError(f"finest_size must be a finite number of pixels > 0, or None for every box on every level, got {finest_size}")
-    if rounding not in ROUNDINGS:
-        raise ValueError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {rounding!r}")
-
-
-def check_boxes(scene: Scene, images: int) -> None:
-    """Raises:
-        ValueError: another count of box lists than of images.
-    """
-    if len(scene.boxes) != images:
-        raise ValueError(f"the scene must have boxes for each of the {images} images, got boxes for {len(scene.boxes)}; no box is (0, 4)")
+    check_choice("rounding", rounding, ROUNDINGS)

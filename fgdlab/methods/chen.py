@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config import check_weights
 from ..pyramid import check_same_shape
 from ..scene import Scene
 from ..terms import Term
-from .checks import check_weights
 from .dense import DenseLoss, DetectorLoss, Match, check_same_heads, match
 
 

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config import check_weights
 from ..scene import Scene
 from ..terms import Term
-from .checks import check_weights
 from .dense import DenseLoss, match
 
 

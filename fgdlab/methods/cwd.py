@@ -10,10 +10,10 @@ The Kullback-Leibler divergence asks for the teacher's peaks and lets the rest b
 import torch
 from torch import Tensor
 
+from ..config import check_positive, check_weights
 from ..pyramid import PyramidLoss, check_same_shape
 from ..scene import Scene
 from ..terms import Term
-from .checks import check_positive, check_weights
 
 
 class CWD(PyramidLoss):

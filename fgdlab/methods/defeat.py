@@ -9,12 +9,12 @@ Each is the Hint of its cells. FGD's eq. 9 grew out of this: it adds attention, 
 """
 from torch import Tensor, nn
 
+from ..config import check_weights
 from ..masks import box_weights
-from ..pyramid import PyramidLoss, check_same_shape
+from ..pyramid import PyramidLoss, check_boxes, check_same_shape
 from ..scene import Scene
 from ..terms import Term
-from .boxes import cells_of_level, check_box_settings, check_boxes, level_index
-from .checks import check_weights
+from .boxes import cells_of_level, check_box_settings, level_index
 
 
 class DeFeat(PyramidLoss):

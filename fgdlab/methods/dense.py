@@ -11,9 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..pyramid import PyramidLoss
+from ..pyramid import PyramidLoss, check_boxes
 from ..scene import Scene
-from .boxes import check_boxes
 
 
 class DetectorLoss(PyramidLoss):

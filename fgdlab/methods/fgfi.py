@@ -10,10 +10,10 @@ The threshold follows how well anchors cover an object at all, so that no object
 import torch
 from torch import Tensor, nn
 
+from ..config import check_weights
 from ..pyramid import check_same_shape
 from ..scene import Scene
 from ..terms import Term
-from .checks import check_weights
 from .dense import DetectorLoss, box_iou
 
 

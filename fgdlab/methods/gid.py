@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config import check_positive, check_weights
 from ..pyramid import check_same_shape
 from ..scene import Scene
 from ..terms import Term
 from .boxes import home_levels, level_index
-from .checks import check_positive, check_weights
 from .dense import DenseLoss, box_iou, match
 
 

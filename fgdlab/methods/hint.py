@@ -6,10 +6,10 @@ Every other method of this folder that compares maps is this one with weights on
 """
 from torch import Tensor
 
+from ..config import check_weights
 from ..pyramid import PyramidLoss, check_same_shape
 from ..scene import Scene
 from ..terms import Term
-from .checks import check_weights
 
 
 class Hint(PyramidLoss):

@@ -9,10 +9,10 @@ The blotted cells can be filled in from their neighbours alone, so every cell of
 import torch
 from torch import Tensor, nn
 
+from ..config import check_weights
 from ..pyramid import PyramidLoss, check_same_shape
 from ..scene import Scene
 from ..terms import Term
-from .checks import check_weights
 
 
 class MGD(PyramidLoss):

@@ -8,9 +8,9 @@ proposal i of the student's RPN, and m_i the count of their elements,
 import torch
 from torch import Tensor, nn
 
+from ..config import check_positive, check_weights
 from ..scene import Scene
 from ..terms import Term
-from .checks import check_positive, check_weights
 from .dense import DetectorLoss, as_images
 
 

@@ -9,10 +9,10 @@ So L is 0 where the student's channel is the teacher's times a positive number p
 """
 from torch import Tensor
 
+from ..config import check_weights
 from ..pyramid import PyramidLoss, check_same_shape
 from ..scene import Scene
 from ..terms import Term
-from .checks import check_weights
 
 EPSILON = 1e-6                                                       # added to the standard deviation, as in open-mmlab/mmrazor
 

@@ -8,11 +8,11 @@ Distilling Object Detectors with Task Adaptive Regularization, its feature part.
 import torch
 from torch import Tensor
 
-from ..pyramid import PyramidLoss, check_same_shape
+from ..config import check_weights
+from ..pyramid import PyramidLoss, check_boxes, check_same_shape
 from ..scene import Scene
 from ..terms import Term
-from .boxes import cells_of_level, check_box_settings, check_boxes, level_index
-from .checks import check_weights
+from .boxes import cells_of_level, check_box_settings, level_index
 
 
 class TADF(PyramidLoss):
