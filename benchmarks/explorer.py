@@ -75,16 +75,16 @@ from benchmarks.explorer import FullSize, Noise
 from fgdlab import attention
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets.dataset import open_split
-from fgdlab.lab.explorer.explorer import explore
+from fgdlab.lab.explorer import explore
 from fgdlab.lab.course.pretrained import shipped
-from fgdlab.lab.plots.attention_maps import seen
+from fgdlab.lab.plots import scene_and_teacher_maps
 
 laptop = shipped("distilled"), shipped("teacher"), open_split(RunConfig(train_images=16, eval_images=8), "val", progress=False)
 full = FullSize(0), FullSize(1), Noise()
 
 def naive(student, teacher, data):
     with torch.no_grad():
-        scene, maps = seen(student, teacher, *data[1])
+        scene, maps = scene_and_teacher_maps(student, teacher, *data[1])
     def draw(T=0.5):
         figure, axes = plt.subplots(1, 3, figsize=(9, 3))
         a_t, a_s = (attention(each["P3"], T).spatial[0].detach() for each in (maps, scene.features))

@@ -22,17 +22,17 @@ import torch
 torch.set_num_threads(1)
 from pathlib import Path
 from fgdlab.lab.datasets.dataset import open_split
-from fgdlab.lab.explorer.explorer import explore
+from fgdlab.lab.explorer import explore
 from fgdlab.lab.course.pretrained import distilled_settings, shipped, shipped_facts
 
 config = distilled_settings()
 students, teacher = {name: shipped(name) for name in ("baseline", "distilled")}, shipped("teacher")
 scenes = open_split(config, "val", progress=False)
-facts = {name: shipped_facts(name)["AP"] for name in ("teacher", "baseline", "distilled")}
+ap = {name: shipped_facts(name)["AP"] for name in ("teacher", "baseline", "distilled")}
 """
 SHOTS = {
-    "explorer": "explore(students, teacher, scenes, config, image=IMAGE, facts=facts, gamma=5e-4, lambda_=5e-6, overlays=('boxes', 'detections'))",
-    "explorer_before_after": "explore(students, teacher, scenes, config, image=IMAGE, facts=facts, gamma=5e-4, lambda_=5e-6, view='before_after', overlays=('boxes', 'mask'))",
+    "explorer": "explore(students, teacher, scenes, config, image=IMAGE, ap=ap, gamma=5e-4, lambda_=5e-6, overlays=('boxes', 'detections'))",
+    "explorer_before_after": "explore(students, teacher, scenes, config, image=IMAGE, ap=ap, gamma=5e-4, lambda_=5e-6, view='before_after', overlays=('boxes', 'mask'))",
 }
 IMAGE = 3                                                            # of the val split: a digit, and two look-alikes that the teacher has noticed
 CELL = (0.62, 0.46)                                                  # where the pointer rests on the teacher's map, as shares of its width and height

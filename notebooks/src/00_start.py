@@ -55,7 +55,7 @@ image, target = scenes[SCENE]
 image.shape, target["boxes"].shape, [scenes.classes[label - 1] for label in target["labels"].tolist()]
 
 # %%
-figure, axes = plots.panels(1, 4, 1.0, width=2.1)
+figure, axes = plots.panel_grid(1, 4, 1.0, width=2.1)
 for ax, i in zip(axes[0], range(SCENE, SCENE + 4), strict=True):
     boxes = scenes[i][1]["boxes"]
     plots.draw_image(ax, scenes[i][0], boxes, f"scene {i}, 128 x 128 pixels\nobjects: {len(boxes)}")
@@ -139,7 +139,7 @@ Markdown(f"On these scenes imitation took the student from AP {AP['baseline']:.1
          f"the teacher has {AP['teacher']:.1f}. That is {way:.0%} of the way.")
 
 # %%
-figure, axes = plots.panels(1, 3, 1.0, width=2.9, foot=0.05)
+figure, axes = plots.panel_grid(1, 3, 1.0, width=2.9, bottom=0.05)
 for ax, (name, boxes) in zip(axes[0], found.items(), strict=True):
     plots.draw_detections(ax, boxes, scenes, SCENE, threshold=0.35)
     ax.set_title(f"{name}\n{ax.get_title().splitlines()[1]}, score 0.35 or more", fontsize=8)

@@ -42,7 +42,7 @@ from fgdlab.lab.training import detections
 from fgdlab.lab.course.exercises import see as check
 from fgdlab.lab.course import map_table, matrices, photograph
 from fgdlab.lab.course import pretrained_detector, pretrained_facts
-from fgdlab.lab.plots import canvas, detections_figure
+from fgdlab.lab.plots import padded_image, detections_figure
 from fgdlab.masks import focal_masks
 from fgdlab.relation import RelationTerm
 
@@ -349,7 +349,7 @@ assert grid == tuple(-(-side // 32) * 32 // 8 for side in photo.shape[-2:])
 print(f"{tuple(photo.shape[-2:])} pixels, padded to {at_photo['teacher'].padded_size}, P3 has {grid} cells")
 
 # %%
-padded = canvas(networks["teacher"], at_photo["teacher"])
+padded = padded_image(networks["teacher"], at_photo["teacher"])
 map_table(strengths(at_photo, 0), padded, torch.zeros(0, 4), label="mean |F|")
 
 # %% [markdown]

@@ -38,10 +38,10 @@ import torch
 from matplotlib.colors import CenteredNorm, LogNorm
 
 from fgdlab import attention, focal_masks, look
-from fgdlab.lab.plots import DISTILLED, STUDENT, TEACHER
+from fgdlab.lab.plots import DISTILLED_COLOUR, STUDENT_COLOUR, TEACHER_COLOUR
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import open_split
-from fgdlab.lab.explorer import still
+from fgdlab.lab.explorer import static_figure
 from fgdlab.lab.course.exercises import how_much as check
 from fgdlab.lab.course import bare, map_table, number_grid, picture
 from fgdlab.lab.course import distilled_settings, pretrained_detector, pretrained_facts
@@ -234,7 +234,7 @@ channel = {name: attention(view.features["P5"]).channel.mean(0) for name, view i
 order = channel["teacher"].argsort(descending=True)
 chart = picture(height=2.8)
 ax = chart.subplots()
-for name, colour, marker in (("teacher", TEACHER, "o"), ("baseline", STUDENT, "s"), ("distilled", DISTILLED, "^")):
+for name, colour, marker in (("teacher", TEACHER_COLOUR, "o"), ("baseline", STUDENT_COLOUR, "s"), ("distilled", DISTILLED_COLOUR, "^")):
     ax.plot(channel[name][order], marker, color=colour, markersize=4, label=name)
 ax.axhline(1, color="#555555", linewidth=0.8)
 ax.set(title="channel attention at T = 0.5, 48 channels of P5", xlabel="channels, the teacher's order", ylabel="$A^C$, mean over scenes")
@@ -317,7 +317,7 @@ table.style.format("{:.2f}").set_caption("mean gap a cell, averaged over scenes"
 chart = picture(height=3.0)
 ax = chart.subplots()
 spots = list(table.index)
-for shift, name, colour in ((-0.12, "baseline", STUDENT), (0.12, "distilled", DISTILLED)):
+for shift, name, colour in ((-0.12, "baseline", STUDENT_COLOUR), (0.12, "distilled", DISTILLED_COLOUR)):
     for x, (level, area) in enumerate(spots):
         values = gaps.set_index(["level", "area", "student"])["gap"].loc[level, area, name]
         mean, _, _, low, high = estimate(values)
@@ -391,14 +391,14 @@ print(f"teacher minus student, sum a scene: {inside:+.1f} on foreground, {signed
 # ## 7 The explorer
 #
 # [`explore`](../fgdlab/lab/explorer/explorer.py) shows all of this for any image, level, temperature and student, with the loss
-# beside it. [`still`](../fgdlab/lab/explorer/explorer.py) takes the same arguments and gives one view as a picture; this is
+# beside it. [`static_figure`](../fgdlab/lab/explorer/explorer.py) takes the same arguments and gives one view as a picture; this is
 # what the next cell does, for the scene of figure 8. For the widget, put the line below it into a new cell of a live
 # notebook:
 #
 # ```python
-# from fgdlab.lab.explorer.explorer import explore
+# from fgdlab.lab.explorer import explore
 #
-# explore(students, shipped("teacher"), scenes, distilled_settings(), facts=ap, image=chosen, level="P3")
+# explore(students, shipped("teacher"), scenes, distilled_settings(), ap=ap, image=chosen, level="P3")
 # ```
 #
 # **Predict.** What will the explorer give as the range of the teacher's attention on P3? Figure 8 has shown it.
@@ -406,7 +406,7 @@ print(f"teacher minus student, sum a scene: {inside:+.1f} on foreground, {signed
 # %%
 students = {name: pretrained_detector(name) for name in ("baseline", "distilled")}
 ap = {name: pretrained_facts(name)["AP"] for name in views}
-still(students, pretrained_detector("teacher"), scenes, distilled_settings(), facts=ap, image=chosen, level="P3")
+static_figure(students, pretrained_detector("teacher"), scenes, distilled_settings(), ap=ap, image=chosen, level="P3")
 
 # %% [markdown]
 # *Figure 10.* One view of the explorer: $A^S$ of teacher and student on one scale, their difference, channels, loss

@@ -30,7 +30,7 @@ from fgdlab.lab.datasets import open_split
 from fgdlab.lab.course.exercises import focal as check
 from fgdlab.lab.course import map_table, number_grid, picture
 from fgdlab.lab.course import pretrained_detector, pretrained_facts
-from fgdlab.lab.plots import TERM_STYLES, draw_shares
+from fgdlab.lab.plots import TERM_STYLES, draw_loss_percentages
 from fgdlab.relation import RelationTerm
 
 # %% tags=["parameters"]
@@ -342,7 +342,7 @@ shares.loc[["fg", "bg", "attention"]].style.format("{:.1%}")
 figure = picture(height=2.5)
 styles = {name: TERM_STYLES[name] for name in ("fg", "bg", "attention")}
 for ax, (name, log) in zip(figure.subplots(1, 2), logs.items(), strict=True):
-    draw_shares(ax, log, styles)
+    draw_loss_percentages(ax, log, styles)
     ax.set_xlim(0, 75)
     ax.set_title(f"{name}: {log['weighted'].sum():.2f} in all", fontsize=9)
 handles = [bar[0] for bar in ax.containers[:3]]

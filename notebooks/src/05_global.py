@@ -25,7 +25,7 @@ from torch import nn
 
 from fgdlab import FGDConfig, FGDLoss, GcBlock, attention, focal_masks, look, rows
 from fgdlab.focal import feature_terms
-from fgdlab.lab.plots import BOX, DISTILLED, TEACHER
+from fgdlab.lab.plots import BOX_COLOUR, DISTILLED_COLOUR, TEACHER_COLOUR
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import open_split
 from fgdlab.lab.course.exercises import relation as check
@@ -217,10 +217,10 @@ nonlocal_, nonlocal_values = train_blocks("nonlocal")
 # %%
 figure = picture(height=2.9)
 ax, mse = figure.subplots(), values.loc["mse", "P4"]
-ax.plot([v / mse for v in gc_values], color=DISTILLED, label="gc, the paper's block")
-ax.plot([v / mse for v in nonlocal_values], color=BOX, linestyle="--", label="nonlocal")
+ax.plot([v / mse for v in gc_values], color=DISTILLED_COLOUR, label="gc, the paper's block")
+ax.plot([v / mse for v in nonlocal_values], color=BOX_COLOUR, linestyle="--", label="nonlocal")
 ax.axhline(1, color="black", linewidth=1, linestyle=":", label="mse")
-ax.axhline(values.loc["centred", "P4"] / mse, color=TEACHER, linewidth=1, linestyle="-.", label="centred")
+ax.axhline(values.loc["centred", "P4"] / mse, color=TEACHER_COLOUR, linewidth=1, linestyle="-.", label="centred")
 ax.set(xlabel="step of training the blocks alone", ylabel="global term / mse", ylim=(0, 1.08))
 ax.set_title("P4, both maps held still", fontsize=9)
 ax.legend(fontsize=8, frameon=False, loc="lower left", ncols=2)

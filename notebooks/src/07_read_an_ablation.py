@@ -174,15 +174,15 @@ assert (abs(coverage["t"] - 0.95) < (0.06 if QUICK else 0.02)).all()
 # %%
 from matplotlib.ticker import MaxNLocator
 
-from fgdlab.lab.plots import BOX, DISTILLED
-from fgdlab.lab.plots import Picture
+from fgdlab.lab.plots import BOX_COLOUR, DISTILLED_COLOUR
+from fgdlab.lab.plots import NotebookFigure
 
 shown = intervals(np.random.default_rng(19).normal(size=(100, 3)), rng)      # a seed that misses as often as expected
-figure = Picture(figsize=(9, 3.2), dpi=110, layout="constrained", facecolor="white")
+figure = NotebookFigure(figsize=(9, 3.2), dpi=110, layout="constrained", facecolor="white")
 for ax, kind in zip(figure.subplots(1, 2, sharey=True), ("t", "bootstrap"), strict=True):
     low, high = shown[kind]
     missed = (low > 0) | (high < 0)
-    ax.vlines(np.arange(100), low, high, colors=np.where(missed, BOX, "#999999"), linewidth=np.where(missed, 2.6, 1.2))
+    ax.vlines(np.arange(100), low, high, colors=np.where(missed, BOX_COLOUR, "#999999"), linewidth=np.where(missed, 2.6, 1.2))
     ax.axhline(0, color="black", linewidth=1)
     ax.set(title=f"{kind}: {missed.sum()} of 100 miss the truth", xlabel="repetition of an experiment with 3 seeds", ylim=(-6, 6))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -382,13 +382,13 @@ interval = contrasts.apply(lambda line: f"{line.AP_delta:+.1f} [{line.AP_delta_l
 interval.unstack(0)[list(names.values())]
 
 # %%
-figure = Picture(figsize=(9, 3.4), dpi=110, layout="constrained", facecolor="white")
+figure = NotebookFigure(figsize=(9, 3.4), dpi=110, layout="constrained", facecolor="white")
 labels = "both, split minus background", "background minus foreground"
 for ax, label in zip(figure.subplots(1, 2, sharey=True), labels, strict=True):
     lines = contrasts.xs(label, level=1)
     for y, line in enumerate(lines.itertuples()):
-        ax.plot([line.AP_delta_low, line.AP_delta_high], [y, y], color=DISTILLED, linewidth=2, marker="|", markersize=9)
-        ax.plot(line.AP_delta, y, "s", color=DISTILLED, markeredgecolor="black")
+        ax.plot([line.AP_delta_low, line.AP_delta_high], [y, y], color=DISTILLED_COLOUR, linewidth=2, marker="|", markersize=9)
+        ax.plot(line.AP_delta, y, "s", color=DISTILLED_COLOUR, markeredgecolor="black")
         ax.plot(line.AP_paper_delta, y + 0.25, "D", markerfacecolor="none", markeredgecolor="#555555")
     ax.axvline(0, color="black", linewidth=1)
     ax.set(title=label, yticks=range(3), yticklabels=lines.index, ylim=(2.6, -0.6), xlim=(-13, 13))

@@ -28,7 +28,7 @@ from fgdlab.lab.course import map_table
 from fgdlab.lab.explorer import gradient_maps_figure, gradient_maps
 from fgdlab.lab.training import make_loss
 from fgdlab.lab.course import pretrained_detector
-from fgdlab.lab.plots import seen
+from fgdlab.lab.plots import scene_and_teacher_maps
 from fgdlab.methods.pkd import normalised
 
 # %% tags=["parameters"]
@@ -39,7 +39,7 @@ SEED = 0             # of layers that start at random
 # %%
 scenes = open_split(RunConfig(train_images=64, eval_images=64), "val", progress=False)
 teacher, student = pretrained_detector("teacher"), pretrained_detector("baseline")
-scene, maps = seen(student, teacher, *scenes[SCENE])
+scene, maps = scene_and_teacher_maps(student, teacher, *scenes[SCENE])
 boxes, levels = scene.boxes, tuple(maps)
 {level: tuple(each.shape) for level, each in maps.items()}
 
@@ -81,8 +81,8 @@ pd.DataFrame(pull.tolist()).style.background_gradient("cividis", axis=None).form
 
 # %%
 hint = gradient_maps(student, teacher, scenes, SCENE, ["hint"])["hint"]
-assert torch.allclose(hint.pull["P3"], torch.tensor(1 / (2 * 48 * 256)), rtol=1e-3)
-print(f"on P3 from {hint.pull['P3'].min():.3e} to {hint.pull['P3'].max():.3e};  1 / (2 * 48 * 256) = {1 / (2 * 48 * 256):.3e}")
+assert torch.allclose(hint.effective_weight["P3"], torch.tensor(1 / (2 * 48 * 256)), rtol=1e-3)
+print(f"on P3 from {hint.effective_weight['P3'].min():.3e} to {hint.effective_weight['P3'].max():.3e};  1 / (2 * 48 * 256) = {1 / (2 * 48 * 256):.3e}")
 
 # %% [markdown]
 # The same at every cell. The **gradient** is not: where the distance is large, it is large. So a plain loss looks at the cells where the networks differ most, wherever they are.
@@ -246,8 +246,8 @@ map_table({"P3": drawn}, scenes[SCENE][0], boxes[0], label="mask")
 
 # %%
 glances = gradient_maps(student, teacher, scenes, SCENE, ["fgfi", "tadf", "defeat"], seed=SEED)
-assert glances["tadf"].pull["P4"].sum() == glances["tadf"].pull["P5"].sum() == 0 < glances["fgfi"].pull["P4"].sum()
-by_level = pd.DataFrame({name: each.share_by_level() for name, each in glances.items()})
+assert glances["tadf"].effective_weight["P4"].sum() == glances["tadf"].effective_weight["P5"].sum() == 0 < glances["fgfi"].effective_weight["P4"].sum()
+by_level = pd.DataFrame({name: each.fraction_by_level() for name, each in glances.items()})
 by_level.style.format("{:.0%}").set_uuid("levels").set_caption("share of the gradient")
 
 # %% [markdown]
@@ -334,14 +334,14 @@ gradient_maps_figure({name: looked[name] for name in others}, student, scenes, S
 inside = {level: focal_masks(boxes, scene.frame_sizes(), tuple(each.shape[-2:]), rounding="exact").binary[0]
           for level, each in maps.items()}
 cells = sum(each.sum() for each in inside.values()) / sum(each.numel() for each in inside.values())
-shares = pd.DataFrame({name: {"in boxes": each.share_inside(inside), **each.share_by_level()} for name, each in looked.items()}).T
+shares = pd.DataFrame({name: {"in boxes": each.fraction_inside(inside), **each.fraction_by_level()} for name, each in looked.items()}).T
 styled = shares.sort_values("in boxes").style.format("{:.0%}").bar("in boxes", color="#bbbbbb", vmin=0, vmax=1)
 styled.set_uuid("shares").set_caption(f"share of the gradient; boxes cover {cells:.0%} of all cells")
 
 # %%
 assert shares.loc[["fgfi", "tadf", "fgd"], "in boxes"].min() > shares.loc[["hint", "pkd", "mgd", "fbkd"], "in boxes"].max()
 assert inside["P3"].flatten()[looked["gid"].gradient["P3"].argmax()] == 0
-assert looked["pkd"].pull["P3"].max() < 3 * looked["pkd"].pull["P3"].min()
+assert looked["pkd"].effective_weight["P3"].max() < 3 * looked["pkd"].effective_weight["P3"].min()
 print(f"in boxes: hint {shares.loc['hint', 'in boxes']:.0%}, FGD {shares.loc['fgd', 'in boxes']:.0%}, FGFI {shares.loc['fgfi', 'in boxes']:.0%}")
 
 # %% [markdown]

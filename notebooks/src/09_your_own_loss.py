@@ -35,7 +35,7 @@ from fgdlab.lab.stats import estimate, seed_differences
 from fgdlab.lab.sweeps import collect, execute, plan
 from fgdlab.lab.sweeps import load_sweep
 from fgdlab.lab.tables import render
-from fgdlab.lab.plots import seen, show
+from fgdlab.lab.plots import scene_and_teacher_maps, show
 
 # %% tags=["parameters"]
 QUICK = False
@@ -125,7 +125,7 @@ assert sum(bool(line.strip()) for line in lines) == 13
 # %%
 DIRECTION = RunConfig(method="direction.py:Direction")
 loss = make_loss(DIRECTION, ("P3", "P4", "P5"), student, teacher)
-scene, maps = seen(student, teacher, *scenes[3])
+scene, maps = scene_and_teacher_maps(student, teacher, *scenes[3])
 [(term.name, term.level, round(term.raw.item(), 4), term.weight) for term in loss(scene, maps)]
 
 # %% [markdown]

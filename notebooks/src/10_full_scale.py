@@ -326,7 +326,7 @@ memory.style.format("{:.2f}").set_caption("GB in float32")
 # %%
 from torch.utils.flop_counter import FlopCounterMode
 
-from fgdlab.lab.plots import NOTHING, Picture, SKY
+from fgdlab.lab.plots import ZERO_COLOUR, NotebookFigure, BACKGROUND_COLOUR
 
 
 @torch.no_grad()
@@ -340,9 +340,9 @@ def forward_gflops(detector, height, width):
 work = pd.DataFrame({name: forward_gflops(detector, *SIZE) for name, detector in detectors.items()})
 predicted = 2 * (values // 256) * 9 * 256 * (8 * 256 + anchors * (classes + 1) + anchors * 4) / 1e9      # every cell
 assert abs(predicted - work["resnet50"]["heads"]) < 1e-6 and work["resnet50"]["heads"] > work["resnet50"]["body and pyramid"]
-figure = Picture(figsize=(8, 1.9), dpi=110, layout="constrained", facecolor="white")
+figure = NotebookFigure(figsize=(8, 1.9), dpi=110, layout="constrained", facecolor="white")
 ax = figure.subplots()
-for part, left, color in (("body and pyramid", 0, SKY), ("heads", work.loc["body and pyramid"], NOTHING)):
+for part, left, color in (("body and pyramid", 0, BACKGROUND_COLOUR), ("heads", work.loc["body and pyramid"], ZERO_COLOUR)):
     ax.bar_label(ax.barh(work.columns, work.loc[part], left=left, color=color, label=part), fmt="%.0f", label_type="center")
 ax.set(xlabel="GFLOP, forward pass of one image of 800 x 1344 pixels", title="Work of a RetinaNet with 80 classes")
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 from pathlib import Path
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets.dataset import open_split
-from fgdlab.lab.explorer.explorer import explore
+from fgdlab.lab.explorer import explore
 from fgdlab.lab.course.pretrained import shipped, shipped_facts
 from fgdlab.lab.checkpoints.safetensors_io import save_weights
 
@@ -29,7 +29,7 @@ for i in range(3):
     save_weights(between, folder / f"step_{150 * (i + 1):06d}.safetensors", settings=shipped_facts("distilled")["settings"])
 """
 OPEN = """
-explorer = explore({**students, "in training": folder}, teacher, data, who="distilled", gamma=0.01, facts={name: shipped_facts(name).get("AP") for name in students})
+explorer = explore({**students, "in training": folder}, teacher, data, who="distilled", gamma=0.01, ap={name: shipped_facts(name).get("AP") for name in students})
 explorer
 """
 # A number for what a canvas shows.
@@ -306,7 +306,7 @@ def test_the_code_is_shown_and_can_be_saved(view, tmp_path):
     view.root.locator('[data-want="py"]').click()
     code = view.root.locator(".fgd-code")
     code.wait_for()
-    assert "still(student, teacher, data" in code.inner_text()
+    assert "static_figure(student, teacher, data" in code.inner_text()
     with view.page.expect_download() as waiting:
         view.root.locator("button", has_text="Save .py").click()
     waiting.value.save_as(tmp_path / "view.py")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..datasets import as_rgb, read_exif_rotated, shrink
 from ..errors import UserError
-from ..plots import BAR, Picture, colour_bar, draw_boxes, draw_image, draw_map, panels, shared
+from ..plots import BAR_WIDTH, NotebookFigure, colour_bar, draw_boxes, draw_image, draw_map, panel_grid, shared_norm
 
 LESSON_DPI = 110
 WIDTH = 8.2                                                          # inches: what a cell of a notebook shows without scaling
@@ -25,7 +25,7 @@ WIDTH = 8.2                                                          # inches: w
 def number_grid(
     maps: dict[str, Tensor], boxes: Tensor | None = None, *, label: str, stride: int = 8, digits: int | None = 2, norm: Normalize | None = None,
     cmap: str = "cividis",
-) -> Picture:
+) -> NotebookFigure:
     """Small maps side by side with every number written in its cell, rows and columns counted at the edge, on one colour scale.
 
         number_grid({"M": binary, "S": scale}, boxes, label="weight of a cell", digits=None)
@@ -44,9 +44,9 @@ def number_grid(
     if len(shapes) != 1 or max(max(shape) for shape in shapes) > 16:
         raise ValueError(f"maps must share one shape of at most 16 x 16 cells, got {sorted(shapes)}; draw larger ones with map_table")
     (height, width), = shapes
-    norm, frame = shared(norm, maps.values()), (height * stride, width * stride)
-    panel = min((WIDTH - BAR - 0.25) / len(maps) - 0.25, 3.4, 0.7 * width)
-    figure, axes = panels(1, len(maps), height / width, [len(maps) - 1], width=panel, left=0.25, foot=0.25)
+    norm, frame = shared_norm(norm, maps.values()), (height * stride, width * stride)
+    panel = min((WIDTH - BAR_WIDTH - 0.25) / len(maps) - 0.25, 3.4, 0.7 * width)
+    figure, axes = panel_grid(1, len(maps), height / width, [len(maps) - 1], width=panel, left=0.25, bottom=0.25)
     figure.set_dpi(LESSON_DPI)
     written = {name: texts(values, digits) for name, values in maps.items()}
     longest = max(len(text) for lines in written.values() for line in lines for text in line)
@@ -96,7 +96,7 @@ def count_cells(ax: Axes, height: int, width: int) -> None:
 
 def map_table(
     rows: dict[str, dict[str, Tensor]], image: Tensor, boxes: Tensor, *, label: str, norms: dict[str, Normalize] | None = None, cmap: str = "cividis",
-) -> Picture:
+) -> NotebookFigure:
     """Rows of maps, each row with one colour scale of its own behind it; the image stands before the first row.
 
     Args:
@@ -107,8 +107,8 @@ def map_table(
         norms: {row name: norm}, for rows whose limits are not simply least to largest.
     """
     frame, columns = tuple(image.shape[-2:]), len(next(iter(rows.values())))
-    panel = min((WIDTH - BAR - 0.5) / (columns + 1) - 0.16, 2.2)
-    figure, axes = panels(len(rows), columns + 1, frame[0] / frame[1], [columns], width=panel)
+    panel = min((WIDTH - BAR_WIDTH - 0.5) / (columns + 1) - 0.16, 2.2)
+    figure, axes = panel_grid(len(rows), columns + 1, frame[0] / frame[1], [columns], width=panel)
     figure.set_dpi(LESSON_DPI)
     draw_image(axes[0, 0], image, boxes, f"image\n{frame[0]} x {frame[1]} pixels")
     for ax, name in zip(axes[:, 0], rows, strict=True):
@@ -118,17 +118,17 @@ def map_table(
             ax.set_axis_off()
             ax.text(0.94, 0.5, name, fontsize=8.5, rotation=90, ha="center", va="center")
     for line, (name, maps) in zip(axes, rows.items(), strict=True):
-        norm = shared((norms or {}).get(name), maps.values())
+        norm = shared_norm((norms or {}).get(name), maps.values())
         for ax, (title, values) in zip(line[1:], maps.items(), strict=True):
             drawn = draw_map(ax, values, frame, boxes, norm, cmap, title)
         colour_bar(ax, drawn, label)
     return figure
 
 
-def matrices(maps: dict[str, Tensor], *, rows: str, columns: str, label: str, norm: Normalize, cmap: str = "PuOr") -> Picture:
+def matrices(maps: dict[str, Tensor], *, rows: str, columns: str, label: str, norm: Normalize, cmap: str = "PuOr") -> NotebookFigure:
     """Matrices side by side on one colour scale, e.g. correlations; ``rows`` and ``columns`` say what they count."""
-    norm, (height, width) = shared(norm, maps.values()), next(iter(maps.values())).shape
-    figure, axes = panels(1, len(maps), height / width, [len(maps) - 1], width=min((WIDTH - BAR - 0.5) / len(maps) - 0.25, 3.2), left=0.45, foot=0.4)
+    norm, (height, width) = shared_norm(norm, maps.values()), next(iter(maps.values())).shape
+    figure, axes = panel_grid(1, len(maps), height / width, [len(maps) - 1], width=min((WIDTH - BAR_WIDTH - 0.5) / len(maps) - 0.25, 3.2), left=0.45, bottom=0.4)
     figure.set_dpi(LESSON_DPI)
     for ax, (name, values) in zip(axes[0], maps.items(), strict=True):
         drawn = draw_map(ax, values, (height, width), torch.zeros(0, 4), norm, cmap, name)
@@ -138,9 +138,9 @@ def matrices(maps: dict[str, Tensor], *, rows: str, columns: str, label: str, no
     return figure
 
 
-def picture(width: float = WIDTH, height: float = 2.6) -> Picture:
+def picture(width: float = WIDTH, height: float = 2.6) -> NotebookFigure:
     """An empty figure for curves and bars; sizes in inches."""
-    return Picture(figsize=(width, height), dpi=LESSON_DPI, facecolor="white", layout="constrained")
+    return NotebookFigure(figsize=(width, height), dpi=LESSON_DPI, facecolor="white", layout="constrained")
 
 
 def bare(ax: Axes) -> None:

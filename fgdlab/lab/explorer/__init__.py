@@ -1,18 +1,26 @@
-"""The attention explorer, room by room; the door is fgdlab/lab/explorer/explorer.py.
+"""The attention explorer: where teacher and student attend on one image, and what the loss makes of it.
 
-    photos.py        data: scenes, a COCO folder, a folder of images    --> (image, target)
-    contestants.py   students, their checkpoints, the teacher           --> detectors
-    looker.py        detector, image --Tap--> maps, detections          cached, bounded; gaze.py reduces them
-    state.py         what the reader has chosen, checked; the stops of every slider
-    frame.py         looker, state --> Frame: every array and number that panels show
-    figure.py        Frame --> a static figure       recipe.py    State --> code without widgets
-    widget.py        Frame --> bytes for the browser; static/ draws them and holds no maths
+    explore(student, teacher, data)          a widget in a live notebook; .figure(), .numbers() and .code() give the same view
+    static_figure(student, teacher, data)    the figure alone, for papermill, reports and scripts
+
+    image_folder.py    folder or data set --> data set of (image, target)
+    models.py          students, their checkpoints, the teacher --> detectors
+    inference.py       detector, image --> feature maps, detections; cached by lru_cache.py
+    loss_maps.py       two feature maps --> attention, loss per cell and term
+    state.py           the reader's choices, checked; the values of every slider
+    teacher_checks.py  detections, feature scales --> warnings about the teacher
+    view_data.py       inference, state --> ViewData: all arrays and numbers that the panels show
+    figure.py          ViewData --> a static figure
+    export_code.py     State --> Python code without widgets
+    widget.py          ViewData --> bytes for the browser, drawn by static/*.js
+    explorer.py        explore, static_figure, Explorer
+    gradient_maps.py   methods --> gradient of each method's loss at every cell
 """
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "explorer": "Explorer explore still",
-    "image_folder": "scenes_of",
+    "explorer": "Explorer explore static_figure",
+    "gradient_maps": "GradientMaps gradient_maps gradient_maps_figure",
+    "image_folder": "open_dataset",
     "models": "named_detectors",
-    "gradient_maps": "gradient_maps_figure gradient_maps",
 })

@@ -1,7 +1,7 @@
 """The attention explorer: where teacher and student look, and what the loss makes of it.
 
     explore(student, teacher, data)        in a live notebook a widget; the same panels as .figure(), the numbers as .numbers(), the code as .code()
-    still(student, teacher, data, ...)     the figure alone, for papermill, reports and scripts
+    static_figure(student, teacher, data, ...)     the figure alone, for papermill, reports and scripts
 
 This file is the door and opens the rooms of explorer/; see there for the flow.
 """
@@ -20,14 +20,14 @@ from fgdlab.fgd import FGDLoss
 
 from ..config import RunConfig
 from ..errors import UserError, unknown_name
-from ..plots import Picture, png
+from ..plots import NotebookFigure, png
 from .export_code import recipe
 from .figure import figure
-from .image_folder import scenes_of
+from .image_folder import open_dataset
 from .inference import DetectorInference
 from .models import checked, named_detectors
 from .state import QUANTITIES, WEIGHTS, State, check
-from .view_data import TABLES, Frame, table, view_data
+from .view_data import TABLES, ViewData, table, view_data
 from .widget import ExplorerWidget, about, packed, packed_photo
 
 PATIENCE = 1.5                                                       # seconds without an answer after which a line says what is being computed
@@ -42,7 +42,7 @@ def explore(student, teacher, data, config=None, **options) -> "Explorer":
         teacher: a detector, or a Teacher of teachers.py, which knows its AP.
         data: Scenes (``open_split(config, "val")``), a COCO folder, or a folder of .jpg and .png files.
         config: FGDConfig, RunConfig, or the name of a preset; None = that of ``loss``, else the authors' RetinaNet settings.
-        options: see :class:`Opened` for ``loss, facts, split, long_side, boxes, threshold, like, cache_mb``; any field of State sets
+        options: see :class:`Opened` for ``loss, ap, split, long_side, boxes, threshold, like, cache_mb``; any field of State sets
             where to start, e.g. ``image=3, level="P4", view="before_after", overlays=("boxes", "detections")``.
     Raises:
         UserError: what was given does not fit together; the message says what to do.
@@ -50,7 +50,7 @@ def explore(student, teacher, data, config=None, **options) -> "Explorer":
     return Explorer(student, teacher, data, config, **options)
 
 
-def still(student, teacher, data, config=None, **options) -> Picture:
+def static_figure(student, teacher, data, config=None, **options) -> NotebookFigure:
     """The explorer's figure of one view, without a widget. The same arguments as :func:`explore`."""
     opened = Opened(student, teacher, data, config, **options)
     opened.visit_every_stage(opened.state)
@@ -63,7 +63,7 @@ class Opened:
     Args:
         student, teacher, data, config: see :func:`explore`.
         loss: a trained FGDLoss (for every student) or {student: FGDLoss}: its f and R are used. Without one they are fresh, and the notes say so.
-        facts: {"teacher": AP, student: AP} in 0..100, for the panel that asks whether the teacher is one.
+        ap: {"teacher": AP, student: AP} in 0..100, for the panel that asks whether the teacher is one.
         split, long_side, boxes: of a folder, see explorer/photos.py.
         threshold: least score of a detection that is shown, 0..1.
         like: a detector of the architecture of checkpoints that do not say their settings.
@@ -72,25 +72,25 @@ class Opened:
     """
 
     def __init__(
-        self, student, teacher, data, config=None, *, loss=None, facts: Mapping[str, float] | None = None, split: str = "", long_side: int = 1333,
+        self, student, teacher, data, config=None, *, loss=None, ap: Mapping[str, float] | None = None, split: str = "", long_side: int = 1333,
         boxes: Mapping | None = None, threshold: float = 0.3, like=None, cache_mb: float = 512, progress=None, **start,
     ):
         self.given = {"student": student, "teacher": teacher, "data": data}
-        options = {"loss": loss, "facts": facts, "split": split, "long_side": long_side, "boxes": boxes, "threshold": threshold, "like": like}
-        defaults = {"loss": None, "facts": None, "split": "", "long_side": 1333, "boxes": None, "threshold": 0.3, "like": None}
+        options = {"loss": loss, "ap": ap, "split": split, "long_side": long_side, "boxes": boxes, "threshold": threshold, "like": like}
+        defaults = {"loss": None, "ap": None, "split": "", "long_side": 1333, "boxes": None, "threshold": 0.3, "like": None}
         self.options = {name: value for name, value in options.items() if value is not defaults[name] and value != defaults[name]}
         detector = checked("teacher", getattr(teacher, "detector", teacher))
-        self.scenes = scenes_of(data, split=split, long_side=long_side, boxes=boxes)
+        self.scenes = open_dataset(data, split=split, long_side=long_side, boxes=boxes)
         classes = len(getattr(self.scenes, "classes", ())) or 1
         students = named_detectors(student, classes, like=like, device=next(detector.parameters()).device)
         losses = losses_of(loss, students)
         self.config = config_of(config, losses)
         self.threshold = threshold
-        self.facts = {"teacher": teacher.AP} if hasattr(teacher, "AP") else {}
-        self.facts |= facts_of(facts, students)
-        self.looker = DetectorInference(students, detector, self.scenes, self.config, losses, cache_mb=cache_mb, progress=progress or (lambda line: None))
+        self.ap = {"teacher": teacher.AP} if hasattr(teacher, "AP") else {}
+        self.ap |= ap_of(ap, students)
+        self.inference = DetectorInference(students, detector, self.scenes, self.config, losses, cache_mb=cache_mb, progress=progress or (lambda line: None))
         first = list(students)[-1]
-        shown = State(level=self.looker.levels[0], who=first, stage=0, rounding=self.config.rounding, temperature=self.config.temperature)
+        shown = State(level=self.inference.levels[0], who=first, stage=0, rounding=self.config.rounding, temperature=self.config.temperature)
         shown = shown.but(**{name: getattr(self.config, name) for name in WEIGHTS}).but(**start)
         if "stage" not in start and shown.who in students:
             shown = shown.but(stage=len(students[shown.who].stages) - 1)
@@ -104,18 +104,18 @@ class Opened:
     def moved(self, state: State, changes: dict) -> State:
         """The state after some changes. Another student starts at its last checkpoint; a clicked cell is forgotten on another level or image."""
         new = state.but(**changes)
-        if new.who != state.who and "stage" not in changes and new.who in self.looker.students:
-            new = new.but(stage=len(self.looker.students[new.who].stages) - 1)
+        if new.who != state.who and "stage" not in changes and new.who in self.inference.students:
+            new = new.but(stage=len(self.inference.students[new.who].stages) - 1)
         if (new.level, new.image) != (state.level, state.image) and "cell" not in changes:
             new = new.but(cell=None)
         return self.fitting(new)
 
     def fitting(self, state: State) -> State:
         """The state itself if it fits networks and data, else UserError."""
-        looker = self.looker
-        stages = {name: len(who.stages) for name, who in looker.students.items()}
-        check(state, images=len(self.scenes), levels=looker.levels, stages=stages, quantities=self.quantities)
-        teacher = looker.teacher_sight(state.image).maps[state.level]
+        inference = self.inference
+        stages = {name: len(who.stages) for name, who in inference.students.items()}
+        check(state, images=len(self.scenes), levels=inference.levels, stages=stages, quantities=self.quantities)
+        teacher = inference.teacher_sight(state.image).maps[state.level]
         channels, height, width = teacher.shape
         if isinstance(state.channel, bool) or not isinstance(state.channel, int) or not 0 <= state.channel < channels:
             raise UserError(f"channel must be a whole number from 0 to {channels - 1}, got {state.channel!r}; the teacher has {channels} channels")
@@ -123,19 +123,19 @@ class Opened:
             raise UserError(f"cell must be (row, column) within {height} x {width} cells of {state.level}, got {state.cell!r}; choose another, or None")
         return state
 
-    def frame_at(self, state: State) -> Frame:
-        return view_data(self.looker, state, facts=self.facts, threshold=self.threshold)
+    def frame_at(self, state: State) -> ViewData:
+        return view_data(self.inference, state, ap=self.ap, threshold=self.threshold)
 
     def visit_every_stage(self, state: State) -> None:
         """Look at this image with every checkpoint, so that the curve over checkpoints is whole."""
-        for stage in range(len(self.looker.students[state.who].stages)):
-            if (state.image, state.level, state.who, stage, state.rounding) not in self.looker.curves:
+        for stage in range(len(self.inference.students[state.who].stages)):
+            if (state.image, state.level, state.who, stage, state.rounding) not in self.inference.curves:
                 self.frame_at(state.but(stage=stage))
 
     def code(self, state: State) -> str:
         return recipe(
-            state, self.config, given=self.given, options=self.options, levels=self.looker.levels,
-            named=isinstance(self.given["student"], Mapping), stages=len(self.looker.students[state.who].stages),
+            state, self.config, given=self.given, options=self.options, levels=self.inference.levels,
+            named=isinstance(self.given["student"], Mapping), stages=len(self.inference.students[state.who].stages),
         )
 
 
@@ -151,7 +151,7 @@ class Explorer(ExplorerWidget):
         self._photo_of: int | None = None
         self.opened = Opened(student, teacher, data, config, progress=self._progress, **options)
         self.state = self.opened.state
-        super().__init__(about=about(self.opened.looker, self.state, self.opened.quantities), choice=self.state.dict())
+        super().__init__(about=about(self.opened.inference, self.state, self.opened.quantities), choice=self.state.dict())
         self._show()
         self.on_msg(self._answer)
 
@@ -161,7 +161,7 @@ class Explorer(ExplorerWidget):
         self.choice = self.state.dict()
         return self
 
-    def figure(self) -> Picture:
+    def figure(self) -> NotebookFigure:
         """The panels as they stand, as a figure that a notebook, papermill and a report can show; with checkpoints, every one is looked at."""
         self.opened.visit_every_stage(self.state)
         return figure(self.opened.frame_at(self.state))
@@ -263,7 +263,7 @@ class Explorer(ExplorerWidget):
 EXPORTS = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv", "py": "text/x-python"}
 
 
-def svg(drawn: Picture) -> bytes:
+def svg(drawn: NotebookFigure) -> bytes:
     file = io.BytesIO()
     drawn.savefig(file, format="svg")
     return file.getvalue()
@@ -297,9 +297,9 @@ def losses_of(loss, students: Mapping) -> dict[str, FGDLoss]:
     return given
 
 
-def facts_of(facts, students: Mapping) -> dict[str, float]:
+def ap_of(ap, students: Mapping) -> dict[str, float]:
     known = ("teacher", *students)
-    for name in facts or {}:
+    for name in ap or {}:
         if name not in known:
-            raise unknown_name("network in facts", name, known)
-    return {name: float(value) for name, value in (facts or {}).items()}
+            raise unknown_name("network in ap", name, known)
+    return {name: float(value) for name, value in (ap or {}).items()}

@@ -37,12 +37,12 @@ def recipe(state: State, config: FGDConfig, *, given: dict, options: dict, level
         named: student is a dict. stages: how many checkpoints the chosen student has.
     """
     plain = (str, Path, int, float, bool, tuple)
-    options = {name: PlainText(literal(dict(value))) if name in ("facts", "boxes") else value for name, value in options.items()}
+    options = {name: PlainText(literal(dict(value))) if name in ("ap", "boxes") else value for name, value in options.items()}
     paths = {name: value for name, value in given.items() if isinstance(value, (str, Path))}
     objects = [name for name in given if name not in paths] + [name for name, value in options.items() if not isinstance(value, plain)]
     passed = "".join(f"{name}={literal(value) if isinstance(value, plain) else name}, " for name, value in options.items())
     loss_config = FGDConfig(**{each.name: getattr(state, each.name) if hasattr(state, each.name) else getattr(config, each.name) for each in fields(FGDConfig)})
-    scenes = "data" if "data" not in paths else "scenes_of(data" + "".join(
+    scenes = "data" if "data" not in paths else "open_dataset(data" + "".join(
         f", {name}={literal(options[name]) if isinstance(options[name], plain) else name}" for name in ("split", "long_side", "boxes") if name in options) + ")"
     chosen = f"student[{state.who!r}]" if named else "student"
     teacher = "getattr(teacher, 'detector', teacher)"
@@ -50,21 +50,21 @@ def recipe(state: State, config: FGDConfig, *, given: dict, options: dict, level
         "import torch",
         "",
         "from fgdlab import FGDConfig, FGDLoss, attention",
-        "from fgdlab.lab.explorer import contestants, scenes_of, still",
-        "from fgdlab.lab.plots import seen",
+        "from fgdlab.lab.explorer import named_detectors, open_dataset, static_figure",
+        "from fgdlab.lab.plots import scene_and_teacher_maps",
         "",
         f"# As they were given to explore(): {', '.join(objects)}." if objects else "",
         *(f"{name} = {literal(value)}" for name, value in paths.items()),
         f"config = {call('FGDConfig', changed(loss_config, FGDConfig()))}",
         "",
         "# The figure.",
-        f"figure = still(student, teacher, data, config, {passed}{', '.join(f'{key}={literal(value)}' for key, value in shown(state).items())})",
+        f"figure = static_figure(student, teacher, data, config, {passed}{', '.join(f'{key}={literal(value)}' for key, value in shown(state).items())})",
         "",
         f"# The same arrays by the method itself: {state.who} on {state.level}.",
         f"scenes = {scenes}",
-        f"detector = contestants({chosen}, len(scenes.classes){', like=like' if 'like' in options else ''})['student'].detector({state.stage})" if stages > 1 else
-        f"detector = contestants({chosen}, len(scenes.classes){', like=like' if 'like' in options else ''})['student'].detector()",
-        f"scene, teacher_maps = seen(detector, {teacher}, *scenes[{state.image}])",
+        f"detector = named_detectors({chosen}, len(scenes.classes){', like=like' if 'like' in options else ''})['student'].detector({state.stage})" if stages > 1 else
+        f"detector = named_detectors({chosen}, len(scenes.classes){', like=like' if 'like' in options else ''})['student'].detector()",
+        f"scene, teacher_maps = scene_and_teacher_maps(detector, {teacher}, *scenes[{state.image}])",
         f"levels = {levels!r}",
         "torch.manual_seed(0)                         # where f or R were not given they are fresh layers of this seed",
         "fgd = FGDLoss(levels, scene.features[levels[0]].shape[1], teacher_maps[levels[0]].shape[1], config).to(scene.pixels.device)",
@@ -84,7 +84,7 @@ def recipe(state: State, config: FGDConfig, *, given: dict, options: dict, level
 
 
 def shown(state: State) -> dict:
-    """What still() must be told beside the configuration: the fields of a State that are no part of FGDConfig."""
+    """What static_figure() must be told beside the configuration: the fields of a State that are no part of FGDConfig."""
     loss = {each.name for each in fields(FGDConfig)}
     values = {name: value for name, value in ((each.name, getattr(state, each.name)) for each in fields(State)) if name not in loss}
     return {name: value for name, value in values.items() if name in ("image", "level", "who") or value != getattr(State(), name)}

@@ -1,6 +1,6 @@
 """A frame as a figure: the explorer's panels for papermill, reports and readers without a kernel.
 
-    Frame --figure--> plots.Picture      maps above; channels, loss, numbers, and checkpoints below
+    ViewData --figure--> plots.Picture      maps above; channels, loss, numbers, and checkpoints below
 """
 import matplotlib as mpl
 import numpy as np
@@ -11,9 +11,24 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from ..plots import BOX, DISTILLED, DPI, GREY, PINK, SKY, STUDENT, TEACHER, TERM_STYLES, Picture, colour_bar, draw_boxes, finish, plain
+from ..plots import (
+    ATTENTION_COLOUR,
+    BACKGROUND_COLOUR,
+    BOX_COLOUR,
+    DISTILLED_COLOUR,
+    DPI,
+    NEUTRAL_COLOUR,
+    STUDENT_COLOUR,
+    TEACHER_COLOUR,
+    TERM_STYLES,
+    NotebookFigure,
+    colour_bar,
+    draw_boxes,
+    set_title,
+    style_axes,
+)
 from .loss_maps import WEIGHT_OF
-from .view_data import Frame, Panel, arranged, outline, scale_mask
+from .view_data import Panel, ViewData, arranged, outline, scale_mask
 
 WIDTH, TOP, HEAD, BELOW = 11.0, 0.3, 0.42, 3.2                       # inches: the figure, its headline, a panel's title, the row of numbers
 EDGE, BAR = 0.1, 0.84                                                # inches: left of a panel; left and right of it, with its colour bar
@@ -25,17 +40,17 @@ RIM = [withStroke(linewidth=2.6, foreground="white", alpha=0.9)]
 
 def role_colours(students: list[str]) -> dict[str, str]:
     """{network: colour}: the teacher blue, the first student orange, the second green."""
-    return {"teacher": TEACHER, **dict(zip(students, [STUDENT, DISTILLED, PINK, GREY] * (1 + len(students) // 4), strict=False))}
+    return {"teacher": TEACHER_COLOUR, **dict(zip(students, [STUDENT_COLOUR, DISTILLED_COLOUR, ATTENTION_COLOUR, NEUTRAL_COLOUR] * (1 + len(students) // 4), strict=False))}
 
 
-def figure(frame: Frame) -> Picture:
+def figure(frame: ViewData) -> NotebookFigure:
     """The panels of a frame, 11 inches wide. Nothing of it depends on what was shown before."""
     rows = arranged(frame)
     columns = max(len(row) for row in rows)
     wide = WIDTH / columns - BAR
     tall = wide * min(max(frame.place.padded_size[0] / frame.place.padded_size[1], 0.5), 1.5)
     height = TOP + len(rows) * (HEAD + tall) + BELOW
-    picture = Picture(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
+    picture = NotebookFigure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
     picture.text(EDGE / WIDTH, 1 - 0.08 / height, headline(frame), fontsize=9.5, va="top")
     colours = role_colours([row["student"] for row in frame.gaps])
     for i, row in enumerate(rows):
@@ -55,7 +70,7 @@ def figure(frame: Frame) -> Picture:
     return picture
 
 
-def headline(frame: Frame) -> str:
+def headline(frame: ViewData) -> str:
     state, grid = frame.state, frame.grid
     weights = ", ".join(f"{sign} {getattr(state, name):g}" for name, sign in GREEK.items())
     return f"Image {frame.place.image_id}, {state.level} ({grid[0]} x {grid[1]} cells of {frame.stride} px), T = {state.temperature:g}, {weights}, {state.rounding} rounding"
@@ -63,7 +78,7 @@ def headline(frame: Frame) -> str:
 
 # --- maps ---------------------------------------------------------------------------------------------------------------------------
 
-def draw_photo(ax: Axes, frame: Frame, colours: dict[str, str]) -> None:
+def draw_photo(ax: Axes, frame: ViewData, colours: dict[str, str]) -> None:
     height, width = frame.place.padded_size
     ax.imshow(frame.place.photo, extent=(0, frame.grid[1], frame.grid[0], 0), aspect=square_pixels(frame))
     overlays = frame.state.overlays
@@ -76,10 +91,10 @@ def draw_photo(ax: Axes, frame: Frame, colours: dict[str, str]) -> None:
     if "detections" in overlays:
         for panel in frame.panels:
             draw_found(ax, frame, panel, colours, words=False)
-    finish(ax, f"image {frame.place.image_id}\n{height} x {width} pixels")
+    set_title(ax, f"image {frame.place.image_id}\n{height} x {width} pixels")
 
 
-def draw_panel(ax: Axes, frame: Frame, panel: Panel, colours: dict[str, str]) -> None:
+def draw_panel(ax: Axes, frame: ViewData, panel: Panel, colours: dict[str, str]) -> None:
     drawn = ax.imshow(
         panel.values, extent=(0, frame.grid[1], frame.grid[0], 0), norm=Normalize(panel.low, panel.high), cmap=MAPS[panel.kind], interpolation="nearest",
         aspect=square_pixels(frame),
@@ -87,30 +102,30 @@ def draw_panel(ax: Axes, frame: Frame, panel: Panel, colours: dict[str, str]) ->
     draw_overlays(ax, frame)
     if "detections" in frame.state.overlays:
         draw_found(ax, frame, panel, colours)
-    finish(ax, f"{panel.title}\n{panel.values.min():.3g} to {panel.values.max():.3g}")
+    set_title(ax, f"{panel.title}\n{panel.values.min():.3g} to {panel.values.max():.3g}")
     colour_bar(ax, drawn, panel.unit)
     for side in ax.spines.values():
         side.set_color(colours.get(panel.role, "#999999"))
         side.set_linewidth(2 if panel.role in colours else 0.8)
 
 
-def square_pixels(frame: Frame) -> float:
+def square_pixels(frame: ViewData) -> float:
     """The aspect that shows a cell as wide and tall as its pixels are."""
     return (frame.grid[1] / frame.grid[0]) * (frame.place.padded_size[0] / frame.place.padded_size[1])
 
 
-def in_cells(frame: Frame) -> tuple[float, float]:
+def in_cells(frame: ViewData) -> tuple[float, float]:
     """Cells a pixel, in x and y."""
     return frame.grid[1] / frame.place.padded_size[1], frame.grid[0] / frame.place.padded_size[0]
 
 
-def draw_overlays(ax: Axes, frame: Frame) -> None:
+def draw_overlays(ax: Axes, frame: ViewData) -> None:
     overlays = frame.state.overlays
     if "mask" in overlays:
         edges = [((x1, y1), (x2, y2)) for x1, y1, x2, y2 in outline(frame.fg > 0)]
         ax.add_collection(LineCollection(edges, colors="black", linewidths=1.2, path_effects=RIM, gid="mask"))
     if "roundings" in overlays:
-        for rounding, color, line in (("authors", "black", "-"), ("exact", SKY, "--")):
+        for rounding, color, line in (("authors", "black", "-"), ("exact", BACKGROUND_COLOUR, "--")):
             for col0, row0, col1, row1 in frame.ranges[rounding].tolist():
                 ax.add_patch(Rectangle((col0, row0), col1 - col0, row1 - row0, fill=False, edgecolor=color, linestyle=line, linewidth=1.4, gid=rounding, path_effects=RIM))
     if "boxes" in overlays:
@@ -122,20 +137,20 @@ def draw_overlays(ax: Axes, frame: Frame) -> None:
         ax.add_patch(Rectangle((col, row), 1, 1, fill=False, edgecolor="#E4007C", linewidth=1.6, gid="cell"))
 
 
-def draw_found(ax: Axes, frame: Frame, panel: Panel, colours: dict[str, str], words: bool = True) -> None:
+def draw_found(ax: Axes, frame: ViewData, panel: Panel, colours: dict[str, str], words: bool = True) -> None:
     across, down = in_cells(frame)
     written: list[tuple[float, float]] = []
     for box, text in panel.found:
-        draw_boxes(ax, torch.tensor([box]), (across, down), color=colours.get(panel.role, GREY), gid="detection")
+        draw_boxes(ax, torch.tensor([box]), (across, down), color=colours.get(panel.role, NEUTRAL_COLOUR), gid="detection")
         at = (box[0] * across / frame.grid[1], box[1] * down / frame.grid[0])
         if words and all(abs(at[0] - x) > 0.2 or abs(at[1] - y) > 0.06 for x, y in written):         # the surest first, later words give way
             written.append(at)
-            ax.text(box[0] * across, box[1] * down, text, fontsize=6, color=colours.get(panel.role, GREY), va="bottom", clip_on=True, path_effects=RIM)
+            ax.text(box[0] * across, box[1] * down, text, fontsize=6, color=colours.get(panel.role, NEUTRAL_COLOUR), va="bottom", clip_on=True, path_effects=RIM)
 
 
 # --- numbers ------------------------------------------------------------------------------------------------------------------------
 
-def draw_channels(ax: Axes, frame: Frame, colours: dict[str, str]) -> None:
+def draw_channels(ax: Axes, frame: ViewData, colours: dict[str, str]) -> None:
     """Two bars a channel, from the largest gap to the smallest."""
     each = frame.channels
     order = each.order[:MOST_CHANNELS]
@@ -151,10 +166,10 @@ def draw_channels(ax: Axes, frame: Frame, colours: dict[str, str]) -> None:
     counted = "all" if len(order) == len(each.order) else f"{len(order)} of"
     ax.set_title(f"{each.what}\n{counted} {len(each.order)} channels, largest gap first", fontsize=7.5)
     ax.set_xlabel("channel", fontsize=7.5)
-    plain(ax, "y")
+    style_axes(ax, "y")
 
 
-def draw_shares(ax: Axes, frame: Frame) -> None:
+def draw_shares(ax: Axes, frame: ViewData) -> None:
     """A bar a level, stacked by term; all bars together are 100 %."""
     levels = list(dict.fromkeys(row["level"] for row in frame.terms))
     ends = dict.fromkeys(levels, 0.0)
@@ -172,10 +187,10 @@ def draw_shares(ax: Axes, frame: Frame) -> None:
     ax.legend(fontsize=6.5, loc="lower right", frameon=False)
     total = sum(row["weighted"] for row in frame.terms)
     ax.set_title(f"Loss of {frame.state.who} on this image: {total:.3g}\npercent by level and term", fontsize=7.5)
-    plain(ax, "x")
+    style_axes(ax, "x")
 
 
-def draw_numbers(ax: Axes, frame: Frame) -> None:
+def draw_numbers(ax: Axes, frame: ViewData) -> None:
     """Gaps, networks and warnings as text."""
     ax.set_axis_off()
     rows = [["gap to the teacher", *(row["student"] for row in frame.gaps)]]
@@ -193,12 +208,12 @@ def draw_numbers(ax: Axes, frame: Frame) -> None:
             ax.text(0 if j == 0 else 0.425 + 0.66 / len(frame.networks) * (j - 1), y, text, fontsize=7, va="top", weight="bold" if row[0] in ("network", "gap to the teacher") else None,
                     transform=ax.transAxes)
     lines = [f"! {line}" for line in frame.warnings] + frame.notes
-    ax.text(0, 0.12, "\n".join(lines), fontsize=6, va="top", wrap=True, transform=ax.transAxes, color="#8a3b00" if frame.warnings else GREY)
+    ax.text(0, 0.12, "\n".join(lines), fontsize=6, va="top", wrap=True, transform=ax.transAxes, color="#8a3b00" if frame.warnings else NEUTRAL_COLOUR)
 
 
-def draw_curve(ax: Axes, frame: Frame) -> None:
+def draw_curve(ax: Axes, frame: ViewData) -> None:
     at = np.arange(len(frame.curve))
-    for key, color, words in (("feature_fg", BOX, "objects"), ("feature_bg", SKY, "background")):
+    for key, color, words in (("feature_fg", BOX_COLOUR, "objects"), ("feature_bg", BACKGROUND_COLOUR, "background")):
         values = np.array([np.nan if row[key] is None else row[key] for row in frame.curve], dtype=float)
         ax.plot(at, values, marker="o", markersize=3, color=color, label=words)
     ax.axvline(frame.state.stage, color="#E4007C", linewidth=0.8)
@@ -206,7 +221,7 @@ def draw_curve(ax: Axes, frame: Frame) -> None:
     ax.set_ylim(bottom=0)
     ax.legend(fontsize=6.5, frameon=False)
     ax.set_title(f"Gap of features on {frame.state.level}\nover checkpoints of {frame.state.who}", fontsize=7.5)
-    plain(ax, "y")
+    style_axes(ax, "y")
 
 
 def number(value: float | None) -> str:

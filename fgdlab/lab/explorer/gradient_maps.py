@@ -16,7 +16,7 @@ from fgdlab.terms import rows, total
 
 from ..config import RunConfig
 from ..errors import UserError
-from ..plots import DPI, FOOT, Picture, canvas, colour_bar, draw_image, draw_map, panels, seen
+from ..plots import BOTTOM_MARGIN, DPI, NotebookFigure, colour_bar, draw_image, draw_map, padded_image, panel_grid, scene_and_teacher_maps
 from ..training import make_loss
 
 DARKEST, BRIGHTEST = 0.1, 10.0                                       # where colours end, in average cells
@@ -43,15 +43,15 @@ class GradientMaps:
     """
 
     gradient: dict[str, Tensor]
-    pull: dict[str, Tensor]
+    effective_weight: dict[str, Tensor]
     terms: list[dict]
 
-    def share_inside(self, masks: dict[str, Tensor]) -> float:
+    def fraction_inside(self, masks: dict[str, Tensor]) -> float:
         """Share of the gradient, summed over the cells of all levels, that lies where ``masks`` {level: (H, W)} are above 0; in 0..1."""
         whole = sum(each.sum() for each in self.gradient.values())
         return float(sum(each[masks[level] > 0].sum() for level, each in self.gradient.items()) / whole) if whole else 0.0
 
-    def share_by_level(self) -> dict[str, float]:
+    def fraction_by_level(self) -> dict[str, float]:
         """{level: its share of the gradient}, summed over cells; all 0 where there is none."""
         sums = {level: float(each.sum()) for level, each in self.gradient.items()}
         return {level: each / (sum(sums.values()) or 1.0) for level, each in sums.items()}
@@ -76,7 +76,7 @@ def gradient_maps(
         UserError: a method that is not there, is "none", or cannot work on these detectors.
     """
     chosen = methods if isinstance(methods, dict) else {name: RunConfig(method=name) for name in methods}
-    scene, maps = seen(student, teacher, *scenes[index])
+    scene, maps = scene_and_teacher_maps(student, teacher, *scenes[index])
     levels = tuple(level for level in scene.features if level in maps)
     modes = [(each, each.training) for detector in (student, teacher) for each in detector.modules()]
     try:
@@ -162,7 +162,7 @@ def relative(each: Tensor) -> Tensor:
 
 # --- the figure ---------------------------------------------------------------------------------------------------------------------
 
-def gradient_maps_figure(glances: dict[str, GradientMaps], student: nn.Module, scenes, index: int, level: str, *, columns: int = COLUMNS) -> Picture:
+def gradient_maps_figure(glances: dict[str, GradientMaps], student: nn.Module, scenes, index: int, level: str, *, columns: int = COLUMNS) -> NotebookFigure:
     """Pull and gradient of every method on one level, one above the other, on one colour scale for all panels.
 
     Each map is over its own mean, so that methods of any coefficient can be compared: 1 is the average cell of its map. Colours are logarithmic
@@ -178,18 +178,18 @@ def gradient_maps_figure(glances: dict[str, GradientMaps], student: nn.Module, s
     levels = next(iter(glances.values())).gradient
     if level not in levels:
         raise ValueError(f"level must be one of {', '.join(levels)}, got {level!r}")
-    scene, _ = seen(student, None, *scenes[index])
-    image, boxes, frame = canvas(student, scene), scene.boxes[0], scene.padded_size
+    scene, _ = scene_and_teacher_maps(student, None, *scenes[index])
+    image, boxes, frame = padded_image(student, scene), scene.boxes[0], scene.padded_size
     columns, names = min(columns, len(glances)), list(glances)
     norm = LogNorm(DARKEST, BRIGHTEST)
     blocks = [names[start:start + columns] for start in range(0, len(names), columns)]
-    figure, axes = panels(2 * len(blocks), 1 + columns, frame[0] / frame[1], [columns], left=FOOT)
+    figure, axes = panel_grid(2 * len(blocks), 1 + columns, frame[0] / frame[1], [columns], left=BOTTOM_MARGIN)
     for block, lines in zip(blocks, axes.reshape(len(blocks), 2, -1), strict=True):
         draw_image(lines[0, 0], image, boxes, f"image {scenes.image_ids[index]}\n{frame[0]} x {frame[1]} pixels")
         lines[1, 0].set_axis_off()
-        for word, line in zip(("pull", "gradient"), lines, strict=True):
+        for word, line in zip(("effective_weight", "gradient"), lines, strict=True):
             for ax, name in zip(line[1:], block, strict=False):
-                drawn = draw_map(ax, relative(getattr(glances[name], word)[level]), frame, boxes, norm, "cividis", f"{name}: {word} {level}")
+                drawn = draw_map(ax, relative(getattr(glances[name], word)[level]), frame, boxes, norm, "cividis", f"{name}: {word.replace('_', ' ')} {level}")
             for ax in line[1 + len(block):]:
                 ax.set_axis_off()
             colour_bar(line[len(block)], drawn, "1 = average cell (log)")

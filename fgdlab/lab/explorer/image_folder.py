@@ -1,6 +1,6 @@
 """Data of the explorer: scenes as they are, a COCO folder, or a folder of the reader's own images.
 
-    anything --scenes_of--> item i = (image (3, H, W) in 0..1, target with boxes, labels, image_id)
+    anything --open_dataset--> item i = (image (3, H, W) in 0..1, target with boxes, labels, image_id)
 """
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from ..errors import UserError, unknown_name
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-def scenes_of(data, *, split: str = "", long_side: int = 1333, boxes: Mapping[str, list] | None = None):
+def open_dataset(data, *, split: str = "", long_side: int = 1333, boxes: Mapping[str, list] | None = None):
     """A data set to look at.
 
     Args:
@@ -38,10 +38,10 @@ def scenes_of(data, *, split: str = "", long_side: int = 1333, boxes: Mapping[st
         if split and split not in known:
             raise unknown_name("split", split, known)
         return DetectionDataset(read_split(folder, split or ("val" if "val" in known else known[0])), long_side=long_side)
-    return Photos(folder, long_side=long_side, boxes=boxes or {})
+    return ImageFolder(folder, long_side=long_side, boxes=boxes or {})
 
 
-class Photos:
+class ImageFolder:
     """The .jpg and .png files of one folder in the order of their names, turned upright as EXIF says; boxes optional, of one nameless class.
 
     Item i is ``(image, target)`` as in data.py; image_id counts from 1.

@@ -17,9 +17,9 @@ from fgdlab.masks import cell_ranges
 from fgdlab.scene import Scene, Tap, full_precision, level_names
 
 from ..errors import UserError
-from ..plots import canvas
+from ..plots import padded_image
 from .loss_maps import Pair, compare, open_config
-from .lru_cache import Bounded
+from .lru_cache import LRUCache
 from .models import NamedDetector
 
 
@@ -90,7 +90,7 @@ def sample_of(detector: nn.Module, image: Tensor, target: dict) -> Sample:
     with in_eval_mode(detector):
         batch, targets = detector.transform([image.to(device)], [on_device(target, device)])
     scene = Scene(batch.tensors, [targets[0]["boxes"]], batch.image_sizes, {})
-    photo = (canvas(detector, scene).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    photo = (padded_image(detector, scene).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     labels = target.get("labels", torch.ones(len(target["boxes"]), dtype=torch.int64)).cpu().numpy()
     image_id = int(target["image_id"]) if "image_id" in target else 0
     return Sample(image_id, scene.pixels, photo, scene.boxes[0], labels, tuple(batch.image_sizes[0]), tuple(image.shape[-2:]))
@@ -150,7 +150,7 @@ class DetectorInference:
         cache_mb: float = 512, cache_items: int = 64, progress: Callable[[str], None] = lambda line: None,
     ):
         self.students, self.teacher, self.scenes, self.config, self.losses, self.progress = students, teacher, scenes, config, losses, progress
-        self.kept = Bounded(int(cache_mb * 1e6), cache_items, keep=12 + 2 * len(students))
+        self.kept = LRUCache(int(cache_mb * 1e6), cache_items, keep=12 + 2 * len(students))
         self.curves = Curves()
         self._probes: dict[str, FGDLoss] = {}
         self.levels = self._shared_levels()

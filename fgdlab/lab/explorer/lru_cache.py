@@ -3,7 +3,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 
-class Bounded:
+class LRUCache:
     """Keeps what was made, the latest used last; forgets from the other end what exceeds ``bytes`` or ``items``.
 
     ``keep`` of the latest entries are never forgotten: what one picture needs must fit, or every move would compute it anew.

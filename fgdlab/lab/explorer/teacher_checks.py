@@ -3,7 +3,7 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from .image_folder import Photos
+from .image_folder import ImageFolder
 from .inference import DetectorInference, Predictions, Sample
 
 SCALES_APART = 5.0                                                   # ratio of feature scales from which a reader is warned
@@ -20,24 +20,24 @@ def found_objects(place: Sample, sight: Predictions, threshold: float, any_class
     return int(good.sum()), int(overlap.any(axis=1).sum())
 
 
-def sanity(looker: DetectorInference, image: int, stages: dict[str, int], facts: dict[str, float], threshold: float) -> tuple[list[dict], list[str]]:
+def sanity(inference: DetectorInference, image: int, stages: dict[str, int], ap: dict[str, float], threshold: float) -> tuple[list[dict], list[str]]:
     """One row a network, the teacher first, and what looks wrong with the teacher, a line each.
 
     Args:
-        stages: {student: which checkpoint}. facts: {name: AP in 0..100} as far as known. threshold: least score that counts as a detection.
+        stages: {student: which checkpoint}. ap: {name: AP in 0..100} as far as known. threshold: least score that counts as a detection.
     Returns:
         rows of name, AP or None, detections, found, objects, scale {level: rms of the map}; warnings, [] where nothing looks wrong.
     """
-    place, any_class = looker.place(image), isinstance(looker.scenes, Photos)
-    sights = {"teacher": looker.teacher_sight(image), **{name: looker.student_sight(image, name, stage) for name, stage in stages.items()}}
+    place, any_class = inference.place(image), isinstance(inference.scenes, ImageFolder)
+    sights = {"teacher": inference.teacher_sight(image), **{name: inference.student_sight(image, name, stage) for name, stage in stages.items()}}
     rows = []
     for name, sight in sights.items():
         detections, found = found_objects(place, sight, threshold, any_class)
         rows.append({
-            "name": name, "AP": facts.get(name), "detections": detections, "found": found, "objects": len(place.boxes),
-            "scale": {level: sight.scale[level] for level in looker.levels},
+            "name": name, "AP": ap.get(name), "detections": detections, "found": found, "objects": len(place.boxes),
+            "scale": {level: sight.scale[level] for level in inference.levels},
         })
-    return rows, warnings(rows, sights["teacher"], looker.levels)
+    return rows, warnings(rows, sights["teacher"], inference.levels)
 
 
 def warnings(rows: list[dict], teacher_sight: Predictions, levels: tuple[str, ...]) -> list[str]:

@@ -1,6 +1,6 @@
 """Everything that the panels show at one state, as plain arrays and numbers; the widget, the figure and the tables draw it and add nothing.
 
-    Looker, State --frame_of--> Frame --tables--> DataFrames
+    Looker, State --frame_of--> ViewData --tables--> DataFrames
 """
 from dataclasses import dataclass, field
 
@@ -33,7 +33,7 @@ class Panel:
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class ViewData:
     """state, and: place; grid (H, W) and stride; maps to draw; fg, bg (H, W) mask weights and share (H, W), percent of the loss that a cell carries;
     ranges {rounding: (K, 4) cells}; channels (see Channels); terms, gaps, networks, curve: rows of numbers; warnings and notes: lines."""
 
@@ -68,32 +68,32 @@ class Channels:
     order: np.ndarray
 
 
-def view_data(looker: DetectorInference, state: State, *, facts: dict[str, float], threshold: float = 0.3) -> Frame:
-    """Args: facts: {network: AP} as far as known. threshold: least score of a detection that is shown."""
+def view_data(inference: DetectorInference, state: State, *, ap: dict[str, float], threshold: float = 0.3) -> ViewData:
+    """Args: ap: {network: AP} as far as known. threshold: least score of a detection that is shown."""
     image, level, name = state.image, state.level, state.who
-    stages = {each: len(who.stages) - 1 for each, who in looker.students.items()} | {name: state.stage}
-    pairs = {each: looker.pairs(image, each, stage) for each, stage in stages.items()}
-    masks = {each: looker.masks(image, each, state.rounding) for each in looker.levels}
-    weighed = {each: weigh(pairs[name][each], *masks[each], state.temperature, looker.config) for each in looker.levels}
-    here = {each: weighed[level] if each == name else weigh(pairs[each][level], *masks[level], state.temperature, looker.config) for each in pairs}
+    stages = {each: len(who.stages) - 1 for each, who in inference.students.items()} | {name: state.stage}
+    pairs = {each: inference.pairs(image, each, stage) for each, stage in stages.items()}
+    masks = {each: inference.masks(image, each, state.rounding) for each in inference.levels}
+    weighed = {each: weigh(pairs[name][each], *masks[each], state.temperature, inference.config) for each in inference.levels}
+    here = {each: weighed[level] if each == name else weigh(pairs[each][level], *masks[level], state.temperature, inference.config) for each in pairs}
     terms = term_rows(state, name, weighed)
-    networks, warnings = sanity(looker, image, stages, facts, threshold)
-    inside = looker.masks(image, level, state.rounding)[0] > 0 if looker.config.area != "both" else split_inside(looker, state)
+    networks, warnings = sanity(inference, image, stages, ap, threshold)
+    inside = inference.masks(image, level, state.rounding)[0] > 0 if inference.config.area != "both" else split_inside(inference, state)
     gaps = [{"student": each, **gap(pairs[each][level], here[each], inside)} for each in pairs]
-    looker.curves[(image, level, name, state.stage, state.rounding)] = {key: gaps[list(pairs).index(name)][key] for key in ("feature_fg", "feature_bg")}
+    inference.curves[(image, level, name, state.stage, state.rounding)] = {key: gaps[list(pairs).index(name)][key] for key in ("feature_fg", "feature_bg")}
     total = sum(row["weighted"] for row in terms)
-    return Frame(
-        state=state, place=looker.place(image), grid=tuple(masks[level][0].shape), panels=panels_of(looker, state, pairs, here, terms, stages, threshold),
+    return ViewData(
+        state=state, place=inference.place(image), grid=tuple(masks[level][0].shape), panels=panels_of(inference, state, pairs, here, terms, stages, threshold),
         fg=masks[level][0], bg=masks[level][1], share=share_of(state, weighed[level], total),
-        ranges={each: looker.ranges(image, level, each) for each in ROUNDINGS}, channels=channels_of(state, pairs[name][level], weighed[level]),
-        terms=terms, gaps=gaps, networks=networks, curve=curve_rows(looker, state), warnings=warnings, notes=looker.notes(name),
+        ranges={each: inference.ranges(image, level, each) for each in ROUNDINGS}, channels=channels_of(state, pairs[name][level], weighed[level]),
+        terms=terms, gaps=gaps, networks=networks, curve=curve_rows(inference, state), warnings=warnings, notes=inference.notes(name),
     )
 
 
-def split_inside(looker: DetectorInference, state: State) -> np.ndarray:
+def split_inside(inference: DetectorInference, state: State) -> np.ndarray:
     """Cells in a box where the loss itself makes no difference between them and the rest."""
-    inside = np.zeros(looker.masks(state.image, state.level, state.rounding)[0].shape, bool)
-    for col0, row0, col1, row1 in looker.ranges(state.image, state.level, state.rounding):
+    inside = np.zeros(inference.masks(state.image, state.level, state.rounding)[0].shape, bool)
+    for col0, row0, col1, row1 in inference.ranges(state.image, state.level, state.rounding):
         inside[max(row0, 0):max(row1, 0), max(col0, 0):max(col1, 0)] = True
     return inside
 
@@ -122,15 +122,15 @@ def share_of(state: State, weighed: Weighed, total: float) -> np.ndarray:
 
 # --- panels -------------------------------------------------------------------------------------------------------------------------
 
-def panels_of(looker: DetectorInference, state: State, pairs: dict, here: dict, terms: list[dict], stages: dict[str, int], threshold: float) -> list[Panel]:
+def panels_of(inference: DetectorInference, state: State, pairs: dict, here: dict, terms: list[dict], stages: dict[str, int], threshold: float) -> list[Panel]:
     """The maps of one view, coloured alike where they are compared."""
     shown = list(pairs) if state.view == "before_after" else [state.who]
-    sights = {"teacher": looker.teacher_sight(state.image), **{name: looker.student_sight(state.image, name, stages[name]) for name in shown}}
-    found = {name: words(sight, looker, threshold) for name, sight in sights.items()}
+    sights = {"teacher": inference.teacher_sight(state.image), **{name: inference.student_sight(state.image, name, stages[name]) for name in shown}}
+    found = {name: words(sight, inference, threshold) for name, sight in sights.items()}
     if state.quantity == "loss":
-        return loss_panels(state, pairs, here, shown, terms, looker)
+        return loss_panels(state, pairs, here, shown, terms, inference)
     maps, unit = quantity_maps(state, pairs, here, shown)
-    amounts = [Panel(titled(name, state, looker), name, values, "amount", 0, 0, unit, found[name]) for name, values in maps.items()]
+    amounts = [Panel(titled(name, state, inference), name, values, "amount", 0, 0, unit, found[name]) for name, values in maps.items()]
     differences = [
         Panel(f"teacher - {name}", "", maps["teacher"] - maps[name], "difference", 0, 0, unit) for name in shown
     ]
@@ -148,14 +148,14 @@ def quantity_maps(state: State, pairs: dict, here: dict, shown: list[str]) -> tu
     return {"teacher": size * first.context["teacher"], **{name: size * pairs[name][level].context["student"] for name in shown}}, "context weight, 1 = average cell"
 
 
-def loss_panels(state: State, pairs: dict, here: dict, shown: list[str], terms: list[dict], looker: DetectorInference) -> list[Panel]:
+def loss_panels(state: State, pairs: dict, here: dict, shown: list[str], terms: list[dict], inference: DetectorInference) -> list[Panel]:
     """Where the loss comes from: a panel a term, or with several students a panel each; percent of the loss on this image."""
     if state.view == "difference":
         total = sum(row["weighted"] for row in terms) or 1.0
         maps = {term: 100 * weight(state, term) * cells / total for term, cells in here[state.who].cells.items()}
         return limited([Panel(f"{term} of {state.who}", state.who, each, "amount", 0, 0, "% of the loss") for term, each in maps.items()], state.limits)
     maps = {name: share_of(state, here[name], 100.0) for name in shown}
-    return limited([Panel(titled(name, state, looker), name, each, "amount", 0, 0, "weighted loss of a cell") for name, each in maps.items()], state.limits)
+    return limited([Panel(titled(name, state, inference), name, each, "amount", 0, 0, "weighted loss of a cell") for name, each in maps.items()], state.limits)
 
 
 def limited(panels: list[Panel], limits: str) -> list[Panel]:
@@ -176,21 +176,21 @@ def limited(panels: list[Panel], limits: str) -> list[Panel]:
     return result
 
 
-def titled(name: str, state: State, looker: DetectorInference) -> str:
-    stages = looker.students[name].stages if name in looker.students else [""]
+def titled(name: str, state: State, inference: DetectorInference) -> str:
+    stages = inference.students[name].stages if name in inference.students else [""]
     stage = stages[state.stage] if name == state.who else stages[-1]
     return " ".join(filter(None, (name, stage)))
 
 
-def words(sight: Predictions, looker: DetectorInference, threshold: float) -> list[tuple[list[float], str]]:
+def words(sight: Predictions, inference: DetectorInference, threshold: float) -> list[tuple[list[float], str]]:
     """Detections of at least ``threshold``, the surest first: box and "class score"."""
-    classes = getattr(looker.scenes, "classes", [])
+    classes = getattr(inference.scenes, "classes", [])
     named = lambda label: classes[label - 1] if 0 < label <= len(classes) and classes != ["object"] else str(label)          # noqa: E731
     order = [i for i in np.argsort(-sight.scores, kind="stable") if sight.scores[i] >= threshold]
     return [([float(v) for v in sight.boxes[i]], f"{named(int(sight.labels[i]))} {sight.scores[i]:.2f}") for i in order]
 
 
-def arranged(frame: Frame) -> list[list[int | str | None]]:
+def arranged(frame: ViewData) -> list[list[int | str | None]]:
     """Rows of indices into ``frame.panels``, "image", or None for an empty place; a difference stands below its student where there are several."""
     amounts, differences = ([i for i, panel in enumerate(frame.panels) if panel.kind == kind] for kind in ("amount", "difference"))
     if frame.state.view == "before_after" and differences:
@@ -206,7 +206,7 @@ def outline(inside: np.ndarray) -> list[list[int]]:
     return down + across
 
 
-def scale_mask(frame: Frame) -> np.ndarray:
+def scale_mask(frame: ViewData) -> np.ndarray:
     """(H, W) in 0..1: where S of eqs. 3-4 lies between its least and largest weight on this image, logarithmically; 1 on the smallest box."""
     weights = np.maximum(frame.fg, frame.bg)
     logs = np.log(np.where(weights > 0, weights, np.nan))
@@ -226,11 +226,11 @@ def channels_of(state: State, pair, weighed: Weighed) -> Channels:
     return Channels(what, student.astype(np.float32), teacher.astype(np.float32), by_gap(student, teacher))
 
 
-def curve_rows(looker: DetectorInference, state: State) -> list[dict]:
+def curve_rows(inference: DetectorInference, state: State) -> list[dict]:
     """stage, feature_fg, feature_bg of every checkpoint of the chosen student; None for those that were not looked at yet on this image."""
     nothing = {"feature_fg": None, "feature_bg": None}
     key = (state.image, state.level, state.who)
-    return [{"stage": label, **looker.curves.get((*key, i, state.rounding), nothing)} for i, label in enumerate(looker.students[state.who].stages)]
+    return [{"stage": label, **inference.curves.get((*key, i, state.rounding), nothing)} for i, label in enumerate(inference.students[state.who].stages)]
 
 
 # --- tables -------------------------------------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def curve_rows(looker: DetectorInference, state: State) -> list[dict]:
 TABLES = ("terms", "gaps", "cells", "channels", "networks", "checkpoints")
 
 
-def table(frame: Frame, kind: str) -> pd.DataFrame:
+def table(frame: ViewData, kind: str) -> pd.DataFrame:
     """The numbers of a frame: ``kind`` is one of TABLES."""
     if kind == "terms":
         return pd.DataFrame(frame.terms, columns=["student", "level", "term", "raw", "weight", "weighted", "share"])

@@ -19,7 +19,7 @@ from .figure import GREEK, lut, number, role_colours
 from .inference import DetectorInference, Sample
 from .loss_maps import WEIGHT_OF
 from .state import LIMITS, OVERLAYS, VIEWS, WEIGHTS, State, stops
-from .view_data import Frame, arranged, outline, scale_mask
+from .view_data import ViewData, arranged, outline, scale_mask
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("maps.js", "channels.js", "controls.js", "explorer.js")   # one module when joined, in this order
@@ -38,18 +38,18 @@ HINTS = {
 }
 
 
-def about(looker: DetectorInference, start: State, quantities: tuple[str, ...]) -> dict:
+def about(inference: DetectorInference, start: State, quantities: tuple[str, ...]) -> dict:
     """What does not change while the explorer is open: choices with their words, stops of the sliders, colours."""
-    colours = role_colours(list(looker.students))
+    colours = role_colours(list(inference.students))
 
     def choices(names) -> list[dict]:
         return [{"value": name, "label": WORDS.get(name, name), "hint": HINTS.get(name, "")} for name in names]
 
     return {
-        "images": len(looker.scenes),
-        "levels": choices(looker.levels),
-        "students": [{"value": name, "label": name, "hint": "", "color": colours[name], "stages": who.stages} for name, who in looker.students.items()],
-        "views": choices(VIEWS if len(looker.students) > 1 else VIEWS[:1]),
+        "images": len(inference.scenes),
+        "levels": choices(inference.levels),
+        "students": [{"value": name, "label": name, "hint": "", "color": colours[name], "stages": who.stages} for name, who in inference.students.items()],
+        "views": choices(VIEWS if len(inference.students) > 1 else VIEWS[:1]),
         "quantities": choices(quantities),
         "limits": choices(LIMITS), "roundings": choices(ROUNDINGS), "overlays": choices(OVERLAYS),
         "sliders": {name: slider(name, getattr(start, name)) for name in ("temperature", *WEIGHTS)},
@@ -65,7 +65,7 @@ def slider(name: str, start: float) -> dict:
     return {"label": words[name], "stops": values, "labels": ["off" if value == 0 else f"{value:g}" for value in values]}
 
 
-def packed(frame: Frame) -> tuple[dict, bytes, bytes]:
+def packed(frame: ViewData) -> tuple[dict, bytes, bytes]:
     """A frame as JSON and float32 bytes, row by row: the panels' maps and share; and fg, bg, the scale mask, which no weight and no T moves."""
     maps, ground = [*(panel.values for panel in frame.panels), frame.share], [frame.fg, frame.bg, scale_mask(frame)]
     channels, order = frame.channels, frame.channels.order[:MOST_BARS]

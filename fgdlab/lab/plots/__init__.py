@@ -1,13 +1,19 @@
-"""Figures: feature maps, attention, masks, loss curves, detections."""
+"""Figures. Each function returns a figure that displays itself as the last expression of a cell.
+
+    map_panels.py       images and maps side by side on shared scales; colours
+    attention_maps.py   masks and attention of one image, one row per pyramid level
+    loss_curves.py      metrics.jsonl --> loss terms over steps, percentages by level
+    detection_boxes.py  detections.json, images --> ground truth and detections
+"""
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "attention_maps": "canvas in_the_loss masks_and_attention seen",
-    "colours": "BOX DISTILLED STUDENT TEACHER",
-    "detection_boxes": "counted detections_figure draw_detections explain_detections photo_panels write",
-    "loss_curves": "MORE_STYLES TERM_STYLES draw_curves draw_shares loss_terms read_metrics",
+    "attention_maps": "masks_and_attention padded_image scene_and_teacher_maps unused_suffixes",
+    "detection_boxes": "detections_figure detections_legend draw_detections image_panels",
+    "loss_curves": "EXTRA_TERM_STYLES TERM_STYLES draw_loss_percentages loss_terms read_metrics",
     "map_panels": (
-        "BAR DPI EDGE FOOT GREY NOTHING PANEL PHOTO PINK Picture SKY colour_bar draw_boxes draw_image draw_map finish "
-        "panels plain png shared show show_maps"
+        "ATTENTION_COLOUR BACKGROUND_COLOUR BAR_WIDTH BOTTOM_MARGIN BOX_COLOUR DISTILLED_COLOUR DPI NEUTRAL_COLOUR NotebookFigure "
+        "STUDENT_COLOUR TEACHER_COLOUR ZERO_COLOUR colour_bar draw_boxes draw_image draw_map panel_grid png set_title shared_norm "
+        "show show_maps style_axes"
     ),
 })

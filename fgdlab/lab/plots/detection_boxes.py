@@ -1,7 +1,4 @@
-"""What a detector finds, beside what is there.
-
-    detections.json, images --detections_figure--> images with truth and detections
-"""
+"""Images with ground truth and detections."""
 import math
 from collections.abc import Sequence
 
@@ -10,88 +7,103 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from .colours import BOX, TEACHER
-from .map_panels import FOOT, PHOTO, Picture, draw_boxes, draw_image, panels
+from .map_panels import (
+    BOTTOM_MARGIN,
+    BOX_COLOUR,
+    IMAGE_WIDTH,
+    TEACHER_COLOUR,
+    NotebookFigure,
+    draw_boxes,
+    draw_image,
+    panel_grid,
+)
 
 
-def detections_figure(found: list[dict], scenes, indices: Sequence[int], threshold: float = 0.3) -> Picture:
-    """Images with their objects (orange, dashed, class below) and what a detector found (blue, class and score above).
+def detections_figure(
+    detections: list[dict], dataset, indices: Sequence[int], threshold: float = 0.3,
+) -> NotebookFigure:
+    """Images with ground truth (orange, dashed, class below) and detections (blue, class and score above).
 
     Args:
-        found: detections in COCO's result format, of these images or of the whole split: detections.json of a run.
-        scenes: the data set that they were found in.
-        indices: which of its images, at least one.
-        threshold: least score drawn, 0..1.
+        detections: in COCO's result format, of these images or of the whole split: detections.json of a run.
+        dataset: the data set of the detections.
+        indices: of images in ``dataset``, at least one.
+        threshold: lowest score drawn, 0..1.
     """
-    ratio = max(height / width for height, width in (scenes.loaded_size(i) for i in indices))
-    figure, axes = photo_panels(len(indices), ratio, left=FOOT)
+    ratio = max(height / width for height, width in map(dataset.loaded_size, indices))
+    figure, axes = image_panels(len(indices), ratio, left=BOTTOM_MARGIN)
     for ax, index in zip(axes, indices, strict=True):
-        draw_detections(ax, found, scenes, index, threshold)
-    explain_detections(figure, threshold)
+        draw_detections(ax, detections, dataset, index, threshold)
+    detections_legend(figure, threshold)
     return figure
 
 
-def photo_panels(count: int, ratio: float, left: float) -> tuple[Picture, list[Axes]]:
-    """A figure with ``count`` panels for photographs, four in a line, with room for :func:`explain_detections` below; left-over panels are hidden.
+def image_panels(count: int, ratio: float, left: float) -> tuple[NotebookFigure, list[Axes]]:
+    """A figure with ``count`` image panels, four per row, with room for :func:`detections_legend` below.
 
-    ratio: height over width of a panel. left: inches for what stands left of them.
+    Args:
+        ratio: height / width of a panel.
+        left: inches of the left margin.
     """
     columns = min(count, 4)
-    figure, axes = panels(math.ceil(count / columns), columns, ratio, width=PHOTO, left=left, foot=0.4)
-    axes = axes.flatten()
+    figure, axes = panel_grid(math.ceil(count / columns), columns, ratio, width=IMAGE_WIDTH, left=left, bottom=0.4)
+    axes = list(axes.flatten())
     for ax in axes[count:]:
         ax.set_axis_off()
-    return figure, list(axes[:count])
+    return figure, axes[:count]
 
 
-def explain_detections(figure: Picture, threshold: float) -> None:
+def detections_legend(figure: NotebookFigure, threshold: float) -> None:
     """The legend of panels drawn by :func:`draw_detections`."""
+    label = f"detection of score {threshold:g} or more, class and score above"
     figure.legend(
         handles=[
-            Line2D([], [], color=BOX, linestyle="--", linewidth=2, label="object, its class below"),
-            Line2D([], [], color=TEACHER, linewidth=1.6, label=f"detection of score {threshold:g} or more, class and score above"),
+            Line2D([], [], color=BOX_COLOUR, linestyle="--", linewidth=2, label="ground truth, its class below"),
+            Line2D([], [], color=TEACHER_COLOUR, linewidth=1.6, label=label),
         ],
         loc="lower center", ncols=2, fontsize=8.5, frameon=False,
     )
 
 
-def draw_detections(ax: Axes, found: list[dict], scenes, index: int, threshold: float) -> None:
-    image, target = scenes[index]
-    image_id, names = int(target["image_id"]), dict(zip(scenes.category_ids, scenes.classes, strict=True))
-    ours = sorted((each for each in found if each["image_id"] == image_id), key=lambda each: -each["score"])
-    good = [each for each in ours if each["score"] >= threshold]
-    best = f" (best score {ours[0]['score']:.3g})" if ours and not good else ""
-    draw_image(ax, image, target["boxes"][:0], f"image {image_id}: {counted(len(target['boxes']), 'object')}\n{counted(len(good), 'detection')}{best}")
-    draw_boxes(ax, target["boxes"], color=BOX, linewidth=2.2, linestyle="--", gid="truth")
+def draw_detections(ax: Axes, detections: list[dict], dataset, index: int, threshold: float) -> None:
+    image, target = dataset[index]
+    image_id, names = int(target["image_id"]), dict(zip(dataset.category_ids, dataset.classes, strict=True))
+    by_score = sorted((each for each in detections if each["image_id"] == image_id), key=lambda each: -each["score"])
+    shown = [each for each in by_score if each["score"] >= threshold]
+    best = f" (best score {by_score[0]['score']:.3g})" if by_score and not shown else ""
+    objects, found = count_text(len(target["boxes"]), "object"), count_text(len(shown), "detection")
+    draw_image(ax, image, target["boxes"][:0], f"image {image_id}: {objects}\n{found}{best}")
+    draw_boxes(ax, target["boxes"], color=BOX_COLOUR, linewidth=2.2, linestyle="--", gid="truth")
     for box, label in zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True):
-        write(ax, box, scenes.classes[label - 1], BOX, below=True)
-    for each in good:                                                # the surest first: its words stand next to the box
+        write_label(ax, box, dataset.classes[label - 1], BOX_COLOUR, below=True)
+    for each in shown:                                               # highest scores get the labels next to their boxes
         x, y, width, height = (value * scale for value, scale in zip(each["bbox"], target["scale"].tolist(), strict=True))
-        draw_boxes(ax, torch.tensor([[x, y, x + width, y + height]]), color=TEACHER, gid="detection")
-        write(ax, (x, y, x + width, y + height), f"{names[each['category_id']]} {each['score']:.2f}", TEACHER)
+        box = (x, y, x + width, y + height)
+        draw_boxes(ax, torch.tensor([box]), color=TEACHER_COLOUR, gid="detection")
+        write_label(ax, box, f"{names[each['category_id']]} {each['score']:.2f}", TEACHER_COLOUR)
 
 
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
+def count_text(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def write(ax: Axes, box: Sequence[float], text: str, color: str, below: bool = False) -> None:
-    """A word at a box, above it or below: inside the image, and off the other words as far as there is room."""
+def write_label(ax: Axes, box: Sequence[float], text: str, color: str, below: bool = False) -> None:
+    """A label above or below a box: inside the image, and clear of other labels where there is room."""
     right, bottom = ax.get_xlim()[1], ax.get_ylim()[0]
-    line, letter = 0.055 * right, 0.026 * right                      # of this font on a panel of PHOTO inches, in pixels of the image
-    end = (box[0] + box[2]) / 2 > right / 2                          # in the right half words end at the box, in the left half they begin there
-    x = min(box[2], right) if end else max(box[0], 0.0)
+    line, letter = 0.055 * right, 0.026 * right                      # label size in image pixels on a panel of IMAGE_WIDTH
+    align_right = (box[0] + box[2]) / 2 > right / 2                  # labels in the right half end at the box's right edge
+    x = min(box[2], right) if align_right else max(box[0], 0.0)
 
-    def span(x: float, text: str, end: bool) -> tuple[float, float]:
-        return (x - letter * len(text), x) if end else (x, x + letter * len(text))
+    def span(x: float, text: str, align_right: bool) -> tuple[float, float]:
+        return (x - letter * len(text), x) if align_right else (x, x + letter * len(text))
 
-    start, stop = span(x, text, end)
-    others = [(each.get_position(), each.get_text(), each.get_ha() == "right") for each in ax.texts]
-    beside = [at[1] for at, word, ends in others if span(at[0], word, ends)[0] < stop and span(at[0], word, ends)[1] > start]
-    wanted = min(max(box[3] if below else box[1] - line, 0.0), bottom - line)
-    tops = sorted([wanted, *(top + step for top in beside for step in (-line, line))], key=lambda top: abs(top - wanted))
-    free = [top for top in tops if 0 <= top <= bottom - line and all(abs(top - other) > 0.95 * line for other in beside)]
+    start, stop = span(x, text, align_right)
+    others = [(each.get_position(), span(each.get_position()[0], each.get_text(), each.get_ha() == "right")) for each in ax.texts]
+    overlapping = [y for (_, y), (left, end) in others if left < stop and end > start]
+    preferred = min(max(box[3] if below else box[1] - line, 0.0), bottom - line)
+    tops = sorted([preferred, *(y + step for y in overlapping for step in (-line, line))], key=lambda top: abs(top - preferred))
+    free = [top for top in tops if 0 <= top <= bottom - line and all(abs(top - y) > 0.95 * line for y in overlapping)]
     ax.text(
-        x, (free or tops)[0], text, color=color, fontsize=7.5, weight="bold", ha="right" if end else "left", va="top",
-        path_effects=[withStroke(linewidth=2.2, foreground="white")],
+        x, (free or tops)[0], text, color=color, fontsize=7.5, weight="bold", va="top",
+        ha="right" if align_right else "left", path_effects=[withStroke(linewidth=2.2, foreground="white")],
     )

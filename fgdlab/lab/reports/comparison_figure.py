@@ -4,12 +4,12 @@ import textwrap
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..plots import BOX, DISTILLED, STUDENT, TEACHER
+from ..plots import BOX_COLOUR, DISTILLED_COLOUR, STUDENT_COLOUR, TEACHER_COLOUR
 from ..stats import noise_covered
 from .comparison import NOISES, Comparison
 
 GREY = "#555555"
-COLOURS = {"images": TEACHER, "seeds": STUDENT, "both": DISTILLED}
+COLOURS = {"images": TEACHER_COLOUR, "seeds": STUDENT_COLOUR, "both": DISTILLED_COLOUR}
 WIDTH, LINE = 8.0, 118                                               # inches; characters of small print
 
 
@@ -27,13 +27,13 @@ def comparison_figure(result: Comparison) -> Figure:
     fig.set_layout_engine("constrained", rect=(0.01, bottom / height, 0.98, 1 - bottom / height))
     top, lanes = fig.subplots(2, 1, sharex=True, height_ratios=(1.5, 1))
     fig.suptitle(title, fontsize=10.5, weight="bold", x=0.015, ha="left")
-    top.hist(result.draws, bins=30, color=TEACHER, alpha=0.35, gid="draws")
+    top.hist(result.draws, bins=30, color=TEACHER_COLOUR, alpha=0.35, gid="draws")
     top.set_ylabel("resamples of the images", fontsize=9)
     for i, noise in enumerate(shown):
         interval, color = getattr(result, noise), COLOURS[noise]
         lanes.plot([interval.low, interval.high], [i, i], color=color, linewidth=2, marker="|", markersize=9, gid=f"interval-{noise}")
         lanes.plot([interval.mean], [i], "s", color=color, markeredgecolor="black", markersize=5.5, zorder=4)
-    lanes.plot(result.differences, np.full(count, len(shown)), "o", color=BOX, markersize=6, gid="points")
+    lanes.plot(result.differences, np.full(count, len(shown)), "o", color=BOX_COLOUR, markersize=6, gid="points")
     lanes.set_yticks(range(len(shown) + 1), [*(f"95 %, {noise}" for noise in shown), "each seed" if count > 1 else "the runs"])
     lanes.set_ylim(len(shown) + 0.5, -0.5)
     lanes.set_xlabel(f"difference in {result.metric}, points; to the right of 0 the first is better", fontsize=9)

@@ -21,7 +21,7 @@ from fgdlab.attention import attention
 from fgdlab.fgd import FGDLoss
 
 from .. import plots
-from ..plots import Picture
+from ..plots import NotebookFigure
 from .row_runs import OpenRows
 
 COLUMNS = 6                                                          # maps in a line
@@ -30,7 +30,7 @@ LABEL = 27                                                           # letters o
 
 # --- losses -------------------------------------------------------------------------------------------------------------------------
 
-def losses_by_row(metrics: dict[str, list[pd.DataFrame]]) -> Picture:
+def losses_by_row(metrics: dict[str, list[pd.DataFrame]]) -> NotebookFigure:
     """Weighted terms over the steps, summed over levels; a panel a row of the sweep, all on one logarithmic scale.
 
     Args:
@@ -38,11 +38,11 @@ def losses_by_row(metrics: dict[str, list[pd.DataFrame]]) -> Picture:
     """
     curves = {label: [by_step(frame) for frame in frames] for label, frames in metrics.items()}
     names = list(dict.fromkeys(name for frames in curves.values() for frame in frames for name in frame.columns if name != "total"))
-    spare = iter(plots.MORE_STYLES * len(names))
+    spare = iter(plots.EXTRA_TERM_STYLES * len(names))
     styles = {name: plots.TERM_STYLES.get(name) or next(spare) for name in names}
     columns = min(len(curves), 3)
     lines = math.ceil(len(curves) / columns)
-    figure = Picture(figsize=(11 if columns == 3 else 4.2 * columns, 2.35 * lines + 0.5), dpi=plots.DPI, facecolor="white", layout="constrained")
+    figure = NotebookFigure(figsize=(11 if columns == 3 else 4.2 * columns, 2.35 * lines + 0.5), dpi=plots.DPI, facecolor="white", layout="constrained")
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
     for ax in axes[len(curves):]:
         ax.set_axis_off()
@@ -80,7 +80,7 @@ def draw_terms(ax: Axes, seeds: list[pd.DataFrame], styles: dict[str, tuple[str,
                 ax.plot(each.index, each[name], color=color, linestyle=line, linewidth=0.5, alpha=0.35)
         ax.plot(mean.index, mean[name], color=color, linestyle=line, linewidth=1.0 if name == "total" else 1.6, gid=f"term-{name}")
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    plots.plain(ax, "both")
+    plots.style_axes(ax, "both")
 
 
 def share_of_own(frames: list[pd.DataFrame]) -> float:
@@ -95,30 +95,30 @@ def share_of_own(frames: list[pd.DataFrame]) -> float:
 
 # --- maps ---------------------------------------------------------------------------------------------------------------------------
 
-def masks_by_row(opened: OpenRows, index: int, level: str | None = None) -> Picture | None:
+def masks_by_row(opened: OpenRows, index: int, level: str | None = None) -> NotebookFigure | None:
     """Image, and the weights M S and (1 - M) S that rows give to the cells of one level; rows that weigh alike share a panel.
 
     Returns:
         None where no row's loss weighs cells by FGD's masks.
     """
-    scene, _ = plots.seen(opened.rows[0].student, None, *opened.scenes[index])
+    scene, _ = plots.scene_and_teacher_maps(opened.rows[0].student, None, *opened.scenes[index])
     level = level or next(iter(scene.features))
     kinds: dict[tuple, tuple[str, torch.Tensor, list[str]]] = {}
     for row in opened.rows:
-        masks, used = FGDLoss((), 1, 1, row.config.fgd()).masks(scene, scene.features[level]), plots.in_the_loss(row.config)
+        masks, used = FGDLoss((), 1, 1, row.config.fgd()).masks(scene, scene.features[level]), plots.unused_suffixes(row.config)
         for part, title, values in (("fg", "foreground M S" if row.config.area != "both" else "every cell alike", masks.fg[0]), ("bg", "background (1 - M) S", masks.bg[0])):
             if not used[part]:
                 same = kinds.setdefault((title, values.numpy().tobytes()), (title, values, []))
                 same[2].append(row.label)
     if not kinds:
         return None
-    image, boxes, frame = plots.canvas(opened.rows[0].student, scene), scene.boxes[0], scene.padded_size
+    image, boxes, frame = plots.padded_image(opened.rows[0].student, scene), scene.boxes[0], scene.padded_size
     shown = list(kinds.values())
     columns = min(len(shown) + 1, COLUMNS)
-    figure, axes = plots.panels(math.ceil((len(shown) + 1) / columns), columns, frame[0] / frame[1], [columns - 1], width=1.75)
+    figure, axes = plots.panel_grid(math.ceil((len(shown) + 1) / columns), columns, frame[0] / frame[1], [columns - 1], width=1.75)
     axes = axes.flatten()
     plots.draw_image(axes[0], image, boxes, f"image {opened.scenes.image_ids[index]}\n{frame[0]} x {frame[1]} pixels")
-    norm = plots.shared(LogNorm(), [values for _, values, _ in shown])
+    norm = plots.shared_norm(LogNorm(), [values for _, values, _ in shown])
     for ax, (title, values, labels) in zip(axes[1:], shown, strict=False):
         drawn = plots.draw_map(ax, values, frame, boxes, norm, "cividis", "")
         ax.set_title(f"{title}, {level}\n{shortened('; '.join(labels), 36)}", fontsize=7.5, pad=3, linespacing=1.15)
@@ -126,22 +126,22 @@ def masks_by_row(opened: OpenRows, index: int, level: str | None = None) -> Pict
     return figure
 
 
-def attention_by_row(opened: OpenRows, index: int, level: str | None = None) -> Picture:
+def attention_by_row(opened: OpenRows, index: int, level: str | None = None) -> NotebookFigure:
     """Spatial attention A^S of one level: the teacher's at each temperature that rows use, then each row's student's, on one logarithmic scale."""
     student, teacher = opened.rows[0].student, opened.teacher()
-    scene, maps = plots.seen(student, teacher, *opened.scenes[index])
+    scene, maps = plots.scene_and_teacher_maps(student, teacher, *opened.scenes[index])
     level = level or next(each for each in scene.features if maps is None or each in maps)
     distilled = [row for row in opened.rows if row.teacher is not None]
     shown = {}
     for temperature in dict.fromkeys(row.config.temperature for row in distilled):
         shown[f"teacher, T = {temperature:g}"] = attention(maps[level], temperature).spatial[0]
     for row in opened.rows:
-        features = plots.seen(row.student, None, *opened.scenes[index])[0].features[level]
+        features = plots.scene_and_teacher_maps(row.student, None, *opened.scenes[index])[0].features[level]
         shown[row.label] = attention(features, row.config.temperature).spatial[0]
     frame, boxes = scene.padded_size, scene.boxes[0]
     columns = min(len(shown), COLUMNS)
-    figure, axes = plots.panels(math.ceil(len(shown) / columns), columns, frame[0] / frame[1], [columns - 1])
-    axes, norm = axes.flatten(), plots.shared(LogNorm(), shown.values())
+    figure, axes = plots.panel_grid(math.ceil(len(shown) / columns), columns, frame[0] / frame[1], [columns - 1])
+    axes, norm = axes.flatten(), plots.shared_norm(LogNorm(), shown.values())
     for ax, (title, values) in zip(axes, shown.items(), strict=False):
         drawn = plots.draw_map(ax, values, frame, boxes, norm, "cividis", "")
         ax.set_title(f"{shortened(title)}\n{values.min():.2g} to {values.max():.2g}", fontsize=7.5, pad=3, linespacing=1.15)
@@ -156,17 +156,17 @@ def close(axes, used: int, columns: int, drawn, label: str) -> None:
     plots.colour_bar(axes[columns - 1], drawn, label)
 
 
-def found_by_row(opened: OpenRows, index: int, threshold: float = 0.2) -> Picture:
+def found_by_row(opened: OpenRows, index: int, threshold: float = 0.2) -> NotebookFigure:
     """One image with its objects and what the teacher and each row's student found on it."""
     found = {"teacher": opened.teacher_found(index)} if opened.teacher() is not None else {}
     found |= {f"{row.label}": row.found for row in opened.rows}
     height, width = opened.scenes.loaded_size(index)
-    figure, axes = plots.photo_panels(len(found), height / width, left=0.1)
+    figure, axes = plots.image_panels(len(found), height / width, left=0.1)
     for ax, (label, each) in zip(axes, found.items(), strict=True):
         plots.draw_detections(ax, each, opened.scenes, index, threshold)
         counts = ax.get_title().split("\n")[1]
         ax.set_title(f"{shortened(label, 44)}\n{counts}", fontsize=8, pad=3, linespacing=1.15)
-    plots.explain_detections(figure, threshold)
+    plots.detections_legend(figure, threshold)
     return figure
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ..errors import UserError
 from ..io import make_folder, write_text
-from ..plots import Picture, read_metrics
+from ..plots import NotebookFigure, read_metrics
 from ..tables import METRICS, Table, table_figure
 from . import row_figures as report_figures
 from . import sweep_runs as report_runs
@@ -66,7 +66,7 @@ class Report:
         return table_figure(self.runs.frame, self.runs.sweep, self.table.metrics[0])
 
     @or_absent
-    def losses(self) -> Picture | Absent:
+    def losses(self) -> NotebookFigure | Absent:
         """Loss terms over training, a panel a row, of every run whose folder is here."""
         metrics = {}
         for key, row in self.runs.sweep.rows.items():
@@ -89,17 +89,17 @@ class Report:
         """Where in the split the report's image 0, 1, ... is."""
         return self.opened.images(max(self.images, image + 1))[image]
 
-    def masks(self, image: int = 0) -> Picture | Absent:
+    def masks(self, image: int = 0) -> NotebookFigure | Absent:
         """How heavy each cell weighs in the rows' losses, on one image."""
         if isinstance(self.opened, Absent):
             return self.opened
         return report_figures.masks_by_row(self.opened, self.place(image)) or Absent("no row that is shown weighs cells by FGD's masks")
 
-    def attention(self, image: int = 0) -> Picture | Absent:
+    def attention(self, image: int = 0) -> NotebookFigure | Absent:
         """Where teacher and students attend, on one image."""
         return self.opened if isinstance(self.opened, Absent) else report_figures.attention_by_row(self.opened, self.place(image))
 
-    def found(self, image: int = 0) -> Picture | Absent:
+    def found(self, image: int = 0) -> NotebookFigure | Absent:
         """What teacher and students find, on one image."""
         return self.opened if isinstance(self.opened, Absent) else report_figures.found_by_row(self.opened, self.place(image))
 

@@ -20,12 +20,12 @@ from matplotlib.lines import Line2D
 
 from ..errors import UserError
 from ..io import write_text
-from ..plots import BOX, DISTILLED, STUDENT, TEACHER
+from ..plots import BOX_COLOUR, DISTILLED_COLOUR, STUDENT_COLOUR, TEACHER_COLOUR
 from ..stats import Estimate, estimate, seed_differences, values_by_seed
 from .caption import SMOKE, one_or_mixed, teachers
 from .runs import absent_rows, compared_with, distinct, done_runs, expected_seeds, is_smoke, not_done, runs_of
 
-WARNING = BOX
+WARNING = BOX_COLOUR
 GREY = "#555555"
 POINTS, MEAN, PAPER = (-0.30, -0.06), 0.12, 0.32     # lanes, in rows, downwards from the row's tick
 WIDTH, ROW = 11.0, 0.62                               # inches
@@ -65,11 +65,11 @@ def _remark(ax: Axes, row: int, text: str) -> None:
 def _teacher(ax: Axes, runs: pd.DataFrame, rows: list[str]) -> None:
     """One dashed line over all rows; or, where runs have different teachers, one over each row."""
     if len(distinct(runs, "teacher_AP")) == 1:
-        ax.axvline(distinct(runs, "teacher_AP")[0], color=TEACHER, linestyle="--", linewidth=1.4, zorder=1, gid="teacher")
+        ax.axvline(distinct(runs, "teacher_AP")[0], color=TEACHER_COLOUR, linestyle="--", linewidth=1.4, zorder=1, gid="teacher")
         return
     for i, key in enumerate(rows):
         for value in distinct(runs[runs["row"] == key], "teacher_AP"):
-            ax.plot([value, value], [i - 0.4, i + 0.4], color=TEACHER, linestyle="--", linewidth=1.4, zorder=1, gid=f"teacher-{key}")
+            ax.plot([value, value], [i - 0.4, i + 0.4], color=TEACHER_COLOUR, linestyle="--", linewidth=1.4, zorder=1, gid=f"teacher-{key}")
 
 
 def _row_label(label: str, n: int, missing: int) -> str:
@@ -117,7 +117,7 @@ def _legend(runs: pd.DataFrame, paper: bool, metric: str) -> list[Line2D]:
     return [
         mark("one run; smallest seed on top", marker="o", markersize=5.5),
         mark("mean and 95 % t-interval over seeds", marker="s", markersize=5, markeredgecolor="black", linestyle="-"),
-        *([mark(teachers(runs).lower().replace("ap", "AP"), color=TEACHER, linestyle="--")] if metric == "AP" and distinct(runs, "teacher_AP") else []),
+        *([mark(teachers(runs).lower().replace("ap", "AP"), color=TEACHER_COLOUR, linestyle="--")] if metric == "AP" and distinct(runs, "teacher_AP") else []),
         *([mark("paper (COCO): its own Δ", marker="D", markersize=6.5, markerfacecolor="none")] if paper else []),
     ]
 
@@ -126,7 +126,7 @@ def _draw_rows(left: Axes, right: Axes, runs: pd.DataFrame, sweep, metric: str) 
     lanes = seed_lanes(expected_seeds(runs, sweep))
     for i, (key, row) in enumerate(sweep.rows.items()):
         against = compared_with(sweep, key)
-        color, base = STUDENT if key == against else DISTILLED, sweep.rows[against].paper.get(metric)
+        color, base = STUDENT_COLOUR if key == against else DISTILLED_COLOUR, sweep.rows[against].paper.get(metric)
         values = values_by_seed(runs, key, metric)
         _points(left, values, i, lanes, color, key)
         _mean(left, estimate(values), i, color, key)

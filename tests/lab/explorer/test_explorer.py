@@ -15,10 +15,10 @@ from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.explorer import widget
-from fgdlab.lab.explorer.explorer import EXPORTS, Explorer, explore, still
+from fgdlab.lab.explorer.explorer import EXPORTS, Explorer, explore, static_figure
 from fgdlab.lab.explorer.state import State
-from fgdlab.lab.plots.attention_maps import seen
-from fgdlab.lab.plots.map_panels import Picture
+from fgdlab.lab.plots.attention_maps import scene_and_teacher_maps
+from fgdlab.lab.plots.map_panels import NotebookFigure
 from fgdlab.lab.teachers.teachers import Teacher
 
 CONFIG = FGDConfig(1e-3, 5e-4, 1e-2, 1e-4)
@@ -73,7 +73,7 @@ def panels(explorer: Explorer) -> dict[str, np.ndarray]:
 def test_panels_are_the_attentions_of_the_maps_and_their_difference(opened, trio, tiny_scenes):
     students, teacher = trio
     opened.set(image=2, level="P4", temperature=0.2, who="baseline")
-    scene, maps = seen(students["baseline"], teacher, *tiny_scenes("val")[2])
+    scene, maps = scene_and_teacher_maps(students["baseline"], teacher, *tiny_scenes("val")[2])
     a_t, a_s = (attention(each["P4"], 0.2).spatial[0].numpy() for each in (maps, scene.features))
     found = panels(opened)
     assert list(found) == ["teacher", "baseline", "teacher - baseline"]
@@ -84,7 +84,7 @@ def test_panels_are_the_attentions_of_the_maps_and_their_difference(opened, trio
 def test_the_terms_are_those_of_the_loss_times_the_weights_of_the_sliders(opened, trio, tiny_scenes):
     students, teacher = trio
     opened.set(alpha=0.1, beta=0.02, gamma=0.5, lambda_=0.003, temperature=1.5, rounding="exact", image=1)
-    scene, maps = seen(students["distilled"], teacher, *tiny_scenes("val")[1])
+    scene, maps = scene_and_teacher_maps(students["distilled"], teacher, *tiny_scenes("val")[1])
     loss = FGDLoss(("P3", "P4", "P5"), 48, 48, FGDConfig(0.1, 0.02, 0.5, 0.003, temperature=1.5, rounding="exact"))
     with torch.no_grad():
         expected = {(term.level, term.name): term.weight * term.raw.item() for term in loss(scene, maps)}
@@ -131,7 +131,7 @@ def test_before_and_after_shows_every_student_beside_the_teacher(opened):
 
 def test_a_channel_shows_its_map_in_both_networks(opened, trio, tiny_scenes):
     opened.set(quantity="channel", channel=7)
-    scene, maps = seen(trio[0]["distilled"], trio[1], *tiny_scenes("val")[0])
+    scene, maps = scene_and_teacher_maps(trio[0]["distilled"], trio[1], *tiny_scenes("val")[0])
     found = panels(opened)
     assert found["teacher"] == pytest.approx(maps["P3"][0, 7].numpy(), abs=1e-5)
     assert found["distilled"] == pytest.approx(scene.features["P3"][0, 7].numpy(), abs=1e-5)
@@ -139,7 +139,7 @@ def test_a_channel_shows_its_map_in_both_networks(opened, trio, tiny_scenes):
 
 def test_a_cell_lists_its_channels_by_gap(opened, trio, tiny_scenes):
     opened.set(cell=(3, 5))
-    scene, maps = seen(trio[0]["distilled"], trio[1], *tiny_scenes("val")[0])
+    scene, maps = scene_and_teacher_maps(trio[0]["distilled"], trio[1], *tiny_scenes("val")[0])
     found = opened.numbers("channels").set_index("channel").sort_index()
     assert found["teacher"].to_numpy() == pytest.approx(maps["P3"][0, :, 3, 5].numpy(), abs=1e-5)
     assert found["student"].to_numpy() == pytest.approx(scene.features["P3"][0, :, 3, 5].numpy(), abs=1e-5)
@@ -164,7 +164,7 @@ def test_a_trained_loss_lends_its_blocks(trio, tiny_scenes, shake):
     loss = shake(FGDLoss(("P3", "P4", "P5"), 48, 48, CONFIG))
     trained, fresh = (explore(*trio, tiny_scenes("val"), CONFIG, quantity="context", **given) for given in ({"loss": loss}, {}))
     assert trained.frame["notes"] == [] and not np.allclose(panels(trained)["teacher"], panels(fresh)["teacher"], rtol=1e-2)
-    scene, maps = seen(trio[0]["distilled"], trio[1], *tiny_scenes("val")[0])
+    scene, maps = scene_and_teacher_maps(trio[0]["distilled"], trio[1], *tiny_scenes("val")[0])
     with torch.no_grad():
         expected = {term.level: term.raw.item() for term in loss(scene, maps) if term.name == "global"}
     rows = trained.numbers().query("term == 'global'").set_index("level")["raw"]
@@ -175,7 +175,7 @@ def test_a_trained_loss_lends_its_blocks(trio, tiny_scenes, shake):
 def test_students_with_other_channels_are_aligned_and_the_notes_say_by_what(tiny_scenes, retinanet):
     explorer = explore(retinanet(8), retinanet(12), tiny_scenes("val"))
     assert any("f is untrained" in note for note in explorer.frame["notes"])
-    assert len(explorer.numbers("channels")) == 12 and explorer.opened.looker.levels == ("P3", "P4", "P5", "P6", "P7")
+    assert len(explorer.numbers("channels")) == 12 and explorer.opened.inference.levels == ("P3", "P4", "P5", "P6", "P7")
 
 
 def test_a_detector_that_resizes_sees_its_boxes_in_place(tiny_scenes, retinanet):
@@ -231,7 +231,7 @@ def test_a_folder_of_own_images_needs_no_boxes(own_images, trio):
     explorer = explore(*trio, own_images)
     assert explorer.about["images"] == 3
     assert (explorer.numbers("cells")["fg"] == 0).all() and explorer.numbers("gaps")["feature_fg"].isna().all()
-    assert isinstance(explorer.figure(), Picture)
+    assert isinstance(explorer.figure(), NotebookFigure)
     assert explorer.set(image=2).frame["size"] == [64, 128]          # 40 x 120, padded to a multiple of 32
 
 
@@ -251,7 +251,7 @@ def test_a_coco_folder_opens_at_val_or_at_the_split_that_is_named(coco_folder, t
 
 
 def test_a_teacher_of_the_bench_brings_its_ap(trio, tiny_scenes):
-    explorer = explore(trio[0], Teacher(Path("x"), trio[1], "given", 32.1), tiny_scenes("val"), facts={"distilled": 18.8})
+    explorer = explore(trio[0], Teacher(Path("x"), trio[1], "given", 32.1), tiny_scenes("val"), ap={"distilled": 18.8})
     assert explorer.numbers("networks").set_index("name")["AP"].to_dict() == pytest.approx({"teacher": 32.1, "baseline": np.nan, "distilled": 18.8}, nan_ok=True)
 
 
@@ -260,7 +260,7 @@ def test_configurations_come_in_four_forms(trio, tiny_scenes, refusal):
     assert explore(*trio, scenes).state.alpha == 1e-3
     assert explore(*trio, scenes, "fcos").state.temperature == 0.8
     assert explore(*trio, scenes, RunConfig(alpha=0.25)).state.alpha == 0.25
-    assert explore(*trio, scenes, loss=FGDLoss(("P3", "P4"), 48, 48, CONFIG)).opened.looker.levels == ("P3", "P4")
+    assert explore(*trio, scenes, loss=FGDLoss(("P3", "P4"), 48, 48, CONFIG)).opened.inference.levels == ("P3", "P4")
     assert "unknown preset" in refusal(explore, *trio, scenes, "fcoss")
     assert "FGDConfig" in refusal(explore, *trio, scenes, 0.5)
 
@@ -286,7 +286,7 @@ def test_what_cannot_be_explored_is_refused_in_one_line(trio, tiny_scenes, refus
 
 
 def test_levels_are_those_that_all_networks_have(tiny_scenes, retinanet):
-    assert explore(retinanet(48), detector(0), tiny_scenes("val")).opened.looker.levels == ("P3", "P4", "P5")
+    assert explore(retinanet(48), detector(0), tiny_scenes("val")).opened.inference.levels == ("P3", "P4", "P5")
 
 
 def test_grids_that_differ_are_refused(tiny_scenes, refusal):
@@ -322,7 +322,7 @@ def test_the_code_draws_the_same_figure_and_computes_the_same_arrays(opened, tri
 
 def test_the_code_uses_no_widget(opened):
     used = {node.id for node in ast.walk(ast.parse(opened.code())) if isinstance(node, ast.Name)}
-    assert "still" in used and not used & {"explore", "Explorer"}
+    assert "static_figure" in used and not used & {"explore", "Explorer"}
 
 
 @pytest.mark.slow
@@ -342,7 +342,7 @@ def test_the_code_of_folders_and_of_other_channels_runs(snapshots, own_images, t
 
 def test_still_needs_no_widget_and_is_the_figure(trio, tiny_scenes, opened, monkeypatch):
     monkeypatch.setattr("fgdlab.lab.explorer.widget.ExplorerWidget.__init__", None)
-    assert still(*trio, tiny_scenes("val"), CONFIG, threshold=0.011, level="P3")._repr_png_() == opened.figure()._repr_png_()
+    assert static_figure(*trio, tiny_scenes("val"), CONFIG, threshold=0.011, level="P3")._repr_png_() == opened.figure()._repr_png_()
 
 
 def test_every_export_is_a_file_of_its_kind(opened, tmp_path, refusal):

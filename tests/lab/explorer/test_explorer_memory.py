@@ -8,7 +8,7 @@ import torch
 
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.explorer.explorer import explore
-from fgdlab.lab.explorer.lru_cache import Bounded
+from fgdlab.lab.explorer.lru_cache import LRUCache
 
 
 class Endless:
@@ -46,12 +46,12 @@ def test_200_changes_of_the_image_grow_the_kernel_by_less_than_50_mb():
     grown = resident_mb() - before
     print(f"grown by {grown:.1f} MB")
     assert grown < 50
-    assert len(explorer.opened.looker.kept) <= 64
+    assert len(explorer.opened.inference.kept) <= 64
 
 
 def test_a_bounded_memory_forgets_what_was_used_longest_ago():
     made = []
-    kept = Bounded(bytes=10, items=100, keep=1)
+    kept = LRUCache(bytes=10, items=100, keep=1)
 
     def get(key):
         return kept.get(key, lambda: made.append(key) or key, lambda value: 4)
@@ -64,14 +64,14 @@ def test_a_bounded_memory_forgets_what_was_used_longest_ago():
 
 
 def test_a_bounded_memory_counts_its_items():
-    kept = Bounded(bytes=1000, items=3, keep=1)
+    kept = LRUCache(bytes=1000, items=3, keep=1)
     for key in range(5):
         kept.get(key, lambda: 0, lambda value: 1)
     assert len(kept) == 3 and kept.size == 3 and 4 in kept
 
 
 def test_a_bounded_memory_never_forgets_what_is_on_the_screen():
-    kept = Bounded(bytes=1, items=1, keep=2)
+    kept = LRUCache(bytes=1, items=1, keep=2)
     for key in range(4):
         kept.get(key, lambda: 0, lambda value: 100)
     assert len(kept) == 2 and 2 in kept and 3 in kept and kept.size == 200

@@ -8,7 +8,7 @@ from fgdlab import FGDConfig
 from fgdlab.lab.checkpoints.safetensors_io import save_weights
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.explorer.explorer import explore
-from fgdlab.lab.explorer.image_folder import Photos, scenes_of
+from fgdlab.lab.explorer.image_folder import ImageFolder, open_dataset
 from fgdlab.lab.explorer.inference import Predictions, Sample, predictions_of, sample_of
 from fgdlab.lab.explorer.models import classes_of, number, stage_name
 from fgdlab.lab.explorer.state import stops
@@ -144,16 +144,16 @@ def test_photos_come_in_the_order_of_their_names_upright_and_in_0_to_1(tmp_path)
     exif[274] = 6                                                    # a quarter turn clockwise
     Image.fromarray(np.full((20, 30, 3), 255, np.uint8)).save(tmp_path / "b.jpg", exif=exif)
     Image.fromarray(np.zeros((10, 12), np.uint8)).save(tmp_path / "a.PNG")
-    photos = Photos(tmp_path)
+    photos = ImageFolder(tmp_path)
     assert [photos[i][0].shape for i in range(2)] == [(3, 10, 12), (3, 30, 20)] and photos[1][0].max() == 1
     assert photos[0][1]["boxes"].shape == (0, 4) and photos[1][1]["image_id"] == 2
 
 
 def test_a_broken_photo_is_named(tmp_path, refusal):
     (tmp_path / "broken.jpg").write_bytes(b"no image")
-    assert "broken.jpg" in refusal(Photos(tmp_path).__getitem__, 0)
+    assert "broken.jpg" in refusal(ImageFolder(tmp_path).__getitem__, 0)
 
 
 def test_a_folder_without_images_is_refused(tmp_path, refusal):
     (tmp_path / "notes.txt").write_text("nothing")
-    assert "must hold images" in refusal(scenes_of, tmp_path)
+    assert "must hold images" in refusal(open_dataset, tmp_path)

@@ -8,9 +8,8 @@ from fgdlab.attention import attention
 from fgdlab.fgd import FGDLoss
 from fgdlab.lab.config.run_config import METHODS, RunConfig
 from fgdlab.lab.detectors.builder import build
-from fgdlab.lab.explorer import gradient_maps as room
-from fgdlab.lab.explorer.gradient_maps import GradientMaps, gradient_maps, gradient_maps_figure, relative
-from fgdlab.lab.plots.attention_maps import seen
+from fgdlab.lab.explorer.gradient_maps import GradientMaps, gradient_maps, gradient_maps_figure, let_through, relative
+from fgdlab.lab.plots.attention_maps import scene_and_teacher_maps
 from fgdlab.lab.training.losses import make_loss
 
 LEVELS = ("P3", "P4", "P5")
@@ -39,7 +38,7 @@ def detectors():
 
 @pytest.fixture(scope="module")
 def maps(detectors):
-    scene, teacher = seen(*detectors, *SCENES[0])
+    scene, teacher = scene_and_teacher_maps(*detectors, *SCENES[0])
     return scene, teacher
 
 
@@ -93,7 +92,7 @@ def test_the_gradient_is_the_slope_of_the_loss(detectors, maps):
 @pytest.mark.parametrize("name", ONE_STAGE)
 def test_every_method_pulls_somewhere_and_nowhere_infinitely(name, detectors):
     glance = gradient_maps(*detectors, SCENES, 0, [name])[name]
-    for maps in (glance.gradient, glance.pull):
+    for maps in (glance.gradient, glance.effective_weight):
         assert {level: tuple(each.shape) for level, each in maps.items()} == {"P3": (8, 12), "P4": (4, 6), "P5": (2, 3)}
         assert all(torch.isfinite(each).all() and (each >= 0).all() for each in maps.values())
         assert sum(float(each.sum()) for each in maps.values()) > 0
@@ -103,13 +102,13 @@ def test_every_method_pulls_somewhere_and_nowhere_infinitely(name, detectors):
 
 
 def test_the_pull_of_hint_is_the_same_at_every_cell(detectors):
-    for level, pull in looked(detectors, RunConfig(method="hint")).pull.items():
+    for level, pull in looked(detectors, RunConfig(method="hint")).effective_weight.items():
         assert_close(pull, torch.full_like(pull, 1 / (2 * 48 * pull.numel())), rtol=1e-4, atol=0, msg=level)
 
 
 def test_the_pull_of_fgd_is_masks_times_spatial_attention(detectors, maps):
     scene, teacher = maps
-    pull, masks = looked(detectors, AREAS).pull, FGDLoss((), 1, 1, AREAS.fgd()).masks
+    pull, masks = looked(detectors, AREAS).effective_weight, FGDLoss((), 1, 1, AREAS.fgd()).masks
     for level in LEVELS:
         drawn = masks(scene, teacher[level])
         weight = (3e-3 * drawn.fg + 2e-2 * drawn.bg) * attention(teacher[level], 0.5).spatial
@@ -118,7 +117,7 @@ def test_the_pull_of_fgd_is_masks_times_spatial_attention(detectors, maps):
 
 def test_channel_attention_moves_the_pull_between_its_least_and_largest_value(detectors, maps):
     _, teacher = maps
-    plain, weighed = looked(detectors, AREAS).pull["P3"], looked(detectors, AREAS.but(channel_attention=True)).pull["P3"]
+    plain, weighed = looked(detectors, AREAS).effective_weight["P3"], looked(detectors, AREAS.but(channel_attention=True)).effective_weight["P3"]
     channel = attention(teacher["P3"], 0.5).channel
     factor = weighed / plain
     assert channel.min() < factor.min() < factor.max() < channel.max()
@@ -132,12 +131,12 @@ def test_the_pull_of_a_masked_squared_error_is_its_mask_over_its_norm(name, weig
     loss = make_loss(RunConfig(method=name), LEVELS, *detectors)
     mask = loss.mask("P3", scene, teacher["P3"])[0]
     assert mask.max() > mask.min()
-    assert_close(looked(detectors, RunConfig(method=name)).pull["P3"], weigh(mask) / 48, rtol=1e-4, atol=0)
+    assert_close(looked(detectors, RunConfig(method=name)).effective_weight["P3"], weigh(mask) / 48, rtol=1e-4, atol=0)
 
 
 def test_fgfi_pulls_on_its_mask_and_nowhere_else(detectors, maps):
     masks = make_loss(RunConfig(method="fgfi"), LEVELS, *detectors).masks(maps[0])
-    pull = looked(detectors, RunConfig(method="fgfi")).pull
+    pull = looked(detectors, RunConfig(method="fgfi")).effective_weight
     assert all(torch.equal(pull[level] > 0, masks[level][0] > 0) for level in LEVELS)
     assert 0 < sum(float(mask.sum()) for mask in masks.values()) < sum(mask.numel() for mask in masks.values())
 
@@ -146,7 +145,7 @@ def test_the_pull_of_a_norm_is_its_mask_up_to_one_factor(detectors, maps, tmp_pa
     scene, teacher = maps
     path = tmp_path / "norm.py"
     path.write_text(NORM)
-    pull = looked(detectors, RunConfig(method=f"{path}:Norm")).pull["P3"]
+    pull = looked(detectors, RunConfig(method=f"{path}:Norm")).effective_weight["P3"]
     weight = attention(teacher["P3"], 0.5).spatial[0]
     assert weight.max() > 1.001 * weight.min()
     assert_close(pull / pull.mean(), weight / weight.mean(), rtol=1e-4, atol=0)
@@ -168,14 +167,14 @@ class Norm(PyramidLoss):
 def test_no_distance_left_is_no_pull(detectors):
     teacher = detectors[1]
     glance = gradient_maps(teacher, teacher, SCENES, 0, ["hint", "crosskd"])
-    nothing = *glance["hint"].pull.values(), *glance["hint"].gradient.values(), *glance["crosskd"].pull.values()
+    nothing = *glance["hint"].effective_weight.values(), *glance["hint"].gradient.values(), *glance["crosskd"].effective_weight.values()
     assert all(float(each.sum()) == 0 for each in nothing)
 
 
 def test_every_path_of_a_loss_counts_not_only_the_one_through_f(detectors):
     hint = looked(detectors, RunConfig(method="chen", method_parts="hint"))
     whole = looked(detectors, RunConfig(method="chen"))
-    assert whole.pull["P3"].max() > 2 * hint.pull["P3"].max()
+    assert whole.effective_weight["P3"].max() > 2 * hint.effective_weight["P3"].max()
 
 
 # ---- f -------------------------------------------------------------------------------------------------------------------------------
@@ -185,16 +184,16 @@ def test_every_path_of_a_loss_counts_not_only_the_one_through_f(detectors):
 def test_an_f_of_equal_channels_lets_the_map_through(name, detectors, maps):
     scene, teacher = maps
     loss = make_loss(RunConfig(method=name), LEVELS, *detectors)
-    room.let_through(loss)
+    let_through(loss)
     assert_close(loss.aligned(scene, "P3"), scene.features["P3"])
 
 
 def test_the_pull_is_the_weight_also_where_channels_differ(retinanet):
     student, teacher = retinanet(width=8), retinanet(width=12)
     glance = gradient_maps(student, teacher, SCENES, 0, ["hint"])["hint"]
-    for level, pull in glance.pull.items():
+    for level, pull in glance.effective_weight.items():
         assert_close(pull, torch.full_like(pull, 1 / (2 * 12 * pull.numel())), rtol=1e-3, atol=0, msg=level)
-    scene, _ = seen(student, None, *SCENES[0])
+    scene, _ = scene_and_teacher_maps(student, None, *SCENES[0])
     assert glance.gradient["P3"].shape == scene.features["P3"].shape[2:]
 
 
@@ -230,7 +229,7 @@ def test_what_cannot_be_looked_at_is_told(detectors, refusal):
 
 def test_a_loss_without_terms_pulls_nowhere(detectors):
     glance = looked(detectors, AREAS.but(area="none"))
-    assert glance.terms == [] and all(float(each.sum()) == 0 for each in (*glance.gradient.values(), *glance.pull.values()))
+    assert glance.terms == [] and all(float(each.sum()) == 0 for each in (*glance.gradient.values(), *glance.effective_weight.values()))
 
 
 # ---- numbers of a glance -------------------------------------------------------------------------------------------------------------
@@ -241,10 +240,10 @@ NOTHING = GradientMaps({"P3": torch.zeros(2, 2)}, {"P3": torch.zeros(2, 2)}, [])
 
 
 def test_shares_of_a_gradient_are_of_its_sum_over_all_levels():
-    assert GLANCE.share_by_level() == {"P3": 0.6, "P4": 0.4}
+    assert GLANCE.fraction_by_level() == {"P3": 0.6, "P4": 0.4}
     masks = {"P3": torch.tensor([[0.0, 0.25], [1.0, 0.0]]), "P4": torch.tensor([[0.5]])}
-    assert GLANCE.share_inside(masks) == pytest.approx(0.6)
-    assert NOTHING.share_by_level() == {"P3": 0.0} and NOTHING.share_inside({"P3": torch.ones(2, 2)}) == 0.0
+    assert GLANCE.fraction_inside(masks) == pytest.approx(0.6)
+    assert NOTHING.fraction_by_level() == {"P3": 0.0} and NOTHING.fraction_inside({"P3": torch.ones(2, 2)}) == 0.0
 
 
 def test_one_is_the_average_cell():
@@ -267,17 +266,17 @@ def maps_of(figure) -> dict:
 
 def test_the_figure_has_pull_and_gradient_of_every_method_over_their_means(glances, detectors):
     shown = maps_of(gradient_maps_figure(glances, detectors[0], SCENES, 0, "P3"))
-    assert list(shown) == ["hint: pull P3", "tadf: pull P3", "cwd: pull P3", "hint: gradient P3", "tadf: gradient P3", "cwd: gradient P3"]
+    assert list(shown) == ["hint: effective weight P3", "tadf: effective weight P3", "cwd: effective weight P3", "hint: gradient P3", "tadf: gradient P3", "cwd: gradient P3"]
     for title, image in shown.items():
-        name, word = title.removesuffix(" P3").split(": ")
-        values = getattr(glances[name], word)["P3"]
+        name, kind = title.removesuffix(" P3").split(": ")
+        values = getattr(glances[name], kind.replace(" ", "_"))["P3"]
         assert_close(torch.tensor(image.get_array().filled(0)), values / values.mean(), rtol=1e-5, atol=1e-7)
 
 
 def test_all_panels_share_one_scale_and_zeros_are_grey(glances, detectors):
     shown = maps_of(gradient_maps_figure(glances, detectors[0], SCENES, 0, "P3"))
     assert {(type(image.norm), image.norm.vmin, image.norm.vmax) for image in shown.values()} == {(LogNorm, 0.1, 10.0)}
-    assert torch.equal(torch.tensor(shown["tadf: pull P3"].get_array().mask), glances["tadf"].pull["P3"] == 0)
+    assert torch.equal(torch.tensor(shown["tadf: effective weight P3"].get_array().mask), glances["tadf"].effective_weight["P3"] == 0)
 
 
 def test_boxes_lie_on_every_map_at_the_scale_of_its_grid(glances, detectors):
@@ -291,7 +290,7 @@ def test_boxes_lie_on_every_map_at_the_scale_of_its_grid(glances, detectors):
 def test_methods_beyond_the_last_column_begin_a_new_pair_of_rows(glances, detectors):
     figure = gradient_maps_figure(glances, detectors[0], SCENES, 0, "P3", columns=2)
     tops = {title: image.axes.get_position().y0 for title, image in maps_of(figure).items()}
-    assert tops["hint: pull P3"] == tops["tadf: pull P3"] > tops["hint: gradient P3"] > tops["cwd: pull P3"] > tops["cwd: gradient P3"]
+    assert tops["hint: effective weight P3"] == tops["tadf: effective weight P3"] > tops["hint: gradient P3"] > tops["cwd: effective weight P3"] > tops["cwd: gradient P3"]
     assert sum(ax.get_title().startswith("image 17") for ax in figure.axes) == 2
     assert figure._repr_png_().startswith(b"\x89PNG")
 

@@ -199,7 +199,7 @@ def test_an_image_without_boxes_has_masks_too(detectors, scenes):
     ({"spatial_attention": False}, "teacher student"), ({"area": "none", "gamma": 0, "lambda_": 0}, "fg bg teacher student"),
 ])
 def test_what_the_loss_does_not_use_is_called_unused(settings, unused):
-    assert [name for name, words in plots.in_the_loss(FGD.but(**settings)).items() if words == ", unused"] == unused.split()
+    assert [name for name, words in plots.unused_suffixes(FGD.but(**settings)).items() if words == ", unused"] == unused.split()
 
 
 def test_a_title_says_what_is_unused(detectors, scenes):
@@ -258,7 +258,7 @@ def test_curves_are_weighted_terms_summed_over_levels():
 def test_shares_of_the_last_step_add_up_to_a_hundred_percent():
     bars = {bar.patches[0].get_gid(): bar.patches[0].get_width() for bar in plots.loss_terms(DISTILLING).axes[1].containers}
     assert sum(bars.values()) == pytest.approx(100)
-    assert bars["share-fg-P3"] == pytest.approx(12.5) and bars["share-classification-all"] == pytest.approx(50)
+    assert bars["percent-fg-P3"] == pytest.approx(12.5) and bars["percent-classification-all"] == pytest.approx(50)
 
 
 def test_losses_far_apart_stand_on_a_logarithmic_scale():
@@ -268,7 +268,7 @@ def test_losses_far_apart_stand_on_a_logarithmic_scale():
 
 def test_a_plain_student_and_a_single_step_can_be_drawn():
     figure = plots.loss_terms(metrics(("classification", "all", 2.0), ("bbox_regression", "all", 0.0), steps=(1,)))
-    assert [each.get_text() for each in figure.axes[1].get_yticklabels()] == ["detector's own"]
+    assert [each.get_text() for each in figure.axes[1].get_yticklabels()] == ["task loss"]
     assert plots.png(figure).startswith(PNG)
 
 
