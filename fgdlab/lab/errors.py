@@ -1,4 +1,4 @@
-"""One exception for every mistake that a user can make and mend."""
+"""The exception for mistakes that a user can correct, and helpers that raise it."""
 import difflib
 from collections.abc import Iterable
 
@@ -6,19 +6,33 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Something outside the program must change. The message is one line: what must be, what came, what to do.
 
-    The command line prints the message and exits with 1; a notebook shows it as the last line of the error.
+    The command line prints the message and exits with status 1.
     """
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> UserError:
-    """An error for a misspelt name, with the nearest known one as a suggestion.
+    """An error for an unknown name, with the most similar known name as a suggestion.
 
     Args:
-        kind: what the name stands for, e.g. "parameter" or "sweep".
-        known: every name that would do.
-        hint: what to do, added at the end.
+        kind: what the name stands for, such as "parameter" or "sweep".
+        known: all valid names.
+        hint: what to do, appended to the message.
     """
-    known = [str(each) for each in known]
-    near = difflib.get_close_matches(str(name), known, n=1)
-    meant = f"did you mean {near[0]!r}? " if near else ""
-    return UserError(f"unknown {kind} {name!r}; {meant}{'known: ' + ', '.join(known) if known else 'there is none'}{'; ' + hint if hint else ''}")
+    known = [str(valid) for valid in known]
+    similar = difflib.get_close_matches(str(name), known, n=1)
+    suggestion = f"did you mean {similar[0]!r}? " if similar else ""
+    names = "known: " + ", ".join(known) if known else "there is none"
+    return UserError(f"unknown {kind} {name!r}; {suggestion}{names}{'; ' + hint if hint else ''}")
+
+
+def raise_first(defects: list[str], remedy: str) -> None:
+    """Raise a UserError with the first defect, the number of further defects and the remedy. Does nothing without defects."""
+    if defects:
+        more = f" (and {len(defects) - 1} more like it)" if len(defects) > 1 else ""
+        raise UserError(f"{defects[0]}{more}; {remedy}")
+
+
+def short_repr(value) -> str:
+    """``repr`` of a value for a message, cut after 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"

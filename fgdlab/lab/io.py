@@ -1,4 +1,4 @@
-"""Where things lie, and how they get there whole: cache root, atomic writes, locks, hashes."""
+"""Files: the cache folder, atomic writes, locks, reads that report corrupt files, hashes and YAML."""
 import hashlib
 import json
 import os
@@ -11,55 +11,63 @@ from filelock import FileLock, Timeout
 
 from .errors import UserError
 
+MAX_YAML_LENGTH = 100_000                                            # characters; this project's sweeps have about 3,000
+
 
 def cache_root() -> Path:
-    """The folder of everything that can be made again: scenes, trained teachers, teacher maps.
+    """The folder of everything that can be recreated: digit scenes, trained teachers, teacher feature maps.
 
     ``$FGDLAB_HOME`` if set, else ``fgdlab`` in the user's cache folder.
     """
-    given = os.environ.get("FGDLAB_HOME")
-    return Path(given).expanduser() if given else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fgdlab"
+    if home := os.environ.get("FGDLAB_HOME"):
+        return Path(home).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fgdlab"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a kill, at any moment meets the old file or the new one and never a half of it."""
+    """Write a UTF-8 file with :func:`atomic_write`."""
     with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value) -> None:
-    """:func:`write_text` of indented JSON; numbers that JSON lacks (NaN) become null."""
+    """Write indented JSON with :func:`atomic_write`. NaN and infinities become null."""
     write_text(path, json.dumps(nan_to_none(value), indent=1) + "\n")
 
 
 def nan_to_none(value):
-    """The same nested lists and dicts with every NaN and infinity replaced by None."""
+    """The same nested lists and dicts with None instead of NaN and infinities."""
     if isinstance(value, dict):
-        return {key: nan_to_none(each) for key, each in value.items()}
+        return {key: nan_to_none(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [nan_to_none(each) for each in value]
+        return [nan_to_none(item) for item in value]
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 
 def make_folder(path: Path) -> Path:
-    """The folder, made with its parents if need be.
+    """Create the folder and its parents if they do not exist. Returns ``path``.
 
     Raises:
-        UserError: a file is in the way, or nothing may be written there.
+        UserError: a file has this name, or the folder cannot be written.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{path} must be a folder that can be written, got: {error.strerror or error}; choose another folder") from error
+        raise not_writable(path, error) from error
     return path
+
+
+def not_writable(folder: Path, error: OSError) -> UserError:
+    reason = error.strerror or error
+    return UserError(f"{folder} must be a folder that can be written, got: {reason}; choose another folder")
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; when the block ends well, what lies there takes the final name in one step.
+    """Yield a temporary path in the same folder and rename it to ``path`` when the block succeeds.
 
-    Serves files and folders. A failed block leaves nothing behind. A file's bytes are on the disk before it takes its name, so that a power
-    cut leaves no empty file of that name.
+    Works for files and folders. Readers see the old content or the new one, never a part. A failed block leaves nothing
+    behind. A file is flushed to disk before the rename, so a power cut leaves no empty file.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
@@ -70,7 +78,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
         os.replace(unfinished, path)
     except OSError as error:
-        raise UserError(f"{path} must be writable, got: {error.strerror or error}; free space there or choose another folder") from error
+        reason = error.strerror or error
+        raise UserError(f"{path} must be writable, got: {reason}; free space there or choose another folder") from error
     finally:
         if unfinished.is_dir():
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -79,23 +88,26 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 unfinished.unlink(missing_ok=True)
 
 
-def create_once(path: Path, make: Callable[[Path], None]) -> Path:
-    """``path``, made by ``make(unfinished path)`` unless it is there already. Two processes that ask at once make it once."""
+def create_once(path: Path, create: Callable[[Path], None]) -> Path:
+    """Call ``create(temporary path)`` if ``path`` does not exist. A lock lets concurrent processes create it only once."""
     if not path.exists():
         make_folder(path.parent)
         with lock_file(f"{path}.lock"):
             if not path.exists():
                 with atomic_write(path) as unfinished:
-                    make(unfinished)
+                    create(unfinished)
     return path
 
 
 @contextmanager
 def lock_file(path: Path | str, timeout: float = -1) -> Iterator[None]:
-    """Hold the lock of this name; wait for it at most ``timeout`` seconds, for ever below 0.
+    """Hold a lock file.
 
+    Args:
+        timeout: seconds to wait for the lock; below 0: no limit.
     Raises:
-        UserError: nothing may be written there. filelock.Timeout: another process held it for the whole time.
+        UserError: the folder cannot be written.
+        filelock.Timeout: another process held the lock for the whole time.
     """
     lock = FileLock(path, timeout=timeout)
     try:
@@ -103,7 +115,7 @@ def lock_file(path: Path | str, timeout: float = -1) -> Iterator[None]:
     except Timeout:
         raise
     except OSError as error:
-        raise UserError(f"{Path(path).parent} must be a folder that can be written, got: {error.strerror or error}; choose another folder") from error
+        raise not_writable(Path(path).parent, error) from error
     try:
         yield
     finally:
@@ -111,10 +123,10 @@ def lock_file(path: Path | str, timeout: float = -1) -> Iterator[None]:
 
 
 def reserve_disk_space(path: Path, size: int) -> None:
-    """Claim so many bytes of disk for a file that exists: a mapped file that meets a full disk later ends the process without a word.
+    """Reserve ``size`` bytes of disk for an existing file. Writing to a mapped file on a full disk would kill the process.
 
     Raises:
-        OSError: there is no room. Does nothing on systems that cannot reserve.
+        OSError: the disk is full. Systems without ``posix_fallocate`` reserve nothing.
     """
     if hasattr(os, "posix_fallocate"):
         with path.open("rb+") as file:
@@ -123,11 +135,7 @@ def reserve_disk_space(path: Path, size: int) -> None:
 
 @contextmanager
 def checked_read(path: Path) -> Iterator[None]:
-    """Read a file of this project's own making within; whatever is wrong with its bytes is one line that says it may be deleted.
-
-    Raises:
-        UserError: the file cannot be read, or is not what was written.
-    """
+    """Read a file that this project wrote. Errors in the block become a UserError: corrupt, safe to delete."""
     try:
         yield
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -136,6 +144,30 @@ def checked_read(path: Path) -> Iterator[None]:
 
 
 def short_hash(value, length: int = 12) -> str:
-    """A short hash of any JSON value, the same for equal values whatever the order of keys; or of bytes."""
+    """The first characters of the SHA-256 of bytes, or of any JSON value; the order of dict keys does not matter."""
     data = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
     return hashlib.sha256(data).hexdigest()[:length]
+
+
+def load_yaml(text: str):
+    """The plain value of a YAML text: None, bool, int, float, str, list, dict or date.
+
+    Raises:
+        UserError: not YAML, a tag that asks for code, nested too deeply, or too long.
+    """
+    import yaml
+
+    if len(text) > MAX_YAML_LENGTH:
+        got = f"got {len(text)}; cut it into several files"
+        raise UserError(f"must be YAML of at most {MAX_YAML_LENGTH} characters, {got}")
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise UserError(f"must be YAML, got a mistake{where}: {getattr(error, 'problem', error)}; correct it there") from error
+    except (RecursionError, MemoryError) as error:
+        raise UserError("must be YAML, got lists or mappings that are nested too deeply; correct it") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:          # such as the date 2026-13-45
+        reason = " ".join(str(error).split())
+        raise UserError(f"must be YAML, got an invalid value: {reason}; put it in quotes, or correct it") from error

@@ -20,10 +20,10 @@ from papermill.iorw import load_notebook_node
 import fgdlab
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.errors import UserError
+from fgdlab.lab.io import load_yaml
 from fgdlab.lab.run import run
 from fgdlab.lab.sweeps.spec import load_sweep
 from fgdlab.lab.sweeps.worker import MODULES
-from fgdlab.lab.yaml_io import plain_yaml
 
 ROOT = Path(fgdlab.__file__).parents[1]
 SOURCES = [                                                         # notebooks are read as they are built, below
@@ -90,9 +90,9 @@ def test_yaml_gives_plain_values_and_no_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for text in ("!!python/object/apply:os.system [touch here]", "!!python/name:os.system", "!!python/object/new:os.system [touch here]"):
         with pytest.raises(UserError, match="must be YAML"):
-            plain_yaml(text)
+            load_yaml(text)
     assert list(tmp_path.iterdir()) == []
-    assert plain_yaml("{a: [1, 2.5, true, null, x], b: &it {c: d}, e: *it}") == {"a": [1, 2.5, True, None, "x"], "b": {"c": "d"}, "e": {"c": "d"}}
+    assert load_yaml("{a: [1, 2.5, true, null, x], b: &it {c: d}, e: *it}") == {"a": [1, 2.5, True, None, "x"], "b": {"c": "d"}, "e": {"c": "d"}}
 
 
 HOSTILE = ['x"\nimport os\nos.system("touch here")\n"', "'; import os #", "\\", '"""', "{out}", "\u2028import os", "$(touch here)", "a\r\nb = 1"]

@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..config import RunConfig
-from ..datasets import MAX_CLASSES, short_repr
+from ..datasets import MAX_CLASSES
 from ..detectors import build, build_settings
-from ..errors import UserError, unknown_name
+from ..errors import UserError, short_repr, unknown_name
 from ..io import atomic_write
 from .mmdet_keys import mmdet_names
 from .safetensors_io import load_weights, read_facts

@@ -11,7 +11,7 @@ from ..errors import UserError
 
 def parsed(pairs: tuple[str, ...]) -> dict:
     """--set key=value pairs; values are read as YAML, so 3, 1e-3, true and words come out as what they are."""
-    from ..yaml_io import plain_yaml
+    from ..io import load_yaml
 
     settings = {}
     for pair in pairs:
@@ -21,7 +21,7 @@ def parsed(pairs: tuple[str, ...]) -> dict:
         if name in ("seed", "scale"):
             raise UserError(f"--set must name a setting that the sweep leaves open, got {pair!r}; use --{'seeds' if name == 'seed' else 'scale'}")
         try:
-            settings[name] = plain_yaml(value) if value else ""
+            settings[name] = load_yaml(value) if value else ""
         except UserError:
             settings[name] = value
     return settings

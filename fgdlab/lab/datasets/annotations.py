@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError, unknown_name
+from ..errors import UserError, short_repr, unknown_name
 from ..io import short_hash
-from .coco_json import KEYS, box_table, read_document, short_repr
+from .coco_json import KEYS, box_table, read_document
 from .segmentation import SegmentationCounts, check_segmentations, count_segmentations
 from .splits import sources
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, raise_first, short_repr
 
 KEYS = {"images": ("id", "file_name", "width", "height"), "categories": ("id", "name"), "annotations": ("id", "image_id", "category_id", "bbox")}
 EXPORT = "export it as COCO detection annotations"
@@ -190,13 +190,6 @@ def called(entry: dict, by_id: dict[int, dict], file: Path) -> str:
     return f"{file}: annotation {entry['id']}" + (f" of image {image['id']} {image['file_name']!r}" if image else "")
 
 
-def raise_first(defects: list[str], remedy: str) -> None:
-    """Raise the first defect, if there is one, and count the others."""
-    if defects:
-        more = f" (and {len(defects) - 1} more like it)" if len(defects) > 1 else ""
-        raise UserError(f"{defects[0]}{more}; {remedy}")
-
-
 def repeated(values: Iterable) -> list:
     """Every value after its first occurrence."""
     seen: set = set()
@@ -211,7 +204,3 @@ def is_finite(value) -> bool:
     """A number, and not one so large that float32 arithmetic overflows."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e12
 
-
-def short_repr(value) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"

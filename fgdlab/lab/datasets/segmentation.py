@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from .coco_json import called, is_finite, is_integer, raise_first, short_repr
+from ..errors import raise_first, short_repr
+from .coco_json import called, is_finite, is_integer
 
 REMEDY = "export polygons or run lengths, or choose a detector without masks, such as faster_rcnn"
 

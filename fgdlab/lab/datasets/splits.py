@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
-from .coco_json import EXPORT, MEND, is_integer, raise_first, read_json, repeated, short_repr
+from ..errors import UserError, raise_first, short_repr
+from .coco_json import EXPORT, MEND, is_integer, read_json, repeated
 
 DRAWN_PARTS = {"train": 0.70, "tune": 0.15, "val": 0.15}                   # shares, where annotations.json comes without splits.json
 TRAIN_PARTS = {"train-fit": 0.80, "train-tune": 0.20}                    # shares of train: hyper-parameters are chosen without touching val

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import RunConfig
-from ..datasets import box_table, is_finite, is_integer, raise_first, read_document, read_json, short_repr
-from ..errors import UserError, unknown_name
+from ..datasets import box_table, is_finite, is_integer, read_document, read_json
+from ..errors import UserError, raise_first, short_repr, unknown_name
 from ..io import checked_read
 from ..sweeps import result_of
 

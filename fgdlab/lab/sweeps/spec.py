@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..config import SCALES, RunConfig, check_names, preset_settings, scale_settings
 from ..errors import UserError, unknown_name
-from ..yaml_io import plain_yaml
+from ..io import load_yaml
 
 KEYS = {"extends", "title", "question", "source", "tuning", "baseline", "base", "rows", "seeds", "contrasts", "cost", "scales"}
 ROW_KEYS = {"label", "paper", "set", "against"}
@@ -133,7 +133,7 @@ def read_yaml(path: Path, below: tuple[Path, ...] = ()) -> dict:
     if path in below:
         raise UserError(f"'extends' must end somewhere, got a circle: {' extends '.join(each.stem for each in (*below, path))}; take one out")
     try:
-        content = plain_yaml(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(f"must be text in UTF-8, got other bytes ({error.reason} at byte {error.start}); save it as UTF-8") from error
     if not isinstance(content, dict):

@@ -8,7 +8,7 @@ import yaml
 from fgdlab.config import AREAS, FRAMES, RELATIONS, ROUNDINGS, FGDConfig
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.config.scales import SCALES, scale_settings
-from fgdlab.lab.yaml_io import plain_yaml
+from fgdlab.lab.io import load_yaml
 
 FIELDS = {each.name: each for each in fields(RunConfig)}
 OF_LOSS = [each.name for each in fields(FGDConfig)]
@@ -92,7 +92,7 @@ def test_a_word_outside_the_choice_is_refused_with_the_choice(refusal, name):
 
 @pytest.mark.parametrize("name", [name for name, each in FIELDS.items() if "off" in (each.metadata["among"] or ())])
 def test_on_and_off_mean_what_they_say_though_yaml_reads_them_as_yes_and_no(name):
-    assert {word: getattr(RunConfig.of({name: plain_yaml(word)}), name) for word in ("on", "off", "auto")} == {"on": "on", "off": "off", "auto": "auto"}
+    assert {word: getattr(RunConfig.of({name: load_yaml(word)}), name) for word in ("on", "off", "auto")} == {"on": "on", "off": "off", "auto": "auto"}
 
 
 def test_every_number_has_a_least_value_and_every_field_words_for_help():

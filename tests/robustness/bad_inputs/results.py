@@ -21,12 +21,12 @@ COLUMNS = "row,label,seed,state,AP,AR\n"
 def swept(spoil: Callable[[Path], object] = lambda folder: None):
     """A spoiler that finishes every run of ``SWEEP`` in ``mine``, and then spoils the folder of one."""
     def make() -> None:
+        from fgdlab.lab.io import load_yaml
         from fgdlab.lab.sweeps.planning import plan
         from fgdlab.lab.sweeps.spec import load_sweep
-        from fgdlab.lab.yaml_io import plain_yaml
 
         pairs = (pair.split("=", 1) for flag, pair in zip(SWEEP, SWEEP[1:], strict=False) if flag == "--set")
-        runs = plan(load_sweep("table1_areas").at("smoke"), Path("mine"), scale="smoke", overrides={name: plain_yaml(value) for name, value in pairs})
+        runs = plan(load_sweep("table1_areas").at("smoke"), Path("mine"), scale="smoke", overrides={name: load_yaml(value) for name, value in pairs})
         for run in runs:
             os.makedirs(run.folder, exist_ok=True)
             write(run.folder / "result.json", RESULT)
