@@ -1,11 +1,12 @@
-"""CWD: every channel, as a distribution over cells, imitates the teacher's (Shu et al., ICCV 2021).
+"""CWD: every channel, as a distribution over cells, imitates the teacher's.
 
-Channel-Wise Knowledge Distillation for Dense Prediction. With softmax over the cells i of one channel c of one image,
+Channel-Wise Knowledge Distillation for Dense Prediction (Shu et al., ICCV 2021), https://arxiv.org/abs/2011.13256. With
+softmax over the cells i of one channel c of one image,
 
     phi(F)_ci = exp(F_ci / tau) / sum_j exp(F_cj / tau)
     L = tau^2 / (C N)  sum_n sum_c sum_i  phi(F_t)_ci log( phi(F_t)_ci / phi(F_s)_ci )
 
-The Kullback-Leibler divergence asks for the teacher's peaks and lets the rest be: a cell that the teacher leaves near 0 hardly counts.
+In this Kullback-Leibler divergence, cells count by phi(F_t): those where the teacher's channel is large count most.
 """
 import torch
 from torch import Tensor
@@ -17,15 +18,19 @@ from ..terms import Term
 
 
 class CWD(PyramidLoss):
-    """One term ``cwd`` a level. Adding a constant to a channel, of student or teacher, changes nothing.
+    """One term ``cwd`` per level. A constant added to a channel, of student or teacher, changes nothing.
 
     Args:
-        weight: 5 in the RetinaNet config of pppppM/mmdetection-distiller (P3-P6), 10 for RetinaNet and Faster R-CNN in open-mmlab/mmrazor.
+        weight: 5 in the RetinaNet config of pppppM/mmdetection-distiller (P3-P6), 10 for RetinaNet and Faster R-CNN in
+            open-mmlab/mmrazor.
         temperature: tau, 1 in both.
-    Differs: the student's map passes a 1x1 convolution where channels differ; both code bases take equal channels for granted.
+    Differs: the student's map passes a 1x1 convolution where channels differ; both code bases need equal channels.
     """
 
-    def __init__(self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *, weight: float = 5.0, temperature: float = 1.0):
+    def __init__(
+        self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *,
+        weight: float = 5.0, temperature: float = 1.0,
+    ):
         check_weights(weight=weight)
         check_positive(temperature=temperature)
         super().__init__(levels, student_channels, teacher_channels, align=1 if weight else 0)
@@ -34,8 +39,10 @@ class CWD(PyramidLoss):
     def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
         if not self.weight:
             return []
-        student = self.aligned(scene, level)                         # (N, C_t, H, W)
+        student = self.aligned(scene, level)  # (N, C_t, H, W)
         check_same_shape(student, teacher)
-        log_student, log_teacher = (torch.log_softmax(each.flatten(2) / self.temperature, dim=-1) for each in (student, teacher))   # (N, C_t, HW)
-        divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=-1)                                                  # (N, C_t)
+        log_student, log_teacher = (  # each (N, C_t, HW)
+            torch.log_softmax(maps.flatten(2) / self.temperature, dim=-1) for maps in (student, teacher)
+        )
+        divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=-1)  # (N, C_t)
         return [Term("cwd", level, self.temperature**2 * divergence.mean(), self.weight)]

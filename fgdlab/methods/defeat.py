@@ -1,34 +1,39 @@
-"""DeFeat: object cells and background cells imitate the teacher, each under a weight of its own (Guo et al., CVPR 2021).
+"""DeFeat: object cells and background cells imitate the teacher, each with its own weight.
 
-Distilling Object Detectors via Decoupled Features, its feature part. With M = 1 on the cells of objects, 0 elsewhere, and L levels,
+Distilling Object Detectors via Decoupled Features (Guo et al., CVPR 2021), https://arxiv.org/abs/2103.14475, its
+feature part. With M = 1 on the cells of objects, else 0, and L levels,
 
     fg = 1/L  sum M (F_t - f(F_s))^2 / (2 C sum M)
     bg = 1/L  sum (1 - M) (F_t - f(F_s))^2 / (2 C sum (1 - M))          all sums over the batch
 
-Each is the Hint of its cells. FGD's eq. 9 grew out of this: it adds attention, and weighs every object alike instead of every cell.
+Each term is the Hint of its cells. FGD's eq. 9 extends this: it adds attention, and weighs objects alike, not cells.
 """
 from torch import Tensor, nn
 
 from ..config import check_weights
 from ..masks import box_weights
-from ..pyramid import PyramidLoss, check_boxes, check_same_shape
+from ..pyramid import PyramidLoss, check_same_shape
 from ..scene import Scene
 from ..terms import Term
-from .boxes import cells_of_level, check_box_settings, level_index
+from .boxes import cells_of_level, check_box_settings
 
 
 class DeFeat(PyramidLoss):
-    """Terms ``fg`` and ``bg`` of every level; f is a 3x3 convolution on every level, whose weights start near 0.
+    """Terms ``fg`` and ``bg`` of every level; f is a 3x3 convolution on every level, with weights near 0 at the start.
 
     Args:
-        fg_weight, bg_weight: 3 and 12 in the authors' Faster R-CNN config for VOC (ggjy/DeFeat.pytorch), their only public one.
-        finest_size: pixels. Level i (0 = finest) is home to boxes with sqrt(w h) from finest_size 2^i to twice that, the finest also to smaller
-            and the coarsest also to larger ones. None: every box counts on every level.
-        rounding: boxes to cells: ``authors`` leave out the last, partly covered row and column; ``exact`` keeps all cells that a box touches.
+        fg_weight, bg_weight: 3 and 12 in the authors' Faster R-CNN config for VOC (ggjy/DeFeat.pytorch), their only
+            public one.
+        finest_size: pixels; which level a box is assigned to, see :func:`fgdlab.methods.boxes.assigned_levels`. None:
+            every box counts on every level.
+        rounding: boxes to cells: ``authors`` leave out the last, partly covered row and column; ``exact`` keeps all
+            cells that a box touches.
     Differs:
-        - The paper also distils class scores of proposals, object and background ones apart. That part needs a two-stage head and is not here.
-        - The authors project a box by the level's stride, here by grid over canvas; the same unless the canvas is no multiple of the stride.
-        - f starts from N(0, 1e-4); the authors fold the rare draws beyond two deviations back.
+        - The paper also distils class scores of proposals, object and background ones apart. That part needs a
+          two-stage head and is not here.
+        - The authors project a box by the level's stride, here by grid over canvas. Both agree unless the canvas is no
+          multiple of the stride.
+        - f starts from N(0, 1e-4); the authors fold draws beyond two deviations back.
     """
 
     PARTS = ("fg", "bg")
@@ -40,7 +45,8 @@ class DeFeat(PyramidLoss):
     ):
         check_weights(fg_weight=fg_weight, bg_weight=bg_weight)
         check_box_settings(finest_size, rounding)
-        super().__init__(levels, student_channels, teacher_channels, align=3 if fg_weight or bg_weight else 0, always=True)
+        align = 3 if fg_weight or bg_weight else 0
+        super().__init__(levels, student_channels, teacher_channels, align=align, always=True)
         for layer in self.align.values():
             nn.init.normal_(layer.weight, std=1e-4)
         self.weights = {name: weight for name, weight in {"fg": fg_weight, "bg": bg_weight}.items() if weight}
@@ -49,16 +55,17 @@ class DeFeat(PyramidLoss):
     def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
         if not self.weights:
             return []
-        student = self.aligned(scene, level)                         # (N, C_t, H, W)
+        student = self.aligned(scene, level)  # (N, C_t, H, W)
         check_same_shape(student, teacher)
-        fg = self.mask(level, scene, teacher)                        # M, (N, H, W)
-        error = (teacher - student).square().mean(dim=1) / 2 / len(self.levels)             # (N, H, W)
-        masks = {"fg": fg, "bg": 1 - fg}
-        return [Term(name, level, (error * masks[name]).sum() / masks[name].sum().clamp(min=1), weight) for name, weight in self.weights.items()]
+        fg = self.mask(level, scene, teacher)  # M, (N, H, W)
+        error = (teacher - student).square().mean(dim=1) / 2 / len(self.levels)  # (N, H, W)
+        terms = []
+        for name, weight in self.weights.items():
+            mask = fg if name == "fg" else 1 - fg
+            terms.append(Term(name, level, (error * mask).sum() / mask.sum().clamp(min=1), weight))
+        return terms
 
     def mask(self, level: str, scene: Scene, teacher: Tensor) -> Tensor:
-        """M on the grid of ``teacher`` (N, C, H, W): (N, H, W), 1 on the cells of boxes at home on this level, else 0."""
-        check_boxes(scene, len(teacher))
-        grid = tuple(teacher.shape[-2:])
-        cells = cells_of_level(scene, grid, level_index(level, self.levels), len(self.levels), self.finest_size, self.rounding)
-        return (box_weights(cells, grid) > 0).to(teacher.dtype)
+        """M on the grid of ``teacher`` (N, C, H, W): (N, H, W), 1 on the cells of boxes of this level, else 0."""
+        cells = cells_of_level(scene, teacher, level, self.levels, self.finest_size, self.rounding)
+        return (box_weights(cells, tuple(teacher.shape[-2:])) > 0).to(teacher.dtype)

@@ -1,7 +1,7 @@
-"""Mimick: the features of the student's own proposals imitate the teacher's (Li, Jin and Yan, CVPR 2017).
+"""Mimick: the features of the student's own proposals imitate the teacher's.
 
-Mimicking Very Efficient Network for Object Detection, its first stage. With u_i and v_i what a RoI pool cuts out of F_t and F_s for
-proposal i of the student's RPN, and m_i the count of their elements,
+Mimicking Very Efficient Network for Object Detection (Li, Jin and Yan, CVPR 2017), its first stage. With u_i and v_i
+the RoI features of F_t and F_s for proposal i of the student's RPN, and m_i the number of their elements,
 
     L = 1/(2N)  sum_i 1/m_i |u_i - r(v_i)|^2          over the N proposals of the batch
 """
@@ -11,27 +11,31 @@ from torch import Tensor, nn
 from ..config import check_positive, check_weights
 from ..scene import Scene
 from ..terms import Term
-from .dense import DetectorLoss, as_images
+from .detector_loss import DetectorLoss, as_images
 
 
 class Mimick(DetectorLoss):
-    """One term ``mimick`` of no level ("all"), for the RoI pool chooses a proposal's level by its size; r is a 1x1 convolution.
+    """One term ``mimick`` of level "all": the RoI pool chooses a proposal's level by its size. r is a 1x1 convolution.
 
-    Needs two-stage detectors such as torchvision's Faster R-CNN. Proposals are constants: gradient reaches the student through v_i alone.
+    Needs two-stage detectors such as torchvision's Faster R-CNN. Proposals are constants: the gradient reaches the
+    student through v_i alone.
 
     Args:
         levels: must hold all levels that the student's RoI pool cuts from.
-        weight: 1. [the authors' is unknown here]
-        proposals: the best-scored of an image that count. [the authors' count is unknown here; 256 is the size of an RPN's batch]
+        weight: 1. [the authors' weight is unknown here]
+        proposals: number of best-scored proposals per image. [the authors' is unknown here; 256 is an RPN's batch size]
     Differs:
         - The paper's second stage, which also matches the logits of the same proposals, is left out.
-        - RoIAlign over a pyramid, as the detector pools, for RoI pooling of one map.
+        - RoIAlign over a pyramid, as the detector pools, instead of RoI pooling of one map.
     """
 
     KIND = "a two-stage detector such as torchvision's Faster R-CNN"
     NEEDS = ("rpn.head", "roi_heads.box_roi_pool.featmap_names")
 
-    def __init__(self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, *, weight: float = 1.0, proposals: int = 256):
+    def __init__(
+        self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, *,
+        weight: float = 1.0, proposals: int = 256,
+    ):
         check_weights(weight=weight)
         check_positive(proposals=proposals)
         super().__init__(levels, student, teacher, align=0)
@@ -42,24 +46,28 @@ class Mimick(DetectorLoss):
         if not self.weight:
             return []
         boxes = self.best_proposals(scene)
-        ours, theirs = self.pooled(scene, scene.features, boxes), self.pooled(scene, teacher, boxes)              # v, u: (N, C, S, S)
-        error = (theirs - self.r(ours)).square().mean(dim=(1, 2, 3))                     # 1/m_i ||u_i - r(v_i)||^2
+        v, u = (self.roi_features(scene, maps, boxes) for maps in (scene.features, teacher))  # each (N, C, S, S)
+        error = (u - self.r(v)).square().mean(dim=(1, 2, 3))  # 1/m_i |u_i - r(v_i)|^2
         return [Term("mimick", "all", error.sum() / (2 * max(len(error), 1)), self.weight)]
 
     @torch.no_grad()
     def best_proposals(self, scene: Scene) -> list[Tensor]:
-        """N tensors (K, 4), pixels, K <= ``proposals``: the student's RPN as in evaluation, best score first."""
+        """N tensors (K, 4) in pixels, K <= ``proposals``: the student's RPN in evaluation mode, best score first."""
         rpn = self.student.rpn
-        was_training, rpn.training = rpn.training, False             # of this module alone: in training it would want targets
+        was_training, rpn.training = rpn.training, False  # this module alone: in training it would need targets
         try:
             return [boxes[:self.proposals] for boxes in rpn(as_images(scene), scene.features)[0]]
         finally:
             rpn.training = was_training
 
-    def pooled(self, scene: Scene, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+    def roi_features(self, scene: Scene, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
         """RoI features (proposals of the batch, C, S, S)."""
         pool = self.student.roi_heads.box_roi_pool
-        levels = tuple(scene.features)[:len(pool.featmap_names)]                         # finest first, as the pool counts them
+        levels = tuple(scene.features)[:len(pool.featmap_names)]  # finest first, as the pool counts them
         if not set(levels) <= set(self.levels):
-            raise ValueError(f"levels must hold all that the student's RoI pool cuts from, {', '.join(levels)}, got {', '.join(self.levels)}")
-        return pool({name: maps[level] for name, level in zip(pool.featmap_names, levels, strict=True)}, boxes, scene.image_sizes)
+            raise ValueError(
+                f"levels must hold all that the student's RoI pool cuts from, {', '.join(levels)}, "
+                f"got {', '.join(self.levels)}"
+            )
+        pooled = {name: maps[level] for name, level in zip(pool.featmap_names, levels, strict=True)}
+        return pool(pooled, boxes, scene.image_sizes)

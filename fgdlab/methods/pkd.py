@@ -1,11 +1,12 @@
-"""PKD: each channel of the student correlates with the teacher's, whatever their magnitudes (Cao et al., NeurIPS 2022).
+"""PKD: each channel of the student correlates with the teacher's, whatever their magnitudes.
 
-General Distillation Framework for Object Detectors via Pearson Correlation Coefficient. Every channel is brought to mean 0 and
-standard deviation 1 over the images and cells of the batch, and the normalised maps are compared:
+PKD: General Distillation Framework for Object Detectors via Pearson Correlation Coefficient (Cao et al., NeurIPS 2022),
+https://arxiv.org/abs/2207.02039. Every channel is normalised to mean 0 and standard deviation 1 over the images and
+cells of the batch, and the normalised maps are compared:
 
-    L = 1/2 mean (norm(F_s) - norm(F_t))^2  =  1 - r          r: Pearson's correlation of a channel, averaged over channels
+    L = 1/2 mean (norm(F_s) - norm(F_t))^2  =  1 - r          r: Pearson's correlation of a channel, mean over channels
 
-So L is 0 where the student's channel is the teacher's times a positive number plus any number, and 2 where it is the opposite.
+So L is 0 where the student's channel is the teacher's times a positive number plus any number, and 2 at the opposite.
 """
 from torch import Tensor
 
@@ -14,17 +15,18 @@ from ..pyramid import PyramidLoss, check_same_shape
 from ..scene import Scene
 from ..terms import Term
 
-EPSILON = 1e-6                                                       # added to the standard deviation, as in open-mmlab/mmrazor
+EPSILON = 1e-6  # added to the standard deviation, as in open-mmlab/mmrazor
 
 
 class PKD(PyramidLoss):
-    """One term ``pkd`` a level, between 0 and 2.
+    """One term ``pkd`` per level, between 0 and 2.
 
     Args:
         weight: 10 for RetinaNet, 6 for Faster R-CNN (configs of open-mmlab/mmrazor, on the four finest levels).
     Differs:
-        - mmrazor divides by n - 1 in the standard deviation, which makes its loss (n - 1) / n of this one; n counts images times cells.
-        - mmrazor resizes maps of different size; here both networks see the same pixels, and other sizes are refused.
+        - mmrazor divides by n - 1 in the standard deviation, which makes its loss (n - 1) / n of this one; n is the
+          number of images times cells.
+        - mmrazor resizes maps of different size. Here both networks see the same pixels, and other sizes are refused.
         - The student's map passes a 1x1 convolution where channels differ; the authors' pairs agree in channels.
     """
 
@@ -36,13 +38,13 @@ class PKD(PyramidLoss):
     def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
         if not self.weight:
             return []
-        student = self.aligned(scene, level)                         # (N, C_t, H, W)
+        student = self.aligned(scene, level)  # (N, C_t, H, W)
         check_same_shape(student, teacher)
         return [Term("pkd", level, (normalised(student) - normalised(teacher)).square().mean() / 2, self.weight)]
 
 
 def normalised(features: Tensor) -> Tensor:
-    """(F - mean) / (std + 1e-6) per channel over images and cells. (N, C, H, W) -> the same; a constant channel becomes 0."""
-    mean = features.mean(dim=(0, 2, 3), keepdim=True)                # (1, C, 1, 1)
+    """(F - mean) / (std + 1e-6) per channel over images and cells, (N, C, H, W); a constant channel gives 0."""
+    mean = features.mean(dim=(0, 2, 3), keepdim=True)  # (1, C, 1, 1)
     deviation = features.std(dim=(0, 2, 3), correction=0, keepdim=True)
     return (features - mean) / (deviation + EPSILON)

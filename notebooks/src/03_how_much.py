@@ -286,8 +286,8 @@ map_table(rows, images[chosen], targets[chosen]["boxes"], label="$A^S$ (log)", n
 # %%
 def brightest_is_object(name):
     """Share of scenes whose strongest cell of P3 lies on an object."""
-    strongest = attention(views[name].features["P3"]).spatial.flatten(1).argmax(dim=1, keepdim=True)
-    return masks["P3"].binary.flatten(1).gather(1, strongest).mean().item()
+    nms_top_k = attention(views[name].features["P3"]).spatial.flatten(1).argmax(dim=1, keepdim=True)
+    return masks["P3"].binary.flatten(1).gather(1, nms_top_k).mean().item()
 
 
 bright = {name: brightest_is_object(name) for name in views}

@@ -234,7 +234,7 @@ gradient_maps_figure(glances, student, scenes, 3, "P3")
 # %%
 ratio = (glances["direction"].gradient["P3"].max() / glances["direction"].gradient["P3"].mean()).item()
 assert glances["direction"].gradient["P3"].min() > 0
-print(f"the strongest cell has {ratio:.1f} times the average gradient")
+print(f"the nms_top_k cell has {ratio:.1f} times the average gradient")
 
 # %% [markdown]
 # ## 4 · One row of a table

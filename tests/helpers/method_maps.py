@@ -58,7 +58,7 @@ def convolution(F, layer):
     return [[[[at(of_image, o, y, x) for x in range(W)] for y in range(H)] for o in range(len(weight))] for of_image in F]
 
 
-def home(box, levels, finest_size):
+def assigned_level(box, levels, finest_size):
     """Index of the level that a box belongs to."""
     x1, y1, x2, y2 = box
     size = sqrt((x2 - x1) * (y2 - y1))

@@ -1,31 +1,31 @@
-"""Which level a box belongs to, and which cells it covers there."""
+"""The level of a box, and the cells that it covers there."""
 import pytest
 import torch
 
 from fgdlab.masks import cell_ranges
-from fgdlab.methods.boxes import cells_of_level, home_levels, level_index, whole_cells
-from tests.helpers.method_maps import home
+from fgdlab.methods.boxes import assigned_levels, cells_of_level, floored_cells, level_index
+from tests.helpers.method_maps import LEVELS, assigned_level
 
 
 def square(size, left=0.0):
     return [left, 0.0, left + size, size]
 
 
-def test_a_level_is_home_to_boxes_of_one_doubling_in_size():
+def test_a_level_has_the_boxes_of_one_doubling_in_size():
     sizes = [0, 10, 55.9, 56, 111.9, 112, 223.9, 224, 447, 448, 5000]
-    assert home_levels(torch.tensor([square(size) for size in sizes]), 4).tolist() == [0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
-    assert home_levels(torch.tensor([square(100.0)]), 4, finest_size=14.0).tolist() == [2]
-    assert home_levels(torch.zeros(0, 4), 4).shape == (0,)
+    assert assigned_levels(torch.tensor([square(size) for size in sizes]), 4).tolist() == [0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
+    assert assigned_levels(torch.tensor([square(100.0)]), 4, finest_size=14.0).tolist() == [2]
+    assert assigned_levels(torch.zeros(0, 4), 4).shape == (0,)
 
 
 def test_size_is_the_root_of_the_area():
-    assert home_levels(torch.tensor([[0.0, 0.0, 112.0 * 4, 112.0 / 4]]), 4).tolist() == [1]
+    assert assigned_levels(torch.tensor([[0.0, 0.0, 112.0 * 4, 112.0 / 4]]), 4).tolist() == [1]
 
 
-def test_home_levels_equal_the_loops(random_scene):
+def test_assigned_levels_equal_the_loops(random_scene):
     for seed in range(50):
         for boxes in random_scene(seed).boxes:
-            assert home_levels(boxes, 3, 14.0).tolist() == [home(box, 3, 14.0) for box in boxes.tolist()]
+            assert assigned_levels(boxes, 3, 14.0).tolist() == [assigned_level(box, 3, 14.0) for box in boxes.tolist()]
 
 
 def authors_slices(box, stride, grid):
@@ -37,7 +37,7 @@ def authors_slices(box, stride, grid):
     return lx, ly, rx, ry
 
 
-def test_whole_cells_are_the_authors_slices(random_scene):
+def test_floored_cells_are_the_authors_slices(random_scene):
     seen = 0
     for seed in range(100):
         scene = random_scene(seed)
@@ -45,30 +45,30 @@ def test_whole_cells_are_the_authors_slices(random_scene):
             grid = tuple(scene.features[level].shape[-2:])
             for boxes in scene.boxes:
                 expected = [list(authors_slices(box, stride, grid)) for box in boxes.tolist()]
-                assert whole_cells(boxes, scene.padded_size, grid).tolist() == expected
+                assert floored_cells(boxes, scene.padded_size, grid).tolist() == expected
                 seen += len(boxes)
     assert seen > 100
 
 
 def test_the_last_partly_covered_cell_is_left_out_and_a_thin_box_keeps_one_cell():
     boxes = torch.tensor([[8.0, 8.0, 31.0, 31.0], [9.0, 9.0, 15.0, 60.0], [0.0, 0.0, 64.0, 48.0]])
-    assert whole_cells(boxes, (48, 64), (6, 8)).tolist() == [[1, 1, 3, 3], [1, 1, 2, 2], [0, 0, 8, 6]]
+    assert floored_cells(boxes, (48, 64), (6, 8)).tolist() == [[1, 1, 3, 3], [1, 1, 2, 2], [0, 0, 8, 6]]
 
 
 def test_cells_of_a_level_are_those_of_its_own_boxes(random_scene):
     scene = random_scene(4)
     grid = tuple(scene.features["P3"].shape[-2:])
-    for index in range(2):
-        cells = cells_of_level(scene, grid, index, 2, 16.0, "exact")
+    for index, level in enumerate(LEVELS):
+        cells = cells_of_level(scene, scene.features["P3"], level, LEVELS, 16.0, "exact")
         assert cells.shape == (2, max(len(boxes) for boxes in scene.boxes), 4)
         for of_image, boxes in zip(cells, scene.boxes, strict=True):
             everywhere = cell_ranges(boxes, scene.padded_size, grid, rounding="exact")
-            at_home = torch.tensor([home(box, 2, 16.0) == index for box in boxes.tolist()])
-            assert torch.equal(of_image[: len(boxes)], everywhere * at_home[:, None]) and not of_image[len(boxes):].any()
-    assert torch.equal(cells_of_level(scene, grid, 1, 2, None, "exact")[0], everywhere_of(scene, grid))
+            on_level = torch.tensor([assigned_level(box, 2, 16.0) == index for box in boxes.tolist()])
+            assert torch.equal(of_image[: len(boxes)], everywhere * on_level[:, None]) and not of_image[len(boxes):].any()
+    assert torch.equal(cells_of_level(scene, scene.features["P3"], "P4", LEVELS, None, "exact")[0], all_cells(scene, grid))
 
 
-def everywhere_of(scene, grid):
+def all_cells(scene, grid):
     cells = [cell_ranges(boxes, scene.padded_size, grid, rounding="exact") for boxes in scene.boxes]
     return torch.nn.utils.rnn.pad_sequence(cells, batch_first=True)[0]
 

@@ -11,7 +11,7 @@ from fgdlab.methods import method_class
 from fgdlab.methods.chen import Chen, bounded_error, weighted_cross_entropy
 from fgdlab.scene import Scene
 from fgdlab.terms import total
-from tests.helpers.dense_detectors import (
+from tests.helpers.small_retinanets import (
     GRIDS,
     LEVELS,
     NoBackbone,

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from fgdlab.methods.defeat import DeFeat
 from fgdlab.methods.hint import Hint
 from fgdlab.terms import total
-from tests.helpers.method_maps import LEVELS, aligned, cells, home, raws, teacher_of, two_images
+from tests.helpers.method_maps import LEVELS, aligned, assigned_level, cells, raws, teacher_of, two_images
 from tests.methods.test_boxes import authors_slices
 
 
@@ -45,7 +45,7 @@ def test_the_loss_equals_the_loops(channels, finest_size, random_scene, agree):
             torch.nn.init.normal_(layer.weight, std=0.3)             # off its start near 0
         slow = []
         for index, (level, stride) in enumerate(zip(LEVELS, (8, 16), strict=True)):
-            own = [[box for box in boxes.tolist() if finest_size is None or home(box, 2, finest_size) == index] for boxes in scene.boxes]
+            own = [[box for box in boxes.tolist() if finest_size is None or assigned_level(box, 2, finest_size) == index] for boxes in scene.boxes]
             masks = [naive_mask(boxes, stride, tuple(teacher[level].shape[2:])) for boxes in own]
             slow += naive(aligned(loss, scene, level), teacher[level].tolist(), masks, levels=2)
         some += slow[0] > 0

@@ -10,7 +10,7 @@ from fgdlab.methods import method_class
 from fgdlab.methods.fgfi import FGFI, near_anchors
 from fgdlab.pyramid import PyramidLoss
 from fgdlab.scene import Scene
-from tests.helpers.dense_detectors import (
+from tests.helpers.small_retinanets import (
     GRIDS,
     LEVELS,
     gradients,
@@ -146,7 +146,7 @@ def test_one_step_under_distiller_reaches_the_student():
     terms, student, distiller = one_step(FGFI)
     assert [(term.name, term.level) for term in terms] == [("fgfi", level) for level in ("P3", "P4", "P5")]
     assert all(term.raw.isfinite() for term in terms) and student.backbone.stem[0].weight.grad.abs().sum() > 0
-    assert not any("_guests" in name or "teacher" in name for name in distiller.state_dict())
+    assert not any("_detectors" in name or "teacher" in name for name in distiller.state_dict())
 
 
 def test_a_detector_without_anchors_is_refused():

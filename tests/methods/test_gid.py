@@ -9,10 +9,10 @@ from torchvision.ops import nms as torchvision_nms
 from torchvision.ops import roi_align as torchvision_roi_align
 
 from fgdlab.methods import method_class
-from fgdlab.methods.gid import GID, relation, roi_align, strongest
+from fgdlab.methods.gid import GID, nms_top_k, relation, roi_align
 from fgdlab.scene import Scene
 from fgdlab.terms import total
-from tests.helpers.dense_detectors import (
+from tests.helpers.small_retinanets import (
     GRIDS,
     LEVELS,
     gradients,
@@ -151,7 +151,7 @@ def test_the_strongest_are_the_first_of_torchvisions_nms():
         torch.manual_seed(seed)
         near = torch.rand(3, 40, 2) * 20
         boxes, scores = torch.cat([near, near + torch.rand(3, 40, 2) * 20 + 1], dim=2), torch.rand(3, 40)
-        kept, real = strongest(boxes, scores, 0.3, 30)
+        kept, real = nms_top_k(boxes, scores, 0.3, 30)
         for n in range(3):
             wanted = boxes[n][torchvision_nms(boxes[n], scores[n], 0.3)][:30]
             assert torch.equal(kept[n][real[n]], wanted) and real[n].sum() < 30
@@ -159,7 +159,7 @@ def test_the_strongest_are_the_first_of_torchvisions_nms():
 
 def test_a_score_of_minus_infinity_is_never_chosen_and_boxes_without_area_come_once():
     boxes, scores = torch.zeros(1, 3, 4), torch.tensor([[1.0, 2.0, -torch.inf]])
-    assert strongest(boxes, scores, 0.3, 3)[1].tolist() == [[True, True, False]]
+    assert nms_top_k(boxes, scores, 0.3, 3)[1].tolist() == [[True, True, False]]
 
 
 # ---- one fact each -----------------------------------------------------------------------------------------------------------------

@@ -267,7 +267,7 @@ def test_maps_of_another_size_are_refused_with_both_shapes(name):
 @pytest.mark.parametrize("name", ["tadf", "defeat"])
 def test_a_scene_without_boxes_of_every_image_is_refused(name):
     scene = replace(two_images(), boxes=[torch.zeros(0, 4)])
-    with pytest.raises(ValueError, match=r"the scene must have boxes for each of the 2 images, got boxes for 1; no box is \(0, 4\)"):
+    with pytest.raises(ValueError, match=r"the scene must have boxes for each of the 2 images, got boxes for 1; an image without boxes has shape \(0, 4\)"):
         make(name).double()(scene, teacher_of(scene))
 
 

@@ -21,7 +21,7 @@ from fgdlab.methods.fgfi import FGFI
 from fgdlab.methods.mimick import Mimick
 from fgdlab.scene import Scene, level_names, look
 from fgdlab.terms import total
-from tests.helpers.dense_detectors import gradients, small_retinanet
+from tests.helpers.small_retinanets import gradients, small_retinanet
 
 LEVELS = ("P3", "P4", "P5")                                          # of which the RoI pool cuts from P3 and P4; P5 is for the RPN
 

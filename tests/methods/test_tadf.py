@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from fgdlab.methods.hint import Hint
 from fgdlab.methods.tadf import TADF, gaussians
-from tests.helpers.method_maps import LEVELS, aligned, cells, home, raws, teacher_of, two_images
+from tests.helpers.method_maps import LEVELS, aligned, assigned_level, cells, raws, teacher_of, two_images
 
 
 def bell(box, frame, grid, y, x):
@@ -46,7 +46,7 @@ def test_the_loss_equals_the_loops(channels, finest_size, random_scene, agree):
         teacher, loss = teacher_of(scene), TADF(LEVELS, channels, 4, finest_size=finest_size).double()
         slow = []
         for index, level in enumerate(LEVELS):
-            own = [[box for box in boxes.tolist() if finest_size is None or home(box, 2, finest_size) == index] for boxes in scene.boxes]
+            own = [[box for box in boxes.tolist() if finest_size is None or assigned_level(box, 2, finest_size) == index] for boxes in scene.boxes]
             mask = naive_mask(own, scene.padded_size, tuple(teacher[level].shape[2:]))
             slow.append(naive(aligned(loss, scene, level), teacher[level].tolist(), mask))
         some += sum(value > 0 for value in slow)

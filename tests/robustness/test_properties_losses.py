@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from fgdlab.config import FGDConfig
 from fgdlab.fgd import FGDLoss
-from fgdlab.methods import HOME_OF, method_class
+from fgdlab.methods import METHOD_CLASSES, method_class
 from fgdlab.methods.fbkd import FBKDConfig, FBKDLoss
 from fgdlab.scene import Scene
-from tests.helpers.dense_detectors import small_retinanet, small_scene, teacher_maps
 from tests.helpers.method_maps import teacher_of as teacher_of_maps
 from tests.helpers.method_maps import two_images
 from tests.helpers.property_profiles import few
+from tests.helpers.small_retinanets import small_retinanet, small_scene, teacher_maps
 from tests.methods.test_mimick import case as two_stage_case
 
 LEVELS = ("P3", "P4")
@@ -135,7 +135,7 @@ def test_gradcheck_of_fgd_with_the_switch(switch, shake):
     assert torch.autograd.gradcheck(terms, (student, *values), fast_mode=True)          # along random directions of all numbers at once
 
 
-@pytest.mark.parametrize("name", HOME_OF)
+@pytest.mark.parametrize("name", METHOD_CLASSES)
 def test_gradcheck_of_every_rival(name, shake, monkeypatch):
     """Instances and proposals are constants of the loss, chosen from the student's own head; here they are held, as moving a number may move the choice."""
     torch.manual_seed(3)

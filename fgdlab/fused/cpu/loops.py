@@ -116,9 +116,9 @@ def turned(back: bool) -> Callable:
 
     @inner
     def turn(rows, flat, at, by_channel, by_cell, cells, channels):
-        whole_cells, whole_channels = (cells - cells % BLOCK, channels - channels % BLOCK) if by_channel == 1 else (0, 0)
+        floored_cells, whole_channels = (cells - cells % BLOCK, channels - channels % BLOCK) if by_channel == 1 else (0, 0)
         for c in range(0, whole_channels, BLOCK):
-            for i in range(0, whole_cells, BLOCK):
+            for i in range(0, floored_cells, BLOCK):
                 row, map_ = rows[c * WIDE + i:], flat[at + c + i * by_cell:]
                 for j in range(BLOCK):
                     for k in range(BLOCK):
@@ -127,7 +127,7 @@ def turned(back: bool) -> Callable:
                         else:
                             row[k * WIDE + j] = map_[j * by_cell + k]
         for c in range(channels):
-            for i in range(whole_cells if c < whole_channels else 0, cells):
+            for i in range(floored_cells if c < whole_channels else 0, cells):
                 if back:
                     flat[at + c * by_channel + i * by_cell] = rows[c * WIDE + i]
                 else:

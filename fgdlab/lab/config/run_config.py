@@ -2,7 +2,7 @@
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 
-from fgdlab.methods import HOME_OF as RIVALS
+from fgdlab.methods import METHOD_CLASSES as RIVALS
 
 from ..errors import UserError, unknown_name
 

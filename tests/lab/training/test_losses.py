@@ -15,7 +15,7 @@ from fgdlab.lab.sweeps.planning import plan
 from fgdlab.lab.sweeps.spec import parse_sweep
 from fgdlab.lab.training.custom_loss import custom_loss_hash
 from fgdlab.lab.training.losses import fgd_implementation, make_balance, make_loss
-from fgdlab.methods import HOME_OF, method_class
+from fgdlab.methods import METHOD_CLASSES, method_class
 from fgdlab.methods.fbkd import FBKDLoss
 from fgdlab.terms import total
 
@@ -74,7 +74,7 @@ def test_a_method_of_proposals_refuses_a_one_stage_detector_in_one_line(name, de
     assert text.startswith(f"method {name}: ")
 
 
-@pytest.mark.parametrize("name", ["fbkd", *HOME_OF])
+@pytest.mark.parametrize("name", ["fbkd", *METHOD_CLASSES])
 def test_leaving_parts_out_removes_their_terms(name, detectors, tiny_config):
     method = FBKDLoss if name == "fbkd" else method_class(name)
     for part in method.PARTS if name not in TWO_STAGE else ():
@@ -108,7 +108,7 @@ def test_a_fused_form_that_does_not_apply_is_refused_where_it_was_asked_for(dete
     assert "fused=on must find a fused form that applies, but relation nonlocal compares" in line and "fused=auto" in line
 
 
-@pytest.mark.parametrize("name", [name for name in HOME_OF if method_class(name).PIXELS])
+@pytest.mark.parametrize("name", [name for name in METHOD_CLASSES if method_class(name).PIXELS])
 def test_sizes_in_pixels_follow_the_students_smallest_anchor(name, detectors, tiny_config):
     usual = build("retinanet", "resnet18", 10)
     for size in method_class(name).PIXELS:

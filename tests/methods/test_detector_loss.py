@@ -1,12 +1,12 @@
-"""What methods share that need anchors and heads: guests, anchors, IoU, matching, refusals."""
+"""The base classes of methods that need anchors and heads: detectors, anchors, IoU, matching, refusals."""
 import pytest
 import torch
 from torch.testing import assert_close
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou as torchvision_iou
 
-from fgdlab.methods.dense import DenseLoss, DetectorLoss, box_iou, has, match
-from tests.helpers.dense_detectors import LEVELS, SIZES, naive_anchors, naive_iou, naive_match, small_retinanet, small_scene
+from fgdlab.methods.detector_loss import DetectorLoss, RetinaNetLoss, box_iou, has_attribute, match_anchors
+from tests.helpers.small_retinanets import LEVELS, SIZES, naive_anchors, naive_iou, naive_match, small_retinanet, small_scene
 
 
 def random_boxes(*shape):
@@ -45,7 +45,7 @@ def test_matching_equals_the_loops():
     for seed in range(40):
         torch.manual_seed(seed)
         anchors, boxes = random_boxes(30), [random_boxes(seed % 4), random_boxes(2)]
-        found = match(boxes, anchors, matcher)
+        found = match_anchors(boxes, anchors, matcher)
         index = torch.tensor([naive_match(of.tolist(), anchors.tolist()) for of in boxes])
         assert torch.equal(found.foreground, index >= 0) and torch.equal(found.counted, index != -2)
         for n, of in enumerate(boxes):
@@ -58,7 +58,7 @@ def test_the_loops_of_these_tests_know_iou():
     assert naive_iou([0, 0, 2, 2], [1, 1, 3, 3]) == pytest.approx(1 / 7)
 
 
-def test_both_detectors_are_guests_and_the_teacher_is_frozen():
+def test_neither_detector_is_a_submodule_and_the_teacher_is_frozen():
     student, teacher = small_retinanet(), small_retinanet(channels=6).train()
     loss = DetectorLoss(LEVELS, student, teacher)
     assert (loss.student, loss.teacher) == (student, teacher)
@@ -67,10 +67,10 @@ def test_both_detectors_are_guests_and_the_teacher_is_frozen():
     assert student.training and all(p.requires_grad for p in student.parameters())
 
 
-def test_has_follows_dots_and_alternatives():
+def test_has_attribute_follows_dots_and_alternatives():
     detector = small_retinanet()
-    assert has(detector, "head.classification_head.conv") and not has(detector, "head.nothing.conv")
-    assert has(detector, "rpn.head or anchor_generator") and not has(detector, "rpn.head or roi_heads")
+    assert has_attribute(detector, "head.classification_head.conv") and not has_attribute(detector, "head.nothing.conv")
+    assert has_attribute(detector, "rpn.head or anchor_generator") and not has_attribute(detector, "rpn.head or roi_heads")
 
 
 @pytest.mark.parametrize("which", ["student", "teacher"])
@@ -78,9 +78,9 @@ def test_a_detector_without_what_is_needed_is_refused(which):
     pair = [small_retinanet(), small_retinanet()]
     broken = pair[which == "teacher"]
     del broken.head.classification_head.cls_logits
-    words = f"the {which} of DenseLoss must be a RetinaNet .* got RetinaNet without head.classification_head.cls_logits"
+    words = f"the {which} of RetinaNetLoss must be a RetinaNet .* got RetinaNet without head.classification_head.cls_logits"
     with pytest.raises(ValueError, match=words):
-        DenseLoss(LEVELS, *pair)
+        RetinaNetLoss(LEVELS, *pair)
 
 
 @pytest.mark.parametrize("change, words", [
@@ -88,20 +88,20 @@ def test_a_detector_without_what_is_needed_is_refused(which):
 ])
 def test_heads_that_differ_are_refused(change, words):
     with pytest.raises(ValueError, match=words):
-        DenseLoss(LEVELS, small_retinanet(), small_retinanet(**change))
+        RetinaNetLoss(LEVELS, small_retinanet(), small_retinanet(**change))
 
 
 def test_anchors_of_another_shape_are_refused():
     teacher = small_retinanet()
     teacher.anchor_generator.aspect_ratios = ((2.0,), (2.0,))
     with pytest.raises(ValueError, match=r"the same anchor ratios, got \(\(1.0,\), \(1.0,\)\) and \(\(2.0,\), \(2.0,\)\)"):
-        DenseLoss(LEVELS, small_retinanet(), teacher)
+        RetinaNetLoss(LEVELS, small_retinanet(), teacher)
 
 
 def test_decoding_is_the_detectors_own():
     student = small_retinanet()
     deltas, anchors = torch.randn(2, 5, 4).double(), random_boxes(5)
-    decoded = DenseLoss(LEVELS, student, small_retinanet()).decode(deltas, anchors)
+    decoded = RetinaNetLoss(LEVELS, student, small_retinanet()).decode(deltas, anchors)
     assert_close(decoded, student.box_coder.decode(deltas.flatten(0, 1), [anchors, anchors]).view(2, 5, 4))
 
 

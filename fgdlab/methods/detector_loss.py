@@ -1,0 +1,173 @@
+"""Base classes of methods that need more of a detector than its maps: anchors, head outputs, boxes of anchors.
+
+    DetectorLoss            holds student and teacher; gives anchors per level
+    RetinaNetLoss           of two RetinaNets: runs both heads on maps; logits (N, A, C) and deltas (N, A, 4) per level
+    box_iou, match_anchors  boxes against anchors
+"""
+from operator import attrgetter
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..pyramid import PyramidLoss, check_boxes
+from ..scene import Scene
+
+
+class DetectorLoss(PyramidLoss):
+    """A loss built from two detectors, absent from its ``parameters()`` and ``state_dict()``. It freezes the teacher.
+
+    Args:
+        levels: pyramid levels to imitate, of both detectors, e.g. ("P3", "P4", "P5").
+        student, teacher: detectors with ``backbone.out_channels`` and what the subclass names in ``NEEDS``.
+        align, always: as in PyramidLoss.
+    Raises:
+        ValueError: a detector lacks what the method needs.
+    """
+
+    built_from = "detectors"
+    KIND = "a detector of torchvision"
+    NEEDS: tuple[str, ...] = ()
+
+    def __init__(self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, **align):
+        self.require(student, teacher, ("backbone.out_channels", *self.NEEDS), self.KIND)
+        channels = student.backbone.out_channels, teacher.backbone.out_channels
+        super().__init__(levels, *channels, **align)
+        self._detectors = (student, teacher.eval().requires_grad_(False))  # a tuple hides them from nn.Module
+
+    @property
+    def student(self) -> nn.Module:
+        return self._detectors[0]
+
+    @property
+    def teacher(self) -> nn.Module:
+        return self._detectors[1]
+
+    @classmethod
+    def require(cls, student: nn.Module, teacher: nn.Module, names: tuple[str, ...], kind: str) -> None:
+        """Raises ValueError where a detector lacks one of the dotted names ("a.b", or "a or b.c" for either)."""
+        for who, detector in {"student": student, "teacher": teacher}.items():
+            missing = [name for name in names if not has_attribute(detector, name)]
+            if missing:
+                raise ValueError(
+                    f"the {who} of {cls.__name__} must be {kind}, got {type(detector).__name__} without "
+                    f"{', '.join(missing)}; build another detector or choose another method"
+                )
+
+    def anchors(self, scene: Scene, levels: tuple[str, ...] | None = None) -> dict[str, Tensor]:
+        """{level: (A, 4)} x1, y1, x2, y2 in pixels, for any image; ordered by row, then column, then anchor of a cell.
+
+        Args:
+            levels: the levels to return; None for all levels of the scene.
+        """
+        check_boxes(scene, len(scene.pixels))
+        owner = self.student if has_attribute(self.student, "anchor_generator") else self.student.rpn
+        generator, maps = owner.anchor_generator, scene.features
+        whole = generator(as_images(scene), list(maps.values()))[0]
+        per_cell = generator.num_anchors_per_location()
+        counts = [count * each.shape[-2] * each.shape[-1] for count, each in zip(per_cell, maps.values(), strict=True)]
+        anchors = zip(maps, whole.split(counts), strict=True)
+        return {level: each for level, each in anchors if levels is None or level in levels}
+
+
+class RetinaNetLoss(DetectorLoss):
+    """A loss of two RetinaNets with the same classes and anchors. Only their heads run again, on the given maps.
+
+    Raises:
+        ValueError: another detector, or heads that differ in classes or anchors.
+    Differs: a head with batch norm (torchvision's has none) would count the batch twice in its running statistics.
+    """
+
+    KIND = "a RetinaNet as torchvision builds it"
+    NEEDS = (
+        "anchor_generator.sizes", "proposal_matcher", "box_coder.decode_single",
+        "head.classification_head.cls_logits", "head.regression_head.bbox_reg",
+    )
+
+    def __init__(self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, **align):
+        super().__init__(levels, student, teacher, **align)
+        check_same_heads(student, teacher)
+
+    @staticmethod
+    def predictions(detector: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits (N, A, C) and box deltas (N, A, 4) of one level's map (N, channels, H, W)."""
+        return detector.head.classification_head([features]), detector.head.regression_head([features])
+
+    def decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        """Boxes (N, A, 4) in pixels from deltas (N, A, 4) and anchors (A, 4)."""
+        decode = self.student.box_coder.decode_single
+        return decode(deltas.flatten(0, 1), anchors.repeat(len(deltas), 1)).view_as(deltas)
+
+
+def as_images(scene: Scene) -> SimpleNamespace:
+    """What torchvision's anchor generator and RPN read of an ImageList."""
+    return SimpleNamespace(tensors=scene.pixels, image_sizes=scene.image_sizes)
+
+
+def has_attribute(module, dotted: str) -> bool:
+    """Whether ``module.a.b`` exists for "a.b"; for "a or b.c", whether either exists."""
+    first, _, rest = dotted.partition(" or ")
+    try:
+        attrgetter(first)(module)
+    except AttributeError:
+        return bool(rest) and has_attribute(module, rest)
+    return True
+
+
+def check_same_heads(student: nn.Module, teacher: nn.Module) -> None:
+    """Raises ValueError where an output of both heads would not mean the same class and the same anchor."""
+    for what, path in {
+        "classes": "head.classification_head.num_classes",
+        "anchor sizes": "anchor_generator.sizes",
+        "anchor ratios": "anchor_generator.aspect_ratios",
+    }.items():
+        ours, theirs = map(attrgetter(path), (student, teacher))
+        if ours != theirs:
+            raise ValueError(
+                f"student and teacher must have the same {what}, got {ours} and {theirs}; build both alike"
+            )
+
+
+def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """IoU of boxes (..., K, 4) and others (..., A, 4): (..., K, A) in [0, 1]; 0 for two boxes without area."""
+    boxes, others = boxes[..., :, None, :], others[..., None, :, :]
+    low, high = torch.maximum(boxes[..., :2], others[..., :2]), torch.minimum(boxes[..., 2:], others[..., 2:])
+    inter = (high - low).clamp(min=0).prod(dim=-1)
+    areas = [(each[..., 2:] - each[..., :2]).prod(dim=-1) for each in (boxes, others)]
+    union = areas[0] + areas[1] - inter
+    return inter / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+class AnchorMatch(NamedTuple):
+    """Which anchors belong to a box, as the detector's own loss decides."""
+
+    foreground: Tensor  # (N, A) bool
+    counted: Tensor     # (N, A) bool: foreground or clearly background; not in between
+    boxes: Tensor       # (N, A, 4): the box of a foreground anchor; elsewhere the anchor itself
+
+    @property
+    def num_foreground(self) -> Tensor:
+        """Foreground anchors of the batch, at least 1 per image; a scalar."""
+        return self.foreground.sum(dim=1).clamp(min=1).sum()
+
+
+def match_anchors(boxes: list[Tensor], anchors: Tensor, matcher) -> AnchorMatch:
+    """Assign anchors (A, 4) to N tensors of boxes (K, 4) by the detector's ``proposal_matcher`` (IoU thresholds)."""
+    foreground, counted, matched = [], [], []
+    for of_image in boxes:
+        if len(of_image):
+            of_image = of_image.to(anchors)
+            index = matcher(box_iou(of_image, anchors))  # (A,): box, -1 background, -2 in between
+            own_box = torch.where((index >= 0)[:, None], of_image[index.clamp(min=0)], anchors)
+        else:
+            index, own_box = anchors.new_full((len(anchors),), -1, dtype=torch.int64), anchors
+        foreground.append(index >= 0)
+        counted.append(index >= -1)
+        matched.append(own_box)
+    return AnchorMatch(torch.stack(foreground), torch.stack(counted), torch.stack(matched))
+
+
+def split_by_level(values: Tensor, anchors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Values of all anchors (N, A, ...) by level, in the order of ``anchors``."""
+    return dict(zip(anchors, values.split([len(each) for each in anchors.values()], dim=1), strict=True))
