@@ -1,6 +1,6 @@
-"""``make screenshots``: the explorer as README and notebook 03 show it, photographed in a real JupyterLab.
+"""``make screenshots``: screenshots of the explorer for README and notebook 03, taken in a real JupyterLab.
 
-    notebook of three lines --JupyterLab in headless Chromium--> notebooks/images/explorer.png, explorer_before_after.png
+    notebook of two cells --JupyterLab in headless Chromium--> notebooks/images/explorer.png, explorer_before_after.png
 """
 import io
 import sys
@@ -15,31 +15,33 @@ from tests.browser import browser_lab  # noqa: E402
 
 IMAGES = ROOT / "notebooks" / "images"
 MOST_BYTES = 400_000
-SIZE = (1300, 1500)                                                  # pixels of the window; the explorer is as wide as its cell
+SIZE = (1300, 1500)  # pixels of the window; the explorer is as wide as its cell
 
 SET_UP = """
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-from fgdlab.lab.datasets.dataset import open_split
+from fgdlab.lab.course import distilled_config, pretrained_detector, pretrained_facts
+from fgdlab.lab.datasets import open_split
 from fgdlab.lab.explorer import explore
-from fgdlab.lab.course.pretrained import distilled_settings, shipped, shipped_facts
 
-config = distilled_settings()
-students, teacher = {name: shipped(name) for name in ("baseline", "distilled")}, shipped("teacher")
-scenes = open_split(config, "val", progress=False)
-ap = {name: shipped_facts(name)["AP"] for name in ("teacher", "baseline", "distilled")}
+config = distilled_config()
+students = {name: pretrained_detector(name) for name in ("baseline", "distilled")}
+teacher = pretrained_detector("teacher")
+dataset = open_split(config, "val", progress=False)
+ap = {name: pretrained_facts(name)["AP"] for name in ("teacher", "baseline", "distilled")}
 """
+CALL = "explore(students, teacher, dataset, config, image=IMAGE, ap=ap, gamma=5e-4, lambda_=5e-6, {})"
 SHOTS = {
-    "explorer": "explore(students, teacher, scenes, config, image=IMAGE, ap=ap, gamma=5e-4, lambda_=5e-6, overlays=('boxes', 'detections'))",
-    "explorer_before_after": "explore(students, teacher, scenes, config, image=IMAGE, ap=ap, gamma=5e-4, lambda_=5e-6, view='before_after', overlays=('boxes', 'mask'))",
+    "explorer": CALL.format("overlays=('boxes', 'detections')"),
+    "explorer_before_after": CALL.format("view='before_after', overlays=('boxes', 'mask')"),
 }
-IMAGE = 3                                                            # of the val split: a digit, and two look-alikes that the teacher has noticed
-CELL = (0.62, 0.46)                                                  # where the pointer rests on the teacher's map, as shares of its width and height
+IMAGE = 3            # of the val split: a digit, and two look-alikes to which the teacher responds
+CELL = (0.62, 0.46)  # where the pointer rests on the teacher's map, as fractions of its width and height
 
 
-def photograph(page, name: str) -> bytes:
-    """The explorer with the pointer on a cell, as PNG."""
+def screenshot(page, name: str) -> bytes:
+    """Screenshot of the explorer with the pointer on a cell, as PNG."""
     explorer = page.locator(".fgd")
     explorer.wait_for()
     page.wait_for_timeout(500)
@@ -51,10 +53,10 @@ def photograph(page, name: str) -> bytes:
     return explorer.screenshot()
 
 
-def small(picture: bytes) -> bytes:
-    """The same PNG packed tighter. No palette: the colours of a map are its values."""
+def compressed(png: bytes) -> bytes:
+    """The same PNG, better compressed. No palette: the colours of a map are its values."""
     file = io.BytesIO()
-    Image.open(io.BytesIO(picture)).convert("RGB").save(file, "PNG", optimize=True)
+    Image.open(io.BytesIO(png)).convert("RGB").save(file, "PNG", optimize=True)
     if len(file.getvalue()) > MOST_BYTES:
         raise RuntimeError(f"a screenshot must be at most {MOST_BYTES} bytes, got {len(file.getvalue())}; make SIZE smaller")
     return file.getvalue()
@@ -70,7 +72,7 @@ def main() -> None:
             notebook = browser_lab.write_notebook(Path(folder) / f"{name}.ipynb", SET_UP + f"IMAGE = {IMAGE}", line)
             page = browser_lab.open_and_run(lab, browser, notebook, size=SIZE)
             path = IMAGES / f"{name}.png"
-            path.write_bytes(small(photograph(page, name)))
+            path.write_bytes(compressed(screenshot(page, name)))
             page.close()
             print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
 

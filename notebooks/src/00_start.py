@@ -16,7 +16,7 @@
 #
 # **Equations** 1 (the plain feature loss) and 14 (the total); 2 to 13 have notebooks of their own.
 #
-# **Code** [`shipped`](../fgdlab/lab/course/pretrained.py), [`Tap`](../fgdlab/scene.py), [`FGDLoss`](../fgdlab/fgd.py), [`Distiller`](../fgdlab/distill.py),
+# **Code** [`pretrained_detector`](../fgdlab/lab/course/pretrained.py), [`Tap`](../fgdlab/scene.py), [`FGDLoss`](../fgdlab/fgd.py), [`Distiller`](../fgdlab/distill.py),
 # [`table_figure`](../fgdlab/lab/tables/figure.py)
 #
 # **Needs** torch: tensors, modules, a training loop. Nothing of detection, nothing of distillation.

@@ -39,7 +39,7 @@ from fgdlab import look
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import open_split
 from fgdlab.lab.training import detections
-from fgdlab.lab.course.exercises import see as check
+from fgdlab.lab.course.exercises import features as check
 from fgdlab.lab.course import map_table, matrices, photograph
 from fgdlab.lab.course import pretrained_detector, pretrained_facts
 from fgdlab.lab.plots import padded_image, detections_figure
@@ -423,7 +423,7 @@ def strength_of(features):
     raise NotImplementedError
 
 
-check.strength(strength_of)
+check.magnitude(strength_of)
 
 # %% [markdown]
 # Solution (unfold the cell below)
@@ -433,7 +433,7 @@ def strength_solution(features):
     return features.abs().mean(dim=1)
 
 
-assert check.strength(strength_solution).right
+assert check.magnitude(strength_solution).right
 
 # %% [markdown]
 # **Exercise 3** (medium, 10 minutes) Write `same_channel_correlation(teacher, student)`: for each channel, Pearson's

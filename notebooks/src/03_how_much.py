@@ -43,8 +43,8 @@ from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import open_split
 from fgdlab.lab.explorer import static_figure
 from fgdlab.lab.course.exercises import how_much as check
-from fgdlab.lab.course import bare, map_table, number_grid, picture
-from fgdlab.lab.course import distilled_settings, pretrained_detector, pretrained_facts
+from fgdlab.lab.course import finish_chart, map_table, number_grid, chart_figure
+from fgdlab.lab.course import distilled_config, pretrained_detector, pretrained_facts
 from fgdlab.lab.stats import estimate
 
 # %% tags=["parameters"]
@@ -232,14 +232,14 @@ factor.style.format("{:.2f}").set_caption("by what factor attention multiplies t
 # %%
 channel = {name: attention(view.features["P5"]).channel.mean(0) for name, view in views.items()}
 order = channel["teacher"].argsort(descending=True)
-chart = picture(height=2.8)
+chart = chart_figure(height=2.8)
 ax = chart.subplots()
 for name, colour, marker in (("teacher", TEACHER_COLOUR, "o"), ("baseline", STUDENT_COLOUR, "s"), ("distilled", DISTILLED_COLOUR, "^")):
     ax.plot(channel[name][order], marker, color=colour, markersize=4, label=name)
 ax.axhline(1, color="#555555", linewidth=0.8)
 ax.set(title="channel attention at T = 0.5, 48 channels of P5", xlabel="channels, the teacher's order", ylabel="$A^C$, mean over scenes")
 ax.legend(frameon=False, fontsize=8)
-bare(ax)
+finish_chart(ax)
 chart
 
 # %% [markdown]
@@ -314,7 +314,7 @@ table = gaps.pivot_table(index=["level", "area"], columns="student", values="gap
 table.style.format("{:.2f}").set_caption("mean gap a cell, averaged over scenes")
 
 # %%
-chart = picture(height=3.0)
+chart = chart_figure(height=3.0)
 ax = chart.subplots()
 spots = list(table.index)
 for shift, name, colour in ((-0.12, "baseline", STUDENT_COLOUR), (0.12, "distilled", DISTILLED_COLOUR)):
@@ -327,7 +327,7 @@ ax.set_xticks(range(len(spots)), [f"{level}\n{area}" for level, area in spots], 
 low, high = gaps["gap"].min(), gaps["gap"].max()
 ax.set(ylabel="|$A^S$ teacher - $A^S$ student|", title=f"gap a cell, {len(images)} scenes, range {low:.2f} to {high:.1f}")
 ax.legend(frameon=False, fontsize=8)
-bare(ax)
+finish_chart(ax)
 chart
 
 # %% [markdown]
@@ -398,7 +398,7 @@ print(f"teacher minus student, sum a scene: {inside:+.1f} on foreground, {signed
 # ```python
 # from fgdlab.lab.explorer import explore
 #
-# explore(students, shipped("teacher"), scenes, distilled_settings(), ap=ap, image=chosen, level="P3")
+# explore(students, pretrained_detector("teacher"), scenes, distilled_config(), ap=ap, image=chosen, level="P3")
 # ```
 #
 # **Predict.** What will the explorer give as the range of the teacher's attention on P3? Figure 8 has shown it.
@@ -406,7 +406,7 @@ print(f"teacher minus student, sum a scene: {inside:+.1f} on foreground, {signed
 # %%
 students = {name: pretrained_detector(name) for name in ("baseline", "distilled")}
 ap = {name: pretrained_facts(name)["AP"] for name in views}
-static_figure(students, pretrained_detector("teacher"), scenes, distilled_settings(), ap=ap, image=chosen, level="P3")
+static_figure(students, pretrained_detector("teacher"), scenes, distilled_config(), ap=ap, image=chosen, level="P3")
 
 # %% [markdown]
 # *Figure 10.* One view of the explorer: $A^S$ of teacher and student on one scale, their difference, channels, loss
@@ -450,7 +450,7 @@ def effective_share(a):
     raise NotImplementedError
 
 
-check.effective_share(effective_share)
+check.effective_fraction(effective_share)
 
 # %% [markdown]
 # Solution (unfold the cell below)
@@ -460,7 +460,7 @@ def effective_share_solution(a):
     return (a.sum() ** 2 / (a.numel() * a.square().sum())).item()
 
 
-assert check.effective_share(effective_share_solution).right
+assert check.effective_fraction(effective_share_solution).right
 {t: round(effective_share_solution(attention(teacher["P3"], t).spatial[chosen]), 2) for t in (0.1, 0.5, 1.0)}
 
 # %% [markdown]

@@ -28,7 +28,7 @@ from fgdlab.focal import attention_term, feature_terms
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import open_split
 from fgdlab.lab.course.exercises import focal as check
-from fgdlab.lab.course import map_table, number_grid, picture
+from fgdlab.lab.course import map_table, number_grid, chart_figure
 from fgdlab.lab.course import pretrained_detector, pretrained_facts
 from fgdlab.lab.plots import TERM_STYLES, draw_loss_percentages
 from fgdlab.relation import RelationTerm
@@ -339,7 +339,7 @@ assert 0.03 < shares.loc["bg", "authors' weights"] < 0.1 and 0.4 < shares.loc["b
 shares.loc[["fg", "bg", "attention"]].style.format("{:.1%}")
 
 # %%
-figure = picture(height=2.5)
+figure = chart_figure(height=2.5)
 styles = {name: TERM_STYLES[name] for name in ("fg", "bg", "attention")}
 for ax, (name, log) in zip(figure.subplots(1, 2), logs.items(), strict=True):
     draw_loss_percentages(ax, log, styles)

@@ -29,7 +29,7 @@ from fgdlab.lab.plots import BOX_COLOUR, DISTILLED_COLOUR, TEACHER_COLOUR
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import open_split
 from fgdlab.lab.course.exercises import relation as check
-from fgdlab.lab.course import bare, map_table, number_grid, picture
+from fgdlab.lab.course import finish_chart, map_table, number_grid, chart_figure
 from fgdlab.lab.course import pretrained_detector
 from fgdlab.relation import RelationTerm
 
@@ -215,7 +215,7 @@ gc, gc_values = train_blocks("gc")
 nonlocal_, nonlocal_values = train_blocks("nonlocal")
 
 # %%
-figure = picture(height=2.9)
+figure = chart_figure(height=2.9)
 ax, mse = figure.subplots(), values.loc["mse", "P4"]
 ax.plot([v / mse for v in gc_values], color=DISTILLED_COLOUR, label="gc, the paper's block")
 ax.plot([v / mse for v in nonlocal_values], color=BOX_COLOUR, linestyle="--", label="nonlocal")
@@ -224,7 +224,7 @@ ax.axhline(values.loc["centred", "P4"] / mse, color=TEACHER_COLOUR, linewidth=1,
 ax.set(xlabel="step of training the blocks alone", ylabel="global term / mse", ylim=(0, 1.08))
 ax.set_title("P4, both maps held still", fontsize=9)
 ax.legend(fontsize=8, frameon=False, loc="lower left", ncols=2)
-bare(ax)
+finish_chart(ax)
 figure
 
 # %% [markdown]
@@ -405,7 +405,7 @@ def floor_of(student, teacher):
     raise NotImplementedError
 
 
-check.floor(floor_of)
+check.lower_bound(floor_of)
 
 # %% [markdown]
 # Solution (unfold the cell below)
@@ -416,7 +416,7 @@ def floor_solution(student, teacher):
     return (difference - difference.mean(dim=(2, 3), keepdim=True)).square().sum() / len(student)
 
 
-assert check.floor(floor_solution).right
+assert check.lower_bound(floor_solution).right
 
 # %% [markdown]
 # **Exercise 3** (medium, 10 minutes). A disguise: return a map that is *not* the student's and has exactly its squared distance from the teacher,
@@ -427,7 +427,7 @@ def disguise(student, teacher):
     raise NotImplementedError
 
 
-check.disguise(disguise)
+check.equal_distance(disguise)
 
 # %% [markdown]
 # Solution (unfold the cell below)
@@ -437,4 +437,4 @@ def disguise_solution(student, teacher):
     return teacher - (student - teacher)
 
 
-assert check.disguise(disguise_solution).right
+assert check.equal_distance(disguise_solution).right

@@ -31,7 +31,7 @@ from fgdlab.lab.datasets import shuffled_batches, open_split
 from fgdlab.lab.detectors import build
 from fgdlab.lab.training import coco_scores, detections
 from fgdlab.lab.course.exercises import training as check
-from fgdlab.lab.course import map_table, picture
+from fgdlab.lab.course import map_table, chart_figure
 from fgdlab.lab.course import pretrained_detector, pretrained_facts
 from fgdlab.lab.training import learning_rate, make_optimizer, train
 from fgdlab.lab.plots import detections_figure, loss_terms
@@ -186,7 +186,7 @@ print("after 5 steps every weight is equal, bit for bit")
 
 # %%
 def live():
-    shown = display(picture(), display_id=True)
+    shown = display(chart_figure(), display_id=True)
     return lambda log: shown.update(loss_terms(pd.DataFrame(log)))
 
 baseline = Distiller(new_student())
@@ -430,7 +430,7 @@ def shares(log):
     raise NotImplementedError
 
 
-check.shares(shares)
+check.fractions(shares)
 
 # %% [markdown]
 # Solution (unfold the cell below)
@@ -441,4 +441,4 @@ def shares_solution(log):
     return (summed / summed.sum()).to_dict()
 
 
-assert check.shares(shares_solution).right
+assert check.fractions(shares_solution).right

@@ -17,7 +17,7 @@
 # **Equations** none of the paper's. Mean, sample standard deviation, t-interval, paired difference.
 #
 # **Code** [`estimate`](../fgdlab/lab/stats/intervals.py), [`paired_difference`](../fgdlab/lab/stats/intervals.py), [`ablation_table`](../fgdlab/lab/tables/numbers.py),
-# [`contrast_table`](../fgdlab/lab/tables/numbers.py), [`average_precision`](../fgdlab/lab/course/reading.py)
+# [`contrast_table`](../fgdlab/lab/tables/numbers.py), [`match`](../fgdlab/lab/stats/resampling.py)
 #
 # **Needs** 00 (Table 1 in one picture). A mean and a standard deviation; no statistics beyond.
 #
@@ -32,7 +32,7 @@ import pandas as pd
 from IPython.display import Markdown
 from scipy import stats
 
-from fgdlab.lab.course.exercises import reading as check
+from fgdlab.lab.course.exercises import ablation as check
 from fgdlab.lab.stats import estimate, paired_difference, seed_differences, t_interval, values_by_seed
 from fgdlab.lab.sweeps import load_sweep
 from fgdlab.lab.tables import ablation_table, contrast_table
@@ -294,8 +294,8 @@ assert np.allclose(ours, seed_differences(runs, "both", "fg", "AP"))
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import open_split
 from fgdlab.lab.training import detections
-from fgdlab.lab.course import average_precision, match
 from fgdlab.lab.course import pretrained_detector
+from fgdlab.lab.stats import match
 
 scenes = open_split(RunConfig(train_images=16, eval_images=24 if QUICK else 150), "val", progress=False)
 found = {name: detections(pretrained_detector(name), scenes) for name in ("baseline", "distilled")}
@@ -303,7 +303,7 @@ matched = {name: match(scenes.ground_truth(), each, scenes.image_ids) for name, 
 
 # %%
 draws = np.random.default_rng(SEED).multinomial(len(scenes), np.full(len(scenes), 1 / len(scenes)), size=10 if QUICK else 80)
-resampled = pd.DataFrame({name: [average_precision(classes, weights) for weights in draws] for name, classes in matched.items()})
+resampled = pd.DataFrame({name: matches.scores(draws) for name, matches in matched.items()})
 gain = resampled["distilled"] - resampled["baseline"]
 resampled.assign(gain=gain).describe().loc[["mean", "std", "min", "max"]].style.format("{:.2f}")
 

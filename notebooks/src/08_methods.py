@@ -5,7 +5,7 @@
 #
 # **Equations** 1 (the plain feature loss) as the frame for all, 9 beside it; those of the other methods carry their names
 #
-# **Code** [`FBKDLoss`](../fgdlab/methods/fbkd.py), [`look_at`](../fgdlab/lab/explorer/gradient_maps.py), one file a method in [`fgdlab/methods`](../fgdlab/methods), [`Balance`](../fgdlab/balance.py)
+# **Code** [`FBKDLoss`](../fgdlab/methods/fbkd.py), [`gradient_maps`](../fgdlab/lab/explorer/gradient_maps.py), one file a method in [`fgdlab/methods`](../fgdlab/methods), [`Balance`](../fgdlab/balance.py)
 #
 # **Needs** notebooks 02 to 05; gradients in torch
 #
@@ -74,7 +74,7 @@ assert torch.allclose(pull, weights)
 pd.DataFrame(pull.tolist()).style.background_gradient("cividis", axis=None).format("{:.2f}").set_uuid("pull")
 
 # %% [markdown]
-# The six weights, whatever the maps. [`look_at`](../fgdlab/lab/explorer/gradient_maps.py) does this for any method of the package: it returns a [`Glance`](../fgdlab/lab/explorer/gradient_maps.py) with the gradient and the
+# The six weights, whatever the maps. [`gradient_maps`](../fgdlab/lab/explorer/gradient_maps.py) does this for any method of the package: it returns a [`GradientMaps`](../fgdlab/lab/explorer/gradient_maps.py) with the gradient and the
 # pull of every cell on every level. (f lets the map through where the channels agree, as here; its random start would hide the rest.)
 #
 # **Predict.** The hint is a mean over 48 channels and 16 x 16 cells, times 1/2. What is its pull on P3?
@@ -416,7 +416,7 @@ def near(iou, psi):
     raise NotImplementedError
 
 
-check.near(near)
+check.near_anchors(near)
 
 # %% [markdown]
 # Solution (unfold the cell below)
@@ -427,7 +427,7 @@ def near_solution(iou, psi):
     return (iou > threshold).any(dim=0)
 
 
-assert check.near(near_solution).right
+assert check.near_anchors(near_solution).right
 
 # %% [markdown]
 # **Exercise 3** (medium, 10 minutes) PKD writes half a squared distance of normalised maps. Write it as what its name says: `pearson(student, teacher)`, 1 - r averaged over channels, without any squared distance.

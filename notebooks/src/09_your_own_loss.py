@@ -26,11 +26,11 @@ from IPython.display import Markdown
 from fgdlab import look
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import open_split
-from fgdlab.lab.course.exercises import own_loss as check
+from fgdlab.lab.course.exercises import custom_loss as check
 from fgdlab.lab.explorer import gradient_maps_figure, gradient_maps
 from fgdlab.lab.training import make_loss
 from fgdlab.lab.run import prepare
-from fgdlab.lab.course import FILES, FOLDER, pretrained_detector
+from fgdlab.lab.course import pretrained_detector, pretrained_file
 from fgdlab.lab.stats import estimate, seed_differences
 from fgdlab.lab.sweeps import collect, execute, plan
 from fgdlab.lab.sweeps import load_sweep
@@ -261,13 +261,13 @@ scales:
 # %%
 scale = "smoke" if QUICK else "laptop"
 sweep = load_sweep("mine.yaml").at(scale)
-overrides = {} if QUICK else {"teacher_checkpoint": str(FOLDER / FILES["teacher"])}
+overrides = {} if QUICK else {"teacher_checkpoint": str(pretrained_file("teacher"))}
 runs = plan(sweep, folder / "runs", scale=scale, overrides=overrides)
 pd.DataFrame([{"row": run.row, "seed": run.seed, "method": run.config.method, "images": run.config.train_images, "loss_ratio": run.config.loss_ratio}
               for run in runs])
 
 # %% [markdown]
-# [`plan`](../fgdlab/lab/sweeps/planning.py) turns rows and seeds into runs. `teacher_checkpoint` is the pretrained_detector teacher, said in so many words: a teacher belongs to its training images, and with 1000 of them the lab would train a new one first. A run's
+# [`plan`](../fgdlab/lab/sweeps/planning.py) turns rows and seeds into runs. `teacher_checkpoint` is the teacher that comes with the project, said in so many words: a teacher belongs to its training images, and with 1000 of them the lab would train a new one first. A run's
 # name is a hash of its settings and, for a loss of your own, of the file: change a line of `direction.py`, and its runs, no others, run anew.
 #
 # **Predict.** Six runs at this small scale. Will the distilled rows be above the baseline one, and will two seeds be enough to tell `mine` from `split`?
@@ -384,10 +384,10 @@ assert check.length_loss(length_loss_solution).right
 assert length_loss_solution(2 * F_t, F_t) > 0.69 and value(on_p3, 2 * F_t, F_t) < 1e-5          # log 2: what one is blind to the other sees
 
 # %% [markdown]
-# **Exercise 3** (easy, 5 minutes) Write the row: `yaml_row(name, file, cls, share)` returns the text that stands under `rows:` for a class of a file, at a share of the detector's own loss.
+# **Exercise 3** (easy, 5 minutes) Write the row: `yaml_row(name, file, cls, loss_ratio)` returns the text that stands under `rows:` for a class of a file, at a share of the detector's own loss.
 
 # %%
-def yaml_row(name, file, cls, share):
+def yaml_row(name, file, cls, loss_ratio):
     raise NotImplementedError
 
 
@@ -397,7 +397,7 @@ check.yaml_row(yaml_row)
 # Solution (unfold the cell below)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
-def yaml_row_solution(name, file, cls, share):
+def yaml_row_solution(name, file, cls, loss_ratio):
     return f'{name}: {{label: {cls}, set: {{method: "{file}:{cls}", loss_ratio: {loss_ratio}}}}}'
 
 

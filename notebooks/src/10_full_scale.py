@@ -16,8 +16,8 @@
 #
 # **Equations** none new; the coefficients of 9 to 14 as the authors set them for each detector.
 #
-# **Code** [`SCALES`](../fgdlab/lab/config/scales.py), [`read_split`](../fgdlab/lab/datasets/annotations.py), [`given_teacher`](../fgdlab/lab/checkpoints/load.py),
-# [`examine`](../fgdlab/lab/commands/validate_config.py), [`fgd_state_from_authors`](../fgdlab/lab/checkpoints/authors_keys.py), [`cache_bytes`](../fgdlab/lab/teachers/feature_cache.py),
+# **Code** [`SCALES`](../fgdlab/lab/config/scales.py), [`read_split`](../fgdlab/lab/datasets/annotations.py), [`teacher_from_checkpoint`](../fgdlab/lab/checkpoints/load.py),
+# [`validate_config`](../fgdlab/lab/commands/validate_config.py), [`fgd_state_from_authors`](../fgdlab/lab/checkpoints/authors_keys.py), [`cache_bytes`](../fgdlab/lab/teachers/feature_cache.py),
 # [`PRESETS`](../fgdlab/fgd.py), [`PAIRS`](../fgdlab/lab/config/presets.py)
 #
 # **Needs** 00; 06 for the training loop. A GPU is *not* needed here: sizes and work are computed on tensors without memory.
@@ -187,7 +187,7 @@ print(f"{before.shape[1]} outputs -> {after.shape[1]}: rows {coco_rows(['dog', '
 # Narrowed, by the names of the classes: what is kept is what it was. Where a class is none of COCO's, `teacher_parts=backbone+neck` takes the
 # pyramid alone; that is all FGD imitates, but such a teacher has no AP.
 #
-# **The look before the first step.** `fgdlab doctor` with the settings of a run says what [`examine`](../fgdlab/lab/commands/validate_config.py) finds, after
+# **The look before the first step.** `fgdlab doctor` with the settings of a run says what [`validate_config`](../fgdlab/lab/commands/validate_config.py) finds, after
 # some lines about the machine: data, the teacher's AP on a sample, where maps are read, how loud each term is, and that nothing has touched the
 # teacher's weights. Every run looks at most of it by itself, refuses what is wrong and prints what is worth a look.
 
@@ -379,19 +379,19 @@ print(f"ResNet-101 beside ResNet-50: {step:.0f} GFLOP an image, {step / (3 * stu
 
 # %% [markdown]
 # **The loss itself** hardly counts in FLOP; it moves memory. Each operation reads its inputs and writes its result, and a GPU waits for that.
-# [`Traffic`](../fgdlab/lab/course/scale.py) counts the bytes; a *pass* is the bytes of one map:
+# [`MemoryTraffic`](../fgdlab/lab/course/scale.py) counts the bytes; a *pass* is the bytes of one map:
 
 # %%
 from fgdlab import Scene, total
-from fgdlab.lab.course import Traffic
+from fgdlab.lab.course import MemoryTraffic
 
 student_map, teacher_map = torch.randn(1, 256, 40, 40, requires_grad=True), torch.randn(1, 256, 40, 40)
 scene = Scene(torch.zeros(1, 3, 320, 320), [torch.tensor([[10.0, 10.0, 90.0, 70.0]])], [(320, 320)], {"P3": student_map})
-with Traffic() as forward:
+with MemoryTraffic() as forward:
     terms = FGDLoss(("P3",), 256, 256)(scene, {"P3": teacher_map})
-with Traffic() as backward:
+with MemoryTraffic() as backward:
     total(terms).backward()
-passes = [each.moved / (4 * student_map.numel()) for each in (forward, backward)]
+passes = [each.bytes_moved / (4 * student_map.numel()) for each in (forward, backward)]
 assert passes[0] >= 2
 Markdown(f"Forward {passes[0]:.0f} passes, backward {passes[1]:.0f}; the least possible forward is 2, one read of each map. "
          f"At 800 x 1344 that is {sum(passes) * 4 * values / 1e9:.1f} GB an image: divide by the memory bandwidth of your card, "

@@ -1,25 +1,25 @@
-"""Pictures of the notebooks: what stands in the cells, what is shared, and a reader's photograph."""
+"""Figures of the notebooks: numbers in cells, shared scales, boxes, and photographs."""
 import pytest
 import torch
 from matplotlib.colors import CenteredNorm, LogNorm
 from PIL import Image
 
-from fgdlab.lab.course.maps import LESSON_DPI, bare, map_table, matrices, number_grid, photograph, picture
+from fgdlab.lab.course.maps import (
+    NOTEBOOK_DPI, chart_figure, finish_chart, map_table, matrices, number_grid, photograph,
+)
 from fgdlab.lab.errors import UserError
 
 BOX = torch.tensor([[16.0, 8.0, 40.0, 32.0]])
 GRID = torch.arange(12.0).view(3, 4)
 
 
-def words(ax):
+def texts(ax):
     return [text.get_text() for text in ax.texts]
 
 
 def maps_of(figure):
     return [ax for ax in figure.axes if ax.images and ax.images[0].get_array().ndim == 2]
 
-
-# ---- numbers in cells ----------------------------------------------------------------------------------------------------------------
 
 def test_every_number_stands_in_the_middle_of_its_cell():
     (ax,) = number_grid({"all": GRID}, label="n").axes
@@ -29,10 +29,11 @@ def test_every_number_stands_in_the_middle_of_its_cell():
 
 def test_fractions_decimals_and_whole_numbers():
     values = torch.tensor([[0.0, 1 / 9, 1 / 37]])
-    assert words(number_grid({"f": values}, label="n", digits=None).axes[0]) == ["0", "1/9", "1/37"]
-    assert words(number_grid({"f": values}, label="n", digits=2).axes[0]) == ["0", "0.11", "0.03"]
-    one, other = number_grid({"whole": torch.tensor([[0.0, -3.0]]), "broken": torch.tensor([[1.0, 0.25]])}, label="n").axes[:2]
-    assert words(one) == ["0", "-3"] and words(other) == ["1.00", "0.25"]
+    assert texts(number_grid({"f": values}, label="n", digits=None).axes[0]) == ["0", "1/9", "1/37"]
+    assert texts(number_grid({"f": values}, label="n", digits=2).axes[0]) == ["0", "0.11", "0.03"]
+    maps = {"whole numbers": torch.tensor([[0.0, -3.0]]), "fractions": torch.tensor([[1.0, 0.25]])}
+    first, second = number_grid(maps, label="n").axes[:2]
+    assert texts(first) == ["0", "-3"] and texts(second) == ["1.00", "0.25"]
 
 
 def test_panels_of_a_number_grid_share_their_limits():
@@ -59,23 +60,26 @@ def test_numbers_fit_their_cells():
         assert max(text.get_window_extent().width for text in ax.texts) < cell
 
 
-@pytest.mark.parametrize("maps", [{"a": torch.zeros(2, 3), "b": torch.zeros(3, 2)}, {"a": torch.zeros(17, 2)}, {"a": torch.zeros(2, 17)}])
+@pytest.mark.parametrize("maps", [
+    {"a": torch.zeros(2, 3), "b": torch.zeros(3, 2)}, {"a": torch.zeros(17, 2)}, {"a": torch.zeros(2, 17)},
+])
 def test_maps_without_room_for_numbers_are_refused(maps):
     with pytest.raises(ValueError, match="16 x 16"):
         number_grid(maps, label="n")
 
 
-# ---- tables and charts ---------------------------------------------------------------------------------------------------------------
-
 def test_each_row_of_a_table_has_one_scale_of_its_own():
-    rows = {"P3": {"a": torch.rand(4, 4), "b": torch.rand(4, 4) + 5}, "P4": {"a": torch.rand(2, 2), "b": torch.rand(2, 2)}}
-    limits = [ax.images[0].get_clim() for ax in maps_of(map_table(rows, torch.rand(3, 32, 32), BOX[:, [1, 0, 3, 2]], label="n"))]
+    rows = {level: {"a": torch.rand(size, size), "b": torch.rand(size, size)} for level, size in (("P3", 4), ("P4", 2))}
+    rows["P3"]["b"] += 5
+    figure = map_table(rows, torch.rand(3, 32, 32), BOX[:, [1, 0, 3, 2]], label="n")
+    limits = [ax.images[0].get_clim() for ax in maps_of(figure)]
     assert limits[0] == limits[1] and limits[2] == limits[3] and limits[0][1] > 5 > 1 > limits[2][1]
 
 
 def test_a_row_may_have_a_norm():
     rows = {"P3": {"a": torch.tensor([[0.1, 10.0]])}, "P4": {"a": torch.tensor([[1.0, 2.0]])}}
-    first, second = maps_of(map_table(rows, torch.rand(3, 8, 16), torch.zeros(0, 4), label="n", norms={"P3": LogNorm()}))
+    figure = map_table(rows, torch.rand(3, 8, 16), torch.zeros(0, 4), label="n", norms={"P3": LogNorm()})
+    first, second = maps_of(figure)
     assert isinstance(first.images[0].norm, LogNorm) and not isinstance(second.images[0].norm, LogNorm)
 
 
@@ -83,25 +87,28 @@ def test_a_table_shows_the_image_once_and_names_and_boxes_in_every_row():
     figure = map_table({"P3": {"a": GRID}, "P4": {"a": GRID}}, torch.rand(3, 48, 64), BOX, label="n")
     (photo,) = [ax for ax in figure.axes if ax.images and ax.images[0].get_array().ndim == 3]
     empty = figure.axes[2]
-    assert photo.get_ylabel() == "P3" and words(empty) == ["P4"] and not empty.axison
+    assert photo.get_ylabel() == "P3" and texts(empty) == ["P4"] and not empty.axison
     assert all(sum(patch.get_gid() == "box" for patch in ax.patches) == 1 for ax in [photo, *maps_of(figure)])
 
 
 def test_matrices_share_their_limits_and_say_what_they_count():
-    figure = matrices({"a": torch.eye(5), "b": -2 * torch.eye(5)}, rows="of the teacher", columns="of the student", label="r", norm=CenteredNorm())
+    maps, labels = {"a": torch.eye(5), "b": -2 * torch.eye(5)}, {"rows": "of the teacher", "columns": "of the student"}
+    figure = matrices(maps, **labels, label="r", norm=CenteredNorm())
     assert [ax.images[0].get_clim() for ax in figure.axes[:2]] == [(-2, 2), (-2, 2)]
-    assert figure.axes[0].get_ylabel() == "of the teacher" and {ax.get_xlabel() for ax in figure.axes[:2]} == {"of the student"}
+    assert figure.axes[0].get_ylabel() == "of the teacher"
+    assert {ax.get_xlabel() for ax in figure.axes[:2]} == {"of the student"}
 
 
 def test_all_pictures_have_the_notebooks_dots_an_inch():
-    chart = picture()
-    bare(chart.subplots())
-    for each in (chart, number_grid({"m": GRID}, label="n"), matrices({"a": GRID}, rows="", columns="", label="", norm=CenteredNorm()),
-                 map_table({"P3": {"a": GRID}}, torch.rand(3, 8, 8), BOX, label="n")):
-        assert each.get_dpi() == LESSON_DPI == 110 and each.get_figwidth() < 8.6
+    chart = chart_figure()
+    finish_chart(chart.subplots())
+    for figure in (
+        chart, number_grid({"m": GRID}, label="n"),
+        matrices({"a": GRID}, rows="", columns="", label="", norm=CenteredNorm()),
+        map_table({"P3": {"a": GRID}}, torch.rand(3, 8, 8), BOX, label="n"),
+    ):
+        assert figure.get_dpi() == NOTEBOOK_DPI == 110 and figure.get_figwidth() < 8.6
 
-
-# ---- photographs ---------------------------------------------------------------------------------------------------------------------
 
 def test_the_photograph_without_a_path_is_there():
     image = photograph()
@@ -131,7 +138,7 @@ def test_grey_and_transparent_photographs_have_three_channels(tmp_path):
 
 def test_no_file_and_no_image_are_one_line_that_names_the_parameter(tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
-    for path, words in ((tmp_path / "none.jpg", "which is none"), (tmp_path / "text.jpg", "can be decoded"), (tmp_path, "which is none")):
-        with pytest.raises(UserError, match=words) as error:
-            photograph(path)
+    for name, message in (("none.jpg", "which is not a file"), ("text.jpg", "can be decoded"), ("", "which is not a file")):
+        with pytest.raises(UserError, match=message) as error:
+            photograph(tmp_path / name)
         assert "PHOTO" in str(error.value) and "\n" not in str(error.value)

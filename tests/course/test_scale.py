@@ -1,4 +1,4 @@
-"""Counts of the notebook on full scale, against cases that can be counted by hand."""
+"""Activation bytes and memory traffic against counts by hand; the COCO folder of notebook 10 reads back."""
 import json
 
 import pytest
@@ -6,20 +6,20 @@ import torch
 from torch import nn
 
 from fgdlab.lab.config.run_config import RunConfig
-from fgdlab.lab.course.scale import Traffic, activation_bytes, write_coco_split
+from fgdlab.lab.course.scale import MemoryTraffic, activation_bytes, write_coco_split
 from fgdlab.lab.datasets.annotations import read_split, splits_of
 from fgdlab.lab.datasets.dataset import open_split
 
 
 class Chain(nn.Module):
-    """A detector's two stages with nothing in them but what the test puts there."""
+    """A detector with a given backbone and head."""
 
     def __init__(self, backbone, head):
         super().__init__()
-        self.body, self.tower = backbone, head
+        self.features, self.tower = backbone, head
 
     def backbone(self, pixels):
-        return {"0": self.body(pixels)}
+        return {"0": self.features(pixels)}
 
     def head(self, maps):
         return {"out": self.tower(maps[0])}
@@ -30,8 +30,8 @@ def test_convolution_keeps_its_input_and_relu_its_output():
     assert activation_bytes(chain, 10, 20) == 4 * (3 * 200 + 4 * 200)
 
 
-def test_what_two_layers_share_is_counted_once():
-    chain = Chain(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), nn.Conv2d(4, 2, 1))      # relu's output is the second convolution's input
+def test_a_map_shared_by_two_layers_is_counted_once():
+    chain = Chain(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), nn.Conv2d(4, 2, 1))  # ReLU's output is conv's input
     assert activation_bytes(chain, 10, 20) == 4 * (3 * 200 + 4 * 200)
 
 
@@ -43,47 +43,47 @@ def test_meta_tensors_count_like_real_ones():
 
 def test_addition_reads_two_maps_and_writes_one():
     a, b = torch.ones(10, 10), torch.ones(10, 10)
-    with Traffic() as traffic:
+    with MemoryTraffic() as traffic:
         a + b
-    assert traffic.moved == 3 * 400
+    assert traffic.bytes_moved == 3 * 400
 
 
 def test_views_move_nothing():
     a = torch.ones(10, 10)
-    with Traffic() as traffic:
+    with MemoryTraffic() as traffic:
         a.view(100).reshape(4, 25).t()[1:]
-    assert traffic.moved == 0
+    assert traffic.bytes_moved == 0
 
 
 def test_operation_in_place_reads_and_writes():
     a, b = torch.ones(10, 10), torch.ones(10, 10)
-    with Traffic() as traffic:
+    with MemoryTraffic() as traffic:
         a.add_(b)
-    assert traffic.moved == 3 * 400
+    assert traffic.bytes_moved == 3 * 400
 
 
 def test_broadcast_vector_is_read_at_its_own_size():
     a, row = torch.ones(10, 10), torch.ones(10)
-    with Traffic() as traffic:
+    with MemoryTraffic() as traffic:
         a * row.expand(10, 10)
-    assert traffic.moved == 2 * 400 + 40
+    assert traffic.bytes_moved == 2 * 400 + 40
 
 
 @pytest.fixture(scope="module")
-def scenes():
+def dataset():
     return open_split(RunConfig(train_images=8, eval_images=4), "train", progress=False)
 
 
-def test_written_split_reads_back_with_the_same_boxes(scenes, tmp_path):
-    write_coco_split(tmp_path, "train2017", scenes, range(6))
+def test_written_split_reads_back_with_the_same_boxes(dataset, tmp_path):
+    write_coco_split(tmp_path, "train2017", dataset, range(6))
     read = read_split(tmp_path, "train2017")
     assert len(read.images) == 6 and {"train", "train2017"} <= set(splits_of(tmp_path))
     for i in range(6):
-        assert torch.equal(torch.from_numpy(read.boxes[i]).float(), scenes[i][1]["boxes"])
-        assert read.labels[i].tolist() == scenes[i][1]["labels"].tolist()
+        assert torch.equal(torch.from_numpy(read.boxes[i]).float(), dataset[i][1]["boxes"])
+        assert read.labels[i].tolist() == dataset[i][1]["labels"].tolist()
 
 
-def test_written_images_differ_in_width_and_category_ids_have_gaps(scenes, tmp_path):
-    document = json.loads(write_coco_split(tmp_path, "val2017", scenes, range(3)).read_text())
-    assert [each["width"] for each in document["images"]] == [128, 160, 192]
-    assert [each["id"] for each in document["categories"]][:3] == [7, 14, 21]
+def test_written_images_differ_in_width_and_category_ids_have_gaps(dataset, tmp_path):
+    document = json.loads(write_coco_split(tmp_path, "val2017", dataset, range(3)).read_text())
+    assert [image["width"] for image in document["images"]] == [128, 160, 192]
+    assert [category["id"] for category in document["categories"]][:3] == [7, 14, 21]

@@ -1,9 +1,8 @@
-"""What the notebooks share: pretrained detectors, figures for teaching, exercises with their checks."""
+"""Shared by the notebooks: pretrained detectors, figures, and exercises that check a reader's answers."""
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "maps": "bare map_table matrices number_grid photograph picture",
-    "pretrained": "FILES FOLDER distilled_settings pretrained_detector pretrained_facts",
-    "reading": "average_precision match",
-    "scale": "Traffic activation_bytes write_coco_split",
+    "maps": "chart_figure finish_chart map_table matrices number_grid photograph",
+    "pretrained": "distilled_config pretrained_detector pretrained_facts pretrained_file",
+    "scale": "MemoryTraffic activation_bytes write_coco_split",
 })

@@ -1,4 +1,4 @@
-"""Three trained detectors that come with the project, for figures, notebooks and the explorer: a teacher and two of its students."""
+"""Three trained RetinaNets that come with the project: a teacher and two of its students."""
 from pathlib import Path
 
 from torch import nn
@@ -8,30 +8,38 @@ from ..config import RunConfig
 from ..detectors import build
 from ..errors import unknown_name
 
-FOLDER = Path(__file__).parents[1] / "weights"
+WEIGHTS = Path(__file__).parents[1] / "weights"
 FILES = {
-    "teacher": "retinanet-compact_t-8e7f65010bfe.safetensors",       # of the digit scenes with look-alikes
-    "baseline": "student-baseline.safetensors",                # Table 1, row "no distillation", seed 0
-    "distilled": "student-distilled.safetensors",                    # Table 1, row "both, split", seed 0
+    "teacher": "retinanet-compact_t-8e7f65010bfe.safetensors",  # trained on digit scenes with look-alikes
+    "baseline": "student-baseline.safetensors",                 # Table 1, row "no distillation", seed 0
+    "distilled": "student-distilled.safetensors",               # Table 1, row "both, split", seed 0
 }
 
 
+def pretrained_file(name: str) -> Path:
+    """The weights file of "teacher", "baseline" or "distilled".
+
+    Raises:
+        UserError: any other name.
+    """
+    if name not in FILES:
+        raise unknown_name("pretrained detector", name, FILES)
+    return WEIGHTS / FILES[name]
+
+
 def pretrained_detector(name: str) -> nn.Module:
-    """"teacher", "baseline" or "distilled": a RetinaNet of the laptop family in eval mode, trained on the digit scenes of RunConfig's defaults."""
+    """The detector in eval mode, trained on the digit scenes of RunConfig's defaults."""
     settings = pretrained_facts(name)["settings"]
-    backbone = settings["teacher"] if name == "teacher" else settings["student"]
-    detector = build("retinanet", backbone, 10)
-    load_weights(detector, FOLDER / FILES[name])
+    detector = build("retinanet", settings["teacher" if name == "teacher" else "student"], 10)
+    load_weights(detector, pretrained_file(name))
     return detector.eval()
 
 
 def pretrained_facts(name: str) -> dict:
-    """What the file's header says: "AP" on the val split in 0..100, "settings" of its training."""
-    if name not in FILES:
-        raise unknown_name("shipped detector", name, FILES)
-    return read_facts(FOLDER / FILES[name])
+    """The header of the weights file: "AP" on the val split in 0..100, "settings" of the training."""
+    return read_facts(pretrained_file(name))
 
 
-def distilled_settings() -> RunConfig:
-    """The settings that the distilled student was trained with: weights and switches of the loss that its figures should show."""
+def distilled_config() -> RunConfig:
+    """The settings that the distilled student was trained with, with the weights and switches of its loss."""
     return RunConfig.of(pretrained_facts("distilled")["settings"])

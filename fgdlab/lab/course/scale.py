@@ -1,4 +1,4 @@
-"""What the notebook on full scale counts and makes: a tiny COCO folder, what a backward pass keeps, bytes that operations move."""
+"""Helpers of notebook 10: write a small COCO folder, count activation bytes and memory traffic."""
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,66 +13,69 @@ from ..datasets import DetectionDataset
 from ..io import write_text
 
 
-def write_coco_split(folder: Path, split: str, scenes: DetectionDataset, indices: Iterable[int]) -> Path:
-    """Some scenes as one split of COCO's own layout: SPLIT/*.png and annotations/instances_SPLIT.json, whose path comes back.
+def write_coco_split(folder: Path, split: str, dataset: DetectionDataset, indices: Iterable[int]) -> Path:
+    """Write scenes in COCO's layout, SPLIT/*.png and annotations/instances_SPLIT.json; return the path of the latter.
 
-    As on COCO, images differ in width (every second and third is padded by 32 and 64 pixels) and category ids have gaps (multiples of 7).
+    As in COCO, images differ in width (padded by 0, 32 or 64 pixels) and category ids have gaps (multiples of 7).
     """
     images, annotations = [], []
     (folder / split).mkdir(parents=True)
     (folder / "annotations").mkdir(exist_ok=True)
     for i in indices:
-        pixels, target = scenes[i]
+        pixels, target = dataset[i]
         pixels = nn.functional.pad(pixels, (0, 32 * (i % 3)))
         name = f"{i:012d}.png"
         save_image(pixels, folder / split / name)
         images.append({"id": i, "file_name": name, "height": pixels.shape[1], "width": pixels.shape[2]})
         for (x1, y1, x2, y2), label in zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True):
-            annotations.append({"id": len(annotations) + 1, "image_id": i, "category_id": 7 * label, "bbox": [x1, y1, x2 - x1, y2 - y1]})
-    categories = [{"id": 7 * (k + 1), "name": name} for k, name in enumerate(scenes.classes)]
+            box = [x1, y1, x2 - x1, y2 - y1]
+            annotations.append({"id": len(annotations) + 1, "image_id": i, "category_id": 7 * label, "bbox": box})
+    categories = [{"id": 7 * (k + 1), "name": name} for k, name in enumerate(dataset.classes)]
     file = folder / "annotations" / f"instances_{split}.json"
     write_text(file, json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return file
 
 
 def activation_bytes(detector: nn.Module, height: int, width: int) -> int:
-    """Bytes that autograd keeps for the backward pass of one image through backbone and head, each piece of memory once, parameters left out.
+    """Bytes that autograd saves for the backward pass of one image through backbone and head.
 
-    Exact and free of cost for a detector on the ``meta`` device, whose tensors have shapes but no memory. The head's losses are not counted.
+    Each storage counts once; parameters and the losses of the head do not count. Works on the ``meta`` device, where
+    tensors take no memory.
     """
-    kept: dict[int, Tensor] = {}
-    own = {storage_of(each) for each in detector.state_dict(keep_vars=True).values()}
+    saved: dict[int, Tensor] = {}
+    parameters = {storage_of(tensor) for tensor in detector.state_dict(keep_vars=True).values()}
 
     def keep(tensor: Tensor) -> Tensor:
-        kept[storage_of(tensor)] = tensor                            # held until the end, so that no place in memory is given out twice
+        saved[storage_of(tensor)] = tensor  # held until the end, so that no storage is used again
         return tensor
 
     device = next(detector.parameters()).device
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = detector.head(list(detector.train().backbone(torch.zeros(1, 3, height, width, device=device)).values()))
-    assert all(each.requires_grad for each in output.values())
-    return sum(tensor.untyped_storage().nbytes() for storage, tensor in kept.items() if storage not in own)
+        maps = detector.train().backbone(torch.zeros(1, 3, height, width, device=device))
+        output = detector.head(list(maps.values()))
+    assert all(tensor.requires_grad for tensor in output.values())
+    return sum(tensor.untyped_storage().nbytes() for storage, tensor in saved.items() if storage not in parameters)
 
 
-class Traffic(TorchDispatchMode):
-    """Counts in ``moved`` the bytes that operations inside the ``with`` read and write: every input and every result once an operation.
+class MemoryTraffic(TorchDispatchMode):
+    """Counts in ``bytes_moved`` what operations inside the ``with`` read and write: all inputs and results.
 
-    An operation that only looks at the same memory in another way (view, transpose) moves none. Caches are not modelled.
+    Views (reshape, transpose) move nothing. Caches are not modelled.
     """
 
     def __init__(self):
         super().__init__()
-        self.moved = 0
+        self.bytes_moved = 0
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         result = operation(*args, **(kwargs or {}))
-        given, made = ([each for each in tree_leaves(part) if isinstance(each, Tensor)] for part in ((args, kwargs), result))
-        known = {storage_of(each) for each in given}
-        if operation._schema.is_mutable or any(storage_of(each) not in known for each in made):
-            self.moved += sum(min(each.numel() * each.element_size(), each.untyped_storage().nbytes()) for each in given + made)
+        inputs, results = ([x for x in tree_leaves(tree) if isinstance(x, Tensor)] for tree in ((args, kwargs), result))
+        read = {storage_of(x) for x in inputs}
+        if operation._schema.is_mutable or any(storage_of(x) not in read for x in results):
+            self.bytes_moved += sum(min(x.nbytes, x.untyped_storage().nbytes()) for x in inputs + results)
         return result
 
 
 def storage_of(tensor: Tensor) -> int:
-    """The same number for tensors that share their memory; a ``meta`` tensor has no address, but it has a storage."""
+    """A number that is equal for tensors that share memory, also on the ``meta`` device."""
     return tensor.untyped_storage()._cdata

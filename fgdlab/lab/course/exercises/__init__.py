@@ -1,1 +1,1 @@
-"""Exercises of the notebooks, one file per notebook, each with its checks."""
+"""Exercises of the notebooks, one file per notebook: each function checks a reader's answer on small cases."""
