@@ -18,7 +18,7 @@
 #
 # **Code** [`SCALES`](../fgdlab/lab/config/scales.py), [`read_split`](../fgdlab/lab/datasets/annotations.py), [`teacher_from_checkpoint`](../fgdlab/lab/checkpoints/load.py),
 # [`validate_config`](../fgdlab/lab/commands/validate_config.py), [`fgd_state_from_authors`](../fgdlab/lab/checkpoints/authors_keys.py), [`cache_bytes`](../fgdlab/lab/teachers/feature_cache.py),
-# [`PRESETS`](../fgdlab/fgd.py), [`PAIRS`](../fgdlab/lab/config/presets.py)
+# [`PRESETS`](../fgdlab/config.py), [`PAPER_PRESETS`](../fgdlab/lab/config/presets.py)
 #
 # **Needs** 00; 06 for the training loop. A GPU is *not* needed here: sizes and work are computed on tensors without memory.
 #

@@ -5,7 +5,13 @@ from matplotlib.colors import CenteredNorm, LogNorm
 from PIL import Image
 
 from fgdlab.lab.course.maps import (
-    NOTEBOOK_DPI, chart_figure, finish_chart, map_table, matrices, number_grid, photograph,
+    NOTEBOOK_DPI,
+    chart_figure,
+    finish_chart,
+    map_table,
+    matrices,
+    number_grid,
+    photograph,
 )
 from fgdlab.lab.errors import UserError
 
