@@ -24,7 +24,7 @@ from torch import Tensor
 
 from benchmarks.plain_fgd import plain_fgd
 from benchmarks.timing import in_turns, ratio
-from fgdlab import FGDConfig, FGDLoss, Scene, total
+from fgdlab import FGDConfig, FGDLoss, FusedFGDLoss, Scene, total
 from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
 
@@ -49,7 +49,7 @@ class Case:
         grids = {level: tuple(-(-size // 2**int(level[1:])) for size in frame) for level in levels}
         self.student = {level: torch.randn(batch, channels, *grid, device=device, dtype=dtype, requires_grad=True) for level, grid in grids.items()}
         self.teacher = {level: torch.randn(batch, channels, *grid, device=device, dtype=dtype) for level, grid in grids.items()}
-        self.loss = FGDLoss(levels, channels, channels, FGDConfig()).to(device)
+        self.loss = FusedFGDLoss(levels, channels, channels, FGDConfig()).to(device)
         with torch.no_grad():
             for parameter in self.loss.parameters():
                 parameter.add_(0.02 * torch.randn_like(parameter))   # off its start, where R is the identity
@@ -60,10 +60,10 @@ class Case:
 
     def step(self, fused: bool, boxes: list[Tensor] | None = None) -> None:
         self.forget()
-        self.loss.fused = fused
         boxes = self.boxes if boxes is None else boxes
         scene = Scene(torch.zeros(len(boxes), 3, 1, 1, device=self.device).expand(-1, -1, *self.frame), boxes, [self.frame] * len(boxes), self.student)
-        total(self.loss(scene, self.teacher)).backward()
+        forward = FusedFGDLoss.forward if fused else FGDLoss.forward
+        total(forward(self.loss, scene, self.teacher)).backward()
 
     def plain(self) -> None:
         """Sum after sum as the paper writes them, and the global term as the blocks compute it."""

@@ -16,7 +16,7 @@ import torch
 from torchvision.models.detection import RetinaNet
 
 from benchmarks.timing import duel, in_turns, ratio
-from fgdlab import Distiller, FGDConfig, FGDLoss, total
+from fgdlab import Distiller, FGDConfig, FusedFGDLoss, total
 from fgdlab.lab.detectors import build
 from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
@@ -43,7 +43,7 @@ def named_detectors(folder: Path) -> dict[str, Callable[[], None]]:
     def step(config: FGDConfig | None = None, **given) -> Callable[[], None]:
         torch.manual_seed(0)
         student = build("retinanet", "compact_s", 10).to(memory_format=torch.channels_last)
-        distiller = Distiller(student, loss=FGDLoss(student.levels, 48, 48, config, fused=True) if config else None, **given).train()
+        distiller = Distiller(student, loss=FusedFGDLoss(student.levels, 48, 48, config) if config else None, **given).train()
         parameters = list(distiller.parameters())
 
         def once() -> None:

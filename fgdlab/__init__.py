@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from .attention import Attention, attention
     from .config import PRESETS, FGDConfig
     from .distill import Distiller
-    from .fgd import FGDLoss
+    from .fgd import FGDLoss, masks_of
+    from .fused.loss import FusedFGDLoss
     from .masks import FocalMasks, focal_masks
     from .methods.fbkd import FBKDConfig, FBKDLoss
     from .relation import GcBlock
@@ -60,7 +61,8 @@ __all__ = lazy_package(__name__, {
     "masks": "FocalMasks focal_masks",
     "relation": "GcBlock",
     "config": "FGDConfig PRESETS",
-    "fgd": "FGDLoss",
+    "fgd": "FGDLoss masks_of",
+    "fused.loss": "FusedFGDLoss",
     "methods.fbkd": "FBKDConfig FBKDLoss",
     "scene": "Scene Tap look",
     "terms": "Term total rows",

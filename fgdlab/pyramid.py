@@ -8,13 +8,10 @@ A new method is one class with one function; the smallest there is:
         def on_level(self, level, scene, teacher):
             return [Term("plain", level, (teacher - self.aligned(scene, level)).square().mean(), 1.0)]
 """
-from contextlib import nullcontext
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
-from .scene import Scene, full_precision, in_half_precision
+from .scene import Scene, full_precision
 from .terms import Term
 
 
@@ -51,21 +48,22 @@ class PyramidLoss(nn.Module):
         Raises:
             ValueError: a level that either network lacks, or maps of different size.
         """
+        self.check_levels(scene, teacher)
+        teacher = {level: each.detach() for level, each in full_precision(teacher).items()}
+        with torch.autocast(scene.pixels.device.type, enabled=False):
+            return self.on_scene(scene.float(), teacher)
+
+    def check_levels(self, scene: Scene, teacher: dict[str, Tensor]) -> None:
+        """Raises:
+            ValueError: a level that either network lacks.
+        """
         for who, maps in {"student": scene.features, "teacher": teacher}.items():
             missing = [level for level in self.levels if level not in maps]
             if missing:
-                raise ValueError(f"the {who} must have the levels {', '.join(self.levels)}, got {', '.join(maps)}; {', '.join(missing)} missing")
-        if in_half_precision(scene.features):
-            scene = replace(scene, features=self.summable(scene.features))
-        if in_half_precision(teacher):
-            teacher = self.summable(teacher)
-        teacher, device = {level: each.detach() if each.requires_grad else each for level, each in teacher.items()}, scene.pixels.device.type
-        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
-            return self.on_scene(scene, teacher)
-
-    def summable(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Maps of half precision as ``on_scene`` gets them: cast to float32, unless a loss sums them in float32 by itself."""
-        return full_precision(maps)
+                raise ValueError(
+                    f"the {who} must have the levels {', '.join(self.levels)}, got {', '.join(maps)}; "
+                    f"{', '.join(missing)} missing"
+                )
 
     def on_scene(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         """All levels, one after the other; a method that compares levels or runs a head over all of them writes this one instead."""

@@ -56,9 +56,9 @@ class Scene:
 HALF = (torch.float16, torch.bfloat16)
 
 
-def in_half_precision(features: dict[str, Tensor]) -> bool:
-    """Is any of the maps?"""
-    return any(each.dtype in HALF for each in features.values())
+def sum_dtype(*maps: Tensor) -> torch.dtype:
+    """The precision of the loss's sums: float64 where one of the maps is float64, else float32."""
+    return torch.float64 if torch.float64 in {each.dtype for each in maps} else torch.float32
 
 
 def full_precision(features: dict[str, Tensor]) -> dict[str, Tensor]:

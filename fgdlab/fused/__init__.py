@@ -1,7 +1,7 @@
 """FGD's sums from one read of both maps forward, on a card two, and one backward; equal to the readable form of focal.py and relation.py.
 
 The readable form reads and writes each map some forty times, and its masks look at every box in every cell. Both are limited by memory, not
-by arithmetic. Here, with ``FGDLoss(..., fused=True)``:
+by arithmetic. Here, with ``FusedFGDLoss``:
 
     boxes --paint--> masks --+
     student, teacher --------+--> small sums (names: sums) --> terms                 forward

@@ -7,7 +7,7 @@ DEVICES = ("cpu", "cuda")
 
 
 def why_readable(config, device: str) -> str | None:
-    """Why ``FGDLoss(..., fused=True)`` of a configuration runs in the readable form on a device ("cpu", "cuda"); None where it runs fused."""
+    """Why FusedFGDLoss runs the readable implementation on a device ("cpu", "cuda"); None where it runs fused."""
     if device not in DEVICES:
         return f"the fused form has been written for {' and '.join(DEVICES)} only, the maps are on {device}"
     if config.relation == "nonlocal" and config.lambda_:

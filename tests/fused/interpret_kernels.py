@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch  # noqa: E402
 from torch.testing import assert_close  # noqa: E402
 
-from fgdlab import FGDConfig  # noqa: E402
+from fgdlab import FGDConfig, FGDLoss, FusedFGDLoss  # noqa: E402
 from fgdlab.fused import levels as level
 from fgdlab.fused.cuda import launch as card  # noqa: E402
 from fgdlab.fused.cuda import masks as paint_card
@@ -25,9 +25,9 @@ from tests.fused.test_fused import FUSED, case, name_of  # noqa: E402
 def agree(loss, scene, teacher, tolerance):
     """Every raw term, and the gradients of a weighted sum of them: an interpreter is too slow for those of each term."""
     found = []
-    for loss.fused in (True, False):
+    for forward in (FusedFGDLoss.forward, FGDLoss.forward):
         maps = scene.features["P4"].detach().clone(memory_format=torch.preserve_format).requires_grad_()
-        raw = {term.name: term.raw for term in loss(replace(scene, features={"P4": maps}), teacher)}
+        raw = {term.name: term.raw for term in forward(loss, replace(scene, features={"P4": maps}), teacher)}
         inputs = {"map": maps} | {name: each for name, each in loss.named_parameters() if not name.endswith("key.bias")}
         whole = sum((1 + i) * each for i, each in enumerate(raw.values()))
         found.append((raw, dict(zip(inputs, torch.autograd.grad(whole, list(inputs.values())), strict=True))))
@@ -64,7 +64,7 @@ def pixel_after_pixel():
 
 def teacher_gets_no_gradient_and_biases_none_but_0():
     loss, scene, teacher = drawn(FGDConfig(), 4)
-    loss.fused, teacher["P4"].requires_grad = True, True
+    teacher["P4"].requires_grad = True
     total(loss(scene, teacher)).backward()
     assert teacher["P4"].grad is None and all(each.grad is not None for each in loss.parameters())
     assert loss.relation["P4"].student.key.bias.grad.count_nonzero() == 0

@@ -10,12 +10,13 @@ import torch
 from torch.testing import assert_close
 
 from fgdlab.config import FGDConfig
-from fgdlab.fgd import FGDLoss
-from fgdlab.fused import dispatch as fused
+from fgdlab.fgd import FGDLoss, term_sums
+from fgdlab.fused import dispatch
 from fgdlab.fused.cpu import loops, tiles
 from fgdlab.fused.cpu import memory as pages
 from fgdlab.fused.dispatch import why_readable
 from fgdlab.fused.levels import level_sums, sums_of_levels
+from fgdlab.fused.loss import FusedFGDLoss
 from fgdlab.fused.masks import painted_levels, painted_masks, side_by_side
 from fgdlab.masks import focal_masks
 from fgdlab.scene import Scene
@@ -40,11 +41,15 @@ def leaves(maps):
     return {level: each.detach().clone(memory_format=torch.preserve_format).requires_grad_() for level, each in maps.items()}
 
 
-def outcome(loss, scene, teacher, fused):
+def readable(loss, scene, teacher):
+    """The terms of a FusedFGDLoss by the readable implementation."""
+    return FGDLoss.forward(loss, scene, teacher)
+
+
+def outcome(forward, loss, scene, teacher):
     """Every raw term, and by term the gradients of the student's maps and of every parameter."""
-    loss.fused = fused
     features = leaves(scene.features)
-    terms = loss(replace(scene, features=features), teacher)
+    terms = forward(loss, replace(scene, features=features), teacher)
     inputs = {**features, **dict(loss.named_parameters())}
     found = {}
     for term in terms:
@@ -54,9 +59,9 @@ def outcome(loss, scene, teacher, fused):
 
 
 def agree(loss, scene, teacher, tolerance):
-    ours, readable = outcome(loss, scene, teacher, True), outcome(loss, scene, teacher, False)
-    assert ours.keys() == readable.keys() and ours
-    for key, (value, gradients) in readable.items():
+    ours, expected_terms = (outcome(forward, loss, scene, teacher) for forward in (FusedFGDLoss.forward, readable))
+    assert ours.keys() == expected_terms.keys() and ours
+    for key, (value, gradients) in expected_terms.items():
         assert_close(ours[key][0], value, rtol=tolerance, atol=tolerance * 1e-3, msg=lambda text, key=key: f"{key}: {text}")
         for name, expected in gradients.items():
             got = ours[key][1][name]
@@ -77,7 +82,7 @@ def case(random_scene, shake, config, seed=3, channels=4, dtype=torch.float64, l
     torch.manual_seed(seed)
     scene = random_scene(seed, channels, levels, dtype=dtype)
     teacher = {level: torch.randn(2, wide, *each.shape[2:], dtype=torch.float64).to(dtype) for level, each in scene.features.items()}
-    return shake(FGDLoss(levels, channels, wide, config).to(dtype)), scene, teacher
+    return shake(FusedFGDLoss(levels, channels, wide, config).to(dtype)), scene, teacher
 
 
 # ---- equal to the readable form ----------------------------------------------------------------------------------------------------
@@ -137,7 +142,7 @@ def test_a_map_may_lie_with_height_and_width_swapped_beside_others(turned, rando
 
 def test_maps_that_do_not_agree_are_left_to_the_readable_form(random_scene, shake, monkeypatch):
     """The loops read by address: they get only maps of the same images and channels on one device, none of them empty."""
-    monkeypatch.setattr("fgdlab.fgd.sums_of_levels", None)
+    monkeypatch.setattr("fgdlab.fused.loss.sums_of_levels", None)
     scene = random_scene(3)
     said = []
     for config in (FGDConfig(), FGDConfig(lambda_=0)):
@@ -149,7 +154,7 @@ def test_maps_that_do_not_agree_are_left_to_the_readable_form(random_scene, shak
             ({**scene.features, "P4": scene.features["P4"][..., :0]},) * 2, (scene.features, wide),
         ):
             try:
-                terms = FGDLoss(("P3", "P4"), 4, 4, config, fused=True).double()(replace(scene, features=features), teacher)
+                terms = FusedFGDLoss(("P3", "P4"), 4, 4, config).double()(replace(scene, features=features), teacher)
                 said.append(len(terms))
             except (RuntimeError, ValueError, IndexError) as error:
                 said.append(type(error).__name__)
@@ -160,7 +165,7 @@ def test_maps_that_do_not_agree_are_left_to_the_readable_form(random_scene, shak
 
 def test_a_graph_that_is_kept_gives_its_gradients_again(random_scene, shake):
     loss, scene, teacher = case(random_scene, shake, FGDConfig())
-    loss.fused, features = True, leaves(scene.features)
+    features = leaves(scene.features)
     whole = total(loss(replace(scene, features=features), teacher))
     inputs = [*features.values(), *loss.parameters()]
     first, second = (torch.autograd.grad(whole, inputs, retain_graph=True) for _ in range(2))
@@ -170,7 +175,7 @@ def test_a_graph_that_is_kept_gives_its_gradients_again(random_scene, shake):
 def test_parameters_that_change_are_seen_by_no_gradient_of_an_earlier_loss(random_scene, shake):
     """The first backward pass has the values that the loss was computed with; a second one, of a graph that is kept, would have to read them again."""
     loss, scene, teacher = case(random_scene, shake, FGDConfig())
-    loss.fused, features = True, leaves(scene.features)
+    features = leaves(scene.features)
     whole = total(loss(replace(scene, features=features), teacher))
     maps = list(features.values())
     before = torch.autograd.grad(whole, maps, retain_graph=True)
@@ -185,7 +190,6 @@ def test_parameters_that_change_are_seen_by_no_gradient_of_an_earlier_loss(rando
 def test_a_map_that_changes_before_its_gradient_is_refused(random_scene, shake):
     """The loops read maps by their address: what autograd keeps watch over is what they read."""
     loss, scene, teacher = case(random_scene, shake, FGDConfig())
-    loss.fused = True
     for spoilt in ("student", "teacher"):
         features, maps = leaves(scene.features), {level: each.clone() for level, each in teacher.items()}
         whole = total(loss(replace(scene, features=features), maps))
@@ -198,13 +202,11 @@ def test_a_map_that_changes_before_its_gradient_is_refused(random_scene, shake):
 def test_levels_may_differ_in_precision(random_scene, shake):
     loss, scene, teacher = case(random_scene, shake, FGDConfig(), dtype=torch.float32)
     mixed = {level: each.bfloat16() if level == "P4" else each for level, each in scene.features.items()}
-    loss.fused = True
     features = leaves(mixed)
     terms = loss(replace(scene, features=features), teacher)
-    loss.fused = False
-    for ours, readable in zip(terms, loss(replace(scene, features=mixed), teacher), strict=True):
+    for ours, expected in zip(terms, readable(loss, replace(scene, features=mixed), teacher), strict=True):
         assert ours.raw.dtype == torch.float32
-        assert_close(ours.raw, readable.raw, rtol=1e-5, atol=0)
+        assert_close(ours.raw, expected.raw, rtol=1e-5, atol=0)
     total(terms).backward()
     assert {level: each.grad.dtype for level, each in features.items()} == {"P3": torch.float32, "P4": torch.bfloat16}
 
@@ -220,14 +222,12 @@ def test_maps_far_above_the_range_of_exp_do_not_overflow(shake, monkeypatch):
     torch.manual_seed(0)
     boxes = [torch.tensor([[5.0, 6.0, 50.0, 40.0]])]
     scene = Scene(torch.zeros(1, 3, 96, 128), boxes, [(96, 128)], {"P3": 400 * torch.randn(1, 16, 12, 16)})
-    loss = shake(FGDLoss(("P3",), 16, 16))
+    loss = shake(FusedFGDLoss(("P3",), 16, 16))
     teacher = {"P3": 400 * torch.randn(1, 16, 12, 16)}
-    loss.fused = True
     terms = loss(replace(scene, features=leaves(scene.features)), teacher)
-    loss.fused = False
     assert all(term.raw.isfinite() for term in terms)
-    for ours, readable in zip(terms, loss(scene, teacher), strict=True):
-        assert_close(ours.raw, readable.raw, rtol=1e-3, atol=0)      # in exp(G / T) of G / T = 600, rounding of G alone is 4e-5
+    for ours, expected in zip(terms, readable(loss, scene, teacher), strict=True):
+        assert_close(ours.raw, expected.raw, rtol=1e-3, atol=0)      # in exp(G / T) of G / T = 600, rounding of G alone is 4e-5
 
 
 @pytest.mark.parametrize("boxes", [
@@ -237,12 +237,12 @@ def test_degenerate_boxes_are_no_exception(boxes, shake, monkeypatch):
     torch.manual_seed(0)
     maps, teacher = torch.randn(2, 1, 4, 12, 16).double()
     scene = Scene(torch.zeros(1, 3, 96, 128), [torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)], [(96, 128)], {"P3": maps})
-    agree(shake(FGDLoss(("P3",), 4, 4).double()), scene, {"P3": teacher}, 1e-11)
+    agree(shake(FusedFGDLoss(("P3",), 4, 4).double()), scene, {"P3": teacher}, 1e-11)
 
 
 def test_a_student_equal_to_its_teacher_has_no_loss(random_scene):
     scene = random_scene(3)
-    assert {term.raw.item() for term in FGDLoss(("P3", "P4"), 4, 4, fused=True).double()(scene, scene.features)} == {0.0}
+    assert {term.raw.item() for term in FusedFGDLoss(("P3", "P4"), 4, 4).double()(scene, scene.features)} == {0.0}
 
 
 def test_centred_maps_far_apart_lose_few_digits():
@@ -250,7 +250,7 @@ def test_centred_maps_far_apart_lose_few_digits():
     torch.manual_seed(0)
     student, teacher = torch.randn(2, 8, 40, 40), 10 + torch.randn(2, 8, 40, 40)
     loss = FGDLoss(("P3",), 8, 8, FGDConfig(relation="centred"))
-    exact = loss.readable_sums(student.double(), teacher.double(), None, loss.relation["P3"], FGDConfig(0, 0, 0, relation="centred"))["global"]
+    exact = term_sums(student.double(), teacher.double(), None, loss.relation["P3"], FGDConfig(0, 0, 0, relation="centred"))["global"]
     ours = level_sums(student, teacher, None, loss.relation["P3"], FGDConfig(0, 0, 0, relation="centred"))["global"]
     assert_close(ours.double(), exact, rtol=2e-5, atol=0)
 
@@ -262,7 +262,7 @@ def test_a_map_may_be_one_tile_or_some_or_one_cell_over(cells, shake):
     boxes = [torch.tensor([[0.0, 0.0, 30.0, 8.0]]).double(), torch.zeros(0, 4).double()]
     maps, teacher = torch.randn(2, 2, 4, 1, cells).double()
     scene = Scene(torch.zeros(1, 3, 8, 8 * cells).expand(2, -1, -1, -1), boxes, [(8, 8 * cells)] * 2, {"P3": maps})
-    agree(shake(FGDLoss(("P3",), 4, 4).double()), scene, {"P3": teacher}, 1e-11)
+    agree(shake(FusedFGDLoss(("P3",), 4, 4).double()), scene, {"P3": teacher}, 1e-11)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -274,7 +274,7 @@ def test_any_number_of_threads_gives_the_same_bits(dtype, random_scene, shake, m
     try:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
-            loss.fused, features = True, leaves(scene.features)
+            features = leaves(scene.features)
             terms = loss(replace(scene, features=features), teacher)
             inputs = [*features.values(), *loss.parameters()]
             found.append([*(term.raw for term in terms), *torch.autograd.grad(total(terms), inputs)])
@@ -291,11 +291,11 @@ def test_a_value_that_is_no_number_is_not_hidden(who, value, random_scene, shake
         loss, scene, teacher = case(random_scene, shake, config, dtype=torch.float32, levels=("P3",))
         (scene.features if who == "student" else teacher)["P3"][1, 2, -1, -1] = value
         finite = {}
-        for loss.fused in (True, False):
+        for fused, forward in ((True, FusedFGDLoss.forward), (False, readable)):
             features = leaves(scene.features)
-            whole = total(loss(replace(scene, features=features), teacher))
+            whole = total(forward(loss, replace(scene, features=features), teacher))
             whole.backward()
-            finite[loss.fused] = whole.isfinite().item(), features["P3"].grad.isfinite().all().item()
+            finite[fused] = whole.isfinite().item(), features["P3"].grad.isfinite().all().item()
         assert not finite[True][0] and finite[True][1] <= finite[False][1], (config, finite)     # where the readable gradient shows it, so does ours
 
 
@@ -340,22 +340,19 @@ def test_half_precision_maps_are_summed_in_float32_without_a_copy_of_the_map(dty
 
 def test_the_loss_reads_half_precision_as_it_is_and_an_align_layer_gets_float32(random_scene, shake, monkeypatch):
     seen = []
-    monkeypatch.setattr("fgdlab.fgd.sums_of_levels", lambda *given: seen.append((given[0][0].dtype, given[1][0].dtype)) or sums_of_levels(*given))
+    monkeypatch.setattr("fgdlab.fused.loss.sums_of_levels", lambda *given: seen.append((given[0][0].dtype, given[1][0].dtype)) or sums_of_levels(*given))
     for channels in (4, 3):
         loss, scene, teacher = case(random_scene, shake, FGDConfig(), channels=channels, dtype=torch.float32, levels=("P3",))
         halves = replace(scene, features={level: each.bfloat16() for level, each in scene.features.items()}), {level: each.bfloat16() for level, each in teacher.items()}
-        loss.fused = False
-        readable = {term.name: term.raw for term in loss(*halves)}
-        loss.fused = True
+        expected = {term.name: term.raw for term in readable(loss, *halves)}
         for term in loss(*halves):
             assert term.raw.dtype == torch.float32
-            assert_close(term.raw, readable[term.name], rtol=1e-5, atol=0)
+            assert_close(term.raw, expected[term.name], rtol=1e-5, atol=0)
     assert seen == [(torch.bfloat16, torch.bfloat16), (torch.float32, torch.float32)]
 
 
 def test_autocast_does_not_reach_the_fused_form(random_scene, shake):
     loss, scene, teacher = case(random_scene, shake, FGDConfig(), dtype=torch.float32)
-    loss.fused = True
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = loss(scene, teacher)
     assert [term.raw for term in inside] == [term.raw for term in loss(scene, teacher)]
@@ -453,12 +450,11 @@ def test_gradients_on_large_pages_are_the_same(random_scene, shake, monkeypatch)
 
 def test_the_fused_form_runs_where_it_says_so_and_the_readable_one_elsewhere(random_scene, monkeypatch):
     calls = []
-    readable = FGDLoss.readable_sums
-    monkeypatch.setattr(FGDLoss, "readable_sums", staticmethod(lambda *given: calls.append("readable") or readable(*given)))
+    monkeypatch.setattr("fgdlab.fgd.term_sums", lambda *given: calls.append("readable") or term_sums(*given))
     scene = random_scene(3)
     for config in CONFIGS:
         calls.clear()
-        terms = FGDLoss(("P3",), 4, 4, config, fused=True).double()(scene, scene.features)
+        terms = FusedFGDLoss(("P3",), 4, 4, config).double()(scene, scene.features)
         assert bool(calls) == (why_readable(config, "cpu") is not None and terms != [])
     assert {why_readable(config, "cpu") for config in FUSED} == {None}
 
@@ -467,15 +463,15 @@ def test_without_numba_the_readable_form_runs_and_says_what_to_install(random_sc
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "fgdlab.fused.cpu.loops")
     monkeypatch.delattr("fgdlab.fused.cpu.loops")
-    fused.missing.cache_clear()
+    dispatch.missing.cache_clear()
     try:
         why = why_readable(FGDConfig(), "cpu")
         assert "needs numba on the CPU" in why and "pip install" in why and "\n" not in why
-        monkeypatch.setattr("fgdlab.fgd.sums_of_levels", None)
+        monkeypatch.setattr("fgdlab.fused.loss.sums_of_levels", None)
         scene = random_scene(3)
-        assert len(FGDLoss(("P3",), 4, 4, fused=True).double()(scene, scene.features)) == 4
+        assert len(FusedFGDLoss(("P3",), 4, 4).double()(scene, scene.features)) == 4
     finally:
-        fused.missing.cache_clear()
+        dispatch.missing.cache_clear()
 
 
 def test_a_folder_that_cannot_be_written_costs_a_compilation_only():
@@ -512,14 +508,13 @@ def test_the_reasons_are_told():
 
 
 def test_the_readable_form_is_what_runs_unless_asked(random_scene, monkeypatch):
-    monkeypatch.setattr("fgdlab.fgd.sums_of_levels", None)
+    monkeypatch.setattr("fgdlab.fused.loss.sums_of_levels", None)
     scene = random_scene(3)
     assert FGDLoss(("P3",), 4, 4).double()(scene, scene.features)
 
 
 def test_a_second_derivative_is_refused(random_scene, shake):
     loss, scene, teacher = case(random_scene, shake, FGDConfig())
-    loss.fused = True
     features = leaves(scene.features)
     with pytest.raises(RuntimeError, match="first derivatives only"):
         torch.autograd.grad(total(loss(replace(scene, features=features), teacher)), features["P3"], create_graph=True)
@@ -527,7 +522,6 @@ def test_a_second_derivative_is_refused(random_scene, shake):
 
 def test_no_parameter_goes_without_gradient_and_the_teacher_gets_none(random_scene, shake):
     loss, scene, teacher = case(random_scene, shake, FGDConfig(), channels=3)
-    loss.fused = True
     teacher = {level: each.requires_grad_() for level, each in teacher.items()}
     total(loss(scene, teacher)).backward()
     assert all(p.grad is not None for p in loss.parameters()) and all(each.grad is None for each in teacher.values())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fgdlab import FGDConfig, FGDLoss
+from fgdlab import FGDConfig, FusedFGDLoss
 from fgdlab.fused.cuda import self_check as trial
 from fgdlab.fused.dispatch import why_readable
 from fgdlab.fused.masks import painted_masks
@@ -114,9 +114,8 @@ def test_masks_painted_on_a_card_are_the_masks_to_the_last_bit(rounding, axes, r
 @pytest.mark.cuda
 def test_a_step_on_a_card_never_makes_the_host_wait(random_scene, shake):
     loss, scene, teacher = on_card(*case(random_scene, shake, FGDConfig(), dtype=torch.float32))
-    loss.fused = True
     scene.features.update({level: each.detach().requires_grad_() for level, each in scene.features.items()})
-    assert isinstance(loss, FGDLoss) and loss.runs_fused(teacher)
+    assert isinstance(loss, FusedFGDLoss) and why_readable(loss.config, "cuda") is None
     total(loss(scene, teacher)).backward()                           # compiles the kernels and holds the trial
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")

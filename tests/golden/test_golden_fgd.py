@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from fgdlab.attention import attention
 from fgdlab.config import FGDConfig
-from fgdlab.fgd import FGDLoss
+from fgdlab.fgd import FGDLoss, masks_of
 from fgdlab.lab.checkpoints.authors_keys import fgd_state_from_authors
 from fgdlab.lab.errors import UserError
 from fgdlab.scene import Scene
@@ -54,7 +54,7 @@ def test_there_are_five_cases():
 
 
 def test_masks(golden, ours):
-    masks = ours.loss.masks(ours.scene, ours.teacher)
+    masks = masks_of(ours.loss.config, ours.scene, ours.teacher)
     near(masks.fg, golden["fg_mask"])
     near(masks.bg, golden["bg_mask"])
 

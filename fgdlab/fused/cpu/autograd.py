@@ -11,7 +11,8 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.autograd import Function
 
 from ...relation import RelationTerm
-from ..cuda.reductions import KINDS, sum_dtype
+from ...scene import sum_dtype
+from ..cuda.reductions import KINDS
 from ..masks import PyramidMasks
 from . import loops
 from .memory import empty_like
@@ -93,7 +94,7 @@ class PyramidTerms(Function):
     @staticmethod
     def backward(ctx, *given):
         if torch.is_grad_enabled():                                  # create_graph=True
-            raise RuntimeError("the fused form of the FGD loss has first derivatives only; FGDLoss(..., fused=False) has second ones")
+            raise RuntimeError("FusedFGDLoss has first derivatives only; FGDLoss has second ones")
         maps, count = ctx.saved_tensors, len(ctx.saved_tensors) // 2
         return None, None, None, None, None, *ctx.pyramid.backward(maps[:count], maps[count:], given)
 

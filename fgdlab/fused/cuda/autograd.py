@@ -3,9 +3,10 @@ import torch
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from ...scene import sum_dtype
 from ..cpu.memory import empty_like
 from .gradient import Context, factors_of
-from .reductions import Sums, sum_dtype
+from .reductions import Sums
 
 SAVED = ("a_spatial", "a_channel", "softmax_s", "context_s", "softmax_t", "context_t")
 

@@ -11,9 +11,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ...scene import sum_dtype
 from . import kernels
 from .gradient import Context, Factors
-from .reductions import Plan, sum_dtype
+from .reductions import Plan
 
 CHANNELS, CELLS = 32, 128                                            # of a step of a tile; both powers of 2
 

@@ -50,8 +50,3 @@ class Sums(NamedTuple):
 
 
 KINDS = {torch.float32: "float32", torch.float64: "float64"}        # the precisions that sums run in, as compiled loops name them
-
-
-def sum_dtype(*maps: Tensor) -> torch.dtype:
-    """Sums run in float32; in float64 where a map is of float64."""
-    return torch.float64 if torch.float64 in {each.dtype for each in maps} else torch.float32

@@ -27,7 +27,7 @@ def trouble(device: str) -> str | None:
 def worst_difference(device: str) -> float:
     """The largest difference of values and of gradients, each over the largest of its kind; NaN counts as 1."""
     from ...config import FGDConfig
-    from ...fgd import FGDLoss
+    from ...fgd import term_sums
 
     draw = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(2, 6, 7, 11, generator=draw).to(device) for _ in range(2))
@@ -37,11 +37,10 @@ def worst_difference(device: str) -> float:
         each.data += 0.3 * torch.randn(each.shape, generator=draw)
     relation.to(device)
     found = []
-    for form in (level_sums, FGDLoss.readable_sums):
+    for form in (level_sums, term_sums):
         leaf = student.clone().requires_grad_()
         with torch.enable_grad():
             raw = form(leaf, teacher, masks, relation, FGDConfig())
-            raw = {name: raw[name] for name in FGDConfig().weights()}
             inputs = [leaf, *(each for name, each in relation.named_parameters() if not name.endswith("key.bias"))]
             found.append([torch.stack(list(raw.values())), *torch.autograd.grad(sum(raw.values()), inputs)])
     shares = [(ours - readable).abs().max() / readable.abs().max() for ours, readable in zip(*found, strict=True)]

@@ -49,7 +49,7 @@ def recipe(state: State, config: FGDConfig, *, given: dict, options: dict, level
     lines = [
         "import torch",
         "",
-        "from fgdlab import FGDConfig, FGDLoss, attention",
+        "from fgdlab import FGDConfig, FGDLoss, attention, masks_of",
         "from fgdlab.lab.explorer import named_detectors, open_dataset, static_figure",
         "from fgdlab.lab.plots import scene_and_teacher_maps",
         "",
@@ -77,7 +77,7 @@ def recipe(state: State, config: FGDConfig, *, given: dict, options: dict, level
         f"    student_map, teacher_map = fgd.aligned(scene, {state.level!r}), teacher_maps[{state.level!r}]",
         "    a_student, a_teacher = (attention(each, config.temperature) for each in (student_map, teacher_map))",
         "    difference = a_teacher.spatial[0] - a_student.spatial[0]",
-        f"    masks = fgd.masks(scene, teacher_maps[{state.level!r}])",
+        f"    masks = masks_of(config, scene, teacher_maps[{state.level!r}])",
         "    terms = fgd(scene, teacher_maps)",
     ]
     return "\n".join(line for i, line in enumerate(lines) if line or (i and lines[i - 1])) + "\n"

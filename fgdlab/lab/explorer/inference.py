@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fgdlab.config import FGDConfig
-from fgdlab.fgd import FGDLoss
+from fgdlab.fgd import FGDLoss, masks_of
 from fgdlab.masks import cell_ranges
 from fgdlab.scene import Scene, Tap, full_precision, level_names
 
@@ -180,7 +180,7 @@ class DetectorInference:
     def masks(self, image: int, level: str, rounding: str) -> tuple[np.ndarray, np.ndarray]:
         """fg, bg (H, W) of one level."""
         def make():
-            masks = FGDLoss((), 1, 1, replace(self.config, rounding=rounding)).masks(self.place(image).scene(), self.teacher_sight(image).maps[level][None])
+            masks = masks_of(replace(self.config, rounding=rounding), self.place(image).scene(), self.teacher_sight(image).maps[level][None])
             return masks.fg[0].cpu().numpy(), masks.bg[0].cpu().numpy()
 
         return self._kept(("masks", image, level, rounding), make, lambda masks: 2 * masks[0].nbytes)

@@ -4,7 +4,7 @@ from matplotlib.colors import CenteredNorm, LogNorm
 from torch import Tensor, nn
 
 from fgdlab.attention import attention
-from fgdlab.fgd import FGDLoss
+from fgdlab.fgd import masks_of
 from fgdlab.scene import Scene, level_names, look
 
 from ..config import RunConfig
@@ -29,7 +29,6 @@ def masks_and_attention(
     scene, teacher_maps = scene_and_teacher_maps(student, teacher, *dataset[index])
     image, boxes, frame = padded_image(student, scene), scene.boxes[0], scene.padded_size
     suffixes = unused_suffixes(config)
-    masks_of = FGDLoss((), 1, 1, config.fgd()).masks
     levels = [level for level in scene.features if teacher_maps is None or level in teacher_maps]
     columns, bars_after = (4, (2, 3)) if teacher_maps is None else (6, (2, 4, 5))
     figure, axes = panel_grid(len(levels), columns, frame[0] / frame[1], bars_after)
@@ -38,7 +37,7 @@ def masks_and_attention(
         draw_image(row[0], image, boxes, f"image {dataset.image_ids[index]}\n{frame[0]} x {frame[1]} pixels")
         row[0].set_ylabel(f"{level}, stride {round(frame[0] / features.shape[-2])}", fontsize=9, labelpad=4)
 
-        masks = masks_of(scene, features)
+        masks = masks_of(config.fgd(), scene, features)
         norm = shared_norm(LogNorm(), (masks.fg, masks.bg))
         draw_map(row[1], masks.fg[0], frame, boxes, norm, "cividis", "foreground M S" + suffixes["fg"])
         drawn = draw_map(row[2], masks.bg[0], frame, boxes, norm, "cividis", "background (1 - M) S" + suffixes["bg"])

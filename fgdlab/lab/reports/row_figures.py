@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from fgdlab.attention import attention
-from fgdlab.fgd import FGDLoss
+from fgdlab.fgd import masks_of
 
 from .. import plots
 from ..plots import NotebookFigure
@@ -105,7 +105,7 @@ def masks_by_row(opened: OpenRows, index: int, level: str | None = None) -> Note
     level = level or next(iter(scene.features))
     kinds: dict[tuple, tuple[str, torch.Tensor, list[str]]] = {}
     for row in opened.rows:
-        masks, used = FGDLoss((), 1, 1, row.config.fgd()).masks(scene, scene.features[level]), plots.unused_suffixes(row.config)
+        masks, used = masks_of(row.config.fgd(), scene, scene.features[level]), plots.unused_suffixes(row.config)
         for part, title, values in (("fg", "foreground M S" if row.config.area != "both" else "every cell alike", masks.fg[0]), ("bg", "background (1 - M) S", masks.bg[0])):
             if not used[part]:
                 same = kinds.setdefault((title, values.numpy().tobytes()), (title, values, []))

@@ -8,6 +8,7 @@ from torchvision.models.detection import FCOS
 from fgdlab.balance import Balance
 from fgdlab.fgd import FGDLoss
 from fgdlab.fused.dispatch import why_readable
+from fgdlab.fused.loss import FusedFGDLoss
 from fgdlab.methods import method_class
 from fgdlab.methods.fbkd import FBKD_PRESETS, FBKDLoss
 
@@ -32,7 +33,8 @@ def make_loss(config: RunConfig, levels: tuple[str, ...], student: nn.Module, te
     channels = student.backbone.out_channels, teacher.backbone.out_channels
     if config.method == "fgd":
         only(config, ())
-        return FGDLoss(levels, *channels, config.fgd(), fused=runs_fused(config, device))
+        loss_class = FusedFGDLoss if runs_fused(config, device) else FGDLoss
+        return loss_class(levels, *channels, config.fgd())
     if config.method == "fbkd":
         preset = FBKD_PRESETS["two_stage" if hasattr(student, "rpn") else "one_stage"]
         return FBKDLoss(levels, *channels, replace(preset, **{f"{part}_weight": 0.0 for part in left_out(config, FBKDLoss.PARTS)}))
@@ -56,7 +58,7 @@ def runs_fused(config: RunConfig, device: str) -> bool:
 
 def fgd_implementation(loss: nn.Module | None) -> dict[str, str]:
     """What a result says of how FGD's sums were taken; nothing of another loss."""
-    return {"fgd_sums": "fused" if loss.fused else "readable"} if isinstance(loss, FGDLoss) else {}
+    return {"fgd_sums": "fused" if isinstance(loss, FusedFGDLoss) else "readable"} if isinstance(loss, FGDLoss) else {}
 
 
 def in_pixels(method: type, student: nn.Module) -> dict[str, float]:

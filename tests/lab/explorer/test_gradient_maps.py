@@ -5,7 +5,7 @@ from matplotlib.colors import LogNorm
 from torch.testing import assert_close
 
 from fgdlab.attention import attention
-from fgdlab.fgd import FGDLoss
+from fgdlab.fgd import masks_of
 from fgdlab.lab.config.run_config import METHODS, RunConfig
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.explorer.gradient_maps import GradientMaps, gradient_maps, gradient_maps_figure, let_through, relative
@@ -108,9 +108,9 @@ def test_the_pull_of_hint_is_the_same_at_every_cell(detectors):
 
 def test_the_pull_of_fgd_is_masks_times_spatial_attention(detectors, maps):
     scene, teacher = maps
-    pull, masks = looked(detectors, AREAS).effective_weight, FGDLoss((), 1, 1, AREAS.fgd()).masks
+    pull = looked(detectors, AREAS).effective_weight
     for level in LEVELS:
-        drawn = masks(scene, teacher[level])
+        drawn = masks_of(AREAS.fgd(), scene, teacher[level])
         weight = (3e-3 * drawn.fg + 2e-2 * drawn.bg) * attention(teacher[level], 0.5).spatial
         assert_close(pull[level], weight[0], rtol=1e-4, atol=0)
 

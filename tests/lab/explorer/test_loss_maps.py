@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from fgdlab import FGDConfig, FGDLoss, attention
+from fgdlab import FGDConfig, FGDLoss, attention, masks_of
 from fgdlab.lab.explorer.loss_maps import WEIGHT_OF, by_gap, compare, gap, open_config, sharpened, terms_of, weigh
 from fgdlab.scene import Scene
 
@@ -30,13 +30,8 @@ def one_image(seed: int, student_channels: int = 6, teacher_channels: int = 6, b
 
 def weighed_of(scene, teacher, loss, config, level):
     pair = compare(scene.features[level][0], teacher[level][0], loss, level)
-    masks = replace_config(loss, config).masks(scene, teacher[level])
+    masks = masks_of(config, scene, teacher[level])
     return pair, weigh(pair, masks.fg[0].numpy(), masks.bg[0].numpy(), config.temperature, config)
-
-
-def replace_config(loss: FGDLoss, config: FGDConfig) -> FGDLoss:
-    loss.config = config
-    return loss
 
 
 @pytest.mark.parametrize("seed", range(3))

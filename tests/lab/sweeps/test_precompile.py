@@ -10,19 +10,19 @@ RUN = """
 import fgdlab.lab.sweeps.precompile
 import torch
 from fgdlab.config import FGDConfig
-from fgdlab.fgd import FGDLoss
-from fgdlab.fused import loops, paint_loop
+from fgdlab.fused.cpu import loops, masks
+from fgdlab.fused.loss import FusedFGDLoss
 from fgdlab.scene import Scene
 from fgdlab.terms import total
 
 def compiled():
-    return sum(len(loop.signatures) for loop in (*vars(loops.compiled("float32")).values(), paint_loop.compiled("float32", "float32")))
+    return sum(len(loop.signatures) for loop in (*vars(loops.compiled("float32")).values(), masks.compiled("float32", "float32")))
 
 before = compiled()
 for order in (torch.contiguous_format, torch.channels_last):
     maps = torch.randn(2, 8, 8, 8).to(memory_format=order).requires_grad_()
     scene = Scene(torch.zeros(2, 3, 64, 64), [torch.tensor([[8.0, 8, 30, 30]])] * 2, [(64, 64)] * 2, {"P3": maps})
-    total(FGDLoss(("P3",), 8, 8, FGDConfig(), fused=True)(scene, {"P3": torch.randn(2, 8, 8, 8)})).backward()
+    total(FusedFGDLoss(("P3",), 8, 8, FGDConfig())(scene, {"P3": torch.randn(2, 8, 8, 8)})).backward()
 print(before, compiled(), torch.__version__)
 """
 

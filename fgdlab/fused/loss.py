@@ -1,0 +1,56 @@
+"""FGDLoss in its fused implementation: the same parameters and the same results, computed faster."""
+import torch
+from torch import Tensor
+
+from ..config import FGDConfig
+from ..fgd import MASKED, FGDLoss, masks_of
+from ..pyramid import check_boxes
+from ..scene import Scene, full_precision, sum_dtype
+from ..terms import Term
+from .dispatch import why_readable
+from .levels import alike, sums_of_levels
+from .masks import PyramidMasks, painted_levels, side_by_side
+
+
+class FusedFGDLoss(FGDLoss):
+    """FGDLoss with few reads of the maps. ``state_dict`` is that of FGDLoss; results are equal to rounding.
+
+    Maps of half precision are read as they are and summed in float32. Only first derivatives exist.
+    Where the fused implementation does not apply (see :func:`why_readable`), this runs FGDLoss.
+    """
+
+    def __init__(
+        self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, config: FGDConfig = FGDConfig(),
+    ):
+        super().__init__(levels, student_channels, teacher_channels, config)
+        self.channels = teacher_channels
+
+    def forward(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
+        self.check_levels(scene, teacher)
+        if not self.weights or not self.levels or why_readable(self.config, teacher[self.levels[0]].device.type):
+            return super().forward(scene, teacher)
+        with torch.autocast(scene.pixels.device.type, enabled=False):
+            if self.align:                                           # f needs float32
+                scene, teacher = scene.float(), full_precision(teacher)
+            students = [self.aligned(scene, level) for level in self.levels]
+            teachers = [teacher[level].detach() for level in self.levels]
+            if not alike(students, teachers, self.channels):
+                return super().forward(scene, teacher)               # FGDLoss takes them, or raises
+            relations = list(self.relation.values()) or [None] * len(teachers)
+            sums = sums_of_levels(students, teachers, self.masks(scene, teachers), relations, self.config)
+        return [
+            Term(name, level, of_level[name], weight)
+            for level, of_level in zip(self.levels, sums, strict=True) for name, weight in self.weights.items()
+        ]
+
+    def masks(self, scene: Scene, teachers: list[Tensor]) -> PyramidMasks | None:
+        """The masks of all levels; None where no term needs them."""
+        if not self.weights.keys() & MASKED:
+            return None
+        if self.config.area == "both":
+            return side_by_side([masks_of(self.config, scene, each) for each in teachers])
+        check_boxes(scene, len(teachers[0]))
+        return painted_levels(
+            scene.boxes, scene.frame_sizes(self.config.frame), [tuple(each.shape[-2:]) for each in teachers],
+            rounding=self.config.rounding, axes=self.config.axes, dtype=sum_dtype(*teachers),
+        )
