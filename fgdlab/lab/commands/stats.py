@@ -21,13 +21,13 @@ def seeds(name, row, against, metric, half_width, difference, power, looks, scal
     A line for each contrast. Numbers of seeds come with the range that the std so far leaves open; the interval shown holds
     however often you look and whenever you stop (with --looks: at the looks that you had planned).
     """
-    from ..reports import Question, planned_looks, seeds_report
+    from ..reports import SeedTargets, parse_analyses, seeds_report
     from ..sweeps import load_sweep, read_results
 
     described = load_sweep(name).at(scale)
-    question = Question(metric, half_width, difference, power, planned_looks(looks))
+    targets = SeedTargets(metric, half_width, difference, power, parse_analyses(looks))
     frame, path = read_results(described, scale, out)
-    click.echo(seeds_report(frame, described, question, row, against))
+    click.echo(seeds_report(frame, described, targets, row, against))
     click.echo(f"from {path}", err=True)
 
 
@@ -60,10 +60,10 @@ def compare(a, b, truth, sweep, scale, out, metric, resamples, figure) -> None:
     if sweep is not None and truth is not None:
         raise UserError("--truth must go with files of detections, got it beside --sweep; rows of a sweep are judged by the data of their runs")
     if sweep is not None:
-        contest = comparison_of_rows(load_sweep(sweep).at(scale), a, b, scale, out)
+        inputs = comparison_of_rows(load_sweep(sweep).at(scale), a, b, scale, out)
     else:
-        contest = comparison_of_files(*([Path(each) for each in side.split(",") if each] for side in (a, b)), truth)
-    result = compare_sides(contest, metric, resamples)
+        inputs = comparison_of_files(*([Path(each) for each in side.split(",") if each] for side in (a, b)), truth)
+    result = compare_sides(inputs, metric, resamples)
     click.echo(comparison_text(result))
     if figure is not None:
         click.echo(f"\nfigure: {save_figure(comparison_figure(result), figure)}")

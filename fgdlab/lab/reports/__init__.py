@@ -5,9 +5,9 @@ __all__ = lazy_package(__name__, {
     "comparison": "compare comparison_text",
     "comparison_figure": "comparison_figure",
     "comparison_inputs": "comparison_of_files comparison_of_rows",
-    "noise": "resampled_intervals",
+    "image_intervals": "resampled_intervals",
     "publishing": "check_scale publish",
-    "seeds": "Question planned_looks seeds_report",
+    "seeds": "SeedTargets parse_analyses seeds_report",
     "sweep_report": "Report",
     "sweep_runs": "SweepRuns",
 })

@@ -1,7 +1,4 @@
-"""Which of two detectors is better, and by which noise could it be otherwise? One contest, three intervals side by side.
-
-    Contest --match--> matches --image_noise, estimate, both_noises--> Comparison --comparison_text--> a page for the terminal
-"""
+"""AP difference of two detectors with confidence intervals over images, over seeds, and over both."""
 import textwrap
 from dataclasses import dataclass
 
@@ -9,22 +6,25 @@ import numpy as np
 from tabulate import tabulate
 
 from ..errors import UserError
-from ..stats import Interval, both_noises, estimate, image_noise, match, noise_covered
+from ..stats import Interval, estimate, image_interval, match, seeds_and_images_interval, variance_covered
 from .comparison_inputs import ComparisonInputs
 
-WIDTH = 100
+WIDTH = 100                                 # columns of a terminal
 DASH = "–"
+SOURCES = ("images", "seeds", "both")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a contest gave, in points of ``metric``.
+    """Scores of both detectors and three intervals of their difference A minus B, in points of ``metric``.
 
-    scores_a, scores_b: (S,) one a round, on the images as they are. draws: (R,) the mean difference, A minus B, on each resample.
-    images, seeds, both: the mean difference with its interval over each noise; NaN ends for the latter two where there is one round.
+    scores_a, scores_b: (S,) one per pair, on the original images. draws: (R,) mean difference on each resample of the
+        images.
+    images, seeds, both: mean difference with its interval over this variance source; the ends of the latter two are NaN
+        for one pair.
     """
 
-    contest: ComparisonInputs
+    inputs: ComparisonInputs
     metric: str
     scores_a: np.ndarray
     scores_b: np.ndarray
@@ -38,56 +38,67 @@ class Comparison:
         return self.scores_a - self.scores_b
 
 
-def compare(contest: ComparisonInputs, metric: str = "AP", resamples: int = 1000, seed: int = 0) -> Comparison:
-    """Match every detector once, then resample the images ``resamples`` times, for all rounds together.
+def compare(inputs: ComparisonInputs, metric: str = "AP", resamples: int = 1000, seed: int = 0) -> Comparison:
+    """Match the detections of each detector once, then resample the images ``resamples`` times, for all pairs together.
 
     Raises:
-        UserError: an unknown metric, or images without an object that the metric counts.
+        UserError: an unknown metric, or no object in the images that counts for the metric.
     """
-    pairs = [tuple(match(contest.ground_truth, found, contest.image_ids, metric) for found in (each.found_a, each.found_b)) for each in contest.rounds]
-    whole = np.ones((1, len(contest.image_ids)), dtype=int)
-    scores_a, scores_b = (np.array([float(pair[side].scores(whole)[0]) for pair in pairs]) for side in (0, 1))
+    images = len(inputs.image_ids)
+    sides = [
+        [match(inputs.ground_truth, detections, inputs.image_ids, metric) for detections in side]
+        for side in zip(*((pair.detections_a, pair.detections_b) for pair in inputs.pairs), strict=True)
+    ]
+    once = np.ones(images, dtype=int)
+    scores_a, scores_b = (np.array([float(matches.scores(once)[0]) for matches in side]) for side in sides)
     if np.isnan(scores_a).any():
-        raise UserError(f"{metric} must have an object to find, got none of its sizes in {len(contest.image_ids)} images; choose another metric, such as AP")
-    by_images, draws = image_noise(pairs, resamples, seed)
+        raise UserError(f"{metric} needs objects of its size, got none in {images} images; take another, such as AP")
+    pairs = list(zip(*sides, strict=True))
+    by_images, draws = image_interval(pairs, resamples, seed)
     mean, std, _, low, high = estimate(scores_a - scores_b)
-    together = both_noises(scores_a - scores_b, by_images.std, len(contest.image_ids))
-    return Comparison(contest, metric, scores_a, scores_b, draws, by_images, Interval(mean, low, high, std), together)
+    both = seeds_and_images_interval(scores_a - scores_b, by_images.std, images)
+    return Comparison(inputs, metric, scores_a, scores_b, draws, by_images, Interval(mean, low, high, std), both)
 
 
 def signed(value: float) -> str:
-    """Two decimals with a sign, or a dash."""
-    return DASH if np.isnan(value) else f"{round(value, 2) + 0.0:+.2f}"
-
-
-def ends(interval: Interval) -> str:
-    return DASH if np.isnan(interval.low) else f"[{signed(interval.low)}, {signed(interval.high)}]"
+    """Two decimals with a sign, never "-0.00"."""
+    return f"{round(value, 2) + 0.0:+.2f}"
 
 
 def comparison_text(result: Comparison) -> str:
-    """Scores run by run, then the three noises side by side, then what each covers; fits :data:`WIDTH` columns."""
-    contest, metric, count = result.contest, result.metric, len(result.scores_a)
-    head = f"{metric}: A = {contest.name_a}, B = {contest.name_b}; {contest.data}"
-    scores = [[each.label, f"{a:.2f}", f"{b:.2f}", signed(a - b)] for each, a, b in zip(contest.rounds, result.scores_a, result.scores_b, strict=True)]
+    """The scores of each pair, the three intervals, and what each interval covers; fits :data:`WIDTH` columns."""
+    inputs, metric, count = result.inputs, result.metric, len(result.scores_a)
+    head = f"{metric}: A = {inputs.name_a}, B = {inputs.name_b}; {inputs.data}"
+    labels, scores_a, scores_b = [pair.label for pair in inputs.pairs], list(result.scores_a), list(result.scores_b)
     if count > 1:
-        scores.append(["mean", f"{result.scores_a.mean():.2f}", f"{result.scores_b.mean():.2f}", signed(result.images.mean)])
-    alone = "one pair of runs says nothing about seeds"
-    noises = [
-        ["images", signed(result.images.mean), ends(result.images), f"paired bootstrap (BCa), {len(result.draws)} resamples of {len(contest.image_ids)} images"],
-        ["seeds", signed(result.seeds.mean), ends(result.seeds), f"paired t-interval, {count} seeds" if count > 1 else alone],
-        ["both", signed(result.both.mean), ends(result.both), "variances added, t with Satterthwaite's degrees of freedom" if count > 1 else alone],
-    ]
-    captions = [*contest.notes, *(noise_covered(noise, f"The interval of {noise!r} covers") for noise in (NOISES if count > 1 else NOISES[:1]))]
+        labels, scores_a, scores_b = [*labels, "mean"], [*scores_a, np.mean(scores_a)], [*scores_b, np.mean(scores_b)]
+    lines = zip(labels, scores_a, scores_b, strict=True)
+    scores = [[label, f"{a:.2f}", f"{b:.2f}", signed(a - b)] for label, a, b in lines]
+    methods = {
+        "images": f"paired bootstrap (BCa), {len(result.draws)} resamples of {len(inputs.image_ids)} images",
+        "seeds": f"paired t-interval, {count} seeds",
+        "both": "variances added, t with Satterthwaite's degrees of freedom",
+    }
+    intervals = []
+    for source, method in methods.items():
+        interval = getattr(result, source)
+        known = not np.isnan(interval.low)
+        ends = f"[{signed(interval.low)}, {signed(interval.high)}]" if known else DASH
+        intervals.append([source, signed(interval.mean), ends, method if known else "needs several seeds"])
+    notes = inputs.notes + [variance_covered(each, f"The interval over {each} covers") for each in sources_of(result)]
     if count == 1:
-        captions.append("For the noise of seeds compare several of them, by --sweep or by runs with commas between.")
+        notes.append("For the seed variance compare several seeds: use --sweep, or several runs separated by commas.")
     return "\n\n".join([
-        textwrap.fill(head, WIDTH), table(["", "A", "B", "A - B"], scores), table(["noise of", "A - B", "95 % interval", "how"], noises),
-        "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in captions),
+        textwrap.fill(head, WIDTH), table(["", "A", "B", "A - B"], scores, "right"),
+        table(["variance over", "A - B", "95 % interval", "method"], intervals, "left"),
+        "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in notes),
     ])
 
 
-NOISES = ("images", "seeds", "both")
+def sources_of(result: Comparison) -> tuple[str, ...]:
+    """The variance sources that have an interval: only the images if there is one pair of runs."""
+    return SOURCES if len(result.scores_a) > 1 else SOURCES[:1]
 
 
-def table(headers: list[str], rows: list[list[str]]) -> str:
-    return tabulate(rows, headers, "simple", disable_numparse=True, colalign=["left", *["right"] * 2, "left" if headers[-1] == "how" else "right"])
+def table(headers: list[str], rows: list[list[str]], last: str) -> str:
+    return tabulate(rows, headers, "simple", disable_numparse=True, colalign=["left", "right", "right", last])

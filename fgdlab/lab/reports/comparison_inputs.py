@@ -1,8 +1,8 @@
-"""What is compared: the detections of two sides, run by run, and the truth that all of them are judged by.
+"""The detections of two detectors and the ground truth they are evaluated on, read and checked.
 
-    two run folders | two files of detections, a file of truth | two rows of a sweep --> Contest(name_a, name_b, rounds, truth, image_ids)
+    two run folders | two files of detections and a file of ground truth | two rows of a sweep --> ComparisonInputs
 """
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,140 +18,178 @@ EXPORT = "give a list in COCO's result format, as a run's detections.json"
 
 @dataclass(frozen=True)
 class ComparisonPair:
-    """One detector of each side. ``label``: the seed of both, or what stands for it. found_a, found_b: detections in COCO's result format."""
+    """Detections of one run of each side, in COCO's result format. ``label``: their seed, or another name."""
 
     label: str
-    found_a: list[dict]
-    found_b: list[dict]
+    detections_a: list[dict]
+    detections_b: list[dict]
 
 
 @dataclass(frozen=True)
 class ComparisonInputs:
-    """Two sides on the same images. truth: in COCO format. image_ids: the images to judge on. data: in words. notes: what the reader should know."""
+    """Two sides on the images ``image_ids`` of a COCO ``ground_truth``. ``data`` and ``notes`` are for the reader."""
 
     name_a: str
     name_b: str
-    rounds: list[ComparisonPair]
-    truth: dict
+    pairs: list[ComparisonPair]
+    ground_truth: dict
     image_ids: list[int]
     data: str
     notes: list[str]
 
 
-def read_found(file: Path) -> list[dict]:
-    """A file of detections, checked entry by entry.
+def read_detections(file: Path) -> list[dict]:
+    """A file of detections, each checked.
 
     Raises:
         UserError: not JSON, no list, empty, or an entry that is no detection.
     """
-    found = read_json(file)
-    if not isinstance(found, list):
-        raise UserError(f"{file} must hold a list of detections, got {short_repr(found)}; {EXPORT}")
-    if not found:
-        raise UserError(f"{file} must hold at least one detection, got an empty list; a detector that finds nothing has AP 0 without resampling")
-    named = [(f"{file}: detection {number}", each) for number, each in enumerate(found, start=1)]
-    raise_first([f"{name} must be an object with {', '.join(KEYS)}, got {short_repr(each)}" for name, each in named
-              if not isinstance(each, dict) or any(key not in each for key in KEYS)], EXPORT)
+    detections = read_json(file)
+    if not isinstance(detections, list):
+        raise UserError(f"{file} must hold a list of detections, got {short_repr(detections)}; {EXPORT}")
+    if not detections:
+        raise UserError(f"{file} must hold at least one detection, got an empty list; without any, AP is 0")
+
+    def check(valid: Callable[[dict], bool], expected: str, key: str = "") -> None:
+        raise_first([
+            f"{file}: detection {number} must {expected}, got {short_repr(each[key] if key else each)}"
+            for number, each in enumerate(detections, start=1) if not valid(each)
+        ], EXPORT)
+
+    check(lambda each: isinstance(each, dict) and set(KEYS) <= set(each), f"be an object with {', '.join(KEYS)}")
     for key in KEYS[:2]:
-        raise_first([f"{name} must have a whole number as {key!r}, got {short_repr(each[key])}" for name, each in named if not is_integer(each[key])], EXPORT)
-    raise_first([f"{name} must have x, y, width, height as 'bbox', got {short_repr(each['bbox'])}" for name, each in named
-              if not isinstance(each["bbox"], list) or len(each["bbox"]) != 4 or not all(map(is_finite, each["bbox"])) or min(each["bbox"][2:]) < 0], EXPORT)
-    raise_first([f"{name} must have a finite 'score', got {short_repr(each['score'])}" for name, each in named if not is_finite(each["score"])], EXPORT)
-    return found
+        check(lambda each, key=key: is_integer(each[key]), f"have a whole number as {key!r}", key)
+    check(lambda each: is_box(each["bbox"]), "have x, y, width, height as 'bbox'", "bbox")
+    check(lambda each: is_finite(each["score"]), "have a finite 'score'", "score")
+    return detections
 
 
-def read_truth(file: Path) -> dict:
-    """A COCO file of ground truth, checked; missing ``iscrowd`` and ``area`` are filled in as pycocotools wants them."""
+def is_box(value) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(is_finite, value)) and min(value[2:]) >= 0
+
+
+def read_ground_truth(file: Path) -> dict:
+    """A checked COCO file; missing ``iscrowd`` and ``area`` are filled in for pycocotools."""
     document = read_document(file)
     if not document["images"] or not document["annotations"]:
-        raise UserError(f"{file} must hold images and annotations to judge by, got {len(document['images'])} and {len(document['annotations'])}; give the split's ground truth")
+        counts = f"{len(document['images'])} and {len(document['annotations'])}"
+        raise UserError(f"{file} must hold images and annotations, got {counts}; give the ground truth of the split")
     box_table(document, file, allow_flat=True)
-    sizes = [each["bbox"][2] * each["bbox"][3] for each in document["annotations"]]
-    annotations = [{**each, "iscrowd": each.get("iscrowd") or 0, "area": size if each.get("area") is None else each["area"]}
-                   for each, size in zip(document["annotations"], sizes, strict=True)]
+    annotations = []
+    for each in document["annotations"]:
+        area = each["bbox"][2] * each["bbox"][3] if each.get("area") is None else each["area"]
+        annotations.append({**each, "iscrowd": each.get("iscrowd") or 0, "area": area})
     return {"images": document["images"], "categories": document["categories"], "annotations": annotations}
 
 
-def check_against(found: list[dict], truth: dict, name: str) -> None:
-    """Raise a UserError where a detection is of an image or a category that the truth does not have."""
-    images, categories = ({each["id"] for each in truth[part]} for part in ("images", "categories"))
-    strange = {each["image_id"] for each in found} - images
-    if strange:
-        raise UserError(f"{name} must be of the {len(images)} images of the ground truth, got {len(strange)} other image ids, the first {min(strange)}; "
-                        "both sides must have been run on the images of one file of truth")
-    strange = {each["category_id"] for each in found} - categories
-    if strange:
-        raise UserError(f"{name} must have category ids among {short_repr(sorted(categories))}, got {short_repr(sorted(strange))}; write the ids of the ground truth, not the network's labels")
+def check_ids(detections: list[dict], ground_truth: dict, name: str) -> None:
+    """Raise a UserError if a detection has an image or a category that the ground truth does not have."""
+    images, categories = ({each["id"] for each in ground_truth[part]} for part in ("images", "categories"))
+    unknown = {each["image_id"] for each in detections} - images
+    if unknown:
+        raise UserError(
+            f"{name} must be of the {len(images)} images of the ground truth, got {len(unknown)} other image ids, "
+            f"the first {min(unknown)}; run both sides on the images of one file of ground truth"
+        )
+    unknown = {each["category_id"] for each in detections} - categories
+    if unknown:
+        raise UserError(
+            f"{name} must have category ids among {short_repr(sorted(categories))}, got {short_repr(sorted(unknown))}; "
+            "write the ids of the ground truth, not the network's labels"
+        )
 
 
 def comparison_of_files(a: Sequence[Path], b: Sequence[Path], truth: Path | None = None) -> ComparisonInputs:
-    """The k-th path of A against the k-th of B: folders of finished runs, or files of detections beside a file of truth.
+    """The k-th path of A against the k-th of B: folders of finished runs, or files of detections with ground truth.
 
     Raises:
-        UserError: unequal numbers, a path that is neither, runs that were judged on different images, files without truth.
+        UserError: unequal numbers, a wrong path, runs on different images, files without ground truth.
     """
     if len(a) != len(b):
-        raise UserError(f"both sides must have as many runs, got {len(a)} and {len(b)}; name them in pairs, seed by seed")
-    name_a, name_b = (str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more" for paths in (a, b))
+        raise UserError(f"both sides must have as many runs, got {len(a)} and {len(b)}; name them seed by seed")
+    names = [str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more" for paths in (a, b)]
     if truth is None:
         files = [str(path) for path in (*a, *b) if path.is_file()]
         if files:
-            raise UserError(f"a file of detections must come with the truth it is judged by, got {files[0]} alone; add --truth ANNOTATIONS.json")
-        return comparison_of_runs(a, b, name_a, name_b)
+            raise UserError(f"{files[0]} must come with its ground truth, got none; add --truth ANNOTATIONS.json")
+        return comparison_of_runs(a, b, *names)
     files_a, files_b = ([path / "detections.json" if path.is_dir() else path for path in paths] for paths in (a, b))
-    document = read_truth(truth)
+    ground_truth = read_ground_truth(truth)
     labels = [str(number) for number in range(1, len(a) + 1)] if len(a) > 1 else ["one pair"]
-    return contest(name_a, name_b, labels, files_a, files_b, document, [each["id"] for each in document["images"]], f"{truth.name}, {len(document['images'])} images")
+    image_ids = [each["id"] for each in ground_truth["images"]]
+    pairs, notes = read_pairs(labels, files_a, files_b, ground_truth, image_ids)
+    return ComparisonInputs(*names, pairs, ground_truth, image_ids, f"{truth.name}, {len(image_ids)} images", notes)
 
 
-def contest(name_a: str, name_b: str, labels: list[str], files_a: list[Path], files_b: list[Path], truth: dict, image_ids: list[int], data: str, notes: Sequence[str] = ()) -> ComparisonInputs:
-    rounds, seen = [], set()
+def read_pairs(
+    labels: list[str], files_a: list[Path], files_b: list[Path], ground_truth: dict, image_ids: list[int],
+) -> tuple[list[ComparisonPair], list[str]]:
+    """The pairs, and a note if some images have no detection."""
+    pairs, seen = [], set()
     for label, *files in zip(labels, files_a, files_b, strict=True):
-        sides = [read_found(file) for file in files]
-        for found, file in zip(sides, files, strict=True):
-            check_against(found, truth, str(file))
-        of_a, of_b = ({each["image_id"] for each in found} for found in sides)
-        if not of_a & of_b:
-            raise UserError(f"{files[0]} and {files[1]} must be of the same images, got {len(of_a)} and {len(of_b)} images and none in both; run both on one split")
-        seen |= of_a | of_b
-        rounds.append(ComparisonPair(label, *sides))
-    silent = len(set(image_ids) - seen)
-    notes = [*notes, *([f"{silent} of {len(image_ids)} images have no detection of either side; they are judged as empty answers, so give the truth of the judged images only"] if silent else [])]
-    return ComparisonInputs(name_a, name_b, rounds, truth, image_ids, data, notes)
+        sides = [read_detections(file) for file in files]
+        for detections, file in zip(sides, files, strict=True):
+            check_ids(detections, ground_truth, str(file))
+        images_a, images_b = ({each["image_id"] for each in detections} for detections in sides)
+        if not images_a & images_b:
+            raise UserError(
+                f"{files[0]} and {files[1]} must be of the same images, got {len(images_a)} and {len(images_b)} images "
+                "and none in both; run both on one split"
+            )
+        seen |= images_a | images_b
+        pairs.append(ComparisonPair(label, *sides))
+    empty = len(set(image_ids) - seen)
+    note = (
+        f"{empty} of {len(image_ids)} images have no detection of either side, and are evaluated so. "
+        "If no detector saw them, remove them from the ground truth."
+    )
+    return pairs, [note] if empty else []
 
 
 def comparison_of_runs(a: Sequence[Path], b: Sequence[Path], name_a: str, name_b: str) -> ComparisonInputs:
-    """Finished runs against finished runs, paired by seed; the truth is read from the data that they were judged on."""
+    """Finished runs against finished runs, paired by seed; the ground truth is read from the data of the runs."""
     from ..datasets import open_split
 
     results_a, results_b = ([finished(folder) for folder in folders] for folders in (a, b))
     first = results_a[0]
     for folder, result in zip((*a, *b), (*results_a, *results_b), strict=True):
         if result["data_hashes"]["eval"] != first["data_hashes"]["eval"]:
-            raise UserError(f"all runs must be judged on the same images, got {first['data_line']!r} in {a[0]} and {result['data_line']!r} in {folder}; compare runs of one split and size")
+            raise UserError(
+                f"all runs must be evaluated on the same images, got {first['data_line']!r} in {a[0]} and "
+                f"{result['data_line']!r} in {folder}; compare runs of one split and size"
+            )
     seeds_a, seeds_b = ([result["settings"]["seed"] for result in results] for results in (results_a, results_b))
-    notes = []
     if len(a) > 1 and (sorted(seeds_a) != sorted(seeds_b) or len(set(seeds_a)) < len(seeds_a)):
-        raise UserError(f"runs must come in pairs of one seed each, got seeds {seeds_a} and {seeds_b}; name runs of the same seeds on both sides")
-    if seeds_a != seeds_b and len(a) == 1:
-        notes.append(f"The two runs have different seeds, {seeds_a[0]} and {seeds_b[0]}, so part of the difference is that of the seeds.")
-    order_a, order_b = (sorted(range(len(seeds)), key=seeds.__getitem__) for seeds in (seeds_a, seeds_b))
+        raise UserError(
+            f"each seed must have one run on both sides, got seeds {seeds_a} and {seeds_b}; name runs of the same seeds"
+        )
     config = RunConfig.of(first["settings"])
-    judged = open_split(config, config.eval_split)
-    if judged.content_hash() != first["data_hashes"]["eval"]:
-        raise UserError(f"the data of {a[0]} must be those that it was judged on, got other images or annotations in {config.data!r}; put them back, or run again")
-    labels = [f"seed {seeds_a[i]}" if seeds_a[i] == seeds_b[j] else "one pair" for i, j in zip(order_a, order_b, strict=True)]
-    return contest(
-        name_a, name_b, labels, [a[i] / "detections.json" for i in order_a], [b[j] / "detections.json" for j in order_b], judged.ground_truth(), judged.image_ids, first["data_line"], notes,
+    dataset = open_split(config, config.eval_split)
+    if dataset.content_hash() != first["data_hashes"]["eval"]:
+        raise UserError(
+            f"the data of {a[0]} must be those of its evaluation, got other images or annotations in {config.data!r}; "
+            "restore them, or run again"
+        )
+    ground_truth, notes = dataset.ground_truth(), []
+    if seeds_a == seeds_b or len(a) > 1:
+        labels = [f"seed {seed}" for seed in sorted(seeds_a)]
+    else:
+        labels = ["one pair"]
+        notes.append(f"The two runs have different seeds, {seeds_a[0]} and {seeds_b[0]}; this adds seed variance.")
+    files_a, files_b = (
+        [folder / "detections.json" for _, folder in sorted(zip(seeds, folders, strict=True))]
+        for seeds, folders in ((seeds_a, a), (seeds_b, b))
     )
+    pairs, more = read_pairs(labels, files_a, files_b, ground_truth, dataset.image_ids)
+    return ComparisonInputs(name_a, name_b, pairs, ground_truth, dataset.image_ids, first["data_line"], [*notes, *more])
 
 
 def finished(folder: Path) -> dict:
-    """A finished run's result."""
+    """The result of a finished run."""
     if not folder.is_dir():
-        raise UserError(f"{folder} must be the folder of a finished run or a file of detections, got nothing there; correct the path")
+        raise UserError(f"{folder} must be the folder of a finished run or a file of detections; correct the path")
     if not (folder / "result.json").is_file() or not (folder / "detections.json").is_file():
-        raise UserError(f"{folder} must hold a finished run with result.json and detections.json, got one without; run it first")
+        raise UserError(f"{folder} must hold result.json and detections.json of a finished run; run it first")
     result = result_of(folder)
     with checked_read(folder / "result.json"):
         result["data_hashes"]["eval"], result["settings"]["seed"], result["data_line"]
@@ -161,8 +199,8 @@ def finished(folder: Path) -> dict:
 def comparison_of_rows(sweep, a: str, b: str, scale: str, out: Path | None = None) -> ComparisonInputs:
     """Two rows of a sweep, over all seeds that are done in both.
 
-    Raises:
-        UserError: an unknown row, or no seed whose runs lie in the sweep's folder on both sides (published tables have no detections).
+    Raises: UserError: an unknown row, or no seed with runs of both rows in the folder (committed results have no
+        detections).
     """
     from ..sweeps import plan, runs_folder, state_of
 
@@ -170,8 +208,13 @@ def comparison_of_rows(sweep, a: str, b: str, scale: str, out: Path | None = Non
         if row not in sweep.rows:
             raise unknown_name("row", row, sweep.rows)
     folder = Path(out or runs_folder(sweep, scale))
-    done = {(run.row, run.seed): run.folder for run in plan(sweep, folder, scale=scale) if run.row in (a, b) and state_of(run.folder) == "done"}
+    runs = [run for run in plan(sweep, folder, scale=scale) if run.row in (a, b) and state_of(run.folder) == "done"]
+    done = {(run.row, run.seed): run.folder for run in runs}
     seeds = [seed for seed in sweep.seeds if (a, seed) in done and (b, seed) in done]
     if not seeds:
-        raise UserError(f"{folder} must hold finished runs of {a!r} and {b!r} with a seed in common, got none; run `fgdlab sweep {sweep.name}` first")
-    return comparison_of_runs([done[a, seed] for seed in seeds], [done[b, seed] for seed in seeds], sweep.rows[a].label, sweep.rows[b].label)
+        raise UserError(
+            f"{folder} must hold finished runs of {a!r} and {b!r} with a common seed, got none; "
+            f"run `fgdlab sweep {sweep.name}` first"
+        )
+    folders_a, folders_b = ([done[row, seed] for seed in seeds] for row in (a, b))
+    return comparison_of_runs(folders_a, folders_b, sweep.rows[a].label, sweep.rows[b].label)

@@ -22,7 +22,7 @@ from fgdlab.fgd import masks_of
 
 from .. import plots
 from ..plots import NotebookFigure
-from .row_runs import OpenRows
+from .row_runs import LoadedRows
 
 COLUMNS = 6                                                          # maps in a line
 LABEL = 27                                                           # letters of a row's label that fit in a line above a panel
@@ -48,7 +48,7 @@ def losses_by_row(metrics: dict[str, list[pd.DataFrame]]) -> NotebookFigure:
         ax.set_axis_off()
     for ax, (label, frames) in zip(axes, curves.items(), strict=False):
         draw_terms(ax, frames, styles)
-        own = share_of_own(metrics[label])
+        own = mean_loss_ratio(metrics[label])
         words = f"distillation ends at {own:.2g} x the detector's own" if own else "the detector's own terms alone"
         seeds = f"{len(frames)} seed" + ("s" if len(frames) > 1 else "")
         ax.set_title(f"{shortened(label)} ({seeds})\n{words}", fontsize=8.5)
@@ -83,7 +83,7 @@ def draw_terms(ax: Axes, seeds: list[pd.DataFrame], styles: dict[str, tuple[str,
     plots.style_axes(ax, "both")
 
 
-def share_of_own(frames: list[pd.DataFrame]) -> float:
+def mean_loss_ratio(frames: list[pd.DataFrame]) -> float:
     """Distillation's weighted sum over the detector's own, averaged over the last quarter of the logged steps and over seeds; 0 where there is none."""
     shares = []
     for frame in frames:
@@ -95,7 +95,7 @@ def share_of_own(frames: list[pd.DataFrame]) -> float:
 
 # --- maps ---------------------------------------------------------------------------------------------------------------------------
 
-def masks_by_row(opened: OpenRows, index: int, level: str | None = None) -> NotebookFigure | None:
+def masks_by_row(opened: LoadedRows, index: int, level: str | None = None) -> NotebookFigure | None:
     """Image, and the weights M S and (1 - M) S that rows give to the cells of one level; rows that weigh alike share a panel.
 
     Returns:
@@ -126,7 +126,7 @@ def masks_by_row(opened: OpenRows, index: int, level: str | None = None) -> Note
     return figure
 
 
-def attention_by_row(opened: OpenRows, index: int, level: str | None = None) -> NotebookFigure:
+def attention_by_row(opened: LoadedRows, index: int, level: str | None = None) -> NotebookFigure:
     """Spatial attention A^S of one level: the teacher's at each temperature that rows use, then each row's student's, on one logarithmic scale."""
     student, teacher = opened.rows[0].student, opened.teacher()
     scene, maps = plots.scene_and_teacher_maps(student, teacher, *opened.scenes[index])
@@ -156,7 +156,7 @@ def close(axes, used: int, columns: int, drawn, label: str) -> None:
     plots.colour_bar(axes[columns - 1], drawn, label)
 
 
-def found_by_row(opened: OpenRows, index: int, threshold: float = 0.2) -> NotebookFigure:
+def detections_by_row(opened: LoadedRows, index: int, threshold: float = 0.2) -> NotebookFigure:
     """One image with its objects and what the teacher and each row's student found on it."""
     found = {"teacher": opened.teacher_found(index)} if opened.teacher() is not None else {}
     found |= {f"{row.label}": row.found for row in opened.rows}

@@ -18,7 +18,7 @@ from .sweep_runs import SweepRuns
 OBJECTS = 2                                                          # an image to show has at least so many, if any has
 
 
-class RowRun(NamedTuple):
+class LoadedRun(NamedTuple):
     """A row's run with the smallest seed: its label and settings, student, teacher or None, its detections of the whole split."""
 
     label: str
@@ -30,10 +30,10 @@ class RowRun(NamedTuple):
 
 
 @dataclass(frozen=True)
-class OpenRows:
+class LoadedRows:
     """The rows whose runs are here, the images they were all judged on, and {label: why} of the rows that cannot be shown."""
 
-    rows: list[RowRun]
+    rows: list[LoadedRun]
     scenes: DetectionDataset
     left_out: dict[str, str]
 
@@ -63,9 +63,9 @@ class OpenRows:
             elif judged.content_hash() != scenes.content_hash():
                 left_out[row.label] = "it was judged on other images than the first row"
                 continue
-            rows.append(RowRun(row.label, seed, config, student, teacher, found))
+            rows.append(LoadedRun(row.label, seed, config, student, teacher, found))
         if scenes is None:
-            raise UserError(no_folders(runs) if not any(runs.finished(key) for key in runs.sweep.rows) else "; ".join(f"{row}: {why}" for row, why in left_out.items()))
+            raise UserError(missing_folders(runs) if not any(runs.finished(key) for key in runs.sweep.rows) else "; ".join(f"{row}: {why}" for row, why in left_out.items()))
         return cls(rows, scenes, left_out)
 
     def images(self, count: int) -> list[int]:
@@ -98,7 +98,7 @@ class OneImage:
         return self.item
 
 
-def no_folders(runs: SweepRuns) -> str:
+def missing_folders(runs: SweepRuns) -> str:
     """Why there is nothing to open."""
     return (
         f"pictures of the rows must come from the runs' own folders, and beside {runs.path.name} there is none of a finished run; "

@@ -1,4 +1,4 @@
-"""``fgdlab seeds``: one line for each contrast of a sweep, how sure it is and how many seeds would make it surer."""
+"""``fgdlab seeds``: how many seeds each contrast of a sweep needs, and intervals that stay valid as seeds are added."""
 import math
 import textwrap
 from collections.abc import Sequence
@@ -10,121 +10,149 @@ from tabulate import tabulate
 
 from ..errors import UserError, unknown_name
 from ..stats import (
-    SURE,
-    Need,
+    STD_LEVEL,
+    SeedCount,
     anytime_factor,
     anytime_interval,
     check_metric,
-    look_interval,
+    group_sequential_factor,
+    group_sequential_interval,
     mean_std,
-    noise_covered,
-    planned,
     seed_differences,
     seeds_for_power,
     seeds_for_width,
+    variance_covered,
 )
-from ..tables import compared_with, present_rows
+from ..tables import baseline_of, runnable_rows
 
 WIDTH, DASH = 100, "–"
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked: an interval of at most ``half_width`` to each side, and to tell ``difference`` (None: the mean so far) from 0 with this power.
+class SeedTargets:
+    """The precision that is wanted, in points of ``metric``.
 
-    looks: numbers of seeds at which to look, planned before any was seen; () to look at any time. All in points of ``metric``.
+    half_width: of the interval. difference: to be found by a t-test with this ``power``; None takes the mean so far.
+    analyses: numbers of seeds of the planned analyses, fixed before any result was seen; () for anytime-valid
+        intervals.
     """
 
     metric: str = "AP"
     half_width: float = 0.5
     difference: float | None = None
     power: float = 0.8
-    looks: tuple[int, ...] = ()
+    analyses: tuple[int, ...] = ()
 
     def __post_init__(self):
         if not 0 < self.half_width < math.inf:
-            raise UserError(f"the half-width must be a number of points above 0, got {self.half_width}; 0.5 is half a point")
+            raise UserError(f"the half-width must be a number above 0, got {self.half_width}; 0.5 is half a point")
         if not 0 < self.power < 1:
             raise UserError(f"the power must be between 0 and 1, got {self.power}; 80 % is 0.8")
         if self.difference is not None and not 0 < abs(self.difference) < math.inf:
-            raise UserError(f"the difference must be a number of points other than 0, got {self.difference}; name the smallest one that matters")
+            raise UserError(f"the difference must be a number other than 0, got {self.difference}; 0.5 is half a point")
 
 
-def planned_looks(text: str | None) -> tuple[int, ...]:
-    """"3,6,12" as numbers of seeds; () for None."""
+def parse_analyses(text: str | None) -> tuple[int, ...]:
+    """"3,6,12" as sorted numbers of seeds; () for None."""
     if text is None:
         return ()
     try:
-        looks = tuple(sorted({int(each) for each in text.split(",")}))
+        analyses = tuple(sorted({int(each) for each in text.split(",")}))
     except ValueError:
-        looks = ()
-    if not looks or looks[0] < 2:
-        raise UserError(f"--looks must be whole numbers of at least 2 seeds with commas between, such as 3,6,12; got {text!r}")
-    return looks
+        analyses = ()
+    if not analyses or analyses[0] < 2:
+        raise UserError(f"--looks must be whole numbers of at least 2 seeds, such as 3,6,12, got {text!r}")
+    return analyses
 
 
 def contrasts_of(sweep, row: str | None, against: str | None) -> list[tuple[str, str]]:
-    """The contrasts asked for: one row, or all rows that the scale can run against the baseline (their own, or ``against``) and then the sweep's own contrasts."""
+    """One contrast if ``row`` is given, else all rows against their baseline (or ``against``) and the sweep's contrasts."""
     for name in (row, against):
         if name is not None and name not in sweep.rows:
             raise unknown_name("row", name, sweep.rows)
     if row is not None:
-        base = against or compared_with(sweep, row)
-        if row == base:
-            raise UserError(f"--row and --against must be two rows, got {row!r} for both; leave one out, or choose among {', '.join(sweep.rows)}")
-        return [(row, base)]
-    pairs = [(each, against or compared_with(sweep, each)) for each in present_rows(sweep)]
-    return list(dict.fromkeys([*((each, base) for each, base in pairs if each != base), *([] if against else sweep.contrasts)]))
+        baseline = against or baseline_of(sweep, row)
+        if row == baseline:
+            raise UserError(
+                f"--row and --against must be two rows, got {row!r} for both; choose among {', '.join(sweep.rows)}"
+            )
+        return [(row, baseline)]
+    pairs = [(each, against or baseline_of(sweep, each)) for each in runnable_rows(sweep)]
+    pairs = [pair for pair in pairs if pair[0] != pair[1]]
+    return list(dict.fromkeys(pairs if against else [*pairs, *sweep.contrasts]))
 
 
-def needed(need: Need, n: int) -> str:
-    """``12, 9 more (7 to 40)``: seeds in all, how many are lacking, the range that the std leaves open."""
+def count_cell(need: SeedCount, n: int) -> str:
+    """``12, 9 more (7 to 40)``: total seeds, how many are missing, the range for the interval of the std."""
     def count(value: float) -> str:
         return "endless" if math.isinf(value) else str(int(value))
 
+    if math.isinf(need.seeds):
+        return count(need.seeds)
     more = "enough" if need.seeds <= n else f"{count(need.seeds - n)} more"
-    return "endless" if math.isinf(need.seeds) else f"{count(need.seeds)}, {more}\n({count(need.low)} to {count(need.high)})"
+    return f"{count(need.seeds)}, {more}\n({count(need.low)} to {count(need.high)})"
 
 
-def line(label: str, differences: Sequence[float], question: Question) -> list[str]:
+def table_line(label: str, differences: Sequence[float], targets: SeedTargets) -> list[str]:
     """The cells of one contrast."""
     mean, std, n = mean_std(differences)
     if n == 0:
         return [label, "0", *[DASH] * 5]
-    shown = [label, str(n), f"{mean:+.2f} ± {DASH if n == 1 else f'{std:.2f}'}"]
+    cells = [label, str(n), f"{mean:+.2f} ± {DASH if n == 1 else f'{std:.2f}'}"]
     if n == 1:
-        return [*shown, *[DASH] * 4]
-    low, high = look_interval(differences, question.looks) if question.looks else anytime_interval(differences)
-    interval = f"[{low:+.2f}, {high:+.2f}]" if not np.isnan(low) else "no look\nplanned here"
-    fixed = seeds_for_width(std, n, question.half_width, lambda more: planned(more, looks=max(len(question.looks), 1)))
-    open_ended = seeds_for_width(std, n, question.half_width, anytime_factor)
-    told = seeds_for_power(std, n, mean if question.difference is None else question.difference, question.power)
-    return [*shown, interval, needed(fixed, n), needed(open_ended, n), needed(told, n)]
+        return [*cells, *[DASH] * 4]
+    analyses = targets.analyses
+    low, high = group_sequential_interval(differences, analyses) if analyses else anytime_interval(differences)
+    interval = "no analysis\nplanned here" if np.isnan(low) else f"[{low:+.2f}, {high:+.2f}]"
+    counts = [
+        seeds_for_width(std, n, targets.half_width, lambda more: group_sequential_factor(more, max(len(analyses), 1))),
+        seeds_for_width(std, n, targets.half_width, anytime_factor),
+        seeds_for_power(std, n, mean if targets.difference is None else targets.difference, targets.power),
+    ]
+    return [*cells, interval, *(count_cell(need, n) for need in counts)]
 
 
-def seeds_report(results: pd.DataFrame, sweep, question: Question, row: str | None = None, against: str | None = None) -> str:
-    """The table for a terminal, with what its columns mean.
+def seeds_report(
+    results: pd.DataFrame, sweep, targets: SeedTargets, row: str | None = None, against: str | None = None,
+) -> str:
+    """The table for a terminal, and the meaning of its columns.
 
     Args:
-        results: one row a run, as ``fgdlab sweep`` writes it. row, against: one contrast; by default all rows against the baseline.
+        results: one row per run, as ``fgdlab sweep`` writes it. row, against: see :func:`contrasts_of`.
     Raises:
         UserError: an unknown row or metric, or no contrast with a pair of seeds.
     """
-    check_metric(results, question.metric)
-    wanted = contrasts_of(sweep, row, against)
-    differences = [seed_differences(results, *pair, question.metric).to_list() for pair in wanted]
+    check_metric(results, targets.metric)
+    contrasts = contrasts_of(sweep, row, against)
+    differences = [seed_differences(results, *contrast, targets.metric).to_list() for contrast in contrasts]
     if not any(differences):
-        raise UserError(f"a contrast of {sweep.name} must have a seed that is done in both rows, got none; run `fgdlab sweep {sweep.name}` first")
-    cells = [line("\n".join(textwrap.wrap(f"{sweep.rows[a].label} minus {sweep.rows[b].label}", 24)), each, question) for (a, b), each in zip(wanted, differences, strict=True)]
-    sure, half = f"{100 * SURE:g} %", f"±{question.half_width:g}"
-    target = "to tell the\nmean from 0" if question.difference is None else f"to tell\n{question.difference:+g} from 0"
-    headers = [f"Δ{question.metric}, by seed", "n", "mean ± std", "95 % interval,\n" + ("planned look" if question.looks else "any look"), f"for {half},\nplanned", f"for {half},\nany look", target]
-    notes = [
-        f"Seeds in all, then how many more than the n pairs so far; in brackets with the std at the ends of its {sure} interval, for n values know their std badly.",
-        f"Planned: {'each of the looks at ' + ', '.join(map(str, question.looks)) + ' seeds (Bonferroni)' if question.looks else 'a number of seeds fixed now, and no look before it is reached'}. "
-        "Any look: add seeds and look as you like; the interval holds at every n. Adding seeds until a plain t-interval leaves 0 finds differences in nothing.",
-        f"To tell from 0: one t-test at 5 % with a power of {100 * question.power:g} %" + (
-            "; the mean so far is taken for the truth, which flatters what came out large by luck: --difference names the smallest one that matters." if question.difference is None else "."),
-        noise_covered("seeds", "All of it covers") + " Not corrected for several contrasts.",
+        raise UserError(
+            f"a contrast of {sweep.name} must have a seed that is done in both rows, got none; "
+            f"run `fgdlab sweep {sweep.name}` first"
+        )
+    labels = ["\n".join(textwrap.wrap(f"{sweep.rows[a].label} minus {sweep.rows[b].label}", 24)) for a, b in contrasts]
+    cells = [table_line(label, each, targets) for label, each in zip(labels, differences, strict=True)]
+    half, analyses = f"±{targets.half_width:g}", targets.analyses
+    headers = [
+        f"Δ{targets.metric}, by seed", "n", "mean ± std",
+        "95 % interval,\n" + ("planned" if analyses else "anytime-valid"),
+        f"for {half},\nplanned", f"for {half},\nanytime-valid",
+        "to detect\nthe mean" if targets.difference is None else f"to detect\n{targets.difference:+g}",
     ]
-    return "\n\n".join([tabulate(cells, headers, "simple", disable_numparse=True, colalign=["left", *["right"] * 6]), "\n".join(textwrap.fill(each, WIDTH, subsequent_indent="  ") for each in notes)])
+    planned = f"analyses at {', '.join(map(str, analyses))} seeds, Bonferroni-corrected" if analyses else \
+        "one analysis, at a number of seeds that is fixed now"
+    mean_so_far = " The mean so far is taken as the true difference; if it is large by chance, this is optimistic. " \
+        "Give the smallest difference that matters by --difference."
+    notes = [
+        "Numbers are total seeds, and how many more than the n pairs so far. In brackets: the same for the ends of the "
+        f"{100 * STD_LEVEL:g} % interval of the std.",
+        f"Planned: {planned}. Anytime-valid: the interval is valid at every n, so seeds may be added after each look. "
+        "A plain t-interval is not: adding seeds until it excludes 0 finds differences where there are none.",
+        f"To detect: one t-test at 5 % with a power of {100 * targets.power:g} %."
+        + (mean_so_far if targets.difference is None else ""),
+        variance_covered("seeds", "All intervals cover") + " They are not corrected for multiple comparisons.",
+    ]
+    return "\n\n".join([
+        tabulate(cells, headers, "simple", disable_numparse=True, colalign=["left", *["right"] * 6]),
+        "\n".join(textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes),
+    ])

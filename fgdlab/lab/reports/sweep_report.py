@@ -16,11 +16,11 @@ from ..plots import NotebookFigure, read_metrics
 from ..tables import METRICS, Table, table_figure
 from . import row_figures as report_figures
 from . import sweep_runs as report_runs
-from .row_runs import OpenRows, no_folders
+from .row_runs import LoadedRows, missing_folders
 from .sweep_runs import SweepRuns
 
 
-class Absent(str):
+class Unavailable(str):
     """Why a part of a report is not there; a notebook shows the words."""
 
     def _repr_markdown_(self) -> str:
@@ -33,7 +33,7 @@ def or_absent(make: Callable):
         try:
             return make(self, *args, **settings)
         except UserError as error:
-            return Absent(str(error).rstrip("."))
+            return Unavailable(str(error).rstrip("."))
 
     made.__doc__, made.__name__ = make.__doc__, make.__name__
     return made
@@ -66,7 +66,7 @@ class Report:
         return table_figure(self.runs.frame, self.runs.sweep, self.table.metrics[0])
 
     @or_absent
-    def losses(self) -> NotebookFigure | Absent:
+    def losses(self) -> NotebookFigure | Unavailable:
         """Loss terms over training, a panel a row, of every run whose folder is here."""
         metrics = {}
         for key, row in self.runs.sweep.rows.items():
@@ -74,34 +74,34 @@ class Report:
             if frames:
                 metrics[row.label] = frames
         if not metrics:
-            raise UserError(no_folders(self.runs))
+            raise UserError(missing_folders(self.runs))
         return report_figures.losses_by_row(metrics)
 
     @cached_property
-    def opened(self) -> OpenRows | Absent:
+    def opened(self) -> LoadedRows | Unavailable:
         """One finished run of each row, opened again."""
         try:
-            return OpenRows.of(self.runs)
+            return LoadedRows.of(self.runs)
         except UserError as error:
-            return Absent(str(error).rstrip("."))
+            return Unavailable(str(error).rstrip("."))
 
     def place(self, image: int) -> int:
         """Where in the split the report's image 0, 1, ... is."""
         return self.opened.images(max(self.images, image + 1))[image]
 
-    def masks(self, image: int = 0) -> NotebookFigure | Absent:
+    def masks(self, image: int = 0) -> NotebookFigure | Unavailable:
         """How heavy each cell weighs in the rows' losses, on one image."""
-        if isinstance(self.opened, Absent):
+        if isinstance(self.opened, Unavailable):
             return self.opened
-        return report_figures.masks_by_row(self.opened, self.place(image)) or Absent("no row that is shown weighs cells by FGD's masks")
+        return report_figures.masks_by_row(self.opened, self.place(image)) or Unavailable("no row that is shown weighs cells by FGD's masks")
 
-    def attention(self, image: int = 0) -> NotebookFigure | Absent:
+    def attention(self, image: int = 0) -> NotebookFigure | Unavailable:
         """Where teacher and students attend, on one image."""
-        return self.opened if isinstance(self.opened, Absent) else report_figures.attention_by_row(self.opened, self.place(image))
+        return self.opened if isinstance(self.opened, Unavailable) else report_figures.attention_by_row(self.opened, self.place(image))
 
-    def found(self, image: int = 0) -> NotebookFigure | Absent:
+    def found(self, image: int = 0) -> NotebookFigure | Unavailable:
         """What teacher and students find, on one image."""
-        return self.opened if isinstance(self.opened, Absent) else report_figures.found_by_row(self.opened, self.place(image))
+        return self.opened if isinstance(self.opened, Unavailable) else report_figures.detections_by_row(self.opened, self.place(image))
 
     def settings(self) -> pd.DataFrame:
         """Which settings tell the rows apart."""

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..config import FGD_SETTINGS, METHOD_SETTINGS, TEACHER_SETTINGS, RunConfig
 from ..sweeps import Sweep, load_sweep, read_results, runs_folder
-from ..tables import absent_rows, done_runs, not_done, runs_of
+from ..tables import done_runs, not_done, runs_of, unavailable_rows
 
 SIDE_BY_SIDE = " | "
 
@@ -124,7 +124,7 @@ def failures(runs: SweepRuns) -> pd.DataFrame:
             "row": runs.sweep.rows[line["row"]].label, "seed": str(line["seed"]), "state": line["state"], "why": line["error"] or None,
             "notebook": shown_path(notebook) if notebook and notebook.is_file() else None,
         })
-    lines += [{"row": runs.sweep.rows[row].label, "seed": None, "state": "cannot be run here", "why": why, "notebook": None} for row, why in absent_rows(runs.sweep).items()]
+    lines += [{"row": runs.sweep.rows[row].label, "seed": None, "state": "cannot be run here", "why": why, "notebook": None} for row, why in unavailable_rows(runs.sweep).items()]
     return pd.DataFrame(lines, columns=["row", "seed", "state", "why", "notebook"])
 
 

@@ -2,11 +2,14 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "image_bootstrap": "Interval both_noises image_noise",
+    "image_bootstrap": "Interval image_interval seeds_and_images_interval",
     "intervals": (
-        "Estimate NOISES check_metric estimate mean_std noise_covered paired_difference seed_differences "
-        "t_interval values_by_seed"
+        "Estimate VARIANCE_SOURCES check_metric estimate mean_std paired_difference seed_differences "
+        "t_interval values_by_seed variance_covered"
     ),
-    "resampling": "match metric_of",
-    "seeds_needed": "Need SURE anytime_factor anytime_interval look_interval planned seeds_for_power seeds_for_width",
+    "resampling": "ClassMatches Matches average_precision class_matches match metric_of",
+    "seeds_needed": (
+        "STD_LEVEL SeedCount anytime_factor anytime_interval group_sequential_factor group_sequential_interval "
+        "seeds_for_power seeds_for_width"
+    ),
 })

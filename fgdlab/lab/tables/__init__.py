@@ -7,5 +7,5 @@ __all__ = lazy_package(__name__, {
     "figure": "save_figure table_figure",
     "html": "caption_html table_html",
     "numbers": "METRICS Table ablation_table contrast_table render",
-    "runs": "absent_rows compared_with done_runs expected_seeds is_smoke not_done present_rows runs_of",
+    "runs": "unavailable_rows baseline_of done_runs expected_seeds is_smoke not_done runnable_rows runs_of",
 })

@@ -1,9 +1,9 @@
 """What a reader must know of a table before believing it: data, meaning of the numbers, which noise, what is missing, source."""
 import pandas as pd
 
-from ..stats import noise_covered
+from ..stats import variance_covered
 from .cells import amount
-from .runs import absent_rows, compared_with, distinct, done_runs, expected_count, expected_seeds, not_done, runs_of
+from .runs import baseline_of, distinct, done_runs, expected_count, expected_seeds, not_done, runs_of, unavailable_rows
 
 SMOKE = "SMOKE SCALE: these numbers mean nothing; they show only that every step runs."
 
@@ -35,7 +35,7 @@ def setting(done: pd.DataFrame, seeds: list[int]) -> str:
 
 def meaning(sweep, noise: str) -> list[str]:
     """What AP, AR, ± and Δ are, and which noise they cover."""
-    covered = noise_covered(noise, "± and interval cover" if noise == "seeds" else "± is over seeds; the interval covers")
+    covered = variance_covered(noise, "± and interval cover" if noise == "seeds" else "± is over seeds; the interval covers")
     return [
         "AP is AP@[.50:.95] (the paper's mAP), AR is AR@100 (its mAR), in percent. ± is the sample standard deviation (n - 1) over n runs.",
         f"Δ is the mean difference to {baselines(sweep)} (in a contrast: to the second row), paired by seed, n pairs; [low, high] is its "
@@ -47,8 +47,8 @@ def baselines(sweep) -> str:
     """The row that all others are compared with; or, where rows name theirs, each of these with what is compared with it."""
     groups: dict[str, list[str]] = {}
     for key, row in sweep.rows.items():
-        if compared_with(sweep, key) != key:
-            groups.setdefault(compared_with(sweep, key), []).append(row.label)
+        if baseline_of(sweep, key) != key:
+            groups.setdefault(baseline_of(sweep, key), []).append(row.label)
     first, *others = [f'"{sweep.rows[key].label}"' for key in groups] or [f'"{sweep.rows[sweep.baseline].label}"']
     if not others:
         return first
@@ -96,7 +96,7 @@ def missing_line(runs: pd.DataFrame, sweep, metric: str) -> str:
 def additions(runs: pd.DataFrame, sweep) -> list[str]:
     """What only some tables need said."""
     reasons: dict[str, list[str]] = {}
-    for row, why in absent_rows(sweep).items():
+    for row, why in unavailable_rows(sweep).items():
         reasons.setdefault(one_line(why), []).append(sweep.rows[row].label)
     lines = [f"No run here of {'; '.join(labels)}: {why}." for why, labels in reasons.items()]
     if getattr(sweep, "cost", {}):

@@ -23,7 +23,7 @@ from ..io import write_text
 from ..plots import BOX_COLOUR, DISTILLED_COLOUR, STUDENT_COLOUR, TEACHER_COLOUR
 from ..stats import Estimate, estimate, seed_differences, values_by_seed
 from .caption import SMOKE, one_or_mixed, teachers
-from .runs import absent_rows, compared_with, distinct, done_runs, expected_seeds, is_smoke, not_done, runs_of
+from .runs import baseline_of, distinct, done_runs, expected_seeds, is_smoke, not_done, runs_of, unavailable_rows
 
 WARNING = BOX_COLOUR
 GREY = "#555555"
@@ -125,20 +125,20 @@ def _legend(runs: pd.DataFrame, paper: bool, metric: str) -> list[Line2D]:
 def _draw_rows(left: Axes, right: Axes, runs: pd.DataFrame, sweep, metric: str) -> None:
     lanes = seed_lanes(expected_seeds(runs, sweep))
     for i, (key, row) in enumerate(sweep.rows.items()):
-        against = compared_with(sweep, key)
+        against = baseline_of(sweep, key)
         color, base = STUDENT_COLOUR if key == against else DISTILLED_COLOUR, sweep.rows[against].paper.get(metric)
         values = values_by_seed(runs, key, metric)
         _points(left, values, i, lanes, color, key)
         _mean(left, estimate(values), i, color, key)
         if values.empty:
-            _remark(left, i, "cannot be run here" if key in absent_rows(sweep) else "no run is done")
+            _remark(left, i, "cannot be run here" if key in unavailable_rows(sweep) else "no run is done")
         if key == against:
             _remark(right, i, "baseline of the differences")
             continue
         differences = seed_differences(runs, key, against, metric)
         _points(right, differences, i, lanes, color, key)
         _mean(right, estimate(differences), i, color, key)
-        if differences.empty and key not in absent_rows(sweep):
+        if differences.empty and key not in unavailable_rows(sweep):
             _remark(right, i, "no seed is done here and in the baseline")
         if metric in row.paper and base is not None:
             right.plot([row.paper[metric] - base], [i + PAPER], "D", markersize=6.5, markerfacecolor="none", markeredgecolor=GREY, zorder=3, gid=f"paper-{key}")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import UserError, unknown_name
-from ..stats import NOISES, check_metric, estimate, noise_covered, paired_difference, values_by_seed
+from ..stats import VARIANCE_SOURCES, check_metric, estimate, paired_difference, values_by_seed, variance_covered
 from .caption import SMOKE, caption
 from .cells import Block, blocks, contrast_block
-from .runs import compared_with, distinct, done_runs, is_smoke, not_done, runs_of
+from .runs import baseline_of, distinct, done_runs, is_smoke, not_done, runs_of
 
 FORMATS = ("text", "markdown", "latex", "csv", "html")
 METRICS = ("AP", "AR")
@@ -47,7 +47,7 @@ def ablation_table(results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METR
     missing = {metric: not_done(runs, sweep, metric)["row"].value_counts() for metric in metrics}
     lines = []
     for key, row in sweep.rows.items():
-        against = compared_with(sweep, key)
+        against = baseline_of(sweep, key)
         line = {"row": key, "label": row.label, "against": against}
         for metric in metrics:
             ours = estimate(values_by_seed(runs, key, metric))
@@ -115,8 +115,8 @@ class Table:
     """
 
     def __init__(self, results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METRICS, *, noise: str = "seeds", intervals: dict | None = None):
-        if noise not in NOISES:
-            raise unknown_name("noise", noise, NOISES)
+        if noise not in VARIANCE_SOURCES:
+            raise unknown_name("noise", noise, VARIANCE_SOURCES)
         if (noise == "seeds") != (intervals is None):
             raise UserError(f"intervals over {noise} must {'follow from the results' if noise == 'seeds' else 'be given'}, got {'some' if intervals else 'none'}; see fgdlab/lab/reports/noise.py")
         self.noise = noise
@@ -168,7 +168,7 @@ class Table:
         tidy = tidy.astype({name: "Int64" for name in counts})                    # a contrast has no count of its own: empty, not 3.0
         for column in ("scale", "data", "device"):
             tidy[column] = " | ".join(str(value) for value in distinct(self.done, column))
-        tidy["note"] = " ".join([*([SMOKE] if is_smoke(self.done) else []), *([noise_covered(self.noise)] if self.noise != "seeds" else [])])
+        tidy["note"] = " ".join([*([SMOKE] if is_smoke(self.done) else []), *([variance_covered(self.noise)] if self.noise != "seeds" else [])])
         return tidy.to_csv(index=False, float_format="%.6g")
 
     def html(self, page: bool = True) -> str:

@@ -46,23 +46,23 @@ def expected_seeds(runs: pd.DataFrame, sweep) -> list[int]:
     return sorted({int(seed) for seed in sweep.seeds} | {int(seed) for seed in runs["seed"]})
 
 
-def absent_rows(sweep) -> dict[str, str]:
+def unavailable_rows(sweep) -> dict[str, str]:
     """{row: why} of the rows that the sweep's scale cannot run; they keep their line in a table, and no run of theirs is missing."""
     return getattr(sweep, "absent", {})
 
 
-def compared_with(sweep, row: str) -> str:
+def baseline_of(sweep, row: str) -> str:
     """The row that ``row`` is compared with: its own ``against``, else the sweep's baseline. A row that this names is a baseline itself."""
     return getattr(sweep.rows[row], "against", "") or sweep.baseline
 
 
-def present_rows(sweep) -> list[str]:
-    return [row for row in sweep.rows if row not in absent_rows(sweep)]
+def runnable_rows(sweep) -> list[str]:
+    return [row for row in sweep.rows if row not in unavailable_rows(sweep)]
 
 
 def expected_count(runs: pd.DataFrame, sweep) -> int:
     """How many runs there should be: every row that can be run with every seed, at every scale that ``runs`` has."""
-    return len(present_rows(sweep)) * len(expected_seeds(runs, sweep)) * max(len(distinct(runs, "scale")), 1)
+    return len(runnable_rows(sweep)) * len(expected_seeds(runs, sweep)) * max(len(distinct(runs, "scale")), 1)
 
 
 def not_done(runs: pd.DataFrame, sweep, metric: str = "AP") -> pd.DataFrame:
@@ -75,7 +75,7 @@ def not_done(runs: pd.DataFrame, sweep, metric: str = "AP") -> pd.DataFrame:
     """
     check_metric(runs, metric)
     lines = []
-    for scale, row, seed in product(distinct(runs, "scale") or [""], present_rows(sweep), expected_seeds(runs, sweep)):
+    for scale, row, seed in product(distinct(runs, "scale") or [""], runnable_rows(sweep), expected_seeds(runs, sweep)):
         here = runs[(runs["row"] == row) & (runs["seed"] == seed)]
         here = here[here["scale"] == scale] if scale else here
         done = here[here["state"] == "done"]

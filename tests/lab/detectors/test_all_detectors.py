@@ -33,7 +33,7 @@ from fgdlab.lab.detectors.builder import DETECTORS, build
 from fgdlab.lab.io import write_json
 from fgdlab.lab.run import make_distiller, prepare, run
 from fgdlab.lab.sweeps.spec import load_sweep
-from fgdlab.lab.tables.runs import compared_with
+from fgdlab.lab.tables.runs import baseline_of
 from fgdlab.lab.training.evaluate import all_scores, detections
 from fgdlab.lab.training.loop import train
 from fgdlab.lab.training.preflight_checks import preflight
@@ -66,7 +66,7 @@ def test_the_sweep_has_each_detector_alone_and_with_its_presets_weights_and_leve
         assert alone.detector == distilled.detector == name and (alone.method, distilled.method) == ("none", "fgd")
         assert distilled.fgd() == PRESETS[name]
         assert distilled.levels == ("P2,P3,P4,P5" if name.endswith("rcnn") else "P3,P4,P5,P6,P7")
-        assert compared_with(sweep, f"{name}_fgd") == name
+        assert baseline_of(sweep, f"{name}_fgd") == name
 
 
 def test_every_published_run_learned_and_left_as_plain_weights(published):

@@ -43,18 +43,18 @@ def of_files(a="a.json", b="b.json", truth="truth.json"):
 # --- what is read -------------------------------------------------------------------------------------------------------------------
 
 def test_files_of_detections_are_judged_by_the_file_of_truth(files):
-    truth, found_a, found_b = files
+    truth, detections_a, detections_b = files
     result = compare(of_files(), resamples=100)
-    assert [result.scores_a[0], result.scores_b[0]] == pytest.approx([coco_scores(truth, each)["AP"] for each in (found_a, found_b)], rel=1e-12)
+    assert [result.scores_a[0], result.scores_b[0]] == pytest.approx([coco_scores(truth, each)["AP"] for each in (detections_a, detections_b)], rel=1e-12)
     assert result.images.mean == pytest.approx(result.scores_a[0] - result.scores_b[0]) and result.images.low < result.images.mean < result.images.high
     assert np.isnan(result.seeds.low) and np.isnan(result.both.low)
 
 
 def test_a_truth_without_area_and_iscrowd_is_filled_in(files):
-    truth, found_a, _ = files
+    truth, detections_a, _ = files
     ordinary = [each for each in truth["annotations"] if not each["iscrowd"]]
     write_json(Path("truth.json"), {**truth, "annotations": [{key: each[key] for key in ("id", "image_id", "category_id", "bbox")} for each in ordinary]})
-    assert compare(of_files(), resamples=100).scores_a[0] == pytest.approx(coco_scores({**truth, "annotations": ordinary}, found_a)["AP"], rel=1e-12)
+    assert compare(of_files(), resamples=100).scores_a[0] == pytest.approx(coco_scores({**truth, "annotations": ordinary}, detections_a)["AP"], rel=1e-12)
 
 
 @pytest.fixture
@@ -78,13 +78,13 @@ def runs(coco_folder, tmp_path, monkeypatch):
 
 def test_runs_are_paired_by_seed_whatever_their_order(runs):
     a, b = [runs(f"a{seed}", seed, 1.0) for seed in (2, 0, 1)], [runs(f"b{seed}", seed, 3.0) for seed in (0, 1, 2)]
-    contest = comparison_of_files(a, b)
-    assert [each.label for each in contest.rounds] == ["seed 0", "seed 1", "seed 2"] and contest.data == "6 images of val"
-    assert contest.rounds[1].found_a == json.loads(Path("a1/detections.json").read_text()) and contest.rounds[1].found_b == json.loads(Path("b1/detections.json").read_text())
-    result = compare(contest, resamples=100)
+    inputs = comparison_of_files(a, b)
+    assert [each.label for each in inputs.pairs] == ["seed 0", "seed 1", "seed 2"] and inputs.data == "6 images of val"
+    assert inputs.pairs[1].detections_a == json.loads(Path("a1/detections.json").read_text()) and inputs.pairs[1].detections_b == json.loads(Path("b1/detections.json").read_text())
+    result = compare(inputs, resamples=100)
     assert result.seeds.low < result.seeds.mean < result.seeds.high and result.both.std > max(result.images.std, result.seeds.std / 3**0.5)
     text = comparison_text(result)
-    for words in ("seed 2", "mean", "paired t-interval, 3 seeds", "of 6 images", "The interval of 'both' covers"):
+    for words in ("seed 2", "mean", "paired t-interval, 3 seeds", "of 6 images", "The interval over both covers"):
         assert words in text
     assert max(map(len, text.splitlines())) <= 110
 
@@ -97,8 +97,8 @@ def test_rows_of_a_sweep_are_compared_over_the_seeds_that_both_have_done(runs):
     for planned in plan(sweep, Path("runs/mine")):
         if (planned.row, planned.seed) != ("fg", 1):
             runs(planned.folder, planned.seed, 3.0 if planned.row == "none" else 1.0, planned.config)
-    contest = comparison_of_rows(sweep, "fg", "none", "laptop")
-    assert [each.label for each in contest.rounds] == ["seed 0", "seed 2"] and (contest.name_a, contest.name_b) == ("foreground", "no distillation")
+    inputs = comparison_of_rows(sweep, "fg", "none", "laptop")
+    assert [each.label for each in inputs.pairs] == ["seed 0", "seed 2"] and (inputs.name_a, inputs.name_b) == ("foreground", "no distillation")
     shown = CliRunner().invoke(main, ["compare", "fg", "none", "--sweep", "mine.yaml", "--resamples", "100"])
     assert shown.exit_code == 0 and "A = foreground, B = no distillation" in shown.stdout and "2 seeds" in shown.stdout
 
@@ -108,8 +108,8 @@ def test_two_runs_of_different_seeds_are_compared_with_a_word_about_it(runs):
 
 
 def test_images_without_any_detection_are_counted_in_a_note(files):
-    _, found_a, found_b = files
-    for name, found in (("a.json", found_a), ("b.json", found_b)):
+    _, detections_a, detections_b = files
+    for name, found in (("a.json", detections_a), ("b.json", detections_b)):
         write_json(Path(name), [each for each in found if each["image_id"] > 8])
     assert "4 of 20 images have no detection of either side" in of_files().notes[0]
 
@@ -126,7 +126,7 @@ def spoil(name, edit):
 
 MISTAKES = {
     "no such file": (None, ["nowhere.json", "b.json", "--truth", "truth.json"], ("nowhere.json", "No such file")),
-    "no truth": (None, ["a.json", "b.json"], ("must come with the truth", "a.json", "--truth ANNOTATIONS.json")),
+    "no truth": (None, ["a.json", "b.json"], ("a.json must come with its ground truth", "--truth ANNOTATIONS.json")),
     "an empty list": (lambda: Path("a.json").write_text("[]"), ["a.json", "b.json", "--truth", "truth.json"], ("a.json must hold at least one detection", "empty list")),
     "not JSON": (lambda: Path("a.json").write_text("[{"), ["a.json", "b.json", "--truth", "truth.json"], ("a.json must be whole JSON",)),
     "an object": (lambda: Path("a.json").write_text("{}"), ["a.json", "b.json", "--truth", "truth.json"], ("a.json must hold a list of detections", "got {}")),
@@ -135,7 +135,7 @@ MISTAKES = {
     "three numbers": (spoil("a.json", lambda found: found[0].update(bbox=[1, 2, 3])), ["a.json", "b.json", "--truth", "truth.json"], ("x, y, width, height", "[1, 2, 3]")),
     "a negative width": (spoil("a.json", lambda found: found[0].update(bbox=[1, 2, -3, 4])), ["a.json", "b.json", "--truth", "truth.json"], ("x, y, width, height", "-3")),
     "a score of NaN": (spoil("a.json", lambda found: found[0].update(score=float("nan"))), ["a.json", "b.json", "--truth", "truth.json"], ("finite 'score'", "nan")),
-    "another image": (spoil("b.json", lambda found: found[0].update(image_id=999)), ["a.json", "b.json", "--truth", "truth.json"], ("b.json must be of the 20 images", "999", "one file of truth")),
+    "another image": (spoil("b.json", lambda found: found[0].update(image_id=999)), ["a.json", "b.json", "--truth", "truth.json"], ("b.json must be of the 20 images", "999", "one file of ground truth")),
     "another category": (spoil("b.json", lambda found: found[0].update(category_id=2)), ["a.json", "b.json", "--truth", "truth.json"], ("category ids among [1, 4, 7]", "got [2]", "not the network's labels")),
     "a truth without objects": (spoil("truth.json", lambda truth: truth.update(annotations=[])), ["a.json", "b.json", "--truth", "truth.json"], ("truth.json must hold images and annotations",)),
     "an unknown metric": (None, ["a.json", "b.json", "--truth", "truth.json", "--metric", "mAP"], ("unknown metric 'mAP'", "did you mean 'AP'")),
@@ -144,7 +144,7 @@ MISTAKES = {
     "truth beside a sweep": (None, ["fg", "none", "--truth", "truth.json", "--sweep", "table1_areas"], ("--truth must go with files",)),
     "an unknown row": (None, ["fgg", "none", "--sweep", "table1_areas"], ("unknown row 'fgg'", "did you mean 'fg'")),
     "no run is done": (None, ["fg", "none", "--sweep", "table1_areas"], ("must hold finished runs of 'fg' and 'none'", "fgdlab sweep table1_areas")),
-    "an empty folder": (lambda: Path("empty").mkdir(), ["empty", "empty"], ("empty must hold a finished run", "run it first")),
+    "an empty folder": (lambda: Path("empty").mkdir(), ["empty", "empty"], ("empty must hold result.json and detections.json of a finished run", "run it first")),
 }
 
 
@@ -160,9 +160,9 @@ def test_a_mistake_is_one_clear_line(files, mistake):
 
 
 def test_files_whose_detections_share_no_image_are_refused(files, refusal):
-    _, found_a, found_b = files
-    write_json(Path("a.json"), [each for each in found_a if each["image_id"] < 12])
-    write_json(Path("b.json"), [each for each in found_b if each["image_id"] >= 12])
+    _, detections_a, detections_b = files
+    write_json(Path("a.json"), [each for each in detections_a if each["image_id"] < 12])
+    write_json(Path("b.json"), [each for each in detections_b if each["image_id"] >= 12])
     assert "of the same images, got 7 and 13 images and none in both" in refusal(of_files)
 
 
@@ -182,31 +182,32 @@ def test_runs_whose_data_have_changed_since_are_refused(runs, refusal):
     document = json.loads(file.read_text())
     document["annotations"][0]["bbox"][0] += 1
     file.write_text(json.dumps(document))
-    assert "the data of a must be those that it was judged on" in refusal(comparison_of_files, [a], [b])
+    assert "the data of a must be those of its evaluation" in refusal(comparison_of_files, [a], [b])
 
 
 def test_a_size_without_objects_is_refused(runs, refusal):
-    assert "AP_L must have an object to find" in refusal(compare, comparison_of_files([runs("a")], [runs("b")]), "AP_L")
+    assert "AP_L needs objects of its size" in refusal(compare, comparison_of_files([runs("a")], [runs("b")]), "AP_L")
 
 
 # --- the picture --------------------------------------------------------------------------------------------------------------------
 
 def test_the_figure_shows_every_resample_every_seed_and_three_intervals(runs):
-    contest = comparison_of_files([runs(f"a{seed}", seed, 1.0) for seed in (0, 1)], [runs(f"b{seed}", seed, 3.0) for seed in (0, 1)])
-    result = compare(contest, resamples=200)
+    inputs = comparison_of_files([runs(f"a{seed}", seed, 1.0) for seed in (0, 1)], [runs(f"b{seed}", seed, 3.0) for seed in (0, 1)])
+    result = compare(inputs, resamples=200)
     figure = comparison_figure(result)
     top, lanes = figure.axes
     assert sum(patch.get_height() for patch in top.patches) == 200
     lines = {line.get_gid(): line for line in lanes.lines if line.get_gid()}
     assert lines["points"].get_xdata() == pytest.approx(result.differences)
-    for noise in ("images", "seeds", "both"):
-        assert lines[f"interval-{noise}"].get_xdata() == pytest.approx([getattr(result, noise).low, getattr(result, noise).high])
+    for source in ("images", "seeds", "both"):
+        interval = getattr(result, source)
+        assert lines[f"interval-{source}"].get_xdata() == pytest.approx([interval.low, interval.high])
     words = " ".join(" ".join(text.get_text() for text in figure.texts).split())
-    assert "Images: covers the noise of the choice of validation images" in words and "Both: covers" in words
+    assert "Images: covers the variance from the choice of validation images" in words and "Both: covers" in words
 
 
 def test_a_single_pair_is_drawn_without_intervals_over_seeds(files):
     done = CliRunner().invoke(main, ["compare", "a.json", "b.json", "--truth", "truth.json", "--figure", "here/c.svg", "--resamples", "100"])
-    assert done.exit_code == 0 and Path("here/c.svg").is_file() and "one pair of runs says nothing about seeds" in done.stdout
+    assert done.exit_code == 0 and Path("here/c.svg").is_file() and "needs several seeds" in done.stdout
     figure = comparison_figure(compare(of_files(), resamples=100))
     assert [line.get_gid() for line in figure.axes[1].lines if "interval" in str(line.get_gid())] == ["interval-images"]

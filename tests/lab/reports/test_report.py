@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from fgdlab.lab.checkpoints.safetensors_io import save_weights
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.detectors.builder import build
-from fgdlab.lab.reports.row_figures import losses_by_row, share_of_own
-from fgdlab.lab.reports.row_runs import OpenRows
-from fgdlab.lab.reports.sweep_report import Absent, Report
+from fgdlab.lab.reports.row_figures import losses_by_row, mean_loss_ratio
+from fgdlab.lab.reports.row_runs import LoadedRows
+from fgdlab.lab.reports.sweep_report import Report, Unavailable
 from fgdlab.lab.reports.sweep_runs import SweepRuns
 from fgdlab.lab.sweeps.collection import SCORE_COLUMNS, collect, write_results
 from fgdlab.lab.sweeps.planning import plan
@@ -169,7 +169,7 @@ def test_the_page_lists_what_failed_with_its_error_and_notebook(page, report):
 def test_where_only_the_results_are_the_pictures_say_why_they_are_missing(alone):
     report = Report.of("mine.yaml", runs=alone)
     for part in (report.losses(), report.masks(), report.attention(), report.found(1)):
-        assert isinstance(part, Absent) and "the runs' own folders" in part and "run `fgdlab sweep mine`" in part
+        assert isinstance(part, Unavailable) and "the runs' own folders" in part and "run `fgdlab sweep mine`" in part
     seen = Page(report.html())
     assert len(seen.images) == 1 and seen.words.count("Not here: ") == 2 and "torch 2.11" in squeezed(seen.words)
 
@@ -230,7 +230,7 @@ def test_losses_have_a_panel_a_row_with_the_mean_over_seeds(report):
 def test_the_share_of_distillation_is_of_the_last_quarter():
     frame = pd.DataFrame([{"step": step, "name": name, "level": level, "weighted": value}
                           for step, fg in ((1, 90.0), (10, 3.0)) for name, level, value in (("classification", "all", 2.0), ("fg", "P3", fg))])
-    assert share_of_own([frame]) == 1.5 and share_of_own([frame[frame["level"] == "all"]]) == 0
+    assert mean_loss_ratio([frame]) == 1.5 and mean_loss_ratio([frame[frame["level"] == "all"]]) == 0
 
 
 def test_one_row_alone_can_be_drawn():
@@ -265,7 +265,7 @@ def test_every_row_is_judged_on_the_same_image(report):
 @pytest.mark.parametrize("objects, chosen", [((0, 1, 2, 0, 0, 3), [2, 5]), ((5, 5, 5, 5), [0, 2]), ((1, 0, 1), [0, 1]), ((0, 9), [1, 0]), ((1,), [0])])
 def test_images_to_show_are_spread_over_the_split_and_have_several_objects_where_there_are_such(objects, chosen):
     scenes = [(None, {"boxes": [None] * count}) for count in objects]
-    assert OpenRows([], scenes, {}).images(2) == chosen
+    assert LoadedRows([], scenes, {}).images(2) == chosen
 
 
 # --- command line and notebook -------------------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import yaml
 from click.testing import CliRunner
 
 from fgdlab.lab.commands.cli import main
-from fgdlab.lab.reports.seeds import Question, planned_looks, seeds_report
-from fgdlab.lab.stats.seeds_needed import anytime_interval, look_interval, seeds_for_power, seeds_for_width
+from fgdlab.lab.reports.seeds import SeedTargets, parse_analyses, seeds_report
+from fgdlab.lab.stats.seeds_needed import anytime_interval, group_sequential_interval, seeds_for_power, seeds_for_width
 from fgdlab.lab.sweeps.spec import load_sweep
 
 AP = {"none": [20.0, 21.0, 22.5], "fg": [30.0, 32.0, 31.5], "bg": [25.0, 26.5, 27.0]}
@@ -37,7 +37,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def test_a_line_holds_the_numbers_of_seeds_needed(sweep, results):
-    text = seeds_report(results, sweep, Question(half_width=0.5), "fg")
+    text = seeds_report(results, sweep, SeedTargets(half_width=0.5), "fg")
     (line,) = lines_of(text)
     low, high = anytime_interval(FG)
     need, told = seeds_for_width(1.0, 3, 0.5), seeds_for_power(1.0, 3, 10.0)
@@ -46,41 +46,41 @@ def test_a_line_holds_the_numbers_of_seeds_needed(sweep, results):
 
 
 def test_every_row_is_compared_with_the_baseline_and_then_come_the_sweeps_contrasts(sweep, results):
-    text = seeds_report(results, sweep, Question())
+    text = seeds_report(results, sweep, SeedTargets())
     assert [line.split("  ")[0] for line in lines_of(text)] == ["foreground minus no", "background minus no", "foreground minus"]
-    assert len(lines_of(seeds_report(results, sweep, Question(), against="bg"))) == 2
+    assert len(lines_of(seeds_report(results, sweep, SeedTargets(), against="bg"))) == 2
 
 
-def test_at_a_planned_look_the_interval_is_bonferronis_and_elsewhere_there_is_none(sweep, results):
-    low, high = look_interval(FG, [3, 6])
-    assert f"[{low:+.2f}, {high:+.2f}]" in seeds_report(results, sweep, Question(looks=(3, 6)), "fg")
-    elsewhere = seeds_report(results, sweep, Question(looks=(4, 8)), "fg")
-    assert "no look" in elsewhere and "planned here" in elsewhere
+def test_a_planned_analysis_has_a_bonferroni_interval_and_other_seeds_have_none(sweep, results):
+    low, high = group_sequential_interval(FG, [3, 6])
+    assert f"[{low:+.2f}, {high:+.2f}]" in seeds_report(results, sweep, SeedTargets(analyses=(3, 6)), "fg")
+    elsewhere = seeds_report(results, sweep, SeedTargets(analyses=(4, 8)), "fg")
+    assert "no analysis" in elsewhere and "planned here" in elsewhere
 
 
 def test_the_smallest_difference_that_matters_replaces_the_mean_so_far(sweep, results):
     need = seeds_for_power(1.0, 3, 0.5, 0.9)
-    named = seeds_report(results, sweep, Question(difference=0.5, power=0.9), "fg")
-    assert f"{need.seeds}, {need.seeds - 3} more" in named and "a power of 90 %." in named and "flatters" not in named
-    assert "flatters" in seeds_report(results, sweep, Question(), "fg")
+    named = seeds_report(results, sweep, SeedTargets(difference=0.5, power=0.9), "fg")
+    assert f"{need.seeds}, {need.seeds - 3} more" in named and "a power of 90 %." in named and "optimistic" not in named
+    assert "optimistic" in seeds_report(results, sweep, SeedTargets(), "fg")
 
 
 def test_one_pair_shows_its_difference_and_none_a_dash(sweep, results):
     results.loc[(results.row == "fg") & (results.seed > 0), "state"] = "failed"
     results.loc[results.row == "bg", "state"] = "failed"
-    table = seeds_report(results, sweep, Question()).split("\n\n")[0]
+    table = seeds_report(results, sweep, SeedTargets()).split("\n\n")[0]
     assert "+10.00 ± –" in table and table.count("–") >= 4 + 5
 
 
-def test_the_words_say_which_noise_is_covered_and_fit_a_terminal(sweep, results):
-    text = seeds_report(results, sweep, Question())
-    assert "covers the seed noise of the student's training only" in " ".join(text.split()) and "Not corrected for several contrasts" in " ".join(text.split())
+def test_the_notes_say_which_variance_is_covered_and_fit_a_terminal(sweep, results):
+    text = seeds_report(results, sweep, SeedTargets())
+    assert "cover the seed variance of the student's training, but not" in " ".join(text.split()) and "not corrected for multiple comparisons" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 110
 
 
 @pytest.mark.parametrize("options, words", [
     (["--row", "fgg"], ("unknown row 'fgg'", "did you mean 'fg'")), (["--row", "none"], ("two rows, got 'none' for both",)),
-    (["--metric", "APs"], ("unknown metric 'APs'",)), (["--half-width", "0"], ("half-width must be a number of points above 0, got 0.0",)),
+    (["--metric", "APs"], ("unknown metric 'APs'",)), (["--half-width", "0"], ("half-width must be a number above 0, got 0.0",)),
     (["--half-width", "nan"], ("got nan",)), (["--power", "80"], ("between 0 and 1, got 80.0",)), (["--difference", "0"], ("other than 0, got 0.0",)),
     (["--looks", "3,x"], ("whole numbers of at least 2 seeds", "'3,x'")), (["--looks", "1,5"], ("at least 2",)),
 ])
@@ -102,19 +102,19 @@ def test_the_command_prints_the_report_and_says_where_from(sweep, results):
 def test_a_row_is_compared_with_the_one_that_it_names_and_one_that_cannot_be_run_is_left_out(sweep, results):
     rows = {**sweep.rows, "bg": replace(sweep.rows["bg"], against="fg"), "more": sweep.rows["fg"]}
     told = replace(sweep, rows=rows, contrasts=[], absent={"more": "needs a card"})
-    first, second = lines_of(seeds_report(results, told, Question()))
+    first, second = lines_of(seeds_report(results, told, SeedTargets()))
     assert first.startswith("foreground minus no") and second.startswith("background minus") and "-5.00 ± 0.50" in second
-    assert "-5.00 ± 0.50" in lines_of(seeds_report(results, told, Question(), "bg"))[0]
-    assert "+5.00 ±" in seeds_report(results, told, Question(), "bg", "none")
+    assert "-5.00 ± 0.50" in lines_of(seeds_report(results, told, SeedTargets(), "bg"))[0]
+    assert "+5.00 ±" in seeds_report(results, told, SeedTargets(), "bg", "none")
 
 
 def test_no_seed_on_both_sides_is_one_line(sweep, results, refusal):
     results["state"] = "failed"
-    assert "must have a seed that is done in both rows" in refusal(seeds_report, results, sweep, Question())
+    assert "must have a seed that is done in both rows" in refusal(seeds_report, results, sweep, SeedTargets())
 
 
-def test_looks_are_sorted_numbers_without_repeats():
-    assert planned_looks("6,3,6") == (3, 6) and planned_looks(None) == ()
+def test_analyses_are_sorted_numbers_without_repeats():
+    assert parse_analyses("6,3,6") == (3, 6) and parse_analyses(None) == ()
 
 
 def test_the_published_first_table_can_be_asked():

@@ -6,15 +6,15 @@ from scipy.stats import ttest_rel
 
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.stats.intervals import (
-    NOISES,
+    VARIANCE_SOURCES,
     Estimate,
     estimate,
     mean_std,
-    noise_covered,
     paired_difference,
     seed_differences,
     t_interval,
     values_by_seed,
+    variance_covered,
 )
 
 HALF_OF_THREE = 0.95 * np.sqrt(2 / (1 - 0.95**2)) / np.sqrt(3)     # 2.484: for 2 degrees of freedom t has a closed form
@@ -136,14 +136,14 @@ def test_an_unknown_metric_is_named():
         values_by_seed(frame(none={0: 20}), "none", "APs")
 
 
-def test_a_caption_can_say_which_noise_its_interval_covers():
-    sentences = {noise: noise_covered(noise) for noise in NOISES}
-    assert sentences["seeds"].startswith("The interval covers the seed noise") and "not that of the teacher" in sentences["seeds"]
-    assert "choice of validation images" in sentences["images"].split(" only, not ")[0] and "that of seeds" in sentences["images"].split(" only, not ")[1]
-    assert "seed" in sentences["both"].split(" only, not ")[0] and "seed" not in sentences["both"].split(" only, not ")[1]
-    assert noise_covered("seeds", "± and interval cover").startswith("± and interval cover the seed noise")
+def test_a_caption_says_which_variance_its_interval_covers():
+    sentences = {source: variance_covered(source).split(", but not ") for source in VARIANCE_SOURCES}
+    assert sentences["seeds"][0].startswith("The interval covers the seed variance") and "the teacher" in sentences["seeds"][1]
+    assert "choice of validation images" in sentences["images"][0] and "seeds" in sentences["images"][1]
+    assert "seed" in sentences["both"][0] and "seed" not in sentences["both"][1]
+    assert variance_covered("seeds", "± covers").startswith("± covers the seed variance")
 
 
-def test_an_unknown_noise_is_named():
-    with pytest.raises(UserError, match="unknown noise 'seed'; did you mean 'seeds'"):
-        noise_covered("seed")
+def test_an_unknown_variance_source_is_named():
+    with pytest.raises(UserError, match="unknown variance source 'seed'; did you mean 'seeds'"):
+        variance_covered("seed")

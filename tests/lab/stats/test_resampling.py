@@ -58,7 +58,7 @@ def test_resamples_together_score_as_each_alone(monkeypatch):
     weights, matches = draws(len(image_ids), 9, seed=3), match(truth, found, image_ids)
     together = matches.scores(weights)
     assert together == pytest.approx([matches.scores(each)[0] for each in weights], rel=1e-14)
-    monkeypatch.setattr("fgdlab.lab.stats.resampling.AT_ONCE", 100)          # a few rows at a time
+    monkeypatch.setattr("fgdlab.lab.stats.resampling.MAX_WEIGHTS", 100)          # a few rows at a time
     assert matches.scores(weights) == pytest.approx(together, rel=1e-14)
 
 

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.stats.intervals import noise_covered
+from fgdlab.lab.stats.intervals import variance_covered
 from fgdlab.lab.tables.caption import SMOKE
 from fgdlab.lab.tables.cells import DASH
 from fgdlab.lab.tables.figure import renumbered, save_figure, table_figure
@@ -532,15 +532,15 @@ def test_rows_that_cannot_be_run_for_one_reason_share_a_sentence():
 
 
 def test_the_caption_says_which_noise_an_interval_covers():
-    assert "95 % t-interval, not corrected for several comparisons. " + noise_covered("seeds", "± and interval cover") in render(results(), SWEEP, "markdown")
+    assert "95 % t-interval, not corrected for several comparisons. " + variance_covered("seeds", "± and interval cover") in render(results(), SWEEP, "markdown")
     intervals = {("split", "none", "AP"): (10.0, 12.5), ("fg", "none", "AP"): (9.0, 11.0), ("split", "fg", "AP"): (0.5, 1.5)}
     for noise, header in (("images", "[95 %, images] (n)"), ("both", "[95 %, seeds and images] (n)")):
         text = render(results(), SWEEP, "markdown", noise=noise, intervals=intervals)
-        assert "95 % interval, not corrected for several comparisons. " + noise_covered(noise, "± is over seeds; the interval covers") in text
+        assert "95 % interval, not corrected for several comparisons. " + variance_covered(noise, "± is over seeds; the interval covers") in text
         assert header in text and "t-interval" not in text and cells(text, "both, split")[-1] == "+11.0 [+10.0, +12.5] (3)"
         assert cells(text, "both, split minus")[-2:] == ["+1.0 [+0.5, +1.5] (3)", "+1.0 [–] (3)"]
         tidy = pd.read_csv(io.StringIO(render(results(), SWEEP, "csv", noise=noise, intervals=intervals)))
-        assert tidy["AP_delta_low"].dropna().tolist() == [10.0, 9.0, 0.5] and tidy["note"].str.contains(noise_covered(noise), regex=False).all()
+        assert tidy["AP_delta_low"].dropna().tolist() == [10.0, 9.0, 0.5] and tidy["note"].str.contains(variance_covered(noise), regex=False).all()
 
 
 @pytest.mark.parametrize("noise, intervals, words", [

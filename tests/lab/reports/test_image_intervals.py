@@ -14,9 +14,9 @@ from fgdlab.lab.datasets.dataset import open_split
 from fgdlab.lab.io import write_json
 from fgdlab.lab.reports.comparison import compare
 from fgdlab.lab.reports.comparison_inputs import comparison_of_rows
-from fgdlab.lab.reports.noise import pairs_of, resampled_intervals
+from fgdlab.lab.reports.image_intervals import compared_rows, resampled_intervals
 from fgdlab.lab.reports.sweep_runs import SweepRuns
-from fgdlab.lab.stats.intervals import noise_covered
+from fgdlab.lab.stats.intervals import variance_covered
 from fgdlab.lab.sweeps.collection import collect, write_results
 from fgdlab.lab.sweeps.planning import plan
 from fgdlab.lab.sweeps.spec import load_sweep
@@ -60,8 +60,8 @@ def shown(*words: str):
 @pytest.mark.parametrize("noise", ["images", "both"])
 def test_an_interval_of_the_table_is_the_one_that_compare_gives(swept, noise):
     intervals = resampled_intervals(SweepRuns.of("mine.yaml"), ("AP", "AR"), noise, 200)
-    assert pairs_of(swept) == [("fg", "none"), ("split", "none"), ("split", "fg")]
-    assert set(intervals) == {(*pair, metric) for pair in pairs_of(swept) for metric in ("AP", "AR")}
+    assert compared_rows(swept) == [("fg", "none"), ("split", "none"), ("split", "fg")]
+    assert set(intervals) == {(*pair, metric) for pair in compared_rows(swept) for metric in ("AP", "AR")}
     for (row, against, metric), ends in intervals.items():
         interval = getattr(compare(comparison_of_rows(swept, row, against, "laptop"), metric, 200), noise)
         assert ends == (interval.low, interval.high) and ends[0] < interval.mean < ends[1]
@@ -72,7 +72,7 @@ def test_the_table_says_which_noise_its_intervals_cover_and_differences_stay_wha
     lines = {}
     for noise, done in tables.items():
         assert done.exit_code == 0, done.stderr
-        assert noise_covered(noise, "± and interval cover" if noise == "seeds" else "± is over seeds; the interval covers") in done.stdout
+        assert variance_covered(noise, "± and interval cover" if noise == "seeds" else "± is over seeds; the interval covers") in done.stdout
         lines[noise] = re.search(r"^\| the split +\|.* ([+-]\S+) \[(\S+), (\S+)\] \(3\) +\|$", done.stdout, re.MULTILINE).groups()
     assert len({line[0] for line in lines.values()}) == 1 and len({line[1:] for line in lines.values()}) == 3
     assert "resampling images: the split minus the fg, 3 seeds" in tables["both"].stderr and tables["seeds"].stderr.count("\n") == 1
@@ -82,7 +82,7 @@ def test_committed_results_have_no_detections_and_say_so(swept):
     gone = next(path for path in Path("runs/mine").iterdir() if path.is_dir() and json.loads((path / "result.json").read_text())["settings"]["area"] == "fg")
     shutil.rmtree(gone)
     done = shown("--noise", "images")
-    assert done.exit_code == 1 and done.stdout == "" and "must have the detections of every run, got none of 'the fg', seed " in done.stderr
+    assert done.exit_code == 1 and done.stdout == "" and "need the detections of all runs, got none of 'the fg', seed " in done.stderr
     assert "run `fgdlab sweep mine`, or take --noise seeds" in done.stderr and shown().exit_code == 0
 
 
