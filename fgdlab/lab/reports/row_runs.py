@@ -38,7 +38,7 @@ class LoadedRows:
     left_out: dict[str, str]
 
     @classmethod
-    def of(cls, runs: SweepRuns) -> "OpenRows":
+    def of(cls, runs: SweepRuns) -> "LoadedRows":
         """Open one run of every row, if it is here.
 
         Raises:

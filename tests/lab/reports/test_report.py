@@ -155,7 +155,7 @@ def test_the_page_is_sound_html_with_inline_pictures_that_say_what_they_are(page
 def test_the_page_has_question_table_paper_settings_cost_and_origin(page):
     words = squeezed(Page(page).words)
     for part in ("Which <area>?", "Where to look & why?", "37.4", "10.2 ± 0.4 (2)", "both, split minus foreground", "tiny scenes", "0123456789ab", "torch 2.11, numpy 2.0",
-                 "weights cafe, given, AP 30.0", "train aa, eval bb", "seed noise", "fgdlab report mine"):
+                 "weights cafe, given, AP 30.0", "train aa, eval bb", "seed variance", "fgdlab report mine"):
         assert part in words, part
 
 
