@@ -6,24 +6,36 @@ from .masks import FocalMasks
 from .pyramid import check_same_shape
 
 
-def feature_terms(student: Tensor, teacher: Tensor, masks: FocalMasks, teacher_attention: Attention) -> tuple[Tensor, Tensor]:
-    """The two sums of eq. 9, foreground and background, before alpha and beta.
-
-    sum over pixels and channels of  mask * A^S * A^C * (F^T - f(F^S))^2,  averaged over the batch.
+def feature_error(student: Tensor, teacher: Tensor, attention: Attention) -> Tensor:
+    """Eq. 9 per cell, before the masks: sum over channels of A^S * A^C * (F^T - f(F^S))^2.
 
     Args:
-        student, teacher: (N, C, H, W), same shape; the student has already passed its align layer f.
+        student, teacher: (N, C, H, W), same shape; the student's map has already passed its align layer f.
+        attention: the weights, usually of the teacher's map.
+    Returns:
+        (N, H, W), all >= 0.
+    """
+    spatial, channel = attention
+    return ((teacher - student).square() * channel[:, :, None, None]).sum(dim=1) * spatial
+
+
+def feature_terms(student: Tensor, teacher: Tensor, masks: FocalMasks, attention: Attention) -> tuple[Tensor, Tensor]:
+    """The two sums of eq. 9, foreground and background, before alpha and beta.
+
+    sum over cells of  mask * :func:`feature_error`,  averaged over the batch.
+
+    Args:
+        student, teacher: (N, C, H, W), same shape; the student's map has already passed its align layer f.
         masks: ``fg``, ``bg`` of shape (N, H, W).
-        teacher_attention: of the teacher's map, treated as a constant.
+        attention: of the teacher's map, treated as a constant.
     Returns:
         two scalars, both >= 0.
     Raises:
         ValueError: maps of different shapes.
-    Differs: the authors multiply both features by the square roots of mask and attention and then subtract; the sum is the same.
+    Differs: the authors multiply both maps by the square roots of mask and attention, then subtract. The sum is the same.
     """
     check_same_shape(student, teacher)
-    spatial, channel = teacher_attention
-    error = ((teacher - student).square() * channel[:, :, None, None]).sum(dim=1) * spatial      # (N, H, W)
+    error = feature_error(student, teacher, attention)
     return (error * masks.fg).sum() / len(student), (error * masks.bg).sum() / len(student)
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from fgdlab.attention import Attention
 from fgdlab.config import FGDConfig
 from fgdlab.fgd import FGDLoss
+from fgdlab.focal import feature_error
 from fgdlab.pyramid import check_same_shape
 
 WEIGHT_OF = {"fg": "alpha", "both": "alpha", "bg": "beta", "attention": "gamma", "global": "lambda_"}          # term -> its coefficient
@@ -21,14 +23,13 @@ WEIGHT_OF = {"fg": "alpha", "both": "alpha", "bg": "beta", "attention": "gamma",
 class Pair:
     """Two maps of one level and what does not change with T or a weight.
 
-    student (C, H, W) after f, teacher (C, H, W). error (C, H W): (F^T - f(F^S))^2. error_mean (H, W): its mean over channels.
+    student (C, H, W) after f, teacher (C, H, W). error_mean (H, W): mean over channels of (F^T - f(F^S))^2.
     spatial, channel: G^S (H, W) and G^C (C,) of eqs. 5-6, by network. relation (H, W): each cell's part of the global sum, eq. 12.
     context: softmax_j(W_k F_j) (H, W) by network, the same for every query; {} where R is no GcBlock.
     """
 
     student: np.ndarray
     teacher: np.ndarray
-    error: np.ndarray
     error_mean: np.ndarray
     spatial: dict[str, np.ndarray]
     channel: dict[str, np.ndarray]
@@ -37,7 +38,7 @@ class Pair:
 
     @property
     def nbytes(self) -> int:
-        return self.student.nbytes + self.error.nbytes + 8 * self.error_mean.nbytes
+        return self.student.nbytes + 8 * self.error_mean.nbytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +75,8 @@ def compare(student: torch.Tensor, teacher: torch.Tensor, loss: FGDLoss, level: 
     student, teacher = student[None], teacher[None]
     student = loss.align[level](student) if loss.align else student
     check_same_shape(student, teacher)
-    error = (teacher - student).square()[0]                                      # (C, H, W)
-    relation, context = torch.zeros_like(error[0]), {}
+    error = (teacher - student).square()[0].mean(dim=0)                          # (H, W)
+    relation, context = torch.zeros_like(error), {}
     if level in loss.relation:
         block = loss.relation[level]
         related = block.student(student) - block.teacher(teacher)                # R_s(S) - R_t(T), the inside of eq. 12
@@ -87,7 +88,7 @@ def compare(student: torch.Tensor, teacher: torch.Tensor, loss: FGDLoss, level: 
                 ("student", block.student, student), ("teacher", block.teacher, teacher))}
     magnitude = {"student": student[0].abs(), "teacher": teacher[0].abs()}
     return Pair(
-        student=array(student[0]), teacher=array(teacher[0]), error=array(error.flatten(1)), error_mean=array(error.mean(dim=0)),
+        student=array(student[0]), teacher=array(teacher[0]), error_mean=array(error),
         spatial={who: array(each.mean(dim=0)) for who, each in magnitude.items()},
         channel={who: array(each.mean(dim=(1, 2))) for who, each in magnitude.items()},
         relation=array(relation), context={who: array(each) for who, each in context.items()},
@@ -109,14 +110,15 @@ def weigh(pair: Pair, fg: np.ndarray, bg: np.ndarray, temperature: float, config
     """Attentions at T, and each cell's part of each term that ``config`` computes.
 
     Args:
-        fg, bg: (H, W) weights of FGDLoss.masks. With area="both" fg is the one mask of the unsplit sum.
+        fg, bg: (H, W) weights of ``masks_of``. With area="both" fg is the one mask of the unsplit sum.
         config: its switches count, its coefficients and its T do not.
     """
     spatial = {who: sharpened(each, temperature) for who, each in pair.spatial.items()}
     channel = {who: sharpened(each, temperature) for who, each in pair.channel.items()}
     a_spatial = spatial["teacher"] if config.spatial_attention else np.ones_like(spatial["teacher"])
     a_channel = channel["teacher"] if config.channel_attention else np.ones_like(channel["teacher"])
-    error = (a_channel.astype(np.float32) @ pair.error).reshape(fg.shape) * a_spatial         # sum over channels of A^S A^C (T - S)^2
+    weights = Attention(*(torch.from_numpy(each.astype(np.float32))[None] for each in (a_spatial, a_channel)))
+    error = feature_error(torch.from_numpy(pair.student)[None], torch.from_numpy(pair.teacher)[None], weights)[0].numpy()
     apart = np.abs(spatial["student"] - spatial["teacher"]) if config.spatial_attention else np.zeros_like(error)
     every = {"fg": error * fg, "both": error * fg, "bg": error * bg, "attention": apart, "global": pair.relation}
     cells = {name: every[name] for name in terms_of(config)}

@@ -130,5 +130,5 @@ def test_maps_of_different_grids_are_refused():
 def test_bytes_count_every_large_array():
     scene, teacher = one_image(2)
     pair = compare(scene.features["P3"][0], teacher["P3"][0], FGDLoss(LEVELS, 6, 6, open_config(FGDConfig())), "P3")
-    assert pair.nbytes >= pair.student.nbytes + pair.error.nbytes
+    assert pair.nbytes >= pair.student.nbytes + pair.error_mean.nbytes
     assert replace(FGDConfig(), alpha=0).weights().keys() == {"bg", "attention", "global"}
