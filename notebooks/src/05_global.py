@@ -1,19 +1,20 @@
 # %% [markdown]
 # # 05 · Global loss
 #
-# **Question** Masks cut the map into object and background. The global term is meant to give back what lies between them: relations of pixels. What
-# does it really see?
+# **Question** Masks split the map into objects and background. The global term should restore relations between
+# pixels. What does it measure?
 #
 # **Equations** 12 (global loss), 13 (the relation block R)
 #
-# **Code** [`GcBlock`](../fgdlab/relation.py), [`NonLocalBlock`](../fgdlab/relation.py), [`RelationTerm`](../fgdlab/relation.py)
+# **Code** [`GcBlock`](../fgdlab/relation.py), [`NonLocalBlock`](../fgdlab/relation.py),
+# [`RelationTerm`](../fgdlab/relation.py)
 #
 # **Needs** notebook 04; softmax, layer norm, 1 × 1 convolutions
 #
 # **Cost** about 20 s on 2 cores, 0.8 GB of memory, no download
 #
-# **You will** run R by hand on six pixels, see that it adds one and the same vector everywhere, find the two values between which training can move
-# the global term, and list what it cannot see
+# **You will** compute R by hand on six pixels, see that it adds the same vector to every pixel, find the range in
+# which training the blocks can move the global term, and list what the term cannot detect
 
 # %%
 import inspect
@@ -37,9 +38,12 @@ from fgdlab.relation import RelationTerm
 QUICK = False
 
 # %% [markdown]
+# R is the block of GCNet (Cao et al., 2019), a simplified non-local block (Wang et al., 2018).
+#
 # ## Equation 13 on six pixels
 #
-# $$R(F) = F + W_{v2}\left(ReLU\left(LN\left(W_{v1}\left(\sum_{j=1}^{N_p} \frac{e^{W_k F_j}}{\sum_{m=1}^{N_p} e^{W_k F_m}} F_j\right)\right)\right)\right) \tag{13}$$
+# $$R(F) = F + W_{v2}\left(ReLU\left(LN\left(W_{v1}\left(\sum_{j=1}^{N_p}
+#   \frac{e^{W_k F_j}}{\sum_{m=1}^{N_p} e^{W_k F_m}} F_j\right)\right)\right)\right) \tag{13}$$
 #
 # | symbol | code | shape |
 # |---|---|---|
@@ -49,7 +53,7 @@ QUICK = False
 # | $W_{v1}$, $LN$, $ReLU$, $W_{v2}$ | `transform[0]` to `transform[3]` | C to C/2 to C |
 # | $R(F)$ | [`GcBlock`](../fgdlab/relation.py) | (N, C, H, W) |
 #
-# Four channels on a 2 × 3 grid, and weights set by hand so that every step has round numbers.
+# Four channels on a 2 × 3 grid, with weights set by hand so that every step has round numbers.
 
 # %%
 features = torch.zeros(1, 4, 2, 3)
@@ -57,20 +61,21 @@ features[0, 0, 1, 1], features[0, 1, 0, 0], features[0, 2, 1, 1] = 2.0, 9.0, 9.0
 number_grid({f"F, channel {c}": features[0, c] for c in range(4)}, label="value", digits=0)
 
 # %% [markdown]
-# *Figure 1.* The map F: pixel (1, 1) has 2 in channel 0 and 9 in channel 2; pixel (0, 0) has 9 in channel 1; the rest is 0.
+# *Figure 1.* The map F. Check: pixel (1, 1) has 2 in channel 0 and 9 in channel 2; pixel (0, 0) has 9 in channel 1;
+# the rest is 0.
 
 # %%
 block = GcBlock(channels=4, ratio=2)
 with torch.no_grad():
-    block.key.weight.copy_(torch.log(torch.tensor([2.0, 1, 1, 1])).view(1, 4, 1, 1))      # e^(W_k F_j) = 2 ^ (channel 0)
+    block.key.weight.copy_(torch.log(torch.tensor([2.0, 1, 1, 1])).view(1, 4, 1, 1))      # e^(W_k F_j) = 2^(channel 0)
     picks = torch.tensor([[0.0, 1, 0, 0], [0, 0, 1, 0]])                                  # channels 1 and 2
     block.transform[0].weight.copy_(picks.view(2, 4, 1, 1))
     block.transform[0].bias.zero_()
     block.transform[3].weight.copy_(torch.tensor([[9.0, 0.5], [9, -1], [9, 0], [9, 2]]).view(4, 2, 1, 1))
 
 # %% [markdown]
-# **Step 1: one weight a pixel.** **Predict.** $e^{W_k F_j}$ is 2 to the power of channel 0. Which share of the softmax has pixel (1, 1): 4/5, 4/9
-# or 2/7?
+# **Step 1: one weight per pixel.** **Predict.** $e^{W_k F_j}$ is 2 to the power of channel 0. What is the softmax
+# weight of pixel (1, 1): 4/5, 4/9 or 2/7?
 
 # %%
 weights = block.context_weights(features)
@@ -78,10 +83,10 @@ assert torch.isclose(weights[0, 0, 4], torch.tensor(4 / 9)) and torch.isclose(we
 number_grid({"softmax over the pixels": weights.view(2, 3).detach()}, label="weight of a pixel", digits=None)
 
 # %% [markdown]
-# *Figure 2.* 4 for pixel (1, 1), 1 for each of the five others: ninths. Nothing in these weights asks *who wants to know*: there is one map of
-# weights for all pixels.
+# *Figure 2.* 4 for pixel (1, 1), 1 for each of the five others, so ninths. The weights do not depend on a query
+# pixel: there is one weight map for all pixels.
 #
-# **Step 2: the context,** the mean of all pixels under these weights. **Predict.** What is it in channels 1 and 2?
+# **Step 2: the context** is the mean of all pixels under these weights. **Predict.** What is it in channels 1 and 2?
 
 # %%
 context = features.flatten(2) @ weights.transpose(1, 2)              # (1, 4, 6) @ (1, 6, 1) -> (1, 4, 1)
@@ -91,8 +96,8 @@ context.flatten().tolist()
 # %% [markdown]
 # 9 · 1/9 = 1 and 9 · 4/9 = 4.
 #
-# **Step 3: the transform.** $W_{v1}$ picks those two: (1, 4). **Predict.** Layer norm takes out their mean and divides by their standard deviation.
-# What comes out, and what does ReLU leave?
+# **Step 3: the transform.** $W_{v1}$ selects these two: (1, 4). **Predict.** Layer norm subtracts their mean and
+# divides by their standard deviation. What is the result, and what does ReLU keep?
 
 # %%
 hidden = block.transform[0](context[..., None])
@@ -103,7 +108,7 @@ steps = {"W_v1": hidden, "LN": normed, "ReLU, W_v2": vector}
 {name: [round(x, 3) for x in each.flatten().tolist()] for name, each in steps.items()}
 
 # %% [markdown]
-# (1, 4) becomes (-1, 1), ReLU leaves (0, 1), and $W_{v2}$ turns that into its second column: 0.5, -1, 0, 2.
+# (1, 4) becomes (-1, 1), ReLU keeps (0, 1), and $W_{v2}$ maps that to its second column: 0.5, -1, 0, 2.
 #
 # **Step 4: add it to F.** **Predict.** How many different vectors are added to the six pixels?
 
@@ -114,10 +119,10 @@ maps = {f"R(F) - F, channel {c}": added[0, c] for c in range(4)}
 number_grid(maps, label="added", digits=1, norm=CenteredNorm(), cmap="PuOr")
 
 # %% [markdown]
-# *Figure 3.* One. Each panel is a single colour: **R(F) is F plus one vector per channel, the same at every pixel.** The vector depends on the
-# whole map, but no pixel gets a vector of its own.
+# *Figure 3.* One vector. Check: each panel has a single colour. **R(F) is F plus one vector, the same at every
+# pixel.** The vector depends on the whole map, but not on the pixel.
 #
-# The package's function is these four steps:
+# The package's function has these four steps:
 
 # %%
 print(inspect.getsource(GcBlock.forward))
@@ -129,24 +134,24 @@ print(inspect.getsource(GcBlock.forward))
 #
 # | symbol | code | shape |
 # |---|---|---|
-# | $R(F^S)$, $R(F^T)$ | `term.student(student)`, `term.teacher(teacher)`: a block each, both trained | (N, C, H, W) |
-# | $\sum (\cdot)^2$ | [`RelationTerm`](../fgdlab/relation.py), a sum over channels and pixels, over N | scalar |
+# | $R(F^S)$, $R(F^T)$ | `term.student(student)`, `term.teacher(teacher)`: two blocks, both trained | (N, C, H, W) |
+# | $\sum (\cdot)^2$ | [`RelationTerm`](../fgdlab/relation.py): sum over channels and pixels, averaged over N | scalar |
 # | $\lambda$ | `FGDConfig.lambda_`, 5e-6 for RetinaNet | scalar |
 
 # %%
-scenes = open_split(RunConfig(train_images=64, eval_images=64), "val", progress=False)
-images, targets = map(list, zip(*(scenes[i] for i in range(8 if QUICK else 32)), strict=True))
+dataset = open_split(RunConfig(train_images=64, eval_images=64), "val", progress=False)
+images, targets = map(list, zip(*(dataset[i] for i in range(8 if QUICK else 32)), strict=True))
 with torch.no_grad():
     scene = look(pretrained_detector("baseline"), images, targets)
     student, teacher = scene.features, look(pretrained_detector("teacher"), images).features
 {level: tuple(each.shape) for level, each in teacher.items()}
 
 # %% [markdown]
-# `RelationTerm` has four kinds: `gc` (the paper's), `nonlocal` (the rival of its Table 6), and two without any layer, `mse` (eq. 1 without its
-# division) and `centred`, to which we come.
+# `RelationTerm` has four kinds: `gc` (the paper's), `nonlocal` (the alternative in its Table 6), and two without
+# layers, `mse` (the sum of eq. 1, not divided) and `centred`, explained below.
 #
-# **Predict.** Before any training, on P4: is the `gc` term larger than, smaller than or equal to plain `mse`? (The last layer of a new block is
-# zero.)
+# **Predict.** Before any training, on P4: is the `gc` term larger than, smaller than or equal to `mse`? (The last
+# layer of a new block is zero.)
 
 # %%
 def term(kind, level):
@@ -161,14 +166,15 @@ values.style.format("{:.0f}")
 # %% [markdown]
 # Equal, to the last digit: a new block returns its input. The global term **starts as a plain squared distance**.
 #
-# ## Between two ends
+# ## A lower bound
 #
-# Let $D = F^S - F^T$, with spatial mean $\bar D_k$ in channel $k$, and let the blocks add $v^S$ and $v^T$. The cross terms vanish, because $D -
-# \bar D$ sums to zero over the pixels:
+# Let $D = F^S - F^T$, with spatial mean $\bar D_k$ in channel $k$, and let the blocks add $v^S$ and $v^T$. The cross
+# terms vanish, because $D - \bar D$ sums to zero over the pixels:
 #
-# $$\sum \left(R(F^S) - R(F^T)\right)^2 = \underbrace{\sum_{k,i,j} (D_{kij} - \bar D_k)^2}_{\text{centred: no block can touch it}} \; + \; HW \sum_k \left(\bar D_k + v^S_k - v^T_k\right)^2$$
+# $$\sum \left(R(F^S) - R(F^T)\right)^2
+#   = \underbrace{\sum_{k,i,j} (D_{kij} - \bar D_k)^2}_{\text{centred: independent of the blocks}} \; + \; HW \sum_k \left(\bar D_k + v^S_k - v^T_k\right)^2$$
 #
-# Check it with blocks that are not at their start:
+# Check this with blocks that are not at their start:
 
 # %%
 torch.manual_seed(1)
@@ -183,20 +189,22 @@ assert torch.isclose(whole, centred + means, rtol=1e-4)
 print(f"{whole:.0f} = {centred:.0f} (centred) + {means:.0f} (means)")
 
 # %% [markdown]
-# So all that training can do with the two blocks is to move the second part: up without bound, down to 0. The least value is `centred`, the start
-# is `mse`.
+# So training the two blocks can only change the second part: up without bound, down to 0 at best. Hence `centred` is
+# a lower bound, and `mse` is the value at the start. (The bound is reached only if the blocks cancel the means of
+# every image; one pair of blocks serves all images.)
 #
-# **Predict.** How much of the term can the blocks take away at most, on these maps: half, a quarter or about a tenth?
+# **Predict.** What fraction of the term could the blocks remove at most, on these maps: half, a quarter or about a
+# tenth?
 
 # %%
-room = 1 - values.loc["centred"] / values.loc["mse"]
-assert room.between(0.03, 0.15).all()
-room.to_frame("share that blocks can take away").T.style.format("{:.1%}")
+removable = 1 - values.loc["centred"] / values.loc["mse"]
+assert removable.between(0.03, 0.15).all()
+removable.to_frame("fraction that blocks can remove").T.style.format("{:.1%}")
 
 # %% [markdown]
-# At least nine tenths of it here, whatever the blocks learn, are a plain squared distance of the maps with their means taken out. Next, train
-# **only the blocks** and hold both maps
-# still, to see how far they get, and what a non-local block does in their place.
+# About a tenth or less. So about nine tenths of the term are a plain squared distance of maps with their means
+# removed, whatever the blocks learn. Next, train **only the blocks** and keep both maps fixed, to see how far they
+# get. For comparison, do the same with non-local blocks.
 
 # %%
 def train_blocks(kind, level="P4", steps=10 if QUICK else 60):
@@ -222,31 +230,30 @@ ax.plot([v / mse for v in nonlocal_values], color=BOX_COLOUR, linestyle="--", la
 ax.axhline(1, color="black", linewidth=1, linestyle=":", label="mse")
 ax.axhline(values.loc["centred", "P4"] / mse, color=TEACHER_COLOUR, linewidth=1, linestyle="-.", label="centred")
 ax.set(xlabel="step of training the blocks alone", ylabel="global term / mse", ylim=(0, 1.08))
-ax.set_title("P4, both maps held still", fontsize=9)
+ax.set_title("P4, both maps fixed", fontsize=9)
 ax.legend(fontsize=8, frameon=False, loc="lower left", ncols=2)
 finish_chart(ax)
 figure
 
 # %% [markdown]
-# *Figure 4.* The paper's block falls to the centred distance and not below: the line cannot be crossed. The non-local block falls far below, and no
-# student has learned anything. Check: the cell
-# below compares the ends.
+# *Figure 4.* The paper's block falls to the centred distance and not below. The non-local block falls far below it,
+# although no student has learned anything. Check: the next cell compares the final values.
 
 # %%
-floor = values.loc["centred", "P4"]
-assert min(gc_values) > floor and (QUICK or gc_values[-1] < 1.02 * floor) and nonlocal_values[-1] < 0.8 * floor
-print(f"centred {floor:.0f}, gc ends at {gc_values[-1]:.0f}, nonlocal at {nonlocal_values[-1]:.0f}")
+lower_bound = values.loc["centred", "P4"]
+assert min(gc_values) > lower_bound and (QUICK or gc_values[-1] < 1.02 * lower_bound)
+assert nonlocal_values[-1] < 0.8 * lower_bound
+print(f"centred {lower_bound:.0f}, gc ends at {gc_values[-1]:.0f}, nonlocal at {nonlocal_values[-1]:.0f}")
 
 # %% [markdown]
-# A non-local block may add another vector at every pixel, so a pair of them can make two maps agree that have nothing to do with each other. A term
-# that its own layers can lower leaves
-# the student less reason to move. That is one possible reason why the paper's Table 6 has non-local 1.7 AP behind GcBlock (39.8 against 41.5); it
-# does not prove it.
+# A non-local block may add a different vector to every pixel, so a pair of them can make two unrelated maps agree. A
+# term that its own layers can lower gives the student less gradient. This may be why non-local is 1.7 AP behind
+# GcBlock in the paper's Table 6 (39.8 against 41.5); it is not a proof.
 #
-# ## Query-independence, seen
+# ## Query-independence
 #
-# In a non-local block pixel $i$ asks every pixel $j$: H·W × H·W weights. A GcBlock has one row of H·W for all. Take the trained blocks of the
-# teacher's side and three pixels that ask:
+# In a non-local block every pixel $i$ weights all pixels $j$: H·W × H·W weights. A GcBlock has one row of H·W for
+# all. Take the trained blocks of the teacher's side and three query pixels:
 
 # %%
 def rows_of(block, features):
@@ -256,18 +263,20 @@ def rows_of(block, features):
     query, key = block.query(features).flatten(2), block.key(features).flatten(2)
     return torch.softmax(query.transpose(1, 2) @ key, dim=-1)[0]
 
-n, asking = 2, {"pixel (1, 1)": 9, "pixel (3, 5)": 29, "pixel (6, 2)": 50}
+n, queries = 2, {"pixel (1, 1)": 9, "pixel (3, 5)": 29, "pixel (6, 2)": 50}
 reads = {name: rows_of(each.teacher, teacher["P4"][[n]]) for name, each in {"nonlocal": nonlocal_, "gc": gc}.items()}
-shown = {name: {f"{who} reads": each[i].view(8, 8) for who, i in asking.items()} for name, each in reads.items()}
+shown = {
+    name: {f"query {pixel[6:]}": each[i].view(8, 8) for pixel, i in queries.items()} for name, each in reads.items()
+}
 figure = map_table(shown, images[n], targets[n]["boxes"], label="weight of a pixel")
-for ax, i in zip([*figure.axes[1:4], *figure.axes[5:8]], [*asking.values()] * 2, strict=True):
-    ax.plot(i % 8 + 0.5, i // 8 + 0.5, "+", color="white", markersize=11, markeredgewidth=2)          # who asks
+for ax, i in zip([*figure.axes[1:4], *figure.axes[5:8]], [*queries.values()] * 2, strict=True):
+    ax.plot(i % 8 + 0.5, i // 8 + 0.5, "+", color="white", markersize=11, markeredgewidth=2)
 figure
 
 # %% [markdown]
-# *Figure 5.* What three pixels of P4 read, one scale a row; the white cross marks who asks. Upper row: the answer depends on who asks. Lower row:
-# three times the same map. Check: the largest difference between two rows of weights,
-# below, is not 0 above and exactly 0 for `gc`.
+# *Figure 5.* The weights with which three query pixels of P4 read the map, one scale per row; a white cross marks the
+# query pixel. Upper row: the weights depend on the query. Lower row: three times the same map. Check: the largest
+# difference between rows of weights, below, is above 0 for `nonlocal` and exactly 0 for `gc`.
 
 # %%
 spread = {name: (each.max(dim=0).values - each.min(dim=0).values).max().item() for name, each in reads.items()}
@@ -275,7 +284,8 @@ assert spread["gc"] == 0 and spread["nonlocal"] > 0.1
 spread
 
 # %% [markdown]
-# **Predict.** What does asking cost? The weights of one 800 × 1344 image on P3 (100 × 168 pixels), float32: 1 MB, 67 kB or more than 1 GB?
+# **Predict.** What does this cost in memory? The weights for one 800 × 1344 image on P3 (100 × 168 pixels), float32,
+# in a non-local block: 1 MB, 67 kB or more than 1 GB?
 
 # %%
 pixels = 100 * 168
@@ -283,18 +293,19 @@ print(f"nonlocal {4 * pixels**2 / 1e9:.2f} GB, gc {4 * pixels / 1e3:.0f} kB")
 assert 4 * pixels**2 > 1e9
 
 # %% [markdown]
-# ## What the global term can see, and what it cannot
+# ## What the global term detects, and what it does not
 #
-# Four students that differ from ours in one thing each. D is its difference from the teacher.
+# Four students that each differ from ours in one respect. T is the teacher's map, D the student's difference from it.
 #
 # | student | made by |
 # |---|---|
 # | shifted | a constant added to every channel |
-# | mirrored | T - D in place of T + D |
-# | errors moved | the same D, but its pixels shuffled: errors of objects now lie in the background, and the other way round |
+# | mirrored | T - D instead of T + D |
+# | errors moved | the same D with shuffled pixels: errors on objects move to the background and vice versa |
 # | scaled | D half as large |
 #
-# **Predict.** For which of them do `mse` and `centred` stay the same? And which does the focal loss of notebook 04 notice?
+# **Predict.** For which of them do `mse` and `centred` stay the same? For which does the focal loss of notebook 04
+# change?
 
 # %%
 D, g = s - t, torch.Generator().manual_seed(5)
@@ -311,8 +322,8 @@ def measured(student):
     global_ = {kind: RelationTerm(48, kind)(student, t).item() for kind in ("mse", "centred")}
     return global_ | {"focal, foreground": fg.item(), "focal, background": bg.item()}
 
-sight = pd.DataFrame({name: measured(each) for name, each in students.items()}).T
-relative = sight / sight.loc["as it is"]
+table = pd.DataFrame({name: measured(each) for name, each in students.items()}).T
+relative = table / table.loc["as it is"]
 relative.style.format("{:.2f}").background_gradient(cmap="PuOr", vmin=0, vmax=2)
 
 # %%
@@ -322,13 +333,14 @@ moved = relative.loc["errors moved"]
 assert (moved[["mse", "centred"]] - 1).abs().max() < 1e-3 and moved["focal, foreground"] < 0.8
 
 # %% [markdown]
-# - **Shifted**: `mse` sees it, `centred` does not. `gc` sees it at the start and may learn not to.
-# - **Mirrored**: none of the four numbers sees it. A squared error knows a distance and no direction.
-# - **Errors moved**: the global term does not know where an object is. That is what masks are for.
-# - **Scaled**: all see it alike.
+# - **Shifted**: `mse` changes, `centred` does not. `gc` changes at the start and may learn to ignore it.
+# - **Mirrored**: none of the four numbers changes. A squared error depends on the size of D, not on its sign. (Its
+#   gradient does have a direction: towards the teacher.)
+# - **Errors moved**: the global term does not know where objects are. The focal loss does, through its masks.
+# - **Scaled**: all change alike.
 #
-# And relations between pixels? **Predict.** Shuffle the pixels of student *and* teacher in the same way, so that no pixel keeps its neighbours.
-# What happens to `gc` and to `nonlocal`?
+# And relations between pixels? **Predict.** Shuffle the pixels of student *and* teacher in the same way, so that no
+# pixel keeps its neighbours. What happens to `gc` and to `nonlocal`?
 
 # %%
 def shuffled(features):
@@ -340,42 +352,45 @@ assert max(change.values()) < 1e-4
 change
 
 # %% [markdown]
-# Nothing (what is left is rounding). Both blocks treat the map as a bag of pixels: "relation" means what all pixels are on average, or which are
-# alike, never how they lie to each other.
+# Nothing (what is left is rounding). Both blocks treat the map as a set of pixels. "Relation" means the average of
+# all pixels, or which pixels are alike, but not their positions relative to each other.
 #
 # ## Sizes
 #
-# Equation 12 is a sum without division. **Predict.** P3 has 16 times the pixels of P5 and the maps have equal variance. What is P3's share of the
-# three levels together?
+# Equation 12 is a sum without division. **Predict.** P3 has 16 times the pixels of P5, and the maps have equal
+# variance. What fraction of the three levels together does P3 have?
 
 # %%
-log = pd.DataFrame(rows(0, FGDLoss(tuple(teacher), 48, 48, FGDConfig(rounding="exact"))(scene, teacher)))
+fgd = FGDLoss(tuple(teacher), 48, 48, FGDConfig(rounding="exact"))
+log = pd.DataFrame(rows(0, fgd(scene, teacher)))
 sizes = log.pivot(index="name", columns="level", values="weighted").loc[["fg", "bg", "attention", "global"]]
 assert 0.7 < sizes.loc["global", "P3"] / sizes.loc["global"].sum() < 0.8
 sizes.style.format("{:.3f}").background_gradient(cmap="cividis", axis=None)
 
 # %% [markdown]
-# About 16 / (16 + 4 + 1) = 76 %. With the paper's $\lambda$ the whole global term is less than a tenth of the loss at this size of image and with
-# 48 channels. It grows with C·H·W: on COCO (256 channels, P3 of
-# 100 × 168 pixels) the same error gives a P3 sum several hundred times as large.
+# About 16 / (16 + 4 + 1) = 76 %. With the paper's $\lambda$ the whole global term is less than a tenth of the loss at
+# this image size and 48 channels. It grows with C·H·W: on COCO (256 channels, P3 of 100 × 168 pixels) the same error
+# gives a P3 sum that is several hundred times as large.
 
 # %%
 coco, here = 256 * 100 * 168, teacher["P3"][0].numel()
-share = sizes.loc["global"].sum() / sizes.to_numpy().sum()
-assert 300 < coco / here < 400 and share < 0.1
-print(f"{coco / here:.0f} times the values of our P3; the global term is {share:.1%} of the distillation loss here")
+fraction = sizes.loc["global"].sum() / sizes.to_numpy().sum()
+assert 300 < coco / here < 400 and fraction < 0.1
+print(f"{coco / here:.0f} times the values of our P3; the global term is {fraction:.1%} of the distillation loss here")
 
 # %% [markdown]
-# **What it means.** In the paper's Table 4 the global term alone is worth as much as the focal loss alone (40.2 AP each, both together 40.4, no
-# distillation 37.4). What it is at its core is a plain distance with equal
-# weight for every pixel. How much of its gain comes from the block? The paper has no row with `mse` in place of `gc`, so it cannot say. Here that
-# row is one flag (choose $\lambda$ on the tuning split):
+# **What it means.** In the paper's Table 4 the global term and the focal loss bring the same gain when used alone
+# (40.2 AP each, both together 40.4, no distillation 37.4). For the most part the global term is a plain distance with
+# equal weight for every pixel. How much of its gain comes from the block? The paper has no row with `mse` instead of
+# `gc`. This project has: the sweep `table6_relation` compares `gc`, `nonlocal`, `mse` and `centred`. A single run of
+# this kind (choose $\lambda$ on the tuning split):
 #
 #     fgdlab run --method fgd --area none --gamma 0 --relation mse --lambda 1e-4
 #
 # ## Exercises
 #
-# **Exercise 1** (easy, 8 minutes). The context of equation 13: `features` (N, C, H, W), `key` (C,) in the place of $W_k$, no bias. Return (N, C).
+# **Exercise 1** (easy, 8 minutes). The context of equation 13: `features` (N, C, H, W), `key` (C,) for $W_k$, no
+# bias. Return (N, C).
 
 # %%
 def context_vector(features, key):
@@ -397,44 +412,44 @@ def context_solution(features, key):
 assert check.context(context_solution).right
 
 # %% [markdown]
-# **Exercise 2** (medium, 8 minutes). The floor: the least value that $\sum (R_S(F^S) - R_T(F^T))^2$, averaged over the batch, can take for any two
-# GcBlocks. No block is needed to compute it.
+# **Exercise 2** (medium, 8 minutes). A lower bound of $\sum (R_S(F^S) - R_T(F^T))^2$, averaged over the batch, that
+# holds for any two GcBlocks. No block is needed to compute it.
 
 # %%
-def floor_of(student, teacher):
+def lower_bound_of(student, teacher):
     raise NotImplementedError
 
 
-check.lower_bound(floor_of)
+check.lower_bound(lower_bound_of)
 
 # %% [markdown]
 # Solution (unfold the cell below)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
-def floor_solution(student, teacher):
+def lower_bound_solution(student, teacher):
     difference = student - teacher
     return (difference - difference.mean(dim=(2, 3), keepdim=True)).square().sum() / len(student)
 
 
-assert check.lower_bound(floor_solution).right
+assert check.lower_bound(lower_bound_solution).right
 
 # %% [markdown]
-# **Exercise 3** (medium, 10 minutes). A disguise: return a map that is *not* the student's and has exactly its squared distance from the teacher,
-# for every student and teacher. There are many answers.
+# **Exercise 3** (medium, 10 minutes). Return a map that is *not* the student's but has the same squared distance from
+# the teacher, for every student and teacher. There are many answers.
 
 # %%
-def disguise(student, teacher):
+def equal_distance(student, teacher):
     raise NotImplementedError
 
 
-check.equal_distance(disguise)
+check.equal_distance(equal_distance)
 
 # %% [markdown]
 # Solution (unfold the cell below)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
-def disguise_solution(student, teacher):
+def equal_distance_solution(student, teacher):
     return teacher - (student - teacher)
 
 
-assert check.equal_distance(disguise_solution).right
+assert check.equal_distance(equal_distance_solution).right
