@@ -172,7 +172,8 @@ values.style.format("{:.0f}")
 # terms vanish, because $D - \bar D$ sums to zero over the pixels:
 #
 # $$\sum \left(R(F^S) - R(F^T)\right)^2
-#   = \underbrace{\sum_{k,i,j} (D_{kij} - \bar D_k)^2}_{\text{centred: independent of the blocks}} \; + \; HW \sum_k \left(\bar D_k + v^S_k - v^T_k\right)^2$$
+#   = \underbrace{\sum_{k,i,j} (D_{kij} - \bar D_k)^2}_{\text{centred: independent of the blocks}} \;
+#   + \; HW \sum_k \left(\bar D_k + v^S_k - v^T_k\right)^2$$
 #
 # Check this with blocks that are not at their start:
 
