@@ -113,21 +113,21 @@ def measure() -> dict:
     open_again = "import json, sys\nfrom fgdlab.lab.config import RunConfig\nfrom fgdlab.lab.run import prepare\nimport time\nstarted = time.process_time()\n"
     open_again += "prepare(RunConfig.of(json.loads(sys.stdin.read())), progress=False)\nprint(time.process_time() - started)"
     done = subprocess.run([sys.executable, "-c", open_again], input=config.json(), capture_output=True, text=True, check=True, env={**os.environ, **cpu_environment(1)})
-    parts = prepare(config, progress=False)
-    distiller = make_distiller(config, parts)
-    steps(distiller, parts.scenes, config, clock)
+    inputs = prepare(config, progress=False)
+    distiller = make_distiller(config, inputs)
+    steps(distiller, inputs.train_set, config, clock)
     student = distiller.student.eval()
     with clock("detections"):
-        found = detections(student, parts.judged)
+        found = detections(student, inputs.eval_set)
     with clock(f"scores by {evaluation_here().package}"):
-        coco_scores(parts.judged.ground_truth(), found, parts.judged.image_ids)
-    for draw in figures(student, parts.teacher.detector, parts.judged, found, config):
+        coco_scores(inputs.eval_set.ground_truth(), found, inputs.eval_set.image_ids)
+    for draw in figures(student, inputs.teacher.detector, inputs.eval_set, found, config):
         with clock("figures"):
             draw()
     with clock("result, detections and weights written"), tempfile.TemporaryDirectory() as folder:
         Path(folder, "detections.json").write_text(json.dumps(found))
         torch.save(distiller.state_dict(), Path(folder, "checkpoint.pt"))
-    per_run = config.epochs * (len(parts.scenes) // config.batch_size)
+    per_run = config.epochs * (len(inputs.train_set) // config.batch_size)
     in_a_step = ("data", "student, forward", "teacher's maps from the cache", "distillation, forward", "backward", "clipping and optimiser")
     seconds = {f"imports, {who}": import_seconds(code) for who, code in IMPORTS.items()}
     seconds["data, teacher and cache opened"] = float(done.stdout)

@@ -12,7 +12,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from fgdlab.scene import Scene
 
-pytest_plugins = ["tests.helpers.lab_fixtures", "tests.helpers.team_fixtures"]
+pytest_plugins = ["tests.helpers.lab_fixtures", "tests.helpers.process_fixtures"]
 torch.set_num_threads(1)
 
 

@@ -195,7 +195,7 @@ print(f"{before.shape[1]} outputs -> {after.shape[1]}: rows {coco_rows(['dog', '
 from fgdlab.lab.commands import validate_config
 
 words = {True: "ok", None: "look", False: "WRONG"}
-look = [(words[line.good], line.what, f"{line.found}; {line.do}" if line.do else line.found) for line in validate_config(config)]
+look = [(words[line.passed], line.name, f"{line.detail}; {line.hint}" if line.hint else line.detail) for line in validate_config(config)]
 assert not any(word == "WRONG" for word, *_ in look)
 pd.DataFrame(look, columns=["", "what", "found"]).style.hide().set_properties(**{"text-align": "left"})
 

@@ -38,5 +38,5 @@ def test_the_AP_in_the_header_is_what_the_detector_scores():
 
 
 def test_the_pretrained_teacher_is_the_teacher_of_runs():
-    path, origin = teacher_file(RunConfig())
+    path, origin = teacher_file(RunConfig(), None, None)
     assert path.name == FILES["teacher"] and origin == "shipped"

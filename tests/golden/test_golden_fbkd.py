@@ -142,7 +142,7 @@ def test_the_two_states_may_not_change_places(golden):
 def test_a_missing_tensor_is_named(golden, who, name):
     both = dict(zip(("student", "teacher"), states(golden), strict=True))
     del both[who][name]
-    with pytest.raises(UserError, match=f"MMRazor's {who} connector of P3 must have .* entries; {name} missing"):
+    with pytest.raises(UserError, match=f"the FBKD {who} state of P3 must have .* entries; {name} missing"):
         fbkd_state_from_mmrazor(*both.values(), "P3")
 
 

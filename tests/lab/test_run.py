@@ -1,4 +1,4 @@
-"""One run from settings to result.json: complete or not there, repeatable, and honest about where it came from."""
+"""One run from settings to result.json: complete or absent, repeatable, with its provenance."""
 import json
 import math
 from importlib.metadata import version
@@ -63,7 +63,7 @@ def test_the_result_holds_scores_settings_and_provenance(finished):
     assert result["teacher"]["origin"] == "trained now" and len(result["teacher"]["weights"]) == 12
     assert {"commit", "dirty", "python", "packages", "device", "cores", "threads", "finished"} <= result["provenance"].keys()
     assert result["provenance"]["packages"]["torch"] == version("torch")
-    assert result["data_line"] == "digit scenes with look-alikes, 64 px; 12 images to learn from, 8 of split val to judge"
+    assert result["data_line"] == "digit scenes with look-alikes, 64 px; 12 training images, 8 evaluation images of split val"
 
 
 def test_the_result_names_no_folder_of_this_machine(finished):
@@ -130,7 +130,7 @@ def test_whatever_a_run_loads_its_workers_decode(lab_home, tiny_config, tmp_path
 
     monkeypatch.setattr(lab_data, "DataLoader", loader)
     quiet_run(tiny_config(method="fgd", epochs=2, workers=2), tmp_path / "run")
-    assert seen == [(2, 12), (2, 8), (2, 8), (2, 12), (2, 12), (2, 8)]        # teacher trained, judged, scored; its maps; student trained, judged
+    assert seen == [(2, 12), (2, 8), (2, 8), (2, 12), (2, 12), (2, 8)]        # teacher trained, evaluated twice, its maps; student trained, evaluated
 
 
 # ---- interrupted -------------------------------------------------------------------------------------------------------------------
@@ -191,20 +191,20 @@ def without_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
-def test_cuda_without_a_card_is_an_error_and_no_silent_cpu(without_cuda, lab_home, tiny_config, tmp_path, refusal):
+def test_cuda_without_a_gpu_is_an_error_and_no_silent_cpu(without_cuda, lab_home, tiny_config, tmp_path, refusal):
     text = refusal(quiet_run, tiny_config(device="cuda"), tmp_path / "run")
-    assert "device=cuda must find a CUDA card, got none" in text and "device=cpu" in text
+    assert "device=cuda must find a CUDA GPU, got none" in text and "device=cpu" in text
     assert (device_of(tiny_config(device="auto")), device_of(tiny_config(device="cpu"))) == ("cpu", "cpu")
 
 
-def test_the_folder_of_a_run_that_found_no_card_serves_the_next_one(without_cuda, lab_home, tiny_config, tmp_path, refusal):
+def test_the_folder_of_a_run_that_found_no_gpu_serves_the_next_one(without_cuda, lab_home, tiny_config, tmp_path, refusal):
     """The error advises device=cpu, so the same folder must take it."""
     refusal(quiet_run, tiny_config(device="cuda", epochs=1), tmp_path / "run")
     assert quiet_run(tiny_config(device="cpu", epochs=1), tmp_path / "run")["steps"] == 3
 
 
 @pytest.mark.cuda
-def test_a_distilled_run_works_on_a_card(lab_home, tiny_config, tmp_path):
+def test_a_distilled_run_works_on_a_gpu(lab_home, tiny_config, tmp_path):
     result = quiet_run(tiny_config(**FGD, device="cuda"), tmp_path / "run")
     assert result["steps"] == 3 and result["provenance"]["device"] == torch.cuda.get_device_name()
 
@@ -220,9 +220,9 @@ NOTHING_LEFT = [
 @pytest.mark.parametrize("settings", NOTHING_LEFT, ids=["none", "no area", "no weight", "all switched off"])
 def test_without_a_term_no_teacher_is_needed(lab_home, tiny_config, monkeypatch, settings):
     monkeypatch.setattr(lab_run, "get_teacher", lambda *args, **settings: pytest.fail("a teacher was asked for"))
-    parts = prepare(tiny_config(**settings), progress=False)
-    assert parts.teacher is None and parts.cache is None
-    distiller = make_distiller(tiny_config(**settings), parts)
+    inputs = prepare(tiny_config(**settings), progress=False)
+    assert inputs.teacher is None and inputs.cache is None
+    distiller = make_distiller(tiny_config(**settings), inputs)
     assert distiller.loss is None and distiller.teacher is None
 
 
@@ -267,9 +267,9 @@ def test_the_loss_imitates_the_levels_that_both_have(lab_home, tiny_config, fini
 
 
 @pytest.mark.parametrize("split", ["tune", "train-tune"])
-def test_a_run_may_be_judged_on_another_split(lab_home, tiny_config, split):
-    parts = prepare(tiny_config(eval_split=split, eval_images=8), progress=False)
-    assert parts.judged.annotations.split == split and not {*parts.judged.image_ids} & ({*range(21, 29)})
+def test_a_run_may_be_evaluated_on_another_split(lab_home, tiny_config, split):
+    inputs = prepare(tiny_config(eval_split=split, eval_images=8), progress=False)
+    assert inputs.eval_set.annotations.split == split and not {*inputs.eval_set.image_ids} & ({*range(21, 29)})
 
 
 def test_the_smoke_scale_is_small(tiny_config):
@@ -292,6 +292,6 @@ def test_the_smoke_scale_runs_every_way_that_the_paper_table_needs(lab_home, tmp
     assert len(aps) == 5 and all(0 <= each <= 100 for each in aps.values())
 
 
-def test_a_level_that_is_none_is_told_before_a_teacher_is_trained(tiny_config, tmp_path, refusal, monkeypatch):
+def test_an_unknown_level_is_refused_before_a_teacher_is_trained(tiny_config, tmp_path, refusal, monkeypatch):
     monkeypatch.setattr("fgdlab.lab.run.prepare", lambda *given, **settings: pytest.fail("nothing must be made"))
     assert "'P9'; known: P3, P4, P5" in refusal(run, tiny_config(method="fgd", levels="P3,P9"), tmp_path / "run")

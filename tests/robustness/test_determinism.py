@@ -22,18 +22,18 @@ DISTILLED = {"method": "fgd", "rounding": "exact", "epochs": 2, "checkpoint_ever
 IN_A_PROCESS = """
 import json, os, sys
 import torch
-from fgdlab.lab import train
+from fgdlab.lab.training import loop
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.run import run
 
 torch.rand(int(sys.argv[4]))                                         # a process that stands elsewhere
 if int(sys.argv[3]):
-    real = train.save
+    real = loop.save
     def save(folder, step, *rest):
         real(folder, step, *rest)
         if step == int(sys.argv[3]):
             os._exit(9)
-    train.save = save
+    loop.save = save
 run(RunConfig.of(json.loads(sys.argv[1])), sys.argv[2], progress="off")
 """
 
@@ -63,8 +63,9 @@ def test_a_run_has_the_weights_of_its_seed_whoever_loads_the_images(lab_home, ti
     config = tiny_config(epochs=1, flip=0.5, workers=workers)
     torch.manual_seed(workers + 5)
     run(config, tmp_path / "run", progress="off")
-    alone = make_distiller(config.but(workers=0), prepare(config, progress=False))
-    train(alone, prepare(config, progress=False).scenes, config.but(workers=0), progress="off")
+    inputs = prepare(config, progress=False)
+    alone = make_distiller(config.but(workers=0), inputs)
+    train(alone, inputs.train_set, config.but(workers=0), progress="off")
     same_bits(load_file(tmp_path / "run/student.safetensors"), alone.student)
 
 

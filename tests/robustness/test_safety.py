@@ -38,7 +38,7 @@ NEVER = {
     "pickle.loads", "pickle.Unpickler", "dill.load", "joblib.load", "marshal.loads", "marshal.load", "shelve.open", "tempfile.mktemp",
     "pandas.read_pickle", "pd.read_pickle", "torch.hub.load", "torch.hub.load_state_dict_from_url", "load_state_dict_from_url", "urllib.request.urlopen", "urlopen", "urlretrieve",
 }
-ONLY = {"exec_module": {"custom_loss.py"}, "build_opener": {"download.py"}}                 # a loss of one's own is meant to be code, a named address to be fetched
+ONLY = {"exec_module": {"custom_loss.py"}, "download_url_to_file": {"download.py"}}       # a custom loss is code; a named address is downloaded
 
 
 def unsafe_calls(text: str, file: str = "") -> list[str]:
@@ -73,7 +73,7 @@ def test_no_notebook_runs_what_it_reads(path):
 
 @pytest.mark.parametrize("line", [
     "torch.load(p)", "torch.load(p, weights_only=False)", "yaml.load(t)", "pickle.loads(b)", "eval('1')", "exec(t)", "os.system('ls')",
-    "subprocess.run('ls', shell=True)", "np.load(p, allow_pickle=True)", "spec.loader.exec_module(m)", "load_state_dict_from_url(u)", "urllib.request.build_opener()",
+    "subprocess.run('ls', shell=True)", "np.load(p, allow_pickle=True)", "spec.loader.exec_module(m)", "load_state_dict_from_url(u)", "torch.hub.download_url_to_file(u, p)",
 ])
 def test_the_search_finds_what_it_is_for(line):
     assert len(unsafe_calls(line, "file.py")) == 1

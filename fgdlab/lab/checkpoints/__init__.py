@@ -3,7 +3,7 @@ from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
     "authors_keys": "fgd_state_from_authors",
-    "checksums": "broken checksum",
+    "checksums": "changed_tensors checksum",
     "classes": "coco_rows",
     "export": "detector_of export_student",
     "inheritance": "inherit",

@@ -6,7 +6,7 @@ import time
 import click
 
 from ..errors import UserError
-from ..training import torchrun as launched
+from ..training import torchrun
 from .checkpoints import export, import_
 from .data import data
 from .doctor import doctor
@@ -59,7 +59,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def complain(message: str, status: int) -> None:
-    if launched.rank() > 0:
+    if torchrun.rank() > 0:
         time.sleep(2)                                                # what all processes complain of the leader says, and torchrun ends the others meanwhile
     click.echo(f"Error: {' '.join(message.split())}", err=True)
     sys.exit(status)
@@ -89,7 +89,7 @@ def main(ctx: click.Context) -> None:
     Results lie in runs/ of the current folder, what can be made again in the cache ($FGDLAB_HOME). Interrupt and repeat any command: it goes
     on where it stopped.
     """
-    if launched.world() > 1 and ctx.invoked_subcommand != "run":
+    if torchrun.world_size() > 1 and ctx.invoked_subcommand != "run":
         raise UserError(f"torchrun must start `fgdlab run`, got {ctx.invoked_subcommand!r}; start that one by itself, a sweep's runs get a card each by --gpus")
 
 

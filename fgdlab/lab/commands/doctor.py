@@ -35,7 +35,7 @@ def show(lines) -> int:
     """Print as they come; how many are red."""
     bad = 0
     for line in lines:
-        word, colour = MARKS[line.good]
+        word, colour = MARKS[line.passed]
         click.echo(f"{click.style(word, fg=colour)}  {line}")
-        bad += line.good is False
+        bad += line.passed is False
     return bad

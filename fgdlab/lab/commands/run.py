@@ -3,7 +3,7 @@ from pathlib import Path
 
 import click
 
-from ..training import torchrun as launched
+from ..training import torchrun
 from .settings_flags import of_paper, paper, settings_flags
 
 
@@ -26,7 +26,7 @@ def run(out: Path | None, preset: str | None, coco: str | None, **settings) -> N
     config = of_paper(preset, coco, settings)
     folder = out or Path("runs") / f"one-{short_hash(config.identity())}"
     result = run_one(config, folder)
-    if launched.rank() > 0:
+    if torchrun.rank() > 0:
         return
     scores = "  ".join(f"{name} " + ("none, for nothing of it is there to find" if result[name] is None else f"{result[name]:.1f}") for name in ("AP", "AP50", "AR", "mask_AP") if name in result)
     click.echo(f"{scores}   ({result['data_line']})")

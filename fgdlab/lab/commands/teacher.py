@@ -20,14 +20,14 @@ def teacher(weights: Path | None, **settings) -> None:
 
     from ..checkpoints import read_facts
     from ..io import atomic_write, make_folder
-    from ..run import device_of
+    from ..run import device_of, open_data
     from ..teachers import ap_text, get_teacher
 
     config = scaled(given(settings))
     if weights is not None:
         make_folder(weights.parent)                                  # known before a teacher is trained
     torch.set_num_threads(os.cpu_count() or 1)
-    found = get_teacher(config, device=device_of(config))
+    found = get_teacher(config, *open_data(config), device=device_of(config))
     click.echo(f"{config.teacher} ({found.origin}): {ap_text(found.AP)} on {config.eval_split}\n{found.path}")
     ours = found.path.suffix == ".safetensors"
     if ours:

@@ -9,9 +9,9 @@ from torch import nn
 
 from ..checkpoints import head_is_loaded
 from ..config import RunConfig, distils, has_teacher
-from ..datasets import DetectionDataset, open_split
+from ..datasets import DetectionDataset
 from ..errors import UserError
-from ..run import Parts, device_of, make_distiller
+from ..run import RunInputs, device_of, make_distiller, open_data
 from ..teachers import Teacher, load_teacher, teacher_needs_training
 from ..training import CheckResult, coco_scores, detections, preflight
 
@@ -30,7 +30,7 @@ def validate_config(config: RunConfig) -> Iterator[CheckResult]:
 
 def looked_at(config: RunConfig) -> Iterator[CheckResult]:
     device = device_of(config)
-    scenes, judged = (open_split(config, split, progress=False) for split in (config.train_split, config.eval_split))
+    scenes, judged = open_data(config, progress=False)
     for split, each in ((config.train_split, scenes), (config.eval_split, judged)):
         boxes = sum(len(each.annotations.boxes[image_id]) for image_id in each.image_ids)
         yield CheckResult(
@@ -44,17 +44,17 @@ def looked_at(config: RunConfig) -> Iterator[CheckResult]:
     if not has_teacher(config):
         yield CheckResult("teacher", None, "none is asked for", "say --method fgd")
         return
-    if teacher_needs_training(config):
+    if teacher_needs_training(config, scenes):
         yield CheckResult(
             "teacher", None, f"{config.teacher} is not there yet; the first run trains it for {config.teacher_epochs} epochs",
             "`fgdlab teacher` with these settings does it now",
         )
         return
-    detector, path, origin = load_teacher(config, device=device, progress=False)
+    detector, path, origin = load_teacher(config, scenes, judged, device=device, progress=False)
     yield CheckResult("teacher", True, f"{config.teacher} ({origin}), {path.name}")
     yield ap_on_a_sample(detector, judged, config, device)
     if distils(config):
-        distiller = make_distiller(config, Parts(scenes, judged, Teacher(path, detector, origin, None), None)).to(device)
+        distiller = make_distiller(config, RunInputs(scenes, judged, Teacher(path, detector, origin, None), None)).to(device)
         yield from preflight(distiller, scenes, config.precision, device, config.batch_size)
 
 

@@ -9,9 +9,9 @@ from torch import nn
 from ..config import RunConfig
 from ..datasets import DetectionDataset
 from ..errors import UserError
-from ..io import cache_root, checked_read
+from ..io import checked_read
 from ..run import load_run, read_result
-from ..teachers import SHIPPED, teacher_hash
+from ..teachers import trained_path
 from ..training import detections
 from .sweep_runs import SweepRuns
 
@@ -122,5 +122,4 @@ def open_run(folder: Path) -> tuple[RunConfig, nn.Module, DetectionDataset, nn.M
 def teacher_is_here(config: RunConfig) -> bool:
     if config.teacher_checkpoint:
         return Path(config.teacher_checkpoint).expanduser().is_file()
-    name = f"{config.detector}-{config.teacher}-{teacher_hash(config)}.safetensors"
-    return (SHIPPED / name).is_file() or (cache_root() / "teachers" / name).is_file()
+    return trained_path(config).is_file()

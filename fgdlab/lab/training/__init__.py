@@ -2,13 +2,12 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "check_result": "CheckResult refuse",
     "custom_loss": "custom_loss_hash custom_loss_source custom_loss_file",
     "distributed": "ProcessGroup check_batch_split joined",
     "evaluate": "PYCOCOTOOLS SCORES all_scores coco_scores detections evaluation_here in_coco",
     "loop": "learning_rate make_optimizer train",
     "losses": "fgd_implementation make_balance make_loss",
     "multiscale": "check_sizes",
-    "preflight_checks": "preflight",
+    "preflight_checks": "CheckResult preflight refuse",
     "tensorboard": "check_tensorboard",
 })

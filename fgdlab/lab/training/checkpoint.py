@@ -1,4 +1,4 @@
-"""checkpoint.pt: all that a run needs to go on to the same weights. One file for all processes; any number of them may go on from it."""
+"""checkpoint.pt: all that a run needs to resume to the same weights, for any number of processes."""
 import io
 from pathlib import Path
 
@@ -12,34 +12,43 @@ from .distributed import ProcessGroup
 from .precision import Precision
 
 
-def save(folder: Path, step: int, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, team: ProcessGroup) -> None:
-    """Write checkpoint.pt in one step: a kill leaves the last one or this one. Every process calls this, the leader writes."""
-    random, *others = team.gathered(random_state(team))
-    if not team.is_rank0:
+def save(
+    folder: Path, step: int, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision,
+    group: ProcessGroup,
+) -> None:
+    """Write checkpoint.pt atomically. Every process calls this; rank 0 writes."""
+    random, *others = group.gathered(random_state(group))
+    if not group.is_rank0:
         return
     state = {"step": step, "distiller": distiller.state_dict(), "optimizer": optimizer.state_dict(), "random": random}
     if others:
         state["others"] = others
     if precision.scaler.is_enabled():
         state["scaler"] = precision.scaler.state_dict()
-    content = io.BytesIO()                                           # torch's own writer hides what a full disk says
+    content = io.BytesIO()                                           # torch's own writer hides the error of a full disk
     torch.save(state, content)
     with atomic_write(folder / "checkpoint.pt") as unfinished:
         unfinished.write_bytes(content.getbuffer())
 
 
-def restore(folder: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, team: ProcessGroup) -> int:
-    """Load checkpoint.pt if there is one; the step it was written after, else 0."""
-    step = restored(folder / "checkpoint.pt", distiller, optimizer, precision, team)
-    steps = team.gathered(step)
+def restore(
+    folder: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, group: ProcessGroup,
+) -> int:
+    """Load checkpoint.pt if there is one, and return its step, else 0."""
+    path = folder / "checkpoint.pt"
+    step = load(path, distiller, optimizer, precision, group) if path.exists() else 0
+    if not step:
+        seed_rank(group, step)
+    steps = group.gathered(step)
     if len(set(steps)) > 1:
-        raise UserError(f"{folder} must be one folder for all processes, got checkpoints of steps {', '.join(map(str, steps))}; use a disk that every machine sees")
+        got = f"checkpoints of steps {', '.join(map(str, steps))}"
+        raise UserError(f"{folder} must be one folder for all processes, got {got}; use a disk that every machine sees")
     return step
 
 
-def restored(path: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, team: ProcessGroup) -> int:
-    if not path.exists():
-        return own_stream(team, 0)
+def load(
+    path: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, group: ProcessGroup,
+) -> int:
     try:
         check_archive(path)
         state = torch.load(path, weights_only=True, map_location="cpu")
@@ -47,34 +56,36 @@ def restored(path: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer,
         optimizer.load_state_dict(state["optimizer"])
         if precision.scaler.is_enabled():
             precision.scaler.load_state_dict(state["scaler"])
-        step, of_ranks = state["step"], [state["random"], *state.get("others", [])]
-        torch.set_rng_state(of_ranks[0]["cpu"])
+        step, random_states = state["step"], [state["random"], *state.get("others", [])]
+        torch.set_rng_state(random_states[0]["cpu"])
     except UserError:
         raise
-    except Exception as error:                                       # what torch raises for broken bytes is not one type
-        got = {"BadZipFile": "a file cut off, or of another kind", "UnpicklingError": "more than numbers, which may be code"}.get(type(error).__name__, type(error).__name__)
-        raise UserError(f"{path} must be a checkpoint of this run, got {got}; delete it to start the run anew") from error
-    if len(of_ranks) != team.world:                                  # written by another number of processes: the leader's stream goes on
-        own_stream(team, step)
+    except Exception as error:                                       # torch raises many types for broken bytes
+        kind = type(error).__name__
+        reasons = {"BadZipFile": "a file cut off, or of another kind", "UnpicklingError": "more than numbers"}
+        got = reasons.get(kind, kind)
+        hint = "delete it to start the run anew"
+        raise UserError(f"{path} must be a checkpoint of this run, got {got}; {hint}") from error
+    if len(random_states) != group.world_size:                       # saved by another number of processes
+        seed_rank(group, step)
         return step
-    own = of_ranks[team.rank]
+    own = random_states[group.rank]
     torch.set_rng_state(own["cpu"])
     if "cuda" in own and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(own["cuda"]) if team.world == 1 else torch.cuda.set_rng_state(own["cuda"])
+        (torch.cuda.set_rng_state_all if group.world_size == 1 else torch.cuda.set_rng_state)(own["cuda"])
     return step
 
 
-def random_state(team: ProcessGroup) -> dict:
-    """Where torch's random streams stand: the CPU's, and those of the cards, of this process's own where there are several."""
+def random_state(group: ProcessGroup) -> dict:
+    """torch's random states: of the CPU and of all GPUs, or of this process's GPU where there are several processes."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all() if team.world == 1 else torch.cuda.get_rng_state()
+        one_process = group.world_size == 1
+        state["cuda"] = torch.cuda.get_rng_state_all() if one_process else torch.cuda.get_rng_state()
     return state
 
 
-def own_stream(team: ProcessGroup, step: int) -> int:
-    """Give every process but the leader random numbers of its own; the step again. What is drawn by torch, such as the regions that a two-stage
-    detector samples, shall not be the same on every share."""
-    if not team.is_rank0:
-        torch.manual_seed(torch.initial_seed() + 1_000_003 * team.rank + step)
-    return step
+def seed_rank(group: ProcessGroup, step: int) -> None:
+    """Give every rank but 0 random numbers of its own, e.g. for the regions that a two-stage detector samples."""
+    if not group.is_rank0:
+        torch.manual_seed(torch.initial_seed() + 1_000_003 * group.rank + step)

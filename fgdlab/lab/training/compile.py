@@ -1,4 +1,4 @@
-"""torch.compile on the two pyramids, student's and teacher's: backbone and neck are where a step's time goes, and no shape there depends on boxes."""
+"""torch.compile for backbone and neck of student and teacher. They take most of a step; no shape depends on boxes."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,14 +10,14 @@ from ..errors import UserError
 
 
 @contextmanager
-def compiled_pyramids(distiller: Distiller, on: bool, device: str) -> Iterator[None]:
-    """Within, ``backbone.forward`` of student and teacher is compiled; afterwards it is plain again. Names of weights and hooks stay.
+def compiled_pyramids(distiller: Distiller, enabled: bool, device: str) -> Iterator[None]:
+    """Within, ``backbone.forward`` of student and teacher is compiled. Names of weights and hooks stay.
 
     Raises:
         UserError: this machine has no compiler for the device.
     """
-    detectors = [each for each in (distiller.student, distiller.teacher) if each is not None] if on else []
-    if on:
+    detectors = [detector for detector in (distiller.student, distiller.teacher) if detector is not None and enabled]
+    if enabled:
         check_compiler(device)
     for detector in detectors:
         detector.backbone.forward = torch.compile(detector.backbone.forward)
@@ -25,7 +25,7 @@ def compiled_pyramids(distiller: Distiller, on: bool, device: str) -> Iterator[N
         yield
     finally:
         for detector in detectors:
-            del detector.backbone.forward                            # the class's own shows again
+            del detector.backbone.forward                            # back to the method of the class
 
 
 def check_compiler(device: str) -> None:
@@ -34,4 +34,5 @@ def check_compiler(device: str) -> None:
         torch.compile(torch.sin)(torch.zeros(2, device=device))
     except Exception as error:                                       # inductor and triton raise types of their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"compile=true must find a C++ compiler, and Triton for CUDA, got: {reason}; install them or leave compile out") from error
+        problem = f"compile=true must find a C++ compiler, and Triton for CUDA, got: {reason}"
+        raise UserError(f"{problem}; install them or leave compile out") from error

@@ -1,4 +1,4 @@
-"""A loss of the reader's own, given as FILE.py:CLASS: nothing is registered, and the file's text is part of the run's identity."""
+"""A loss of the user's own, given as FILE.py:CLASS. The file's hash is part of a run's identity."""
 import importlib.util
 from pathlib import Path
 
@@ -8,38 +8,43 @@ from ..io import short_hash
 
 
 def custom_loss_file(method: str) -> Path | None:
-    """The file of a method that is given as FILE.py:CLASS, else None."""
+    """The file of a method FILE.py:CLASS, else None."""
     return Path(method.rpartition(":")[0]).expanduser() if ".py:" in method else None
 
 
 def custom_loss_source(method: str) -> bytes:
-    """The text of the file that FILE.py:CLASS names, as it lies there."""
+    """The content of the file that FILE.py:CLASS names."""
     path = custom_loss_file(method)
     if not path.is_file():
-        raise UserError(f"method must name a file, got {str(path)!r}, which is none; give FILE.py:CLASS, the path from the current folder")
+        hint = "give FILE.py:CLASS, the path from the current folder"
+        raise UserError(f"method must name a file, got {str(path)!r}, which is none; {hint}")
     return path.read_bytes()
 
 
 def custom_loss_class(method: str) -> type:
-    """The class that FILE.py:CLASS names. It is code, and importing it runs it, as any notebook's cell would."""
+    """The class that FILE.py:CLASS names. Importing the file runs its code."""
+    from torch import nn
+
     path, name = custom_loss_file(method), method.rpartition(":")[2]
     custom_loss_source(method)
-    spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"custom_loss_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise UserError(f"{path} must be importable, got {type(error).__name__}: {error}; run it by itself to see where") from error
-    from torch import nn
-
-    found = getattr(module, name, None)
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        losses = [each for each, value in vars(module).items() if isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == module.__name__]
-        raise unknown_name(f"class of {path.name}", name, losses, "it must be a torch.nn.Module: loss(scene, teacher_maps) -> list[Term]")
-    return found
+        got = f"{type(error).__name__}: {error}"
+        raise UserError(f"{path} must be importable, got {got}; run it by itself to see where") from error
+    modules = {
+        key: value for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, nn.Module)
+    }
+    if name not in modules:
+        known = [key for key, value in modules.items() if value.__module__ == module.__name__]
+        hint = "it must be a torch.nn.Module: loss(scene, teacher_maps) -> list[Term]"
+        raise unknown_name(f"class of {path.name}", name, known, hint)
+    return modules[name]
 
 
 def custom_loss_hash(config: RunConfig) -> dict:
-    """What tells two versions of a loss of one's own apart: a hash of its file; {} for a method of the package."""
+    """{"method": a hash of the file} of a custom loss; {} for a method of the package."""
     path = custom_loss_file(config.method)
     return {"method": short_hash(path.read_bytes())} if path and path.is_file() else {}

@@ -1,8 +1,8 @@
-"""The processes of one run, as torchrun starts them: who leads, who does which share of a batch, what is added up over all.
+"""The process group of one run: which process has which share of a batch, and what is summed over all of them.
 
-    torchrun --nproc-per-node 2 -m fgdlab run ...  --joined--> Processes(rank, world)     one process alone --> Team
+    torchrun --nproc-per-node 2 -m fgdlab run ...  --joined--> TorchrunGroup        a single process --> ProcessGroup
 
-A batch of ``batch_size`` images stays what it is, however many processes share it; so one configuration means one training.
+``batch_size`` counts the images of all processes together, so one configuration means one training.
 """
 import os
 from collections.abc import Iterator
@@ -15,66 +15,70 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import UserError
-from . import torchrun as launched
+from . import torchrun
 
-PATIENCE = timedelta(days=7)                                         # how long the others wait while the leader trains a teacher
+TIMEOUT = timedelta(days=7)                                          # while rank 0 trains a teacher
 
 
 class ProcessGroup:
-    """One process alone: it leads, its share is everything, and every sum is its own."""
+    """A single process: rank 0 of 1. Its share is everything, and every sum is its own."""
 
-    rank, world = 0, 1
+    rank, world_size = 0, 1
 
     @property
     def is_rank0(self) -> bool:
-        """Whether this process writes, prints and decides."""
+        """Whether this process writes and prints."""
         return self.rank == 0
 
     def share(self, items: list) -> list:
-        """This process's part of a list: neighbours, as many as any other has, or one more."""
-        return items[len(items) * self.rank // self.world:len(items) * (self.rank + 1) // self.world]
+        """This process's contiguous part of a list. The parts differ in length by at most one."""
+        return items[len(items) * self.rank // self.world_size:len(items) * (self.rank + 1) // self.world_size]
 
     def wrapped(self, module: nn.Module) -> nn.Module:
         """The module whose backward averages gradients over the processes."""
         return module
 
     def unsynchronised(self, wrapped: nn.Module) -> AbstractContextManager:
-        """Within, a backward adds to this process's own gradients and tells nobody."""
+        """Within, backward adds to the gradients of this process alone."""
         return nullcontext()
 
     def summed(self, values: Tensor) -> Tensor:
-        """Element by element the sum over the processes, on the device where ``values`` are. No gradient."""
+        """The elementwise sum over the processes, on the device of ``values``, without gradient."""
         return values
 
     def means(self, numbers: list[float], weight: float) -> list[float]:
-        """Number by number the mean over the processes, each counted with its weight > 0, such as its images."""
+        """The weighted mean of each number over the processes. weight > 0: of this process, such as its images."""
         return numbers
 
     def gathered(self, value) -> list:
-        """Everyone's value, in order of rank; every process gets the list."""
+        """The values of all processes by rank; every process gets the list."""
         return [value]
 
     def broadcast(self, value):
-        """The leader's value, whatever the others give. Nobody goes on before the leader has come here."""
+        """Rank 0's value. The other ranks wait for it."""
         return value
 
-    def mark(self) -> dict:
-        """What provenance says of the processes; {} of one alone."""
-        return {"processes": self.world} if self.world > 1 else {}
+    def provenance(self) -> dict:
+        """The number of processes, for the provenance of a result; {} for one."""
+        return {"processes": self.world_size} if self.world_size > 1 else {}
 
-    def say(self, config) -> str:
-        """The learning rate beside the batch that it is for: whoever changes one of them thinks of the other."""
-        split = [f"{self.world} processes"] * (self.world > 1) + [f"{config.accumulate} parts"] * (config.accumulate > 1)
-        made_of = f" ({' x '.join(split)})" if split else ""
-        return f"{config.batch_size} images a step{made_of}, peak lr {config.lr:g}: {config.lr / config.batch_size:.3g} an image"
+    def batch_line(self, config) -> str:
+        """Batch size and learning rate in one line: whoever changes one should think of the other."""
+        counts = {"processes": self.world_size, "parts": config.accumulate}
+        product = " x ".join(f"{count} {name}" for name, count in counts.items() if count > 1)
+        images = f"{config.batch_size} images per step" + (f" ({product})" if product else "")
+        return f"{images}, peak lr {config.lr:g}: {config.lr / config.batch_size:.3g} per image"
 
 
-class Processes(ProcessGroup):
-    """Several processes, each with a share of every batch. Gradients go over the default group, everything else over gloo, which can wait for days."""
+class TorchrunGroup(ProcessGroup):
+    """Several processes, each with a share of every batch.
 
-    def __init__(self, rank: int, world: int):
-        self.rank, self.world = rank, world
-        self.patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+    Gradients go over the default group; everything else goes over gloo, which can wait for days.
+    """
+
+    def __init__(self, rank: int, world_size: int):
+        self.rank, self.world_size = rank, world_size
+        self.gloo = dist.new_group(backend="gloo", timeout=TIMEOUT)
 
     def wrapped(self, module: nn.Module) -> nn.Module:
         return DistributedDataParallel(module)
@@ -89,87 +93,120 @@ class Processes(ProcessGroup):
 
     def means(self, numbers: list[float], weight: float) -> list[float]:
         values = torch.tensor([*numbers, 1.0], dtype=torch.float64) * weight
-        dist.all_reduce(values, group=self.patient)
+        dist.all_reduce(values, group=self.gloo)
         return (values[:-1] / values[-1]).tolist()
 
     def gathered(self, value) -> list:
-        found = [None] * self.world
-        dist.all_gather_object(found, value, group=self.patient)
-        return found
+        values = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self.gloo)
+        return values
 
     def broadcast(self, value):
         box = [value if self.is_rank0 else None]
-        dist.broadcast_object_list(box, src=0, group=self.patient)
+        dist.broadcast_object_list(box, src=0, group=self.gloo)
         return box[0]
 
 
 @contextmanager
 def joined(device: str) -> Iterator[ProcessGroup]:
-    """Meet the other processes of torchrun, gloo on the CPU and nccl on CUDA; a process alone meets nobody.
+    """The process group that torchrun started (gloo on the CPU, nccl on CUDA), or a single process without torchrun.
 
     Raises:
-        UserError: more processes on this machine than cards, or they do not find each other.
+        UserError: more processes on this machine than GPUs, or they do not find each other.
     """
-    world = launched.world()
-    if world == 1:
+    world_size = torchrun.world_size()
+    if world_size == 1:
         yield ProcessGroup()
         return
     settings = {"backend": "gloo"}
     if device == "cuda":
-        local, cards = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if local >= cards:
-            raise UserError(f"--nproc-per-node must be at most the {cards} cards of this machine, got {os.environ['LOCAL_WORLD_SIZE']}; lower it")
-        torch.cuda.set_device(local)                                 # "cuda" means this one from here on
-        settings = {"backend": "nccl", "device_id": torch.device("cuda", local)}
+        local_rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local_rank >= gpus:
+            got = os.environ["LOCAL_WORLD_SIZE"]
+            raise UserError(f"--nproc-per-node must be at most the {gpus} GPUs of this machine, got {got}; lower it")
+        torch.cuda.set_device(local_rank)                            # "cuda" means this GPU from here on
+        settings = {"backend": "nccl", "device_id": torch.device("cuda", local_rank)}
     try:
-        dist.init_process_group(**settings, **meeting_place())
-        team = Processes(dist.get_rank(), world)
+        dist.init_process_group(**settings, **restart_store())
+        group = TorchrunGroup(dist.get_rank(), world_size)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"the {world} processes of torchrun must find each other, got: {error}; check --rdzv-endpoint and the network") from error
+        problem = f"the {world_size} processes of torchrun must find each other, got: {error}"
+        raise UserError(f"{problem}; check --rdzv-endpoint and the network") from error
     try:
-        yield team
+        yield group
     except RuntimeError as error:
         if "gloo" not in str(error) and not isinstance(error, dist.DistError):
             raise
-        raise UserError(f"all {world} processes must stay alive, but one has ended, see what it said; the same command goes on from the last checkpoint") from error
-    dist.destroy_process_group()                                     # after an error the others may never come here
+        problem = f"all {world_size} processes must stay alive, but one has ended, see what it said"
+        raise UserError(f"{problem}; the same command resumes from the last checkpoint") from error
+    dist.destroy_process_group()                                     # not after an error, when others may hang
 
 
-def meeting_place() -> dict:
-    """Where the processes of one machine leave their addresses: a place for each start of the team, since ``--max-restarts`` keeps the store of the
-    team that died, its addresses included."""
-    if os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]:
-        return {}                                                    # machines count their restarts each for itself
-    store, rank, world = next(dist.rendezvous("env://"))
-    return {"store": dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store), "rank": rank, "world_size": world}
+def restart_store() -> dict:
+    """Arguments of ``init_process_group`` that give every restart of torchrun addresses of its own, on one machine.
 
-
-def check_batch_split(team: ProcessGroup, batch_size: int, parts: int) -> None:
-    """Refuse a batch that leaves a process, or one of its parts, without an image."""
-    if batch_size < team.world * parts:
-        raise UserError(f"batch_size must be at least {team.world} processes x accumulate {parts}, got {batch_size}; it counts the images of all of them together")
-
-
-def check_ranks_agree(team: ProcessGroup, step: int, module: nn.Module) -> None:
-    """Every process must hold the same weights, to the last bit.
-
-    Raises:
-        FloatingPointError: they have drifted apart, and what rank 0 would keep is not what was trained.
+    ``--max-restarts`` keeps the store of the group that died, with the addresses in it.
     """
-    if team.world == 1:
-        return
-    sums = torch.stack([each.detach().double().sum() for each in module.parameters()])
-    marks = team.gathered((sums * torch.arange(1, len(sums) + 1, device=sums.device)).sum().item())
-    if len(set(marks)) > 1:
-        raise FloatingPointError(f"all {team.world} processes must hold the same weights after step {step}, got {len(set(marks))} versions; go on from the last checkpoint")
+    if os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]:
+        return {}                                                    # several machines count their restarts separately
+    store, rank, world_size = next(dist.rendezvous("env://"))
+    prefix = f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+    return {"store": dist.PrefixStore(prefix, store), "rank": rank, "world_size": world_size}
 
 
-def check_reached(team: ProcessGroup, module: nn.Module) -> None:
-    """Every trained parameter must have a gradient: where one has none, the others of its bucket are not averaged.
+def check_batch_split(group: ProcessGroup, batch_size: int, parts: int) -> None:
+    """Refuse a batch that leaves a process, or one of its parts, without an image."""
+    if batch_size < group.world_size * parts:
+        least = f"{group.world_size} processes x accumulate {parts}"
+        raise UserError(f"batch_size must be at least {least}, got {batch_size}; it counts the images of all processes")
+
+
+def sync_batchnorm(module: nn.Module, group: ProcessGroup, device: str) -> None:
+    """Replace batch norms that learn by torch's SyncBatchNorm, which sees the batch of all processes.
+
+    The paper's detectors need none of this: their batch norms are frozen, and group norms see one image at a time. The
+    compact detectors and backbones trained from scratch learn theirs.
 
     Raises:
-        UserError: with the names of those that the loss does not reach.
+        UserError: several processes on the CPU, where torch has no SyncBatchNorm.
+    """
+    if group.world_size == 1:
+        return
+    for parent_name, parent in list(module.named_modules()):
+        for name, norm in parent.named_children():
+            if type(norm) is not nn.BatchNorm2d:                     # subclasses in this project keep their statistics
+                continue
+            if device != "cuda":
+                raise UserError(
+                    "batch norms that learn must train on CUDA or in one process, got "
+                    f"{f'{parent_name}.{name}'.lstrip('.')!r} in {group.world_size} processes on the CPU; "
+                    "leave torchrun out, or choose a detector with frozen norms (flavour=mmdet)"
+                )
+            setattr(parent, name, nn.SyncBatchNorm.convert_sync_batchnorm(norm))
+
+
+def check_ranks_agree(group: ProcessGroup, step: int, module: nn.Module) -> None:
+    """Check that every process holds the same weights, to the last bit.
+
+    Raises:
+        FloatingPointError: the weights differ, so what rank 0 would save is not what was trained.
+    """
+    if group.world_size == 1:
+        return
+    sums = torch.stack([parameter.detach().double().sum() for parameter in module.parameters()])
+    checksums = group.gathered((sums * torch.arange(1, len(sums) + 1, device=sums.device)).sum().item())
+    if len(set(checksums)) > 1:
+        problem = f"all {group.world_size} processes must hold the same weights after step {step}"
+        raise FloatingPointError(f"{problem}, got {len(set(checksums))} versions; resume from the last checkpoint")
+
+
+def check_reached(group: ProcessGroup, module: nn.Module) -> None:
+    """Check that every trained parameter has a gradient: without it the others of its bucket are not averaged.
+
+    Raises:
+        UserError: with the names of parameters that the loss does not reach.
     """
     missed = [name for name, each in module.named_parameters() if each.requires_grad and each.grad is None]
-    if team.world > 1 and missed:
-        raise UserError(f"every trained parameter must be reached by the loss on several processes, got no gradient for {', '.join(missed[:5])}; leave such layers out")
+    if group.world_size > 1 and missed:
+        problem = "the loss must reach every trained parameter in several processes"
+        raise UserError(f"{problem}, got no gradient for {', '.join(missed[:5])}; leave such layers out")

@@ -1,4 +1,4 @@
-"""Detections, and their scores by COCO's evaluation: the numbers of every table."""
+"""Detections of a detector, and their scores by COCO's evaluation."""
 import contextlib
 import io
 from importlib.util import find_spec
@@ -15,11 +15,12 @@ from tqdm import tqdm
 from ..datasets import DetectionDataset, load_batches
 from .distributed import ProcessGroup
 
-SCORES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR_1", "AR_10", "AR", "AR_S", "AR_M", "AR_L")      # order of COCOeval.stats
+# in the order of COCOeval.stats
+SCORES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR_1", "AR_10", "AR", "AR_S", "AR_M", "AR_L")
 
 
 class Evaluation(NamedTuple):
-    """A package that computes COCO's numbers: its data set class, its evaluation class."""
+    """A package that computes COCO's scores: its name, data set class and evaluation class."""
 
     package: str
     dataset: type
@@ -30,7 +31,7 @@ PYCOCOTOOLS = Evaluation("pycocotools", COCO, COCOeval)
 
 
 def evaluation_here() -> Evaluation:
-    """faster-coco-eval where it is installed (extra ``fast``), over eight times as quick on 400 digit scenes (benchmarks/evaluation.py); else pycocotools."""
+    """faster-coco-eval (extra ``fast``) if installed, 8 times as fast (benchmarks/evaluation.py); else pycocotools."""
     if find_spec("faster_coco_eval") is None:
         return PYCOCOTOOLS
     from faster_coco_eval import COCO, COCOeval_faster
@@ -40,99 +41,112 @@ def evaluation_here() -> Evaluation:
 
 @torch.no_grad()
 def detections(
-    detector: nn.Module, scenes: DetectionDataset, *, batch_size: int = 32, device: str | torch.device = "cpu", workers: int = 0, progress: bool = False, team: ProcessGroup = ProcessGroup(),
+    detector: nn.Module, dataset: DetectionDataset, *, batch_size: int = 32, device: str | torch.device = "cpu",
+    workers: int = 0, progress: bool = False, group: ProcessGroup = ProcessGroup(),
 ) -> list[dict]:
-    """What a detector finds in every image of a data set, in COCO's result format.
+    """Detections in every image of a data set, in COCO's result format.
 
     Args:
-        scenes: a data set of data.py; its images may have been shrunk, boxes come back in pixels of the original files.
+        dataset: its images may have been shrunk; boxes are returned in pixels of the original files.
         workers: processes that decode images ahead; 0 = decode here.
-        team: processes that share the batches; each gets everything that one of them alone would have found, in the same order.
+        group: processes that share the batches; each returns all detections, in the same order as one process.
     Returns:
-        dicts of image_id, category_id (the data set's own), bbox x y w h in pixels, score in 0..1; of a detector with masks also segmentation, as
-        run lengths in pixels of the original files.
+        dicts of image_id, category_id (the data set's own), bbox x y w h in pixels, score in 0..1; for a detector with
+        masks also segmentation, as run lengths in pixels of the original files.
     """
     detector.eval()
-    found, shares = [], team.share([range(start, min(start + batch_size, len(scenes))) for start in range(0, len(scenes), batch_size)])
-    through = load_batches(scenes, [[(i, None) for i in each] for each in shares], device=device, workers=workers)
-    for chosen, (images, targets) in zip(tqdm(shares, desc="detect", unit="batch", disable=not progress, leave=False), through, strict=True):
-        for i, target, output in zip(chosen, targets, detector(images), strict=True):
+    starts = range(0, len(dataset), batch_size)
+    chunks = group.share([range(start, min(start + batch_size, len(dataset))) for start in starts])
+    batches = load_batches(dataset, [[(i, None) for i in chunk] for chunk in chunks], device=device, workers=workers)
+    bar = tqdm(chunks, desc="detect", unit="batch", disable=not progress, leave=False)
+    results = []
+    for chunk, (images, targets) in zip(bar, batches, strict=True):
+        for i, target, output in zip(chunk, targets, detector(images), strict=True):
             boxes = output["boxes"].double().cpu() / target["scale"]
             boxes[:, 2:] -= boxes[:, :2]                             # xyxy -> xywh
-            shapes = [{}] * len(boxes)
+            columns = {"bbox": boxes.tolist(), "score": output["scores"].tolist()}
             if "masks" in output:
-                entry = scenes.entries[i]
-                shapes = [{"segmentation": each} for each in as_run_lengths(output["masks"], (entry["height"], entry["width"]))]
-            for box, label, score, shape in zip(boxes.tolist(), output["labels"].tolist(), output["scores"].tolist(), shapes, strict=True):
-                if label > 0:                                        # class 0 is nobody; an untrained head may still name it
-                    image_id, category_id = int(target["image_id"]), scenes.category_ids[label - 1]
-                    found.append({"image_id": image_id, "category_id": category_id, "bbox": box, "score": score, **shape})
-    return [each for part in team.gathered(found) for each in part]
+                entry = dataset.entries[i]
+                columns["segmentation"] = as_run_lengths(output["masks"], (entry["height"], entry["width"]))
+            image_id = int(target["image_id"])
+            for label, *values in zip(output["labels"].tolist(), *columns.values(), strict=True):
+                if label > 0:                                        # an untrained head may say 0, background
+                    ids = {"image_id": image_id, "category_id": dataset.category_ids[label - 1]}
+                    results.append(ids | dict(zip(columns, values, strict=True)))
+    return [result for part in group.gathered(results) for result in part]
 
 
 def as_run_lengths(masks: Tensor, size: tuple[int, int]) -> list[dict]:
-    """A detector's masks (K, 1, h, w) in 0..1 -> K dicts of size [H, W] and counts, as in COCO's results, for an image file of (H, W) pixels."""
+    """Masks (K, 1, h, w) in 0..1 -> K dicts of size [H, W] and counts, as in COCO's results. size: (H, W)."""
     if not len(masks):
         return []
     if tuple(masks.shape[-2:]) != size:
         masks = nn.functional.interpolate(masks, size, mode="bilinear", align_corners=False)
-    packed = coco_mask.encode(np.asfortranarray((masks[:, 0] > 0.5).permute(1, 2, 0).cpu().numpy().astype(np.uint8)))
-    return [{"size": [int(side) for side in each["size"]], "counts": each["counts"].decode("ascii")} for each in packed]
+    binary = (masks[:, 0] > 0.5).permute(1, 2, 0).cpu().numpy().astype(np.uint8)
+    encoded = coco_mask.encode(np.asfortranarray(binary))
+    return [{"size": [*map(int, rle["size"])], "counts": rle["counts"].decode("ascii")} for rle in encoded]
 
 
-def all_scores(truth: dict, found: list[dict], image_ids: list[int] | None = None, masks: bool = False) -> dict:
-    """:func:`coco_scores` of the boxes and, with ``masks``, the same names for the masks after ``mask_``."""
-    scores = coco_scores(truth, found, image_ids)
+def all_scores(
+    ground_truth: dict, detections: list[dict], image_ids: list[int] | None = None, masks: bool = False,
+) -> dict:
+    """:func:`coco_scores` of the boxes and, with ``masks``, of the masks under the same names after ``mask_``."""
+    scores = coco_scores(ground_truth, detections, image_ids)
     if masks:
-        scores |= {f"mask_{name}": value for name, value in coco_scores(truth, found, image_ids, of="segm").items()}
+        of_masks = coco_scores(ground_truth, detections, image_ids, iou_type="segm")
+        scores |= {f"mask_{name}": value for name, value in of_masks.items()}
     return scores
 
 
-def coco_scores(truth: dict, found: list[dict], image_ids: list[int] | None = None, of: str = "bbox", by: Evaluation | None = None) -> dict:
-    """The twelve numbers of COCO's detection evaluation and AP a class, all in 0..100.
+def coco_scores(
+    ground_truth: dict, detections: list[dict], image_ids: list[int] | None = None, iou_type: str = "bbox",
+    by: Evaluation | None = None,
+) -> dict:
+    """The twelve numbers of COCO's detection evaluation and AP per class, all in 0..100.
 
     Args:
-        truth: a data set in COCO format. Annotation ids must not be 0 (such a match is counted as a miss).
-        found: detections in COCO's result format; an empty list scores 0.
-        image_ids: images to evaluate, default all of ``truth``. Set explicitly, since images that were never looked at would count as misses.
-        of: "bbox", or "segm" for masks, which truth and detections must have then.
-        by: the package that counts, default :func:`evaluation_here`. They agree to 1e-12: pycocotools adds 2e-16 where it divides, the other does not.
+        ground_truth: a data set in COCO format. Annotation ids must not be 0 (such a match counts as a miss).
+        detections: in COCO's result format; an empty list scores 0.
+        image_ids: images to evaluate, default all of ``ground_truth``. Other images would count as misses.
+        iou_type: "bbox", or "segm" for masks, which ground truth and detections must have then.
+        by: the package that evaluates, default :func:`evaluation_here`. The two agree to 1e-12.
     Returns:
-        {"AP", "AP50", ..., "AR_L": float, "AP_per_class": {name: float}}; NaN where no object of that size or class exists.
+        {"AP", "AP50", ..., "AR_L": float, "AP_per_class": {name: float}}; NaN without an object of that size or class.
     """
-    image_ids = sorted(image_ids if image_ids is not None else (image["id"] for image in truth["images"]))
-    if of == "segm":                                                 # with a box, its area would be taken for the mask's
-        found = [{name: value for name, value in each.items() if name != "bbox"} for each in found]
+    image_ids = sorted(image_ids if image_ids is not None else (image["id"] for image in ground_truth["images"]))
+    if iou_type == "segm":                                           # a box would give its area to the mask
+        detections = [{name: value for name, value in each.items() if name != "bbox"} for each in detections]
     by = by or evaluation_here()
     with contextlib.redirect_stdout(io.StringIO()):                  # pycocotools prints its progress
-        evaluation = by.evaluation(*in_coco(truth, found, by.dataset), of)
+        evaluation = by.evaluation(*in_coco(ground_truth, detections, by.dataset), iou_type)
         evaluation.params.imgIds = image_ids
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     scores = {name: percent(value) for name, value in zip(SCORES, evaluation.stats, strict=True)}
-    precision = evaluation.eval["precision"][:, :, :, 0, 2]          # IoU x recall x class; every size, 100 detections an image
-    names = {category["id"]: category["name"] for category in truth["categories"]}
-    scores["AP_per_class"] = {
-        names[category_id]: percent(precision[:, :, k][precision[:, :, k] > -1].mean() if (precision[:, :, k] > -1).any() else -1)
-        for k, category_id in enumerate(evaluation.params.catIds)
-    }
+    precision = evaluation.eval["precision"][:, :, :, 0, 2]          # IoU x recall x class; all sizes, 100 detections
+    names = {category["id"]: category["name"] for category in ground_truth["categories"]}
+    scores["AP_per_class"] = {}
+    for k, category_id in enumerate(evaluation.params.catIds):
+        valid = precision[:, :, k][precision[:, :, k] > -1]
+        scores["AP_per_class"][names[category_id]] = percent(valid.mean() if valid.size else -1)
     return scores
 
 
-def in_coco(truth: dict, found: list[dict], dataset: type = COCO) -> tuple[COCO, COCO]:
-    """A data set and detections of it as an evaluation wants them; what is given stays as it is."""
-    coco, result = dataset(), dataset()
-    coco.dataset = {**truth, "annotations": [dict(each) for each in truth["annotations"]]}              # an evaluation writes into what it is given
+def in_coco(ground_truth: dict, detections: list[dict], dataset: type = COCO) -> tuple[COCO, COCO]:
+    """A data set and its detections as objects for an evaluation. The arguments are not changed."""
+    coco, results = dataset(), dataset()
+    annotations = [dict(annotation) for annotation in ground_truth["annotations"]]      # an evaluation writes into them
+    coco.dataset = {**ground_truth, "annotations": annotations}
     coco.createIndex()
-    if found:
-        result = coco.loadRes([dict(each) for each in found])
-    else:                                                            # pycocotools' loadRes([]) fails on an index
-        result.dataset = {**truth, "annotations": []}
-        result.createIndex()
-    return coco, result
+    if detections:
+        results = coco.loadRes([dict(detection) for detection in detections])
+    else:                                                            # loadRes([]) of pycocotools fails
+        results.dataset = {**ground_truth, "annotations": []}
+        results.createIndex()
+    return coco, results
 
 
 def percent(value: float) -> float:
-    """An evaluation's 0..1 as 0..100; its -1 for "nothing to score" as NaN."""
+    """0..1 as 0..100; an evaluation's -1 for "nothing to score" as NaN."""
     return float("nan") if value < 0 else 100 * float(value)

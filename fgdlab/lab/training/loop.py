@@ -1,10 +1,9 @@
-"""The training loop, in the open: schedule, clipping, logs, checkpoints that resume to the same weights.
+"""The training loop: schedule, clipping, logs, and checkpoints from which a run resumes to the same weights.
 
     images, targets --Distiller--> list[Term] --total--> backward --clip--> optimiser
                                         +--rows--> metrics.jsonl
 
-Everything random is a function of (seed, epoch, image), never of how often or where the run was interrupted.
-What a large run needs besides stands in training/: several processes, half precision, parts of a batch, sizes, compiling.
+Everything random is a function of (seed, epoch, image), however often and wherever the run was interrupted.
 """
 import math
 import time
@@ -21,71 +20,79 @@ from ..datasets import DetectionDataset, batches_per_epoch, shuffled_batches
 from ..errors import UserError
 from .checkpoint import restore, save
 from .compile import compiled_pyramids
-from .distributed import ProcessGroup, check_batch_split, check_ranks_agree
+from .distributed import ProcessGroup, check_batch_split, check_ranks_agree, sync_batchnorm
 from .log import Log
 from .multiscale import drawn_size, short_sides
-from .nan_guard import Watch, check_weights
+from .nan_guard import NanGuard, check_weights
 from .precision import Precision
 from .step import Step
-from .sync_batchnorm import sync_batchnorm
 from .tensorboard import tensorboard_writer
 
 
 def train(
-    distiller: Distiller, scenes: DetectionDataset, config: RunConfig, folder: Path | None = None, *, device: str = "cpu", progress: str = "bar", team: ProcessGroup = ProcessGroup(),
+    distiller: Distiller, train_set: DetectionDataset, config: RunConfig, folder: Path | None = None, *,
+    device: str = "cpu", progress: str = "bar", group: ProcessGroup = ProcessGroup(),
 ) -> dict:
-    """Train ``distiller`` in place for ``config.epochs``, going on from ``folder/checkpoint.pt`` if one is there.
+    """Train ``distiller`` in place for ``config.epochs``, from ``folder/checkpoint.pt`` on if there is one.
 
     Args:
-        folder: where metrics.jsonl, checkpoint.pt and, every ``snapshot_every`` steps, the student alone are kept; None keeps none.
-        progress: "bar" for a terminal or a live notebook, "lines" for a log (one line a log step), "off".
-        team: the processes that share each batch; all of them call this, the leader writes and prints.
+        folder: gets metrics.jsonl, checkpoint.pt and, every ``snapshot_every`` steps, the student alone; None: none.
+        progress: "bar" for a terminal or a live notebook, "lines" for a log (one line per logged step), "off".
+        group: the processes that share each batch; all of them call this, rank 0 writes and prints.
     Returns:
-        {"steps", "train_seconds", "images_per_second", "resumed_at"}; times cover this call only.
+        {"steps", "train_seconds", "images_per_second", "resumed_at"}; times of this call only.
     Raises:
-        UserError: fewer images than one batch, or images too small for a batch of one. FloatingPointError: a loss term, the gradient or a weight is
-            not finite; the message names term, level and step, the step is not taken (on CUDA: not kept), and the last checkpoint is a good one.
+        UserError: fewer images than one batch, or images too small for a batch of one.
+        FloatingPointError: a loss term, the gradient or a weight is not finite. The message names term, level and step.
+            The step is not taken (on CUDA: not saved), and the last checkpoint is a good one.
     """
-    per_epoch = batches_per_epoch(scenes, config.batch_size, config.aspect_groups)
+    per_epoch = batches_per_epoch(train_set, config.batch_size, config.aspect_groups)
     if per_epoch == 0:
-        raise UserError(f"the split must hold at least one batch of {config.batch_size} images, got {len(scenes)}; lower batch_size or give more images")
-    check_batch_split(team, config.batch_size, config.accumulate)
+        problem = f"the split must hold at least one batch of {config.batch_size} images, got {len(train_set)}"
+        raise UserError(f"{problem}; lower batch_size or give more images")
+    check_batch_split(group, config.batch_size, config.accumulate)
+    sync_batchnorm(distiller, group, device)
     steps = per_epoch * config.epochs
-    sync_batchnorm(distiller, team, device)
-    parameters = [each for each in distiller.parameters() if each.requires_grad]
-    optimizer, precision, sides = make_optimizer(parameters, config), Precision(config.precision, device), short_sides(config.min_sizes)
-    step = first_step = restore(folder, distiller, optimizer, precision, team) if folder else 0
-    board = tensorboard_writer(folder if team.is_rank0 else None, config, first_step)
-    log, watch = Log(folder if team.is_rank0 else None, steps, config.log_every, progress if team.is_rank0 else "off", first_step, board, device), Watch()
+    parameters = [parameter for parameter in distiller.parameters() if parameter.requires_grad]
+    optimizer, precision = make_optimizer(parameters, config), Precision(config.precision, device)
+    sides, guard = short_sides(config.min_sizes), NanGuard()
+    step = first_step = restore(folder, distiller, optimizer, precision, group) if folder else 0
+    own_folder = folder if group.is_rank0 else None
+    writer = tensorboard_writer(own_folder, config, first_step)
+    progress = progress if group.is_rank0 else "off"
+    log = Log(own_folder, steps, config.log_every, progress, first_step, writer, device)
     distiller.train()
-    one_step = Step(distiller, config, precision, team)
+    one_step = Step(distiller, config, precision, group)
     started = time.perf_counter()
-    with closing(log), compiled_pyramids(distiller, config.compile, device):       # an error begins on a line of its own, not behind the bar
+    with closing(log), compiled_pyramids(distiller, config.compile, device):       # errors begin on a new line
         for images, targets in shuffled_batches(
-            scenes, config.batch_size, seed=config.seed, epoch=step // per_epoch, epochs=config.epochs - step // per_epoch, first=step % per_epoch,
-            flip=config.flip, workers=config.workers, aspect_groups=config.aspect_groups, share=team.share, device=device,
+            train_set, config.batch_size, seed=config.seed, epoch=step // per_epoch,
+            epochs=config.epochs - step // per_epoch, first=step % per_epoch, flip=config.flip, workers=config.workers,
+            aspect_groups=config.aspect_groups, share=group.share, device=device,
         ):
             epoch, rate = step // per_epoch, learning_rate(step, steps, config)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            for param_group in optimizer.param_groups:
+                param_group["lr"] = rate
             with drawn_size(distiller.student.transform, sides, config.seed, step):
                 terms, loss = one_step(images, targets)
             norm = precision.clipped(optimizer, parameters, config.clip or math.inf)
             keep = step + 1 == steps or (step + 1) % (config.checkpoint_every or per_epoch) == 0
-            watch.see(step + 1, terms, loss, precision.seen(norm))
-            if device == "cpu" or keep or log.due(step + 1):         # on CUDA every look is a wait
-                watch.look()
+            guard.record(step + 1, terms, loss, precision.guarded(norm))
+            if device == "cpu" or keep or log.due(step + 1):         # on CUDA every check waits for the GPU
+                guard.check()
                 precision.check(step + 1)
             precision.step(optimizer)
             step += 1
-            log.write(step, terms, lr=rate, grad_norm=norm, epoch=epoch, seconds=time.perf_counter() - started)
-            if folder and team.is_rank0 and config.snapshot_every and step % config.snapshot_every == 0:
-                save_weights(distiller.student, folder / "snapshots" / f"step_{step:06d}.safetensors", step=step, settings=config.dict())
+            seconds = time.perf_counter() - started
+            log.write(step, terms, lr=rate, grad_norm=norm, epoch=epoch, seconds=seconds)
+            if own_folder and config.snapshot_every and step % config.snapshot_every == 0:
+                path = folder / "snapshots" / f"step_{step:06d}.safetensors"
+                save_weights(distiller.student, path, step=step, settings=config.dict())
             if keep:
                 check_weights(step, distiller)
-                check_ranks_agree(team, step, distiller)
+                check_ranks_agree(group, step, distiller)
             if folder and keep:
-                save(folder, step, distiller, optimizer, precision, team)
+                save(folder, step, distiller, optimizer, precision, group)
     seconds = time.perf_counter() - started
     return {
         "steps": steps, "train_seconds": seconds, "resumed_at": first_step,
@@ -100,7 +107,7 @@ def make_optimizer(parameters: list, config: RunConfig) -> torch.optim.Optimizer
 
 
 def learning_rate(step: int, steps: int, config: RunConfig) -> float:
-    """Linear warm-up over the first share of steps, then cosine to 0 or two steps of 0.1. step counts from 0."""
+    """Linear warm-up over the first ``warmup`` of the steps, then cosine to 0 or two decays by 0.1. step: from 0."""
     warm = round(config.warmup * steps)
     if step < warm:
         return config.lr * (step + 1) / warm

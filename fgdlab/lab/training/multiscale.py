@@ -1,6 +1,6 @@
 """Multi-scale training: the short side of a batch's images, drawn by seed and step alone.
 
-The student's transform resizes; the teacher reads the pixels that come out of it (fgdlab/scene.py), so both always see one size.
+The student's transform resizes. The teacher reads the resized pixels (fgdlab/scene.py), so both see one size.
 """
 import random
 from collections.abc import Iterator
@@ -19,18 +19,21 @@ def short_sides(text: str) -> tuple[int, ...]:
     """
     words = [word.strip() for word in text.split(",")] if text.strip() else []
     if not all(word.isdecimal() and LEAST <= int(word) <= 65535 for word in words):
-        raise UserError(f"min_sizes must be whole numbers of {LEAST} to 65535 pixels with commas between, got {text!r}; 640,800 is FCOS's in the paper")
+        problem = f"min_sizes must be whole numbers of {LEAST} to 65535 pixels with commas between, got {text!r}"
+        raise UserError(f"{problem}; 640,800 is FCOS's in the paper")
     return tuple(int(word) for word in words)
 
 
 def check_sizes(config) -> None:
-    """Refuse sides to draw from where there is no size to be judged at, before anything is made."""
-    if short_sides(config.min_sizes) and not config.min_size:
-        raise UserError(f"min_sizes must go with a min_size, at which the detector is judged, got {config.min_sizes!r} and none; give min_size={max(short_sides(config.min_sizes))}")
+    """Refuse min_sizes without a min_size, the size for evaluation."""
+    sides = short_sides(config.min_sizes)
+    if sides and not config.min_size:
+        problem = f"min_sizes must go with a min_size, the size for evaluation, got {config.min_sizes!r} and none"
+        raise UserError(f"{problem}; give min_size={max(sides)}")
 
 
 def drawn_side(sides: tuple[int, ...], seed: int, step: int) -> int:
-    """One of the sides, the same for every process and however often the run was interrupted."""
+    """One of the sides, the same for every process and after every interruption."""
     return random.Random(f"{seed}/{step}").choice(sides)
 
 
@@ -38,7 +41,7 @@ def drawn_side(sides: tuple[int, ...], seed: int, step: int) -> int:
 def drawn_size(transform, sides: tuple[int, ...], seed: int, step: int) -> Iterator[None]:
     """Within, a detector's transform resizes to the side of this step; without sides it stays as it is.
 
-    Differs: detectron draws a side an image; here a batch has one, so that none of it is lost to padding and every process has equal work.
+    Differs: detectron draws one side per image. Here it is one per batch: no padding, and equal work for all processes.
     """
     if not sides:
         yield

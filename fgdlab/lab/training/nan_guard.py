@@ -1,6 +1,6 @@
-"""NaN and infinity stop a run before they are kept: in terms, in the gradient, in weights.
+"""NaN and infinity stop a run before they are saved: in loss terms, in the gradient, in weights.
 
-    terms, loss, gradient norm of a step --Watch.see--> ... --Watch.look--> FloatingPointError of the first bad step, or nothing
+    terms, loss, gradient norm --NanGuard.record--> ... --NanGuard.check--> FloatingPointError of the first bad step
 """
 import math
 
@@ -10,37 +10,40 @@ from torch import Tensor, nn
 from fgdlab.terms import Term, check_finite
 
 
-class Watch:
-    """The terms and the gradient of every step since the last look. A look names the first of them that is not finite, by its own step.
+class NanGuard:
+    """Holds terms and gradient norm of every step since the last check, which names the first that is not finite.
 
-    Nothing is copied to the host before the look, so that a step on CUDA waits for nobody.
+    Nothing is copied to the host before the check, so a step on CUDA waits for nothing.
     """
 
     def __init__(self):
-        self.unseen: list[tuple[int, list[Term], Tensor, Tensor]] = []
+        self.steps: list[tuple[int, list[Term], Tensor, Tensor]] = []
 
-    def see(self, step: int, terms: list[Term], loss: Tensor, norm: Tensor) -> None:
-        """Remember a step, counted from 1. loss, norm: scalars, the sum that is optimised and the L2 norm of its gradient."""
-        self.unseen.append((step, [term._replace(raw=term.raw.detach()) for term in terms], loss.detach(), norm.detach()))
+    def record(self, step: int, terms: list[Term], loss: Tensor, norm: Tensor) -> None:
+        """Remember a step, counted from 1. loss, norm: scalars, the total and the L2 norm of its gradient."""
+        terms = [term._replace(raw=term.raw.detach()) for term in terms]
+        self.steps.append((step, terms, loss.detach(), norm.detach()))
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Raises:
-            FloatingPointError: with name, level, step and value of the first term that is not finite, else with step and value of the norm.
+            FloatingPointError: with name, level, step and value of the first term that is not finite, else of the norm.
         """
-        unseen, self.unseen = self.unseen, []
-        sums = torch.stack([loss + norm for _, _, loss, norm in unseen]).tolist() if unseen else []
-        for (step, terms, _, norm), both in zip(unseen, sums, strict=True):
-            if not math.isfinite(both):
+        steps, self.steps = self.steps, []
+        sums = torch.stack([loss + norm for _, _, loss, norm in steps]).tolist() if steps else []
+        for (step, terms, _, norm), value in zip(steps, sums, strict=True):
+            if not math.isfinite(value):
                 check_finite(step, terms)
-                raise FloatingPointError(f"the gradient's norm must be finite, got {float(norm)} at step {step}; lower the learning rate or clip harder")
+                problem = f"the gradient's norm must be finite, got {float(norm)} at step {step}"
+                raise FloatingPointError(f"{problem}; lower the learning rate or clip harder")
 
 
 def check_weights(step: int, module: nn.Module) -> None:
-    """Refuse weights that are not finite: a finite gradient times too large a learning rate is enough to make them so.
+    """Refuse weights that are not finite: a large learning rate makes them so even with a finite gradient.
 
     Raises:
         FloatingPointError: with the name of the first such tensor and the step after which it was found.
     """
-    for name, each in (*module.named_parameters(), *module.named_buffers()):       # not state_dict(): a balance keeps what it measured there, no tensor
-        if not each.isfinite().all():
-            raise FloatingPointError(f"weights must be finite, got NaN or infinity in {name!r} after step {step}; lower the learning rate")
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):     # a balance's state is no tensor
+        if not tensor.isfinite().all():
+            problem = f"weights must be finite, got NaN or infinity in {name!r} after step {step}"
+            raise FloatingPointError(f"{problem}; lower the learning rate")

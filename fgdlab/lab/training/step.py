@@ -1,10 +1,10 @@
-"""Forward and backward of one whole batch, however many processes share it and in however many parts each takes its share.
+"""Forward and backward of one whole batch, shared by processes and, within each, cut into parts.
 
-    images, targets --parts--> Distiller --autocast--> terms --weighted by images--> backward      .grad = the whole batch's gradient
-                                                         +--summed over parts and processes-----> terms of the whole batch
+    images, targets --parts--> Distiller --autocast--> terms --weighted by images--> backward  .grad of the batch
+                                                         +--summed over parts and processes--> terms of the batch
 """
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -18,73 +18,77 @@ from ..errors import UserError
 from .distributed import ProcessGroup, check_reached
 from .precision import Precision
 
+ONE_VALUE = "more than 1 value per channel"                          # of torch's error for a batch norm
+
 
 class Step:
-    """step(images, targets) -> the terms of the whole batch and their sum; every ``.grad`` holds the gradient of that sum.
+    """step(images, targets) -> the terms of the whole batch and their sum; every ``.grad`` holds that sum's gradient.
 
-    A loss that is a mean over images comes out as in one process and one part. One that divides by something counted over the batch, such as
-    the boxes of FCOS and the regions of the two-stage detectors, is divided by what each part counts, as in any data-parallel training.
+    A loss that is a mean over images is the same as in one process and one part. A loss divided by a count over the
+    batch, such as the boxes of FCOS or the regions of two-stage detectors, is divided by the count of each part, as in
+    any data-parallel training.
 
     Args:
-        batch_size: images of all processes together.
-        parts: how many pieces a process cuts its share into, one after the other.
+        config: ``batch_size`` images of all processes; each process cuts its share into ``accumulate`` parts.
     """
 
-    def __init__(self, distiller: Distiller, config: RunConfig, precision: Precision, team: ProcessGroup):
-        self.distiller, self.precision, self.team = distiller, precision, team
+    def __init__(self, distiller: Distiller, config: RunConfig, precision: Precision, group: ProcessGroup):
+        self.distiller, self.precision, self.group = distiller, precision, group
         self.batch_size, self.parts = config.batch_size, config.accumulate
-        self.model = team.wrapped(distiller)
+        self.model = group.wrapped(distiller)
         self.parameters, self.checked = list(distiller.parameters()), False
 
     def __call__(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> tuple[list[Term], Tensor]:
-        seen = []
-        for each in self.parameters:                                 # zero_grad would look for them in all modules, each time
-            each.grad = None
-        for part, (some, their_targets) in enumerate(cut(images, targets, self.parts), start=1):
-            if part < self.parts:
-                with self.team.unsynchronised(self.model):
-                    seen.append(self.forward_and_backward(some, their_targets))
-            else:
-                seen.append(self.forward_and_backward(some, their_targets))
+        results = []
+        for parameter in self.parameters:                            # faster than zero_grad, which searches all modules
+            parameter.grad = None
+        for part, batch in enumerate(cut(images, targets, self.parts), start=1):
+            with self.group.unsynchronised(self.model) if part < self.parts else nullcontext():
+                results.append(self.forward_and_backward(*batch))
         if not self.checked:
-            check_reached(self.team, self.distiller)
+            check_reached(self.group, self.distiller)
             self.checked = True
-        return self.of_the_whole(seen)
+        return self.of_the_batch(results)
 
-    def forward_and_backward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> tuple[float, list[Term], Tensor]:
+    def forward_and_backward(self, images: list, targets: list) -> tuple[float, list[Term], Tensor]:
         """(share of the whole batch in 0..1, terms, loss) of one part."""
         share = len(images) / self.batch_size
         if self.distiller.balance is not None:
-            self.distiller.balance.pooled = partial(self.team.means, weight=share)
-        with self.precision.autocast(), enough_for_norms(images):
+            self.distiller.balance.pooled = partial(self.group.means, weight=share)
+        with self.precision.autocast(), norm_errors_explained(images):
             terms = self.model(images, targets)
         loss = total(terms)
-        self.precision.backward(loss if share == 1 else loss * (share * self.team.world))        # the processes' gradients are averaged, not summed
+        factor = share * self.group.world_size                       # DDP averages gradients over the processes
+        self.precision.backward(loss if share == 1 else loss * factor)
         return share, terms, loss
 
-    def of_the_whole(self, seen: list[tuple[float, list[Term], Tensor]]) -> tuple[list[Term], Tensor]:
-        """Terms and loss of the whole batch, without a graph where they had to be added up."""
-        if len(seen) == 1 and self.team.world == 1:
-            (_, terms, loss), = seen
+    def of_the_batch(self, results: list[tuple[float, list[Term], Tensor]]) -> tuple[list[Term], Tensor]:
+        """Terms and loss of the whole batch, without a graph where they had to be summed."""
+        if len(results) == 1 and self.group.world_size == 1:
+            (_, terms, loss), = results
             return terms, loss
-        raws = sum(share * torch.stack([*(term.raw.detach().float() for term in terms), loss.detach().float()]) for share, terms, loss in seen)
-        *raws, loss = self.team.summed(raws).unbind()
-        return [term._replace(raw=raw) for term, raw in zip(seen[-1][1], raws, strict=True)], loss
+        sums = sum(
+            share * torch.stack([*(term.raw.detach().float() for term in terms), loss.detach().float()])
+            for share, terms, loss in results
+        )
+        *raws, loss = self.group.summed(sums).unbind()
+        return [term._replace(raw=raw) for term, raw in zip(results[-1][1], raws, strict=True)], loss
 
 
 def cut(images: list, targets: list, parts: int) -> Iterator[tuple[list, list]]:
-    """A batch in so many parts, as equal as can be."""
+    """The batch in parts that differ in size by at most one image."""
     ends = [len(images) * part // parts for part in range(parts + 1)]
     return ((images[a:b], targets[a:b]) for a, b in zip(ends, ends[1:], strict=False))
 
 
 @contextmanager
-def enough_for_norms(images: list[Tensor]) -> Iterator[None]:
-    """A batch of one small image leaves one value a channel on the coarsest map, of which batch norm cannot take a spread."""
+def norm_errors_explained(images: list[Tensor]) -> Iterator[None]:
+    """Explain torch's error for one small image: a batch norm needs two values per channel of the coarsest map."""
     try:
         yield
     except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
+        if ONE_VALUE not in str(error):
             raise
         height, width = images[0].shape[-2:]
-        raise UserError(f"batch_size must be at least 2 for images as small as {width} x {height} pixels, got {len(images)}; raise it, or use larger images") from error
+        problem = f"batch_size must be at least 2 for images as small as {width} x {height} pixels, got {len(images)}"
+        raise UserError(f"{problem}; raise it, or use larger images") from error

@@ -8,7 +8,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from fgdlab.lab.checkpoints.export import built_by, detector_of, export_mmdet, export_student
+from fgdlab.lab.checkpoints.export import header_settings, detector_of, export_mmdet, export_student
 from fgdlab.lab.checkpoints.safetensors_io import read_facts, save_weights
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.detectors.builder import build
@@ -103,7 +103,7 @@ def test_a_checkpoint_of_plain_fcos_is_recognised_by_its_towers(tmp_path):
     done = call("import", tmp_path / "in.pth", "--detector", "fcos", "--backbone", "resnet18", "--out", tmp_path / "x.safetensors")
     assert done.exit_code == 0, done.output
     assert detector_of(tmp_path / "x.safetensors")[0].head.norm_on_bbox is False
-    assert built_by(tmp_path / "x.safetensors")["conv_bias"] is False
+    assert header_settings(tmp_path / "x.safetensors")["conv_bias"] is False
 
 
 # ---- mistakes ----------------------------------------------------------------------------------------------------------------------

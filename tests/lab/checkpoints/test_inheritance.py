@@ -8,7 +8,7 @@ from fgdlab.lab.checkpoints.mmdet import load_mmdet
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.run import Parts, make_distiller, prepare, run
+from fgdlab.lab.run import RunInputs, make_distiller, prepare, run
 from fgdlab.lab.teachers.teachers import Teacher
 
 
@@ -88,14 +88,14 @@ def test_a_head_that_no_checkpoint_filled_is_not_inherited():
 def test_a_run_starts_from_the_teachers_head_with_and_without_distilling(method, tiny_scenes):
     scenes = tiny_scenes("train")
     torch.manual_seed(1)
-    parts = Parts(scenes, scenes, Teacher(None, build("retinanet", "compact_t", 10), "given", 0.0), None)
+    inputs = RunInputs(scenes, scenes, Teacher(None, build("retinanet", "compact_t", 10), "given", 0.0), None)
     logits = "head.classification_head.cls_logits.weight"
     starts = {}
     for on in (False, True):
-        distiller = make_distiller(RunConfig(student="compact_h", method=method, inherit=on), parts)
+        distiller = make_distiller(RunConfig(student="compact_h", method=method, inherit=on), inputs)
         starts[on] = distiller.student.state_dict()
         assert (distiller.teacher is None) == (method == "none")
-    wanted = parts.teacher.detector.state_dict()[logits]
+    wanted = inputs.teacher.detector.state_dict()[logits]
     assert torch.equal(starts[True][logits], wanted) and not torch.equal(starts[False][logits], wanted)
     assert torch.equal(starts[True]["backbone.stem.0.weight"], starts[False]["backbone.stem.0.weight"])
 
@@ -103,8 +103,8 @@ def test_a_run_starts_from_the_teachers_head_with_and_without_distilling(method,
 def test_a_plain_run_that_inherits_finds_its_teacher_but_caches_no_maps(tiny_config, scene_cache, tmp_path, monkeypatch):
     (tmp_path / "data").symlink_to(scene_cache / "data")
     monkeypatch.setenv("FGDLAB_HOME", str(tmp_path))
-    parts = prepare(tiny_config(inherit=True, student="compact_h", teacher="compact_h"), progress=False)
-    assert parts.teacher is not None and parts.cache is None
+    inputs = prepare(tiny_config(inherit=True, student="compact_h", teacher="compact_h"), progress=False)
+    assert inputs.teacher is not None and inputs.cache is None
 
 
 # ---- the report --------------------------------------------------------------------------------------------------------------------
@@ -125,6 +125,6 @@ def test_a_run_says_what_was_inherited_and_what_is_worth_a_look_and_keeps_the_re
     assert set(result["inherited"]) == {"copied", "other_shape", "not_there"} and result["inherited"]["other_shape"] == result["inherited"]["not_there"] == []
     assert f"inherited: {len(result['inherited']['copied'])} tensors of neck and head are the teacher's; the student keeps its own: none" in said
     (look,) = [line for line in said if line.startswith("worth a look: ")]
-    assert "share of the distillation" in look and "of the detector's own loss; strength or share bring it to another" in look
+    assert "loss ratio of the distillation" in look and "of the task loss; change it by strength or loss_ratio" in look
     plain = run(config.but(inherit=False, seed=1), tmp_path / "plain", progress="off")
     assert plain["inherited"] is None and capsys.readouterr().out == ""

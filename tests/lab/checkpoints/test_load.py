@@ -4,21 +4,21 @@ import http.client
 import io
 import os
 import urllib.error
-import urllib.request
+from email.message import Message
 
 import pytest
 import torch
 import torchvision
 from torch.testing import assert_close
 
-from fgdlab.lab.checkpoints import download as fetching
 from fgdlab.lab.checkpoints.classes import coco_rows, narrow
-from fgdlab.lab.checkpoints.download import fetch
+from fgdlab.lab.checkpoints.download import download
 from fgdlab.lab.checkpoints.export import export_mmdet
 from fgdlab.lab.checkpoints.load import detection_models, from_file, head_is_loaded, teacher_from_checkpoint
 from fgdlab.lab.checkpoints.safetensors_io import save_weights
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.detectors.builder import build
+from fgdlab.lab.run import open_data
 from fgdlab.lab.teachers.teachers import get_teacher, load_teacher, weights_and_size_hash
 
 PETS = ["dog", "cat"]                                                # COCO's ids 18 and 17
@@ -203,105 +203,78 @@ def test_a_teacher_without_a_head_has_no_ap_and_no_floor(lab_home, tiny_config, 
     made = build("retinanet", "resnet18", 10, frozen_norms=True)     # as torchvision publishes them: without num_batches_tracked
     torch.save({name: each for name, each in made.state_dict().items() if name.startswith("backbone.")}, tmp_path / "b.pth")
     config = tiny_config(teacher="resnet18", teacher_checkpoint=str(tmp_path / "b.pth"), teacher_parts="backbone+neck")
-    teacher = get_teacher(config, progress=False)
+    data = open_data(config, progress=False)
+    teacher = get_teacher(config, *data, progress=False)
     assert teacher.AP is None and teacher.origin == "given" and not teacher.detector.training
-    assert "teacher_floor must be 0" in refusal(get_teacher, config.but(teacher_floor=20), progress=False)
-    assert weights_and_size_hash(config, teacher.path) == teacher.key != weights_and_size_hash(config.but(min_size=96), teacher.path)      # other pixels, other maps
+    assert "teacher_floor must be 0" in refusal(get_teacher, config.but(teacher_floor=20), *data, progress=False)
+    other_pixels = weights_and_size_hash(config.but(min_size=96), teacher.path)
+    assert weights_and_size_hash(config, teacher.path) == teacher.hash != other_pixels
 
 
 def test_flavour_and_sizes_reach_a_teacher(lab_home, tiny_config, tmp_path):
     save_weights(build("retinanet", "resnet18", 10, flavour="mmdet"), tmp_path / "m.safetensors")
     config = tiny_config(teacher="resnet18", teacher_checkpoint=str(tmp_path / "m.safetensors"), flavour="mmdet", min_size=48, max_size=60)
-    detector, *_ = load_teacher(config, progress=False)
+    detector, *_ = load_teacher(config, *open_data(config, progress=False), progress=False)
     assert (detector.flavour, detector.transform.min_size, detector.transform.max_size) == ("mmdet", (48,), 60)
 
 
 # ---- addresses ---------------------------------------------------------------------------------------------------------------------
 
-class Elsewhere:
-    """A server in memory: what it sends, how many bytes it says that these are, how often it was asked and how many of them were read."""
-
-    def __init__(self, content=b"weights", length=None, error=None):
-        self.content, self.length, self.error = content, len(content) if length is None else length, error
-        self.asked, self.read = [], 0
-
-    def open(self, request, timeout):
-        self.asked.append(request.full_url)
-        if self.error:
-            raise self.error
-        return Reply(self)
-
-
 class Reply(io.BytesIO):
-    def __init__(self, server):
-        super().__init__(server.content)
-        self.server, self.headers = server, {"Content-Length": str(server.length)} if server.length >= 0 else {}
+    """An answer of urlopen."""
 
-    def read(self, size):
-        piece = super().read(size)
-        self.server.read += len(piece)
-        return piece
+    def info(self) -> Message:
+        headers = Message()
+        headers["Content-Length"] = str(len(self.getvalue()))
+        return headers
 
 
 @pytest.fixture
-def elsewhere(monkeypatch):
-    """elsewhere(content, length, error) -> an Elsewhere that answers whatever is fetched."""
+def server(monkeypatch):
+    """server(content, error) -> the list of addresses that were asked for; every address answers so."""
 
-    def answers(*arguments, **settings):
-        server = Elsewhere(*arguments, **settings)
-        monkeypatch.setattr(fetching, "opener", lambda: server)
-        return server
+    def answers(content: bytes = b"weights", error: Exception | None = None) -> list[str]:
+        asked = []
+
+        def urlopen(request):
+            asked.append(request.full_url)
+            if error:
+                raise error
+            return Reply(content)
+
+        monkeypatch.setattr(torch.hub, "urlopen", urlopen)
+        return asked
 
     return answers
 
 
 def left(home) -> list:
-    return [each for each in (home / "checkpoints").iterdir() if each.suffix != ".lock"]
+    return [path for path in (home / "checkpoints").iterdir() if path.suffix != ".lock"]
 
 
-def test_an_address_is_fetched_once_with_the_hash_that_its_name_promises(lab_home, elsewhere):
-    server = elsewhere()
-    mark = hashlib.sha256(b"weights").hexdigest()[:8]
-    for name in (f"a-{mark}.pth", "b.pth"):
+def test_an_address_is_downloaded_once_with_the_hash_in_its_name(lab_home, server):
+    asked = server()
+    sha256 = hashlib.sha256(b"weights").hexdigest()[:8]
+    for name in (f"a-{sha256}.pth", "b.pth"):
         address = f"https://example.org/x/{name}"
-        paths = {fetch(address, progress=False) for _ in range(2)}
-        assert len(paths) == 1 and server.asked == [address]
-        assert server.asked.pop() and next(iter(paths)).name.endswith(name) and paths.pop().read_bytes() == b"weights"
+        paths = {download(address, progress=False) for _ in range(2)}
+        assert len(paths) == 1 and asked == [address]
+        assert asked.pop() and next(iter(paths)).name.endswith(name) and paths.pop().read_bytes() == b"weights"
 
 
 @pytest.mark.parametrize("error", [urllib.error.URLError("no route"), TimeoutError("no route"), http.client.InvalidURL("no route")])
-def test_a_network_that_fails_is_one_line_and_leaves_nothing(lab_home, elsewhere, refusal, error):
-    elsewhere(error=error)
-    assert "a.pth must be within reach, got: no route; check the network" in refusal(fetch, "https://example.org/a.pth", progress=False)
-    assert left(lab_home) == []
+def test_a_network_error_is_one_line_and_leaves_nothing(lab_home, server, refusal, error):
+    server(error=error)
+    text = refusal(download, "https://example.org/a.pth", progress=False)
+    assert "a.pth must give its file, got: no route; check the network" in text and left(lab_home) == []
 
 
-def test_other_bytes_than_promised_are_one_line_and_leave_nothing(lab_home, elsewhere, refusal):
-    elsewhere()
-    assert "must have the bytes that its name promises, got others" in refusal(fetch, "https://example.org/a-00000000.pth", progress=False)
-    elsewhere(length=9)
-    assert "must give the 9 bytes that it promises, got 7" in refusal(fetch, "https://example.org/a.pth", progress=False)
-    assert left(lab_home) == []
-
-
-@pytest.mark.parametrize("said", [3001, 5, -1], ids=["the server says so", "the server says less", "the server says nothing"])
-def test_a_download_ends_at_the_largest_size(lab_home, elsewhere, monkeypatch, refusal, said):
-    monkeypatch.setattr(fetching, "LARGEST", 3000)
-    monkeypatch.setattr(fetching, "PIECE", 100)
-    server = elsewhere(bytes(10**5), said)
-    assert "must have at most 3000 bytes, got 3" in refusal(fetch, "https://example.org/a.pth", progress=False)
-    assert server.read == (0 if said > 3000 else 3100) and left(lab_home) == []
-    elsewhere(bytes(3000))
-    assert fetch("https://example.org/a.pth", progress=False).stat().st_size == 3000
-
-
-def test_a_server_may_send_on_to_https_alone(refusal):
-    request, handler = urllib.request.Request("https://example.org/a.pth"), fetching.Encrypted()
-    sent_on = handler.redirect_request(request, None, 302, "", {}, "https://example.com/b.pth")
-    assert sent_on.full_url == "https://example.com/b.pth" and any(isinstance(each, fetching.Encrypted) for each in fetching.opener().handlers)
-    assert "must stay with https://, got sent on to http://example.com/b.pth" in refusal(handler.redirect_request, request, None, 302, "", {}, "http://example.com/b.pth")
+def test_bytes_with_another_hash_are_refused_and_leave_nothing(lab_home, server, refusal):
+    server()
+    text = refusal(download, "https://example.org/a-00000000.pth", progress=False)
+    assert 'got: invalid hash value (expected "00000000"' in text and left(lab_home) == []
 
 
 @pytest.mark.parametrize("address", ["http://example.org/a.pth", "https://example.org/", "file:///etc/passwd", "https://[example.org/a.pth"])
 def test_other_addresses_are_refused(lab_home, refusal, address):
-    assert "must begin with https:// and end in a file" in refusal(fetch, address, progress=False)
+    assert "must begin with https:// and end in a file" in refusal(download, address, progress=False)

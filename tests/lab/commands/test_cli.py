@@ -162,7 +162,7 @@ def test_a_run_prints_its_scores_and_again_without_training_and_refuses_other_se
     write_pets()
     command = ["run", *PETS, "--out", "mine"]
     first = call(*command)
-    assert first.exit_code == 0 and re.search(r"^AP \d+\.\d  AP50 \d+\.\d  AR \d+\.\d   \(pets; 4 images to learn from, 2 of split val to judge\)$", first.stdout, re.MULTILINE)
+    assert first.exit_code == 0 and re.search(r"^AP \d+\.\d  AP50 \d+\.\d  AR \d+\.\d   \(pets; 4 training images, 2 evaluation images of split val\)$", first.stdout, re.MULTILINE)
     written = Path("mine/result.json").stat().st_mtime_ns
     again = call(*command)
     assert again.stdout.splitlines()[-2:] == first.stdout.splitlines()[-2:] and Path("mine/result.json").stat().st_mtime_ns == written

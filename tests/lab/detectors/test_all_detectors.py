@@ -165,7 +165,7 @@ def test_a_detector_learns_with_fgd_and_leaves_as_plain_weights(name, blocks, na
         found = detections(student, scenes, batch_size=4)
         return found, all_scores(scenes.ground_truth(), found, masks=name == "mask_rcnn")
 
-    assert all(line.good is not False for line in preflight(distiller, scenes))
+    assert all(line.passed is not False for line in preflight(distiller, scenes))
     before = judged()[1]
     timing = train(distiller, scenes, config, tmp_path, progress="off")
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

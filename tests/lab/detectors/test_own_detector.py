@@ -50,7 +50,7 @@ def test_both_are_distilled_from_a_wider_one(make, tiny_scenes):
     scenes = tiny_scenes()
     student, teacher = make(8, 10), make(16, 10)
     lines = preflight(Distiller(student, teacher, FGDLoss(own_detector.LEVELS, 8, 16)), scenes)
-    assert all(line.good is not False for line in lines) and any(line.what == "share of 'global'" for line in lines)
+    assert all(line.passed is not False for line in lines) and any(line.name == "loss ratio of 'global'" for line in lines)
 
 
 def test_the_example_runs_on_data_of_ones_own(coco_folder, tiny_config):

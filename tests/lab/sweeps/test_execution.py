@@ -480,7 +480,7 @@ def prepared(monkeypatch):
     from fgdlab.lab import run as lab_run
 
     configs, teacher = [], namedtuple("Teacher", "path origin AP")(Path("t.safetensors"), "shipped", 40.0)
-    monkeypatch.setattr(lab_run, "prepare", lambda config, progress=True: configs.append(config) or lab_run.Parts(None, None, teacher, None))
+    monkeypatch.setattr(lab_run, "prepare", lambda config, progress=True: configs.append(config) or lab_run.RunInputs(None, None, teacher, None))
     monkeypatch.setattr("torch.set_num_threads", lambda threads: None)
     return configs
 

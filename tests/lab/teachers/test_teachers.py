@@ -1,4 +1,4 @@
-"""Where a teacher comes from, what its name depends on, and that a broken one is refused before anyone learns from it."""
+"""Where a teacher comes from, what its file name depends on, and that a broken teacher is refused before it is used."""
 import json
 import threading
 import time
@@ -13,6 +13,7 @@ from fgdlab.lab.config.scales import scale_settings
 from fgdlab.lab.datasets import digits
 from fgdlab.lab.datasets.dataset import open_split
 from fgdlab.lab.detectors.builder import build
+from fgdlab.lab.run import open_data
 from fgdlab.lab.teachers import teachers
 from fgdlab.lab.teachers.teachers import TEACHER_DECIDES, get_teacher, teacher_file, teacher_hash, train_teacher
 from fgdlab.lab.training.evaluate import SCORES, coco_scores, detections
@@ -30,14 +31,14 @@ def another(name):
     return default + "x" if isinstance(default, str) else default + 1 if isinstance(default, int) else default / 2 + 0.125
 
 
-def quiet(call, config, **settings):
-    return call(config, progress=False, **settings)
+def quiet(call, config):
+    return call(config, *open_data(config, progress=False), progress=False)
 
 
-# ---- the key -----------------------------------------------------------------------------------------------------------------------
+# ---- the hash ----------------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if name != "data"])
-def test_the_key_changes_with_what_decides_the_weights_and_with_nothing_else(name):
+def test_the_hash_changes_with_what_decides_the_weights_and_with_nothing_else(name):
     changed = teacher_hash(RunConfig().but(**{name: another(name)})) != teacher_hash(RunConfig())
     assert changed == (name in TEACHER_DECIDES)
 
@@ -47,13 +48,13 @@ def test_what_decides_the_weights_are_settings_of_a_run():
     assert not {"student", "method", "seed", "epochs", "lr", "batch_size", "optimizer", "alpha", "area", "eval_split", "eval_images", "device"} & set(TEACHER_DECIDES)
 
 
-def test_the_key_changes_with_the_recipe_of_the_digits(monkeypatch):
+def test_the_hash_changes_with_the_recipe_of_the_digits(monkeypatch):
     before = teacher_hash(RunConfig())
     monkeypatch.setattr(digits, "RECIPE_VERSION", digits.RECIPE_VERSION + 1)
     assert teacher_hash(RunConfig()) != before
 
 
-def test_for_a_folder_the_key_depends_on_what_is_in_it_and_not_on_where_it_lies(coco_folder):
+def test_for_a_folder_the_hash_depends_on_what_is_in_it_and_not_on_where_it_lies(coco_folder):
     boxes = {n: [(4, 4, 10, 10, 3, 0)] for n in range(1, 9)}
     one, copy, other = (
         RunConfig(data=str(coco_folder([(40, 20)] * 8, each, splits={"train": [1, 2, 3, 4, 5], "val": [6, 7, 8]}, name=name)))
@@ -63,12 +64,12 @@ def test_for_a_folder_the_key_depends_on_what_is_in_it_and_not_on_where_it_lies(
     assert len({teacher_hash(each) for each in (one, one.but(train_images=3), one.but(train_split="val"), RunConfig())}) == 4
 
 
-def test_a_teacher_of_other_images_has_another_key(lab_home, tiny_config):
-    """Judged on its own training images, a run must not leave a teacher of fewer images under the name of the full one."""
+def test_a_teacher_of_other_images_has_another_hash(lab_home, tiny_config):
+    """Evaluated on its own training images, a run must not leave a teacher of fewer images under the name of the full one."""
     full = tiny_config()
-    judged_on_train = full.but(eval_split="train")
-    same_images = open_split(full, "train").image_ids == open_split(judged_on_train, "train").image_ids
-    assert same_images == (teacher_hash(full) == teacher_hash(judged_on_train))
+    evaluated_on_train = full.but(eval_split="train")
+    same_images = open_split(full, "train").image_ids == open_split(evaluated_on_train, "train").image_ids
+    assert same_images == (teacher_hash(full) == teacher_hash(evaluated_on_train))
 
 
 # ---- where it comes from -----------------------------------------------------------------------------------------------------------
@@ -78,7 +79,7 @@ def no_training(monkeypatch):
     """Count instead of training; what is written says so."""
     trained = []
 
-    def pretend(config, path, **settings):
+    def pretend(config, path, *data, **settings):
         trained.append(config)
         time.sleep(0.1)
         path.write_text("trained")
@@ -96,8 +97,6 @@ def test_shipped_comes_before_cached_and_cached_before_trained(lab_home, tiny_co
     (tmp_path / "shipped").mkdir()
     (tmp_path / "shipped" / name).write_text("shipped")
     assert quiet(teacher_file, config) == (tmp_path / "shipped" / name, "shipped") and len(no_training) == 1
-    given = config.but(teacher_checkpoint=str(tmp_path / "mine.safetensors"))
-    assert quiet(teacher_file, given) == (tmp_path / "mine.safetensors", "given") and len(no_training) == 1
 
 
 def test_a_teacher_is_trained_once_when_two_ask(lab_home, tiny_config, no_training):
@@ -116,7 +115,7 @@ def test_a_teacher_is_trained_once_when_two_ask(lab_home, tiny_config, no_traini
 
 
 def test_a_teacher_that_failed_to_train_leaves_nothing_behind(lab_home, tiny_config, monkeypatch):
-    def fails(config, path, **settings):
+    def fails(config, path, *data, **settings):
         path.write_text("half")
         raise KeyboardInterrupt
 
@@ -128,22 +127,22 @@ def test_a_teacher_that_failed_to_train_leaves_nothing_behind(lab_home, tiny_con
 
 def test_every_shipped_teacher_is_found_by_the_settings_in_its_header():
     """A change of the recipe, or of what decides a teacher, must come with new files."""
-    pretrained_detector = sorted(teachers.SHIPPED.glob("retinanet-*.safetensors"))
-    assert pretrained_detector
-    for path in pretrained_detector:
+    shipped = sorted(teachers.SHIPPED.glob("retinanet-*.safetensors"))
+    assert shipped
+    for path in shipped:
         config = RunConfig.of(read_facts(path)["settings"])
         assert path.name == f"{config.detector}-{config.teacher}-{teacher_hash(config)}.safetensors"
         load_weights(build(config.detector, config.teacher, 10), path)
 
 
 @pytest.mark.parametrize("lookalikes", [True, False])
-def test_nobody_waits_for_the_teacher_of_the_laptop_scale(lab_home, no_training, lookalikes):
+def test_the_teacher_of_the_laptop_scale_is_shipped(lab_home, no_training, lookalikes):
     config = RunConfig.of({**scale_settings("laptop"), "lookalikes": lookalikes, "method": "fgd", "seed": 2})
-    assert quiet(teacher_file, config)[1] == "shipped" and not no_training
+    assert teacher_file(config, None, None)[1] == "shipped" and not no_training
 
 
-def test_a_given_file_that_is_missing_is_one_line(lab_home, tiny_config, refusal):
-    assert "weights must be a file" in refusal(get_teacher, tiny_config(teacher_checkpoint="none.safetensors"), progress=False)
+def test_a_given_file_that_is_missing_is_refused(lab_home, tiny_config, refusal):
+    assert "weights must be a file" in refusal(quiet, get_teacher, tiny_config(teacher_checkpoint="none.safetensors"))
 
 
 # ---- trained -----------------------------------------------------------------------------------------------------------------------
@@ -155,11 +154,11 @@ def trained(scene_cache, tmp_path_factory, tiny_config):
     path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FGDLAB_HOME", str(scene_cache))
-        train_teacher(config, path, progress=False)
+        train_teacher(config, path, *open_data(config, progress=False), progress=False)
     return config, path
 
 
-def test_a_teacher_file_says_how_it_was_made(trained):
+def test_a_teacher_file_has_the_facts_of_its_training(trained):
     config, path = trained
     facts = read_facts(path)
     assert facts["settings"] == {name: getattr(config, name) for name in TEACHER_DECIDES}
@@ -167,10 +166,12 @@ def test_a_teacher_file_says_how_it_was_made(trained):
     assert 0 <= facts["AP"] <= 100 and "/" not in json.dumps(facts)
 
 
-def test_training_a_teacher_again_gives_the_same_weights_whoever_learns_from_it(trained, lab_home, tmp_path, same_bits):
-    """Size, seed, method and schedule of the student play no part."""
+def test_training_a_teacher_again_gives_the_same_weights_whatever_the_students_settings(trained, lab_home, tmp_path, same_bits):
+    """Size, seed, method and schedule of the student do not matter."""
     config, path = trained
-    train_teacher(config.but(student="compact_s", seed=3, epochs=1, method="fgd", log_every=7, lr=0.1, batch_size=2, optimizer="sgd", clip=1e-3), tmp_path / "again.safetensors", progress=False)
+    other = {"student": "compact_s", "seed": 3, "epochs": 1, "log_every": 7, "lr": 0.1, "batch_size": 2, "clip": 1e-3}
+    again = config.but(**other, method="fgd", optimizer="sgd")
+    train_teacher(again, tmp_path / "again.safetensors", *open_data(again, progress=False), progress=False)
     detectors = [build("retinanet", "compact_s", 10) for _ in range(2)]
     for detector, file in zip(detectors, (path, tmp_path / "again.safetensors"), strict=True):
         load_weights(detector, file)
@@ -181,8 +182,8 @@ def test_a_teacher_is_loaded_measured_once_and_in_eval_mode(trained, lab_home, m
     config = trained[0].but(teacher_checkpoint=str(trained[1]))
     teacher = quiet(get_teacher, config)
     assert teacher.origin == "given" and teacher.path == trained[1] and not teacher.detector.training
-    judged = open_split(config, "val")
-    by_hand = coco_scores(judged.ground_truth(), detections(teacher.detector, judged), judged.image_ids)["AP"]
+    eval_set = open_split(config, "val")
+    by_hand = coco_scores(eval_set.ground_truth(), detections(teacher.detector, eval_set), eval_set.image_ids)["AP"]
     assert by_hand == pytest.approx(teacher.AP)
     monkeypatch.setattr(teachers, "detections", lambda *args, **settings: pytest.fail("measured again"))
     assert quiet(get_teacher, config).AP == teacher.AP
@@ -192,7 +193,7 @@ def test_a_teacher_is_loaded_measured_once_and_in_eval_mode(trained, lab_home, m
 
 def test_a_teacher_of_another_backbone_is_refused(trained, lab_home, refusal):
     config = trained[0].but(teacher_checkpoint=str(trained[1]), teacher="compact_t")
-    assert "check backbone and classes" in refusal(get_teacher, config, progress=False)
+    assert "check backbone and classes" in refusal(quiet, get_teacher, config)
 
 
 # ---- the floor ---------------------------------------------------------------------------------------------------------------------
@@ -210,7 +211,7 @@ def with_scores(monkeypatch, **scores):
 
 def test_a_teacher_below_the_floor_is_refused_with_its_ap(untrained, refusal, monkeypatch):
     with_scores(monkeypatch, AP=12.34)
-    text = refusal(get_teacher, untrained.but(teacher_floor=30), progress=False)
+    text = refusal(quiet, get_teacher, untrained.but(teacher_floor=30))
     assert "AP on 'val' must be at least 30, got 12.3" in text and "raw.safetensors, given" in text and "teacher_epochs" in text
 
 
@@ -220,10 +221,10 @@ def test_a_teacher_at_the_floor_is_taken(untrained, monkeypatch):
 
 
 def test_an_untrained_teacher_is_far_below_any_floor(untrained, refusal):
-    assert "must be at least 5, got 0." in refusal(get_teacher, untrained.but(teacher_floor=5), progress=False)
+    assert "must be at least 5, got 0." in refusal(quiet, get_teacher, untrained.but(teacher_floor=5))
 
 
-def test_a_split_without_objects_is_one_line(untrained, refusal, monkeypatch):
+def test_a_split_without_objects_is_refused(untrained, refusal, monkeypatch):
     """There AP is NaN, null in the file of scores."""
     with_scores(monkeypatch, AP=float("nan"))
-    assert "AP on 'val'" in refusal(get_teacher, untrained, progress=False)
+    assert "AP on 'val'" in refusal(quiet, get_teacher, untrained)

@@ -1,4 +1,4 @@
-"""Two processes against one: the same losses on the same batch, one set of weights, the same detections, and a way back after a kill."""
+"""Two processes and one: the same losses on the same batch, the same weights and detections, and resuming after a kill."""
 import json
 import math
 
@@ -11,12 +11,19 @@ from fgdlab.balance import Balance
 from fgdlab.config import FGDConfig
 from fgdlab.distill import Distiller
 from fgdlab.fgd import FGDLoss
+from fgdlab.lab.detectors.backbones import FrozenStatsBatchNorm2d
 from fgdlab.lab.detectors.builder import DETECTORS, build
 from fgdlab.lab.run import run
-from fgdlab.lab.training.distributed import ProcessGroup, check_batch_split, check_ranks_agree, check_reached, joined
+from fgdlab.lab.training.distributed import (
+    ProcessGroup,
+    check_batch_split,
+    check_ranks_agree,
+    check_reached,
+    joined,
+    sync_batchnorm,
+)
 from fgdlab.lab.training.evaluate import detections
 from fgdlab.lab.training.loop import train
-from fgdlab.lab.training.sync_batchnorm import CrossProcessBatchNorm2d, sync_batchnorm
 from fgdlab.terms import total
 
 LOSS = FGDConfig(1e-3, 5e-4, 1e-2, 1e-4)
@@ -36,8 +43,12 @@ def another_teacher() -> nn.Module:
 
 
 def distiller_with_align(seed: int = 0) -> Distiller:
+    """Its student's norms keep their statistics, since norms that learn are refused in several processes on the CPU."""
     torch.manual_seed(seed)
     student = build("retinanet", "compact_s", 10)
+    for module in student.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = FrozenStatsBatchNorm2d
     loss = FGDLoss(student.levels, 48, 64, LOSS)
     return Distiller(student, another_teacher(), loss, balance=Balance(loss_ratio=0.5))
 
@@ -47,7 +58,7 @@ class Interruption(Exception):
 
 
 def train_shared(scenes, config, folder, kill_in: int = 0):
-    """Train as one of a team; (state, timing) or None where it was killed."""
+    """Train as one process of a group; (state, timing, random numbers), or None where it was killed."""
     distiller, calls = distiller_with_align(), []
 
     def kill(*_):
@@ -56,10 +67,10 @@ def train_shared(scenes, config, folder, kill_in: int = 0):
             raise Interruption
 
     distiller.student.register_forward_pre_hook(kill)
-    with joined("cpu") as team:
+    with joined("cpu") as group:
         folder.mkdir(exist_ok=True)
         try:
-            timing = train(distiller, scenes, config, folder, progress="off", team=team)
+            timing = train(distiller, scenes, config, folder, progress="off", group=group)
         except Interruption:
             return None
     return distiller.state_dict(), timing, torch.rand(3).tolist()
@@ -78,7 +89,7 @@ def alone(tiny_config, tiny_scenes, tmp_path_factory):
 @pytest.fixture(scope="module")
 def shared(alone, tiny_scenes, tmp_path_factory):
     """(folder, [what each rank returned]) of the same training in two processes."""
-    from tests.helpers.team_fixtures import forked
+    from tests.helpers.process_fixtures import forked
 
     folder = tmp_path_factory.mktemp("shared")
     return folder, forked(2, train_shared, tiny_scenes(), alone[0], folder)
@@ -110,7 +121,7 @@ def test_each_process_draws_random_numbers_of_its_own(shared):
     assert first != second
 
 
-def test_a_killed_team_goes_on_to_the_same_bits(alone, shared, tiny_scenes, together, same_bits, tmp_path):
+def test_a_killed_group_resumes_to_the_same_bits(alone, shared, tiny_scenes, together, same_bits, tmp_path):
     config, straight = alone[0], shared[1]
     assert together(train_shared, tiny_scenes(), config, tmp_path, 4) == [None, None]
     resumed = together(train_shared, tiny_scenes(), config, tmp_path)
@@ -120,7 +131,7 @@ def test_a_killed_team_goes_on_to_the_same_bits(alone, shared, tiny_scenes, toge
     assert (tmp_path / "metrics.jsonl").read_bytes() == (shared[0] / "metrics.jsonl").read_bytes()
 
 
-def test_one_process_may_go_on_from_what_two_have_kept(alone, shared, tiny_scenes, tmp_path):
+def test_one_process_may_resume_from_a_checkpoint_of_two(alone, shared, tiny_scenes, tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes((shared[0] / "checkpoint.pt").read_bytes())
     state, timing, _ = train_shared(tiny_scenes(), alone[0], tmp_path)
     assert timing["resumed_at"] == timing["steps"] == 4
@@ -129,24 +140,24 @@ def test_one_process_may_go_on_from_what_two_have_kept(alone, shared, tiny_scene
 
 # ---- evaluation and a whole run ----------------------------------------------------------------------------------------------------
 
-def judge_shared(scenes):
-    looked_at, real = [], scenes._pixels
-    scenes._pixels = lambda i: looked_at.append(i) or real(i)
+def detect_shared(scenes):
+    seen, real = [], scenes._pixels
+    scenes._pixels = lambda i: seen.append(i) or real(i)
     torch.manual_seed(3)
     detector = build("retinanet", "compact_s", 10, score_thresh=0.0)
-    with joined("cpu") as team:
-        return detections(detector, scenes, batch_size=3, team=team), looked_at
+    with joined("cpu") as group:
+        return detections(detector, scenes, batch_size=3, group=group), seen
 
 
-def test_every_image_is_judged_once_and_all_detections_are_those_of_one_process(tiny_scenes, together):
-    alone, looked_at = judge_shared(tiny_scenes("val"))
-    (first, of_first), (second, of_second) = together(judge_shared, tiny_scenes("val"))
-    assert looked_at == list(range(8)) == of_first + of_second and of_first and of_second
+def test_every_image_is_evaluated_once_and_all_detections_are_those_of_one_process(tiny_scenes, together):
+    alone, seen = detect_shared(tiny_scenes("val"))
+    (first, of_first), (second, of_second) = together(detect_shared, tiny_scenes("val"))
+    assert seen == list(range(8)) == of_first + of_second and of_first and of_second
     assert first == second == alone and len({each["image_id"] for each in alone}) == 8
 
 
 def test_a_run_of_two_processes_is_written_once_and_both_return_it(lab_home, tiny_config, together, tmp_path):
-    config = tiny_config(method="fgd", epochs=1)
+    config = tiny_config(method="fgd", epochs=1, flavour="mmdet", student="resnet18", teacher="resnet18")
     first, second = together(run, config, tmp_path / "two")
     assert first == second == json.loads((tmp_path / "two/result.json").read_text())
     assert first["provenance"]["processes"] == 2 and first["steps"] == 3 and first["teacher"]["origin"] == "trained now"
@@ -159,75 +170,60 @@ def test_a_run_of_two_processes_is_written_once_and_both_return_it(lab_home, tin
 
 # ---- norms -------------------------------------------------------------------------------------------------------------------------
 
-def norm_of(shares: list) -> tuple:
-    """Output, gradients and statistics of a batch norm over a process's maps, loss = sum over all of a function of the output."""
-    torch.manual_seed(0)
-    with joined("cpu") as team:
-        module = nn.Sequential(nn.BatchNorm2d(3, momentum=0.3))
-        nn.init.uniform_(module[0].weight)
-        sync_batchnorm(module, team, "cpu")
-        maps = shares[team.rank].clone().requires_grad_()
-        given = module.train()(maps)
-        given.pow(3).sum().backward()
-        weight = team.summed(module[0].weight.grad)
-        return type(module[0]).__name__, given.detach(), maps.grad, weight, module[0].running_mean, module[0].running_var, module.eval()(maps).detach()
+def test_norms_that_learn_are_refused_in_several_processes_on_the_cpu(tiny_config, tiny_scenes, tiny_distiller, refusal):
+    """So a student that would learn from one process's share is never trained; the teacher's norms do not count."""
+    text = refusal(train, tiny_distiller(), tiny_scenes(), tiny_config(), progress="off", group=group_of(2))
+    assert text.startswith("batch norms that learn must train on CUDA or in one process, got 'student.backbone.stem.1' in 2 processes on the CPU")
+    assert "flavour=mmdet" in text
 
 
-def test_a_shared_batch_norm_is_that_of_the_whole_batch(together):
-    maps = 2 * torch.randn(3, 3, 4, 5) + torch.tensor([0.0, 5.0, -30.0])[:, None, None]
-    (_, given, gradient, weight, *statistics, judged), = [norm_of([maps])]
-    parts = together(norm_of, [maps[:1], maps[1:]])
-    assert {part[0] for part in parts} == {"CrossProcessBatchNorm2d"}
-    assert_close(torch.cat([part[1] for part in parts]), given, rtol=1e-5, atol=1e-5)
-    assert_close(torch.cat([part[2] for part in parts]), gradient, rtol=1e-4, atol=1e-4)
-    for part in parts:
-        assert_close(list(part[3:6]), [weight, *statistics], rtol=1e-4, atol=1e-5)
-    assert_close(torch.cat([part[6] for part in parts]), judged, rtol=1e-4, atol=1e-4)
-
-
-def test_norms_of_one_process_and_frozen_norms_stay_as_they_are():
-    from fgdlab.lab.detectors.backbones import FrozenStatsBatchNorm2d
-
+def test_norms_of_one_process_and_norms_that_keep_their_statistics_stay_as_they_are():
     module = nn.Sequential(nn.BatchNorm2d(2), FrozenStatsBatchNorm2d(2), nn.GroupNorm(1, 2))
     sync_batchnorm(module, ProcessGroup(), "cpu")
-    assert [type(each) for each in module] == [nn.BatchNorm2d, FrozenStatsBatchNorm2d, nn.GroupNorm]
-    many = ProcessGroup()
-    many.world, many.patient = 2, None
-    sync_batchnorm(module, many, "cpu")
-    assert [type(each) for each in module] == [CrossProcessBatchNorm2d, FrozenStatsBatchNorm2d, nn.GroupNorm]
+    assert [type(layer) for layer in module] == [nn.BatchNorm2d, FrozenStatsBatchNorm2d, nn.GroupNorm]
+    sync_batchnorm(module[1:], group_of(2), "cpu")
+
+
+def test_on_cuda_norms_that_learn_become_those_of_torch_with_the_same_weights(same_bits):
+    module = nn.Sequential(nn.BatchNorm2d(2), FrozenStatsBatchNorm2d(2), nn.GroupNorm(1, 2))
+    nn.init.uniform_(module[0].weight)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    sync_batchnorm(module, group_of(2), "cuda")
+    assert [type(layer) for layer in module] == [nn.SyncBatchNorm, FrozenStatsBatchNorm2d, nn.GroupNorm]
+    same_bits(module, before)
 
 
 # ---- what is refused ---------------------------------------------------------------------------------------------------------------
 
-def team_of(world: int, rank: int = 0, values=()) -> ProcessGroup:
-    team = ProcessGroup()
-    team.world, team.rank, team.gathered = world, rank, lambda value: [value, *values]
-    return team
+def group_of(world_size: int, rank: int = 0, values=()) -> ProcessGroup:
+    group = ProcessGroup()
+    group.world_size, group.rank, group.gathered = world_size, rank, lambda value: [value, *values]
+    return group
 
 
 @pytest.mark.parametrize("count, world", [(7, 2), (8, 3), (3, 3), (16, 5), (2, 4)])
 def test_shares_are_neighbours_that_differ_by_one_at_most_and_leave_nothing_out(count, world):
-    shares = [team_of(world, rank).share(list(range(count))) for rank in range(world)]
+    shares = [group_of(world, rank).share(list(range(count))) for rank in range(world)]
     assert sum(shares, []) == list(range(count)) and max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_a_batch_must_have_an_image_for_every_part_of_every_process(refusal):
-    check_batch_split(team_of(4), 8, 2)
-    assert "batch_size must be at least 4 processes x accumulate 2, got 7" in refusal(check_batch_split, team_of(4), 7, 2)
+    check_batch_split(group_of(4), 8, 2)
+    assert "batch_size must be at least 4 processes x accumulate 2, got 7" in refusal(check_batch_split, group_of(4), 7, 2)
 
 
-def test_weights_that_drifted_apart_are_not_kept():
+def test_weights_that_differ_between_processes_are_not_saved():
     module = nn.Linear(2, 2)
     check_ranks_agree(ProcessGroup(), 5, module)
     with pytest.raises(FloatingPointError, match="all 2 processes must hold the same weights after step 5, got 2 versions"):
-        check_ranks_agree(team_of(2, values=[0.5]), 5, module)
+        check_ranks_agree(group_of(2, values=[0.5]), 5, module)
 
 
 def test_a_layer_that_the_loss_does_not_reach_is_named(refusal):
     module = nn.ModuleDict({"used": nn.Linear(1, 1), "idle": nn.Linear(1, 1)})
     module["used"](torch.ones(1)).sum().backward()
     check_reached(ProcessGroup(), module)
-    assert "got no gradient for idle.weight, idle.bias" in refusal(check_reached, team_of(2), module)
+    assert "got no gradient for idle.weight, idle.bias" in refusal(check_reached, group_of(2), module)
 
 
 @pytest.mark.slow
@@ -237,17 +233,17 @@ def test_a_batch_without_objects_reaches_every_parameter_of_a_detector(name):
     distiller = Distiller(build(name, "resnet18", 3)).train()
     nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "masks": torch.zeros(0, 64, 64, dtype=torch.uint8)}
     total(distiller([torch.rand(3, 64, 64)] * 2, [nothing] * 2)).backward()
-    check_reached(team_of(2), distiller)
+    check_reached(group_of(2), distiller)
 
 
-def test_the_learning_rate_is_said_beside_the_batch_that_it_is_for(tiny_config):
-    assert ProcessGroup().say(tiny_config(batch_size=16, lr=0.01)) == "16 images a step, peak lr 0.01: 0.000625 an image"
-    assert team_of(8).say(tiny_config(batch_size=16, lr=0.02, accumulate=2)) == "16 images a step (8 processes x 2 parts), peak lr 0.02: 0.00125 an image"
+def test_the_learning_rate_is_printed_with_its_batch_size(tiny_config):
+    assert ProcessGroup().batch_line(tiny_config(batch_size=16, lr=0.01)) == "16 images per step, peak lr 0.01: 0.000625 per image"
+    assert group_of(8).batch_line(tiny_config(batch_size=16, lr=0.02, accumulate=2)) == "16 images per step (8 processes x 2 parts), peak lr 0.02: 0.00125 per image"
 
 
-def test_a_process_alone_is_a_team_whatever_a_cluster_says(monkeypatch):
+def test_a_single_process_is_a_group_whatever_variables_a_cluster_sets(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "64")                           # some clusters set it for every process
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    with joined("cpu") as team:
-        assert (team.world, team.is_rank0, team.broadcast("word"), team.gathered(3)) == (1, True, "word", [3])
-        assert math.isclose(team.means([0.5], 3.0)[0], 0.5)
+    with joined("cpu") as group:
+        assert (group.world_size, group.is_rank0, group.broadcast("word"), group.gathered(3)) == (1, True, "word", [3])
+        assert math.isclose(group.means([0.5], 3.0)[0], 0.5)

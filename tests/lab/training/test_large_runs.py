@@ -226,7 +226,7 @@ def test_student_and_teacher_see_one_size_a_step_and_the_student_is_judged_at_it
     distiller, student, teacher = make_distiller(config, parts), [], []
     distiller.student.backbone.register_forward_pre_hook(lambda module, args: student.append(args[0]))
     distiller.teacher.backbone.register_forward_pre_hook(lambda module, args: teacher.append(args[0]))
-    train(distiller, parts.scenes, config, progress="off")
+    train(distiller, parts.train_set, config, progress="off")
     assert [each.shape[-1] for each in student] == [drawn_side((64, 96), 0, step) for step in range(6)] and len({each.shape[-1] for each in student}) == 2
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(student, teacher, strict=True))
     assert distiller.student.transform.min_size == (64,)

@@ -8,7 +8,7 @@ from torch import nn
 from fgdlab.balance import Balance
 from fgdlab.distill import Distiller
 from fgdlab.lab.training import loop as lab_train
-from fgdlab.lab.training.nan_guard import Watch, check_weights
+from fgdlab.lab.training.nan_guard import NanGuard, check_weights
 from fgdlab.terms import Term
 
 OF_FGD = [(name, level) for name in ("fg", "bg", "attention", "global") for level in ("P3", "P4", "P5")]
@@ -58,40 +58,40 @@ def scalar(value: float) -> torch.Tensor:
     return torch.tensor(float(value))
 
 
-def see(watch: Watch, step: int, first: float, second: float, norm: float = 1.0) -> None:
-    watch.see(step, [Term("fg", "P3", scalar(first)), Term("bg", "P4", scalar(second), 0.5)], scalar(first + 0.5 * second), scalar(norm))
+def see(guard: NanGuard, step: int, first: float, second: float, norm: float = 1.0) -> None:
+    guard.record(step, [Term("fg", "P3", scalar(first)), Term("bg", "P4", scalar(second), 0.5)], scalar(first + 0.5 * second), scalar(norm))
 
 
 def test_a_look_after_many_steps_names_the_first_bad_one():
     """As on CUDA, where only some steps are looked at."""
-    watch = Watch()
+    guard = NanGuard()
     for step in range(1, 11):
-        see(watch, step, math.nan if step > 6 else 1.0, math.inf if step > 4 else 1.0)
+        see(guard, step, math.nan if step > 6 else 1.0, math.inf if step > 4 else 1.0)
     with pytest.raises(FloatingPointError, match="'bg' on P4 must be finite, got inf at step 5"):
-        watch.look()
+        guard.check()
 
 
 def test_a_look_at_good_steps_says_nothing_and_forgets_them():
-    watch = Watch()
-    watch.look()
-    see(watch, 1, 1.0, 2.0)
-    watch.look()
-    assert watch.unseen == []
+    guard = NanGuard()
+    guard.check()
+    see(guard, 1, 1.0, 2.0)
+    guard.check()
+    assert guard.unseen == []
 
 
 def test_a_bad_gradient_of_good_terms_is_named_with_its_step():
-    watch = Watch()
-    see(watch, 7, 1.0, 1.0)
-    see(watch, 8, 1.0, 1.0, norm=math.inf)
+    guard = NanGuard()
+    see(guard, 7, 1.0, 1.0)
+    see(guard, 8, 1.0, 1.0, norm=math.inf)
     with pytest.raises(FloatingPointError, match="the gradient's norm must be finite, got inf at step 8"):
-        watch.look()
+        guard.check()
 
 
-def test_a_watch_holds_no_graph():
-    watch = Watch()
+def test_a_guard_holds_no_graph():
+    guard = NanGuard()
     loss = scalar(1.0).requires_grad_() * 2
-    watch.see(1, [Term("fg", "P3", loss)], loss, loss)
-    (_, terms, *rest), = watch.unseen
+    guard.record(1, [Term("fg", "P3", loss)], loss, loss)
+    (_, terms, *rest), = guard.unseen
     assert not any(each.requires_grad for each in (terms[0].raw, *rest))
 
 

@@ -159,9 +159,9 @@ ROWS = [
     Row("run: another process is at work in the folder", None, (*RUN, "--out", "mine"),
         "mine must be free, but another process is running in it; wait for it, or choose another folder", around=locked),
     Row("run: cuda asked for, no card", None, (*RUN, "--device", "cuda"),
-        "device=cuda must find a CUDA card, got none; use device=auto or device=cpu, or check the driver", around=no_card),
+        "device=cuda must find a CUDA GPU, got none; use device=auto or device=cpu, or check the driver", around=no_card),
     Row("sweep: cuda asked for, no card", None, (*SWEEP, "--set", "device=cuda"),
-        "device=cuda must find a CUDA card, got none; use device=auto or device=cpu, or check the driver", around=no_card),
+        "device=cuda must find a CUDA GPU, got none; use device=auto or device=cpu, or check the driver", around=no_card),
     Row("two processes make the same scenes", None, ("data", "digits"), "", elsewhere=
         "test_digits.py::test_two_processes_that_ask_at_once_make_it_once"),
     Row("two processes make the same cache", None, TAUGHT, "", elsewhere="test_io.py::test_processes_that_ask_at_once_make_it_once"),

@@ -1,4 +1,4 @@
-"""Several processes for a test, as torchrun would start them. A test module asks for them with ``pytest_plugins = "team_fixtures"``."""
+"""Several processes for a test, as torchrun would start them. A test module asks for them with ``pytest_plugins = "process_fixtures"``."""
 import multiprocessing
 import os
 import pickle
