@@ -40,7 +40,7 @@ def export_student(source: Path | str, out: Path | str, names: str = "torchvisio
     Args:
         source: a run's folder, or a .safetensors file that a run or ``fgdlab import`` wrote.
         out: a .pth file (a dict of tensors, read by ``torch.load(weights_only=True)``) or a .safetensors file.
-        names: "torchvision" loads into the class that torchvision builds; "mmdet" needs a detector of the mmdet flavour.
+        names: "torchvision" loads into the class that torchvision builds; "mmdet" needs a detector of that flavour.
     Returns:
         the arguments of ``build`` for this detector: {"name", "backbone", "classes", "flavour", ...}.
     Raises:

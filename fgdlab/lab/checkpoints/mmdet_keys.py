@@ -1,4 +1,4 @@
-"""One detector's weights under MMDetection's names: the same tensors, renamed, none reshaped.
+"""A detector's weights under MMDetection's names. Tensors are renamed, not reshaped.
 
     ours (torchvision's modules)                         theirs
     backbone.body.layer1.0.conv1.weight              ->  backbone.layer1.0.conv1.weight
@@ -7,7 +7,7 @@
     backbone.fpn.extra_blocks.p6.weight              ->  neck.fpn_convs.3.conv.weight
     head.classification_head.cls_logits.weight       ->  bbox_head.retina_cls.weight
 
-A detector of ``build(..., flavour="mmdet")`` has exactly MMDetection's tensors, so that the table holds in both directions.
+A detector of ``build(..., flavour="mmdet")`` has exactly MMDetection's tensors, so the table holds in both directions.
 """
 import re
 
@@ -17,7 +17,7 @@ from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
 from ..detectors import RepPoints
 from ..errors import UserError
 
-# (pattern over our names, their name). {0}, {1} are the pattern's groups; numbers are computed where a row says so below.
+# (pattern of our names, MMDetection's name). {0}, {1}: groups of the pattern. Other fields: see their_name().
 PYRAMID = (
     (r"backbone\.body\.(.+)", "backbone.{0}"),
     (r"backbone\.fpn\.inner_blocks\.(\d+)\.0\.(\w+)", "neck.lateral_convs.{0}.conv.{1}"),
@@ -33,7 +33,7 @@ RETINANET = (
     (r"head\.classification_head\.cls_logits\.(\w+)", "bbox_head.retina_cls.{0}"),
     (r"head\.regression_head\.bbox_reg\.(\w+)", "bbox_head.retina_reg.{0}"),
 )
-FCOS_HEAD = (                                                        # a tower is conv, norm, relu, conv, norm, relu, ... in one sequence
+FCOS_HEAD = (                                                        # towers: conv, norm, relu, conv, norm, relu, ...
     (r"head\.classification_head\.conv\.(\d+)\.(\w+)", "bbox_head.cls_convs.{third}.{part}.{1}"),
     (r"head\.regression_head\.conv\.(\d+)\.(\w+)", "bbox_head.reg_convs.{third}.{part}.{1}"),
     (r"head\.classification_head\.cls_logits\.(\w+)", "bbox_head.conv_cls.{0}"),
@@ -65,7 +65,9 @@ REPPOINTS = (
     (r"head\.class_(conv|out)\.(\w+)", "bbox_head.reppoints_cls_{0}.{1}"),
     (r"head\.(init|refine)_(conv|out)\.(\w+)", "bbox_head.reppoints_pts_{0}_{1}.{2}"),
 )
-FAMILIES = ((MaskRCNN, MASK_RCNN), (FasterRCNN, FASTER_RCNN), (RetinaNet, RETINANET), (FCOS, FCOS_HEAD), (RepPoints, REPPOINTS))
+FAMILIES = (
+    (MaskRCNN, MASK_RCNN), (FasterRCNN, FASTER_RCNN), (RetinaNet, RETINANET), (FCOS, FCOS_HEAD), (RepPoints, REPPOINTS),
+)
 
 NECK = re.compile(r"(backbone|neck)\.")
 
@@ -74,17 +76,18 @@ def mmdet_names(detector: nn.Module) -> dict[str, str]:
     """{our name: MMDetection's name} of every tensor in the detector's state dict.
 
     Raises:
-        UserError: a detector of another flavour or class, or a backbone that MMDetection names otherwise.
+        UserError: a detector of another flavour or class, or a backbone with other names in MMDetection.
     """
     flavour = getattr(detector, "flavour", None)
     if flavour != "mmdet":
         raise UserError(
-            f"the detector must be of the mmdet flavour, got {flavour!r}: torchvision's own has other anchors, another P6 and one class more; "
-            'make it with build(..., flavour="mmdet")'
+            f"the detector must be of the mmdet flavour, got {flavour!r}: torchvision's own has other anchors, another "
+            'P6 and one class more; make it with build(..., flavour="mmdet")'
         )
     rows = PYRAMID + next(rows for kind, rows in FAMILIES if isinstance(detector, kind))
     if not hasattr(detector.backbone.body, "layer4"):
-        raise UserError("the backbone must be a ResNet or ResNeXt, got another, which MMDetection names otherwise; export under torchvision's names")
+        problem = "the backbone must be a ResNet or ResNeXt, got another, which MMDetection names otherwise"
+        raise UserError(f"{problem}; export under torchvision's names")
     laterals = len(detector.backbone.fpn.inner_blocks)
     return {name: their_name(name, rows, laterals) for name in detector.state_dict()}
 
@@ -92,9 +95,8 @@ def mmdet_names(detector: nn.Module) -> dict[str, str]:
 def their_name(name: str, rows: tuple[tuple[str, str], ...], laterals: int) -> str:
     for pattern, theirs in rows:
         if match := re.fullmatch(pattern, name):
-            groups = match.groups()
-            numbers = {}
-            if "{level}" in theirs:                                  # P6 and P7 follow the convolutions of P3..P5
+            groups, numbers = match.groups(), {}
+            if "{level}" in theirs:                                  # P6 and P7 come after the convolutions of P3..P5
                 numbers["level"] = laterals + int(groups[0]) - 6
             if "{third}" in theirs:
                 numbers = {"third": int(groups[0]) // 3, "part": ("conv", "gn")[int(groups[0]) % 3]}
@@ -102,12 +104,14 @@ def their_name(name: str, rows: tuple[tuple[str, str], ...], laterals: int) -> s
     raise AssertionError(f"no row of the table names {name}")
 
 
+CLASSIFIERS = {                                                      # bias of a classifier -> classes from its length
+    "bbox_head.retina_cls.bias": lambda length: length // 9, "bbox_head.conv_cls.bias": lambda length: length,
+    "bbox_head.reppoints_cls_out.bias": lambda length: length,
+    "roi_head.bbox_head.fc_cls.bias": lambda length: length - 1,
+    "roi_head.bbox_head.0.fc_cls.bias": lambda length: length - 1,
+}
+
+
 def classes_of(state: dict) -> int | None:
-    """C of a checkpoint in MMDetection's names, read off its classifier; None where it has none that is known here."""
-    for name, rows in (
-        ("bbox_head.retina_cls.bias", lambda n: n // 9), ("bbox_head.conv_cls.bias", lambda n: n), ("bbox_head.reppoints_cls_out.bias", lambda n: n),
-        ("roi_head.bbox_head.fc_cls.bias", lambda n: n - 1), ("roi_head.bbox_head.0.fc_cls.bias", lambda n: n - 1),
-    ):
-        if name in state:
-            return rows(len(state[name]))
-    return None
+    """The number of classes of a checkpoint in MMDetection's names; None without a known classifier."""
+    return next((classes(len(state[name])) for name, classes in CLASSIFIERS.items() if name in state), None)

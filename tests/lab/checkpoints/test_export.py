@@ -8,7 +8,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from fgdlab.lab.checkpoints.export import header_settings, detector_of, export_mmdet, export_student
+from fgdlab.lab.checkpoints.export import detector_of, export_mmdet, export_student, header_settings
 from fgdlab.lab.checkpoints.safetensors_io import read_facts, save_weights
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.detectors.builder import build

@@ -106,7 +106,7 @@ def test_fgd_is_fused_where_that_applies_and_on_a_card_where_it_is_asked_for(ask
 
 def test_a_fused_form_that_does_not_apply_is_refused_where_it_was_asked_for(detectors, tiny_config, refusal):
     line = refusal(make_loss, tiny_config(method="fgd", relation="nonlocal", fused="on"), ("P3",), *detectors)
-    assert "fused=on must find a fused form that applies, but relation nonlocal compares" in line and "fused=auto" in line
+    assert "fused=on must find a fused implementation that applies, but relation nonlocal compares" in line and "fused=auto" in line
 
 
 @pytest.mark.parametrize("name", [name for name in METHOD_CLASSES if method_class(name).PIXELS])

@@ -1,4 +1,4 @@
-"""NaN and infinity: whichever term, gradient or weight they begin in, the run stops, names it, and keeps the last good checkpoint."""
+"""NaN and infinity in any term, gradient or weight: the run stops with a name, and the last good checkpoint stays."""
 import math
 
 import pytest
@@ -16,7 +16,7 @@ TERMS = [("classification", "all"), ("bbox_regression", "all"), *OF_FGD]
 
 
 def poison(monkeypatch, name: str, level: str, at_step: int, value: float) -> None:
-    """From here on a distiller's term of this name and level has this value in this step, counted from 1."""
+    """Make this term of every distiller take this value in this step, counted from 1."""
     forward, calls = Distiller.forward, []
 
     def poisoned(self, images, targets):
@@ -40,7 +40,7 @@ def test_a_bad_term_stops_the_run_with_name_level_and_step_and_the_last_good_che
     kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert kept["step"] == 2 and all(each.isfinite().all() for each in kept["distiller"].values())
     assert sorted(each.name for each in tmp_path.iterdir()) == ["checkpoint.pt", "metrics.jsonl"]
-    monkeypatch.undo()                                               # what was wrong is mended: the run goes on from there
+    monkeypatch.undo()                                               # without the fault the run resumes
     done = lab_train.train(tiny_distiller(), tiny_scenes(), tiny_config(checkpoint_every=1), tmp_path, progress="off")
     assert done["resumed_at"] == 2 and done["steps"] == 9
 
@@ -58,31 +58,31 @@ def scalar(value: float) -> torch.Tensor:
     return torch.tensor(float(value))
 
 
-def see(guard: NanGuard, step: int, first: float, second: float, norm: float = 1.0) -> None:
+def record(guard: NanGuard, step: int, first: float, second: float, norm: float = 1.0) -> None:
     guard.record(step, [Term("fg", "P3", scalar(first)), Term("bg", "P4", scalar(second), 0.5)], scalar(first + 0.5 * second), scalar(norm))
 
 
-def test_a_look_after_many_steps_names_the_first_bad_one():
-    """As on CUDA, where only some steps are looked at."""
+def test_a_check_after_many_steps_names_the_first_bad_one():
+    """As on CUDA, where only some steps are checked."""
     guard = NanGuard()
     for step in range(1, 11):
-        see(guard, step, math.nan if step > 6 else 1.0, math.inf if step > 4 else 1.0)
+        record(guard, step, math.nan if step > 6 else 1.0, math.inf if step > 4 else 1.0)
     with pytest.raises(FloatingPointError, match="'bg' on P4 must be finite, got inf at step 5"):
         guard.check()
 
 
-def test_a_look_at_good_steps_says_nothing_and_forgets_them():
+def test_a_check_of_good_steps_passes_and_forgets_them():
     guard = NanGuard()
     guard.check()
-    see(guard, 1, 1.0, 2.0)
+    record(guard, 1, 1.0, 2.0)
     guard.check()
-    assert guard.unseen == []
+    assert guard.steps == []
 
 
 def test_a_bad_gradient_of_good_terms_is_named_with_its_step():
     guard = NanGuard()
-    see(guard, 7, 1.0, 1.0)
-    see(guard, 8, 1.0, 1.0, norm=math.inf)
+    record(guard, 7, 1.0, 1.0)
+    record(guard, 8, 1.0, 1.0, norm=math.inf)
     with pytest.raises(FloatingPointError, match="the gradient's norm must be finite, got inf at step 8"):
         guard.check()
 
@@ -91,7 +91,7 @@ def test_a_guard_holds_no_graph():
     guard = NanGuard()
     loss = scalar(1.0).requires_grad_() * 2
     guard.record(1, [Term("fg", "P3", loss)], loss, loss)
-    (_, terms, *rest), = guard.unseen
+    (_, terms, *rest), = guard.steps
     assert not any(each.requires_grad for each in (terms[0].raw, *rest))
 
 
