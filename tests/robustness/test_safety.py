@@ -81,7 +81,7 @@ def test_the_search_finds_what_it_is_for(line):
 
 def test_the_search_lets_pass_what_is_safe():
     fine = "torch.load(p, weights_only=True); yaml.safe_load(t); model.eval(); frame.eval('a / b'); re.compile('x'); np.load(p); run(['ls'])"
-    assert unsafe_calls(fine, "file.py") == [] and unsafe_calls("spec.loader.exec_module(m)", "own_method.py") == []
+    assert unsafe_calls(fine, "file.py") == [] and unsafe_calls("spec.loader.exec_module(m)", "custom_loss.py") == []
 
 
 # --- text that others wrote ---------------------------------------------------------------------------------------------------------
