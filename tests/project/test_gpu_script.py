@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.config.scales import scale_settings
-from fgdlab.lab.datasets.image_cache import LARGEST_BYTES
+from fgdlab.lab.datasets.image_cache import MAX_BYTES
 from fgdlab.lab.provenance import environment as provenance
 from fgdlab.lab.sweeps.spec import load_sweep
 
@@ -92,7 +92,7 @@ def test_the_arithmetic_in_the_head_is_that_of_the_scale():
     said = [int(each) for each in re.findall(r" (\d+) s(?= |$)", HEAD.partition("fgdlab/lab/config/scales.py")[2])][:5]
     assert said[:4] == pytest.approx(seconds, abs=5) and said[4] == sum(said[:4])
     assert f"--size {config.image_size} --train {images} --tune {config.eval_images} --val {config.eval_images}" in HEAD
-    assert 3 * config.image_size**2 * images <= LARGEST_BYTES < 3 * config.image_size**2 * 20_000
+    assert 3 * config.image_size**2 * images <= MAX_BYTES < 3 * config.image_size**2 * 20_000
     assert all(len(load_sweep(name).at("gpu").seeds) == 3 for name in ("table1_areas", "table7_temperature"))
 
 

@@ -1,8 +1,8 @@
-"""Boxes from disk: one split of a folder with COCO detection annotations, ready to train on and to evaluate with.
+"""One split of a folder with COCO detection annotations, read and checked.
 
-    folder --sources--> JSON file, image folder --read_document, box_table--> checked columns --of the split--> Annotations
+    folder --sources--> JSON file, image folder --read_document, box_table--> columns --split's images--> Annotations
 
-splits.py knows which images belong to a split, coco_file.py what a file must hold, images.py reads pixels.
+splits.py knows which images belong to a split, coco_json.py what a file must hold, images.py reads pixels.
 """
 import hashlib
 import os
@@ -20,21 +20,24 @@ from .splits import sources
 
 
 class EmptySplit(UserError):
-    """A split without an image."""
+    """A split without images."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Annotations:
-    """The images of one split and their boxes. Images, the boxes of an image and classes come in the order of their ids in the file.
+    """The images of one split and their boxes. Images, boxes per image and classes are in the order of their ids.
 
-    folder, image_folder: where it was read from, and what a ``file_name`` is relative to.
-    images: dicts of id, file_name, width, height (pixels). The four dicts below have each of these ids as a key.
-    boxes: (K, 4) float64 x1, y1, x2, y2 in pixels within the image, x1 < x2 and y1 < y2 in float32 too. K may be 0.
-    labels: (K,) int64 in 1..C. Label k means ``classes[k - 1]``, in the file ``category_ids[k - 1]``; 0 is left for background.
-    crowd: (K,) bool. areas: (K,) float64 square pixels, the file's ``area``, else width times height of the box.
-    fingerprint: changes with images, boxes, labels, crowd, areas and classes; not with folders, name of the split, order of entries.
-    notes: what was mended or chosen on the way, a line each, to be shown to the reader.
-    segmentations: a sound one for each box (see masks.py), where masks were asked for; None where not. They are part of the fingerprint then.
+    folder: where the data were read from.
+    image_folder: the folder that a ``file_name`` is relative to.
+    images: dicts of id, file_name, width, height (pixels). The ids are the keys of the dicts below.
+    boxes: (K, 4) float64 xyxy pixels within the image, K >= 0; width and height are above 0 also in float32.
+    labels: (K,) int64 in 1..C. Label k is ``classes[k - 1]``, in the file ``category_ids[k - 1]``; 0 is background.
+    crowd: (K,) bool.
+    areas: (K,) float64 square pixels: the file's ``area``, or width times height of the box.
+    content_hash: depends on images, boxes, labels, crowd, areas, classes and segmentations, not on folders, the name of
+        the split or the order of entries.
+    notes: one line per correction or choice, to be shown to the user.
+    segmentations: one valid segmentation per box (see segmentation.py) if masks were asked for, else None.
     """
 
     folder: Path
@@ -53,142 +56,150 @@ class Annotations:
 
     def __repr__(self) -> str:
         count = sum(map(len, self.boxes.values()))
-        return f"{self.split} of {self.folder.name}: {len(self.images)} images, {count} boxes, {len(self.classes)} classes"
+        size = f"{len(self.images)} images, {count} boxes, {len(self.classes)} classes"
+        return f"{self.split} of {self.folder.name}: {size}"
 
     def coco(self, ids: Iterable[int] | None = None) -> dict:
-        """These images as a COCO document for pycocotools: the file's category ids; annotation ids from 1, as an id of 0 breaks its AP.
+        """A COCO document for pycocotools with the file's category ids. Annotation ids start at 1: 0 breaks its AP.
 
         Args:
-            ids: image ids of this split, in any order; None = all of them.
+            ids: image ids of this split in any order; None: all.
         Raises:
-            ValueError: an id that is not in the split.
+            ValueError: an id is not in the split.
         """
         wanted = set(self.boxes if ids is None else ids)
-        if wanted - self.boxes.keys():
-            raise ValueError(f"ids must be image ids of split {self.split!r}, got {sorted(wanted - self.boxes.keys())[:5]}")
+        if unknown := wanted - self.boxes.keys():
+            raise ValueError(f"ids must be image ids of split {self.split!r}, got {sorted(unknown)[:5]}")
         annotations = []
         for image_id in sorted(wanted):
             boxes = self.boxes[image_id]
-            xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-            columns = (xywh, self.labels[image_id], self.crowd[image_id], self.areas[image_id])
-            shapes = [{"segmentation": each} for each in self.segmentations[image_id]] if self.segmentations is not None else [{}] * len(boxes)
-            for box, label, crowd, area, shape in zip(*(each.tolist() for each in columns), shapes, strict=True):
+            xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
+            columns = [column[image_id].tolist() for column in (self.labels, self.crowd, self.areas)]
+            for row, (box, label, crowd, area) in enumerate(zip(xywh, *columns, strict=True)):
                 annotations.append({
-                    "id": len(annotations) + 1, "image_id": image_id, "category_id": self.category_ids[label - 1], "bbox": box, "area": area,
-                    "iscrowd": int(crowd), **shape,
+                    "id": len(annotations) + 1, "image_id": image_id, "category_id": self.category_ids[label - 1],
+                    "bbox": box, "area": area, "iscrowd": int(crowd),
                 })
+                if self.segmentations is not None:
+                    annotations[-1]["segmentation"] = self.segmentations[image_id][row]
+        categories = zip(self.category_ids, self.classes, strict=True)
         return {
-            "info": {"description": repr(self), "fingerprint": self.content_hash},
-            "images": [dict(each) for each in self.images if each["id"] in wanted],
+            "info": {"description": repr(self), "content_hash": self.content_hash},
+            "images": [dict(image) for image in self.images if image["id"] in wanted],
             "annotations": annotations,
-            "categories": [{"id": number, "name": name} for number, name in zip(self.category_ids, self.classes, strict=True)],
+            "categories": [{"id": category_id, "name": name} for category_id, name in categories],
         }
 
 
 def splits_of(folder: str | Path) -> list[str]:
-    """The names that :func:`read_split` knows in this folder; annotations are not read for it."""
+    """Names of the splits that :func:`read_split` knows in this folder. Does not read the annotations."""
     return list(sources(Path(folder).expanduser()))
 
 
 def read_split(folder: str | Path, split: str, masks: bool = False) -> Annotations:
-    """Read and check one split. Entries of the whole file are checked, image files on disk (that they exist) for the split alone.
+    """Read and check one split. All entries of the file are checked; image files must exist for this split only.
 
     Args:
         folder: in one of the layouts of splits.py.
-        split: a name in splits.json, or train, tune and val, drawn 70/15/15 by a hash of the image id, where there is no such file;
-            ``all``; in COCO's own layout train2017, or train for short; everywhere train-fit and train-tune, disjoint four fifths and
-            one fifth of train.
-        masks: check and keep segmentations as well; without, a file may have any or none.
+        split: a name in splits.json; without that file train, tune and val, drawn 70/15/15 by a hash of the image id;
+            ``all``; in COCO's layout also train2017, or train for short; in every layout train-fit and train-tune, the
+            disjoint 80 % and 20 % of train.
+        masks: also check and keep the segmentations, which are ignored otherwise.
     Raises:
-        UserError: any defect, in one line. Boxes that reach past their image's border are no defect: they are cut there, with a note.
-    Differs: COCO's own train2017 has two boxes of height 0. In its layout boxes without width or height are left out, with a note.
+        UserError: any defect, in one line. Boxes that reach past the border of their image are clipped, with a note.
+    Differs: COCO's train2017 has two boxes of height 0. In COCO's layout such boxes are left out, with a note.
     """
     folder = Path(folder).expanduser()
     known = sources(folder)
     if split not in known:
-        raise unknown_name("split", split, known, "choose by train_split and eval_split" + ("; train-tune is a fifth of train to tune on" if "train-tune" in known else ""))
+        hint = "; train-tune is a fifth of train to tune on" if "train-tune" in known else ""
+        raise unknown_name("split", split, known, f"choose by train_split and eval_split{hint}")
     source = known[split]
     document = read_document(source.file)
-    by_id = {each["id"]: {key: each[key] for key in KEYS["images"]} for each in document["images"]}
+    by_id = {image["id"]: {key: image[key] for key in KEYS["images"]} for image in document["images"]}
     ids = sorted(source.choose(sorted(by_id)))
     if not ids:
-        raise EmptySplit(f"{source.file}: split {split!r} must have an image, got none of {len(by_id)}; add images, or choose another split")
-    table = box_table(document, source.file, allow_flat=source.published)
-    images, categories = [by_id[each] for each in ids], sorted(document["categories"], key=lambda each: each["id"])
+        got = f"got none of {len(by_id)}; add images, or choose another split"
+        raise EmptySplit(f"{source.file}: split {split!r} must have an image, {got}")
+    table = box_table(document, source.file, allow_empty=source.published)
+    images = [by_id[id_] for id_ in ids]
+    categories = sorted(document["categories"], key=lambda category: category["id"])
     check_files(images, source.image_folder, split)
 
-    rows: dict[int, list[int]] = {each: [] for each in ids}
-    left_out = cut = 0
+    rows: dict[int, list[int]] = {id_: [] for id_ in ids}
+    empty = clipped = 0
     for row, image_id in enumerate(table.image_ids):
         if image_id in rows:
-            left_out += table.flat[row]
-            cut += table.cut[row] and not table.flat[row]
-            if not table.flat[row]:
+            if table.empty[row]:
+                empty += 1
+            else:
+                clipped += table.clipped[row]
                 rows[image_id].append(row)
-    per_image = {
-        column: {each: getattr(table, column)[np.array(found, dtype=np.int64)] for each, found in rows.items()}
-        for column in ("boxes", "labels", "crowd", "areas")
+    columns = {
+        name: {id_: getattr(table, name)[np.array(rows[id_], dtype=np.int64)] for id_ in ids}
+        for name in ("boxes", "labels", "crowd", "areas")
     }
-    classes, category_ids = [each["name"] for each in categories], [each["id"] for each in categories]
-    drawn = None
+    segmentations = None
     if masks:
-        kept, entries = [row for found in rows.values() for row in found], sorted(document["annotations"], key=lambda each: each["id"])
-        check_segmentations([entries[row] for row in kept], by_id, source.file)
-        drawn = {each: [table.segmentations[row] for row in found] for each, found in rows.items()}
+        entries = sorted(document["annotations"], key=lambda annotation: annotation["id"])
+        check_segmentations([entries[row] for id_ in ids for row in rows[id_]], by_id, source.file)
+        segmentations = {id_: [table.segmentations[row] for row in rows[id_]] for id_ in ids}
+    classes, category_ids = ([category[key] for category in categories] for key in ("name", "id"))
+    hashes = [hashlib.sha256(b"".join(column[id_].tobytes() for column in columns.values())).hexdigest() for id_ in ids]
     return Annotations(
-        folder=folder, image_folder=source.image_folder, split=split, images=images, **per_image, classes=classes, category_ids=category_ids,
-        content_hash=short_hash([images, classes, category_ids, [hash_of(per_image, each) for each in ids], *([drawn] if masks else [])]),
-        segmentations=drawn,
-        notes=[*source.notes, *counted(left_out, "without width or height", "left out"), *counted(cut, "past the border of the image", "cut there")],
+        folder=folder, image_folder=source.image_folder, split=split, images=images, **columns,
+        classes=classes, category_ids=category_ids, segmentations=segmentations,
+        content_hash=short_hash([images, classes, category_ids, hashes, *([segmentations] if masks else [])]),
+        notes=[
+            *source.notes, *box_note(empty, "without width or height", "left out"),
+            *box_note(clipped, "past the border of the image", "cut there"),
+        ],
     )
 
 
-def segmentation_counts(folder: str | Path) -> dict[Path, SegmentationCounts]:
-    """How many objects of each annotation file of a folder have an outline to learn masks from; boxes without width or height are none.
+def box_note(count: int, which: str, what: str) -> list[str]:
+    subject = f"1 box {which} was" if count == 1 else f"{count} boxes {which} were"
+    return [f"{subject} {what}"] if count else []
 
-    The files are those that :func:`read_split` has found sound.
+
+def segmentation_counts(folder: str | Path) -> dict[Path, SegmentationCounts]:
+    """Per annotation file of a folder: how many objects have a segmentation. Boxes of width or height 0 do not count.
+
+    The files must have passed :func:`read_split`.
     """
-    found = {}
+    counts = {}
     for file in dict.fromkeys(source.file for source in sources(Path(folder).expanduser()).values()):
         document = read_document(file)
-        objects = [each for each in document["annotations"] if min(each["bbox"][2:]) > 0]
-        found[file] = count_segmentations(objects, {each["id"]: each for each in document["images"]}, file)
-    return found
+        objects = [annotation for annotation in document["annotations"] if min(annotation["bbox"][2:]) > 0]
+        counts[file] = count_segmentations(objects, {image["id"]: image for image in document["images"]}, file)
+    return counts
 
 
-def hash_of(per_image: dict[str, dict[int, np.ndarray]], image_id: int) -> str:
-    return hashlib.sha256(b"".join(column[image_id].tobytes() for column in per_image.values())).hexdigest()
-
-
-def counted(number: int, what: str, done: str) -> list[str]:
-    words = "1 box {} was {}" if number == 1 else f"{number} boxes {{}} were {{}}"
-    return [words.format(what, done)] if number else []
-
-
-def leads_outside(image_folder: Path, name: str) -> bool:
-    """Whether a file name passes a symbolic link and ends outside of the image folder, which may itself be a link."""
-    parts, below = Path(name).parts, str(image_folder)
-    if not any(os.path.islink(below := os.path.join(below, part)) for part in parts):
+def links_outside(image_folder: Path, name: str) -> bool:
+    """Whether a file name passes a symbolic link and ends outside the image folder, which may itself be a link."""
+    path = str(image_folder)
+    if not any(os.path.islink(path := os.path.join(path, part)) for part in Path(name).parts):
         return False
-    return not Path(os.path.realpath(below)).is_relative_to(os.path.realpath(image_folder))
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(image_folder))
 
 
 def check_files(images: list[dict], image_folder: Path, split: str) -> None:
+    """Refuse a folder that lacks images of the split, or that has links to images elsewhere."""
     if not image_folder.is_dir():
-        raise UserError(f"{image_folder} must be the folder with the images of split {split!r}, got no such folder; put them there, or link it")
-    missing = [each for each in images if not os.path.isfile(image_folder / each["file_name"])]
-    outside = [each for each in images if leads_outside(image_folder, each["file_name"])]
+        must = f"must be the folder with the images of split {split!r}"
+        raise UserError(f"{image_folder} {must}, got no such folder; put them there, or link it")
+    outside = [image for image in images if links_outside(image_folder, image["file_name"])]
     if outside:
         raise UserError(
-            f"{image_folder} must hold its images itself, got {len(outside)} that a link takes elsewhere, the first {outside[0]['file_name']!r} of image "
-            f"{outside[0]['id']}; copy them there, or make the whole folder a link"
+            f"{image_folder} must hold its images itself, got {len(outside)} that a link takes elsewhere, the first "
+            f"{outside[0]['file_name']!r} of image {outside[0]['id']}; copy them there, or make the whole folder a link"
         )
+    missing = [image for image in images if not os.path.isfile(image_folder / image["file_name"])]
     if missing:
         first = missing[0]["file_name"]
+        remedy = "put them there, or take those images out of the split"
         if os.path.isfile(image_folder.parent / first):
             remedy = f"write file names relative to {image_folder.name}/"
-        else:
-            remedy = "put them there, or take those images out of the split"
         raise UserError(
             f"{image_folder} must hold the {len(images)} image files of split {split!r}, "
             f"got {len(missing)} missing, the first {short_repr(first)} of image {missing[0]['id']}; {remedy}"

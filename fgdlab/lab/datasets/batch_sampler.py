@@ -1,21 +1,19 @@
-"""Which images make which batch: one order for the whole run, by seed and epoch alone, that processes share between them.
-
-    seed, epoch --permutation--> indices --by shape or as they come--> batches of batch_size --Team.share--> each process's part
-"""
+"""The batches of an epoch as lists of indices. They depend on seed and epoch only; processes then share each batch."""
 import torch
 
 
-def epoch_batches(scenes, batch_size: int, seed: int, epoch: int, aspect_groups: bool = False) -> list[list[int]]:
-    """Full batches of one epoch as lists of indices; what does not fill a batch is left out until the next epoch.
+def epoch_batches(dataset, batch_size: int, seed: int, epoch: int, aspect_groups: bool = False) -> list[list[int]]:
+    """Full shuffled batches of one epoch as lists of indices. Images that do not fill a batch are left out.
 
-    aspect_groups: a batch holds images that are wider than tall, or images that are not, and never both; less of it is padding then.
+    Args:
+        aspect_groups: a batch holds only wide images or only others, for less padding.
     """
-    order = torch.randperm(len(scenes), generator=torch.Generator().manual_seed(seed * 100_003 + epoch)).tolist()
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed * 100_003 + epoch)).tolist()
     if not aspect_groups:
         return [order[i:i + batch_size] for i in range(0, len(order) - batch_size + 1, batch_size)]
-    full, filling = [], {True: [], False: []}
+    full, groups = [], {True: [], False: []}
     for i in order:
-        group = filling[is_wide(scenes, i)]
+        group = groups[is_wide(dataset, i)]
         group.append(i)
         if len(group) == batch_size:
             full.append(group.copy())
@@ -23,14 +21,12 @@ def epoch_batches(scenes, batch_size: int, seed: int, epoch: int, aspect_groups:
     return full
 
 
-def batches_per_epoch(scenes, batch_size: int, aspect_groups: bool = False) -> int:
-    """How many batches :func:`epoch_batches` gives, the same in every epoch."""
-    if not aspect_groups:
-        return len(scenes) // batch_size
-    wide = sum(is_wide(scenes, i) for i in range(len(scenes)))
-    return wide // batch_size + (len(scenes) - wide) // batch_size
+def batches_per_epoch(dataset, batch_size: int, aspect_groups: bool = False) -> int:
+    """Number of batches of :func:`epoch_batches`, the same in every epoch."""
+    wide = sum(is_wide(dataset, i) for i in range(len(dataset))) if aspect_groups else 0
+    return wide // batch_size + (len(dataset) - wide) // batch_size
 
 
-def is_wide(scenes, i: int) -> bool:
-    height, width = scenes.loaded_size(i)
+def is_wide(dataset, i: int) -> bool:
+    height, width = dataset.loaded_size(i)
     return width > height

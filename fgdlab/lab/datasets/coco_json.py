@@ -1,12 +1,14 @@
-"""One COCO JSON file, checked: whatever would go wrong later is refused here, in one line.
+"""One COCO JSON file, read and checked. Every defect that would cause an error later is refused here, in one line.
 
-    file --read_json--> anything --read_document--> images, categories, annotations --box_table--> columns, boxes (M, 4) xyxy pixels
+    file --read_json--> any JSON --read_document--> images, categories, annotations
+        --box_table--> columns, boxes (M, 4) xyxy pixels
 
-A message says which entry of which file, what it must be, what it is, and what to do; further entries with the same defect are counted.
+A message says which entry of which file, what it must be, what it is, and what to do. Further entries with the same
+defect are counted.
 """
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -14,93 +16,112 @@ import numpy as np
 
 from ..errors import UserError, raise_first, short_repr
 
-KEYS = {"images": ("id", "file_name", "width", "height"), "categories": ("id", "name"), "annotations": ("id", "image_id", "category_id", "bbox")}
+KEYS = {
+    "images": ("id", "file_name", "width", "height"),
+    "categories": ("id", "name"),
+    "annotations": ("id", "image_id", "category_id", "bbox"),
+}
 EXPORT = "export it as COCO detection annotations"
-REMEDY = {"bbox": "add it: x, y, width, height in pixels, the extent of the outline"}
 MEND = "correct or remove it in the file"
-MAX_FILE_BYTES = 2 * 2**30                                             # bytes; COCO's train2017 has 0.45 GB
-MAX_PIXELS = 89_478_485                                             # of an image: where Pillow begins to warn of decompression bombs
-MAX_CLASSES = 30_000                                                # a head has weights for each; the largest public sets have some 21,000
-MAX_BOXES = 5000                                                    # on an image: masks and matching hold boxes x cells in memory
+MAX_FILE_BYTES = 2 * 2**30                                           # COCO's train2017 has 0.45 GB
+MAX_PIXELS = 89_478_485                                              # per image; above, Pillow warns of a bomb
+MAX_CLASSES = 30_000                                                 # the largest public sets have about 21,000
+MAX_BOXES = 5000                                                     # per image: masks need boxes x cells of memory
 
 
 def read_json(file: Path):
-    """Any JSON value. Raises UserError with line and column where the file is not JSON, or cut off."""
+    """Any JSON value.
+
+    Raises:
+        UserError: the file cannot be read, is too large, or is not JSON; with line and column.
+    """
     try:
         size = file.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise UserError(f"{file} must have at most {MAX_FILE_BYTES} bytes, got {size}; cut it into several data sets")
-        data = file.read_bytes()
-        return json.loads(data)
+            must = f"must have at most {MAX_FILE_BYTES} bytes"
+            raise UserError(f"{file} {must}, got {size}; cut it into several data sets")
+        return json.loads(file.read_bytes())
     except OSError as error:
-        raise UserError(f"{file} must be readable, got: {error.strerror or error}; check its rights and its disk") from error
+        reason = error.strerror or error
+        raise UserError(f"{file} must be readable, got: {reason}; check its rights and its disk") from error
     except json.JSONDecodeError as error:
-        ends = not error.doc[error.pos:].strip() or error.msg.startswith("Unterminated string")
-        reason = f"the file ends there, after {len(data)} bytes" if ends else error.msg
-        raise UserError(
-            f"{file} must be whole JSON, got a fault at line {error.lineno}, column {error.colno} ({reason}); copy or export it again"
-        ) from error
-    except (ValueError, RecursionError) as error:                    # not UTF-8; a number of thousands of digits; nested without end
-        raise UserError(f"{file} must be readable JSON in UTF-8, got: {' '.join(str(error).split())}; copy or export it again") from error
+        at_end = not error.doc[error.pos:].strip() or error.msg.startswith("Unterminated string")
+        reason = f"the file ends there, after {size} bytes" if at_end else error.msg
+        got = f"got a fault at line {error.lineno}, column {error.colno} ({reason})"
+        raise UserError(f"{file} must be whole JSON, {got}; copy or export it again") from error
+    except (ValueError, RecursionError) as error:                    # not UTF-8, a number of 5000 digits, deep nesting
+        reason = " ".join(str(error).split())
+        raise UserError(f"{file} must be readable JSON in UTF-8, got: {reason}; copy or export it again") from error
 
 
 def read_document(file: Path) -> dict:
-    """The file's ``images``, ``categories`` and ``annotations``: lists of dicts with every needed key and unique ids, whole numbers from 0 up.
+    """The file's ``images``, ``categories`` and ``annotations``: lists of dicts with all needed keys and unique ids.
 
-    Images are checked through, annotations by :func:`box_table`.
+    Images and categories are checked completely. :func:`box_table` checks the annotations.
     """
     document = read_json(file)
     if not isinstance(document, dict):
-        raise UserError(f"{file} must hold a JSON object with images, annotations and categories, got {short_repr(document)}; {EXPORT}")
-    for part, needed in KEYS.items():
+        got = short_repr(document)
+        raise UserError(f"{file} must hold a JSON object with images, annotations and categories, got {got}; {EXPORT}")
+    for part, keys in KEYS.items():
         if not isinstance(document.get(part), list):
-            got = short_repr(document[part]) if part in document else "only " + (", ".join(map(repr, document)) or "an empty object")
+            present = ", ".join(map(repr, document)) or "an empty object"
+            got = short_repr(document[part]) if part in document else f"only {present}"
             raise UserError(f"{file} must have a list {part!r}, got {got}; {EXPORT}")
-        check_entries(document[part], part, needed, file)
+        check_entries(document[part], part, keys, file)
     check_images(document["images"], file)
-    if not 1 <= len(document["categories"]) <= MAX_CLASSES:
-        many = len(document["categories"])
-        raise UserError(f"{file}: 'categories' must list at least one class and at most {MAX_CLASSES}, got {many or 'none'}; {EXPORT}")
-    bad = [each for each in document["categories"] if not isinstance(each["name"], str)]
-    raise_first([f"{file}: category {each['id']} must have a text as 'name', got {short_repr(each['name'])}" for each in bad], MEND)
+    count = len(document["categories"])
+    if not 1 <= count <= MAX_CLASSES:
+        must = f"must list at least one class and at most {MAX_CLASSES}"
+        raise UserError(f"{file}: 'categories' {must}, got {count or 'none'}; {EXPORT}")
+    raise_first(
+        [f"{file}: category {category['id']} must have a text as 'name', got {short_repr(category['name'])}"
+         for category in document["categories"] if not isinstance(category["name"], str)], MEND,
+    )
     return document
 
 
-def check_entries(entries: list, part: str, needed: tuple[str, ...], file: Path) -> None:
-    called = [f"{file}: entry {number} of {part!r}" for number in range(1, len(entries) + 1)]
-    named = list(zip(called, entries, strict=True))
-    raise_first([f"{name} must be an object, got {short_repr(each)}" for name, each in named if not isinstance(each, dict)], MEND)
-    for key in needed:
-        raise_first([f"{name} must have a key {key!r}, got {short_repr(each)}" for name, each in named if key not in each], REMEDY.get(key, "add it"))
-    bad = [(name, each["id"]) for name, each in named if not is_integer(each["id"]) or each["id"] < 0]
-    raise_first([f"{name} must have a whole number from 0 up as 'id', got {short_repr(value)}" for name, value in bad], MEND)
-    twice = repeated(each["id"] for each in entries)
-    raise_first([f"{file}: ids in {part!r} must be unique, got {each} twice" for each in twice], "number the entries anew")
+def check_entries(entries: list, part: str, keys: tuple[str, ...], file: Path) -> None:
+    named = [(f"{file}: entry {number} of {part!r} must", entry) for number, entry in enumerate(entries, start=1)]
+    others = [f"{name} be an object, got {short_repr(entry)}" for name, entry in named if not isinstance(entry, dict)]
+    raise_first(others, MEND)
+    for key in keys:
+        missing = [f"{name} have a key {key!r}, got {short_repr(entry)}" for name, entry in named if key not in entry]
+        meaning = ": x, y, width, height in pixels, the extent of the object" if key == "bbox" else ""
+        raise_first(missing, f"add it{meaning}")
+    raise_first(
+        [f"{name} have a whole number from 0 up as 'id', got {short_repr(entry['id'])}"
+         for name, entry in named if not is_integer(entry["id"]) or entry["id"] < 0], MEND,
+    )
+    twice = repeated(entry["id"] for entry in entries)
+    raise_first([f"{file}: ids in {part!r} must be unique, got {i} twice" for i in twice], "number the entries anew")
 
 
 def check_images(images: list[dict], file: Path) -> None:
-    bad = [each for each in images if leaves_folder(each["file_name"])]
+    names = [(image["id"], short_repr(image["file_name"])) for image in images if leaves_folder(image["file_name"])]
     raise_first(
-        [f"{file}: image {each['id']} must have a 'file_name' within the image folder, got {short_repr(each['file_name'])}" for each in bad],
+        [f"{file}: image {id_} must have a 'file_name' within the image folder, got {name}" for id_, name in names],
         "write it relative to the image folder, without '..'",
     )
-    twice = repeated(each["file_name"] for each in images)
-    raise_first([f"{file}: every image must have a file of its own, got {each!r} twice" for each in twice], "merge the entries into one")
+    twice = [f"{file}: every image must have a file of its own, got {name!r} twice"
+             for name in repeated(image["file_name"] for image in images)]
+    raise_first(twice, "merge the entries into one")
+    named = [(f"{file}: image {image['id']} {image['file_name']!r} must have", image) for image in images]
     for side in ("width", "height"):
-        bad = [each for each in images if not is_integer(each[side]) or each[side] < 1]
         raise_first(
-            [f"{file}: image {each['id']} {each['file_name']!r} must have a positive, whole {side!r}, got {short_repr(each[side])}" for each in bad],
+            [f"{name} a positive, whole {side!r}, got {short_repr(image[side])}"
+             for name, image in named if not is_integer(image[side]) or image[side] < 1],
             "write the size of the image file in pixels",
         )
-    bad = [each for each in images if each["width"] * each["height"] > MAX_PIXELS]
     raise_first(
-        [f"{file}: image {each['id']} {each['file_name']!r} must have at most {MAX_PIXELS} pixels, got {each['width']} x {each['height']}" for each in bad],
+        [f"{name} at most {MAX_PIXELS} pixels, got {image['width']} x {image['height']}"
+         for name, image in named if image["width"] * image["height"] > MAX_PIXELS],
         "cut it into tiles, or write the size of the image file",
     )
 
 
 def leaves_folder(name) -> bool:
-    """Whether a file name is none at all, or could point outside of the folder it is joined to, on any system."""
+    """Whether a file name is not a text, is empty, or could point outside the image folder on any system."""
     if not isinstance(name, str) or not name.strip():
         return True
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
@@ -111,9 +132,14 @@ def leaves_folder(name) -> bool:
 class BoxTable:
     """All M annotations of a file as columns, sorted by annotation id.
 
-    image_ids: M ints. boxes: (M, 4) float64 xyxy pixels, cut to the image. labels: (M,) int64 in 1..C, in the order of category ids.
-    crowd: (M,) bool. areas: (M,) float64 square pixels, the file's or else those of the cut box.
-    cut: (M,) bool, reached past the border. flat: (M,) bool, has no width or no height and is to be left out.
+    image_ids: M ints.
+    boxes: (M, 4) float64 xyxy pixels, clipped to the image.
+    labels: (M,) int64 in 1..C, in the order of category ids.
+    crowd: (M,) bool.
+    areas: (M,) float64 square pixels: the file's, or those of the clipped box.
+    clipped: (M,) bool, the box reached past the border.
+    empty: (M,) bool, the box has width or height 0 and is to be left out.
+    segmentations: M values as in the file, unchecked.
     """
 
     image_ids: list[int]
@@ -121,86 +147,94 @@ class BoxTable:
     labels: np.ndarray
     crowd: np.ndarray
     areas: np.ndarray
-    cut: np.ndarray
-    flat: np.ndarray
-    segmentations: list                                              # as they stand in the file, unchecked
+    clipped: np.ndarray
+    empty: np.ndarray
+    segmentations: list
 
 
-def box_table(document: dict, file: Path, *, allow_flat: bool) -> BoxTable:
-    """Check every annotation of a document and turn all into columns.
+def box_table(document: dict, file: Path, *, allow_empty: bool) -> BoxTable:
+    """Check all annotations of a document and turn them into columns.
 
     Args:
-        allow_flat: mark boxes of width or height 0 as ``flat`` instead of refusing them.
+        allow_empty: mark boxes of width or height 0 as ``empty`` instead of refusing them.
     """
-    entries = sorted(document["annotations"], key=lambda each: each["id"])
-    by_id = {each["id"]: each for each in document["images"]}
-    label_of = {number: label for label, number in enumerate(sorted(each["id"] for each in document["categories"]), start=1)}
-    check_annotations(entries, by_id, label_of, file, allow_flat)
+    entries = sorted(document["annotations"], key=lambda entry: entry["id"])
+    images = {image["id"]: image for image in document["images"]}
+    category_ids = sorted(category["id"] for category in document["categories"])
+    labels = {category_id: label for label, category_id in enumerate(category_ids, start=1)}
+    check_annotations(entries, images, labels, file, allow_empty)
 
-    images = [by_id[each["image_id"]] for each in entries]
-    border = np.array([(each["width"], each["height"]) * 2 for each in images], dtype=np.float64).reshape(-1, 4)
-    given = np.array([each["bbox"] for each in entries], dtype=np.float64).reshape(-1, 4)                                    # xywh
-    whole = np.concatenate([given[:, :2], given[:, :2] + given[:, 2:]], axis=1)                                              # xyxy
-    boxes = np.clip(whole, 0, border) + 0.0                          # no -0.0, which is other bytes than 0.0
-    flat = (given[:, 2:] == 0).any(axis=1)
-    single = boxes.astype(np.float32)                                # detectors compute in float32, where a sliver may have no width left
-    outside = np.flatnonzero(~flat & (single[:, 2:] <= single[:, :2]).any(axis=1))
+    sizes = [(images[entry["image_id"]]["width"], images[entry["image_id"]]["height"]) for entry in entries]
+    borders = np.array([size * 2 for size in sizes], dtype=np.float64).reshape(-1, 4)
+    xywh = np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4)
+    unclipped = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+    boxes = np.clip(unclipped, 0, borders) + 0.0                     # + 0.0 turns -0.0, whose bytes differ, into 0.0
+    empty = (xywh[:, 2:] == 0).any(axis=1)
+    single = boxes.astype(np.float32)                                # detectors use float32: a thin box may vanish
+    outside = np.flatnonzero(~empty & (single[:, 2:] <= single[:, :2]).any(axis=1))
     raise_first(
-        [f"{called(entries[row], by_id, file)} must have a 'bbox' (x, y, width, height) that overlaps its image of {images[row]['width']} x "
-         f"{images[row]['height']} pixels, got {short_repr(entries[row]['bbox'])}" for row in outside],
+        [f"{annotation_name(entries[row], images, file)} must have a 'bbox' (x, y, width, height) that overlaps "
+         f"its image of {sizes[row][0]} x {sizes[row][1]} pixels, got {short_repr(entries[row]['bbox'])}"
+         for row in outside],
         "correct or remove the box, or correct the image's width and height",
     )
-    sizes = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1).tolist()
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1).tolist()
+    areas = [area if entry.get("area") is None else entry["area"] for entry, area in zip(entries, areas, strict=True)]
     return BoxTable(
-        image_ids=[each["image_id"] for each in entries],
+        image_ids=[entry["image_id"] for entry in entries],
         boxes=boxes,
-        labels=np.array([label_of[each["category_id"]] for each in entries], dtype=np.int64),
-        crowd=np.array([each.get("iscrowd") == 1 for each in entries], dtype=bool),
-        areas=np.array([own if each.get("area") is None else each["area"] for each, own in zip(entries, sizes, strict=True)], dtype=np.float64),
-        cut=(np.abs(boxes - whole) > 1e-6).any(axis=1),              # pixels; x + width in floats may miss the border by less
-        flat=flat,
-        segmentations=[each.get("segmentation") for each in entries],
+        labels=np.array([labels[entry["category_id"]] for entry in entries], dtype=np.int64),
+        crowd=np.array([entry.get("iscrowd") == 1 for entry in entries], dtype=bool),
+        areas=np.array(areas, dtype=np.float64),
+        clipped=(np.abs(boxes - unclipped) > 1e-6).any(axis=1),      # pixels: tolerates rounding of x + width
+        empty=empty,
+        segmentations=[entry.get("segmentation") for entry in entries],
     )
 
 
-def check_annotations(entries: list[dict], by_id: dict[int, dict], label_of: dict[int, int], file: Path, allow_flat: bool) -> None:
-    def require(key: str, must: str, fine, remedy: str = MEND) -> None:
-        bad = [each for each in entries if not fine(each.get(key))]
-        raise_first([f"{called(each, by_id, file)} must have {must}, got {short_repr(each.get(key))}" for each in bad], remedy)
+def check_annotations(entries: list[dict], images: dict, labels: dict, file: Path, allow_empty: bool) -> None:
+    def check(key: str, must: str, valid: Callable[..., bool], remedy: str = MEND) -> None:
+        raise_first(
+            [f"{annotation_name(entry, images, file)} must have {must}, got {short_repr(entry.get(key))}"
+             for entry in entries if not valid(entry.get(key))], remedy,
+        )
 
-    require("image_id", f"the 'image_id' of one of the {len(by_id)} images", lambda value: is_integer(value) and value in by_id)
-    known = short_repr(list(label_of))
-    require("category_id", f"a 'category_id' among {known}", lambda value: is_integer(value) and value in label_of, "correct it, or add the category")
-    require("bbox", "4 finite numbers x, y, width, height as 'bbox'",
-            lambda value: isinstance(value, list) and len(value) == 4 and all(map(is_finite, value)))
-    require("bbox", "a positive width and height in 'bbox' (x, y, width, height)",
-            lambda value: min(value[2:]) > 0 or (allow_flat and min(value[2:]) == 0), "correct or remove it; 'bbox' must not be x1, y1, x2, y2")
-    require("iscrowd", "0 or 1 as 'iscrowd'", lambda value: value in (None, 0, 1))
-    crowded = [(by_id[each], many) for each, many in Counter(each["image_id"] for each in entries).items() if many > MAX_BOXES]
+    check("image_id", f"the 'image_id' of one of the {len(images)} images",
+          lambda value: is_integer(value) and value in images)
+    check("category_id", f"a 'category_id' among {short_repr(list(labels))}",
+          lambda value: is_integer(value) and value in labels, "correct it, or add the category")
+    check("bbox", "4 finite numbers x, y, width, height as 'bbox'",
+          lambda bbox: isinstance(bbox, list) and len(bbox) == 4 and all(map(is_finite, bbox)))
+    check("bbox", "a positive width and height in 'bbox' (x, y, width, height)",
+          lambda bbox: min(bbox[2:]) > 0 or (allow_empty and min(bbox[2:]) == 0),
+          "correct or remove it; 'bbox' must not be x1, y1, x2, y2")
+    check("iscrowd", "0 or 1 as 'iscrowd'", lambda value: value in (None, 0, 1))
+    counts = Counter(entry["image_id"] for entry in entries)
     raise_first(
-        [f"{file}: image {image['id']} {image['file_name']!r} must have at most {MAX_BOXES} boxes, got {many}" for image, many in crowded],
+        [f"{file}: image {i} {images[i]['file_name']!r} must have at most {MAX_BOXES} boxes, got {count}"
+         for i, count in counts.items() if count > MAX_BOXES],
         "cut it into tiles, or look for a mistake in the image ids",
     )
-    require("area", "a number from 0 up as 'area'", lambda value: value is None or (is_finite(value) and value >= 0))
+    check("area", "a number from 0 up as 'area'", lambda area: area is None or (is_finite(area) and area >= 0))
 
 
-def called(entry: dict, by_id: dict[int, dict], file: Path) -> str:
-    """The words for an annotation: its file, its id, its image where that is known."""
-    image = by_id.get(entry["image_id"]) if is_integer(entry["image_id"]) else None
+def annotation_name(entry: dict, images: dict[int, dict], file: Path) -> str:
+    """File, annotation id, and image where it is known."""
+    image = images.get(entry["image_id"]) if is_integer(entry["image_id"]) else None
     return f"{file}: annotation {entry['id']}" + (f" of image {image['id']} {image['file_name']!r}" if image else "")
 
 
 def repeated(values: Iterable) -> list:
     """Every value after its first occurrence."""
     seen: set = set()
-    return [each for each in values if each in seen or seen.add(each)]
+    return [value for value in values if value in seen or seen.add(value)]
 
 
 def is_integer(value) -> bool:
+    """An int that fits into int64, not a bool."""
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def is_finite(value) -> bool:
-    """A number, and not one so large that float32 arithmetic overflows."""
+    """A number below 1e12, so that float32 arithmetic cannot overflow."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e12
-

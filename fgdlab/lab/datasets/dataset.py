@@ -1,8 +1,9 @@
-"""Images and boxes as tensors: any COCO-format folder, the built-in digit scenes among them.
+"""Images and boxes as tensors, of any COCO-format folder or of the built-in digit scenes.
 
-    folder, split --annotations.py--> checked entries --Scenes--> (image (3, H, W) in 0..1, target dict) --loader--> batches
+    folder, split --read_split--> Annotations --DetectionDataset--> (image (3, H, W) in 0..1, target dict)
+        --load_batches--> batches
 
-A loader's processes hand on pixels as the bytes they are stored in; they become numbers in 0..1 on the device that computes with them.
+Loader processes pass pixels on as bytes. The device that computes with them converts them to numbers in 0..1.
 """
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -27,69 +28,73 @@ from .image_cache import image_cache
 from .images import read_image
 from .segmentation import decode_masks
 
-CELLS_AT_ONCE = 10**7                                                # boxes times cells that are held in memory while shares are counted
-MAX_KEPT_BYTES = 2 * 2**30                                               # decoded images kept in memory, at most; the processes of a loader share the bound
-LEARNED = ("image", "boxes", "labels", "masks")                      # what a detector learns from; the rest is read on the host, where on CUDA every look is a wait
+MAX_KEPT_BYTES = 2 * 2**30                                           # decoded images in memory, of all workers
+MAX_MASK_CELLS = 10**7                                               # boxes x cells in memory in foreground_shares
+ON_DEVICE = ("image", "boxes", "labels", "masks")                    # the rest stays on the host
+
+Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
 
 
 def data_folder(config: RunConfig, progress: bool = True) -> Path:
-    """The COCO folder that a run reads; digit scenes are made on first use."""
+    """The COCO folder that a run reads. Digit scenes are created on first use."""
     if config.data != "digits":
         return Path(config.data).expanduser()
     if not config.train_images or not config.eval_images:
-        got = f"got {config.train_images} and {config.eval_images}"
-        raise UserError(f"train_images and eval_images must be at least 1 for digit scenes, {got}; 0 means all, which a folder has and digit scenes have not")
-    recipe = DigitScenes(config.image_size, config.train_images, config.eval_images, config.eval_images, config.lookalikes, masks=config.detector == "mask_rcnn")
+        raise UserError(
+            "train_images and eval_images must be at least 1 for digit scenes, got "
+            f"{config.train_images} and {config.eval_images}; 0 means all, which a folder has and digit scenes have not"
+        )
+    recipe = DigitScenes(
+        config.image_size, config.train_images, config.eval_images, config.eval_images, config.lookalikes,
+        masks=config.detector == "mask_rcnn",
+    )
     return digit_folder(recipe, progress=progress)
 
 
 def open_split(config: RunConfig, split: str, progress: bool = True) -> "DetectionDataset":
-    """One split of a run's data, shrunk and cut to the run's settings."""
+    """One split of a run's data, with the run's image size and number of images."""
     folder = data_folder(config, progress)
     limit = config.train_images if split == config.train_split else config.eval_images
-    long_side = 0 if config.data == "digits" else config.image_size
+    masks = config.detector == "mask_rcnn"
+    if config.data != "digits":
+        return DetectionDataset(read_split(folder, split, masks=masks), long_side=config.image_size, limit=limit)
     try:
-        read = read_digits if config.data == "digits" else read_split
-        return DetectionDataset(read(folder, split, masks=config.detector == "mask_rcnn"), long_side=long_side, limit=limit)
+        return DetectionDataset(read_digits(folder, split, masks), limit=limit)
     except UserError as error:
-        if config.data != "digits" or not folder.is_dir() or split not in splits_of(folder):
+        if not folder.is_dir() or split not in splits_of(folder):
             raise
         raise UserError(f"{error}; or delete {folder}, and it is made again") from error
 
 
 def read_digits(folder: Path, split: str, masks: bool) -> Annotations:
-    """A split of the digit scenes; a run opens the same ones up to seven times, and checks their file once as long as nobody writes it anew."""
-    try:
-        written = (folder / "annotations.json").stat().st_mtime_ns
-    except OSError:                                                  # whoever reads it says what is wrong
-        return read_split(folder, split, masks=masks)
-    return read_once(folder, split, masks, written)
+    """A split of the digit scenes. Kept in memory while the file is unchanged: a run opens it up to seven times."""
+    file = folder / "annotations.json"
+    return read_cached(folder, split, masks, file.stat().st_mtime_ns if file.is_file() else 0)
 
 
 @lru_cache(maxsize=4)
-def read_once(folder: Path, split: str, masks: bool, written: int) -> Annotations:
+def read_cached(folder: Path, split: str, masks: bool, modified: int) -> Annotations:
     return read_split(folder, split, masks=masks)
 
 
 class DetectionDataset(Dataset):
     """One split as a torch data set.
 
-    Args:
-        annotations: from annotations.py.
-        long_side: shrink images whose longer side exceeds it, in pixels; 0 = never. Boxes shrink along.
-        limit: at most so many images, spread evenly over the ids; 0 = all.
+    Item i is ``(image, target)``: image (3, H, W) float32 in 0..1; target ``boxes`` (K, 4) xyxy pixels of that image,
+    ``labels`` (K,) in 1..C, ``image_id`` (), ``scale`` (4,) loaded over original size, and ``masks`` (K, H, W) of 0 and
+    1 if the annotations have segmentations. Crowd regions are left out.
 
-    Item i is ``(image, target)``: image (3, H, W) float in 0..1; target ``boxes`` (K, 4) xyxy pixels of that image, ``labels`` (K,) 1..C,
-    ``image_id`` a scalar tensor, ``scale`` = loaded size over original size; ``masks`` (K, H, W) of 0 and 1 where the annotations have them. Crowd
-    regions are no targets.
+    Args:
+        long_side: images with a longer side are shrunk to it, with their boxes; pixels, 0: never.
+        limit: maximum number of images, spread evenly over the ids; 0: all.
     """
 
     def __init__(self, annotations: Annotations, long_side: int = 0, limit: int = 0):
         self.annotations, self.long_side = annotations, long_side
-        entries = annotations.images
-        if limit and limit < len(entries):
-            entries = [entries[i] for i in np.linspace(0, len(entries) - 1, limit).round().astype(int)]
-        self.entries = entries
+        self.entries = annotations.images
+        if limit and limit < len(self.entries):
+            chosen = np.linspace(0, len(self.entries) - 1, limit).round().astype(int)
+            self.entries = [self.entries[i] for i in chosen]
         self.flip, self._flip_key = 0.0, (0, 0)
         self._cached_pixels: np.ndarray | None = None
         self._kept: dict[int, Tensor] = {}
@@ -110,49 +115,51 @@ class DetectionDataset(Dataset):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def set_flip(self, chance: float, seed: int, epoch: int) -> None:
-        """Mirror each image with this chance; which ones depends on seed, epoch and image alone, not on the process that loads it."""
-        self.flip, self._flip_key = chance, (seed, epoch)
+    def set_flip(self, probability: float, seed: int, epoch: int) -> None:
+        """Mirror images with this probability. Which ones depends on seed, epoch and image id only."""
+        self.flip, self._flip_key = probability, (seed, epoch)
 
     def loaded_size(self, i: int) -> tuple[int, int]:
-        """(height, width) in pixels of item i, known without opening the file."""
-        entry = self.entries[i]
-        scale = self._scale(entry)
-        return max(round(entry["height"] * scale), 1), max(round(entry["width"] * scale), 1)
+        """(height, width) in pixels of item i, without reading the file."""
+        height, width = self.entries[i]["height"], self.entries[i]["width"]
+        scale = min(1.0, self.long_side / max(height, width)) if self.long_side else 1.0
+        return max(round(height * scale), 1), max(round(width * scale), 1)
 
     def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Tensor]]:
         image, target = self.as_bytes(i)
         return zero_to_one(image), target
 
     def as_bytes(self, i: int, epoch: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Item i with its pixels as they are stored, uint8 in 0..255; mirrored as in this epoch, default the one that :meth:`set_flip` was told."""
+        """Item i with uint8 pixels in 0..255, mirrored as in ``epoch``; None: the epoch of :meth:`set_flip`."""
         entry = self.entries[i]
         image_id = entry["id"]
-        pixels = self._pixels(i)
-        height, width = pixels.shape[-2:]
+        image = self._pixels(i)
+        height, width = image.shape[-2:]
         scale = np.array([width / entry["width"], height / entry["height"]] * 2)
         ordinary = ~self.annotations.crowd[image_id]
-        boxes = (self.annotations.boxes[image_id][ordinary].reshape(-1, 4) * scale).astype(np.float32)          # numpy: a third of torch's time on so few numbers
+        boxes = (self.annotations.boxes[image_id][ordinary].reshape(-1, 4) * scale).astype(np.float32)
         labels = torch.from_numpy(self.annotations.labels[image_id][ordinary])
-        image, masks = pixels, {}
+        masks = {}
         if self.annotations.segmentations is not None:
-            shapes = [shape for shape, counts in zip(self.annotations.segmentations[image_id], ordinary, strict=True) if counts]
-            masks = {"masks": torch.from_numpy(decode_masks(shapes, (entry["height"], entry["width"]), (height, width)))}
+            segmentations = [self.annotations.segmentations[image_id][k] for k in np.flatnonzero(ordinary)]
+            size = (entry["height"], entry["width"])
+            masks = {"masks": torch.from_numpy(decode_masks(segmentations, size, (height, width)))}
         if self.flip and self._mirrored(image_id, epoch):
-            image, masks = image.flip(-1), {name: each.flip(-1) for name, each in masks.items()}
+            image, masks = image.flip(-1), {name: mask.flip(-1) for name, mask in masks.items()}
             boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
-        boxes, scale = torch.from_numpy(never_flat(boxes)), torch.from_numpy(scale)
-        return image, {"boxes": boxes, "labels": labels, "image_id": torch.tensor(image_id), "scale": scale, **masks}
+        boxes = torch.from_numpy(with_positive_size(boxes))
+        return image, {
+            "boxes": boxes, "labels": labels, "image_id": torch.tensor(image_id), "scale": torch.from_numpy(scale),
+            **masks,
+        }
 
     def _mirrored(self, image_id: int, epoch: int | None) -> bool:
-        seed, told = self._flip_key
-        return np.random.default_rng([seed, told if epoch is None else epoch, image_id]).random() < self.flip
-
-    def _scale(self, entry: dict) -> float:
-        return min(1.0, self.long_side / max(entry["height"], entry["width"])) if self.long_side else 1.0
+        seed, default_epoch = self._flip_key
+        key = [seed, default_epoch if epoch is None else epoch, image_id]
+        return np.random.default_rng(key).random() < self.flip
 
     def cache_pixels(self, progress: bool = True) -> "DetectionDataset":
-        """Decode every image once, into a file that all runs map; nothing happens where the images differ in size or are too many."""
+        """Decode all images once into a file that runs share, unless sizes differ or it would be too large."""
         self._cached_pixels = image_cache(self, progress)
         return self
 
@@ -165,107 +172,125 @@ class DetectionDataset(Dataset):
         return np.ascontiguousarray(array.transpose(2, 0, 1))
 
     def _pixels(self, i: int) -> Tensor:
-        """(3, H, W) uint8, from the shared store or kept after the first decoding while the memory bound lasts."""
+        """(3, H, W) uint8, from the cache file, or from memory, where decoded images are kept up to a bound."""
         if self._cached_pixels is not None:
             return torch.from_numpy(np.array(self._cached_pixels[i]))
         if i not in self._kept:
-            pixels, among = torch.from_numpy(self.decode(i)), get_worker_info()
-            if self._kept_bytes + pixels.numel() > MAX_KEPT_BYTES // (among.num_workers if among else 1):
+            pixels, worker = torch.from_numpy(self.decode(i)), get_worker_info()
+            if self._kept_bytes + pixels.numel() > MAX_KEPT_BYTES // (worker.num_workers if worker else 1):
                 return pixels
             self._kept[i] = pixels
             self._kept_bytes += pixels.numel()
         return self._kept[i]
 
     def ground_truth(self) -> dict:
-        """The split as pycocotools reads it: original pixels and category ids, only the images that this data set holds."""
+        """A COCO document of the images of this data set, in original pixels and category ids."""
         return self.annotations.coco(self.image_ids)
 
     def content_hash(self) -> str:
-        """A hash of what a run learns from or is judged by: annotations, images held, size."""
-        return short_hash({"annotations": self.annotations.content_hash, "ids": self.image_ids, "long_side": self.long_side})
+        """A hash of what a run learns from or is evaluated on: annotations, images and image size."""
+        annotations = self.annotations.content_hash
+        return short_hash({"annotations": annotations, "ids": self.image_ids, "long_side": self.long_side})
 
 
-class AsBytes(Dataset):
-    """What a loader asks of scenes: key (i, epoch) is item i as bytes. The epoch comes along because its processes outlive one."""
+class KeyedDataset(Dataset):
+    """A data set for loader processes, which outlive an epoch: key (i, epoch) is item i as bytes."""
 
-    def __init__(self, scenes: DetectionDataset):
-        self.scenes = scenes
+    def __init__(self, dataset: DetectionDataset):
+        self.dataset = dataset
 
     def __getitem__(self, key: tuple[int, int | None]) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.scenes.as_bytes(*key)
+        return self.dataset.as_bytes(*key)
 
 
-def load_batches(scenes: DetectionDataset, chunks: Iterable[list[tuple[int, int | None]]], *, device: str | torch.device = "cpu", workers: int = 0) -> Iterator[tuple[list, list]]:
-    """(images in 0..1, targets) of one chunk of keys (i, epoch) after the other, as lists, for images may differ in size.
+def load_batches(
+    dataset: DetectionDataset, keys: Iterable[list[tuple[int, int | None]]], *, device: str | torch.device = "cpu",
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """(images in 0..1, targets) of one batch after another, as lists because image sizes may differ.
 
     Args:
-        device: where images, boxes, labels and masks are wanted; image_id and scale stay on the host.
-        workers: processes that decode, each two chunks ahead, until all chunks are through; 0 = decode here. The same comes out, to the last bit.
+        keys: one list of (i, epoch) per batch.
+        device: where images, boxes, labels and masks go; image_id and scale stay on the host.
+        workers: processes that decode ahead; 0: decode here. The result is the same to the last bit.
     """
-    pin = torch.device(device).type == "cuda"                        # memory that a copy to the card need not wait for
-    loader = DataLoader(AsBytes(scenes), batch_sampler=chunks, num_workers=workers, collate_fn=packed, generator=torch.Generator(), pin_memory=pin)
-    for batch in loader:
-        moved = {name: (flat.to(device, non_blocking=True) if name in LEARNED else flat, shapes) for name, (flat, shapes) in batch.items()}
-        images, *columns = (unpacked(*each) for each in moved.values())
-        yield [zero_to_one(image) for image in images], [dict(zip([*moved][1:], values, strict=True)) for values in zip(*columns, strict=True)]
+    loader = DataLoader(
+        KeyedDataset(dataset), batch_sampler=keys, num_workers=workers, collate_fn=pack, generator=torch.Generator(),
+        pin_memory=torch.device(device).type == "cuda",              # a copy to the GPU need not wait
+    )
+    for packed in loader:
+        columns = {}
+        for name, (flat, shapes) in packed.items():
+            columns[name] = unpack(flat.to(device, non_blocking=True) if name in ON_DEVICE else flat, shapes)
+        images = [zero_to_one(image) for image in columns.pop("image")]
+        yield images, [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def packed(items: list[tuple[Tensor, dict]]) -> dict[str, tuple[Tensor, list[tuple]]]:
-    """A batch as one flat tensor a name and the shapes in it: tensors one by one would cost a process, and a card, far more than their bytes."""
-    named = [{"image": image, **target} for image, target in items]
-    return {name: (torch.cat([each[name].reshape(-1) for each in named]), [tuple(each[name].shape) for each in named]) for name in named[0]}
+def pack(items: list[tuple[Tensor, dict]]) -> dict[str, tuple[Tensor, list[tuple]]]:
+    """{name: (one flat tensor, shapes)} of a batch, because many small tensors are slow to pass on."""
+    rows = [{"image": image, **target} for image, target in items]
+    return {
+        name: (torch.cat([row[name].reshape(-1) for row in rows]), [tuple(row[name].shape) for row in rows])
+        for name in rows[0]
+    }
 
 
-def unpacked(flat: Tensor, shapes: list[tuple]) -> list[Tensor]:
-    """The tensors again, as views."""
-    return [part.view(shape) for part, shape in zip(flat.split([math.prod(shape) for shape in shapes]), shapes, strict=True)]
+def unpack(flat: Tensor, shapes: list[tuple]) -> list[Tensor]:
+    """The tensors of :func:`pack` as views."""
+    parts = flat.split([math.prod(shape) for shape in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def zero_to_one(pixels: Tensor) -> Tensor:
-    """uint8 in 0..255 -> a float32 of its own in 0..1."""
+    """uint8 in 0..255 -> a new float32 tensor in 0..1."""
     return pixels.float().div_(255)
 
 
 def shuffled_batches(
-    scenes: DetectionDataset, batch_size: int, *, seed: int, epoch: int, epochs: int = 1, first: int = 0, flip: float = 0.0, workers: int = 0, aspect_groups: bool = False,
-    share: Callable[[list[int]], list[int]] = list, device: str | torch.device = "cpu",
-) -> Iterator[tuple[list, list]]:
-    """Shuffled full batches of one epoch as (images, targets) lists; the order depends on seed and epoch alone.
+    dataset: DetectionDataset, batch_size: int, *, seed: int, epoch: int, epochs: int = 1, first: int = 0,
+    flip: float = 0.0, workers: int = 0, aspect_groups: bool = False, share: Callable[[list[int]], list[int]] = list,
+    device: str | torch.device = "cpu",
+) -> Iterator[Batch]:
+    """Shuffled full batches of one or more epochs. The order depends on seed and epoch only.
 
     Args:
-        epochs: go on into so many epochs; one loader serves them all, so nothing starts anew or runs dry where one ends.
-        first: skip so many batches, to go on where an interrupted epoch stopped.
-        workers: processes that decode ahead; 0 = decode here.
-        aspect_groups: no batch holds wide and tall images (see training/order.py).
-        share: what this process takes of a batch's indices; all of them by default.
-        device: where images, boxes, labels and masks are wanted; image_id and scale stay on the host.
+        epochs: number of epochs, served by one loader without a pause between them.
+        first: number of batches to skip, to resume an interrupted epoch.
+        flip: probability that an image is mirrored.
+        aspect_groups: no batch holds both wide and tall images (see batch_sampler.py).
+        share: a batch's indices -> those for this process; default: all.
+        device, workers: as in :func:`load_batches`.
     """
-    scenes.set_flip(flip, seed, epoch)
+    dataset.set_flip(flip, seed, epoch)
 
-    def chunks() -> Iterator[list[tuple[int, int]]]:
-        for each in range(epoch, epoch + epochs):
-            for indices in epoch_batches(scenes, batch_size, seed, each, aspect_groups)[first if each == epoch else 0:]:
-                yield [(i, each) for i in share(indices)]
+    def keys() -> Iterator[list[tuple[int, int]]]:
+        for current in range(epoch, epoch + epochs):
+            batches = epoch_batches(dataset, batch_size, seed, current, aspect_groups)
+            for indices in batches[first if current == epoch else 0:]:
+                yield [(i, current) for i in share(indices)]
 
-    yield from load_batches(scenes, chunks(), device=device, workers=workers)
+    yield from load_batches(dataset, keys(), device=device, workers=workers)
 
 
-def never_flat(boxes: np.ndarray) -> np.ndarray:
-    """The same boxes (K, 4), where rounding to float32 took a sliver's width or height with the least that there is; detectors refuse a box without."""
+def with_positive_size(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (K, 4) whose width and height are above 0: detectors refuse boxes that rounding to float32 made flat."""
     near, far = boxes[:, :2], boxes[:, 2:]
     return np.concatenate([near, np.maximum(far, np.nextafter(near, np.float32(np.inf)))], axis=1)
 
 
-def foreground_shares(scenes: DetectionDataset, strides: tuple[int, ...] = (8, 16, 32), rounding: str = "exact") -> dict[str, float]:
-    """Share of the cells of each pyramid level that lie inside a box, in 0..1, averaged over the images."""
+def foreground_shares(
+    dataset: DetectionDataset, strides: tuple[int, ...] = (8, 16, 32), rounding: str = "exact",
+) -> dict[str, float]:
+    """Share of cells inside a box for each pyramid level, in 0..1, averaged over the images."""
     shares = {f"P{int(np.log2(stride))}": [] for stride in strides}
-    for i, entry in enumerate(scenes.entries):
-        height, width = scenes.loaded_size(i)
-        boxes = torch.from_numpy(scenes.annotations.boxes[entry["id"]]).reshape(-1, 4) * (width / entry["width"])
+    for i, entry in enumerate(dataset.entries):
+        height, width = dataset.loaded_size(i)
+        boxes = torch.from_numpy(dataset.annotations.boxes[entry["id"]]).reshape(-1, 4) * (width / entry["width"])
         for level, stride in zip(shares, strides, strict=True):
             grid = (-(-height // stride), -(-width // stride))
-            covered = torch.zeros(grid, dtype=torch.bool)
-            for some in boxes.split(max(CELLS_AT_ONCE // (grid[0] * grid[1]), 1)):
-                covered |= focal_masks([some], [(grid[0] * stride, grid[1] * stride)], grid, rounding=rounding).binary[0] > 0
-            shares[level].append(covered.float().mean().item())
-    return {level: float(np.mean(each)) for level, each in shares.items()}
+            size = (grid[0] * stride, grid[1] * stride)
+            foreground = torch.zeros(grid, dtype=torch.bool)
+            for chunk in boxes.split(max(MAX_MASK_CELLS // math.prod(grid), 1)):
+                foreground |= focal_masks([chunk], [size], grid, rounding=rounding).binary[0] > 0
+            shares[level].append(foreground.float().mean().item())
+    return {level: float(np.mean(values)) for level, values in shares.items()}

@@ -1,6 +1,6 @@
-"""Decoded images, kept once for all the runs of a sweep: fifteen runs decode every file once instead of fifteen times.
+"""Decoded images in one mapped file, so that the runs of a sweep decode each image only once.
 
-    image files --read_image, resize--> (images, 3, H, W) uint8 in one mapped file of the cache
+    image files --read_image, resize--> (images, 3, H, W) uint8 in the cache folder
 """
 from pathlib import Path
 
@@ -9,42 +9,38 @@ from tqdm import tqdm
 
 from ..io import cache_root, checked_read, create_once, reserve_disk_space, short_hash
 
-LARGEST_BYTES = 2 * 2**30
+MAX_BYTES = 2 * 2**30
 
 
-def image_cache(scenes, progress: bool = True) -> np.ndarray | None:
-    """The pixels of every item of a data set, mapped read-only; made on first use. None where sizes differ or it would be too large.
+def image_cache(dataset, progress: bool = True) -> np.ndarray | None:
+    """The pixels of all items of a DetectionDataset, mapped read-only. Created on first use.
 
     Args:
-        scenes: a data set of data.py.
         progress: show a bar while files are decoded.
     Returns:
-        (items, 3, H, W) uint8. The key holds name, size and time of every file, so a replaced image is decoded anew.
+        (items, 3, H, W) uint8, or None if image sizes differ or the file would exceed ``MAX_BYTES``. The file name
+        depends on path, size and time of change of the image files, so a replaced image is decoded again.
     """
-    sizes = {scenes.loaded_size(i) for i in range(len(scenes))}
+    sizes = {dataset.loaded_size(i) for i in range(len(dataset))}
     if len(sizes) != 1:
         return None
-    shape = (len(scenes), 3, *next(iter(sizes)))
-    if np.prod(shape) > LARGEST_BYTES:
+    shape = (len(dataset), 3, *sizes.pop())
+    if np.prod(shape) > MAX_BYTES:
         return None
-    path = cache_root() / "pixels" / f"{short_hash({'files': stamps(scenes), 'shape': shape})}.npy"
+    path = cache_root() / "pixels" / f"{short_hash({'files': file_stamps(dataset), 'shape': shape})}.npy"
 
     def decode(unfinished: Path) -> None:
-        store = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
+        pixels = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
         reserve_disk_space(unfinished, unfinished.stat().st_size)
-        for i in tqdm(range(len(scenes)), desc="decode images", unit="image", disable=not progress):
-            store[i] = scenes.decode(i)
-        store.flush()
+        for i in tqdm(range(len(dataset)), desc="decode images", unit="image", disable=not progress):
+            pixels[i] = dataset.decode(i)
+        pixels.flush()
 
     with checked_read(create_once(path, decode)):
-        return np.load(path, mmap_mode="r").view(np.ndarray)         # still mapped; a memmap's own indexing is slow
+        return np.load(path, mmap_mode="r").view(np.ndarray)         # still mapped; indexing a memmap object is slow
 
 
-def stamps(scenes) -> list[tuple[str, int, int]]:
-    """(path, bytes, time of change) of every file of the data set."""
-    found = []
-    for entry in scenes.entries:
-        path = scenes.annotations.image_folder / entry["file_name"]
-        status = path.stat()
-        found.append((str(path), status.st_size, status.st_mtime_ns))
-    return found
+def file_stamps(dataset) -> list[tuple[str, int, int]]:
+    """(path, size in bytes, time of change in ns) of each image file."""
+    paths = [dataset.annotations.image_folder / entry["file_name"] for entry in dataset.entries]
+    return [(str(path), (status := path.stat()).st_size, status.st_mtime_ns) for path in paths]

@@ -74,7 +74,7 @@ def read_ground_truth(file: Path) -> dict:
     if not document["images"] or not document["annotations"]:
         counts = f"{len(document['images'])} and {len(document['annotations'])}"
         raise UserError(f"{file} must hold images and annotations, got {counts}; give the ground truth of the split")
-    box_table(document, file, allow_flat=True)
+    box_table(document, file, allow_empty=True)
     annotations = []
     for each in document["annotations"]:
         area = each["bbox"][2] * each["bbox"][3] if each.get("area") is None else each["area"]

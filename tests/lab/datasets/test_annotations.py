@@ -281,7 +281,7 @@ def test_a_folder_a_split_with_its_annotations_beside_its_images_is_read(tmp_pat
         (tmp_path / name / "annotations.json").rename(tmp_path / name / "_annotations.coco.json")
     assert splits_of(tmp_path) == ["train", "valid", "val", "train-fit", "train-tune"]
     found = read_split(tmp_path, "val")
-    assert ids(found) == [1, 2, 3] and read_image(found, found.images[0]).shape == (HEIGHT, WIDTH, 3)
+    assert ids(found) == [1, 2, 3] and read_image(found.image_folder, found.images[0]).shape == (HEIGHT, WIDTH, 3)
 
 
 def test_a_short_name_of_two_files_is_unknown(tmp_path):
@@ -325,7 +325,7 @@ def test_every_mode_becomes_rgb_bytes(tmp_path, mode, colour, name, expected):
 
 def test_read_image_takes_a_split_or_its_image_folder(tmp_path):
     found = read_split(write(tmp_path), "all")
-    np.testing.assert_array_equal(read_image(found, found.images[0]), read_image(str(tmp_path / "images"), found.images[0]))
+    np.testing.assert_array_equal(read_image(found.image_folder, found.images[0]), read_image(str(tmp_path / "images"), found.images[0]))
 
 
 def noise(size=(WIDTH, HEIGHT)) -> Image.Image:

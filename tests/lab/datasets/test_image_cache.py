@@ -73,7 +73,7 @@ def test_images_of_several_sizes_are_not_stored(tmp_path, monkeypatch):
 
 
 def test_a_store_over_the_bound_is_not_made(folder, monkeypatch):
-    monkeypatch.setattr(module, "LARGEST_BYTES", 4 * 3 * 32 * 48 - 1)
+    monkeypatch.setattr(module, "MAX_BYTES", 4 * 3 * 32 * 48 - 1)
     assert module.image_cache(scenes_of(folder), progress=False) is None
-    monkeypatch.setattr(module, "LARGEST_BYTES", 4 * 3 * 32 * 48)
+    monkeypatch.setattr(module, "MAX_BYTES", 4 * 3 * 32 * 48)
     assert module.image_cache(scenes_of(folder), progress=False).shape == (4, 3, 32, 48)

@@ -121,7 +121,7 @@ ROWS = [
         "pets/annotations.json: entry 1 of 'images' must be an object, got '1.png'; correct or remove it in the file"),
     # keys
     *(row(f"{part} without {key}", without(part, key),
-        f"pets/annotations.json: entry 2 of {part!r} must have a key {key!r}, got ...; add it" + (": x, y, width, height in pixels, the extent of the outline" if key == "bbox" else "")) for part, key in [
+        f"pets/annotations.json: entry 2 of {part!r} must have a key {key!r}, got ...; add it" + (": x, y, width, height in pixels, the extent of the object" if key == "bbox" else "")) for part, key in [
         ("images", "id"), ("images", "file_name"), ("images", "width"), ("images", "height"), ("categories", "id"), ("categories", "name"),
         ("annotations", "id"), ("annotations", "image_id"), ("annotations", "category_id"), ("annotations", "bbox")]),
     # ids

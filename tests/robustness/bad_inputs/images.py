@@ -35,7 +35,7 @@ def pixels() -> np.ndarray:
     from fgdlab.lab.datasets.images import read_image
 
     found = read_split("pets", "train")
-    return read_image(found, found.images[2])
+    return read_image(found.image_folder, found.images[2])
 
 
 def shows(white=(255,) * 3, black=(0,) * 3, within: int = 0):
