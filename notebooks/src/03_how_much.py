@@ -15,20 +15,19 @@
 # %% [markdown]
 # # 03 · How much: spatial and channel attention
 #
-# **Question** Within an object, which pixels and which channels deserve more of the student's effort, and who
-# decides?
+# **Question** Which pixels and channels should weigh more in the loss, and what decides this?
 #
-# **Equations** (5) and (6) the strengths $G^S$ and $G^C$, (7) and (8) the attentions $A^S$ and $A^C$.
+# **Equations** (5) and (6) the magnitudes $G^S$ and $G^C$, (7) and (8) the attentions $A^S$ and $A^C$.
 #
 # **Code** [`attention`](../fgdlab/attention.py), [`Attention`](../fgdlab/attention.py),
 # [`without`](../fgdlab/attention.py): one short file.
 #
 # **Needs** Notebook 01 (maps, channels, mean |F|) and 02 (the masks M and S). What softmax does.
 #
-# **Cost** About 30 seconds on 2 cores, 0.9 GB of memory; nothing is downloaded.
+# **Cost** About 30 seconds on 2 cores, 0.9 GB of memory; no download.
 #
-# **You will** compute both attentions on a map of six pixels, turn the temperature, see what attention adds to the
-# masks, and measure the gap between teacher and student that the paper shows as a picture.
+# **You will** compute both attentions on a map of six pixels, vary the temperature, see what attention adds to the
+# masks, and measure the attention gap between teacher and student that the paper shows as a figure.
 
 # %%
 import math
@@ -51,13 +50,13 @@ from fgdlab.lab.stats import estimate
 QUICK = False
 
 # %% [markdown]
-# Inside a box M S gives every cell the same weight. But a box holds a digit *and* the corners around it, and of 48
-# channels some respond more than others. FGD lets the teacher decide: where its own features are strong, the student should look
-# closer.
+# In a box, M S gives every cell the same weight. But a box contains a digit *and* background in its corners, and some
+# of the 48 channels respond more than others. In FGD the teacher decides: where its activation magnitude is large,
+# the student's error weighs more.
 #
-# ## 1 Strength: the mean of |F|
+# ## 1 Magnitude: the mean of |F|
 #
-# A feature map F of 2 channels and 2 x 3 pixels, small enough for the head:
+# A feature map F of 2 channels and 2 x 3 pixels, small enough to compute by hand:
 
 # %%
 features = torch.tensor([[[1.0, -2, 0], [1, 0, -1]], [[-1, 4, 0], [3, 0, 1]]])
@@ -67,8 +66,8 @@ number_grid({"channel 0": features[0], "channel 1": features[1]}, label="F", nor
 # *Figure 1.* Two channels of a map, purple positive, orange negative. Check: pixel (row 0, column 1) holds -2 in one
 # channel and 4 in the other.
 #
-# Features have both signs, and either sign is a response. So the strength of a pixel is the mean of absolute values
-# over the channels, the strength of a channel the mean over the pixels:
+# Features have both signs, and either sign is a response. So the magnitude of a pixel is the mean of absolute values
+# over the channels, and the magnitude of a channel is the mean over the pixels:
 #
 # $$G^S_{i,j}(F) = \frac{1}{C} \sum_{c=1}^{C} \left| F_{c,i,j} \right| \tag{5}$$
 #
@@ -82,20 +81,20 @@ number_grid({"channel 0": features[0], "channel 1": features[1]}, label="F", nor
 # | $G^S$ | `g_spatial` | (N, H, W) |
 # | $G^C$ | `g_channel` | (N, C) |
 #
-# **Predict.** What is $G^S$ at row 0, column 1? And what would it be without the bars of |F|?
+# **Predict.** What is $G^S$ at row 0, column 1? What would it be without the absolute value?
 
 # %%
 g_spatial, g_channel = features.abs().mean(dim=0), features.abs().mean(dim=(1, 2))
 assert g_spatial.argmax() == 1 and features.mean(dim=0).argmax() == 3
-print("G^C, one strength a channel:", g_channel)
+print("G^C, one magnitude per channel:", g_channel)
 both = {"$G^S$: mean of |F|": g_spatial, "mean of F": features.mean(dim=0)}
-number_grid(both, label="strength", norm=CenteredNorm(), cmap="PuOr")
+number_grid(both, label="magnitude", norm=CenteredNorm(), cmap="PuOr")
 
 # %% [markdown]
-# *Figure 2.* Strength with and without absolute values. Check: (2 + 4) / 2 = 3, the strongest pixel; without the bars
-# it is (-2 + 4) / 2 = 1, weaker than its neighbour below left, and two pixels that do respond are 0.
+# *Figure 2.* Mean over channels with and without absolute values. Check: (2 + 4) / 2 = 3, the largest; without
+# absolute values it is (-2 + 4) / 2 = 1, less than its neighbour below left, and two pixels that do respond are 0.
 #
-# Channel 1 is the stronger one: 9/6 against 5/6.
+# Channel 1 has the larger magnitude: 9/6 against 5/6.
 #
 # ## 2 Attention: softmax, times the number of pixels
 #
@@ -108,8 +107,8 @@ number_grid(both, label="strength", norm=CenteredNorm(), cmap="PuOr")
 #
 # | symbol | code | shape | sums to |
 # |:--|:--|:--|:--|
-# | $A^S$ | `attention(features, T).spatial` | (N, H, W) | H W an image |
-# | $A^C$ | `attention(features, T).channel` | (N, C) | C an image |
+# | $A^S$ | `attention(features, T).spatial` | (N, H, W) | H W per image |
+# | $A^C$ | `attention(features, T).channel` | (N, C) | C per image |
 # | $T$ | `temperature`, 0.5 in the paper | | |
 #
 # The softmax runs over all pixels of an image at once (or over all channels).
@@ -120,15 +119,14 @@ number_grid(both, label="strength", norm=CenteredNorm(), cmap="PuOr")
 a_spatial = 6 * torch.softmax(g_spatial.flatten() / 0.5, dim=0).view(2, 3)
 a_channel = 2 * torch.softmax(g_channel / 0.5, dim=0)
 assert abs(a_spatial.mean() - 1) < 1e-6 and abs(a_spatial[0, 1] / a_spatial[1, 0] - math.e**2) < 1e-4
-number_grid({"$G^S$": g_spatial, "$A^S$ at T = 0.5": a_spatial}, label="strength | attention")
+number_grid({"$G^S$": g_spatial, "$A^S$ at T = 0.5": a_spatial}, label="magnitude | attention")
 
 # %% [markdown]
-# *Figure 3.* Strength and the attention that comes of it. Check: strengths 3, 2, 1, 0 become 5.1, 0.69, 0.09, 0.01:
-# at T = 0.5 one step in strength is a factor of e² = 7.4 in attention. The six numbers on the right have the mean 1.
+# *Figure 3.* Magnitude and the resulting attention. Check: magnitudes 3, 2, 1, 0 become 5.1, 0.69, 0.09, 0.01: at T =
+# 0.5 a difference of 1 in magnitude is a factor of e² = 7.4 in attention. The six numbers on the right have mean 1.
 #
-# The mean is 1 whatever the map, since a softmax sums to 1 and is multiplied by the number of its entries. So
-# attention hands the loss around and does not make it larger: 2 means twice the average pixel. The package, for a
-# batch of one:
+# The mean is 1 for any map, because a softmax sums to 1 and is multiplied by the number of its entries. So attention
+# redistributes weight: 2 means twice the average pixel. The package, for a batch of one:
 
 # %%
 ours = attention(features[None], temperature=0.5)
@@ -138,7 +136,7 @@ assert torch.allclose(ours.spatial[0], a_spatial) and torch.allclose(ours.channe
 # %% [markdown]
 # ## 3 Temperature
 #
-# **Predict.** T goes to infinity: what does the attention of every pixel become? T goes to 0: what does the strongest
+# **Predict.** T goes to infinity: what does the attention of every pixel become? T goes to 0: what does the largest
 # of six pixels get?
 
 # %%
@@ -146,9 +144,9 @@ number_grid({f"T = {t}": attention(features[None], t).spatial[0] for t in (100.0
 
 # %% [markdown]
 # *Figure 4.* The same map at three temperatures. Check: within 0.02 of 1 everywhere at T = 100; 6 in one pixel and 0
-# in the others at T = 0.1. Each panel has the mean 1.
+# in the others at T = 0.1. Each panel has mean 1.
 #
-# Only G / T enters, so T is measured in units of the features.
+# Only G / T enters, so T has the unit of the features.
 #
 # **Predict.** A network with features ten times as large: which T gives the attention that T = 0.5 gives here?
 
@@ -157,18 +155,18 @@ assert torch.allclose(attention(10 * features[None], 5.0).spatial, attention(fea
 {t: round(attention(10 * features[None], t).spatial.max().item(), 3) for t in (0.5, 5.0)}
 
 # %% [markdown]
-# T = 5; at T = 0.5 its attention is on one pixel alone. A good T for one detector need not be good for another: the
-# authors' code has 0.5 for RetinaNet and 0.8 for FCOS. In the paper's Table 7 it hardly matters: 40.1, 40.4, 40.4,
+# T = 5; at T = 0.5 all its attention is on one pixel. A good T for one detector need not be good for another: the
+# authors' code has 0.5 for RetinaNet and 0.8 for FCOS. In the paper's Table 7 it has little effect: 40.1, 40.4, 40.4,
 # 40.2, 40.0 mAP at T = 0.3, 0.5, 0.8, 1.0, 1.2.
 #
 # ## 4 A real teacher
 #
-# The three detectors that come with the project, and digit scenes that none of them was trained on:
+# The three detectors of the project, and digit scenes that none of them was trained on:
 
 # %%
 settings = RunConfig(train_images=64, eval_images=64)
-scenes = open_split(settings, "val", progress=False)
-images, targets = (list(each) for each in zip(*(scenes[i] for i in range(8 if QUICK else 50)), strict=True))
+dataset = open_split(settings, "val", progress=False)
+images, targets = map(list, zip(*(dataset[i] for i in range(8 if QUICK else 50)), strict=True))
 with torch.no_grad():
     views = {name: look(pretrained_detector(name), images, targets) for name in ("teacher", "baseline", "distilled")}
 teacher = views["teacher"].features
@@ -180,9 +178,9 @@ at = {f"T = {t}": attention(teacher["P3"], t).spatial[chosen] for t in (2.0, 0.5
 map_table({"P3": at}, images[chosen], targets[chosen]["boxes"], label="$A^S$ (log)", norms={"P3": LogNorm(vmin=0.1)})
 
 # %% [markdown]
-# *Figure 5.* The teacher's attention on P3 of one scene at three temperatures, on one logarithmic scale cut at 0.1.
-# Check: the same cells lead at every T, and lie in the frame of the object; the range in the titles widens as T
-# falls.
+# *Figure 5.* The teacher's attention on P3 of one scene at three temperatures, on one logarithmic scale that starts
+# at 0.1. Check: at T = 0.5 and 0.2 the largest cells are in the box of the object; at T = 2 the map is nearly
+# uniform. The range in the titles widens as T falls.
 
 # %%
 spatial = {level: attention(features).spatial for level, features in teacher.items()}
@@ -191,18 +189,18 @@ sharp = pd.DataFrame({
     "above average": {level: (a > 1).float().mean().item() for level, a in spatial.items()},
 })
 assert sharp["largest"].is_monotonic_decreasing and sharp["above average"].max() < 0.5
-sharp.style.format({"largest": "{:.1f}", "above average": "{:.0%}"}).set_caption("the teacher's A^S at T = 0.5, mean over scenes")
+styled = sharp.style.format({"largest": "{:.1f}", "above average": "{:.0%}"})
+styled.set_caption("the teacher's A^S at T = 0.5, mean over scenes")
 
 # %% [markdown]
-# On P3 the strongest cell gets about ten times the average, on P5 not even twice. A third of the cells of P3 are
-# above average, the others below: a softmax takes a little from many and gives it to few.
+# On P3 the largest cell has about ten times the average attention, on P5 less than twice. A third of the cells of P3
+# are above average, the others below: a softmax takes a little from many cells and gives it to few.
 #
 # ### What attention adds to the masks
 #
-# The focal loss, equation (9) of the next notebook, weighs a cell by M S **times** $A^S$.
+# The focal loss, equation (9) of the next notebook, weights a cell by M S **times** $A^S$.
 #
-# **Predict.** A box sums to 1 under M S. Under M S times $A^S$ of a teacher that knows digits: less than 1, 1, or
-# more?
+# **Predict.** A box sums to 1 under M S. Under M S times $A^S$ of a trained teacher: less than 1, 1, or more?
 
 # %%
 frames = views["teacher"].boxes, views["teacher"].frame_sizes()
@@ -212,20 +210,23 @@ weighed = {"M S": fg, "M S times $A^S$": fg * spatial["P3"][chosen]}
 map_table({"P3": weighed}, images[chosen], targets[chosen]["boxes"], label="weight of a cell")
 
 # %% [markdown]
-# *Figure 6.* Left: every cell of a box alike. Right: the cells on which the teacher responds have most of the weight.
-# Check: the right panel is not flat within a box, and its range reaches higher.
+# *Figure 6.* Left: every cell of a box has the same weight. Right: the cells to which the teacher responds have most
+# of the weight. Check: the right panel is not constant in a box, and its range is larger.
 
 # %%
+def factor_of(weights, a):
+    return ((weights * a).sum() / weights.sum()).item()
+
 factor = pd.DataFrame({
-    "foreground": {level: ((masks[level].fg * a).sum() / masks[level].fg.sum()).item() for level, a in spatial.items()},
-    "background": {level: ((masks[level].bg * a).sum() / masks[level].bg.sum()).item() for level, a in spatial.items()},
+    "foreground": {level: factor_of(masks[level].fg, a) for level, a in spatial.items()},
+    "background": {level: factor_of(masks[level].bg, a) for level, a in spatial.items()},
 })
 assert factor.loc["P3", "foreground"] > 1.5 and factor.loc["P3", "background"] < 1
 factor.style.format("{:.2f}").set_caption("by what factor attention multiplies the weight of an area")
 
 # %% [markdown]
 # More: on P3 attention about doubles the weight of the objects at the expense of the background, so $\alpha : \beta$
-# is not the whole truth about their ratio. On P5 it does nothing of the kind.
+# alone does not give the ratio of the two. On P5 the effect is absent.
 #
 # ## 5 Channels
 
@@ -234,26 +235,28 @@ channel = {name: attention(view.features["P5"]).channel.mean(0) for name, view i
 order = channel["teacher"].argsort(descending=True)
 chart = chart_figure(height=2.8)
 ax = chart.subplots()
-for name, colour, marker in (("teacher", TEACHER_COLOUR, "o"), ("baseline", STUDENT_COLOUR, "s"), ("distilled", DISTILLED_COLOUR, "^")):
+colours = {"teacher": TEACHER_COLOUR, "baseline": STUDENT_COLOUR, "distilled": DISTILLED_COLOUR}
+for (name, colour), marker in zip(colours.items(), "os^", strict=True):
     ax.plot(channel[name][order], marker, color=colour, markersize=4, label=name)
 ax.axhline(1, color="#555555", linewidth=0.8)
-ax.set(title="channel attention at T = 0.5, 48 channels of P5", xlabel="channels, the teacher's order", ylabel="$A^C$, mean over scenes")
+ax.set(xlabel="channels, sorted by the teacher's", ylabel="$A^C$, mean over scenes")
+ax.set_title("channel attention at T = 0.5, 48 channels of P5")
 ax.legend(frameon=False, fontsize=8)
 finish_chart(ax)
 chart
 
 # %% [markdown]
 # *Figure 7.* Channel attention on P5 of three networks, channels sorted by the teacher's. Check: the triangles of the
-# distilled student fall with the teacher's circles, the squares of the baseline one do not. Channel k of two
-# networks that were trained apart has no common meaning (notebook 01).
+# distilled student decrease with the teacher's circles, the squares of the baseline do not. The channels of two
+# networks that were trained separately do not correspond (notebook 01).
 #
-# **Predict.** The correlation over the 48 channels with the teacher's $A^C$: for the baseline student 0, 0.5 or 1?
-# And does the distilled one follow as well on P3 as on P5?
+# **Predict.** The correlation with the teacher's $A^C$ over the 48 channels: for the baseline student 0, 0.5 or 1?
+# And is it as high on P3 as on P5 for the distilled student?
 
 # %%
 def agreement(name, level):
     """Correlation over channels of a network's mean A^C with the teacher's."""
-    means = [attention(views[who].features[level]).channel.mean(0) for who in ("teacher", name)]
+    means = [attention(views[network].features[level]).channel.mean(0) for network in ("teacher", name)]
     return torch.corrcoef(torch.stack(means))[0, 1].item()
 
 
@@ -263,43 +266,47 @@ assert r["distilled"].idxmax() == "P5"
 r.style.format("{:+.2f}")
 
 # %% [markdown]
-# About 0 for the baseline student on every level. The distilled one follows closely on P5 and half-heartedly on
-# P3, whose channels are all about equally strong, so that there is little to follow.
+# About 0 for the baseline student on every level. For the distilled student it is high on P5 and moderate on P3,
+# where all channels have about the same magnitude, so there is little to imitate.
 
 # %% [markdown]
 # ## 6 The gap between teacher and student
 #
-# The paper opens with a picture, its Figure 1: attention of a teacher and of a student, from which it concludes that
-# the two differ much on the foreground and little on the background. That is why FGD keeps the two apart. A picture
-# shows one image; here is one, and then the numbers.
+# The paper's Figure 1 shows the attention of a teacher and of a student. From it the paper concludes that the two
+# differ much on the foreground and little on the background; this is why FGD separates the two. A figure shows one
+# image. Here is one, and then the numbers over many images (for the spatial attention; the paper's figure shows the
+# channel attention too).
 
 # %%
-rows = {level: {name: attention(view.features[level]).spatial[chosen] for name, view in views.items()} for level in teacher}
+def attention_maps(level):
+    return {name: attention(view.features[level]).spatial[chosen] for name, view in views.items()}
+
+rows = {level: attention_maps(level) for level in teacher}
 logs = {level: LogNorm() for level in rows}
 map_table(rows, images[chosen], targets[chosen]["boxes"], label="$A^S$ (log)", norms=logs)
 
 # %% [markdown]
-# *Figure 8.* $A^S$ of teacher, baseline and distilled student on one scene; each row has one scale. Check: on P3
-# the brightest cells of the teacher and of the distilled student lie in the frame, those of the baseline student
-# do not. The scene was picked because it shows this; the next cell counts all scenes.
+# *Figure 8.* $A^S$ of teacher, baseline and distilled student on one scene; one scale per row. Check: on P3 the
+# brightest cells of the teacher and of the distilled student are in the box, those of the baseline student are not.
+# This scene was chosen because it shows this; the next cell counts all scenes.
 
 # %%
-def brightest_is_object(name):
-    """Share of scenes whose strongest cell of P3 lies on an object."""
-    nms_top_k = attention(views[name].features["P3"]).spatial.flatten(1).argmax(dim=1, keepdim=True)
-    return masks["P3"].binary.flatten(1).gather(1, nms_top_k).mean().item()
+def largest_is_object(name):
+    """Fraction of scenes whose largest cell of P3 is on an object."""
+    largest = attention(views[name].features["P3"]).spatial.flatten(1).argmax(dim=1, keepdim=True)
+    return masks["P3"].binary.flatten(1).gather(1, largest).mean().item()
 
 
-bright = {name: brightest_is_object(name) for name in views}
+bright = {name: largest_is_object(name) for name in views}
 assert QUICK or bright["teacher"] > bright["distilled"] > bright["baseline"] > 3 * masks["P3"].binary.mean()
-pd.Series(bright, name="strongest cell of P3 lies on an object").to_frame().style.format("{:.0%}")
+pd.Series(bright, name="largest cell of P3 is on an object").to_frame().style.format("{:.0%}")
 
 # %% [markdown]
-# The order is what one would hope for. Even the teacher's strongest cell often lies elsewhere, for instance on a
-# look-alike that it has to look at before it can reject it (notebook 01).
+# The order is as expected. Even the teacher's largest cell is often elsewhere, for instance on a look-alike (notebook
+# 01).
 #
-# **Predict.** Objects cover a ninth of P3. By what factor is the gap |$A^S$ of the teacher minus $A^S$ of the
-# baseline student| larger on a foreground cell than on a background cell: 1, 3, or 10?
+# **Predict.** Objects cover a ninth of P3. The gap is |$A^S$ of the teacher minus $A^S$ of the baseline student|. By
+# what factor is it larger on a foreground cell than on a background cell: 1, 3, or 10?
 
 # %%
 found = []
@@ -311,7 +318,7 @@ for level, mask in masks.items():
             found += [(level, area, name, i, each) for i, each in enumerate(mean.tolist())]
 gaps = pd.DataFrame(found, columns=["level", "area", "student", "scene", "gap"]).dropna()
 table = gaps.pivot_table(index=["level", "area"], columns="student", values="gap", sort=False)
-table.style.format("{:.2f}").set_caption("mean gap a cell, averaged over scenes")
+table.style.format("{:.2f}").set_caption("mean gap per cell, averaged over scenes")
 
 # %%
 chart = chart_figure(height=3.0)
@@ -322,18 +329,20 @@ for shift, name, colour in ((-0.12, "baseline", STUDENT_COLOUR), (0.12, "distill
         values = gaps.set_index(["level", "area", "student"])["gap"].loc[level, area, name]
         mean, _, _, low, high = estimate(values)
         ax.plot([x + shift] * len(values), values, ".", color=colour, alpha=0.25, markersize=4)
-        ax.errorbar(x + shift, mean, [[mean - low], [high - mean]], fmt="o", color=colour, capsize=3, label="" if x else name)
+        error = [[mean - low], [high - mean]]
+        ax.errorbar(x + shift, mean, error, fmt="o", color=colour, capsize=3, label="" if x else name)
 ax.set_xticks(range(len(spots)), [f"{level}\n{area}" for level, area in spots], fontsize=8)
 low, high = gaps["gap"].min(), gaps["gap"].max()
-ax.set(ylabel="|$A^S$ teacher - $A^S$ student|", title=f"gap a cell, {len(images)} scenes, range {low:.2f} to {high:.1f}")
+ax.set_ylabel("|$A^S$ teacher - $A^S$ student|")
+ax.set_title(f"gap per cell, {len(images)} scenes, range {low:.2f} to {high:.1f}")
 ax.legend(frameon=False, fontsize=8)
 finish_chart(ax)
 chart
 
 # %% [markdown]
-# *Figure 9.* The paper's Figure 1 as numbers. Small points: scenes; large points: mean and 95 % t-interval over
-# scenes. Check: on P3 and P4 the baseline student's gap is larger on foreground than on background and the
-# intervals are far apart; on P5 they are not; the distilled student's gaps are about half.
+# *Figure 9.* The spatial part of the paper's Figure 1 as numbers. Small points: scenes; large points: mean and 95 %
+# t-interval over scenes. Check: on P3 and P4 the baseline's gap is larger on foreground than on background, and the
+# intervals are far apart; on P5 they are not. The distilled student's gaps are about half.
 
 # %%
 wide = gaps.pivot_table(index=["student", "level", "scene"], columns="area", values="gap")
@@ -344,14 +353,15 @@ print("foreground over background, baseline:", times.round(1).to_dict())
 assert QUICK or 2.5 < times["P3"] < 4 and excess.loc[("baseline", "P5"), "low"] < 0
 assert QUICK or (excess["low"].drop("P5", level=1) > 0).all()
 assert QUICK or torch.cat([t["boxes"][:, 3] - t["boxes"][:, 1] for t in targets]).lt(32).float().mean() > 0.5
-excess.style.format("{:.2f}").format("{:.0f}", subset="n").set_caption("gap on foreground minus background, paired by scene, 95 %")
+styled = excess.style.format("{:.2f}").format("{:.0f}", subset="n")
+styled.set_caption("gap on foreground minus background, paired by scene, 95 %")
 
 # %% [markdown]
 # About 3 on P3 and 2 on P4: the paper's claim holds there. On P5, a map of 4 x 4 cells, it does not: a cell of 32
-# pixels is larger than most digits, and holds both. All this is per cell. The loss sums over cells, and there is much
-# more background.
+# pixels is larger than most digits and contains both object and background. All this is per cell. The loss sums over
+# cells, and there are many more background cells.
 #
-# **Predict.** Of the whole gap on P3, summed over all cells, which share lies on the foreground: 90 %, 60 %, 30 %?
+# **Predict.** Of the whole gap on P3, summed over all cells, what fraction is on the foreground: 90 %, 60 %, 30 %?
 
 # %%
 difference = (spatial["P3"] - attention(views["baseline"].features["P3"]).spatial).abs()
@@ -360,45 +370,47 @@ print(f"foreground: {masks['P3'].binary.mean():.0%} of the cells, {on_objects:.0
 assert 0.2 < on_objects < 0.4
 
 # %% [markdown]
-# About 30 %. Each foreground cell has three times the gap, but there are eight background cells to one. The attention
-# loss, equation (10), sums over all cells without any mask: most of it comes from the background.
+# About 30 %. Each foreground cell has three times the gap, but there are eight background cells for each. The
+# attention loss, equation (10), sums over all cells without a mask: most of it comes from the background.
 #
 # ### Does distillation close the gap?
 #
-# The shipped student was distilled with foreground and background terms only; $\gamma$, the weight of the attention
-# term, was 0. Its loss weighs cells by the teacher's attention, but never compares the two attentions.
+# The distilled student of the project was trained with foreground and background terms only; $\gamma$, the weight of
+# the attention term, was 0. Its loss weights cells by the teacher's attention, but does not compare the two
+# attentions.
 
 # %%
 assert pretrained_facts("distilled")["settings"]["gamma"] == 0
 closed = 1 - table["distilled"] / table["baseline"]
 assert closed.between(0.35, 0.6).all() or QUICK
-closed.rename("share of the gap that is gone").to_frame().style.format("{:.0%}")
+closed.rename("fraction of the gap that is closed").to_frame().style.format("{:.0%}")
 
 # %% [markdown]
-# Nearly half of the gap is gone all the same: who copies the features copies their strength. This is one student, of
-# one seed; what the attention term adds to it is a question for a sweep over $\gamma$.
+# Nearly half of the gap is gone all the same: a student that imitates the features also imitates their magnitude.
+# This is one student, of one seed; the effect of the attention term is a question for a sweep over $\gamma$.
 #
-# One identity to finish with: attention of both networks has the mean 1, so what the student lacks somewhere it has
-# too much of elsewhere.
+# One identity: the attention of both networks has mean 1, so what the student lacks in one place it has too much
+# elsewhere.
 
 # %%
 signed = spatial["P3"] - attention(views["baseline"].features["P3"]).spatial
 assert signed.sum((1, 2)).abs().max() < 1e-3
 inside = (signed * masks["P3"].binary).sum() / len(images)
-print(f"teacher minus student, sum a scene: {inside:+.1f} on foreground, {signed.sum() / len(images) - inside:+.1f} on background")
+outside = signed.sum() / len(images) - inside
+print(f"teacher minus student, sum per scene: {inside:+.1f} on foreground, {outside:+.1f} on background")
 
 # %% [markdown]
 # ## 7 The explorer
 #
-# [`explore`](../fgdlab/lab/explorer/explorer.py) shows all of this for any image, level, temperature and student, with the loss
-# beside it. [`static_figure`](../fgdlab/lab/explorer/explorer.py) takes the same arguments and gives one view as a picture; this is
-# what the next cell does, for the scene of figure 8. For the widget, put the line below it into a new cell of a live
-# notebook:
+# [`explore`](../fgdlab/lab/explorer/explorer.py) shows all of this for any image, level, temperature and student,
+# together with the loss. [`static_figure`](../fgdlab/lab/explorer/explorer.py) takes the same arguments and returns
+# one view as a figure. The next cell does this for the scene of figure 8. For the widget, put these lines into a new
+# cell of a running notebook:
 #
 # ```python
 # from fgdlab.lab.explorer import explore
 #
-# explore(students, pretrained_detector("teacher"), scenes, distilled_config(), ap=ap, image=chosen, level="P3")
+# explore(students, pretrained_detector("teacher"), dataset, distilled_config(), ap=ap, image=chosen, level="P3")
 # ```
 #
 # **Predict.** What will the explorer give as the range of the teacher's attention on P3? Figure 8 has shown it.
@@ -406,16 +418,17 @@ print(f"teacher minus student, sum a scene: {inside:+.1f} on foreground, {signed
 # %%
 students = {name: pretrained_detector(name) for name in ("baseline", "distilled")}
 ap = {name: pretrained_facts(name)["AP"] for name in views}
-static_figure(students, pretrained_detector("teacher"), scenes, distilled_config(), ap=ap, image=chosen, level="P3")
+static_figure(students, pretrained_detector("teacher"), dataset, distilled_config(), ap=ap, image=chosen, level="P3")
 
 # %% [markdown]
 # *Figure 10.* One view of the explorer: $A^S$ of teacher and student on one scale, their difference, channels, loss
 # and gaps. Check: the range above the teacher's map is that of figure 8, upper row.
 #
-# As a widget it looks like this, on another scene; every control acts at once, and `.figure()`, `.numbers()` and
-# `.code()` give the view as a picture, as numbers, and as the Python behind it:
+# The widget, on another scene; every control acts at once, and `.figure()`, `.numbers()` and `.code()` return the
+# view as a figure, as numbers, and as the Python code that computes it:
 #
-# ![The explorer as a widget: maps of teacher and student, their difference, channel bars, terms of the loss, gap to the teacher](images/explorer.png)
+# ![The explorer as a widget: maps of teacher and student, their difference, channels, loss terms,
+# gap](images/explorer.png)
 #
 # ## Exercises
 #
@@ -434,34 +447,34 @@ check.spatial_attention(spatial_attention)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 def spatial_attention_solution(features, temperature):
-    strength = features.abs().mean(dim=1)
-    return strength[0].numel() * torch.softmax(strength.flatten(1) / temperature, dim=1).view_as(strength)
+    magnitude = features.abs().mean(dim=1)
+    return magnitude[0].numel() * torch.softmax(magnitude.flatten(1) / temperature, dim=1).view_as(magnitude)
 
 
 assert check.spatial_attention(spatial_attention_solution).right
 
 # %% [markdown]
-# **Exercise 2** (easy, 5 minutes) How many pixels does an attention leave? Write `effective_share(a)` for one map (H,
-# W): $\left(\sum a\right)^2 / \left(H W \sum a^2\right)$. It is 1 if all pixels weigh the same, and 1/(H W) if one
-# has everything.
+# **Exercise 2** (easy, 5 minutes) How concentrated is an attention? Write `effective_fraction(a)` for one map (H, W):
+# $\left(\sum a\right)^2 / \left(H W \sum a^2\right)$. It is 1 if all pixels weigh the same, and 1/(H W) if one pixel
+# has all the weight.
 
 # %%
-def effective_share(a):
+def effective_fraction(a):
     raise NotImplementedError
 
 
-check.effective_fraction(effective_share)
+check.effective_fraction(effective_fraction)
 
 # %% [markdown]
 # Solution (unfold the cell below)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
-def effective_share_solution(a):
+def effective_fraction_solution(a):
     return (a.sum() ** 2 / (a.numel() * a.square().sum())).item()
 
 
-assert check.effective_fraction(effective_share_solution).right
-{t: round(effective_share_solution(attention(teacher["P3"], t).spatial[chosen]), 2) for t in (0.1, 0.5, 1.0)}
+assert check.effective_fraction(effective_fraction_solution).right
+{t: round(effective_fraction_solution(attention(teacher["P3"], t).spatial[chosen]), 2) for t in (0.1, 0.5, 1.0)}
 
 # %% [markdown]
 # **Exercise 3** (medium, 10 minutes) Write `gap(teacher, student, binary)`: the mean of $|A^S_T - A^S_S|$ over all
@@ -487,14 +500,15 @@ def gap_solution(teacher, student, binary):
 assert check.gap(gap_solution).right
 
 # %% [markdown]
-# ## What to keep
+# ## Summary
 #
-# - Strength is the mean of |F|; attention is its softmax over the image, scaled to the mean 1 (sections 1 and 2).
-# - T is measured in units of the features: small T, few pixels (section 3).
+# - Magnitude is the mean of |F|; attention is its softmax over the image, scaled to mean 1 (sections 1 and 2).
+# - T has the unit of the features: the smaller T, the fewer pixels (section 3).
 # - Attention multiplies M S. On fine levels it moves weight from background to objects (section 4).
-# - Per cell the teacher-student gap is larger on objects, on P3 and P4, not on P5; summed, most of it is background
-#   (section 6).
+# - Per cell the gap is larger on objects, on P3 and P4, not on P5; summed, most of it is on the background (section
+#   6).
+# - The loss uses the teacher's attention. [`attention_of`](../fgdlab/attention.py) can use the student's instead, as
+#   a control.
 #
-# - The attention is the teacher's: [`attention_of`](../fgdlab/attention.py) can hand the student's in, as a control.
-#
-# Now masks and attention meet: [04 focal](04_focal.ipynb) builds the loss in five lines.
+# Next, masks and attention together: [04 Focal](04_focal.ipynb).
+
