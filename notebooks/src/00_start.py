@@ -307,7 +307,7 @@ print({level: f"{fraction:.0%}" for level, fraction in fractions.items()})
 # |---|---|---|
 # | $L$ | [`total`](../fgdlab/terms.py)`(terms)`: the sum of `weight * raw` | scalar |
 # | $L_{original}$ | terms `classification`, `bbox_regression`: the task loss | scalars |
-# | $L_{focal}$ | `fg`, `bg` (eq. 9, $\alpha$, $\beta$), `attention` (eq. 10, $\gamma$): notebook 04 | one scalar per level |
+# | $L_{focal}$ | `fg`, `bg` (eq. 9, $\alpha$, $\beta$), `attention` (eq. 10, $\gamma$): 04 | one scalar per level |
 # | $L_{global}$ | `global` (eq. 12, $\lambda$): notebook 05 | one scalar per level |
 #
 # [`Distiller`](../fgdlab/distill.py) does what the loop above did in each step, with [`FGDLoss`](../fgdlab/fgd.py) as
