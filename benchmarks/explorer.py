@@ -76,10 +76,10 @@ from fgdlab import attention
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets.dataset import open_split
 from fgdlab.lab.explorer import explore
-from fgdlab.lab.course.pretrained import shipped
+from fgdlab.lab.course.pretrained import pretrained_detector
 from fgdlab.lab.plots import scene_and_teacher_maps
 
-laptop = shipped("distilled"), shipped("teacher"), open_split(RunConfig(train_images=16, eval_images=8), "val", progress=False)
+laptop = pretrained_detector("distilled"), pretrained_detector("teacher"), open_split(RunConfig(train_images=16, eval_images=8), "val", progress=False)
 full = FullSize(0), FullSize(1), Noise()
 
 def naive(student, teacher, data):

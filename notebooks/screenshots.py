@@ -45,8 +45,8 @@ def screenshot(page, name: str) -> bytes:
     explorer = page.locator(".fgd")
     explorer.wait_for()
     page.wait_for_timeout(500)
-    plate = page.locator('.fgd-map[data-role="teacher"] .fgd-plate').bounding_box()
-    page.mouse.move(plate["x"] + CELL[0] * plate["width"], plate["y"] + CELL[1] * plate["height"])
+    panel = page.locator('.fgd-map[data-map="teacher"] .fgd-panel').bounding_box()
+    page.mouse.move(panel["x"] + CELL[0] * panel["width"], panel["y"] + CELL[1] * panel["height"])
     page.wait_for_timeout(200)
     if page.complaints:
         raise RuntimeError(f"{name}: the page must have nothing to complain of, got {page.complaints}")

@@ -15,21 +15,21 @@ from pathlib import Path
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets.dataset import open_split
 from fgdlab.lab.explorer import explore
-from fgdlab.lab.course.pretrained import shipped, shipped_facts
+from fgdlab.lab.course.pretrained import pretrained_detector, pretrained_facts
 from fgdlab.lab.checkpoints.safetensors_io import save_weights
 
-students = {name: shipped(name) for name in ("baseline", "distilled")}
-teacher, data = shipped("teacher"), open_split(RunConfig(train_images=8, eval_images=6), "val", progress=False)
+students = {name: pretrained_detector(name) for name in ("baseline", "distilled")}
+teacher, data = pretrained_detector("teacher"), open_split(RunConfig(train_images=8, eval_images=6), "val", progress=False)
 folder = Path("snapshots")
 folder.mkdir(exist_ok=True)
 states = [each.state_dict() for each in students.values()]
-between = shipped("distilled")
+between = pretrained_detector("distilled")
 for i in range(3):
     between.load_state_dict({name: torch.lerp(states[0][name].float(), states[1][name].float(), i / 2).to(states[0][name].dtype) for name in states[0]})
-    save_weights(between, folder / f"step_{150 * (i + 1):06d}.safetensors", settings=shipped_facts("distilled")["settings"])
+    save_weights(between, folder / f"step_{150 * (i + 1):06d}.safetensors", settings=pretrained_facts("distilled")["settings"])
 """
 OPEN = """
-explorer = explore({**students, "in training": folder}, teacher, data, who="distilled", gamma=0.01, ap={name: shipped_facts(name).get("AP") for name in students})
+explorer = explore({**students, "in training": folder}, teacher, data, student_name="distilled", gamma=0.01, ap={name: pretrained_facts(name).get("AP") for name in students})
 explorer
 """
 # A number for what a canvas shows.
@@ -75,11 +75,11 @@ class Page:
     def titles(self) -> list[str]:
         return self.root.locator(".fgd-title").all_inner_texts()
 
-    def plate(self, title: str):
-        return self.root.locator(".fgd-map", has=self.page.locator(f'.fgd-title:text-is("{title}")')).locator(".fgd-plate")
+    def panel(self, title: str):
+        return self.root.locator(".fgd-map", has=self.page.locator(f'.fgd-title:text-is("{title}")')).locator(".fgd-panel")
 
     def ink(self, title: str, layer: str = ".fgd-cells >> nth=0") -> int:
-        return self.plate(title).locator(layer).evaluate(INK)
+        return self.panel(title).locator(layer).evaluate(INK)
 
     def marks(self, title: str) -> int:
         return self.ink(title, ".fgd-marks")
@@ -91,13 +91,13 @@ class Page:
     def table(self, which: str) -> dict[str, list[str]]:
         return {row.get_attribute("data-row"): row.locator("td").all_inner_texts() for row in self.root.locator(f".fgd-{which} tbody tr").all()}
 
-    def share(self, weight: str) -> str:
-        return self.root.locator(f'[data-share="{weight}"]').inner_text()
+    def percent(self, weight: str) -> str:
+        return self.root.locator(f'[data-percent="{weight}"]').inner_text()
 
     def reset(self) -> None:
         """Back to the view of the start."""
         self.page.mouse.move(2, 2)
-        self.page.evaluate("() => document.querySelectorAll('.fgd-sheet').forEach(each => { each.hidden = true; })")
+        self.page.evaluate("() => document.querySelectorAll('.fgd-dialog').forEach(each => { each.hidden = true; })")
         self.kernel("explorer.set(**start)")
         self.settle()
 
@@ -135,15 +135,15 @@ def test_it_opens_with_image_teacher_student_and_difference(view):
 
 @pytest.mark.parametrize(("control", "label", "title"), [
     ("level", "P4", "teacher"), ("limits", "Own", "distilled"), ("quantity", "One channel", "teacher"), ("quantity", "Context of R", "teacher"),
-    ("who", "baseline", "teacher - {}"),
+    ("student_name", "baseline", "teacher - {}"),
 ])
 def test_a_choice_changes_picture_and_read_out(view, control, label, title):
-    view.plate("teacher").click(position={"x": 100, "y": 100})
+    view.panel("teacher").click(position={"x": 100, "y": 100})
     view.settle()
-    before = view.ink("distilled") if control != "who" else view.ink("teacher - distilled")
+    before = view.ink("distilled") if control != "student_name" else view.ink("teacher - distilled")
     ends = view.root.locator(".fgd-ends").all_inner_texts()
     view.choose(control, label)
-    assert view.ink(title.format("baseline") if control == "who" else title) != before
+    assert view.ink(title.format("baseline") if control == "student_name" else title) != before
     assert view.root.locator(".fgd-ends").all_inner_texts() != ends
     assert view.root.locator(f'[data-control="{control}"] input:checked').count() == 1
 
@@ -159,13 +159,13 @@ def test_temperature_sharpens_maps_by_the_keyboard_and_moves_the_loss(view):
 
 @pytest.mark.parametrize("weight", ["alpha", "beta", "gamma", "lambda_"])
 def test_a_weight_moves_its_share(view, weight):
-    before = float(view.share(weight).rstrip(" %"))
+    before = float(view.percent(weight).rstrip(" %"))
     bars = view.root.locator(".fgd-level").first.evaluate("(level) => [...level.querySelectorAll('i')].map(i => i.style.width)")
     view.press(weight, "PageUp")
-    assert float(view.share(weight).rstrip(" %")) > before
+    assert float(view.percent(weight).rstrip(" %")) > before
     assert view.root.locator(".fgd-level").first.evaluate("(level) => [...level.querySelectorAll('i')].map(i => i.style.width)") != bars
     view.press(weight, "Home")
-    assert view.share(weight) == "0.0 %" and view.root.locator(f'[data-weight="{weight}"] output').inner_text() == "off"
+    assert view.percent(weight) == "0.0 %" and view.root.locator(f'[data-weight="{weight}"] output').inner_text() == "off"
 
 
 @pytest.mark.parametrize("label", ["Boxes", "Foreground", "Both roundings"])
@@ -178,10 +178,10 @@ def test_an_overlay_marks_every_panel(view, label):
 
 
 def test_the_scale_mask_covers_the_image_alone(view):
-    veil, map_ink = view.plate(view.titles()[0]).locator(".fgd-veil"), view.ink("teacher")
-    assert veil.is_hidden()
+    overlay, map_ink = view.panel(view.titles()[0]).locator(".fgd-overlay"), view.ink("teacher")
+    assert overlay.is_hidden()
     view.toggle("Scale mask")
-    assert veil.is_visible() and view.ink("teacher") == map_ink
+    assert overlay.is_visible() and view.ink("teacher") == map_ink
 
 
 def test_detections_are_drawn_on_the_panel_of_their_network(view):
@@ -213,37 +213,37 @@ def test_before_and_after_shows_every_student(view):
 
 
 def test_where_the_loss_is_has_a_panel_a_term(view):
-    view.choose("quantity", "Where the loss is")
+    view.choose("quantity", "Loss per cell")
     assert view.titles()[1:] == [f"{term} of distilled" for term in ("fg", "bg", "attention", "global")]
 
 
 def test_hover_reads_the_same_cell_in_every_panel_without_the_kernel(view):
     frames = view.frames()
-    view.plate("teacher").hover(position={"x": 30, "y": 200})
+    view.panel("teacher").hover(position={"x": 30, "y": 200})
     first = view.readout()
-    assert list(first)[:4] == ["cell", "teacher", "distilled", "teacher - distilled"] and list(first)[5:] == ["share of the loss"]
+    assert list(first)[:4] == ["cell", "teacher", "distilled", "teacher - distilled"] and list(first)[5:] == ["percent of the loss"]
     assert float(first["teacher"]) - float(first["distilled"]) == pytest.approx(float(first["teacher - distilled"]), abs=0.02)
     cursors = [each.evaluate("(e) => e.style.left + e.style.top") for each in view.root.locator(".fgd-cursor").all()]
     assert len(cursors) == 4 and len(set(cursors)) == 1
-    view.plate("teacher - distilled").hover(position={"x": 150, "y": 40})
+    view.panel("teacher - distilled").hover(position={"x": 150, "y": 40})
     assert view.readout()["cell"] != first["cell"] and view.frames() == frames
 
 
 def test_the_read_out_is_the_kernels_number(view):
-    view.plate("teacher").hover(position={"x": 30, "y": 200})
+    view.panel("teacher").hover(position={"x": 30, "y": 200})
     found = view.readout()
     row, col = re.fullmatch(r"row (\d+), col (\d+)", found["cell"]).groups()
-    code = f"cells = explorer.numbers('cells'); one = cells[(cells.row == {row}) & (cells.col == {col})].iloc[0]; print(one['teacher'], one['share'], one['bg'] + one['fg'])"
+    code = f"cells = explorer.numbers('cells'); one = cells[(cells.row == {row}) & (cells.col == {col})].iloc[0]; print(one['teacher'], one['percent'], one['bg'] + one['fg'])"
     output = view.kernel(code)
-    teacher, share, weight = map(float, output.split())
-    assert float(found["teacher"]) == pytest.approx(teacher, rel=5e-3) and float(found["share of the loss"].rstrip(" %")) == pytest.approx(share, rel=5e-3)
+    teacher, percent, weight = map(float, output.split())
+    assert float(found["teacher"]) == pytest.approx(teacher, rel=5e-3) and float(found["percent of the loss"].rstrip(" %")) == pytest.approx(percent, rel=5e-3)
     assert float(found.get("background weight") or found["foreground weight"]) == pytest.approx(weight, rel=5e-3)
 
 
 def test_a_click_lists_the_channels_of_the_cell_and_lets_go(view):
     bars, what = view.root.locator(".fgd-bars"), view.root.locator(".fgd-what")
     before = bars.evaluate(INK)
-    view.after(lambda: view.plate("distilled").click(position={"x": 60, "y": 60}))
+    view.after(lambda: view.panel("distilled").click(position={"x": 60, "y": 60}))
     assert re.match(r"F in cell row \d+, column \d+", what.inner_text()) and bars.evaluate(INK) != before
     assert view.root.locator(".fgd-picked:visible").count() == 4
     view.after(view.root.locator("button", has_text="Whole map").click)
@@ -255,12 +255,12 @@ def test_a_click_on_a_bar_shows_that_channel_in_both_networks_and_arrow_keys_the
     before = view.ink("teacher"), view.ink("distilled")
     view.after(lambda: bars.click(position={"x": 4, "y": 60}))
     assert view.root.locator('[data-control="quantity"] input:checked').get_attribute("value") == "channel"
-    first = view.root.locator(".fgd-words").inner_text(), view.ink("teacher"), view.ink("distilled")
+    first = view.root.locator(".fgd-channel-text").inner_text(), view.ink("teacher"), view.ink("distilled")
     assert re.match(r"channel \d+: teacher", first[0]) and first[1] != before[0] and first[2] != before[1]
     view.page.mouse.move(2, 2)
     bars.focus()
     view.after(lambda: view.page.keyboard.press("ArrowRight"))
-    assert view.root.locator(".fgd-words").inner_text() != first[0] and view.ink("teacher") != first[1]
+    assert view.root.locator(".fgd-channel-text").inner_text() != first[0] and view.ink("teacher") != first[1]
 
 
 def test_arrow_keys_move_over_cells_and_enter_picks(view):
@@ -283,27 +283,27 @@ def test_another_image_changes_the_photo_and_every_map(view):
 
 def test_play_goes_through_the_checkpoints_and_draws_their_gap(view):
     assert view.root.locator(".fgd-timeline").is_hidden()
-    view.choose("who", "in training")
+    view.choose("student_name", "in training")
     assert view.root.locator(".fgd-timeline output").inner_text() == "step 450" and view.root.locator(".fgd-point").count() == 2
     view.root.locator(".fgd-play").click()
     view.page.wait_for_function("() => document.querySelectorAll('.fgd-point').length === 6 && document.querySelector('.fgd-play').innerText.includes('Play')")
     view.settle()
     assert view.root.locator(".fgd-timeline output").inner_text() == "step 450"
     ink = view.ink("in training step 450")
-    view.press("stage", "Home")
+    view.press("checkpoint", "Home")
     assert view.ink("in training step 150") != ink
 
 
 @pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("csv", b"student,level,term")])
 def test_an_export_downloads(view, kind, start, tmp_path):
     with view.page.expect_download() as waiting:
-        view.root.locator(f'[data-want="{kind}"]').click()
+        view.root.locator(f'[data-export="{kind}"]').click()
     waiting.value.save_as(tmp_path / "file")
     assert waiting.value.suggested_filename.endswith(f"_P3.{kind}") and (tmp_path / "file").read_bytes().startswith(start)
 
 
 def test_the_code_is_shown_and_can_be_saved(view, tmp_path):
-    view.root.locator('[data-want="py"]').click()
+    view.root.locator('[data-export="py"]').click()
     code = view.root.locator(".fgd-code")
     code.wait_for()
     assert "static_figure(student, teacher, data" in code.inner_text()
@@ -312,7 +312,7 @@ def test_the_code_is_shown_and_can_be_saved(view, tmp_path):
     waiting.value.save_as(tmp_path / "view.py")
     compile((tmp_path / "view.py").read_text(), "view.py", "exec")
     view.root.locator(".fgd-close").click()
-    assert view.root.locator(".fgd-sheet").is_hidden()
+    assert view.root.locator(".fgd-dialog").is_hidden()
 
 
 def test_python_moves_the_controls(view):

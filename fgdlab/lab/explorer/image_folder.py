@@ -1,6 +1,6 @@
-"""Data of the explorer: scenes as they are, a COCO folder, or a folder of the reader's own images.
+"""The explorer's data: a data set as it is, an annotated folder, or a folder of the reader's own images.
 
-    anything --open_dataset--> item i = (image (3, H, W) in 0..1, target with boxes, labels, image_id)
+    data --open_dataset--> item i = (image (3, H, W) in 0..1, target with boxes, labels, image_id)
 """
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,17 +16,21 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def open_dataset(data, *, split: str = "", long_side: int = 1333, boxes: Mapping[str, list] | None = None):
-    """A data set to look at.
+    """The data set to explore.
 
     Args:
-        data: Scenes, or anything with length and items like theirs; a folder in a layout of splits.py; a folder of .jpg and .png files.
-        split: of an annotated folder; "" = val where there is one, else the first.
-        long_side: images of a folder whose longer side exceeds it are shrunk, in pixels; 0 = never.
-        boxes: of a folder of images: {file name: [[x1, y1, x2, y2], ...]} in pixels of the file. Files that are not named have no box.
+        data: a data set such as ``open_split`` returns; a folder in a layout of fgdlab/lab/datasets/splits.py; a folder of .jpg and
+            .png files.
+        split: of an annotated folder; "" = val if there is one, else the first.
+        long_side: larger images of a folder are shrunk until their longer side has so many pixels; 0 = never.
+        boxes: for a folder of images: {file name: [[x1, y1, x2, y2], ...]} in pixels of the file. Other files have no boxes.
     """
     if not isinstance(data, (str, Path)):
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, Mapping):
-            raise UserError(f"data must be a folder or a data set such as open_split(config, 'val'), got {type(data).__name__}; give the folder's path")
+            raise UserError(
+                "data must be a folder or a data set such as open_split(config, 'val'), "
+                f"got {type(data).__name__}; give the folder's path"
+            )
         if len(data) == 0:
             raise UserError("data must hold an image, got an empty data set; choose another split")
         return data
@@ -37,36 +41,43 @@ def open_dataset(data, *, split: str = "", long_side: int = 1333, boxes: Mapping
         known = splits_of(folder)
         if split and split not in known:
             raise unknown_name("split", split, known)
-        return DetectionDataset(read_split(folder, split or ("val" if "val" in known else known[0])), long_side=long_side)
+        split = split or ("val" if "val" in known else known[0])
+        return DetectionDataset(read_split(folder, split), long_side=long_side)
     return ImageFolder(folder, long_side=long_side, boxes=boxes or {})
 
 
 class ImageFolder:
-    """The .jpg and .png files of one folder in the order of their names, turned upright as EXIF says; boxes optional, of one nameless class.
+    """The .jpg and .png files of one folder, sorted by name and rotated as EXIF says; optional boxes have one class, "object".
 
-    Item i is ``(image, target)`` as in data.py; image_id counts from 1.
+    Item i is ``(image, target)`` as in fgdlab/lab/datasets/dataset.py; image_id starts at 1.
     """
 
     classes = ["object"]
     category_ids = [1]
 
     def __init__(self, folder: Path, *, long_side: int = 0, boxes: Mapping[str, list] = {}):
-        self.folder, self.long_side = folder, long_side
-        self.files = sorted(each for each in folder.iterdir() if each.suffix.lower() in SUFFIXES)
+        self.long_side = long_side
+        self.files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
         if not self.files:
-            raise UserError(f"{folder} must hold images ({', '.join(SUFFIXES)}) or COCO annotations, got neither; give the folder that holds them")
-        names = [each.name for each in self.files]
+            raise UserError(
+                f"{folder} must hold images ({', '.join(SUFFIXES)}) or COCO annotations, got neither; "
+                "give the folder that holds them"
+            )
+        names = [file.name for file in self.files]
         for name in boxes:
             if name not in names:
                 raise unknown_name("image file in boxes", name, names)
-        self.boxes = {name: self._checked(name, given) for name, given in boxes.items()}
+        self.boxes = {name: self._checked(name, rows) for name, rows in boxes.items()}
 
     @staticmethod
-    def _checked(name: str, given) -> Tensor:
-        boxes = torch.as_tensor(given, dtype=torch.float32)
+    def _checked(name: str, rows) -> Tensor:
+        boxes = torch.as_tensor(rows, dtype=torch.float32)
         boxes = boxes.reshape(0, 4) if boxes.numel() == 0 else boxes
         if boxes.ndim != 2 or boxes.shape[1] != 4 or not (boxes[:, 2:] > boxes[:, :2]).all():
-            raise UserError(f"boxes of {name!r} must be rows x1, y1, x2, y2 in pixels with x1 < x2 and y1 < y2, got {given!r}; correct them")
+            raise UserError(
+                f"boxes of {name!r} must be rows x1, y1, x2, y2 in pixels with x1 < x2 and y1 < y2, "
+                f"got {rows!r}; correct them"
+            )
         return boxes
 
     @property
@@ -80,11 +91,16 @@ class ImageFolder:
         file = self.files[i]
         try:
             picture = read_exif_rotated(file)
-        except Exception as error:                                   # what Pillow raises for broken bytes is not one type
-            raise UserError(f"{file} must be an image that can be decoded, got: {' '.join(str(error).split())}; copy it again or take it out") from error
-        boxes, full = self.boxes.get(file.name, torch.zeros(0, 4)), picture.size
+        except Exception as error:                                   # Pillow raises many types for broken files
+            raise UserError(
+                f"{file} must be an image that can be decoded, got: {' '.join(str(error).split())}; "
+                "copy it again or remove it"
+            ) from error
+        boxes, (width, height) = self.boxes.get(file.name, torch.zeros(0, 4)), picture.size
         picture = shrink(picture, self.long_side)
-        scale = torch.tensor([picture.width / full[0], picture.height / full[1]] * 2)
+        scale = torch.tensor([picture.width / width, picture.height / height] * 2)
         image = torch.from_numpy(np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))).float() / 255
         labels = torch.ones(len(boxes), dtype=torch.int64)
-        return image, {"boxes": boxes * scale, "labels": labels, "image_id": torch.tensor(i + 1), "scale": scale.double()}
+        return image, {
+            "boxes": boxes * scale, "labels": labels, "image_id": torch.tensor(i + 1), "scale": scale.double(),
+        }

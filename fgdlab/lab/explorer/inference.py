@@ -1,10 +1,9 @@
-"""Networks looking at images: each once, then remembered within a bound.
+"""Detectors on images, cached within a bound.
 
-    image --reference student's transform--> Place (pixels, boxes)
-    Place --each network, under Tap--> Sight (maps, detections) --gaze.compare--> {level: Pair}
+    image --first student's transform--> Sample (pixels, boxes)
+    Sample --each detector, under Tap--> Predictions (maps, detections) --map_pair--> {level: MapPair}
 """
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,23 +16,24 @@ from fgdlab.masks import cell_ranges
 from fgdlab.scene import Scene, Tap, full_precision, level_names
 
 from ..errors import UserError
-from ..plots import padded_image
-from .loss_maps import Pair, compare, open_config
+from ..plots import eval_mode, padded_image
+from .loss_maps import MapPair, all_terms_config, map_pair
 from .lru_cache import LRUCache
 from .models import NamedDetector
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One image as every network sees it.
+    """One image as every detector sees it.
 
-    pixels (1, 3, H_pad, W_pad), on the students' device; photo (H_pad, W_pad, 3) uint8, padding white; boxes (K, 4) and labels (K,) in pixels of both.
-    image_size: (height, width) before padding. loaded_size: the same before the detector's own resize.
+    pixels: (1, 3, H_pad, W_pad), on the students' device. rgb: (H_pad, W_pad, 3) uint8, padding white.
+    boxes: (K, 4) in their pixels. labels: (K,).
+    image_size: (height, width) before padding. loaded_size: before the detector's own resize.
     """
 
     image_id: int
     pixels: Tensor
-    photo: np.ndarray
+    rgb: np.ndarray
     boxes: Tensor
     labels: np.ndarray
     image_size: tuple[int, int]
@@ -45,18 +45,18 @@ class Sample:
 
     @property
     def nbytes(self) -> int:
-        return self.pixels.nbytes + self.photo.nbytes
+        return self.pixels.nbytes + self.rgb.nbytes
 
     def scene(self) -> Scene:
-        """For masks: boxes and sizes; no maps."""
+        """Boxes and sizes for masks; no maps."""
         return Scene(self.pixels, [self.boxes], [self.image_size], {})
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What one network made of a place: maps {"P3": (C, H, W), ...}; boxes (K, 4) in pixels of the place, labels (K,), scores (K,).
+    """One detector's maps {"P3": (C, H, W), ...} and detections: boxes (K, 4) in pixels of the sample, labels (K,), scores (K,).
 
-    scale, spread: {level: root mean square, standard deviation} of its maps.
+    scale, spread: {level: root mean square, standard deviation} of the maps.
     """
 
     maps: dict[str, Tensor]
@@ -71,50 +71,39 @@ class Predictions:
         return sum(each.nbytes for each in self.maps.values()) + self.boxes.nbytes
 
 
-@contextlib.contextmanager
-def in_eval_mode(detector: nn.Module) -> Iterator[None]:
-    """Every module's mode is as before afterwards."""
-    modes = [(each, each.training) for each in detector.modules()]
-    try:
-        detector.eval()
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 @torch.no_grad()
 def sample_of(detector: nn.Module, image: Tensor, target: dict) -> Sample:
     """The image through a detector's transform."""
     device = next(detector.parameters()).device
-    with in_eval_mode(detector):
+    with eval_mode(detector):
         batch, targets = detector.transform([image.to(device)], [on_device(target, device)])
     scene = Scene(batch.tensors, [targets[0]["boxes"]], batch.image_sizes, {})
-    photo = (padded_image(detector, scene).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    rgb = (padded_image(detector, scene).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     labels = target.get("labels", torch.ones(len(target["boxes"]), dtype=torch.int64)).cpu().numpy()
-    image_id = int(target["image_id"]) if "image_id" in target else 0
-    return Sample(image_id, scene.pixels, photo, scene.boxes[0], labels, tuple(batch.image_sizes[0]), tuple(image.shape[-2:]))
+    image_id = int(target.get("image_id", 0))
+    return Sample(image_id, scene.pixels, rgb, scene.boxes[0], labels, tuple(batch.image_sizes[0]), tuple(image.shape[-2:]))
 
 
 @torch.no_grad()
-def predictions_of(detector: nn.Module, image: Tensor, target: dict, place: Sample) -> Predictions:
-    """A detector's maps of the place's very pixels, and what it detects by its own forward.
+def predictions_of(detector: nn.Module, image: Tensor, target: dict, sample: Sample) -> Predictions:
+    """A detector's maps of the sample's pixels, and its detections by its own forward.
 
-    Where its own transform makes the same pixels, one forward gives both.
+    One forward gives both if the detector's transform makes the same pixels.
     """
     device = next(detector.parameters()).device
-    with in_eval_mode(detector), Tap(detector) as tap:
-        found = detector([image.to(device)], [on_device(target, device)])[0]
-        own = tap.scene
-        if own.pixels.shape == place.pixels.shape and torch.equal(own.pixels, place.pixels.to(device)):
-            maps = own.features
+    with eval_mode(detector), Tap(detector) as tap:
+        output = detector([image.to(device)], [on_device(target, device)])[0]
+        scene = tap.scene
+        if scene.pixels.shape == sample.pixels.shape and torch.equal(scene.pixels, sample.pixels.to(device)):
+            maps = scene.features
         else:
-            maps = level_names(detector.backbone(place.pixels.to(device)), place.padded_size[0])
-    scale = np.array([place.image_size[1] / place.loaded_size[1], place.image_size[0] / place.loaded_size[0]] * 2)
-    boxes, labels, scores = (found[name].detach().float().cpu().numpy() for name in ("boxes", "labels", "scores"))
+            maps = level_names(detector.backbone(sample.pixels.to(device)), sample.padded_size[0])
+    resize = [new / old for new, old in zip(sample.image_size, sample.loaded_size, strict=True)]
+    boxes, labels, scores = (output[name].detach().float().cpu().numpy() for name in ("boxes", "labels", "scores"))
     maps = {level: each[0].detach() for level, each in full_precision(maps).items()}
     return Predictions(
-        maps, boxes * scale, labels.astype(int), scores, scale={level: float(each.double().square().mean().sqrt()) for level, each in maps.items()},
+        maps, boxes * np.array(resize[::-1] * 2), labels.astype(int), scores,
+        scale={level: float(each.double().square().mean().sqrt()) for level, each in maps.items()},
         spread={level: float(each.double().std()) for level, each in maps.items()},
     )
 
@@ -123,119 +112,127 @@ def on_device(target: dict, device) -> dict:
     return {name: value.to(device) for name, value in target.items() if name in ("boxes", "labels", "image_id")}
 
 
-class Curves(dict):
-    """Gaps of checkpoints that were looked at, a few numbers each; forgotten all together before they are too many."""
-
-    def __setitem__(self, key, value) -> None:
-        if len(self) >= 4096:
-            self.clear()
-        super().__setitem__(key, value)
-
-
 class DetectorInference:
-    """Students, teacher and images together; whatever is asked for is computed once and kept within the bound.
+    """Students and teacher on the images of a data set; results are cached.
 
     Args:
-        students: {name: Contestant}. The first one's transform makes the pixels that all networks see.
+        students: {name: NamedDetector}. The first one's transform makes the pixels for all detectors.
         teacher: a detector.
-        scenes: item i = (image, target), see photos.py.
+        dataset: item i = (image, target), see image_folder.py.
         config: switches of the loss whose terms are shown.
-        losses: {name of student: FGDLoss} whose trained f and R are used; a student without one gets fresh layers of seed 0.
-        cache_mb, cache_items: bound of everything kept.
+        losses: {name of student: FGDLoss} with trained f and R; other students get fresh layers of seed 0.
+        cache_mb: bound of the cache.
         progress: called with a line before anything slow, with "" after it.
     """
 
     def __init__(
-        self, students: dict[str, NamedDetector], teacher: nn.Module, scenes, config: FGDConfig, losses: dict[str, FGDLoss], *,
-        cache_mb: float = 512, cache_items: int = 64, progress: Callable[[str], None] = lambda line: None,
+        self, students: dict[str, NamedDetector], teacher: nn.Module, dataset, config: FGDConfig,
+        losses: dict[str, FGDLoss], *, cache_mb: float = 512, progress: Callable[[str], None] = lambda line: None,
     ):
-        self.students, self.teacher, self.scenes, self.config, self.losses, self.progress = students, teacher, scenes, config, losses, progress
-        self.kept = LRUCache(int(cache_mb * 1e6), cache_items, keep=12 + 2 * len(students))
-        self.curves = Curves()
-        self._probes: dict[str, FGDLoss] = {}
+        self.students, self.teacher, self.dataset, self.config = students, teacher, dataset, config
+        self.losses, self.progress = losses, progress
+        self.cache = LRUCache(int(cache_mb * 1e6), max_items=64, min_items=12 + 2 * len(students))
+        self.checkpoint_gaps: dict[tuple, dict] = {}                 # view_data.py: feature gaps of computed checkpoints
+        self._student_losses: dict[str, FGDLoss] = {}
         self.levels = self._shared_levels()
 
-    def place(self, image: int) -> Sample:
-        reference = next(iter(self.students.values())).module
-        return self._kept(("place", image), lambda: sample_of(reference, *self.scenes[image]))
+    def sample(self, image: int) -> Sample:
+        first = next(iter(self.students.values())).module
+        return self._cached(("sample", image), lambda: sample_of(first, *self.dataset[image]))
 
-    def teacher_sight(self, image: int) -> Predictions:
-        return self._kept(("teacher", image), lambda: self._look(self.teacher, image, "teacher"))
+    def teacher_predictions(self, image: int) -> Predictions:
+        return self._cached(("teacher", image), lambda: self._predict(self.teacher, image, "teacher"))
 
-    def student_sight(self, image: int, name: str, stage: int) -> Predictions:
-        who = self.students[name]
-        label = " ".join(filter(None, (name, who.stages[stage])))
-        return self._kept(("student", image, name, stage), lambda: self._look(who.detector(stage), image, label))
+    def student_predictions(self, image: int, name: str, checkpoint: int) -> Predictions:
+        student = self.students[name]
+        label = f"{name} {student.checkpoints[checkpoint]}".strip()
+        return self._cached(
+            ("student", image, name, checkpoint), lambda: self._predict(student.detector(checkpoint), image, label),
+        )
 
-    def pairs(self, image: int, name: str, stage: int) -> dict[str, Pair]:
-        """{level: Pair} of one student at one stage."""
-        def make() -> dict[str, Pair]:
-            student, teacher = self.student_sight(image, name, stage).maps, self.teacher_sight(image).maps
-            loss = self.probe(name, student, teacher)
-            device = next(iter(student.values())).device
-            return {level: compare(student[level], teacher[level].to(device), loss, level) for level in self.levels}
+    def pairs(self, image: int, name: str, checkpoint: int) -> dict[str, MapPair]:
+        """{level: MapPair} of one student and the teacher."""
+        def compute() -> dict[str, MapPair]:
+            student = self.student_predictions(image, name, checkpoint).maps
+            teacher = self.teacher_predictions(image).maps
+            loss = self.student_loss(name, student, teacher)
+            return {level: map_pair(student[level], teacher[level].to(student[level].device), loss, level) for level in self.levels}
 
-        return self._kept(("pairs", image, name, stage), make, lambda pairs: sum(each.nbytes for each in pairs.values()))
+        return self._cached(
+            ("pairs", image, name, checkpoint), compute, lambda pairs: sum(each.nbytes for each in pairs.values()),
+        )
 
     def masks(self, image: int, level: str, rounding: str) -> tuple[np.ndarray, np.ndarray]:
         """fg, bg (H, W) of one level."""
-        def make():
-            masks = masks_of(replace(self.config, rounding=rounding), self.place(image).scene(), self.teacher_sight(image).maps[level][None])
+        def compute():
+            scene, teacher_map = self.sample(image).scene(), self.teacher_predictions(image).maps[level][None]
+            masks = masks_of(replace(self.config, rounding=rounding), scene, teacher_map)
             return masks.fg[0].cpu().numpy(), masks.bg[0].cpu().numpy()
 
-        return self._kept(("masks", image, level, rounding), make, lambda masks: 2 * masks[0].nbytes)
+        return self._cached(("masks", image, level, rounding), compute, lambda masks: 2 * masks[0].nbytes)
 
     def ranges(self, image: int, level: str, rounding: str) -> np.ndarray:
         """(K, 4) half-open col0, row0, col1, row1: the cells of each box, not clipped to the grid."""
-        place = self.place(image)
-        frame = place.scene().frame_sizes(self.config.frame)[0]
-        return cell_ranges(place.boxes, frame, tuple(self.teacher_sight(image).maps[level].shape[-2:]), rounding=rounding).cpu().numpy()
+        sample = self.sample(image)
+        frame, grid = sample.scene().frame_sizes(self.config.frame)[0], self.teacher_predictions(image).maps[level].shape[-2:]
+        return cell_ranges(sample.boxes, frame, tuple(grid), rounding=rounding).cpu().numpy()
 
-    def probe(self, name: str, student: dict[str, Tensor], teacher: dict[str, Tensor]) -> FGDLoss:
-        """The layers f and R between a student and the teacher: the trained ones where they were given, the rest fresh."""
-        if name not in self._probes:
+    def student_loss(self, name: str, student: dict[str, Tensor], teacher: dict[str, Tensor]) -> FGDLoss:
+        """A student's loss with the layers of every term; f and R are the given trained ones, or fresh."""
+        if name not in self._student_losses:
             channels = [next(iter(maps.values())).shape[0] for maps in (student, teacher)]
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                probe = FGDLoss(self.levels, *channels, open_config(self.config))
-            given = self.losses.get(name)
-            for part in ("align", "relation") if given is not None else ():
-                if getattr(given, part):
-                    setattr(probe, part, getattr(given, part))
-            self._probes[name] = probe.to(next(iter(student.values())).device).eval()
-        return self._probes[name]
+                loss = FGDLoss(self.levels, *channels, all_terms_config(self.config))
+            trained = self.losses.get(name)
+            for part in ("align", "relation") if trained is not None else ():
+                if getattr(trained, part):
+                    setattr(loss, part, getattr(trained, part))
+            self._student_losses[name] = loss.to(next(iter(student.values())).device).eval()
+        return self._student_losses[name]
 
     def notes(self, name: str) -> list[str]:
-        """What a reader must know about the layers behind the numbers of this student."""
-        given, probe, notes = self.losses.get(name), self._probes.get(name), []
-        if probe is not None and probe.relation and not (given is not None and given.relation) and self.config.relation in ("gc", "nonlocal"):
-            notes.append("R of the global term is untrained (no loss was given): it starts as the identity, and its context weights come from random keys.")
-        if probe is not None and probe.align and not (given is not None and given.align):
-            notes.append("f is untrained (no loss was given): channels differ, so the sums of the loss are those of a first step.")
+        """Warnings about untrained layers behind the numbers of a student."""
+        trained, loss, notes = self.losses.get(name), self._student_losses.get(name), []
+        if loss is None:
+            return notes
+        if loss.relation and not (trained and trained.relation) and self.config.relation in ("gc", "nonlocal"):
+            notes.append(
+                "R of the global term is untrained (no loss was given): it starts as the identity, "
+                "and its context weights come from random keys."
+            )
+        if loss.align and not (trained and trained.align):
+            notes.append("f is untrained (no loss was given): channels differ, so the loss is that of a first step.")
         return notes
 
-    def _look(self, detector: nn.Module, image: int, who: str) -> Predictions:
-        place = self.place(image)
-        self.progress(f"{who} looks at image {image + 1} of {len(self.scenes)}")
+    def _predict(self, detector: nn.Module, image: int, label: str) -> Predictions:
+        sample = self.sample(image)
+        self.progress(f"{label}: computing image {image + 1} of {len(self.dataset)}")
         try:
-            return predictions_of(detector, *self.scenes[image], place)
+            return predictions_of(detector, *self.dataset[image], sample)
         finally:
             self.progress("")
 
-    def _kept(self, key, make, size=lambda value: value.nbytes):
-        return self.kept.get(key, make, size)
+    def _cached(self, key, compute, size=lambda value: value.nbytes):
+        return self.cache.get(key, compute, size)
 
     def _shared_levels(self) -> tuple[str, ...]:
-        """Levels of every student and the teacher, within those of the losses; grids are checked on the first image."""
-        teacher = self.teacher_sight(0).maps
+        """Levels of every student, the teacher and the losses. Grids must agree on the first image."""
+        teacher = self.teacher_predictions(0).maps
         levels = [level for level in teacher if all(level in loss.levels for loss in self.losses.values())]
-        for name, who in self.students.items():
-            maps = self.student_sight(0, name, len(who.stages) - 1).maps
+        for name, student in self.students.items():
+            maps = self.student_predictions(0, name, len(student.checkpoints) - 1).maps
             levels = [level for level in levels if level in maps]
             for level in levels:
                 if maps[level].shape[-2:] != teacher[level].shape[-2:]:
-                    grids = " and ".join(f"{each[level].shape[-2]} x {each[level].shape[-1]}" for each in (maps, teacher))
-                    raise UserError(f"student {name!r} and the teacher must have the same grid on {level}, got {grids} cells; compare detectors of equal strides")
+                    grids = " and ".join("{} x {}".format(*each[level].shape[-2:]) for each in (maps, teacher))
+                    raise UserError(
+                        f"student {name!r} and the teacher must have the same grid on {level}, got {grids} cells; "
+                        "compare detectors of equal strides"
+                    )
         if not levels:
-            raise UserError(f"students and teacher must share a pyramid level, got none in common with the teacher's {', '.join(teacher)}; compare other detectors")
+            raise UserError(
+                "students and teacher must share a pyramid level, got none in common with the teacher's "
+                f"{', '.join(teacher)}; compare other detectors"
+            )
         return tuple(levels)

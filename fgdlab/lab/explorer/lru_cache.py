@@ -1,17 +1,17 @@
-"""A memory with a bound."""
+"""A cache bounded by bytes and items."""
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 
 class LRUCache:
-    """Keeps what was made, the latest used last; forgets from the other end what exceeds ``bytes`` or ``items``.
+    """Evicts the least recently used entries beyond ``max_bytes`` or ``max_items``, but never the latest ``min_items``.
 
-    ``keep`` of the latest entries are never forgotten: what one picture needs must fit, or every move would compute it anew.
+    ``min_items`` covers one view. With fewer entries every change of the view would compute everything again.
     """
 
-    def __init__(self, bytes: int, items: int, keep: int = 1):
-        self.bytes, self.items, self.keep = bytes, items, keep
-        self.size = 0
+    def __init__(self, max_bytes: int, max_items: int, min_items: int = 1):
+        self.max_bytes, self.max_items, self.min_items = max_bytes, max_items, min_items
+        self.bytes = 0
         self._entries: OrderedDict[Hashable, tuple[object, int]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -20,14 +20,14 @@ class LRUCache:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._entries
 
-    def get(self, key: Hashable, make: Callable[[], object], size: Callable[[object], int]):
-        """The entry of this key, made if it is not there. ``size(value)`` gives its bytes."""
+    def get(self, key: Hashable, compute: Callable[[], object], size: Callable[[object], int]):
+        """The value of ``key``, computed if missing. ``size(value)`` returns its bytes."""
         if key not in self._entries:
-            value = make()
+            value = compute()
             self._entries[key] = value, size(value)
-            self.size += self._entries[key][1]
+            self.bytes += self._entries[key][1]
         self._entries.move_to_end(key)
-        while len(self._entries) > self.keep and (self.size > self.bytes or len(self._entries) > self.items):
+        while len(self) > self.min_items and (self.bytes > self.max_bytes or len(self) > self.max_items):
             _, (_, freed) = self._entries.popitem(last=False)
-            self.size -= freed
+            self.bytes -= freed
         return self._entries[key][0]

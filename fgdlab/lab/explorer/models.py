@@ -1,6 +1,6 @@
-"""Who is looked at: students, each with one or many checkpoints, and their teacher.
+"""The explorer's students, each with one or more checkpoints.
 
-    detector | {name: detector or folder} | folder of checkpoints --contestants--> {name: Contestant}
+    detector | folder of checkpoints | {name: either} --named_detectors--> {name: NamedDetector}
 """
 import json
 import re
@@ -16,25 +16,25 @@ from ..detectors import build, build_settings
 from ..errors import UserError
 
 LAST_LAYERS = ("head.classification_head.cls_logits.weight", "head.regression_head.bbox_reg.weight")
-NUMBER = re.compile(r"(\d+)\D*$")
 
 
 class NamedDetector:
-    """One network, at one or several stages of its training.
+    """A detector with its checkpoints.
 
-    stages: a label each, oldest first; [""] for a detector that was given as it is. ``detector(i)`` is the network at stage i;
-    checkpoints share ``module``, so only the stage asked for last is in memory.
+    checkpoints: their labels, oldest first; [""] for a detector without files.
+    All checkpoints share ``module``, so only the latest one asked for is in memory.
     """
 
     def __init__(self, name: str, module: nn.Module, files: list[Path] = ()):
         self.name, self.module, self.files = name, module, list(files)
-        self.stages = [stage_name(each) for each in self.files] or [""]
+        self.checkpoints = [checkpoint_label(file) for file in self.files] or [""]
         self._loaded: Path | None = None
 
-    def detector(self, stage: int = -1) -> nn.Module:
-        if self.files and self._loaded != self.files[stage]:
-            load_weights(self.module, self.files[stage])
-            self._loaded = self.files[stage]
+    def detector(self, checkpoint: int = -1) -> nn.Module:
+        """The detector at a checkpoint."""
+        if self.files and self._loaded != self.files[checkpoint]:
+            load_weights(self.module, self.files[checkpoint])
+            self._loaded = self.files[checkpoint]
         return self.module
 
 
@@ -43,66 +43,85 @@ def named_detectors(student, classes: int, *, like: nn.Module | None = None, dev
 
     Args:
         student: a detector (named "student"), a folder of checkpoints, or {name: either}.
-        classes: C of the data, with which a checkpoint's detector is built where its file does not say.
+        classes: of the data, for checkpoints whose files do not say their classes.
         like: a detector of the checkpoints' architecture, for files that do not say their settings.
-        device: where checkpoints are put; a detector stays where it is.
+        device: where checkpoints are loaded; a detector stays on its device.
     """
-    given = dict(student) if isinstance(student, Mapping) and not isinstance(student, nn.Module) else {"student": student}
-    if not given:
+    students = dict(student) if isinstance(student, Mapping) and not isinstance(student, nn.Module) else {"student": student}
+    if not students:
         raise UserError('student must be a detector or {"baseline": detector, ...}, got an empty dict; name at least one')
-    found = {}
-    for name, each in given.items():
-        if isinstance(each, (str, Path)):
-            found[str(name)] = timeline(str(name), Path(each).expanduser(), classes, like, device)
+    result = {}
+    for name, value in students.items():
+        name = str(name)
+        if isinstance(value, (str, Path)):
+            result[name] = load_checkpoints(name, Path(value).expanduser(), classes, like, device)
         else:
-            found[str(name)] = NamedDetector(str(name), checked(f"student {name!r}", each))
-    return found
+            result[name] = NamedDetector(name, check_detector(f"student {name!r}", value))
+    return result
 
 
-def checked(who: str, detector) -> nn.Module:
-    """A detector as fgdlab/scene.py asks for it, or an error that says what is missing."""
+def check_detector(label: str, detector) -> nn.Module:
+    """The detector if it follows the contract of fgdlab/scene.py; else an error that names what is missing."""
     missing = [part for part in ("transform", "backbone") if not hasattr(detector, part)]
     if not isinstance(detector, nn.Module) or missing:
         got = type(detector).__name__ + (f" without {' and '.join(missing)}" if isinstance(detector, nn.Module) else "")
-        raise UserError(f"{who} must be a detector with transform and backbone (see fgdlab/scene.py), got {got}; build one with fgdlab.lab.detectors.build")
+        raise UserError(
+            f"{label} must be a detector with transform and backbone (see fgdlab/scene.py), got {got}; "
+            "build one with fgdlab.lab.detectors.build"
+        )
     return detector
 
 
-def timeline(name: str, folder: Path, classes: int, like: nn.Module | None, device) -> NamedDetector:
-    """The .safetensors files of a folder by the last number in their names, as the stages of one network."""
+def load_checkpoints(name: str, folder: Path, classes: int, like: nn.Module | None, device) -> NamedDetector:
+    """The .safetensors files of a folder, sorted by the last number in their names, as checkpoints of one detector."""
     if not folder.is_dir():
-        raise UserError(f"student {name!r} must be a detector or a folder of checkpoints, got {str(folder)!r}, which is no folder; correct the path")
-    folder = folder / "snapshots" if (folder / "snapshots").is_dir() else folder
-    files = sorted(folder.glob("*.safetensors"), key=lambda each: (number(each), each.name))
+        raise UserError(
+            f"student {name!r} must be a detector or a folder of checkpoints, got {str(folder)!r}, which is no folder; "
+            "correct the path"
+        )
+    if (folder / "snapshots").is_dir():
+        folder = folder / "snapshots"
+    files = sorted(folder.glob("*.safetensors"), key=lambda file: (step_number(file), file.name))
     if not files:
-        raise UserError(f"{folder} must hold checkpoints named like step_000150.safetensors, got none; run with snapshot_every, or give the folder that holds them")
-    module = like if like is not None else architecture(files[0], folder, classes)
-    return NamedDetector(name, checked(f"student {name!r}", module if device is None else module.to(device)), files)
+        raise UserError(
+            f"{folder} must hold checkpoints named like step_000150.safetensors, got none; "
+            "run with snapshot_every, or give the folder that holds them"
+        )
+    module = like if like is not None else build_from_settings(files[0], folder, classes)
+    return NamedDetector(name, check_detector(f"student {name!r}", module if device is None else module.to(device)), files)
 
 
-def architecture(file: Path, folder: Path, classes: int) -> nn.Module:
-    """An untrained detector of the kind that wrote a file, by the settings in its header or in the run's params.json."""
+def build_from_settings(file: Path, folder: Path, classes: int) -> nn.Module:
+    """An untrained detector by the settings in the file's header or in the run's params.json."""
     facts = read_facts(file)
     settings = facts.get("settings")
     if settings is None and (folder.parent / "params.json").is_file():
         settings = json.loads((folder.parent / "params.json").read_text())
     if settings is None:
-        raise UserError(f"{file} must say its settings, got none in its header and no params.json beside its folder; give like=a detector of that architecture")
+        raise UserError(
+            f"{file} must say its settings, got none in its header and no params.json in {folder.parent}; "
+            "give like=a detector of that architecture"
+        )
     config = RunConfig.of(settings)
     return build(**build_settings(config, config.student, len(facts.get("classes") or ()) or classes_of(file) or classes))
 
 
 def classes_of(file: Path) -> int | None:
-    """C by the shapes of a RetinaNet's last layers, A * (C + 1) and A * 4 outputs for A anchors a cell; None for other heads."""
+    """The number of classes C from the shapes of a RetinaNet's last layers; None for other heads.
+
+    With A anchors per cell the layers have A * (C + 1) and A * 4 outputs.
+    """
     with safe_open(file, "pt") as weights:
-        outputs = [weights.get_slice(name).get_shape()[0] for name in LAST_LAYERS if name in weights.keys()]          # noqa: SIM118
+        names = weights.keys()
+        outputs = [weights.get_slice(name).get_shape()[0] for name in LAST_LAYERS if name in names]
     return 4 * outputs[0] // outputs[1] - 1 if len(outputs) == 2 else None
 
 
-def number(file: Path) -> int:
-    found = NUMBER.search(file.stem)
-    return int(found[1]) if found else -1
+def step_number(file: Path) -> int:
+    """The last number in a file's name; -1 without one."""
+    numbers = re.findall(r"\d+", file.stem)
+    return int(numbers[-1]) if numbers else -1
 
 
-def stage_name(file: Path) -> str:
-    return f"step {number(file)}" if number(file) >= 0 else file.stem
+def checkpoint_label(file: Path) -> str:
+    return f"step {step_number(file)}" if step_number(file) >= 0 else file.stem

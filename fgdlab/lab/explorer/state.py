@@ -1,4 +1,5 @@
-"""What the reader has chosen: one frozen record, checked field by field, and the stops of every slider."""
+"""The reader's choices as one frozen, checked record, and the values of every slider."""
+import math
 from dataclasses import asdict, dataclass, fields, replace
 
 from fgdlab.config import ROUNDINGS
@@ -16,17 +17,20 @@ WEIGHTS = ("alpha", "beta", "gamma", "lambda_")
 class State:
     """One view of the explorer.
 
-    image: index into the data. level: "P3".. . who, stage: a student, at one of its checkpoints (0 = oldest).
-    view: teacher, student, difference; or every student beside the teacher. quantity: attention A^S, one channel's map, R's context weights,
-    or where the loss comes from. limits: colour limits shared by panels that are compared, or each panel's own (a difference is centred at 0 in both).
-    temperature, alpha, beta, gamma, lambda_, rounding: of the loss. channel: whose map ``quantity="channel"`` shows.
-    cell: (row, col) whose channels are listed instead of A^C, or None. overlays: a choice of OVERLAYS.
+    image: index into the data set. level: "P3".. . student_name, checkpoint: the student, and the index of its checkpoint (0 = oldest).
+    view: "difference" shows teacher, student and their difference; "before_after" shows every student and the teacher.
+    quantity: attention A^S, one channel's map, R's context weights, or the loss per cell.
+    limits: colour limits shared by compared panels, or each panel's own; a difference is centred at 0 in both.
+    temperature, alpha, beta, gamma, lambda_, rounding: settings of the loss.
+    channel: the channel that ``quantity="channel"`` shows.
+    cell: (row, col) whose channels are listed instead of A^C, or None.
+    overlays: names in OVERLAYS.
     """
 
     image: int = 0
     level: str = ""
-    who: str = ""
-    stage: int = 0
+    student_name: str = ""
+    checkpoint: int = 0
     view: str = "difference"
     quantity: str = "attention"
     limits: str = "shared"
@@ -41,7 +45,7 @@ class State:
     overlays: tuple[str, ...] = ("boxes",)
 
     def but(self, **changes) -> "State":
-        """The same with some fields changed, lists taken for tuples as JSON has no others."""
+        """The same with some fields changed; JSON's lists become tuples."""
         known = [each.name for each in fields(self)]
         for name in changes:
             if name not in known:
@@ -53,46 +57,49 @@ class State:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
-def one_of(name: str, value, known) -> None:
+def check_choice(name: str, value, known) -> None:
     if value not in known:
         raise unknown_name(name, value, known)
 
 
-def within(name: str, value, count: int, what: str) -> None:
+def check_index(name: str, value, count: int, what: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
         raise UserError(f"{name} must be a whole number from 0 to {count - 1}, got {value!r}; there are {count} {what}")
 
 
-def check(state: State, *, images: int, levels: tuple[str, ...], stages: dict[str, int], quantities: tuple[str, ...]) -> State:
-    """The state if it fits the data, else UserError.
+def check_state(
+    state: State, *, images: int, levels: tuple[str, ...], checkpoints: dict[str, int], quantities: tuple[str, ...],
+) -> None:
+    """UserError if the state does not fit.
 
     Args:
-        stages: {student: how many checkpoints}. quantities: those that can be shown here.
+        images: number of images.
+        checkpoints: {student: number of checkpoints}.
+        quantities: those that these networks have.
     """
-    within("image", state.image, images, "images")
-    one_of("level", state.level, levels)
-    one_of("who (a student)", state.who, stages)
-    within("stage", state.stage, stages[state.who], f"checkpoints of {state.who}")
-    one_of("view", state.view, VIEWS if len(stages) > 1 else VIEWS[:1])
-    one_of("quantity", state.quantity, quantities)
-    one_of("limits", state.limits, LIMITS)
-    one_of("rounding", state.rounding, ROUNDINGS)
-    for each in state.overlays:
-        one_of("overlay", each, OVERLAYS)
+    check_index("image", state.image, images, "images")
+    check_choice("level", state.level, levels)
+    check_choice("student_name", state.student_name, checkpoints)
+    check_index("checkpoint", state.checkpoint, checkpoints[state.student_name], f"checkpoints of {state.student_name}")
+    check_choice("view", state.view, VIEWS if len(checkpoints) > 1 else VIEWS[:1])
+    check_choice("quantity", state.quantity, quantities)
+    check_choice("limits", state.limits, LIMITS)
+    check_choice("rounding", state.rounding, ROUNDINGS)
+    for overlay in state.overlays:
+        check_choice("overlay", overlay, OVERLAYS)
     for name in ("temperature", *WEIGHTS):
         value = getattr(state, name)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if name == "temperature" and not (number and value > 0):
-            raise UserError(f"temperature must be a finite number above 0, got {value!r}; 0.5 is the paper's")
+            raise UserError(f"temperature must be a finite number above 0, got {value!r}; the paper uses 0.5")
         if not (number and value >= 0):
-            raise UserError(f"{name} must be a finite number of at least 0, got {value!r}; 0 silences its term")
-    return state
+            raise UserError(f"{name} must be a finite number of at least 0, got {value!r}; 0 switches its term off")
 
 
-def stops(name: str, start: float) -> list[float]:
-    """Where a slider can stand: round values, and ``start`` among them so that nothing is lost by touching it.
+def slider_values(name: str, start: float) -> list[float]:
+    """The values of a slider: round numbers, and ``start`` so that the start can be set again.
 
-    Weights: 0, then ten a decade from 1e-8 to 1. Temperature: 0.05 to 10, closer together where softmax changes fast.
+    Weights: 0, then ten per decade from 1e-8 to 1. Temperature: 0.05 to 10, denser where softmax changes fast.
     """
     if name == "temperature":
         values = [*(round(0.05 * i, 2) for i in range(1, 31)), 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0]

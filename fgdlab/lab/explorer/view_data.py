@@ -1,8 +1,8 @@
-"""Everything that the panels show at one state, as plain arrays and numbers; the widget, the figure and the tables draw it and add nothing.
+"""All arrays and numbers that the panels show at one state; the widget, the figure and the tables only draw them.
 
-    Looker, State --frame_of--> ViewData --tables--> DataFrames
+    DetectorInference, State --view_data--> ViewData --table--> DataFrames
 """
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -10,57 +10,32 @@ import pandas as pd
 from fgdlab.config import ROUNDINGS
 
 from .inference import DetectorInference, Predictions, Sample
-from .loss_maps import WEIGHT_OF, Weighed, by_gap, gap, weigh
+from .loss_maps import WEIGHT_OF, LossMaps, MapPair, channels_by_gap, gap, loss_maps
 from .state import State
-from .teacher_checks import sanity
+from .teacher_checks import check_teacher
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """A map (H, W) and how to colour it. kind: "amount" or "difference" (zero in the middle). role: whose it is, "" for nobody's.
+    """A map (H, W) with its colours.
 
-    found: detections to draw on it, (box x1 y1 x2 y2 in pixels of the place, words).
+    network: whose map, "" for a difference. kind: "amount" or "difference" (zero in the middle). low, high: colour limits.
+    detections: to draw on the map, (box x1 y1 x2 y2 in pixels of the sample, label).
     """
 
     title: str
-    role: str
+    network: str
     values: np.ndarray
     kind: str
-    low: float
-    high: float
     unit: str
-    found: list[tuple[list[float], str]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, eq=False)
-class ViewData:
-    """state, and: place; grid (H, W) and stride; maps to draw; fg, bg (H, W) mask weights and share (H, W), percent of the loss that a cell carries;
-    ranges {rounding: (K, 4) cells}; channels (see Channels); terms, gaps, networks, curve: rows of numbers; warnings and notes: lines."""
-
-    state: State
-    place: Sample
-    grid: tuple[int, int]
-    panels: list[Panel]
-    fg: np.ndarray
-    bg: np.ndarray
-    share: np.ndarray
-    ranges: dict[str, np.ndarray]
-    channels: "Channels"
-    terms: list[dict]
-    gaps: list[dict]
-    networks: list[dict]
-    curve: list[dict]
-    warnings: list[str]
-    notes: list[str]
-
-    @property
-    def stride(self) -> int:
-        return round(self.place.padded_size[0] / self.grid[0])
+    detections: list[tuple[list[float], str]] = field(default_factory=list)
+    low: float = 0.0
+    high: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class Channels:
-    """Two values a channel. order (C,): from the largest gap to the smallest. what: of what."""
+    """Two values per channel. what: their quantity. order: (C,), from the largest gap to the smallest."""
 
     what: str
     student: np.ndarray
@@ -68,190 +43,249 @@ class Channels:
     order: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class ViewData:
+    """grid: (H, W). fg, bg: (H, W) mask weights. percent: (H, W), percent of the loss per cell. ranges: {rounding: (K, 4) cells}.
+    terms, gaps, networks, checkpoints: rows of numbers. warnings, notes: lines."""
+
+    state: State
+    sample: Sample
+    grid: tuple[int, int]
+    panels: list[Panel]
+    fg: np.ndarray
+    bg: np.ndarray
+    percent: np.ndarray
+    ranges: dict[str, np.ndarray]
+    channels: Channels
+    terms: list[dict]
+    gaps: list[dict]
+    networks: list[dict]
+    checkpoints: list[dict]
+    warnings: list[str]
+    notes: list[str]
+
+    @property
+    def stride(self) -> int:
+        return round(self.sample.padded_size[0] / self.grid[0])
+
+
 def view_data(inference: DetectorInference, state: State, *, ap: dict[str, float], threshold: float = 0.3) -> ViewData:
-    """Args: ap: {network: AP} as far as known. threshold: least score of a detection that is shown."""
-    image, level, name = state.image, state.level, state.who
-    stages = {each: len(who.stages) - 1 for each, who in inference.students.items()} | {name: state.stage}
-    pairs = {each: inference.pairs(image, each, stage) for each, stage in stages.items()}
+    """The view at one state.
+
+    Args:
+        ap: {network: AP}, as far as known.
+        threshold: lowest score of a detection that is shown.
+    """
+    image, level, name, config = state.image, state.level, state.student_name, inference.config
+    checkpoints = {each: len(student.checkpoints) - 1 for each, student in inference.students.items()}
+    checkpoints[name] = state.checkpoint
+    pairs = {each: inference.pairs(image, each, checkpoint) for each, checkpoint in checkpoints.items()}
     masks = {each: inference.masks(image, each, state.rounding) for each in inference.levels}
-    weighed = {each: weigh(pairs[name][each], *masks[each], state.temperature, inference.config) for each in inference.levels}
-    here = {each: weighed[level] if each == name else weigh(pairs[each][level], *masks[level], state.temperature, inference.config) for each in pairs}
-    terms = term_rows(state, name, weighed)
-    networks, warnings = sanity(inference, image, stages, ap, threshold)
-    inside = inference.masks(image, level, state.rounding)[0] > 0 if inference.config.area != "both" else split_inside(inference, state)
-    gaps = [{"student": each, **gap(pairs[each][level], here[each], inside)} for each in pairs]
-    inference.curves[(image, level, name, state.stage, state.rounding)] = {key: gaps[list(pairs).index(name)][key] for key in ("feature_fg", "feature_bg")}
-    total = sum(row["weighted"] for row in terms)
+    by_level = {each: loss_maps(pairs[name][each], *masks[each], state.temperature, config) for each in inference.levels}
+    by_student = {
+        each: by_level[level] if each == name else loss_maps(pairs[each][level], *masks[level], state.temperature, config)
+        for each in pairs
+    }
+    here = {each: pairs[each][level] for each in pairs}
+    terms = term_rows(state, by_level)
+    fg, bg = masks[level]
+    inside = fg > 0 if config.area != "both" else cells_in_boxes(inference.ranges(image, level, state.rounding), fg.shape)
+    gaps = {each: gap(here[each], by_student[each], inside) for each in pairs}
+    key = (image, level, name, state.rounding)
+    inference.checkpoint_gaps[(*key, state.checkpoint)] = {part: gaps[name][part] for part in ("feature_fg", "feature_bg")}
+    unknown = {"feature_fg": None, "feature_bg": None}
+    networks, warnings = check_teacher(inference, image, checkpoints, ap, threshold)
     return ViewData(
-        state=state, place=inference.place(image), grid=tuple(masks[level][0].shape), panels=panels_of(inference, state, pairs, here, terms, stages, threshold),
-        fg=masks[level][0], bg=masks[level][1], share=share_of(state, weighed[level], total),
-        ranges={each: inference.ranges(image, level, each) for each in ROUNDINGS}, channels=channels_of(state, pairs[name][level], weighed[level]),
-        terms=terms, gaps=gaps, networks=networks, curve=curve_rows(inference, state), warnings=warnings, notes=inference.notes(name),
+        state=state, sample=inference.sample(image), grid=fg.shape,
+        panels=panels_of(inference, state, here, by_student, terms, checkpoints, threshold),
+        fg=fg, bg=bg, percent=cell_percent(state, by_level[level], sum(row["weighted"] for row in terms)),
+        ranges={each: inference.ranges(image, level, each) for each in ROUNDINGS},
+        channels=channels_of(state, here[name], by_level[level]), terms=terms,
+        gaps=[{"student": each, **row} for each, row in gaps.items()], networks=networks,
+        checkpoints=[
+            {"checkpoint": label, **inference.checkpoint_gaps.get((*key, i), unknown)}
+            for i, label in enumerate(inference.students[name].checkpoints)
+        ],
+        warnings=warnings, notes=inference.notes(name),
     )
 
 
-def split_inside(inference: DetectorInference, state: State) -> np.ndarray:
-    """Cells in a box where the loss itself makes no difference between them and the rest."""
-    inside = np.zeros(inference.masks(state.image, state.level, state.rounding)[0].shape, bool)
-    for col0, row0, col1, row1 in inference.ranges(state.image, state.level, state.rounding):
-        inside[max(row0, 0):max(row1, 0), max(col0, 0):max(col1, 0)] = True
+def cells_in_boxes(ranges: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: the masks of an unsplit loss do not separate these cells from the background."""
+    inside = np.zeros(grid, bool)
+    for col0, row0, col1, row1 in ranges.clip(min=0):
+        inside[row0:row1, col0:col1] = True
     return inside
 
 
-# --- the loss -----------------------------------------------------------------------------------------------------------------------
+# --- the loss -------------------------------------------------------------------------------------------------------
 
 def weight(state: State, term: str) -> float:
     return getattr(state, WEIGHT_OF[term])
 
 
-def term_rows(state: State, name: str, weighed: dict[str, Weighed]) -> list[dict]:
-    """student, level, term, raw, weight, weighted, share (percent of all weighted terms of this student on this image; 0 where all are silent)."""
+def term_rows(state: State, by_level: dict[str, LossMaps]) -> list[dict]:
+    """student, level, term, raw, weight, weighted, percent (of all weighted terms of this student on this image; 0 if they are 0)."""
     rows = [
-        {"student": name, "level": level, "term": term, "raw": raw, "weight": weight(state, term), "weighted": weight(state, term) * raw}
-        for level, each in weighed.items() for term, raw in each.raw.items()
+        {
+            "student": state.student_name, "level": level, "term": term, "raw": raw, "weight": weight(state, term),
+            "weighted": weight(state, term) * raw,
+        }
+        for level, maps in by_level.items() for term, raw in maps.raw.items()
     ]
     total = sum(row["weighted"] for row in rows)
-    return [{**row, "share": 100 * row["weighted"] / total if total else 0.0} for row in rows]
+    return [{**row, "percent": 100 * row["weighted"] / total if total else 0.0} for row in rows]
 
 
-def share_of(state: State, weighed: Weighed, total: float) -> np.ndarray:
-    """(H, W): percent of the whole loss of this image, all levels, that each cell carries."""
-    cells = sum((weight(state, term) * each for term, each in weighed.cells.items()), np.zeros(weighed.spatial["teacher"].shape))
+def cell_percent(state: State, maps: LossMaps, total: float) -> np.ndarray:
+    """(H, W): percent per cell of the loss of this image over all levels."""
+    cells = sum((weight(state, term) * each for term, each in maps.cells.items()), np.zeros(maps.spatial["teacher"].shape))
     return 100 * cells / total if total else cells
 
 
-# --- panels -------------------------------------------------------------------------------------------------------------------------
+# --- panels ---------------------------------------------------------------------------------------------------------
 
-def panels_of(inference: DetectorInference, state: State, pairs: dict, here: dict, terms: list[dict], stages: dict[str, int], threshold: float) -> list[Panel]:
-    """The maps of one view, coloured alike where they are compared."""
-    shown = list(pairs) if state.view == "before_after" else [state.who]
-    sights = {"teacher": inference.teacher_sight(state.image), **{name: inference.student_sight(state.image, name, stages[name]) for name in shown}}
-    found = {name: words(sight, inference, threshold) for name, sight in sights.items()}
+def panels_of(
+    inference: DetectorInference, state: State, pairs: dict[str, MapPair], maps: dict[str, LossMaps], terms: list[dict],
+    checkpoints: dict[str, int], threshold: float,
+) -> list[Panel]:
+    """The maps of one view; compared maps have the same colours.
+
+    Args:
+        pairs, maps: {student: ...} of the level shown.
+    """
+    shown = list(pairs) if state.view == "before_after" else [state.student_name]
+    titles = {"teacher": "teacher"}
+    for name in shown:
+        titles[name] = f"{name} {inference.students[name].checkpoints[checkpoints[name]]}".strip()
     if state.quantity == "loss":
-        return loss_panels(state, pairs, here, shown, terms, inference)
-    maps, unit = quantity_maps(state, pairs, here, shown)
-    amounts = [Panel(titled(name, state, inference), name, values, "amount", 0, 0, unit, found[name]) for name, values in maps.items()]
-    differences = [
-        Panel(f"teacher - {name}", "", maps["teacher"] - maps[name], "difference", 0, 0, unit) for name in shown
+        return loss_panels(state, maps, titles, shown, terms)
+    teacher, student, unit = quantity_maps(state, pairs, maps)
+    predictions = {"teacher": inference.teacher_predictions(state.image)} | {
+        name: inference.student_predictions(state.image, name, checkpoints[name]) for name in shown
+    }
+    amounts = [
+        Panel(titles[name], name, values, "amount", unit, labelled_detections(predictions[name], inference, threshold))
+        for name, values in {"teacher": teacher, **{name: student(name) for name in shown}}.items()
     ]
-    return [*limited(amounts, state.limits), *limited(differences, state.limits)]
+    differences = [Panel(f"teacher - {name}", "", teacher - student(name), "difference", unit) for name in shown]
+    return [*with_limits(amounts, state.limits), *with_limits(differences, state.limits)]
 
 
-def quantity_maps(state: State, pairs: dict, here: dict, shown: list[str]) -> tuple[dict[str, np.ndarray], str]:
-    """{network: (H, W)} of the chosen quantity, the teacher first, and its unit."""
-    level, first = state.level, pairs[state.who][state.level]
+def quantity_maps(state: State, pairs: dict[str, MapPair], maps: dict[str, LossMaps]):
+    """The teacher's (H, W) of the chosen quantity, a function from student to (H, W), and the unit."""
+    chosen = pairs[state.student_name]
     if state.quantity == "attention":
-        return {"teacher": here[state.who].spatial["teacher"], **{name: here[name].spatial["student"] for name in shown}}, "A^S, 1 = average cell"
+        teacher = maps[state.student_name].spatial["teacher"]
+        return teacher, lambda name: maps[name].spatial["student"], "A^S, 1 = average cell"
     if state.quantity == "channel":
-        return {"teacher": first.teacher[state.channel], **{name: pairs[name][level].student[state.channel] for name in shown}}, f"F of channel {state.channel}"
-    size = first.spatial["teacher"].size                             # context: as the attention, 1 is the average cell
-    return {"teacher": size * first.context["teacher"], **{name: size * pairs[name][level].context["student"] for name in shown}}, "context weight, 1 = average cell"
+        i = state.channel
+        return chosen.teacher[i], lambda name: pairs[name].student[i], f"F of channel {i}"
+    size = chosen.relation.size                                      # scaled so that 1 is the average cell
+    unit = "context weight, 1 = average cell"
+    return size * chosen.context["teacher"], lambda name: size * pairs[name].context["student"], unit
 
 
-def loss_panels(state: State, pairs: dict, here: dict, shown: list[str], terms: list[dict], inference: DetectorInference) -> list[Panel]:
-    """Where the loss comes from: a panel a term, or with several students a panel each; percent of the loss on this image."""
+def loss_panels(
+    state: State, maps: dict[str, LossMaps], titles: dict[str, str], shown: list[str], terms: list[dict],
+) -> list[Panel]:
+    """The loss per cell: one panel per term, or with several students one panel per student."""
     if state.view == "difference":
+        name = state.student_name
         total = sum(row["weighted"] for row in terms) or 1.0
-        maps = {term: 100 * weight(state, term) * cells / total for term, cells in here[state.who].cells.items()}
-        return limited([Panel(f"{term} of {state.who}", state.who, each, "amount", 0, 0, "% of the loss") for term, each in maps.items()], state.limits)
-    maps = {name: share_of(state, here[name], 100.0) for name in shown}
-    return limited([Panel(titled(name, state, inference), name, each, "amount", 0, 0, "weighted loss of a cell") for name, each in maps.items()], state.limits)
+        cells = {term: 100 * weight(state, term) * each / total for term, each in maps[name].cells.items()}
+        panels = [Panel(f"{term} of {name}", name, each, "amount", "% of the loss") for term, each in cells.items()]
+    else:
+        panels = [
+            Panel(titles[name], name, cell_percent(state, maps[name], 100.0), "amount", "weighted loss of a cell")
+            for name in shown
+        ]
+    return with_limits(panels, state.limits)
 
 
-def limited(panels: list[Panel], limits: str) -> list[Panel]:
-    """The same panels with colour limits: of all of them together, or of each alone. A difference is as far below zero as above."""
+def with_limits(panels: list[Panel], limits: str) -> list[Panel]:
+    """The same panels with colour limits: shared by all, or each panel's own. Limits of a difference are symmetric."""
     def ends(group: list[Panel]) -> tuple[float, float]:
-        finite = np.concatenate([each.values[np.isfinite(each.values)] for each in group] or [np.zeros(0)])
+        finite = np.concatenate([each.values[np.isfinite(each.values)] for each in group])
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
         if group[0].kind == "difference":
             high = max(abs(low), abs(high)) or 1.0
             return -high, high
         return (low, high) if high > low else (low - 0.5, high + 0.5)
 
-    together = ends(panels) if limits == "shared" and panels else None
-    result = []
-    for each in panels:
-        low, high = together or ends([each])
-        result.append(Panel(each.title, each.role, each.values.astype(np.float32), each.kind, low, high, each.unit, each.found))
+    shared, result = ends(panels) if limits == "shared" and panels else None, []
+    for panel in panels:
+        low, high = shared or ends([panel])
+        result.append(replace(panel, values=panel.values.astype(np.float32), low=low, high=high))
     return result
 
 
-def titled(name: str, state: State, inference: DetectorInference) -> str:
-    stages = inference.students[name].stages if name in inference.students else [""]
-    stage = stages[state.stage] if name == state.who else stages[-1]
-    return " ".join(filter(None, (name, stage)))
+def labelled_detections(
+    predictions: Predictions, inference: DetectorInference, threshold: float,
+) -> list[tuple[list[float], str]]:
+    """Detections with at least ``threshold``, highest score first: box and "class score"."""
+    classes = getattr(inference.dataset, "classes", [])
+
+    def class_name(label: int) -> str:
+        return classes[label - 1] if 0 < label <= len(classes) and classes != ["object"] else str(label)
+
+    order = [i for i in np.argsort(-predictions.scores, kind="stable") if predictions.scores[i] >= threshold]
+    return [
+        (predictions.boxes[i].tolist(), f"{class_name(int(predictions.labels[i]))} {predictions.scores[i]:.2f}") for i in order
+    ]
 
 
-def words(sight: Predictions, inference: DetectorInference, threshold: float) -> list[tuple[list[float], str]]:
-    """Detections of at least ``threshold``, the surest first: box and "class score"."""
-    classes = getattr(inference.scenes, "classes", [])
-    named = lambda label: classes[label - 1] if 0 < label <= len(classes) and classes != ["object"] else str(label)          # noqa: E731
-    order = [i for i in np.argsort(-sight.scores, kind="stable") if sight.scores[i] >= threshold]
-    return [([float(v) for v in sight.boxes[i]], f"{named(int(sight.labels[i]))} {sight.scores[i]:.2f}") for i in order]
-
-
-def arranged(frame: ViewData) -> list[list[int | str | None]]:
-    """Rows of indices into ``frame.panels``, "image", or None for an empty place; a difference stands below its student where there are several."""
-    amounts, differences = ([i for i, panel in enumerate(frame.panels) if panel.kind == kind] for kind in ("amount", "difference"))
-    if frame.state.view == "before_after" and differences:
+def panel_rows(view: ViewData) -> list[list[int | str | None]]:
+    """Rows of indices into ``view.panels``, "image", or None for an empty place; with all students a difference is below its student."""
+    amounts, differences = ([i for i, panel in enumerate(view.panels) if panel.kind == kind] for kind in ("amount", "difference"))
+    if view.state.view == "before_after" and differences:
         return [["image", *amounts], [None, None, *differences]]
     return [["image", *amounts, *differences]]
 
 
-def outline(inside: np.ndarray) -> list[list[int]]:
+def mask_edges(inside: np.ndarray) -> list[list[int]]:
     """Edges between cells inside and outside, as x1, y1, x2, y2 in cells."""
     padded = np.pad(inside, 1)
-    down = [[int(x), int(y), int(x) + 1, int(y)] for y, x in np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1])]
-    across = [[int(x), int(y), int(x), int(y) + 1] for y, x in np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1])]
-    return down + across
+    horizontal = [[x, y, x + 1, y] for y, x in np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1]).tolist()]
+    vertical = [[x, y, x, y + 1] for y, x in np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1]).tolist()]
+    return horizontal + vertical
 
 
-def scale_mask(frame: ViewData) -> np.ndarray:
-    """(H, W) in 0..1: where S of eqs. 3-4 lies between its least and largest weight on this image, logarithmically; 1 on the smallest box."""
-    weights = np.maximum(frame.fg, frame.bg)
+def scale_mask(view: ViewData) -> np.ndarray:
+    """(H, W) in 0..1: log of S (eqs. 3-4) from its smallest to its largest weight on this image; 1 on the smallest box."""
+    weights = np.maximum(view.fg, view.bg)
     logs = np.log(np.where(weights > 0, weights, np.nan))
     if not np.isfinite(logs).any() or np.nanmax(logs) == np.nanmin(logs):
         return np.where(weights > 0, 1.0, 0.0).astype(np.float32)
     return np.nan_to_num((logs - np.nanmin(logs)) / (np.nanmax(logs) - np.nanmin(logs))).astype(np.float32)
 
 
-# --- channels and checkpoints -------------------------------------------------------------------------------------------------------
-
-def channels_of(state: State, pair, weighed: Weighed) -> Channels:
+def channels_of(state: State, pair: MapPair, maps: LossMaps) -> Channels:
     if state.cell is None:
-        student, teacher, what = weighed.channel["student"], weighed.channel["teacher"], "channel attention A^C, 1 = average channel"
+        student, teacher, what = maps.channel["student"], maps.channel["teacher"], "channel attention A^C, 1 = average channel"
     else:
         row, col = state.cell
         student, teacher, what = pair.student[:, row, col], pair.teacher[:, row, col], f"F in cell row {row}, column {col}"
-    return Channels(what, student.astype(np.float32), teacher.astype(np.float32), by_gap(student, teacher))
+    return Channels(what, student.astype(np.float32), teacher.astype(np.float32), channels_by_gap(student, teacher))
 
 
-def curve_rows(inference: DetectorInference, state: State) -> list[dict]:
-    """stage, feature_fg, feature_bg of every checkpoint of the chosen student; None for those that were not looked at yet on this image."""
-    nothing = {"feature_fg": None, "feature_bg": None}
-    key = (state.image, state.level, state.who)
-    return [{"stage": label, **inference.curves.get((*key, i, state.rounding), nothing)} for i, label in enumerate(inference.students[state.who].stages)]
-
-
-# --- tables -------------------------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------------------------
 
 TABLES = ("terms", "gaps", "cells", "channels", "networks", "checkpoints")
 
 
-def table(frame: ViewData, kind: str) -> pd.DataFrame:
-    """The numbers of a frame: ``kind`` is one of TABLES."""
-    if kind == "terms":
-        return pd.DataFrame(frame.terms, columns=["student", "level", "term", "raw", "weight", "weighted", "share"])
-    if kind == "gaps":
-        return pd.DataFrame(frame.gaps)
+def table(view: ViewData, kind: str) -> pd.DataFrame:
+    """The numbers of a view. ``kind`` is one of TABLES."""
     if kind == "cells":
-        rows, cols = (each.ravel() for each in np.indices(frame.grid))
-        maps = {panel.title: panel.values.ravel() for panel in frame.panels}
-        return pd.DataFrame({"row": rows, "col": cols, **maps, "fg": frame.fg.ravel(), "bg": frame.bg.ravel(), "share": frame.share.ravel()})
+        rows, cols = (each.ravel() for each in np.indices(view.grid))
+        maps = {panel.title: panel.values.ravel() for panel in view.panels}
+        columns = {name: getattr(view, name).ravel() for name in ("fg", "bg", "percent")}
+        return pd.DataFrame({"row": rows, "col": cols, **maps, **columns})
     if kind == "channels":
-        each, order = frame.channels, frame.channels.order
-        return pd.DataFrame({"channel": order, "teacher": each.teacher[order], "student": each.student[order], "gap": (each.teacher - each.student)[order]})
+        order, teacher, student = view.channels.order, view.channels.teacher, view.channels.student
+        columns = {"teacher": teacher[order], "student": student[order], "gap": (teacher - student)[order]}
+        return pd.DataFrame({"channel": order, **columns})
     if kind == "networks":
-        return pd.DataFrame([{**{key: value for key, value in row.items() if key != "scale"}, **{f"scale_{level}": v for level, v in row["scale"].items()}}
-                             for row in frame.networks])
-    return pd.DataFrame(frame.curve)
+        return pd.json_normalize(view.networks, sep="_")
+    columns = ["student", "level", "term", "raw", "weight", "weighted", "percent"] if kind == "terms" else None
+    return pd.DataFrame(getattr(view, kind), columns=columns)

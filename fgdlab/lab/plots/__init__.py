@@ -8,7 +8,7 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "attention_maps": "masks_and_attention padded_image scene_and_teacher_maps unused_suffixes",
+    "attention_maps": "eval_mode masks_and_attention padded_image scene_and_teacher_maps unused_suffixes",
     "detection_boxes": "detections_figure detections_legend draw_detections image_panels",
     "loss_curves": "EXTRA_TERM_STYLES TERM_STYLES draw_loss_percentages loss_terms read_metrics",
     "map_panels": (

@@ -1,4 +1,7 @@
 """Masks and attention maps of one image, one row per pyramid level."""
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from matplotlib.colors import CenteredNorm, LogNorm
 from torch import Tensor, nn
@@ -57,21 +60,29 @@ def masks_and_attention(
     return figure
 
 
+@contextmanager
+def eval_mode(*detectors: nn.Module) -> Iterator[None]:
+    """Detectors in eval mode; the mode of every module is restored."""
+    modes = [(module, module.training) for detector in detectors for module in detector.modules()]
+    try:
+        for detector in detectors:
+            detector.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 @torch.no_grad()
 def scene_and_teacher_maps(
     student: nn.Module, teacher: nn.Module | None, image: Tensor, target: dict,
 ) -> tuple[Scene, dict[str, Tensor] | None]:
-    """The student's scene of one image, and the teacher's maps of the same pixels; both in eval mode, modes are restored."""
+    """The student's scene of one image, and the teacher's maps of the same pixels, in eval mode."""
     device = next(student.parameters()).device
-    detectors = [each for each in (student, teacher) if each is not None]
-    modes = [(module, module.training) for detector in detectors for module in detector.modules()]
-    try:
-        target = {name: value.to(device) for name, value in target.items()}
-        scene = look(student.eval(), [image.to(device)], [target])
-        maps = None if teacher is None else level_names(teacher.eval().backbone(scene.pixels), scene.padded_size[0])
-    finally:
-        for module, training in modes:
-            module.training = training
+    target = {name: value.to(device) for name, value in target.items()}
+    with eval_mode(*(each for each in (student, teacher) if each is not None)):
+        scene = look(student, [image.to(device)], [target])
+        maps = None if teacher is None else level_names(teacher.backbone(scene.pixels), scene.padded_size[0])
     return scene, maps
 
 

@@ -65,14 +65,14 @@ def own_images(tmp_path) -> Path:
 
 
 def panels(explorer: Explorer) -> dict[str, np.ndarray]:
-    return {panel.title: panel.values for panel in explorer.opened.frame_at(explorer.state).panels}
+    return {panel.title: panel.values for panel in explorer.session.view(explorer.state).panels}
 
 
 # --- what is shown ------------------------------------------------------------------------------------------------------------------
 
 def test_panels_are_the_attentions_of_the_maps_and_their_difference(opened, trio, tiny_scenes):
     students, teacher = trio
-    opened.set(image=2, level="P4", temperature=0.2, who="baseline")
+    opened.set(image=2, level="P4", temperature=0.2, student_name="baseline")
     scene, maps = scene_and_teacher_maps(students["baseline"], teacher, *tiny_scenes("val")[2])
     a_t, a_s = (attention(each["P4"], 0.2).spatial[0].numpy() for each in (maps, scene.features))
     found = panels(opened)
@@ -90,23 +90,23 @@ def test_the_terms_are_those_of_the_loss_times_the_weights_of_the_sliders(opened
         expected = {(term.level, term.name): term.weight * term.raw.item() for term in loss(scene, maps)}
     found = {(row["level"], row["term"]): row["weighted"] for row in opened.numbers().to_dict("records")}
     assert found == pytest.approx(expected, rel=1e-3)
-    assert opened.numbers()["share"].sum() == pytest.approx(100)
+    assert opened.numbers()["percent"].sum() == pytest.approx(100)
 
 
 def test_the_shares_of_all_cells_and_of_channel_attention_are_the_whole_loss(opened):
     opened.set(gamma=0.0)                                            # without the attention term every part of the loss belongs to a cell
-    shares = [opened.set(level=level).numbers("cells")["share"].sum() for level in ("P3", "P4", "P5")]
+    shares = [opened.set(level=level).numbers("cells")["percent"].sum() for level in ("P3", "P4", "P5")]
     assert sum(shares) == pytest.approx(100, rel=1e-4) and min(shares) > 0
 
 
 def test_all_weights_at_zero_show_zero_and_no_nan(opened):
     opened.set(alpha=0.0, beta=0.0, gamma=0.0, lambda_=0.0, quantity="loss")
-    assert (opened.numbers()["share"] == 0).all() and (opened.numbers("cells")["share"] == 0).all()
+    assert (opened.numbers()["percent"] == 0).all() and (opened.numbers("cells")["percent"] == 0).all()
 
 
 def test_shared_limits_span_all_amounts_and_own_limits_each(opened):
     def limits():
-        return [(panel.low, panel.high) for panel in opened.opened.frame_at(opened.state).panels if panel.kind == "amount"]
+        return [(panel.low, panel.high) for panel in opened.session.view(opened.state).panels if panel.kind == "amount"]
 
     values = list(panels(opened).values())[:2]
     assert limits() == [(min(each.min() for each in values), max(each.max() for each in values))] * 2
@@ -117,7 +117,7 @@ def test_shared_limits_span_all_amounts_and_own_limits_each(opened):
 @pytest.mark.parametrize("limits", ["shared", "own"])
 def test_zero_is_the_middle_of_every_difference(opened, limits):
     opened.set(view="before_after", limits=limits)
-    differences = [panel for panel in opened.opened.frame_at(opened.state).panels if panel.kind == "difference"]
+    differences = [panel for panel in opened.session.view(opened.state).panels if panel.kind == "difference"]
     assert len(differences) == 2 and all(panel.low == -panel.high for panel in differences)
     same = differences[0].high == differences[1].high
     assert same == (limits == "shared")
@@ -157,13 +157,13 @@ def test_context_weights_are_shown_where_r_is_a_gcblock_and_refused_elsewhere(op
     assert panels(opened)["teacher"].mean() == pytest.approx(1, rel=1e-4)
     plain = explore(*trio, tiny_scenes("val"), FGDConfig(relation="mse"))
     assert "context" in refusal(plain.set, quantity="context")
-    assert "untrained" in opened.frame["notes"][0] and plain.frame["notes"] == []
+    assert "untrained" in opened.view["notes"][0] and plain.view["notes"] == []
 
 
 def test_a_trained_loss_lends_its_blocks(trio, tiny_scenes, shake):
     loss = shake(FGDLoss(("P3", "P4", "P5"), 48, 48, CONFIG))
     trained, fresh = (explore(*trio, tiny_scenes("val"), CONFIG, quantity="context", **given) for given in ({"loss": loss}, {}))
-    assert trained.frame["notes"] == [] and not np.allclose(panels(trained)["teacher"], panels(fresh)["teacher"], rtol=1e-2)
+    assert trained.view["notes"] == [] and not np.allclose(panels(trained)["teacher"], panels(fresh)["teacher"], rtol=1e-2)
     scene, maps = scene_and_teacher_maps(trio[0]["distilled"], trio[1], *tiny_scenes("val")[0])
     with torch.no_grad():
         expected = {term.level: term.raw.item() for term in loss(scene, maps) if term.name == "global"}
@@ -174,8 +174,8 @@ def test_a_trained_loss_lends_its_blocks(trio, tiny_scenes, shake):
 
 def test_students_with_other_channels_are_aligned_and_the_notes_say_by_what(tiny_scenes, retinanet):
     explorer = explore(retinanet(8), retinanet(12), tiny_scenes("val"))
-    assert any("f is untrained" in note for note in explorer.frame["notes"])
-    assert len(explorer.numbers("channels")) == 12 and explorer.opened.inference.levels == ("P3", "P4", "P5", "P6", "P7")
+    assert any("f is untrained" in note for note in explorer.view["notes"])
+    assert len(explorer.numbers("channels")) == 12 and explorer.session.inference.levels == ("P3", "P4", "P5", "P6", "P7")
 
 
 def test_a_detector_that_resizes_sees_its_boxes_in_place(tiny_scenes, retinanet):
@@ -183,26 +183,26 @@ def test_a_detector_that_resizes_sees_its_boxes_in_place(tiny_scenes, retinanet)
     net = retinanet(8)
     net.transform.min_size, net.transform.max_size = (80,), 200
     explorer = explore(net, retinanet(8), tiny_scenes("val"), config=FGDConfig())
-    place = explorer.opened.frame_at(explorer.state).place
+    sample = explorer.session.view(explorer.state).sample
     original = tiny_scenes("val")[0][1]["boxes"]
-    assert place.padded_size == (96, 96) and place.image_size == (80, 80) and place.photo.shape == (96, 96, 3)
-    assert place.boxes.numpy() == pytest.approx(original.numpy() * 80 / 64, rel=1e-4)
-    assert (place.photo[80:] == 255).all() and not (place.photo[:80, :80] == 255).all()
+    assert sample.padded_size == (96, 96) and sample.image_size == (80, 80) and sample.rgb.shape == (96, 96, 3)
+    assert sample.boxes.numpy() == pytest.approx(original.numpy() * 80 / 64, rel=1e-4)
+    assert (sample.rgb[80:] == 255).all() and not (sample.rgb[:80, :80] == 255).all()
 
 
 # --- what may be given --------------------------------------------------------------------------------------------------------------
 
 def test_one_detector_is_a_student_and_has_no_before_and_after(trio, tiny_scenes, refusal):
     explorer = explore(trio[0]["distilled"], trio[1], tiny_scenes("val"))
-    assert explorer.state.who == "student" and [each["value"] for each in explorer.about["views"]] == ["difference"]
+    assert explorer.state.student_name == "student" and [each["value"] for each in explorer.info["views"]] == ["difference"]
     assert "before_after" in refusal(explorer.set, view="before_after")
 
 
 def test_checkpoints_of_a_folder_are_stages_in_the_order_of_their_steps(snapshots, trio, tiny_scenes):
     explorer = explore(snapshots, trio[1], tiny_scenes("val"))
-    assert explorer.about["students"][0]["stages"] == ["step 50", "step 100", "step 1000"] and explorer.state.stage == 2
+    assert explorer.info["students"][0]["checkpoints"] == ["step 50", "step 100", "step 1000"] and explorer.state.checkpoint == 2
     curve = explorer.numbers("checkpoints")
-    assert curve["stage"].tolist() == ["step 50", "step 100", "step 1000"] and curve["feature_fg"].notna().all() and curve["feature_fg"].nunique() == 3
+    assert curve["checkpoint"].tolist() == ["step 50", "step 100", "step 1000"] and curve["feature_fg"].notna().all() and curve["feature_fg"].nunique() == 3
     last = explore(trio[0]["distilled"], trio[1], tiny_scenes("val")).numbers("gaps")
     assert curve["feature_bg"].iloc[2] == pytest.approx(last["feature_bg"].iloc[0], rel=1e-4)
     first = explore(trio[0]["baseline"], trio[1], tiny_scenes("val")).numbers("gaps")
@@ -210,7 +210,7 @@ def test_checkpoints_of_a_folder_are_stages_in_the_order_of_their_steps(snapshot
 
 
 def test_the_folder_of_a_run_leads_to_its_snapshots(snapshots, trio, tiny_scenes):
-    assert explore({"run": snapshots.parent}, trio[1], tiny_scenes("val")).about["students"][0]["stages"][-1] == "step 1000"
+    assert explore({"run": snapshots.parent}, trio[1], tiny_scenes("val")).info["students"][0]["checkpoints"][-1] == "step 1000"
 
 
 def test_checkpoints_that_do_not_say_their_settings_need_a_detector_like_them(snapshots, trio, tiny_scenes, tmp_path, refusal):
@@ -219,34 +219,34 @@ def test_checkpoints_that_do_not_say_their_settings_need_a_detector_like_them(sn
     for file in snapshots.iterdir():
         (bare / file.name).write_bytes(file.read_bytes())
     assert "like=" in refusal(explore, bare, trio[1], tiny_scenes("val"))
-    assert len(explore(bare, trio[1], tiny_scenes("val"), like=detector(5)).about["students"][0]["stages"]) == 3
+    assert len(explore(bare, trio[1], tiny_scenes("val"), like=detector(5)).info["students"][0]["checkpoints"]) == 3
 
 
 def test_another_student_starts_at_its_last_checkpoint(snapshots, trio, tiny_scenes):
     explorer = explore({"plain": trio[0]["baseline"], "run": snapshots}, trio[1], tiny_scenes("val"))
-    assert explorer.state.stage == 2 and explorer.set(who="plain").state.stage == 0 and explorer.set(who="run").state.stage == 2
+    assert explorer.state.checkpoint == 2 and explorer.set(student_name="plain").state.checkpoint == 0 and explorer.set(student_name="run").state.checkpoint == 2
 
 
 def test_a_folder_of_own_images_needs_no_boxes(own_images, trio):
     explorer = explore(*trio, own_images)
-    assert explorer.about["images"] == 3
+    assert explorer.info["images"] == 3
     assert (explorer.numbers("cells")["fg"] == 0).all() and explorer.numbers("gaps")["feature_fg"].isna().all()
     assert isinstance(explorer.figure(), NotebookFigure)
-    assert explorer.set(image=2).frame["size"] == [64, 128]          # 40 x 120, padded to a multiple of 32
+    assert explorer.set(image=2).view["size"] == [64, 128]          # 40 x 120, padded to a multiple of 32
 
 
 def test_own_images_may_have_boxes_and_are_shrunk_with_them(own_images, trio, refusal):
     explorer = explore(*trio, own_images, boxes={"c.JPEG": [[60, 10, 110, 30]]}, long_side=60, image=2)
-    place = explorer.opened.frame_at(explorer.state).place
-    assert place.loaded_size == (20, 60) and place.boxes.tolist() == [[30, 5, 55, 15]]
+    sample = explorer.session.view(explorer.state).sample
+    assert sample.loaded_size == (20, 60) and sample.boxes.tolist() == [[30, 5, 55, 15]]
     assert "known: a.jpg, b.png, c.JPEG" in refusal(explore, *trio, own_images, boxes={"c.jpeg": []})
     assert "x1 < x2" in refusal(explore, *trio, own_images, boxes={"a.jpg": [[5, 5, 2, 9]]})
 
 
 def test_a_coco_folder_opens_at_val_or_at_the_split_that_is_named(coco_folder, trio, refusal):
     folder = coco_folder([(64, 64), (64, 48), (64, 64)], {1: [(4, 4, 20, 20, 3, 0)], 3: [(8, 8, 30, 30, 7, 0)]}, splits={"train": [1, 2], "val": [3]})
-    assert explore(*trio, folder).about["images"] == 1 and explore(*trio, folder).frame["boxes"] == [[8, 8, 38, 38]]
-    assert explore(*trio, str(folder), split="train").about["images"] == 2
+    assert explore(*trio, folder).info["images"] == 1 and explore(*trio, folder).view["boxes"] == [[8, 8, 38, 38]]
+    assert explore(*trio, str(folder), split="train").info["images"] == 2
     assert "unknown split" in refusal(explore, *trio, folder, split="valid")
 
 
@@ -260,20 +260,20 @@ def test_configurations_come_in_four_forms(trio, tiny_scenes, refusal):
     assert explore(*trio, scenes).state.alpha == 1e-3
     assert explore(*trio, scenes, "fcos").state.temperature == 0.8
     assert explore(*trio, scenes, RunConfig(alpha=0.25)).state.alpha == 0.25
-    assert explore(*trio, scenes, loss=FGDLoss(("P3", "P4"), 48, 48, CONFIG)).opened.inference.levels == ("P3", "P4")
+    assert explore(*trio, scenes, loss=FGDLoss(("P3", "P4"), 48, 48, CONFIG)).session.inference.levels == ("P3", "P4")
     assert "unknown preset" in refusal(explore, *trio, scenes, "fcoss")
     assert "FGDConfig" in refusal(explore, *trio, scenes, 0.5)
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"image": 8}, "image must be a whole number from 0 to 7"), ({"image": True}, "image"), ({"level": "P9"}, "unknown level"), ({"who": "distiled"}, "distilled"),
+    ({"image": 8}, "image must be a whole number from 0 to 7"), ({"image": True}, "image"), ({"level": "P9"}, "unknown level"), ({"student_name": "distiled"}, "distilled"),
     ({"temperature": 0}, "above 0"), ({"beta": -1}, "beta"), ({"alpha": float("nan")}, "alpha"), ({"cell": (16, 0)}, "within 8 x 8"), ({"channel": 48}, "0 to 47"),
-    ({"overlays": ("box",)}, "boxes"), ({"quantity": "atention"}, "attention"), ({"tempersture": 1}, "temperature"), ({"stage": 1}, "stage"),
+    ({"overlays": ("box",)}, "boxes"), ({"quantity": "atention"}, "attention"), ({"tempersture": 1}, "temperature"), ({"checkpoint": 1}, "checkpoint"),
 ])
 def test_a_state_that_does_not_fit_is_refused_and_leaves_the_view_as_it_was(opened, refusal, changes, words):
-    before, count = opened.state, opened.frame
+    before, count = opened.state, opened.view
     assert words in refusal(opened.set, **changes)
-    assert opened.state == before and opened.frame is count
+    assert opened.state == before and opened.view is count
 
 
 @pytest.mark.parametrize(("student", "teacher", "data", "words"), [
@@ -286,7 +286,7 @@ def test_what_cannot_be_explored_is_refused_in_one_line(trio, tiny_scenes, refus
 
 
 def test_levels_are_those_that_all_networks_have(tiny_scenes, retinanet):
-    assert explore(retinanet(48), detector(0), tiny_scenes("val")).opened.inference.levels == ("P3", "P4", "P5")
+    assert explore(retinanet(48), detector(0), tiny_scenes("val")).session.inference.levels == ("P3", "P4", "P5")
 
 
 def test_grids_that_differ_are_refused(tiny_scenes, refusal):
@@ -312,12 +312,12 @@ def test_the_code_draws_the_same_figure_and_computes_the_same_arrays(opened, tri
     names = {"student": trio[0], "teacher": trio[1], "data": tiny_scenes("val")}
     exec(opened.code(), names)
     assert names["figure"]._repr_png_() == opened.figure()._repr_png_()
-    frame = opened.opened.frame_at(opened.state)
+    view = opened.session.view(opened.state)
     if opened.state.quantity == "attention":
-        assert names["difference"].numpy() == pytest.approx(frame.panels[-1].values, abs=1e-4)
-    assert names["masks"].fg[0].numpy() == pytest.approx(frame.fg) and names["masks"].bg[0].numpy() == pytest.approx(frame.bg)
+        assert names["difference"].numpy() == pytest.approx(view.panels[-1].values, abs=1e-4)
+    assert names["masks"].fg[0].numpy() == pytest.approx(view.fg) and names["masks"].bg[0].numpy() == pytest.approx(view.bg)
     raws = {(term.level, term.name): term.raw.item() for term in names["terms"]}
-    assert raws == pytest.approx({(row["level"], row["term"]): row["raw"] for row in frame.terms}, rel=1e-3)
+    assert raws == pytest.approx({(row["level"], row["term"]): row["raw"] for row in view.terms}, rel=1e-3)
 
 
 def test_the_code_uses_no_widget(opened):
@@ -327,7 +327,7 @@ def test_the_code_uses_no_widget(opened):
 
 @pytest.mark.slow
 def test_the_code_of_folders_and_of_other_channels_runs(snapshots, own_images, trio, retinanet, tiny_scenes, shake):
-    explorer = explore(snapshots, trio[1], own_images, boxes={"a.jpg": [[3, 3, 40, 30]]}, stage=1, long_side=200)
+    explorer = explore(snapshots, trio[1], own_images, boxes={"a.jpg": [[3, 3, 40, 30]]}, checkpoint=1, long_side=200)
     names = {"teacher": trio[1]}
     exec(explorer.code(), names)
     assert names["figure"]._repr_png_() == explorer.figure()._repr_png_()
@@ -346,7 +346,7 @@ def test_still_needs_no_widget_and_is_the_figure(trio, tiny_scenes, opened, monk
 
 
 def test_every_export_is_a_file_of_its_kind(opened, tmp_path, refusal):
-    starts = {"png": b"\x89PNG", "svg": b"<?xml", "csv": b"student,level,term,raw,weight,weighted,share", "py": b"import torch"}
+    starts = {"png": b"\x89PNG", "svg": b"<?xml", "csv": b"student,level,term,raw,weight,weighted,percent", "py": b"import torch"}
     assert starts.keys() == EXPORTS.keys()
     for kind, start in starts.items():
         assert opened.save(tmp_path / f"view.{kind}").read_bytes().startswith(start)
@@ -362,7 +362,7 @@ def test_a_cell_shows_the_widget_and_beside_it_a_picture_for_readers_without_a_k
 @pytest.mark.slow
 def test_figures_of_any_view_stay_within_their_edge(opened):
     for changes in VIEWS.values():
-        figure = opened.set(**{**State().dict(), "level": "P3", "who": "distilled", **changes}).figure()
+        figure = opened.set(**{**State().dict(), "level": "P3", "student_name": "distilled", **changes}).figure()
         assert figure.get_size_inches()[0] == 11 and len(figure._repr_png_()) > 20_000
 
 
@@ -375,22 +375,22 @@ def test_each_kind_of_numbers_is_a_table_and_others_are_refused(opened, refusal)
 # --- kernel and browser -------------------------------------------------------------------------------------------------------------
 
 def arrays(explorer: Explorer) -> list[np.ndarray]:
-    shape = (-1, *explorer.frame["grid"])
-    return [np.frombuffer(each, np.float32).reshape(shape) for each in (explorer.maps, explorer.ground)]
+    shape = (-1, *explorer.view["grid"])
+    return [np.frombuffer(each, np.float32).reshape(shape) for each in (explorer.maps, explorer.masks)]
 
 
 def test_what_is_sent_is_what_the_figure_shows(opened):
     opened.set(level="P4", view="before_after", overlays=("mask", "scale"))
-    frame, (maps, ground) = opened.opened.frame_at(opened.state), arrays(opened)
-    assert maps[:-1] == pytest.approx(np.stack([panel.values for panel in frame.panels])) and maps[-1] == pytest.approx(frame.share)
-    assert ground[0] == pytest.approx(frame.fg) and ground[1] == pytest.approx(frame.bg) and 0 <= ground[2].min() <= ground[2].max() == 1
-    assert json.loads(json.dumps(opened.frame, allow_nan=False))["panels"][0]["title"] == "teacher"
+    view, (maps, masks) = opened.session.view(opened.state), arrays(opened)
+    assert maps[:-1] == pytest.approx(np.stack([panel.values for panel in view.panels])) and maps[-1] == pytest.approx(view.percent)
+    assert masks[0] == pytest.approx(view.fg) and masks[1] == pytest.approx(view.bg) and 0 <= masks[2].min() <= masks[2].max() == 1
+    assert json.loads(json.dumps(opened.view, allow_nan=False))["panels"][0]["title"] == "teacher"
 
 
 def test_what_the_browser_chooses_comes_back_as_a_frame(opened):
     opened.choice = {**opened.choice, "temperature": 2, "overlays": ["boxes", "mask"], "cell": [1, 2]}
     assert (opened.state.temperature, opened.state.overlays, opened.state.cell) == (2, ("boxes", "mask"), (1, 2))
-    assert opened.frame["state"]["temperature"] == 2 and opened.frame["outline"]
+    assert opened.view["state"]["temperature"] == 2 and opened.view["mask_edges"]
 
 
 def test_a_wrong_choice_of_the_browser_is_told_and_taken_back(opened, monkeypatch):
@@ -414,19 +414,19 @@ def test_broken_teacher_weights_are_shown_and_do_not_break_the_page(tiny_scenes,
         for parameter in broken.backbone.parameters():
             parameter.fill_(float("nan"))
     explorer = explore(trio[0], broken, tiny_scenes("val"))
-    assert any("NaN" in line for line in explorer.frame["warnings"])
-    json.dumps(explorer.frame, allow_nan=False)
+    assert any("NaN" in line for line in explorer.view["warnings"])
+    json.dumps(explorer.view, allow_nan=False)
     assert explorer.figure()._repr_png_().startswith(b"\x89PNG")
 
 
 def test_the_start_of_every_slider_is_one_of_its_stops():
     for start in (0.0, 1.7e-3, 0.014, 3e-12):
-        assert start in widget.slider("alpha", start)["stops"]
-    assert widget.slider("temperature", 0.8)["stops"].count(0.8) == 1 and widget.slider("beta", 0.0)["labels"][0] == "off"
+        assert start in widget.slider("alpha", start)["values"]
+    assert widget.slider("temperature", 0.8)["values"].count(0.8) == 1 and widget.slider("beta", 0.0)["texts"][0] == "off"
 
 
 def test_the_scripts_hold_no_mathematics_of_the_method():
-    """Colour, place and words are the browser's; softmax, masks and sums are the kernel's."""
+    """Colour, sample and words are the browser's; softmax, masks and sums are the kernel's."""
     for file in widget.STATIC.glob("*.js"):
         assert "Math.exp" not in file.read_text() and "Math.log" not in file.read_text(), file.name
     assert {*widget.SCRIPTS} == {file.name for file in widget.STATIC.glob("*.js")}
@@ -446,7 +446,7 @@ def test_networks_run_once_an_image_and_sliders_never_run_them(tiny_scenes):
     count = counted_forwards(*students.values(), teacher)
     explorer = explore(students, teacher, tiny_scenes("val"), cache_mb=0.001)         # far below one image: what is shown is kept all the same
     assert count[0] == 3
-    for changes in ({"temperature": 0.1}, {"alpha": 0.5}, {"level": "P5"}, {"who": "a"}, {"view": "before_after"}, {"quantity": "loss"}, {"rounding": "exact"}, {"cell": (0, 0)}):
+    for changes in ({"temperature": 0.1}, {"alpha": 0.5}, {"level": "P5"}, {"student_name": "a"}, {"view": "before_after"}, {"quantity": "loss"}, {"rounding": "exact"}, {"cell": (0, 0)}):
         explorer.set(**changes)
     explorer.figure(), explorer.numbers()
     assert count[0] == 3
@@ -477,11 +477,11 @@ def test_modes_and_weights_of_the_detectors_are_left_as_they_were(tiny_scenes, b
 def test_a_slow_first_look_says_so(trio, tiny_scenes, monkeypatch, capsys):
     import time
 
-    monkeypatch.setattr("fgdlab.lab.explorer.explorer.PATIENCE", 0.05)
+    monkeypatch.setattr("fgdlab.lab.explorer.explorer.PROGRESS_DELAY", 0.05)
     teacher = detector(4)
     teacher.backbone.register_forward_hook(lambda *args: time.sleep(0.3))
     explore(trio[0], teacher, tiny_scenes("val"))
-    assert "teacher looks at image 1 of 8" in capsys.readouterr().err
+    assert "teacher: computing image 1 of 8" in capsys.readouterr().err
 
 
 def test_user_errors_are_of_one_line():

@@ -12,7 +12,7 @@ from fgdlab.lab.explorer.lru_cache import LRUCache
 
 
 class Endless:
-    """As many different images as one asks for, none of them kept."""
+    """As many different images as one asks for, none of them cache."""
 
     classes, category_ids, image_ids = ["a", "b"], [1, 2], list(range(1000))
 
@@ -46,32 +46,32 @@ def test_200_changes_of_the_image_grow_the_kernel_by_less_than_50_mb():
     grown = resident_mb() - before
     print(f"grown by {grown:.1f} MB")
     assert grown < 50
-    assert len(explorer.opened.inference.kept) <= 64
+    assert len(explorer.session.inference.cache) <= 64
 
 
 def test_a_bounded_memory_forgets_what_was_used_longest_ago():
-    made = []
-    kept = LRUCache(bytes=10, items=100, keep=1)
+    computed = []
+    cache = LRUCache(max_bytes=10, max_items=100, min_items=1)
 
     def get(key):
-        return kept.get(key, lambda: made.append(key) or key, lambda value: 4)
+        return cache.get(key, lambda: computed.append(key) or key, lambda value: 4)
 
     for key in "abac":                                               # a was used after b: b goes
         get(key)
-    assert "b" not in kept and "a" in kept and kept.size == 8
+    assert "b" not in cache and "a" in cache and cache.bytes == 8
     get("b")
-    assert made == ["a", "b", "c", "b"] and "a" not in kept
+    assert computed == ["a", "b", "c", "b"] and "a" not in cache
 
 
 def test_a_bounded_memory_counts_its_items():
-    kept = LRUCache(bytes=1000, items=3, keep=1)
+    cache = LRUCache(max_bytes=1000, max_items=3, min_items=1)
     for key in range(5):
-        kept.get(key, lambda: 0, lambda value: 1)
-    assert len(kept) == 3 and kept.size == 3 and 4 in kept
+        cache.get(key, lambda: 0, lambda value: 1)
+    assert len(cache) == 3 and cache.bytes == 3 and 4 in cache
 
 
 def test_a_bounded_memory_never_forgets_what_is_on_the_screen():
-    kept = LRUCache(bytes=1, items=1, keep=2)
+    cache = LRUCache(max_bytes=1, max_items=1, min_items=2)
     for key in range(4):
-        kept.get(key, lambda: 0, lambda value: 100)
-    assert len(kept) == 2 and 2 in kept and 3 in kept and kept.size == 200
+        cache.get(key, lambda: 0, lambda value: 100)
+    assert len(cache) == 2 and 2 in cache and 3 in cache and cache.bytes == 200

@@ -1,4 +1,4 @@
-"""Facts about the explorer's rooms one by one: detections in place, the check of the teacher, outlines, checkpoints, photos."""
+"""Facts about the explorer's rooms one by one: detections in place, the check of the teacher, outlines, checkpoints, images."""
 import numpy as np
 import pytest
 import torch
@@ -10,45 +10,45 @@ from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.explorer.explorer import explore
 from fgdlab.lab.explorer.image_folder import ImageFolder, open_dataset
 from fgdlab.lab.explorer.inference import Predictions, Sample, predictions_of, sample_of
-from fgdlab.lab.explorer.models import classes_of, number, stage_name
-from fgdlab.lab.explorer.state import stops
-from fgdlab.lab.explorer.teacher_checks import found_objects, warnings
-from fgdlab.lab.explorer.view_data import arranged, outline, scale_mask
+from fgdlab.lab.explorer.models import checkpoint_label, classes_of, step_number
+from fgdlab.lab.explorer.state import slider_values
+from fgdlab.lab.explorer.teacher_checks import count_detected, teacher_warnings
+from fgdlab.lab.explorer.view_data import mask_edges, panel_rows, scale_mask
 
 
-def place(boxes, labels) -> Sample:
+def sample(boxes, labels) -> Sample:
     return Sample(1, torch.zeros(1, 3, 64, 64), np.zeros((64, 64, 3), np.uint8), torch.tensor(boxes).reshape(-1, 4), np.array(labels), (64, 64), (64, 64))
 
 
-def sight(boxes=(), labels=(), scores=(), scale=1.0, spread=1.0) -> Predictions:
+def predictions(boxes=(), labels=(), scores=(), scale=1.0, spread=1.0) -> Predictions:
     return Predictions({"P3": torch.zeros(2, 8, 8)}, np.array(boxes, dtype=float).reshape(-1, 4), np.array(labels, dtype=int), np.array(scores), {"P3": scale}, {"P3": spread})
 
 
 # --- detections and the check of the teacher ----------------------------------------------------------------------------------------
 
 def test_an_object_is_found_by_a_sure_box_of_its_class_that_covers_it():
-    there = place([[0.0, 0.0, 20.0, 20.0], [40.0, 40.0, 60.0, 60.0]], [1, 2])
-    found = sight([[1, 1, 20, 20], [1, 1, 20, 20], [40, 40, 60, 60], [40, 40, 60, 60]], [1, 1, 3, 2], [0.9, 0.8, 0.9, 0.1])
-    assert found_objects(there, found, 0.3, any_class=False) == (3, 1)
-    assert found_objects(there, found, 0.3, any_class=True) == (3, 2)
-    assert found_objects(there, found, 0.05, any_class=False) == (4, 2)
-    assert found_objects(there, sight([[0, 0, 9, 20]], [1], [0.9]), 0.3, any_class=False) == (1, 0)           # IoU 0.45
-    assert found_objects(place([], []), found, 0.3, any_class=False) == (3, 0) and found_objects(there, sight(), 0.3, any_class=False) == (0, 0)
+    there = sample([[0.0, 0.0, 20.0, 20.0], [40.0, 40.0, 60.0, 60.0]], [1, 2])
+    found = predictions([[1, 1, 20, 20], [1, 1, 20, 20], [40, 40, 60, 60], [40, 40, 60, 60]], [1, 1, 3, 2], [0.9, 0.8, 0.9, 0.1])
+    assert count_detected(there, found, 0.3, any_class=False) == (3, 1)
+    assert count_detected(there, found, 0.3, any_class=True) == (3, 2)
+    assert count_detected(there, found, 0.05, any_class=False) == (4, 2)
+    assert count_detected(there, predictions([[0, 0, 9, 20]], [1], [0.9]), 0.3, any_class=False) == (1, 0)           # IoU 0.45
+    assert count_detected(sample([], []), found, 0.3, any_class=False) == (3, 0) and count_detected(there, predictions(), 0.3, any_class=False) == (0, 0)
 
 
 def rows(**changes) -> list[dict]:
-    teacher = {"name": "teacher", "AP": 30.0, "detections": 2, "found": 1, "objects": 1, "scale": {"P3": 1.0}}
+    teacher = {"name": "teacher", "AP": 30.0, "detections": 2, "detected": 1, "objects": 1, "scale": {"P3": 1.0}}
     student = {**teacher, "name": "student", "AP": 10.0}
     return [{**teacher, **changes}, student]
 
 
 @pytest.mark.parametrize(("changes", "spread", "words"), [
-    ({}, 1.0, None), ({"scale": {"P3": float("nan")}}, float("nan"), "NaN or infinity"), ({}, 0.0, "one value everywhere"), ({"found": 0}, 1.0, "none of the 1 objects"),
-    ({"found": 0, "objects": 0}, 1.0, None), ({"AP": 10.0}, 1.0, "not above that of student"), ({"AP": None}, 1.0, None),
+    ({}, 1.0, None), ({"scale": {"P3": float("nan")}}, float("nan"), "NaN or infinity"), ({}, 0.0, "is constant"), ({"detected": 0}, 1.0, "none of the 1 objects"),
+    ({"detected": 0, "objects": 0}, 1.0, None), ({"AP": 10.0}, 1.0, "not above that of student"), ({"AP": None}, 1.0, None),
     ({"scale": {"P3": 6.0}}, 1.0, "6 times on P3"), ({"scale": {"P3": 0.1}}, 1.0, "0.1 times on P3"), ({"scale": {"P3": 4.9}}, 1.0, None),
 ])
 def test_what_looks_wrong_with_a_teacher_is_said_and_nothing_else(changes, spread, words):
-    lines = warnings(rows(**changes), sight(spread=spread), ("P3",))
+    lines = teacher_warnings(rows(**changes), predictions(spread=spread), ("P3",))
     assert lines == [] if words is None else (len(lines) == 1 and words in lines[0])
 
 
@@ -76,36 +76,36 @@ def test_a_teacher_of_another_transform_gets_the_students_pixels():
     assert torch.equal(predictions_of(teacher, image, target, there).maps["P3"], expected)
 
 
-# --- frames -------------------------------------------------------------------------------------------------------------------------
+# --- view -------------------------------------------------------------------------------------------------------------------------
 
 def test_the_outline_of_cells_is_their_outer_edges():
     inside = np.zeros((3, 4), bool)
     inside[0, 0] = inside[0, 1] = True
-    assert sorted(outline(inside)) == sorted([[0, 0, 1, 0], [1, 0, 2, 0], [0, 1, 1, 1], [1, 1, 2, 1], [0, 0, 0, 1], [2, 0, 2, 1]])
-    assert outline(np.zeros((3, 4), bool)) == [] and len(outline(np.ones((3, 4), bool))) == 14
+    assert sorted(mask_edges(inside)) == sorted([[0, 0, 1, 0], [1, 0, 2, 0], [0, 1, 1, 1], [1, 1, 2, 1], [0, 0, 0, 1], [2, 0, 2, 1]])
+    assert mask_edges(np.zeros((3, 4), bool)) == [] and len(mask_edges(np.ones((3, 4), bool))) == 14
 
 
 @pytest.fixture
-def frames(tiny_scenes):
+def view(tiny_scenes):
     torch.manual_seed(0)
     students = {name: build("retinanet", "compact_s", 10) for name in ("one", "two", "three")}
     explorer = explore(students, build("retinanet", "compact_s", 10), tiny_scenes("val"), FGDConfig())
-    return lambda **changes: explorer.opened.frame_at(explorer.set(**changes).state)
+    return lambda **changes: explorer.session.view(explorer.set(**changes).state)
 
 
-def test_a_difference_stands_below_its_student(frames):
-    assert arranged(frames()) == [["image", 0, 1, 2]]
-    frame = frames(view="before_after")
-    above, below = arranged(frame)
-    titles = ["image", *(panel.title for panel in frame.panels)]
+def test_a_difference_stands_below_its_student(view):
+    assert panel_rows(view()) == [["image", 0, 1, 2]]
+    data = view(view="before_after")
+    above, below = panel_rows(data)
+    titles = ["image", *(panel.title for panel in data.panels)]
     assert [titles[0 if cell == "image" else cell + 1] for cell in above] == ["image", "teacher", "one", "two", "three"]
-    assert below[:2] == [None, None] and [frame.panels[cell].title for cell in below[2:]] == ["teacher - one", "teacher - two", "teacher - three"]
-    assert arranged(frames(quantity="loss", view="difference")) == [["image", 0, 1, 2, 3]]
+    assert below[:2] == [None, None] and [data.panels[cell].title for cell in below[2:]] == ["teacher - one", "teacher - two", "teacher - three"]
+    assert panel_rows(view(quantity="loss", view="difference")) == [["image", 0, 1, 2, 3]]
 
 
-def test_the_scale_mask_is_one_on_the_smallest_box_and_zero_on_the_lightest_cells(frames):
-    frame = frames(image=1)
-    weights, shown = np.maximum(frame.fg, frame.bg), scale_mask(frame)
+def test_the_scale_mask_is_one_on_the_smallest_box_and_zero_on_the_lightest_cells(view):
+    data = view(image=1)
+    weights, shown = np.maximum(data.fg, data.bg), scale_mask(data)
     assert shown[weights == weights.max()].min() == 1 and shown[weights == weights.min()].max() == 0
     assert (np.argsort(shown.ravel(), kind="stable") == np.argsort(weights.ravel(), kind="stable")).all()
 
@@ -121,16 +121,16 @@ def test_unsplit_loss_still_tells_objects_from_background(tiny_scenes):
 
 def test_stops_rise_and_include_the_ends():
     for name in ("temperature", "alpha"):
-        found = stops(name, 0.123)
+        found = slider_values(name, 0.123)
         assert found == sorted(set(found)) and 0.123 in found
-    assert stops("beta", 0.0)[0] == 0 and stops("beta", 0.0)[-1] == 1 and stops("temperature", 0.5)[0] == 0.05
+    assert slider_values("beta", 0.0)[0] == 0 and slider_values("beta", 0.0)[-1] == 1 and slider_values("temperature", 0.5)[0] == 0.05
 
 
-# --- checkpoints and photos ---------------------------------------------------------------------------------------------------------
+# --- checkpoints and images ---------------------------------------------------------------------------------------------------------
 
 def test_the_step_is_the_last_number_of_a_name(tmp_path):
-    assert [number(tmp_path / name) for name in ("step_000150.safetensors", "run2_step_30_ema.safetensors", "last.safetensors")] == [150, 30, -1]
-    assert stage_name(tmp_path / "step_000150.safetensors") == "step 150" and stage_name(tmp_path / "last.safetensors") == "last"
+    assert [step_number(tmp_path / name) for name in ("step_000150.safetensors", "run2_step_30_ema.safetensors", "last.safetensors")] == [150, 30, -1]
+    assert checkpoint_label(tmp_path / "step_000150.safetensors") == "step 150" and checkpoint_label(tmp_path / "last.safetensors") == "last"
 
 
 def test_classes_are_counted_from_the_last_layers(tmp_path):
@@ -144,9 +144,9 @@ def test_photos_come_in_the_order_of_their_names_upright_and_in_0_to_1(tmp_path)
     exif[274] = 6                                                    # a quarter turn clockwise
     Image.fromarray(np.full((20, 30, 3), 255, np.uint8)).save(tmp_path / "b.jpg", exif=exif)
     Image.fromarray(np.zeros((10, 12), np.uint8)).save(tmp_path / "a.PNG")
-    photos = ImageFolder(tmp_path)
-    assert [photos[i][0].shape for i in range(2)] == [(3, 10, 12), (3, 30, 20)] and photos[1][0].max() == 1
-    assert photos[0][1]["boxes"].shape == (0, 4) and photos[1][1]["image_id"] == 2
+    images = ImageFolder(tmp_path)
+    assert [images[i][0].shape for i in range(2)] == [(3, 10, 12), (3, 30, 20)] and images[1][0].max() == 1
+    assert images[0][1]["boxes"].shape == (0, 4) and images[1][1]["image_id"] == 2
 
 
 def test_a_broken_photo_is_named(tmp_path, refusal):

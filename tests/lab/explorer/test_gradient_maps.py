@@ -8,7 +8,7 @@ from fgdlab.attention import attention
 from fgdlab.fgd import masks_of
 from fgdlab.lab.config.run_config import METHODS, RunConfig
 from fgdlab.lab.detectors.builder import build
-from fgdlab.lab.explorer.gradient_maps import GradientMaps, gradient_maps, gradient_maps_figure, let_through, relative
+from fgdlab.lab.explorer.gradient_maps import GradientMaps, gradient_maps, gradient_maps_figure, set_align_to_identity, relative_to_mean
 from fgdlab.lab.plots.attention_maps import scene_and_teacher_maps
 from fgdlab.lab.training.losses import make_loss
 
@@ -184,7 +184,7 @@ def test_every_path_of_a_loss_counts_not_only_the_one_through_f(detectors):
 def test_an_f_of_equal_channels_lets_the_map_through(name, detectors, maps):
     scene, teacher = maps
     loss = make_loss(RunConfig(method=name), LEVELS, *detectors)
-    let_through(loss)
+    set_align_to_identity(loss)
     assert_close(loss.aligned(scene, "P3"), scene.features["P3"])
 
 
@@ -247,8 +247,8 @@ def test_shares_of_a_gradient_are_of_its_sum_over_all_levels():
 
 
 def test_one_is_the_average_cell():
-    assert relative(torch.tensor([[1.0, 2.0], [0.0, 3.0]])).tolist() == [[pytest.approx(2 / 3), pytest.approx(4 / 3)], [0.0, 2.0]]
-    assert relative(torch.zeros(2, 2)).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+    assert relative_to_mean(torch.tensor([[1.0, 2.0], [0.0, 3.0]])).tolist() == [[pytest.approx(2 / 3), pytest.approx(4 / 3)], [0.0, 2.0]]
+    assert relative_to_mean(torch.zeros(2, 2)).tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
 # ---- figure --------------------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Facts about gaze.py: its small arrays add up to what FGDLoss computes from the maps."""
+"""loss_maps.py: its small arrays sum to the terms of FGDLoss."""
 from dataclasses import replace
 
 import numpy as np
@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from fgdlab import FGDConfig, FGDLoss, attention, masks_of
-from fgdlab.lab.explorer.loss_maps import WEIGHT_OF, by_gap, compare, gap, open_config, sharpened, terms_of, weigh
+from fgdlab.lab.explorer.loss_maps import (
+    WEIGHT_OF,
+    all_terms_config,
+    attention_from_means,
+    channels_by_gap,
+    enabled_terms,
+    gap,
+    loss_maps,
+    map_pair,
+)
 from fgdlab.scene import Scene
 
 LEVELS = ("P3", "P4")
@@ -28,21 +37,21 @@ def one_image(seed: int, student_channels: int = 6, teacher_channels: int = 6, b
     return Scene(torch.zeros(1, 3, 64, 96), [pixels], [(60, 90)], student), teacher
 
 
-def weighed_of(scene, teacher, loss, config, level):
-    pair = compare(scene.features[level][0], teacher[level][0], loss, level)
+def pair_and_loss_maps(scene, teacher, loss, config, level):
+    pair = map_pair(scene.features[level][0], teacher[level][0], loss, level)
     masks = masks_of(config, scene, teacher[level])
-    return pair, weigh(pair, masks.fg[0].numpy(), masks.bg[0].numpy(), config.temperature, config)
+    return pair, loss_maps(pair, masks.fg[0].numpy(), masks.bg[0].numpy(), config.temperature, config)
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES.keys())
 def test_raw_terms_are_those_of_the_loss(seed, switches, shake):
-    config = open_config(FGDConfig(temperature=(0.1, 0.5, 2.0)[seed], **switches))
+    config = all_terms_config(FGDConfig(temperature=(0.1, 0.5, 2.0)[seed], **switches))
     scene, teacher = one_image(seed, student_channels=(6, 4, 6)[seed])
     loss = shake(FGDLoss(LEVELS, scene.features["P3"].shape[1], 6, config))
     with torch.no_grad():
         expected = {(term.level, term.name): term.raw.item() for term in loss(scene, teacher)}
-    found = {(level, name): raw for level in LEVELS for name, raw in weighed_of(scene, teacher, loss, config, level)[1].raw.items()}
+    found = {(level, name): raw for level in LEVELS for name, raw in pair_and_loss_maps(scene, teacher, loss, config, level)[1].raw.items()}
     assert found.keys() == expected.keys() and found
     for key in expected:
         assert found[key] == pytest.approx(expected[key], rel=2e-4, abs=1e-6), key
@@ -50,32 +59,32 @@ def test_raw_terms_are_those_of_the_loss(seed, switches, shake):
 
 def test_cells_sum_to_the_term_and_channel_attention_belongs_to_no_cell(shake):
     scene, teacher = one_image(5)
-    config = open_config(FGDConfig())
+    config = all_terms_config(FGDConfig())
     loss = shake(FGDLoss(LEVELS, 6, 6, config))
-    _, weighed = weighed_of(scene, teacher, loss, config, "P3")
+    _, maps = pair_and_loss_maps(scene, teacher, loss, config, "P3")
     for name in ("fg", "bg", "global"):
-        assert weighed.cells[name].sum() == pytest.approx(weighed.raw[name], rel=1e-5)
-    beyond = np.abs(weighed.channel["student"] - weighed.channel["teacher"]).sum()
-    assert beyond > 0.1 and weighed.raw["attention"] - weighed.cells["attention"].sum() == pytest.approx(beyond, rel=1e-6)
+        assert maps.cells[name].sum() == pytest.approx(maps.raw[name], rel=1e-5)
+    beyond = np.abs(maps.channel["student"] - maps.channel["teacher"]).sum()
+    assert beyond > 0.1 and maps.raw["attention"] - maps.cells["attention"].sum() == pytest.approx(beyond, rel=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.5, 10.0])
 def test_attention_from_the_means_is_attention_of_the_map(temperature):
     features = 3 * torch.randn(1, 5, 7, 9)
     expected = attention(features, temperature)
-    assert sharpened(features[0].abs().mean(dim=0).numpy(), temperature) == pytest.approx(expected.spatial[0].numpy(), rel=1e-4)
-    assert sharpened(features[0].abs().mean(dim=(1, 2)).numpy(), temperature) == pytest.approx(expected.channel[0].numpy(), rel=1e-4)
+    assert attention_from_means(features[0].abs().mean(dim=0).numpy(), temperature) == pytest.approx(expected.spatial[0].numpy(), rel=1e-4)
+    assert attention_from_means(features[0].abs().mean(dim=(1, 2)).numpy(), temperature) == pytest.approx(expected.channel[0].numpy(), rel=1e-4)
 
 
 def test_attention_of_huge_features_at_low_temperature_is_finite_and_sums_to_its_size():
-    found = sharpened(np.array([[1e4, 0.0], [3.0, 9e3]]), 0.01)
+    found = attention_from_means(np.array([[1e4, 0.0], [3.0, 9e3]]), 0.01)
     assert np.isfinite(found).all() and found.sum() == pytest.approx(4)
 
 
 def test_context_weights_sum_to_one_and_are_the_blocks_own(shake):
     scene, teacher = one_image(1)
-    loss = shake(FGDLoss(LEVELS, 6, 6, open_config(FGDConfig())))
-    pair = compare(scene.features["P4"][0], teacher["P4"][0], loss, "P4")
+    loss = shake(FGDLoss(LEVELS, 6, 6, all_terms_config(FGDConfig())))
+    pair = map_pair(scene.features["P4"][0], teacher["P4"][0], loss, "P4")
     assert pair.context["student"].shape == (4, 6) and pair.context["student"].sum() == pytest.approx(1, rel=1e-5)
     expected = loss.relation["P4"].teacher.context_weights(teacher["P4"]).detach().numpy().reshape(4, 6)
     assert pair.context["teacher"] == pytest.approx(expected)
@@ -85,50 +94,50 @@ def test_context_weights_sum_to_one_and_are_the_blocks_own(shake):
 @pytest.mark.parametrize("relation", ["mse", "none", "centred", "nonlocal"])
 def test_no_gcblock_no_context(relation):
     scene, teacher = one_image(1)
-    loss = FGDLoss(LEVELS, 6, 6, open_config(FGDConfig(relation=relation)))
-    assert compare(scene.features["P3"][0], teacher["P3"][0], loss, "P3").context == {}
+    loss = FGDLoss(LEVELS, 6, 6, all_terms_config(FGDConfig(relation=relation)))
+    assert map_pair(scene.features["P3"][0], teacher["P3"][0], loss, "P3").context == {}
 
 
 def test_a_coefficient_of_zero_silences_a_term_but_a_switch_removes_it():
-    assert terms_of(FGDConfig(beta=0, gamma=0)) == ("fg", "bg", "attention", "global")
-    assert terms_of(FGDConfig(area="both", relation="none")) == ("both", "attention")
+    assert enabled_terms(FGDConfig(beta=0, gamma=0)) == ("fg", "bg", "attention", "global")
+    assert enabled_terms(FGDConfig(area="both", relation="none")) == ("both", "attention")
     assert set(WEIGHT_OF) == {"fg", "both", "bg", "attention", "global"}
 
 
 def test_gap_is_the_root_mean_square_over_cells_and_channels():
     scene, teacher = one_image(2)
-    config = open_config(FGDConfig())
-    pair, weighed = weighed_of(scene, teacher, FGDLoss(LEVELS, 6, 6, config), config, "P3")
+    config = all_terms_config(FGDConfig())
+    pair, maps = pair_and_loss_maps(scene, teacher, FGDLoss(LEVELS, 6, 6, config), config, "P3")
     inside = np.zeros((8, 12), bool)
     inside[2:5, 3:7] = True
     difference = (teacher["P3"] - scene.features["P3"])[0].numpy()
-    apart = np.abs(weighed.spatial["teacher"] - weighed.spatial["student"])
-    found = gap(pair, weighed, inside)
+    distance = np.abs(maps.spatial["teacher"] - maps.spatial["student"])
+    found = gap(pair, maps, inside)
     assert found["feature_fg"] == pytest.approx(np.sqrt((difference[:, 2:5, 3:7] ** 2).mean()), rel=1e-5)
     assert found["feature_bg"] == pytest.approx(np.sqrt((difference[:, ~inside] ** 2).mean()), rel=1e-5)
-    assert found["attention_fg"] == pytest.approx(apart[2:5, 3:7].mean()) and found["attention_bg"] == pytest.approx(apart[~inside].mean())
+    assert found["attention_fg"] == pytest.approx(distance[2:5, 3:7].mean()) and found["attention_bg"] == pytest.approx(distance[~inside].mean())
 
 
 def test_gap_where_there_is_no_such_cell_is_none():
     scene, teacher = one_image(2, boxes=0)
-    config = open_config(FGDConfig())
-    pair, weighed = weighed_of(scene, teacher, FGDLoss(LEVELS, 6, 6, config), config, "P3")
-    assert gap(pair, weighed, np.zeros((8, 12), bool))["feature_fg"] is None
-    assert gap(pair, weighed, np.ones((8, 12), bool))["attention_bg"] is None
+    config = all_terms_config(FGDConfig())
+    pair, maps = pair_and_loss_maps(scene, teacher, FGDLoss(LEVELS, 6, 6, config), config, "P3")
+    assert gap(pair, maps, np.zeros((8, 12), bool))["feature_fg"] is None
+    assert gap(pair, maps, np.ones((8, 12), bool))["attention_bg"] is None
 
 
 def test_channels_go_from_the_largest_gap_to_the_smallest():
-    assert by_gap(np.array([0.0, 5.0, 1.0, 1.0]), np.array([1.0, 2.0, 1.0, 2.0])).tolist() == [1, 0, 3, 2]
+    assert channels_by_gap(np.array([0.0, 5.0, 1.0, 1.0]), np.array([1.0, 2.0, 1.0, 2.0])).tolist() == [1, 0, 3, 2]
 
 
 def test_maps_of_different_grids_are_refused():
-    loss = FGDLoss(LEVELS, 6, 6, open_config(FGDConfig()))
+    loss = FGDLoss(LEVELS, 6, 6, all_terms_config(FGDConfig()))
     with pytest.raises(ValueError, match="same shape"):
-        compare(torch.zeros(6, 4, 4), torch.zeros(6, 5, 4), loss, "P3")
+        map_pair(torch.zeros(6, 4, 4), torch.zeros(6, 5, 4), loss, "P3")
 
 
 def test_bytes_count_every_large_array():
     scene, teacher = one_image(2)
-    pair = compare(scene.features["P3"][0], teacher["P3"][0], FGDLoss(LEVELS, 6, 6, open_config(FGDConfig())), "P3")
+    pair = map_pair(scene.features["P3"][0], teacher["P3"][0], FGDLoss(LEVELS, 6, 6, all_terms_config(FGDConfig())), "P3")
     assert pair.nbytes >= pair.student.nbytes + pair.error_mean.nbytes
     assert replace(FGDConfig(), alpha=0).weights().keys() == {"bg", "attention", "global"}

@@ -1,11 +1,11 @@
-// Two bars a channel, the largest gap first; click or arrow keys choose one. And the line over checkpoints.
+// Two bars per channel, the largest gap first; click or arrow keys choose a channel. And the curve over checkpoints.
 
 class Bars {
   constructor(onPick) {
-    this.canvas = element("canvas", { class: "fgd-bars", tabindex: 0, role: "slider", "aria-label": "channel, by gap" });
-    this.words = element("div", { class: "fgd-words" });
+    this.canvas = element("canvas", { class: "fgd-bars", tabindex: 0, role: "slider", "aria-label": "channels by gap" });
+    this.text = element("div", { class: "fgd-channel-text" });
     this.onPick = onPick;
-    this.at = null;                                                  // position under the pointer
+    this.at = null;                                                  // bar under the pointer
     this.canvas.addEventListener("pointermove", (event) => this.point(this.positionAt(event)));
     this.canvas.addEventListener("pointerleave", () => this.point(null));
     this.canvas.addEventListener("click", (event) => { this.pick(this.positionAt(event)); });
@@ -26,7 +26,7 @@ class Bars {
 
   point(position) {
     this.at = position;
-    this.tell();
+    this.showText();
   }
 
   pick(position) {
@@ -34,12 +34,12 @@ class Bars {
     this.onPick(this.chosen);
   }
 
-  tell() {
+  showText() {
     const { order, teacher, student } = this.channels;
     const chosen = order.indexOf(this.chosen), i = this.at !== null && this.at < order.length ? this.at : chosen;
-    this.words.textContent = i < 0 ? "Click a bar, or focus and use the arrow keys, to see that channel's map."
+    this.text.textContent = i < 0 ? "Click a bar, or focus the bars and use the arrow keys, to see a channel's map."
       : `channel ${order[i]}: teacher ${teacher[i].toPrecision(3)}, ${this.name} ${student[i].toPrecision(3)}`;
-    this.canvas.setAttribute("aria-valuetext", this.words.textContent);
+    this.canvas.setAttribute("aria-valuetext", this.text.textContent);
     this.canvas.setAttribute("aria-valuenow", Math.max(0, i));
     this.canvas.setAttribute("aria-valuemax", order.length - 1);
   }
@@ -67,18 +67,18 @@ class Bars {
     }
     context.fillStyle = "#888";
     context.fillRect(0, y(0), width, 1);
-    this.tell();
+    this.showText();
   }
 }
 
-// Gap of features over checkpoints: two lines, a point for each checkpoint that was looked at, a rule at the one that is shown.
-function drawCurve(svg, rows, stage) {
+// Feature gaps over checkpoints: two curves with a point per computed checkpoint, and a vertical line at the one shown.
+function drawCurve(svg, rows, checkpoint) {
   const width = 300, height = 74, foot = 8, left = 30;
   const known = rows.flatMap((row) => [row.feature_fg, row.feature_bg]).filter((value) => value !== null);
   const most = Math.max(1e-9, ...known);
   const x = (i) => left + ((width - left - 6) * i) / Math.max(1, rows.length - 1), y = (value) => height - foot - ((height - foot - 8) * value) / most;
   const parts = [
-    `<line x1="${x(stage)}" x2="${x(stage)}" y1="2" y2="${height - foot}" class="fgd-now"/>`,
+    `<line x1="${x(checkpoint)}" x2="${x(checkpoint)}" y1="2" y2="${height - foot}" class="fgd-now"/>`,
     `<line x1="${left}" x2="${width - 6}" y1="${y(0)}" y2="${y(0)}" class="fgd-axis"/>`,
     `<text x="${left - 4}" y="${y(most) + 4}" text-anchor="end">${most.toPrecision(2)}</text><text x="${left - 4}" y="${y(0) + 3}" text-anchor="end">0</text>`,
   ];

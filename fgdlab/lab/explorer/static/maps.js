@@ -1,38 +1,38 @@
-// Maps as the kernel sent them: float32 values through a table of 256 colours, one screen pixel block a cell. Nothing is computed but the colour.
+// Maps from the kernel: float32 values become colours of a table with 256 entries, one block of pixels per cell.
 
 const GREY = [217, 217, 217];                                        // NaN has no colour
 
 function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
+  const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (name === "text") made.textContent = value;
-    else if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value === true ? "" : value);
+    if (name === "text") node.textContent = value;
+    else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value === true ? "" : value);
   }
-  made.append(...children);
-  return made;
+  node.append(...children);
+  return node;
 }
 
-const wordsOf = new WeakMap();                                       // a table of 256 RGB triples -> 256 pixels as one word each
+const pixelsOf = new WeakMap();                                      // lookup table of 256 RGB triples -> 256 pixels as uint32
 
-function pixelWords(lut) {
-  if (!wordsOf.has(lut)) wordsOf.set(lut, new Uint32Array(Uint8Array.from({ length: 1024 }, (_, i) => (i % 4 === 3 ? 255 : lut[3 * (i >> 2) + (i % 4)])).buffer));
-  return wordsOf.get(lut);
+function pixelTable(lut) {
+  if (!pixelsOf.has(lut)) pixelsOf.set(lut, new Uint32Array(Uint8Array.from({ length: 1024 }, (_, i) => (i % 4 === 3 ? 255 : lut[3 * (i >> 2) + (i % 4)])).buffer));
+  return pixelsOf.get(lut);
 }
 
 function paintCells(canvas, values, [height, width], low, high, lut) {
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d"), image = context.createImageData(width, height);
-  const pixels = new Uint32Array(image.data.buffer), words = pixelWords(lut), grey = new Uint32Array(Uint8Array.from([...GREY, 255]).buffer)[0];
+  const pixels = new Uint32Array(image.data.buffer), colours = pixelTable(lut), grey = new Uint32Array(Uint8Array.from([...GREY, 255]).buffer)[0];
   const scale = 255 / (high - low);
   for (let i = 0; i < values.length; i++) {
     const at = Math.round((values[i] - low) * scale);
-    pixels[i] = at > 255 ? words[255] : at >= 0 ? words[at] : at < 0 ? words[0] : grey;          // NaN is neither
+    pixels[i] = at > 255 ? colours[255] : at >= 0 ? colours[at] : at < 0 ? colours[0] : grey;          // grey = NaN
   }
   context.putImageData(image, 0, 0);
 }
 
-function paintPhoto(canvas, bytes, [height, width]) {
+function paintImage(canvas, bytes, [height, width]) {
   canvas.width = width;
   canvas.height = height;
   const context = canvas.getContext("2d");
@@ -46,41 +46,41 @@ function paintPhoto(canvas, bytes, [height, width]) {
   context.putImageData(image, 0, 0);
 }
 
-// One panel: a canvas of cells, a canvas of marks above it, two frames that follow the pointer and the click, a colour bar.
-class Plate {
+// One panel: a canvas of cells, a canvas of marks, outlines of the cell under the pointer and of the selected cell, a colour bar.
+class PanelView {
   constructor(onHover, onPick) {
     this.cells = element("canvas", { class: "fgd-cells" });
-    this.veil = element("canvas", { class: "fgd-veil fgd-cells" });
+    this.overlay = element("canvas", { class: "fgd-overlay fgd-cells" });
     this.marks = element("canvas", { class: "fgd-marks" });
     this.cursor = element("div", { class: "fgd-cursor", hidden: true });
     this.picked = element("div", { class: "fgd-picked", hidden: true });
-    this.plate = element("div", { class: "fgd-plate" }, this.cells, this.veil, this.marks, this.picked, this.cursor);
+    this.panel = element("div", { class: "fgd-panel" }, this.cells, this.overlay, this.marks, this.picked, this.cursor);
     this.title = element("span", { class: "fgd-title" });
     this.range = element("span", { class: "fgd-range" });
     this.scale = element("canvas", { class: "fgd-scale", width: 256, height: 1 });
     this.ends = [0, 1, 2].map(() => element("span"));
     this.unit = element("div", { class: "fgd-unit" });
     this.bar = element("div", { class: "fgd-bar" }, this.scale, element("div", { class: "fgd-ends" }, ...this.ends), this.unit);
-    this.root = element("figure", { class: "fgd-map" }, element("figcaption", {}, this.title, this.range), this.plate, this.bar);
-    this.plate.addEventListener("pointermove", (event) => onHover(this.cellAt(event)));
-    this.plate.addEventListener("pointerleave", () => onHover(null));
-    this.plate.addEventListener("click", (event) => onPick(this.cellAt(event)));
+    this.root = element("figure", { class: "fgd-map" }, element("figcaption", {}, this.title, this.range), this.panel, this.bar);
+    this.panel.addEventListener("pointermove", (event) => onHover(this.cellAt(event)));
+    this.panel.addEventListener("pointerleave", () => onHover(null));
+    this.panel.addEventListener("click", (event) => onPick(this.cellAt(event)));
   }
 
   cellAt(event) {
-    const box = this.plate.getBoundingClientRect();
+    const box = this.panel.getBoundingClientRect();
     const [height, width] = this.grid;
     const col = Math.floor(((event.clientX - box.left) / box.width) * width);
     const row = Math.floor(((event.clientY - box.top) / box.height) * height);
     return [Math.max(0, Math.min(height - 1, row)), Math.max(0, Math.min(width - 1, col))];
   }
 
-  shape(frame) {
-    this.grid = frame.grid;
-    this.plate.style.aspectRatio = `${frame.size[1]} / ${frame.size[0]}`;
+  shape(view) {
+    this.grid = view.grid;
+    this.panel.style.aspectRatio = `${view.size[1]} / ${view.size[0]}`;
   }
 
-  frameCell(which, cell) {
+  outlineCell(which, cell) {
     which.hidden = cell === null;
     if (cell === null) return;
     const [height, width] = this.grid;
@@ -89,41 +89,41 @@ class Plate {
     });
   }
 
-  drawMap(panel, values, frame, lut, color) {
-    this.shape(frame);
-    this.root.dataset.role = panel.role || panel.kind;
-    this.root.style.setProperty("--role", color);
+  drawMap(panel, values, view, lut, color) {
+    this.shape(view);
+    this.root.dataset.map = panel.network || panel.kind;
+    this.root.style.setProperty("--colour", color);
     this.title.textContent = panel.title;
     this.range.textContent = panel.range;
-    paintCells(this.cells, values, frame.grid, panel.low, panel.high, lut);
-    this.photo = null;
-    this.veil.hidden = true;
+    paintCells(this.cells, values, view.grid, panel.low, panel.high, lut);
+    this.rgb = null;
+    this.overlay.hidden = true;
     if (this.lut !== lut) paintCells(this.scale, Float32Array.from({ length: 256 }, (_, i) => i), [1, 256], 0, 255, lut);
     this.lut = lut;
-    panel.ends.forEach((text, i) => { this.ends[i].textContent = text; });
+    panel.ticks.forEach((text, i) => { this.ends[i].textContent = text; });
     this.unit.textContent = panel.unit;
     this.bar.hidden = false;
   }
 
-  drawPhoto(frame, photo, photoSize, mask, scaleMask, lut) {
-    this.shape(frame);
-    this.root.dataset.role = "photo";
-    this.root.style.setProperty("--role", "transparent");
-    this.title.textContent = `image ${frame.image_id}`;
-    this.range.textContent = `${frame.size[0]} x ${frame.size[1]} pixels`;
-    if (this.photo !== photo) paintPhoto(this.cells, new Uint8Array(photo.buffer, photo.byteOffset, photo.byteLength), photoSize);
-    this.photo = photo;
-    const overlays = frame.state.overlays;
-    this.veil.hidden = !overlays.includes("scale") && !overlays.includes("mask");
+  drawImage(view, rgb, size, mask, scaleMask, lut) {
+    this.shape(view);
+    this.root.dataset.map = "image";
+    this.root.style.setProperty("--colour", "transparent");
+    this.title.textContent = `image ${view.image_id}`;
+    this.range.textContent = `${view.size[0]} x ${view.size[1]} pixels`;
+    if (this.rgb !== rgb) paintImage(this.cells, new Uint8Array(rgb.buffer, rgb.byteOffset, rgb.byteLength), size);
+    this.rgb = rgb;
+    const overlays = view.state.overlays;
+    this.overlay.hidden = !overlays.includes("scale") && !overlays.includes("mask");
     if (overlays.includes("scale")) {
-      paintCells(this.veil, scaleMask, frame.grid, 0, 1, lut);
-      this.veil.style.opacity = 0.75;
+      paintCells(this.overlay, scaleMask, view.grid, 0, 1, lut);
+      this.overlay.style.opacity = 0.75;
     } else if (overlays.includes("mask")) {
       const white = new Uint8Array(768).fill(255);
-      paintCells(this.veil, mask, frame.grid, 0, 1, white);
-      const context = this.veil.getContext("2d");
-      mask.forEach((weight, i) => { if (weight > 0) context.clearRect(i % frame.grid[1], Math.floor(i / frame.grid[1]), 1, 1); });
-      this.veil.style.opacity = 0.6;
+      paintCells(this.overlay, mask, view.grid, 0, 1, white);
+      const context = this.overlay.getContext("2d");
+      mask.forEach((weight, i) => { if (weight > 0) context.clearRect(i % view.grid[1], Math.floor(i / view.grid[1]), 1, 1); });
+      this.overlay.style.opacity = 0.6;
     }
     this.bar.hidden = false;
     this.ends.forEach((each) => { each.textContent = ""; });
@@ -135,17 +135,17 @@ class Plate {
     ].filter(Boolean).join("; ");
   }
 
-  // Boxes, masks, roundings, detections: found is a list of [color, [[box, words], ...], with words].
-  drawMarks(frame, found) {
-    const box = this.plate.getBoundingClientRect(), ratio = window.devicePixelRatio || 1;
-    const content = JSON.stringify([box.width, box.height, ratio, frame.grid, frame.size, frame.boxes, frame.outline, frame.ranges, frame.state.overlays, found]);
+  // Boxes, mask edges, roundings, detections: a list of [color, [[box, label], ...], whether labels are drawn].
+  drawMarks(view, detections) {
+    const box = this.panel.getBoundingClientRect(), ratio = window.devicePixelRatio || 1;
+    const content = JSON.stringify([box.width, box.height, ratio, view.grid, view.size, view.boxes, view.mask_edges, view.ranges, view.state.overlays, detections]);
     if (this.drawn === content) return;
     this.drawn = content;
     this.marks.width = Math.max(1, Math.round(box.width * ratio));
     this.marks.height = Math.max(1, Math.round(box.height * ratio));
     const context = this.marks.getContext("2d");
     context.scale(ratio, ratio);
-    const cell = [box.width / frame.grid[1], box.height / frame.grid[0]], pixel = [box.width / frame.size[1], box.height / frame.size[0]];
+    const cell = [box.width / view.grid[1], box.height / view.grid[0]], pixel = [box.width / view.size[1], box.height / view.size[0]];
     const rectangle = (x1, y1, x2, y2, [across, down], color, width, dash = []) => {
       for (const [style, thick, pattern] of [["rgba(255,255,255,0.85)", width + 2, []], [color, width, dash]]) {
         context.strokeStyle = style;
@@ -159,33 +159,33 @@ class Plate {
       context.strokeStyle = style;
       context.lineWidth = thick;
       context.beginPath();
-      for (const [x1, y1, x2, y2] of frame.outline) {
+      for (const [x1, y1, x2, y2] of view.mask_edges) {
         context.moveTo(x1 * cell[0], y1 * cell[1]);
         context.lineTo(x2 * cell[0], y2 * cell[1]);
       }
       context.stroke();
     }
     for (const [rounding, color, dash] of [["authors", "#000", []], ["exact", "#56B4E9", [4, 3]]]) {
-      for (const range of frame.ranges[rounding] || []) rectangle(...range, cell, color, 1.6, dash);
+      for (const range of view.ranges[rounding] || []) rectangle(...range, cell, color, 1.6, dash);
     }
-    if (frame.state.overlays.includes("boxes")) {
-      for (const each of frame.boxes) rectangle(...each, pixel, "#D55E00", 1.6, frame.state.overlays.includes("detections") ? [5, 3] : []);
+    if (view.state.overlays.includes("boxes")) {
+      for (const each of view.boxes) rectangle(...each, pixel, "#D55E00", 1.6, view.state.overlays.includes("detections") ? [5, 3] : []);
     }
     context.font = "600 10px sans-serif";
-    const written = [];                                              // where words stand: the surest come first, later ones give way
-    for (const [color, each, withWords] of found) {
-      for (const [corners, words] of each) {
+    const written = [];                                              // places of labels: high scores first, later labels are left out where they overlap
+    for (const [color, each, withLabels] of detections) {
+      for (const [corners, label] of each) {
         rectangle(...corners, pixel, color, 1.6);
-        if (!withWords) continue;
-        const x = Math.min(corners[0] * pixel[0], box.width - context.measureText(words).width - 2), y = Math.max(10, corners[1] * pixel[1] - 3);
-        const right = x + context.measureText(words).width;
+        if (!withLabels) continue;
+        const x = Math.min(corners[0] * pixel[0], box.width - context.measureText(label).width - 2), y = Math.max(10, corners[1] * pixel[1] - 3);
+        const right = x + context.measureText(label).width;
         if (written.some((other) => x < other[1] && right > other[0] && Math.abs(y - other[2]) < 10)) continue;
         written.push([x, right, y]);
         context.strokeStyle = "#fff";
         context.lineWidth = 3;
-        context.strokeText(words, x, y);
+        context.strokeText(label, x, y);
         context.fillStyle = color;
-        context.fillText(words, x, y);
+        context.fillText(label, x, y);
       }
     }
   }
