@@ -1,4 +1,4 @@
-"""Where each method looks: the pull of a weighted squared error is its weight map, and looking changes nothing."""
+"""gradient_maps.py: the effective weight of a weighted squared error is its weight map; detectors stay unchanged."""
 import pytest
 import torch
 from matplotlib.colors import LogNorm
@@ -8,9 +8,11 @@ from fgdlab.attention import attention
 from fgdlab.fgd import masks_of
 from fgdlab.lab.config.run_config import METHODS, RunConfig
 from fgdlab.lab.detectors.builder import build
-from fgdlab.lab.explorer.gradient_maps import GradientMaps, gradient_maps, gradient_maps_figure, set_align_to_identity, relative_to_mean
+from fgdlab.lab.explorer.gradient_maps import GradientMaps, gradient_maps, gradient_maps_figure, relative_to_mean, set_align_to_identity
 from fgdlab.lab.plots.attention_maps import scene_and_teacher_maps
 from fgdlab.lab.training.losses import make_loss
+from fgdlab.methods.boxes import cells_of_level
+from fgdlab.methods.tadf import gaussians
 
 LEVELS = ("P3", "P4", "P5")
 ONE_STAGE = [name for name in METHODS if name not in ("none", "mimick")]
@@ -42,7 +44,7 @@ def maps(detectors):
     return scene, teacher
 
 
-def looked(detectors, config: RunConfig, **settings) -> GradientMaps:
+def computed(detectors, config: RunConfig, **settings) -> GradientMaps:
     return gradient_maps(*detectors, SCENES, 0, {"it": config}, **settings)["it"]
 
 
@@ -51,7 +53,7 @@ def looked(detectors, config: RunConfig, **settings) -> GradientMaps:
 
 def test_the_gradient_of_hint_is_the_distance_over_the_number_of_values(detectors, maps):
     scene, teacher = maps
-    gradient = looked(detectors, RunConfig(method="hint")).gradient
+    gradient = computed(detectors, RunConfig(method="hint")).gradient
     assert set(gradient) == set(LEVELS)
     for level in LEVELS:
         difference = (scene.features[level] - teacher[level])[0]
@@ -62,8 +64,8 @@ def test_the_gradient_of_hint_is_the_distance_over_the_number_of_values(detector
 
 def test_the_gradient_is_that_of_the_weighted_sum_of_all_terms(detectors):
     whole = AREAS.but(alpha=2e-3, beta=5e-2, channel_attention=True)
-    parts, both = {"fg": whole.but(beta=0.0), "bg": whole.but(alpha=0.0)}, looked(detectors, whole)
-    alone = {name: looked(detectors, config) for name, config in parts.items()}
+    parts, both = {"fg": whole.but(beta=0.0), "bg": whole.but(alpha=0.0)}, computed(detectors, whole)
+    alone = {name: computed(detectors, config) for name, config in parts.items()}
     for level in LEVELS:                                             # no cell has both weights, so the lengths add up
         assert_close(both.gradient[level], alone["fg"].gradient[level] + alone["bg"].gradient[level], rtol=1e-5, atol=1e-12)
         assert alone["fg"].gradient[level].max() > 0
@@ -73,7 +75,7 @@ def test_the_gradient_is_that_of_the_weighted_sum_of_all_terms(detectors):
 
 def test_the_gradient_is_the_slope_of_the_loss(detectors, maps):
     scene, teacher = maps
-    gradient = looked(detectors, RunConfig(method="pkd")).gradient["P5"]
+    gradient = computed(detectors, RunConfig(method="pkd")).gradient["P5"]
     y, x = divmod(int(gradient.argmax()), gradient.shape[1])
     loss = make_loss(RunConfig(method="pkd"), ("P5",), *detectors)
     start = scene.features["P5"].double()
@@ -90,65 +92,73 @@ def test_the_gradient_is_the_slope_of_the_loss(detectors, maps):
 
 
 @pytest.mark.parametrize("name", ONE_STAGE)
-def test_every_method_pulls_somewhere_and_nowhere_infinitely(name, detectors):
-    glance = gradient_maps(*detectors, SCENES, 0, [name])[name]
-    for maps in (glance.gradient, glance.effective_weight):
+def test_every_method_has_a_finite_gradient(name, detectors):
+    maps_of_method = gradient_maps(*detectors, SCENES, 0, [name])[name]
+    for maps in (maps_of_method.gradient, maps_of_method.effective_weight):
         assert {level: tuple(each.shape) for level, each in maps.items()} == {"P3": (8, 12), "P4": (4, 6), "P5": (2, 3)}
         assert all(torch.isfinite(each).all() and (each >= 0).all() for each in maps.values())
         assert sum(float(each.sum()) for each in maps.values()) > 0
 
 
-# ---- pull ----------------------------------------------------------------------------------------------------------------------------
+# ---- effective weight ----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_pull_of_hint_is_the_same_at_every_cell(detectors):
-    for level, pull in looked(detectors, RunConfig(method="hint")).effective_weight.items():
-        assert_close(pull, torch.full_like(pull, 1 / (2 * 48 * pull.numel())), rtol=1e-4, atol=0, msg=level)
+def test_effective_weight_of_hint_is_constant(detectors):
+    for level, weight in computed(detectors, RunConfig(method="hint")).effective_weight.items():
+        assert_close(weight, torch.full_like(weight, 1 / (2 * 48 * weight.numel())), rtol=1e-4, atol=0, msg=level)
 
 
-def test_the_pull_of_fgd_is_masks_times_spatial_attention(detectors, maps):
+def test_effective_weight_of_fgd_is_masks_times_spatial_attention(detectors, maps):
     scene, teacher = maps
-    pull = looked(detectors, AREAS).effective_weight
+    effective = computed(detectors, AREAS).effective_weight
     for level in LEVELS:
         drawn = masks_of(AREAS.fgd(), scene, teacher[level])
         weight = (3e-3 * drawn.fg + 2e-2 * drawn.bg) * attention(teacher[level], 0.5).spatial
-        assert_close(pull[level], weight[0], rtol=1e-4, atol=0)
+        assert_close(effective[level], weight[0], rtol=1e-4, atol=0)
 
 
-def test_channel_attention_moves_the_pull_between_its_least_and_largest_value(detectors, maps):
+def test_channel_attention_scales_the_weight_within_its_range(detectors, maps):
     _, teacher = maps
-    plain, weighed = looked(detectors, AREAS).effective_weight["P3"], looked(detectors, AREAS.but(channel_attention=True)).effective_weight["P3"]
+    plain, weighed = computed(detectors, AREAS).effective_weight["P3"], computed(detectors, AREAS.but(channel_attention=True)).effective_weight["P3"]
     channel = attention(teacher["P3"], 0.5).channel
     factor = weighed / plain
     assert channel.min() < factor.min() < factor.max() < channel.max()
 
 
-@pytest.mark.parametrize(("name", "weigh"), [
-    ("tadf", lambda m: m / (2 * m.sum())), ("defeat", lambda m: (3 * m / m.sum() + 12 * (1 - m) / (1 - m).sum()) / (2 * 3)),
+def tadf_mask(loss, scene, teacher):
+    return gaussians(cells_of_level(scene, teacher, "P3", LEVELS, loss.finest_size, "exact"), tuple(teacher.shape[-2:]))
+
+
+@pytest.mark.parametrize(("name", "mask_of", "weight"), [
+    ("tadf", tadf_mask, lambda m: m / (2 * m.sum())),
+    (
+        "defeat", lambda loss, *inputs: loss.mask("P3", *inputs),
+        lambda m: (3 * m / m.sum() + 12 * (1 - m) / (1 - m).sum()) / (2 * 3),
+    ),
 ])
-def test_the_pull_of_a_masked_squared_error_is_its_mask_over_its_norm(name, weigh, detectors, maps):
+def test_effective_weight_of_a_masked_squared_error_is_its_normalised_mask(name, mask_of, weight, detectors, maps):
     scene, teacher = maps
-    loss = make_loss(RunConfig(method=name), LEVELS, *detectors)
-    mask = loss.mask("P3", scene, teacher["P3"])[0]
+    mask = mask_of(make_loss(RunConfig(method=name), LEVELS, *detectors), scene, teacher["P3"])[0]
     assert mask.max() > mask.min()
-    assert_close(looked(detectors, RunConfig(method=name)).effective_weight["P3"], weigh(mask) / 48, rtol=1e-4, atol=0)
+    effective = computed(detectors, RunConfig(method=name)).effective_weight["P3"]
+    assert_close(effective, weight(mask) / 48, rtol=1e-4, atol=0)
 
 
-def test_fgfi_pulls_on_its_mask_and_nowhere_else(detectors, maps):
+def test_fgfi_has_weight_only_inside_its_mask(detectors, maps):
     masks = make_loss(RunConfig(method="fgfi"), LEVELS, *detectors).masks(maps[0])
-    pull = looked(detectors, RunConfig(method="fgfi")).effective_weight
-    assert all(torch.equal(pull[level] > 0, masks[level][0] > 0) for level in LEVELS)
+    weight = computed(detectors, RunConfig(method="fgfi")).effective_weight
+    assert all(torch.equal(weight[level] > 0, masks[level][0] > 0) for level in LEVELS)
     assert 0 < sum(float(mask.sum()) for mask in masks.values()) < sum(mask.numel() for mask in masks.values())
 
 
-def test_the_pull_of_a_norm_is_its_mask_up_to_one_factor(detectors, maps, tmp_path):
+def test_effective_weight_of_a_norm_is_its_mask_up_to_one_factor(detectors, maps, tmp_path):
     scene, teacher = maps
     path = tmp_path / "norm.py"
     path.write_text(NORM)
-    pull = looked(detectors, RunConfig(method=f"{path}:Norm")).effective_weight["P3"]
+    effective = computed(detectors, RunConfig(method=f"{path}:Norm")).effective_weight["P3"]
     weight = attention(teacher["P3"], 0.5).spatial[0]
     assert weight.max() > 1.001 * weight.min()
-    assert_close(pull / pull.mean(), weight / weight.mean(), rtol=1e-4, atol=0)
+    assert_close(effective / effective.mean(), weight / weight.mean(), rtol=1e-4, atol=0)
 
 
 NORM = """
@@ -164,16 +174,16 @@ class Norm(PyramidLoss):
 """
 
 
-def test_no_distance_left_is_no_pull(detectors):
+def test_equal_maps_have_no_effective_weight(detectors):
     teacher = detectors[1]
-    glance = gradient_maps(teacher, teacher, SCENES, 0, ["hint", "crosskd"])
-    nothing = *glance["hint"].effective_weight.values(), *glance["hint"].gradient.values(), *glance["crosskd"].effective_weight.values()
+    maps_of_method = gradient_maps(teacher, teacher, SCENES, 0, ["hint", "crosskd"])
+    nothing = *maps_of_method["hint"].effective_weight.values(), *maps_of_method["hint"].gradient.values(), *maps_of_method["crosskd"].effective_weight.values()
     assert all(float(each.sum()) == 0 for each in nothing)
 
 
-def test_every_path_of_a_loss_counts_not_only_the_one_through_f(detectors):
-    hint = looked(detectors, RunConfig(method="chen", method_parts="hint"))
-    whole = looked(detectors, RunConfig(method="chen"))
+def test_the_gradient_includes_paths_besides_f(detectors):
+    hint = computed(detectors, RunConfig(method="chen", method_parts="hint"))
+    whole = computed(detectors, RunConfig(method="chen"))
     assert whole.effective_weight["P3"].max() > 2 * hint.effective_weight["P3"].max()
 
 
@@ -181,26 +191,26 @@ def test_every_path_of_a_loss_counts_not_only_the_one_through_f(detectors):
 
 
 @pytest.mark.parametrize("name", ["defeat", "chen"])
-def test_an_f_of_equal_channels_lets_the_map_through(name, detectors, maps):
+def test_f_of_equal_channels_is_the_identity(name, detectors, maps):
     scene, teacher = maps
     loss = make_loss(RunConfig(method=name), LEVELS, *detectors)
     set_align_to_identity(loss)
     assert_close(loss.aligned(scene, "P3"), scene.features["P3"])
 
 
-def test_the_pull_is_the_weight_also_where_channels_differ(retinanet):
+def test_effective_weight_is_the_weight_where_channels_differ(retinanet):
     student, teacher = retinanet(width=8), retinanet(width=12)
-    glance = gradient_maps(student, teacher, SCENES, 0, ["hint"])["hint"]
-    for level, pull in glance.effective_weight.items():
-        assert_close(pull, torch.full_like(pull, 1 / (2 * 12 * pull.numel())), rtol=1e-3, atol=0, msg=level)
+    maps_of_method = gradient_maps(student, teacher, SCENES, 0, ["hint"])["hint"]
+    for level, weight in maps_of_method.effective_weight.items():
+        assert_close(weight, torch.full_like(weight, 1 / (2 * 12 * weight.numel())), rtol=1e-3, atol=0, msg=level)
     scene, _ = scene_and_teacher_maps(student, None, *SCENES[0])
-    assert glance.gradient["P3"].shape == scene.features["P3"].shape[2:]
+    assert maps_of_method.gradient["P3"].shape == scene.features["P3"].shape[2:]
 
 
-# ---- what stays as it is -------------------------------------------------------------------------------------------------------------
+# ---- no side effects -------------------------------------------------------------------------------------------------------------
 
 
-def test_looking_changes_nothing(detectors, bits, same_bits):
+def test_detectors_stay_unchanged(detectors, bits, same_bits):
     student, teacher = detectors
     student.train(), teacher.eval()
     before, random = (bits(student), bits(teacher)), torch.get_rng_state()
@@ -212,38 +222,38 @@ def test_looking_changes_nothing(detectors, bits, same_bits):
 
 
 def test_a_seed_decides_what_a_method_draws(detectors):
-    first, again, other = (looked(detectors, RunConfig(method="mgd"), seed=seed).gradient["P3"] for seed in (3, 3, 4))
+    first, again, other = (computed(detectors, RunConfig(method="mgd"), seed=seed).gradient["P3"] for seed in (3, 3, 4))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_a_method_looks_the_same_whatever_stands_before_it(detectors):
+def test_methods_do_not_depend_on_each_other(detectors):
     alone, second = gradient_maps(*detectors, SCENES, 0, ["mgd"])["mgd"], gradient_maps(*detectors, SCENES, 0, ["fbkd", "mgd"])["mgd"]
     assert torch.equal(alone.gradient["P3"], second.gradient["P3"])
 
 
-def test_what_cannot_be_looked_at_is_told(detectors, refusal):
+def test_wrong_methods_are_refused(detectors, refusal):
     assert refusal(gradient_maps, *detectors, SCENES, 0, ["hint", "mimick"]).startswith("method mimick: ")
     assert "'none'" in refusal(gradient_maps, *detectors, SCENES, 0, ["none"])
     assert refusal(gradient_maps, *detectors, SCENES, 0, ["hin"]).startswith("method must be one of none, fgd, ")
 
 
-def test_a_loss_without_terms_pulls_nowhere(detectors):
-    glance = looked(detectors, AREAS.but(area="none"))
-    assert glance.terms == [] and all(float(each.sum()) == 0 for each in (*glance.gradient.values(), *glance.effective_weight.values()))
+def test_a_loss_without_terms_has_no_gradient(detectors):
+    maps_of_method = computed(detectors, AREAS.but(area="none"))
+    assert maps_of_method.terms == [] and all(float(each.sum()) == 0 for each in (*maps_of_method.gradient.values(), *maps_of_method.effective_weight.values()))
 
 
-# ---- numbers of a glance -------------------------------------------------------------------------------------------------------------
+# ---- numbers -------------------------------------------------------------------------------------------------------------
 
 
-GLANCE = GradientMaps({"P3": torch.tensor([[1.0, 2.0], [0.0, 3.0]]), "P4": torch.tensor([[4.0]])}, {"P3": torch.zeros(2, 2), "P4": torch.zeros(1, 1)}, [])
-NOTHING = GradientMaps({"P3": torch.zeros(2, 2)}, {"P3": torch.zeros(2, 2)}, [])
+MAPS = GradientMaps({"P3": torch.tensor([[1.0, 2.0], [0.0, 3.0]]), "P4": torch.tensor([[4.0]])}, {"P3": torch.zeros(2, 2), "P4": torch.zeros(1, 1)}, [])
+ZERO_MAPS = GradientMaps({"P3": torch.zeros(2, 2)}, {"P3": torch.zeros(2, 2)}, [])
 
 
-def test_shares_of_a_gradient_are_of_its_sum_over_all_levels():
-    assert GLANCE.fraction_by_level() == {"P3": 0.6, "P4": 0.4}
+def test_fractions_of_a_gradient_are_of_its_sum_over_all_levels():
+    assert MAPS.fraction_by_level() == {"P3": 0.6, "P4": 0.4}
     masks = {"P3": torch.tensor([[0.0, 0.25], [1.0, 0.0]]), "P4": torch.tensor([[0.5]])}
-    assert GLANCE.fraction_inside(masks) == pytest.approx(0.6)
-    assert NOTHING.fraction_by_level() == {"P3": 0.0} and NOTHING.fraction_inside({"P3": torch.ones(2, 2)}) == 0.0
+    assert MAPS.fraction_inside(masks) == pytest.approx(0.6)
+    assert ZERO_MAPS.fraction_by_level() == {"P3": 0.0} and ZERO_MAPS.fraction_inside({"P3": torch.ones(2, 2)}) == 0.0
 
 
 def test_one_is_the_average_cell():
@@ -255,46 +265,46 @@ def test_one_is_the_average_cell():
 
 
 @pytest.fixture(scope="module")
-def glances(detectors):
+def by_method(detectors):
     return gradient_maps(*detectors, SCENES, 0, ["hint", "tadf", "cwd"])
 
 
-def maps_of(figure) -> dict:
+def images_of(figure) -> dict:
     """{name and word: the AxesImage}, of the panels that are maps."""
     return {ax.get_title().split("\n")[0]: ax.get_images()[0] for ax in figure.axes if ax.get_images() and not ax.get_title().startswith("image")}
 
 
-def test_the_figure_has_pull_and_gradient_of_every_method_over_their_means(glances, detectors):
-    shown = maps_of(gradient_maps_figure(glances, detectors[0], SCENES, 0, "P3"))
+def test_the_figure_has_weight_and_gradient_of_every_method_divided_by_their_means(by_method, detectors):
+    shown = images_of(gradient_maps_figure(by_method, detectors[0], SCENES, 0, "P3"))
     assert list(shown) == ["hint: effective weight P3", "tadf: effective weight P3", "cwd: effective weight P3", "hint: gradient P3", "tadf: gradient P3", "cwd: gradient P3"]
     for title, image in shown.items():
         name, kind = title.removesuffix(" P3").split(": ")
-        values = getattr(glances[name], kind.replace(" ", "_"))["P3"]
+        values = getattr(by_method[name], kind.replace(" ", "_"))["P3"]
         assert_close(torch.tensor(image.get_array().filled(0)), values / values.mean(), rtol=1e-5, atol=1e-7)
 
 
-def test_all_panels_share_one_scale_and_zeros_are_grey(glances, detectors):
-    shown = maps_of(gradient_maps_figure(glances, detectors[0], SCENES, 0, "P3"))
+def test_all_panels_share_one_scale_and_zeros_are_grey(by_method, detectors):
+    shown = images_of(gradient_maps_figure(by_method, detectors[0], SCENES, 0, "P3"))
     assert {(type(image.norm), image.norm.vmin, image.norm.vmax) for image in shown.values()} == {(LogNorm, 0.1, 10.0)}
-    assert torch.equal(torch.tensor(shown["tadf: effective weight P3"].get_array().mask), glances["tadf"].effective_weight["P3"] == 0)
+    assert torch.equal(torch.tensor(shown["tadf: effective weight P3"].get_array().mask), by_method["tadf"].effective_weight["P3"] == 0)
 
 
-def test_boxes_lie_on_every_map_at_the_scale_of_its_grid(glances, detectors):
-    figure = gradient_maps_figure(glances, detectors[0], SCENES, 0, "P4")
+def test_boxes_lie_on_every_map_at_the_scale_of_its_grid(by_method, detectors):
+    figure = gradient_maps_figure(by_method, detectors[0], SCENES, 0, "P4")
     for ax in figure.axes:
         if ax.get_images() and not ax.get_title().startswith("image"):
             corners = [each.get_bbox().extents for each in ax.patches if each.get_gid() == "box"]
             assert_close(torch.tensor(corners[1].tolist()), torch.tensor([40.0, 4.0, 90.0, 60.0]) / 16)
 
 
-def test_methods_beyond_the_last_column_begin_a_new_pair_of_rows(glances, detectors):
-    figure = gradient_maps_figure(glances, detectors[0], SCENES, 0, "P3", columns=2)
-    tops = {title: image.axes.get_position().y0 for title, image in maps_of(figure).items()}
+def test_methods_beyond_the_last_column_begin_a_new_pair_of_rows(by_method, detectors):
+    figure = gradient_maps_figure(by_method, detectors[0], SCENES, 0, "P3", columns=2)
+    tops = {title: image.axes.get_position().y0 for title, image in images_of(figure).items()}
     assert tops["hint: effective weight P3"] == tops["tadf: effective weight P3"] > tops["hint: gradient P3"] > tops["cwd: effective weight P3"] > tops["cwd: gradient P3"]
     assert sum(ax.get_title().startswith("image 17") for ax in figure.axes) == 2
     assert figure._repr_png_().startswith(b"\x89PNG")
 
 
-def test_a_level_that_is_not_there_is_told(glances, detectors):
+def test_an_unknown_level_is_refused(by_method, detectors):
     with pytest.raises(ValueError, match="must be one of P3, P4, P5, got 'P7'"):
-        gradient_maps_figure(glances, detectors[0], SCENES, 0, "P7")
+        gradient_maps_figure(by_method, detectors[0], SCENES, 0, "P7")
