@@ -10,6 +10,8 @@ Focal and Global Knowledge Distillation for Detectors, Yang et al., CVPR 2022. T
     7 spatial attention A^S   attention.py           13 R(F)                    relation.py
                                                      14 total                   terms.py
 """
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from .attention import attention, attention_of, without
@@ -24,14 +26,18 @@ from .terms import Term
 MASKED = {"fg", "bg", "both"}                                        # terms that need masks
 
 
-def masks_of(config: FGDConfig, scene: Scene, maps: Tensor) -> FocalMasks:
-    """M * S and (1 - M) * S of a configuration, on the grid of ``maps`` (N, C, H, W)."""
+def masks_of(config: FGDConfig, scene: Scene, maps: Tensor, draw: Callable[..., FocalMasks] = focal_masks) -> FocalMasks:
+    """M * S and (1 - M) * S of a configuration, on the grid of ``maps`` (N, C, H, W).
+
+    Args:
+        draw: focal_masks, or another implementation of it.
+    """
     check_boxes(scene, len(maps))
     grid_size, dtype = tuple(maps.shape[-2:]), sum_dtype(maps)
     if config.area == "both":
         return unsplit_masks(len(maps), grid_size, dtype, maps.device)
     frame_sizes = scene.frame_sizes(config.frame)
-    return focal_masks(scene.boxes, frame_sizes, grid_size, rounding=config.rounding, axes=config.axes, dtype=dtype)
+    return draw(scene.boxes, frame_sizes, grid_size, rounding=config.rounding, axes=config.axes, dtype=dtype)
 
 
 def term_sums(

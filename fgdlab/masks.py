@@ -48,8 +48,7 @@ def cell_ranges(boxes: Tensor, frame_size: tuple[int, int], grid_size: tuple[int
     Differs: the paper says "pixel inside the box" only. The authors' code floors the near edge, ceils the far edge and
         then *includes* that last cell: a box of exactly one cell becomes 2 x 2. ``exact`` leaves the extra cell out.
     """
-    if boxes.ndim != 2 or boxes.shape[-1] != 4:
-        raise ValueError(f"boxes must have shape (K, 4), got {tuple(boxes.shape)}; an image without boxes has shape (0, 4)")
+    check_box_lists([boxes], [frame_size])
     check_choice("rounding", rounding, ROUNDINGS)
     (frame_h, frame_w), (grid_h, grid_w) = frame_size, grid_size
     frame, grid = boxes.new_tensor([frame_w, frame_h] * 2), boxes.new_tensor([grid_w, grid_h] * 2)
@@ -97,8 +96,7 @@ def focal_masks(
     Differs: ``yx`` is what the authors' code did until January 2022 (commit c22b81d), after its weights were released.
     """
     check_choice("axes", axes, AXES)
-    if len(boxes) != len(frame_sizes):
-        raise ValueError(f"boxes and frame_sizes must have one entry an image, got {len(boxes)} and {len(frame_sizes)}")
+    check_box_lists(boxes, frame_sizes)
     if len(set(frame_sizes)) == 1:                                   # one frame for all: one projection for all
         cells = cell_ranges(torch.cat(boxes), frame_sizes[0], grid_size, rounding=rounding).split([len(of_image) for of_image in boxes])
     else:
@@ -106,10 +104,26 @@ def focal_masks(
     batch = pad_sequence(cells, batch_first=True)                    # (N, K, 4); padding is the empty range, which is no box
     if axes == "yx":
         batch = batch[..., [1, 0, 3, 2]]
-    fg = box_weights(batch, grid_size, dtype)                        # (N, H, W)
-    background = (fg == 0).to(dtype)                                 # 1 - M
+    return with_background(box_weights(batch, grid_size, dtype))
+
+
+def with_background(fg: Tensor) -> FocalMasks:
+    """(1 - M) * S beside M * S (N, H, W): 1/N_bg on the cells outside every box (eqs. 3-4)."""
+    background = (fg == 0).to(fg.dtype)                              # 1 - M
     num_bg = background.sum(dim=(1, 2), keepdim=True)                # N_bg of eq. 4, (N, 1, 1)
     return FocalMasks(fg=fg, bg=background / num_bg.clamp(min=1))    # a map covered by boxes has no background: 0, not 0/0
+
+
+def check_box_lists(boxes: list[Tensor], frame_sizes: list[tuple[int, int]]) -> None:
+    """Raises:
+        ValueError: another number of boxes than of frames, or boxes that are not (K, 4).
+    """
+    if len(boxes) != len(frame_sizes):
+        raise ValueError(f"boxes and frame_sizes must have one entry per image, got {len(boxes)} and {len(frame_sizes)}")
+    for of_image in boxes:
+        if of_image.ndim != 2 or of_image.shape[1] != 4:
+            raise ValueError(
+                f"boxes must have shape (K, 4), got {tuple(of_image.shape)}; an image without boxes has shape (0, 4)")
 
 
 def unsplit_masks(batch: int, grid_size: tuple[int, int], dtype: torch.dtype = torch.float32, device=None) -> FocalMasks:

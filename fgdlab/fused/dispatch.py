@@ -1,32 +1,94 @@
-"""Which implementation of the fused loss runs on which device."""
+"""Chooses the fused implementation of a device, or says why there is none."""
 from functools import cache
 
 import torch
+from torch import Tensor
+
+from ..config import AXES, ROUNDINGS, FGDConfig, check_choice
+from ..masks import FocalMasks, check_box_lists, focal_masks, with_background
+from ..relation import RelationTerm
 
 DEVICES = ("cpu", "cuda")
 
 
-def why_readable(config, device: str) -> str | None:
-    """Why FusedFGDLoss runs the readable implementation on a device ("cpu", "cuda"); None where it runs fused."""
+def why_readable(config: FGDConfig, device: str) -> str | None:
+    """Why FusedFGDLoss runs the readable implementation on a device ("cpu", "cuda"); None where the fused one applies."""
     if device not in DEVICES:
-        return f"the fused form has been written for {' and '.join(DEVICES)} only, the maps are on {device}"
+        return f"the fused implementation exists for {' and '.join(DEVICES)} only, the maps are on {device}"
     if config.relation == "nonlocal" and config.lambda_:
-        return "relation nonlocal compares every pixel with every other; there is no fused form of it"
+        return "relation nonlocal compares every pixel with every other; it has no fused implementation"
     if torch.compiler.is_compiling():
-        return "torch.compile fuses the readable form by itself"
+        return "torch.compile fuses the readable implementation by itself"
     if device == "cuda":
-        from .cuda.self_check import trouble
+        from .cuda.self_check import failure
 
-        return trouble(device)
-    return missing()
+        return failure(device)
+    return numba_missing()
 
 
 @cache
-def missing() -> str | None:
-    """Why the loops of the CPU cannot be used, None where they can. The first who asks imports numba, half a second; the first on a machine who runs
-    them compiles them, some eight."""
+def numba_missing() -> str | None:
+    """Why the CPU's loops cannot be imported; None where they can. Importing numba takes half a second, compiling some ten."""
     try:
         from .cpu import loops  # noqa: F401
     except ImportError as error:
-        return f"the fused form needs numba on the CPU ({error}): pip install numba"
+        return f"the fused implementation needs numba on the CPU ({error}): pip install numba"
     return None
+
+
+def on_cuda(maps: Tensor) -> bool:
+    return maps.is_cuda
+
+
+def maps_agree(students: list[Tensor], teachers: list[Tensor], channels: int) -> bool:
+    """Do all pairs agree in shape, all maps in images, channels and device, and is none empty? The loops read by address."""
+    images, device = len(students[0]), students[0].device
+    return all(
+        student.shape == teacher.shape and student.ndim == 4 and student.shape[:2] == (images, channels)
+        and student.numel() > 0 and student.device == device and teacher.device == device
+        for student, teacher in zip(students, teachers, strict=True))
+
+
+def sums_of_levels(
+    students: list[Tensor], teachers: list[Tensor], masks: list[FocalMasks] | None, relations: list[RelationTerm | None],
+    config: FGDConfig,
+) -> list[dict[str, Tensor]]:
+    """:func:`fgdlab.fgd.term_sums` of all levels.
+
+    Args:
+        students, teachers: maps (N, C, H, W) per level that :func:`maps_agree` accepts.
+        masks: one per level; None where no term needs them.
+        relations: R per level; None without the global term.
+    """
+    if on_cuda(students[0]):
+        from .cuda.autograd import level_sums
+
+        levels = zip(students, teachers, masks or [None] * len(students), relations, strict=True)
+        return [level_sums(*level, config) for level in levels]
+    from .cpu import autograd
+
+    return autograd.sums_of_levels(students, teachers, masks, relations, config)
+
+
+def rasterised_masks(
+    boxes: list[Tensor], frame_sizes: list[tuple[int, int]], grid_size: tuple[int, int], *, rounding: str = "authors",
+    axes: str = "xy", dtype: torch.dtype = torch.float32,
+) -> FocalMasks:
+    """``masks.focal_masks`` to the last bit, drawn box by box; the arguments are the same."""
+    check_choice("rounding", rounding, ROUNDINGS)
+    check_choice("axes", axes, AXES)
+    check_box_lists(boxes, frame_sizes)
+    all_boxes = torch.cat(boxes).contiguous() if boxes else torch.zeros(0, 4)
+    if not {all_boxes.dtype, dtype} <= {torch.float32, torch.float64}:           # torch rounds other types differently
+        return focal_masks(boxes, frame_sizes, grid_size, rounding=rounding, axes=axes, dtype=dtype)
+    if on_cuda(all_boxes):
+        from .cuda.masks import foreground
+    else:
+        from .cpu.masks import foreground
+    table, first = [], 0                                             # per image: its first box, the end of its boxes, its frame
+    for of_image, (height, width) in zip(boxes, frame_sizes, strict=True):
+        table.append([first, first + len(of_image), height, width])
+        first += len(of_image)
+    fg = torch.empty(len(boxes), *grid_size, dtype=dtype, device=all_boxes.device)
+    foreground(all_boxes, table, 1 if rounding == "authors" else 0, axes == "yx", fg)
+    return with_background(fg)

@@ -4,19 +4,16 @@ from torch import Tensor
 
 from ..config import FGDConfig
 from ..fgd import MASKED, FGDLoss, masks_of
-from ..pyramid import check_boxes
-from ..scene import Scene, full_precision, sum_dtype
+from ..scene import Scene, full_precision
 from ..terms import Term
-from .dispatch import why_readable
-from .levels import alike, sums_of_levels
-from .masks import PyramidMasks, painted_levels, side_by_side
+from .dispatch import maps_agree, rasterised_masks, sums_of_levels, why_readable
 
 
 class FusedFGDLoss(FGDLoss):
-    """FGDLoss with few reads of the maps. ``state_dict`` is that of FGDLoss; results are equal to rounding.
+    """FGDLoss with few reads of the maps. ``state_dict`` is that of FGDLoss; results are equal up to rounding.
 
     Maps of half precision are read as they are and summed in float32. Only first derivatives exist.
-    Where the fused implementation does not apply (see :func:`why_readable`), this runs FGDLoss.
+    Where the fused implementation does not apply (see :func:`why_readable`), FGDLoss runs.
     """
 
     def __init__(
@@ -26,6 +23,7 @@ class FusedFGDLoss(FGDLoss):
         self.channels = teacher_channels
 
     def forward(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
+        """As ``PyramidLoss.forward``."""
         self.check_levels(scene, teacher)
         if not self.weights or not self.levels or why_readable(self.config, teacher[self.levels[0]].device.type):
             return super().forward(scene, teacher)
@@ -34,23 +32,14 @@ class FusedFGDLoss(FGDLoss):
                 scene, teacher = scene.float(), full_precision(teacher)
             students = [self.aligned(scene, level) for level in self.levels]
             teachers = [teacher[level].detach() for level in self.levels]
-            if not alike(students, teachers, self.channels):
+            if not maps_agree(students, teachers, self.channels):
                 return super().forward(scene, teacher)               # FGDLoss takes them, or raises
+            masks = None
+            if self.weights.keys() & MASKED:
+                masks = [masks_of(self.config, scene, each, rasterised_masks) for each in teachers]
             relations = list(self.relation.values()) or [None] * len(teachers)
-            sums = sums_of_levels(students, teachers, self.masks(scene, teachers), relations, self.config)
+            sums = sums_of_levels(students, teachers, masks, relations, self.config)
         return [
             Term(name, level, of_level[name], weight)
             for level, of_level in zip(self.levels, sums, strict=True) for name, weight in self.weights.items()
         ]
-
-    def masks(self, scene: Scene, teachers: list[Tensor]) -> PyramidMasks | None:
-        """The masks of all levels; None where no term needs them."""
-        if not self.weights.keys() & MASKED:
-            return None
-        if self.config.area == "both":
-            return side_by_side([masks_of(self.config, scene, each) for each in teachers])
-        check_boxes(scene, len(teachers[0]))
-        return painted_levels(
-            scene.boxes, scene.frame_sizes(self.config.frame), [tuple(each.shape[-2:]) for each in teachers],
-            rounding=self.config.rounding, axes=self.config.axes, dtype=sum_dtype(*teachers),
-        )

@@ -11,11 +11,10 @@ import torch  # noqa: E402
 from torch.testing import assert_close  # noqa: E402
 
 from fgdlab import FGDConfig, FGDLoss, FusedFGDLoss  # noqa: E402
-from fgdlab.fused import levels as level
-from fgdlab.fused.cuda import launch as card  # noqa: E402
-from fgdlab.fused.cuda import masks as paint_card
-from fgdlab.fused.cuda import self_check as trial
-from fgdlab.fused.levels import level_sums  # noqa: E402
+from fgdlab.fused import dispatch
+from fgdlab.fused.cuda import launch, self_check
+from fgdlab.fused.cuda import masks as cuda_masks
+from fgdlab.fused.cuda.autograd import level_sums
 from fgdlab.masks import focal_masks  # noqa: E402
 from fgdlab.terms import total  # noqa: E402
 from tests.conftest import random_scene, shake  # noqa: E402
@@ -92,7 +91,7 @@ def painted():
             rounding, axes, frame = ("authors", "exact")[(seed + number) % 2], ("xy", "yx")[seed % 2], ("canvas", "image")[seed // 2 % 2]
             for boxes, dtype in ((scene.boxes, torch.float64), ([each.float() for each in scene.boxes], torch.float32)):
                 asked = boxes, scene.frame_sizes(frame), grid
-                ours = paint_card.painted_on_card(*asked, rounding=rounding, axes=axes, dtype=dtype)
+                ours = dispatch.rasterised_masks(*asked, rounding=rounding, axes=axes, dtype=dtype)
                 theirs = focal_masks(*asked, rounding=rounding, axes=axes, dtype=dtype)
                 assert torch.equal(ours.fg, theirs.fg) and torch.equal(ours.bg, theirs.bg), (seed, grid, dtype)
 
@@ -101,23 +100,23 @@ def crowd():
     """More boxes than a step takes, beside an image without any."""
     corners = 50 * torch.rand(40, 2)
     boxes = [torch.zeros(0, 4), torch.cat([corners, corners + 2 + 12 * torch.rand(40, 2)], dim=1)]
-    ours = paint_card.painted_on_card(boxes, [(64, 64)] * 2, (9, 9), rounding="authors", axes="xy", dtype=torch.float32)
+    ours = dispatch.rasterised_masks(boxes, [(64, 64)] * 2, (9, 9), rounding="authors", axes="xy", dtype=torch.float32)
     assert torch.equal(ours.fg, focal_masks(boxes, [(64, 64)] * 2, (9, 9)).fg)
 
 
 def trial_passes():
-    assert trial.trouble("cpu") is None, trial.trouble("cpu")
+    assert self_check.failure("cpu") is None, self_check.failure("cpu")
 
 
 def trial_fails():
     """A kernel that is wrong by a thousandth is found."""
-    right = card.write_gradient
-    card.write_gradient = lambda out, *given: (right(out, *given), out.mul_(1.001))[0]
+    right = launch.write_gradient
+    launch.write_gradient = lambda out, *given: (right(out, *given), out.mul_(1.001))[0]
     try:
-        trial.trouble.cache_clear()
-        assert "differ" in (trial.trouble("cpu") or ""), trial.trouble("cpu")
+        self_check.failure.cache_clear()
+        assert "differ" in (self_check.failure("cpu") or ""), self_check.failure("cpu")
     finally:
-        card.write_gradient = right
+        launch.write_gradient = right
 
 
 CASES = {
@@ -127,8 +126,8 @@ CASES = {
 
 
 def main() -> None:
-    level.on_card = lambda maps: True
-    card.CHANNELS, card.CELLS, paint_card.CELLS = 4, 16, 64
+    dispatch.on_cuda = lambda maps: True
+    launch.CHANNELS, launch.CELLS, cuda_masks.CELLS = 4, 16, 64
     found = {}
     for name, each in CASES.items():
         torch.manual_seed(0)

@@ -14,10 +14,8 @@ from fgdlab.fgd import FGDLoss, term_sums
 from fgdlab.fused import dispatch
 from fgdlab.fused.cpu import loops, tiles
 from fgdlab.fused.cpu import memory as pages
-from fgdlab.fused.dispatch import why_readable
-from fgdlab.fused.levels import level_sums, sums_of_levels
+from fgdlab.fused.dispatch import rasterised_masks, sums_of_levels, why_readable
 from fgdlab.fused.loss import FusedFGDLoss
-from fgdlab.fused.masks import painted_levels, painted_masks, side_by_side
 from fgdlab.masks import focal_masks
 from fgdlab.scene import Scene
 from fgdlab.terms import total
@@ -76,6 +74,11 @@ def agree(loss, scene, teacher, tolerance):
 def blocks_of(gradients, name):
     """The gradients of all parameters of R beside one of them: that of a key is a small difference of large numbers."""
     return [each for other, each in gradients.items() if name.startswith("relation") and other.startswith("relation") and each is not None]
+
+
+def level_sums(student, teacher, masks, relation, config):
+    """The fused sums of one level."""
+    return sums_of_levels([student], [teacher], None if masks is None else [masks], [relation], config)[0]
 
 
 def case(random_scene, shake, config, seed=3, channels=4, dtype=torch.float64, levels=("P3", "P4"), wide=4):
@@ -268,7 +271,7 @@ def test_a_map_may_be_one_tile_or_some_or_one_cell_over(cells, shake):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_any_number_of_threads_gives_the_same_bits(dtype, random_scene, shake, monkeypatch):
     monkeypatch.setattr(tiles, "CACHE", 16 * 4 * dtype.itemsize * 2)
-    monkeypatch.setattr(tiles, "ALONE", 1)
+    monkeypatch.setattr(tiles, "VALUES_PER_THREAD", 1)
     loss, scene, teacher = case(random_scene, shake, FGDConfig(attention_of="mean"), dtype=dtype)
     before, found = torch.get_num_threads(), []
     try:
@@ -304,11 +307,12 @@ def test_a_forked_process_has_threads_of_its_own():
 import os, torch
 from fgdlab import FGDConfig, FGDLoss
 from fgdlab.fused.cpu import tiles
-from fgdlab.fused.levels import level_sums
-tiles.ALONE, config = 1, FGDConfig(alpha=0, beta=0, gamma=0, relation="mse")
+from fgdlab.fused.dispatch import sums_of_levels
+tiles.VALUES_PER_THREAD, config = 1, FGDConfig(alpha=0, beta=0, gamma=0, relation="mse")
 torch.set_num_threads(2)
 maps = torch.ones(2, 4, 3, 3)
-find = lambda: level_sums(maps, 3 * maps, None, FGDLoss(("P3",), 4, 4, config).relation["P3"], config)["global"].item()
+relation = FGDLoss(("P3",), 4, 4, config).relation["P3"]
+find = lambda: sums_of_levels([maps], [3 * maps], None, [relation], config)[0]["global"].item()
 assert find() == 144
 child = os.fork()
 if not child:
@@ -362,13 +366,13 @@ def test_autocast_does_not_reach_the_fused_form(random_scene, shake):
 
 @pytest.mark.parametrize("axes", ["xy", "yx"])
 @pytest.mark.parametrize("rounding", ["authors", "exact"])
-def test_painted_masks_are_the_masks_to_the_last_bit(rounding, axes, random_scene, monkeypatch):
+def test_rasterised_masks_are_the_masks_to_the_last_bit(rounding, axes, random_scene, monkeypatch):
     for seed in range(20):
         scene = random_scene(seed)
         for grid in ((7, 13), (16, 16), (1, 5), (33, 20), (1, 1)):
             for frame in ("canvas", "image"):
                 asked = scene.boxes, scene.frame_sizes(frame), grid
-                ours, theirs = (draw(*asked, rounding=rounding, axes=axes, dtype=torch.float64) for draw in (painted_masks, focal_masks))
+                ours, theirs = (draw(*asked, rounding=rounding, axes=axes, dtype=torch.float64) for draw in (rasterised_masks, focal_masks))
                 assert torch.equal(ours.fg, theirs.fg) and torch.equal(ours.bg, theirs.bg), (seed, grid, frame)
 
 
@@ -376,36 +380,25 @@ def test_a_crowd_in_one_image_is_painted_beside_an_empty_one():
     torch.manual_seed(0)
     corners = 90 * torch.rand(300, 2)
     boxes = [torch.zeros(0, 4), torch.cat([corners, corners + 30 * torch.rand(300, 2)], dim=1), torch.zeros(0, 4)]
-    ours, theirs = (draw(boxes, [(128, 128)] * 3, (32, 32)) for draw in (painted_masks, focal_masks))
+    ours, theirs = (draw(boxes, [(128, 128)] * 3, (32, 32)) for draw in (rasterised_masks, focal_masks))
     assert torch.equal(ours.fg, theirs.fg) and torch.equal(ours.bg, theirs.bg) and ours.fg[1].any()
-
-
-def test_masks_of_all_levels_stand_side_by_side(random_scene):
-    scene, grids = random_scene(3), [(7, 13), (1, 5), (4, 2)]
-    asked = scene.boxes, scene.frame_sizes("canvas")
-    together = painted_levels(*asked, grids, rounding="authors", axes="xy", dtype=torch.float64)
-    alone = [focal_masks(*asked, grid, dtype=torch.float64) for grid in grids]
-    assert together.fg.shape == together.bg.shape == (2, 91 + 5 + 8) and together.grids == grids
-    for ours, theirs, again in zip(together.levels(), alone, side_by_side(alone).levels(), strict=True):
-        assert torch.equal(ours.fg, theirs.fg) and torch.equal(ours.bg, theirs.bg)
-        assert torch.equal(again.fg, theirs.fg) and torch.equal(again.bg, theirs.bg)
 
 
 def test_wrong_arguments_are_refused_as_the_masks_refuse_them():
     with pytest.raises(ValueError, match="axes must be one of xy, yx, got 'zz'"):
-        painted_masks([torch.zeros(0, 4)], [(8, 8)], (2, 2), axes="zz")
-    with pytest.raises(ValueError, match="one entry an image, got 1 and 2"):
-        painted_masks([torch.zeros(0, 4)], [(8, 8)] * 2, (2, 2))
+        rasterised_masks([torch.zeros(0, 4)], [(8, 8)], (2, 2), axes="zz")
+    with pytest.raises(ValueError, match="one entry per image, got 1 and 2"):
+        rasterised_masks([torch.zeros(0, 4)], [(8, 8)] * 2, (2, 2))
     with pytest.raises(ValueError, match="rounding must be one of authors, exact, got 'up'"):
-        painted_masks([torch.zeros(0, 4)], [(8, 8)], (2, 2), rounding="up")
+        rasterised_masks([torch.zeros(0, 4)], [(8, 8)], (2, 2), rounding="up")
     with pytest.raises(ValueError, match=r"shape \(K, 4\), got \(3,\)"):
-        painted_masks([torch.zeros(3)], [(8, 8)], (2, 2))
+        rasterised_masks([torch.zeros(3)], [(8, 8)], (2, 2))
 
 
 def test_boxes_of_whole_numbers_and_of_half_precision_are_masked_alike():
     for dtype in (torch.int64, torch.float16, torch.bfloat16):
         boxes = [torch.tensor([[1, 2, 11, 13], [5, 5, 6, 30]], dtype=dtype)]
-        ours, theirs = (draw(boxes, [(30, 17)], (9, 11)) for draw in (painted_masks, focal_masks))
+        ours, theirs = (draw(boxes, [(30, 17)], (9, 11)) for draw in (rasterised_masks, focal_masks))
         assert torch.equal(ours.fg, theirs.fg) and torch.equal(ours.bg, theirs.bg)
 
 
@@ -463,7 +456,7 @@ def test_without_numba_the_readable_form_runs_and_says_what_to_install(random_sc
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "fgdlab.fused.cpu.loops")
     monkeypatch.delattr("fgdlab.fused.cpu.loops")
-    dispatch.missing.cache_clear()
+    dispatch.numba_missing.cache_clear()
     try:
         why = why_readable(FGDConfig(), "cpu")
         assert "needs numba on the CPU" in why and "pip install" in why and "\n" not in why
@@ -471,13 +464,13 @@ def test_without_numba_the_readable_form_runs_and_says_what_to_install(random_sc
         scene = random_scene(3)
         assert len(FusedFGDLoss(("P3",), 4, 4).double()(scene, scene.features)) == 4
     finally:
-        dispatch.missing.cache_clear()
+        dispatch.numba_missing.cache_clear()
 
 
 def test_a_folder_that_cannot_be_written_costs_a_compilation_only():
     made = {}
     exec("def double(x): return 2 * x", made)                        # of no file: there is nowhere to keep it
-    assert loops.kept(made["double"], "int64")(21) == 42
+    assert loops.compile_cached(made["double"], "int64")(21) == 42
 
 
 @pytest.mark.slow
@@ -486,11 +479,12 @@ def test_two_processes_that_compile_at_once_agree(tmp_path):
     script = """
 import sys, torch
 from fgdlab import FGDConfig, FGDLoss
-from fgdlab.fused.levels import level_sums
+from fgdlab.fused.dispatch import sums_of_levels
 dtype = getattr(torch, sys.argv[1])
 maps = torch.full((2, 4, 3, 3), 2.0, dtype=dtype, requires_grad=True)
 config = FGDConfig(alpha=0, beta=0, gamma=0, relation="mse")
-whole = level_sums(maps, maps.detach() * 2, None, FGDLoss(("P3",), 4, 4, config).relation["P3"], config)["global"]
+relation = FGDLoss(("P3",), 4, 4, config).relation["P3"]
+whole = sums_of_levels([maps], [maps.detach() * 2], None, [relation], config)[0]["global"]
 whole.backward()
 print(whole.item(), maps.grad.unique().item())
 """

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from fgdlab import FGDConfig, FusedFGDLoss
-from fgdlab.fused.cuda import self_check as trial
-from fgdlab.fused.dispatch import why_readable
-from fgdlab.fused.masks import painted_masks
+from fgdlab.fused.cuda import self_check
+from fgdlab.fused.dispatch import rasterised_masks, why_readable
 from fgdlab.masks import focal_masks
 from fgdlab.terms import total
 from tests.fused.test_fused import FUSED, agree, case, name_of
@@ -45,7 +44,7 @@ def test_no_interpreted_case_goes_unread(interpreted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["first_read", "second_read", "gradient", "paint"])
+@pytest.mark.parametrize("name", ["first_read", "second_read", "gradient", "rasterise"])
 def test_the_kernels_compile_for_a_card(name, tmp_path, monkeypatch):
     pytest.importorskip("triton", reason="torch for this machine brings no Triton")
     import triton
@@ -66,19 +65,19 @@ def test_the_kernels_compile_for_a_card(name, tmp_path, monkeypatch):
 
 
 def test_a_card_is_used_only_where_its_trial_passes(monkeypatch):
-    monkeypatch.setattr(trial, "trouble", lambda device: f"{device} is wrong")
+    monkeypatch.setattr(self_check, "failure", lambda device: f"{device} is wrong")
     assert why_readable(FGDConfig(), "cuda") == "cuda is wrong"
-    monkeypatch.setattr(trial, "trouble", lambda device: None)
+    monkeypatch.setattr(self_check, "failure", lambda device: None)
     assert why_readable(FGDConfig(), "cuda") is None and why_readable(FGDConfig(relation="nonlocal"), "cuda")
 
 
 def test_a_trial_tells_what_went_wrong_and_is_held_once(monkeypatch):
     if not torch.cuda.is_available():
-        trial.trouble.cache_clear()
-        told = trial.trouble("cuda")
+        self_check.failure.cache_clear()
+        told = self_check.failure("cuda")
         assert "Triton" in told or "do not run on cuda" in told
-        monkeypatch.setattr(trial, "worst_difference", None)
-        assert trial.trouble("cuda") is told
+        monkeypatch.setattr(self_check, "worst_difference", None)
+        assert self_check.failure("cuda") is told
 
 
 # ---- on a card ---------------------------------------------------------------------------------------------------------------------
@@ -107,7 +106,7 @@ def test_masks_painted_on_a_card_are_the_masks_to_the_last_bit(rounding, axes, r
         boxes = [each.float().cuda() for each in scene.boxes]
         for grid in ((7, 13), (33, 20), (1, 1)):
             asked = boxes, scene.frame_sizes("image"), grid
-            ours, theirs = (draw(*asked, rounding=rounding, axes=axes) for draw in (painted_masks, focal_masks))
+            ours, theirs = (draw(*asked, rounding=rounding, axes=axes) for draw in (rasterised_masks, focal_masks))
             assert torch.equal(ours.fg, theirs.fg) and torch.equal(ours.bg, theirs.bg), (seed, grid)
 
 

@@ -1,7 +1,7 @@
 """Vectorised masks against the naive loop of eqs. 2-4 in very many random sets of boxes: ``python -m tests.robustness.mask_boxes --sets 100000``.
 
 Every set goes through both roundings' code, one frame or a frame an image, plain or transposed axes, float32 or float64 boxes, and through both
-forms of the masks, focal_masks and painted_masks. Equal means every weight to the last bit. Prints counts; exit status 1 where one differs.
+forms of the masks, focal_masks and rasterised_masks. Equal means every weight to the last bit. Prints counts; exit status 1 where one differs.
 """
 import argparse
 import sys
@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from fgdlab.config import AXES, ROUNDINGS  # noqa: E402
-from fgdlab.fused.masks import painted_masks  # noqa: E402
+from fgdlab.fused.dispatch import rasterised_masks  # noqa: E402
 from fgdlab.masks import focal_masks  # noqa: E402
 from tests.helpers import naive  # noqa: E402
 
-FORMS = {"focal_masks": focal_masks, "painted_masks": painted_masks}
+FORMS = {"focal_masks": focal_masks, "rasterised_masks": rasterised_masks}
 BATCH = 8                                                            # sets that share a grid
 
 

@@ -1,1 +1,1 @@
-"""The fused loss on a GPU: Triton kernels."""
+"""The fused loss on CUDA: kernels written in Triton."""

@@ -1,52 +1,112 @@
-"""The sums of a level on a card as one node of autograd's graph. The CPU has a node of its own, which gives the terms themselves (cpu.py)."""
+"""FGD on CUDA, level by level: an autograd function around the kernels, and the small tensors that follow from its sums."""
+from typing import NamedTuple
+
 import torch
+from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import layer_norm, linear
 
-from ...scene import sum_dtype
+from ...attention import Attention, without
+from ...config import FGDConfig
+from ...focal import attention_term
+from ...masks import FocalMasks
+from ...relation import GcBlock, RelationTerm
 from ..cpu.memory import empty_like
-from .gradient import Context, factors_of
-from .reductions import Sums
 
-SAVED = ("a_spatial", "a_channel", "softmax_s", "context_s", "softmax_t", "context_t")
+
+class Sums(NamedTuple):
+    """What the terms need of both maps, D = T - S. Averages over the batch are left to the caller."""
+
+    fg: Tensor | None                # (), eq. 9 over the batch; None without masks
+    bg: Tensor | None
+    squares: Tensor                  # (N,)    sum D^2
+    shift: Tensor                    # (N, C)  sum_hw D
+    g_spatial_s: Tensor              # (N, HW) eq. 5
+    g_channel_s: Tensor              # (N, C)  eq. 6
+    context_s: Tensor | None         # (N, C)  sum_hw w F of eq. 13; None without W_k
+    context_t: Tensor | None
+    g_spatial_t: Tensor              # of the teacher: constants
+    g_channel_t: Tensor
 
 
 class LevelSums(Function):
-    """:class:`Sums` of one level, and the gradients of the student's map and of both W_k.
+    """:class:`Sums` of one level, with gradients of the student's map and of both W_k.
 
-    ``student`` and ``teacher`` (N, C, H, W) may lie in memory in any order and be of half precision; ``fg`` and ``bg`` (N, H, W) or None;
+    ``student`` and ``teacher`` (N, C, H, W) may have any memory format and half precision; ``fg`` and ``bg`` (N, H, W) or None;
     W_k of both networks with their biases, or None. A bias is the same at all cells and changes no softmax: its gradient is 0.
     """
 
     @staticmethod
-    def forward(ctx, student, teacher, fg, bg, key_s, bias_s, key_t, bias_t, plan):
-        from . import launch as card  # needs Triton
+    def forward(ctx, student, teacher, fg, bg, key_s, bias_s, key_t, bias_t, config):
+        from . import launch  # needs Triton
 
-        s, t = student.flatten(2), teacher.flatten(2)                # (N, C, HW)
-        fg, bg = (None if mask is None else mask.flatten(1).to(sum_dtype(s, t)) for mask in (fg, bg))
-        masks = [mask for mask in (fg, bg) if mask is not None]
-        found = card.read_maps(s, t, masks, key_s, key_t, plan)
-        focal = iter(found["focal"]) if masks else None
-        sums = Sums(None if fg is None else next(focal), None if bg is None else next(focal), *(found[name] for name in Sums._fields[2:]))
+        masks = [] if fg is None else [fg.flatten(1), bg.flatten(1)]
+        sums, saved = launch.read_maps(student.flatten(2), teacher.flatten(2), masks, key_s, key_t, config)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(student, teacher, fg, bg, key_s, bias_s, key_t, bias_t, *(found[name] for name in SAVED))
-        ctx.mark_non_differentiable(*(each for each in (sums.g_spatial_t, sums.g_channel_t) if each is not None))
+        ctx.save_for_backward(student, teacher, fg, bg, key_s, bias_s, key_t, bias_t, *saved)
+        ctx.mark_non_differentiable(sums.g_spatial_t, sums.g_channel_t)
         return tuple(sums)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):
-        from . import launch as card
+        from . import launch
 
-        student, teacher, fg, bg, key_s, bias_s, key_t, bias_t, a_spatial, a_channel, softmax_s, context_s, softmax_t, context_t = ctx.saved_tensors
-        g, out = Sums(*gradients), empty_like(student)
-        s, t = student.flatten(2), teacher.flatten(2)
-        factors = factors_of(g, tuple(s.shape), (fg, bg), a_spatial, a_channel, torch.zeros((), dtype=sum_dtype(s, t), device=s.device))
-        contexts = [
-            None if upstream is None else Context(key.flatten(), upstream, context, softmax)
-            for key, upstream, context, softmax in ((key_s, g.context_s, context_s, softmax_s), (key_t, g.context_t, context_t, softmax_t))
-        ]
-        of_keys = card.write_gradient(out.flatten(2), s, t, factors, contexts)
-        keys = [None if found is None else found.view_as(key) for found, key in zip(of_keys, (key_s, key_t), strict=True)]
-        biases = [None if found is None else torch.zeros_like(bias) for found, bias in zip(of_keys, (bias_s, bias_t), strict=True)]
+        student, teacher, fg, bg, key_s, bias_s, key_t, bias_t, *saved = ctx.saved_tensors
+        masks = [] if fg is None else [fg.flatten(1), bg.flatten(1)]
+        out = empty_like(student)
+        of_keys = launch.write_gradient(
+            out.flatten(2), student.flatten(2), teacher.flatten(2), masks, (key_s, key_t), Sums(*gradients), *saved)
+        keys = [None if of_key is None else of_key.view_as(key) for of_key, key in zip(of_keys, (key_s, key_t), strict=True)]
+        biases = [None if of_key is None else torch.zeros_like(bias) for of_key, bias in zip(of_keys, (bias_s, bias_t), strict=True)]
         return out, None, None, None, keys[0], biases[0], keys[1], biases[1], None
+
+
+def level_sums(
+    student: Tensor, teacher: Tensor, masks: FocalMasks | None, relation: RelationTerm | None, config: FGDConfig,
+) -> dict[str, Tensor]:
+    """As ``fgd.term_sums``."""
+    weights, (n, _, h, w) = config.weights(), student.shape
+    fg, bg = (None, None) if masks is None else (masks.fg, masks.bg)
+    blocks = (relation.student, relation.teacher) if relation is not None and relation.kind == "gc" else ()
+    keys = [each for block in blocks for each in (block.key.weight, block.key.bias)] or [None] * 4
+    sums = Sums(*LevelSums.apply(student, teacher, fg, bg, *keys, config))
+    raw = {} if masks is None else {"fg": sums.fg / n, "bg": sums.bg / n, "both": sums.fg / n}
+    if "attention" in weights:
+        off = {"spatial": not config.spatial_attention, "channel": not config.channel_attention}
+        raw["attention"] = attention_term(*(
+            without(attention_from_means(spatial, channel, config.temperature), **off)
+            for spatial, channel in ((sums.g_spatial_s, sums.g_channel_s), (sums.g_spatial_t, sums.g_channel_t))
+        ))
+    if "global" in weights:
+        raw["global"] = global_sum(sums, relation, h * w) / n
+    return {name: raw[name] for name in weights}
+
+
+def attention_from_means(g_spatial: Tensor, g_channel: Tensor, temperature: float) -> Attention:
+    """Eqs. 7-8 from G^S (N, HW) and G^C (N, C)."""
+    return Attention(*(each.shape[1] * torch.softmax(each / temperature, dim=1) for each in (g_spatial, g_channel)))
+
+
+def global_sum(sums: Sums, relation: RelationTerm, cells: int) -> Tensor:
+    """Eq. 12 summed over the batch.
+
+    R adds one vector v to all cells (eq. 13), so with e = v_t - v_s:  sum (D + e)^2 = sum D^2 + 2 e . shift + H W e . e
+    Without the spatial mean of D ("centred"), e = -shift / (H W).
+    """
+    squares = sums.squares.sum()
+    if relation.kind == "mse":
+        return squares
+    if relation.kind == "centred":
+        return squares - sums.shift.square().sum() / cells
+    e = transformed(relation.teacher, sums.context_t) - transformed(relation.student, sums.context_s)           # (N, C)
+    return squares + (e * (2 * sums.shift + cells * e)).sum()
+
+
+def transformed(block: GcBlock, context: Tensor) -> Tensor:
+    """v = W_v2 ReLU(LN(W_v1 context)) of eq. 13, (N, C) -> (N, C): ``block.transform`` by matrices, not 1x1 convolutions."""
+    narrow, norm, _, widen = block.transform
+    hidden = linear(context, narrow.weight.flatten(1), narrow.bias)
+    hidden = layer_norm(hidden, hidden.shape[1:], norm.weight.flatten(), norm.bias.flatten(), norm.eps).relu()
+    return linear(hidden, widen.weight.flatten(1), widen.bias)

@@ -1,99 +1,112 @@
-"""The sums and the gradient of a level on a CUDA card: three Triton kernels and small tensors between them; the host never waits.
+"""Launches the kernels of one level, with small tensors between them. The host never waits.
 
-    first_read   S, T --> g, logits by cell; |F|, D, D^2 by channel --> attentions, w          (torch, on N HW and N C numbers)
+    first_read   S, T --> g, logits per cell; |F|, D, D^2 per channel --> attention, w         (by torch, on N HW and N C numbers)
     second_read  S, T --> eq. 9, contexts
-    gradient     S, T --> gradient of S, of both W_k                                            (backward)
+    gradient     S, T --> gradients of S and of both W_k                                        (backward)
 
-Unlike the CPU's tiles a card's run side by side, so eq. 9 waits for the attention of all tiles: two reads forward, not one.
+Unlike the CPU's, a GPU's tiles run side by side, so eq. 9 waits for the attention of all tiles: two reads forward, not one.
 """
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from ...config import FGDConfig
 from ...scene import sum_dtype
 from . import kernels
-from .gradient import Context, Factors
-from .reductions import Plan
+from .autograd import Sums
 
-CHANNELS, CELLS = 32, 128                                            # of a step of a tile; both powers of 2
+CHANNELS, CELLS = 32, 128                                            # of a step of a tile; powers of 2
 
 
 def read_maps(
-    student: Tensor, teacher: Tensor, masks: list[Tensor], key_s: Tensor | None, key_t: Tensor | None, plan: Plan,
-) -> dict[str, Tensor | None]:
-    """Fields of :class:`Sums` and what the gradient needs, by name; "focal" is eq. 9 with each of ``masks``, (len(masks),).
+    student: Tensor, teacher: Tensor, masks: list[Tensor], key_s: Tensor | None, key_t: Tensor | None, config: FGDConfig,
+) -> tuple[Sums, tuple[Tensor | None, ...]]:
+    """The sums, and what the gradient needs: A^S (N, HW) and A^C (N, C) of eq. 9, w (N, 2, HW), contexts (N, 2, C).
 
     Args:
         student, teacher: (N, C, HW).
-        masks: none, or some of fg and bg, each (N, HW), in the precision of the sums.
+        masks: none, or fg and bg, each (N, HW).
         key_s, key_t: W_k of both networks, or None.
     """
     n, c, hw = student.shape
     dtype = sum_dtype(student, teacher)
     new, tiles = dict(dtype=dtype, device=student.device), triton.cdiv(hw, CELLS)
-    zero_key = torch.zeros(c, **new)
-    keys = [zero_key if key is None else key.detach().reshape(-1).contiguous() for key in (key_s, key_t)]
+    zeros, strides = torch.zeros(c, **new), (*student.stride(), *teacher.stride())
+    keys = [zeros if key is None else key.detach().reshape(-1).contiguous() for key in (key_s, key_t)]
     by_cell, by_channel = torch.empty(n, 4, hw, **new), torch.empty(n, tiles, 4, c, **new)
-    launch(kernels.first_read, (tiles, n), student, teacher, *keys, by_cell, by_channel, c, hw, tiles, *student.stride(), *teacher.stride(), dtype=dtype)
+    launch(kernels.first_read, (tiles, n), student, teacher, *keys, by_cell, by_channel, c, hw, tiles, *strides, dtype=dtype)
     sums = by_channel.sum(dim=1)                                     # (N, 4, C)
     g_spatial, g_channel = by_cell[:, :2] / c, sums[:, :2] / hw      # eqs. 5-6, (N, 2, HW) and (N, 2, C)
     softmax = torch.softmax(by_cell[:, 2:], dim=2)                   # w of eq. 13, (N, 2, HW)
-    looked = [("student", "teacher").index(who) for who in plan.weighed_by]
-    a_spatial = hw * torch.softmax(g_spatial[:, looked[0]:looked[-1] + 1] / plan.temperature, dim=2).mean(dim=1) if looked and plan.spatial else None
-    a_channel = c * torch.softmax(g_channel[:, looked[0]:looked[-1] + 1] / plan.temperature, dim=2).mean(dim=1) if looked and plan.channel else None
-
-    focal = contexts = None
+    weighing = {"student": slice(0, 1), "teacher": slice(1, 2), "mean": slice(0, 2)}[config.attention_of]
+    a_spatial, a_channel = (
+        each.shape[2] * torch.softmax(each[:, weighing] / config.temperature, dim=2).mean(dim=1) if on
+        else torch.ones(n, each.shape[2], **new)
+        for each, on in ((g_spatial, config.spatial_attention), (g_channel, config.channel_attention))
+    )
+    fg = bg = context_s = context_t = contexts = None
     if masks or key_s is not None:
-        rows = [mask if a_spatial is None else mask * a_spatial for mask in masks]
-        rows += [torch.zeros(n, hw, **new)] * (2 - len(rows))
-        weights = torch.cat([torch.stack(rows, dim=1), softmax], dim=1)
-        ones = torch.ones(n, c, **new) if a_channel is None else a_channel.contiguous()
+        rows = torch.zeros(n, 2, hw, **new) if not masks else torch.stack(masks, dim=1).to(dtype) * a_spatial[:, None]
         focal, contexts = torch.empty(n, tiles, 2, **new), torch.empty(n, tiles, 2, c, **new)
         launch(
-            kernels.second_read, (tiles, n), student, teacher, weights, ones, focal, contexts, c, hw, tiles, *student.stride(), *teacher.stride(),
-            dtype=dtype,
+            kernels.second_read, (tiles, n), student, teacher, torch.cat([rows, softmax], dim=1), a_channel, focal, contexts,
+            c, hw, tiles, *strides, dtype=dtype,
         )
         contexts = contexts.sum(dim=1)                               # (N, 2, C)
+    if masks:
+        fg, bg = focal.sum(dim=(0, 1)).unbind()
+    if key_s is not None:
+        context_s, context_t = contexts.unbind(dim=1)
+    sums = Sums(
+        fg, bg, squares=sums[:, 3].sum(dim=1), shift=sums[:, 2], g_spatial_s=g_spatial[:, 0], g_channel_s=g_channel[:, 0],
+        context_s=context_s, context_t=context_t, g_spatial_t=g_spatial[:, 1], g_channel_t=g_channel[:, 1],
+    )
+    return sums, (a_spatial, a_channel, softmax, contexts)
 
-    found = {
-        "focal": focal.sum(dim=(0, 1)) if masks else None, "a_spatial": a_spatial, "a_channel": a_channel,
-        "squares": sums[:, 3].sum(dim=1) if plan.squares else None, "shift": sums[:, 2] if plan.shift else None,
-    }
-    for i, (who, key) in enumerate((("student", key_s), ("teacher", key_t))):
-        found[f"g_spatial_{who[0]}"] = g_spatial[:, i] if plan.spatial and plan.looks_at(who) else None
-        found[f"g_channel_{who[0]}"] = g_channel[:, i] if plan.channel and plan.looks_at(who) else None
-        found[f"softmax_{who[0]}"], found[f"context_{who[0]}"] = (None, None) if key is None else (softmax[:, i], contexts[:, i])
-    return found
 
+def write_gradient(
+    out: Tensor, student: Tensor, teacher: Tensor, masks: list[Tensor], keys: tuple[Tensor | None, Tensor | None], g: Sums,
+    a_spatial: Tensor, a_channel: Tensor, softmax: Tensor, contexts: Tensor | None,
+) -> list[Tensor | None]:
+    """Fill ``out`` (N, C, HW) with the gradient of the student's map; returns those of both W_k (C,).
 
-def write_gradient(out: Tensor, student: Tensor, teacher: Tensor, factors: Factors, contexts: list[Context | None]) -> list[Tensor | None]:
-    """Fill ``out`` (N, C, HW) with the gradient of the student's map; returns those of W_k (C,) of the student and of the teacher."""
+    Args:
+        g: gradients of the sums; None where nothing uses a sum.
+        a_spatial, a_channel, softmax, contexts: as :func:`read_maps` returns them.
+    """
     n, c, hw = student.shape
     dtype = sum_dtype(student, teacher)
     new, tiles = dict(dtype=dtype, device=student.device), triton.cdiv(hw, CELLS)
-    of_cells, of_channels = torch.zeros(n, 4, hw, **new), torch.zeros(n, 10, c, **new)
-    for i, row in enumerate((factors.focal, factors.by_cell)):
-        if row is not None:
-            of_cells[:, i] = row[:, 0]
-    for i, row in enumerate((factors.a_channel, factors.squares, factors.by_channel, factors.shift)):
-        if row is not None:
-            of_channels[:, i] = row[:, :, 0]
-    for i, given in enumerate(contexts):
-        if given is not None:
-            of_cells[:, 2 + i] = given.softmax
-            of_channels[:, 4 + 3 * i], of_channels[:, 5 + 3 * i] = given.key.detach(), given.upstream
-            of_channels[:, 6 + 3 * i] = (given.upstream * given.context).sum(dim=1, keepdim=True)
-    some = any(given is not None for given in contexts)
-    keys = torch.empty(n, tiles, 2, c, **new) if some else of_channels
+    of_cells, of_channels = torch.zeros(n, 4, hw, **new), torch.zeros(n, 10, c, **new)       # rows: see kernels.gradient
+    for mask, upstream in zip(masks, (g.fg, g.bg), strict=False):
+        if upstream is not None:
+            of_cells[:, 0] += mask * upstream * a_spatial
+    if g.g_spatial_s is not None:
+        of_cells[:, 1] = g.g_spatial_s / c
+    of_cells[:, 2:] = softmax
+    of_channels[:, 0] = a_channel
+    if g.squares is not None:
+        of_channels[:, 1] = g.squares[:, None]
+    if g.g_channel_s is not None:
+        of_channels[:, 2] = g.g_channel_s / hw
+    if g.shift is not None:
+        of_channels[:, 3] = -g.shift
+    of_contexts = (g.context_s, g.context_t)
+    for i, (key, upstream) in enumerate(zip(keys, of_contexts, strict=True)):
+        if upstream is not None:
+            of_channels[:, 4 + 3 * i], of_channels[:, 5 + 3 * i] = key.detach().flatten(), upstream
+            of_channels[:, 6 + 3 * i] = (upstream * contexts[:, i]).sum(dim=1, keepdim=True)
+    with_keys = any(each is not None for each in of_contexts)
+    of_keys = torch.empty(n, tiles, 2, c, **new) if with_keys else of_channels
     launch(
-        kernels.gradient, (tiles, n), student, teacher, out, of_cells, of_channels, keys, c, hw, tiles, *student.stride(), *teacher.stride(), *out.stride(),
-        dtype=dtype, KEYS=some,
+        kernels.gradient, (tiles, n), student, teacher, out, of_cells, of_channels, of_keys, c, hw, tiles,
+        *student.stride(), *teacher.stride(), *out.stride(), dtype=dtype, KEYS=with_keys,
     )
-    return [None if given is None else keys[:, :, i].sum(dim=(0, 1)) for i, given in enumerate(contexts)]
+    return [None if upstream is None else of_keys[:, :, i].sum(dim=(0, 1)) for i, upstream in enumerate(of_contexts)]
 
 
-def launch(kernel, grid: tuple[int, int], *given, dtype: torch.dtype, **switches: bool) -> None:
-    """Run a kernel over tiles and images on the card where its maps lie."""
-    with torch.cuda.device_of(given[0]):
-        kernel[grid](*given, CHANNELS=CHANNELS, CELLS=CELLS, DTYPE=tl.float64 if dtype == torch.float64 else tl.float32, **switches)
+def launch(kernel, grid: tuple[int, int], *args, dtype: torch.dtype, **switches: bool) -> None:
+    """Run a kernel over tiles and images on the device of its maps."""
+    with torch.cuda.device_of(args[0]):
+        kernel[grid](*args, CHANNELS=CHANNELS, CELLS=CELLS, DTYPE=tl.float64 if dtype == torch.float64 else tl.float32, **switches)

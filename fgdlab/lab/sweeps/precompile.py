@@ -29,10 +29,10 @@ class Node:
 def compile_loops() -> None:
     """Every loop of the fused loss once, on a map of 2 x 2 cells."""
     from fgdlab.fused.cpu.autograd import PyramidTerms, blocks_of, setting_of
-    from fgdlab.fused.masks import painted_levels
+    from fgdlab.fused.dispatch import rasterised_masks
 
     student, teacher, node, blocks = torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, 2), Node(), blocks_of([RelationTerm(2)])
-    masks = painted_levels([torch.tensor([[0.0, 0.0, 8.0, 8.0]])], [(16, 16)], [(2, 2)], rounding="exact", axes="xy", dtype=torch.float32)
+    masks = [rasterised_masks([torch.tensor([[0.0, 0.0, 8.0, 8.0]])], [(16, 16)], (2, 2))]
     terms = PyramidTerms.forward(node, setting_of(FGDConfig()), blocks, [teacher], masks, 1, student, *blocks.parameters)
     PyramidTerms.backward(node, *(torch.ones_like(term) for term in terms))
 

@@ -16,7 +16,7 @@ from fgdlab.scene import Scene
 from fgdlab.terms import total
 
 def compiled():
-    return sum(len(loop.signatures) for loop in (*vars(loops.compiled("float32")).values(), masks.compiled("float32", "float32")))
+    return sum(len(loop.signatures) for loop in (*vars(loops.compiled("float32")).values(), masks.compiled(torch.float32, torch.float32)))
 
 before = compiled()
 for order in (torch.contiguous_format, torch.channels_last):
