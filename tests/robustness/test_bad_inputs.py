@@ -153,7 +153,7 @@ def test_the_doctor_says_a_mistake_in_a_red_line(world):
     done = call(*row.command)
     assert done.exit_code == 1 and done.stderr == "" and isinstance(done.exception, SystemExit)
     assert [line for line in done.stdout.splitlines() if line.startswith("WRONG")] == [row.says]
-    assert done.stdout.splitlines()[-1] == "1 must be mended before a run" and half_written(before, folder) == []
+    assert done.stdout.splitlines()[-1] == "1 must be corrected before a run" and half_written(before, folder) == []
 
 
 # --- what needs a process of its own ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The command line: ``fgdlab`` and ``python -m fgdlab``. The commands lie in ``commands/``; they print, and leave all work to the other files."""
+"""The command line ``fgdlab``: the group of all commands, and how errors end."""
 import os
 import sys
 import time
@@ -18,7 +18,10 @@ from .teacher import teacher
 
 
 class OneLineErrors(click.Group):
-    """A user's mistake ends in one line on stderr, never in a traceback: exit status 2 for the command line itself, 1 for anything else, 130 for Ctrl-C."""
+    """A group whose user errors are one line on stderr, without a traceback.
+
+    Exit status: 2 for a wrong command line, 1 for any other error, 130 for Ctrl-C.
+    """
 
     def main(self, *args, standalone_mode: bool = True, **settings):
         if not standalone_mode:
@@ -29,38 +32,41 @@ class OneLineErrors(click.Group):
             error.show()
             sys.exit(2)
         except click.UsageError as error:
-            complain(f"{error.format_message().rstrip('.')}; see `{error.ctx.command_path if error.ctx else 'fgdlab'} --help`", 2)
+            command = error.ctx.command_path if error.ctx else "fgdlab"
+            exit_with(f"{error.format_message().rstrip('.')}; see `{command} --help`", 2)
         except (UserError, FloatingPointError) as error:
-            complain(str(error), 1)
-        except BrokenPipeError:                                      # the reader of the output, such as `head`, has seen enough
+            exit_with(str(error), 1)
+        except BrokenPipeError:  # the reader of the output, such as `head`, has ended
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
-        except OSError as error:                                     # a disk, a right, a name that no check before has met
-            complain(f"{error.filename or 'every file'} must be usable, got: {error.strerror or error}; check its name, its rights and the space on its disk", 1)
+        except OSError as error:  # of a disk, a permission or a name that no earlier check covers
+            file, reason = error.filename or "every file", error.strerror or error
+            exit_with(f"{file} must be usable, got: {reason}; check its name, its permissions and the disk space", 1)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            complain(f"the memory must suffice, got: {str(error).splitlines()[0] if str(error) else 'no more of it'}; lower batch_size or image_size", 1)
+            reason = str(error).splitlines()[0] if str(error) else "no more memory"
+            exit_with(f"the memory must suffice, got: {reason}; lower batch_size or image_size", 1)
         except click.ClickException as error:
-            complain(error.format_message(), error.exit_code)
+            exit_with(error.format_message(), error.exit_code)
         sys.exit(status if isinstance(status, int) else 0)
 
     def invoke(self, ctx: click.Context):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("interrupted; the same command goes on where it stopped", err=True)
+            click.echo("interrupted; the same command continues where it stopped", err=True)
             sys.exit(130)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Python's own error, torch's for a card, or torch's for the host, which has no type of its own."""
+    """Whether this is Python's memory error or torch's, which on the CPU has no type of its own."""
     return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
-def complain(message: str, status: int) -> None:
+def exit_with(message: str, status: int) -> None:
     if torchrun.rank() > 0:
-        time.sleep(2)                                                # what all processes complain of the leader says, and torchrun ends the others meanwhile
+        time.sleep(2)  # rank 0 prints an error of all processes; torchrun ends the others meanwhile
     click.echo(f"Error: {' '.join(message.split())}", err=True)
     sys.exit(status)
 
@@ -69,28 +75,32 @@ def complain(message: str, status: int) -> None:
 @click.version_option(package_name="fgdlab")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Focal and Global Knowledge Distillation for detectors: train, ablate, compare with the paper.
+    """Focal and Global Knowledge Distillation for detectors: train, run ablations, compare with the paper.
 
     \b
     Start here:
-      fgdlab sweep table1_areas           Table 1 of the paper on this machine, about ten minutes on two cores
-      fgdlab table table1_areas           the table again, as text, Markdown, LaTeX, CSV or HTML, and as a figure
-      fgdlab report table1_areas          one page with everything about it, to read in a browser
+      fgdlab sweep table1_areas           run Table 1 of the paper on this machine: ten minutes on two cores
+      fgdlab table table1_areas           print the table again: text, Markdown, LaTeX, CSV, HTML, or a figure
+      fgdlab report table1_areas          write one page about the sweep, to read in a browser
     \b
     Then:
-      fgdlab run --method fgd --epochs 1  one student, any setting as a flag; --preset NAME --coco DIR for the paper's
-      fgdlab doctor                       whether this machine is ready; with settings, whether they are
-      fgdlab data digits | check DIR      the built-in scenes; whether a COCO-format folder can be used
-      fgdlab teacher                      train or find the teacher, and measure it
-      fgdlab import | export FILE         MMDetection's checkpoints in; a trained student out, as plain weights
+      fgdlab run --method fgd --epochs 1  train one student; every setting is a flag (fgdlab run --help)
+      fgdlab run --preset NAME --coco DIR the same with the paper's settings (fgdlab run --list-presets)
+      fgdlab doctor                       check this machine; with settings, check data and teacher too
+      fgdlab data digits | check DIR      make the built-in digit scenes; check a COCO-format folder
+      fgdlab teacher                      find or train the teacher, and measure its AP
+      fgdlab import | export FILE         convert MMDetection's checkpoints; write a student as plain weights
       fgdlab seeds SWEEP                  how many more seeds a difference needs
-      fgdlab compare RUN_A RUN_B          two detectors on the same images, with the noise of images and of seeds
+      fgdlab compare RUN_A RUN_B          compare two detectors on the same images, with intervals
 
-    Results lie in runs/ of the current folder, what can be made again in the cache ($FGDLAB_HOME). Interrupt and repeat any command: it goes
-    on where it stopped.
+    Results are in runs/ of the current folder. The cache ($FGDLAB_HOME) holds what can be made again. An
+    interrupted command continues where it stopped when you repeat it.
     """
     if torchrun.world_size() > 1 and ctx.invoked_subcommand != "run":
-        raise UserError(f"torchrun must start `fgdlab run`, got {ctx.invoked_subcommand!r}; start that one by itself, a sweep's runs get a card each by --gpus")
+        raise UserError(
+            f"torchrun must start `fgdlab run`, got {ctx.invoked_subcommand!r}; start that command without torchrun "
+            "(a sweep takes --gpus)"
+        )
 
 
 for command in (sweep, table, report, run, doctor, data, teacher, import_, export, seeds, compare):

@@ -1,41 +1,42 @@
-"""``fgdlab doctor``: is this machine ready, and are these settings?"""
+"""``fgdlab doctor``: checks of this machine and of a run's settings."""
 import sys
 
 import click
 
-from .settings_flags import given, of_paper, paper, settings_flags
+from .settings_flags import config_of, given, preset_flags, settings_flags
 
-MARKS = {True: ("ok   ", "green"), None: ("look ", "yellow"), False: ("WRONG", "red")}
+WORDS = {True: ("ok   ", "green"), None: ("look ", "yellow"), False: ("WRONG", "red")}
 
 
 @click.command()
-@paper
+@preset_flags
 @settings_flags
 def doctor(preset: str | None, coco: str | None, **settings) -> None:
-    """Look before training: the machine; and with settings, as for run, their data, teacher and first batch.
+    """Check this machine and a run's settings before training.
 
-    Green lines are fine, yellow ones worth a look, red ones end a run; each says what to do. Exit status 1 where one is red. Nothing is trained. With
-    settings that name no method, fgd is looked at.
+    With settings, as for run, their data, teacher and first batch are checked too. Green lines are fine, yellow lines
+    are worth a look, red lines would stop a run; each says what to do. Exit status 1 if a line is red. Nothing is
+    trained. If the settings name no method, fgd is checked.
     """
-    from .env_info import machine_lines
+    from .env_info import check_machine
 
-    bad = show(machine_lines())
+    wrong = show(check_machine())
     if given(settings) or preset or coco:
         from .validate_config import validate_config
 
-        config = of_paper(preset, coco, {**settings, "method": settings["method"] or (None if preset else "fgd")})
-        bad += show(validate_config(config))
-    if bad:
-        click.echo(f"{bad} must be mended before a run")
+        method = settings["method"] or (None if preset else "fgd")
+        wrong += show(validate_config(config_of(preset, coco, {**settings, "method": method})))
+    if wrong:
+        click.echo(f"{wrong} must be corrected before a run")
         sys.exit(1)
     click.echo("ready")
 
 
-def show(lines) -> int:
-    """Print as they come; how many are red."""
-    bad = 0
-    for line in lines:
-        word, colour = MARKS[line.passed]
-        click.echo(f"{click.style(word, fg=colour)}  {line}")
-        bad += line.passed is False
-    return bad
+def show(results) -> int:
+    """Print each result as it comes; return the number of red ones."""
+    wrong = 0
+    for result in results:
+        word, colour = WORDS[result.passed]
+        click.echo(f"{click.style(word, fg=colour)}  {result}")
+        wrong += result.passed is False
+    return wrong

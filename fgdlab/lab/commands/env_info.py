@@ -1,4 +1,4 @@
-"""The machine as a run will find it: versions, devices, caches, disk, and whether the fused loss applies."""
+"""Checks of this machine: versions, devices, whether the fused loss applies, cache and disk."""
 import os
 import platform
 import shutil
@@ -15,52 +15,50 @@ from ..io import cache_root, make_folder
 from ..provenance import device_name, packages
 from ..training import CheckResult
 
-LEAST_FREE, USUAL_FREE = 1.0, 20.0                                   # GB: below the first nothing can be written, below the second no teacher's maps
+LEAST_FREE, USUAL_FREE = 1.0, 20.0  # GB: enough to write anything; enough for the teacher's maps
 
 
-def machine_lines() -> Iterator[CheckResult]:
-    yield CheckResult("python and packages", True, ", ".join([f"python {platform.python_version()}", *(f"{name} {version}" for name, version in packages().items())]))
+def check_machine() -> Iterator[CheckResult]:
+    versions = [f"python {platform.python_version()}", *(f"{name} {version}" for name, version in packages().items())]
+    yield CheckResult("python and packages", True, ", ".join(versions))
     yield CheckResult("processor", True, f"{device_name('cpu')}, {os.cpu_count()} cores")
-    yield from cards()
-    yield from fused_loss()
-    yield from folders()
+    yield from check_gpus()
+    yield from check_fused_loss()
+    yield from check_folders()
 
 
-def cards() -> Iterator[CheckResult]:
+def check_gpus() -> Iterator[CheckResult]:
     if not torch.cuda.is_available():
-        yield CheckResult("cards", None, "none that torch can use; runs go to the CPU", "for one with a card: install its driver, and a torch built for it")
+        hint = "to use one, install its driver and a torch built for it"
+        yield CheckResult("GPUs", None, "none that torch can use; runs go to the CPU", hint)
         return
     for index in range(torch.cuda.device_count()):
-        free, whole = torch.cuda.mem_get_info(index)
-        yield CheckResult(
-            f"card {index}", free > 0.2 * whole, f"{torch.cuda.get_device_name(index)}, {free / 1e9:.0f} of {whole / 1e9:.0f} GB free",
-            "" if free > 0.2 * whole else "see who uses it: nvidia-smi",
-        )
+        free, total = torch.cuda.mem_get_info(index)
+        found = f"{torch.cuda.get_device_name(index)}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
+        good = free > 0.2 * total
+        yield CheckResult(f"GPU {index}", good, found, "" if good else "nvidia-smi shows what uses it")
 
 
-def fused_loss() -> Iterator[CheckResult]:
+def check_fused_loss() -> Iterator[CheckResult]:
     for device in ("cpu", *(("cuda",) if torch.cuda.is_available() else ())):
         why = why_readable(FGDConfig(), device)
-        used = "what FGD runs use" if device == "cpu" else "FGD runs use it with fused=on"
-        yield CheckResult(f"fused FGD loss on {device}", True if why is None else None, f"applies; {used}" if why is None else f"does not apply: {why}")
+        use = "FGD runs use it" if device == "cpu" else "FGD runs use it with fused=on"
+        found = f"applies; {use}" if why is None else f"does not apply: {why}"
+        yield CheckResult(f"fused FGD loss on {device}", True if why is None else None, found)
 
 
-def folders() -> Iterator[CheckResult]:
-    root = cache_root()
+def check_folders() -> Iterator[CheckResult]:
+    root, hint = cache_root(), "set FGDLAB_HOME to a writable folder"
     try:
         make_folder(root)
-        held = sum(each.stat().st_size for each in root.rglob("*") if each.is_file() and not each.is_symlink()) / 1e9
-        yield CheckResult(
-            "cache", os.access(root, os.W_OK), f"{root}, {held:.2f} GB",
-            "" if os.access(root, os.W_OK) else "set FGDLAB_HOME to a folder that can be written",
-        )
+        files = (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+        size, writable = sum(path.stat().st_size for path in files) / 1e9, os.access(root, os.W_OK)
+        yield CheckResult("cache", writable, f"{root}, {size:.2f} GB", "" if writable else hint)
     except UserError as error:
-        yield CheckResult("cache", False, str(error), "set FGDLAB_HOME to a folder that can be written")
+        yield CheckResult("cache", False, str(error), hint)
         root = Path.cwd()
-    for name, place in (("the cache", root), ("runs/", Path.cwd())):
-        free = shutil.disk_usage(place).free / 1e9
+    for name, folder in (("the cache", root), ("runs/", Path.cwd())):
+        free = shutil.disk_usage(folder).free / 1e9
         good = False if free < LEAST_FREE else True if free > USUAL_FREE else None
-        yield CheckResult(
-            f"disk for {name}", good, f"{free:.0f} GB free",
-            "" if good else "free some, or write elsewhere: a teacher's maps of COCO take over 1000 GB, a checkpoint 0.5",
-        )
+        hint = "free some, or write elsewhere: a teacher's maps of COCO take over 1000 GB, a checkpoint 0.5"
+        yield CheckResult(f"disk for {name}", good, f"{free:.0f} GB free", "" if good else hint)

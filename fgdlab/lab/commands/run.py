@@ -1,35 +1,39 @@
-"""``fgdlab run``: one student from settings to scores."""
+"""``fgdlab run``: train and evaluate one student."""
 from pathlib import Path
 
 import click
 
 from ..training import torchrun
-from .settings_flags import of_paper, paper, settings_flags
+from .settings_flags import PATH, config_of, preset_flags, settings_flags
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="folder of the run  [default: runs/one-HASH]")
-@paper
+@click.option("--out", type=PATH, default=None, help="folder of the run  [default: runs/one-HASH]")
+@preset_flags
 @settings_flags
 def run(out: Path | None, preset: str | None, coco: str | None, **settings) -> None:
-    """Train and judge one student; every setting is a flag, and --preset sets all of them as the paper did.
+    """Train and evaluate one student.
 
-    Interrupted, the same command goes on from the last checkpoint. Done, it prints the scores again.
+    Every setting is a flag; --preset sets all of them as in the paper. An interrupted run continues from its last
+    checkpoint with the same command. A finished run prints its scores again.
 
     \b
-    On several cards or machines the processes share every batch, and one of them writes:
+    On several GPUs or machines the processes share every batch, and rank 0 writes:
       torchrun --nproc-per-node 8 -m fgdlab run ...
     """
     from ..io import short_hash
     from ..run import run as run_one
 
-    config = of_paper(preset, coco, settings)
+    config = config_of(preset, coco, settings)
     folder = out or Path("runs") / f"one-{short_hash(config.identity())}"
     result = run_one(config, folder)
     if torchrun.rank() > 0:
         return
-    scores = "  ".join(f"{name} " + ("none, for nothing of it is there to find" if result[name] is None else f"{result[name]:.1f}") for name in ("AP", "AP50", "AR", "mask_AP") if name in result)
-    click.echo(f"{scores}   ({result['data_line']})")
+    scores = []
+    for name in ("AP", "AP50", "AR", "mask_AP"):
+        if name in result:
+            scores.append(f"{name} " + ("n/a (no ground truth)" if result[name] is None else f"{result[name]:.1f}"))
+    click.echo(f"{'  '.join(scores)}   ({result['data_line']})")
     if result["teacher_AP"] is not None:
         click.echo(f"teacher AP {result['teacher_AP']:.1f} ({result['teacher']['origin']})")
-    click.echo(f"everything about it: {folder}")
+    click.echo(f"folder of the run: {folder}")

@@ -1,14 +1,24 @@
-"""Every setting of a run as a flag of a command."""
+"""Every setting of a run as a flag of a command, and flags that several commands share."""
 from dataclasses import fields
+from pathlib import Path
 
 import click
 
 from ..config import RunConfig
 from ..errors import UserError
 
+PATH = click.Path(path_type=Path)
+scale_flag = click.option("--scale", default="laptop", show_default=True, help="smoke, laptop, gpu or paper")
+
+
+def results_flag(name: str):
+    """The flag for a folder of a sweep's runs, for commands that read results."""
+    default = "runs/NAME or runs/NAME-SCALE, then ablations/results"
+    return click.option(name, type=PATH, default=None, help=f"folder of the runs  [default: {default}]")
+
 
 def settings_flags(command):
-    """Every field of RunConfig as a flag of a command, with its words, its default and its values."""
+    """Add every field of RunConfig as a flag, with its help, its default and its choices."""
     for each in reversed(fields(RunConfig)):
         flag, kind = "--" + each.name.strip("_").replace("_", "-"), type(each.default)
         settings = {"default": None, "help": f"{each.metadata['help']}  [default: {each.default!r}]"}
@@ -17,13 +27,14 @@ def settings_flags(command):
         else:
             words, open_ended = each.metadata["among"], each.metadata["also"]
             settings["help"] += f"  ({', '.join(words)})" if open_ended else ""
-            option = click.option(flag, each.name, type=click.Choice(words) if words and not open_ended else kind, **settings)
+            kind = click.Choice(words) if words and not open_ended else kind
+            option = click.option(flag, each.name, type=kind, **settings)
         command = option(command)
     return command
 
 
-def paper(command):
-    """--preset, --coco and --list-presets, for commands that take settings."""
+def preset_flags(command):
+    """Add --preset, --coco and --list-presets."""
     def show(ctx: click.Context, param, value: bool) -> None:
         if value:
             from ..config import listed
@@ -32,29 +43,33 @@ def paper(command):
             ctx.exit()
 
     for option in (
-        click.option(
-            "--list-presets", is_flag=True, is_eager=True, expose_value=False, callback=show, help="the paper's pairs of teacher and student, with their settings",
-        ),
-        click.option("--coco", type=click.Path(), default=None, metavar="DIR", help="a COCO folder: --data DIR with all its images, at their size"),
-        click.option("--preset", default=None, metavar="NAME", help="the settings of a pair of the paper; flags change single ones; needs --coco"),
+        click.option("--list-presets", is_flag=True, is_eager=True, expose_value=False, callback=show,
+                     help="list the paper's pairs of teacher and student with their settings"),
+        click.option("--coco", type=click.Path(), default=None, metavar="DIR",
+                     help="a COCO folder: --data DIR with all its images, at their size"),
+        click.option("--preset", default=None, metavar="NAME",
+                     help="the settings of a pair of the paper; other flags change single settings; needs --coco"),
     ):
         command = option(command)
     return command
 
 
-def of_paper(preset: str | None, coco: str | None, settings: dict) -> RunConfig:
-    """The settings that --preset, --coco and single flags mean together; what a flag says comes last."""
-    settings = ({"data": coco, "image_size": 0, "train_images": 0, "eval_images": 0} if coco else {}) | given(settings)
+def config_of(preset: str | None, coco: str | None, settings: dict) -> RunConfig:
+    """The configuration that --preset, --coco and single flags give together; single flags come last."""
+    settings = given(settings)
+    if coco:
+        settings = {"data": coco, "image_size": 0, "train_images": 0, "eval_images": 0} | settings
     if preset is None:
         return scaled(settings)
     from ..config import preset as paper_pair
 
-    found = paper_pair(preset).settings()
+    preset_settings = paper_pair(preset).settings()
     if "data" not in settings:
         raise UserError(
-            "--preset must go with --coco DIR, got no folder; give the one with annotations/instances_train2017.json, train2017/ and so on",
+            "--preset must go with --coco DIR, got no folder; "
+            "give the one with annotations/instances_train2017.json, train2017/ and so on"
         )
-    return RunConfig.of({**found, **settings})
+    return RunConfig.of({**preset_settings, **settings})
 
 
 def given(settings: dict) -> dict:

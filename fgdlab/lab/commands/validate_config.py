@@ -1,6 +1,6 @@
-"""A run's settings looked at in full, before it is started: data, teacher with its AP on a sample, and the preflight.
+"""Checks of a run's settings before it starts: data, schedule, teacher with its AP on a sample, and the first batch.
 
-    RunConfig --examine--> Lines, one after the other, until one of them is bad
+    RunConfig --validate_config--> CheckResults, one after the other, until one of them is bad
 """
 from collections.abc import Iterator
 
@@ -15,58 +15,51 @@ from ..run import RunInputs, device_of, make_distiller, open_data
 from ..teachers import Teacher, load_teacher, teacher_needs_training
 from ..training import CheckResult, coco_scores, detections, preflight
 
-SAMPLE = 64                                                          # images that the teacher is tried on
-LEAST_AP = 1.0                                                       # below this on any sample a teacher has learned nothing, or is not what it seems
+SAMPLE = 64     # images on which the teacher is evaluated
+LEAST_AP = 1.0  # below this on a sample, a teacher has learned nothing or did not load
 
 
 def validate_config(config: RunConfig) -> Iterator[CheckResult]:
-    """Everything that can be known without training. A user's mistake becomes a bad line, the last one."""
+    """All checks that need no training. A UserError becomes a bad result, the last one."""
     try:
-        yield from looked_at(config)
+        yield from all_checks(config)
     except UserError as error:
         found, _, do = str(error).rpartition("; ")
         yield CheckResult("settings", False, found or do, do if found else "")
 
 
-def looked_at(config: RunConfig) -> Iterator[CheckResult]:
+def all_checks(config: RunConfig) -> Iterator[CheckResult]:
     device = device_of(config)
-    scenes, judged = open_data(config, progress=False)
-    for split, each in ((config.train_split, scenes), (config.eval_split, judged)):
-        boxes = sum(len(each.annotations.boxes[image_id]) for image_id in each.image_ids)
-        yield CheckResult(
-            f"data, split {split}", bool(len(each) and boxes),
-            f"{len(each)} images, {boxes} boxes, {len(each.classes)} classes", "" if boxes else "give a split with objects",
-        )
-    yield CheckResult(
-        "schedule", True,
-        f"{config.epochs} epochs of {len(scenes) // config.batch_size} steps of {config.batch_size} images, {config.optimizer}, lr {config.lr:g}, {device}",
-    )
+    train_set, eval_set = open_data(config, progress=False)
+    for split, dataset in ((config.train_split, train_set), (config.eval_split, eval_set)):
+        boxes = sum(len(dataset.annotations.boxes[image_id]) for image_id in dataset.image_ids)
+        found = f"{len(dataset)} images, {boxes} boxes, {len(dataset.classes)} classes"
+        yield CheckResult(f"data, split {split}", boxes > 0, found, "" if boxes else "give a split with objects")
+    steps = f"{config.epochs} epochs of {len(train_set) // config.batch_size} steps of {config.batch_size} images"
+    yield CheckResult("schedule", True, f"{steps}, {config.optimizer}, lr {config.lr:g}, {device}")
     if not has_teacher(config):
-        yield CheckResult("teacher", None, "none is asked for", "say --method fgd")
+        yield CheckResult("teacher", None, "the settings need none", "to distil, say --method fgd")
         return
-    if teacher_needs_training(config, scenes):
-        yield CheckResult(
-            "teacher", None, f"{config.teacher} is not there yet; the first run trains it for {config.teacher_epochs} epochs",
-            "`fgdlab teacher` with these settings does it now",
-        )
+    if teacher_needs_training(config, train_set):
+        found = f"{config.teacher} is not there yet; the first run trains it for {config.teacher_epochs} epochs"
+        yield CheckResult("teacher", None, found, "`fgdlab teacher` with these settings does it now")
         return
-    detector, path, origin = load_teacher(config, scenes, judged, device=device, progress=False)
+    detector, path, origin = load_teacher(config, train_set, eval_set, device=device, progress=False)
     yield CheckResult("teacher", True, f"{config.teacher} ({origin}), {path.name}")
-    yield ap_on_a_sample(detector, judged, config, device)
+    yield check_teacher_ap(detector, eval_set, config, device)
     if distils(config):
-        distiller = make_distiller(config, RunInputs(scenes, judged, Teacher(path, detector, origin, None), None)).to(device)
-        yield from preflight(distiller, scenes, config.precision, device, config.batch_size)
+        inputs = RunInputs(train_set, eval_set, Teacher(path, detector, origin, None), None)
+        distiller = make_distiller(config, inputs).to(device)
+        yield from preflight(distiller, train_set, config.precision, device, config.batch_size)
 
 
-def ap_on_a_sample(detector: nn.Module, judged: DetectionDataset, config: RunConfig, device: str) -> CheckResult:
+def check_teacher_ap(detector: nn.Module, eval_set: DetectionDataset, config: RunConfig, device: str) -> CheckResult:
     if not head_is_loaded(detector):
-        return CheckResult("teacher's AP", None, "unknown: its head is not for this data, only its pyramid is learned from")
-    some = DetectionDataset(judged.annotations, judged.long_side, min(SAMPLE, len(judged)))
+        return CheckResult("teacher's AP", None, "unknown: its head has other classes; only its pyramid is used")
+    sample = DetectionDataset(eval_set.annotations, eval_set.long_side, min(SAMPLE, len(eval_set)))
     with torch.no_grad():
-        ap = coco_scores(some.ground_truth(), detections(detector, some, device=device, batch_size=4), some.image_ids)["AP"]
-    least = max(config.teacher_floor / 2, LEAST_AP)                  # a sample is noisy; the floor itself is held on the whole split
-    good = ap >= least
-    return CheckResult(
-        "teacher's AP", good, f"{ap:.1f} on {len(some)} images of {config.eval_split}",
-        "" if good else "check its checkpoint, its classes and the size of images (min_size)",
-    )
+        boxes = detections(detector, sample, device=device, batch_size=4)
+        ap = coco_scores(sample.ground_truth(), boxes, sample.image_ids)["AP"]
+    good = ap >= max(config.teacher_floor / 2, LEAST_AP)  # a sample is noisy; a run checks the floor on the whole split
+    hint = "" if good else "check its checkpoint, its classes and the size of images (min_size)"
+    return CheckResult("teacher's AP", good, f"{ap:.1f} on {len(sample)} images of {config.eval_split}", hint)

@@ -251,4 +251,4 @@ def test_ctrl_c_while_data_are_made_ends_with_one_line_and_status_130(monkeypatc
 
     monkeypatch.setattr(lab_sweep, "prepare_shared", interrupted)
     done = call(*TABLE)
-    assert done.exit_code == 130 and done.stderr == "interrupted; the same command goes on where it stopped\n"
+    assert done.exit_code == 130 and done.stderr == "interrupted; the same command continues where it stopped\n"

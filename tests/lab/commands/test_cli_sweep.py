@@ -79,7 +79,7 @@ def test_a_cluster_has_room_for_as_many_as_its_workers_or_as_jobs_allows(monkeyp
 
 def test_the_papers_scale_wants_a_folder_with_coco_and_then_plans_the_authors_pairs(coco_folder):
     done = CliRunner().invoke(main, ["sweep", "table2_same_family", "--scale", "paper", "--dry-run"])
-    assert done.exit_code == 1 and done.stderr == "Error: scale paper must be told where COCO lies, got no folder; add --set data=FOLDER\n"
+    assert done.exit_code == 1 and done.stderr == "Error: scale paper must know where COCO is, got no folder; add --set data=FOLDER\n"
     data = coco_folder([(64, 64)] * 2, {1: [(1, 1, 20, 20, 3, 0)], 2: [(1, 1, 20, 20, 3, 0)]}, splits={"train": [1], "val": [2]})
     done = CliRunner().invoke(main, ["sweep", "table2_same_family", "--scale", "paper", "--set", f"data={data}", "--dry-run"])
     assert done.exit_code == 0 and "fcos_fgd_inherit, seed 2" in done.stdout and "to do: 36 of 36 runs" in done.stdout

@@ -141,8 +141,8 @@ def test_a_check_asks_for_outlines_only_where_it_is_told_to(drawn):
         return CliRunner().invoke(main, ["data", "check", str(folder), *flags])
 
     good, bare, odd = drawn(), drawn(spoil(None), "bare"), drawn(spoil([[1, 2, 3, 4]]), "odd")
-    assert f"outlines in {good / 'annotations.json'}: 4 of 4 objects: 1 polygons, 3 run lengths" in check(good, "--masks").stdout
-    assert "note: 3 of 4 objects have no outline; mask_rcnn would refuse them" in check(bare).stdout and check(bare, "--masks").exit_code == 1
+    assert f"segmentation masks in {good / 'annotations.json'}: 4 of 4 objects: 1 polygons, 3 run lengths" in check(good, "--masks").stdout
+    assert "note: 3 of 4 objects have no segmentation mask; mask_rcnn would refuse them" in check(bare).stdout and check(bare, "--masks").exit_code == 1
     assert "got [[1, 2, 3, 4]] (and 2 more like it); mask_rcnn would refuse it" in check(odd).stdout and check(odd, "--masks").exit_code == 1
 
 

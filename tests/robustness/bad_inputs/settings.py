@@ -96,7 +96,7 @@ ROWS = [
         "digit scenes must number from 0 to 200000 a split, and not 0 in all, got train 0, tune 0, val 0; give other numbers"),
     Row("data digits: a negative seed", None, (*DIGITS, "--seed", "-1"), "the seed of digit scenes must be at least 0, got -1; 0 is the usual one"),
     Row("data digits: a folder that is there", None, ("data", "digits", "--out", "pets"),
-        "--out must be a folder that is not there yet, got 'pets'; delete it or choose another"),
+        "--out must be a new folder, got 'pets'; delete it or choose another"),
     # combinations that cannot be
     Row("a cache of the teacher for mirrored images", None, (*TAUGHT, "--flip", "0.5", "--teacher-cache", "on", "--teacher-floor", "0"),
         "teacher_cache=on must be possible, but images are mirrored at random (flip=0.5), so the pixels differ from epoch to epoch; use "
