@@ -228,7 +228,7 @@ print(f"s is between {narrow:.2f} and {wide:.2f} times the true standard deviati
 # | symbol | code | shape |
 # |---|---|---|
 # | $d_s$ | [`seed_differences`](../fgdlab/lab/stats/intervals.py)`(runs, "both", "fg", "AP")` | (n,) |
-# | mean, interval of $d$ | [`paired_difference`](../fgdlab/lab/stats/intervals.py) | `Estimate`: mean, std, n, low, high |
+# | mean, t-interval | [`paired_difference`](../fgdlab/lab/stats/intervals.py) | `Estimate`: mean, std, n, low, high |
 
 # %%
 both, fg = (estimate(values_by_seed(runs, row, "AP")) for row in ("both", "fg"))
