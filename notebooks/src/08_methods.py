@@ -32,7 +32,9 @@ from fgdlab.lab.explorer import gradient_maps_figure, gradient_maps
 from fgdlab.lab.training import make_loss
 from fgdlab.lab.course import pretrained_detector
 from fgdlab.lab.plots import scene_and_teacher_maps
+from fgdlab.masks import cell_ranges
 from fgdlab.methods.pkd import normalised
+from fgdlab.methods.tadf import gaussians
 
 # %% tags=["parameters"]
 QUICK = False
@@ -272,9 +274,10 @@ gradient_maps_figure(of_parts, student, dataset, SCENE, "P3")
 
 # %%
 exact = focal_masks(boxes, scene.frame_sizes(), (16, 16), rounding="exact")
-losses = {name: make_loss(RunConfig(method=name), levels, student, teacher) for name in ("fgfi", "tadf", "defeat")}
+losses = {name: make_loss(RunConfig(method=name), levels, student, teacher) for name in ("fgfi", "defeat")}
+cells = cell_ranges(boxes[0], (128, 128), (16, 16), rounding="exact")
 drawn = {
-    "FGFI, M": losses["fgfi"].masks(scene)["P3"][0], "TADF, M": losses["tadf"].mask("P3", scene, F_t)[0],
+    "FGFI, M": losses["fgfi"].masks(scene)["P3"][0], "TADF, M": gaussians(cells[None], (16, 16))[0],
     "DeFeat, M": losses["defeat"].mask("P3", scene, F_t)[0], "FGD, M": exact.binary[0],
 }
 map_table({"P3": drawn}, dataset[SCENE][0], boxes[0], label="mask")
