@@ -32,7 +32,7 @@ from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import DetectionDataset, open_split
 from fgdlab.lab.detectors import build, build_settings
 from fgdlab.lab.io import write_json
-from fgdlab.lab.sweeps import ablations_folder, load_sweep, plan, result_of, state_of
+from fgdlab.lab.sweeps import ablations_folder, load_sweep, plan
 from fgdlab.lab.training import coco_scores, detections
 
 LOGGED = 20                                                          # logged steps at each end, or half of them where there are fewer
@@ -111,7 +111,7 @@ def check(runs: list) -> list[dict]:
     """A finding for every finished run: loss, AP, export. The start is measured once for each detector and seed."""
     found, starts = [], {}
     for run in runs:
-        config, result = run.config, result_of(run.folder)
+        config, result = run.config, run.here.result()
         scenes = open_split(config, config.eval_split, progress=False)
         key = config.detector, config.seed
         if key not in starts:
@@ -144,7 +144,7 @@ def main() -> int:
     torch.set_num_threads(1)
     sweep = load_sweep("detectors").at(asked.scale)
     runs = plan(sweep, asked.out, scale=asked.scale)
-    missing = [f"{run.row} seed {run.seed}" for run in runs if state_of(run.folder) != "done"]
+    missing = [f"{run.row} seed {run.seed}" for run in runs if run.state() != "done"]
     if missing:
         print(f"every run must be done, got {len(missing)} that are not, the first {missing[0]}; run `fgdlab sweep detectors --scale {asked.scale}` first", file=sys.stderr)
         return 1

@@ -64,7 +64,7 @@ def test_papermill_reads_every_parameter_with_its_words(parameters):
     seen = papermill.inspect_notebook(str(PATH))
     assert list(seen) == list(parameters)
     for each in fields(RunConfig):
-        among = each.metadata["among"]
+        among = each.metadata["choices"]
         words = each.metadata["help"].replace(" = ", " means ").replace("=", " ") + (f" ({' | '.join(among)})" if among else "")
         assert seen[each.name]["help"] == words, f"the comment of {each.name}"
 
@@ -78,15 +78,15 @@ def test_code_cells_are_short(notebook):
 @pytest.mark.parametrize("method", ["fgd", "none"])
 def test_it_runs_to_the_end_with_its_figures_and_no_warning(method, tmp_path, monkeypatch):
     """As a sweep runs it: what runs share is made first, papermill does the rest."""
-    from fgdlab.lab.run import prepare
-    from fgdlab.lab.sweeps.worker import execute
+    from fgdlab.lab.run import RunFolder, prepare
+    from fgdlab.lab.sweeps.worker import execute_notebook
 
     monkeypatch.setenv("FGDLAB_HOME", str(tmp_path / "home"))
     config, folder = RunConfig.of({**scale_settings("smoke"), "method": method}), tmp_path / "run"
     prepare(config, progress=False)
     folder.mkdir()
     (folder / "job.json").write_text(json.dumps({"notebook": str(PATH), "parameters": {**config.dict(), "out": str(folder)}}))
-    assert execute(folder) == 0
+    assert execute_notebook(RunFolder(folder)) == 0
 
     result = json.loads((folder / "result.json").read_text())
     assert result["settings"] == config.dict() and (result["teacher"] is None) == (method == "none")

@@ -23,7 +23,7 @@ import pandas as pd
 import psutil
 
 import fgdlab
-from fgdlab.lab.sweeps.run_folder import state_of
+from fgdlab.lab.run import RunFolder
 
 ROOT = Path(fgdlab.__file__).parents[1]
 SETTINGS = {
@@ -206,7 +206,7 @@ class Matrix:
             target = runner if runner.poll() is None else None
         else:
             process_of = launcher if who == "launch process" else kernel
-            found = until(lambda: next((run for run in self.draw.sample(sweep.runs(), len(sweep.runs())) if state_of(run) == "running" and process_of(run)), None), runner)
+            found = until(lambda: next((run for run in self.draw.sample(sweep.runs(), len(sweep.runs())) if RunFolder(run).state() == "running" and process_of(run)), None), runner)
             time.sleep(self.draw.uniform(0, self.run_length) if found else 0)
             target = process_of(found) if found else None
         if not kill(target, how):

@@ -35,10 +35,10 @@ rows: {none: {}}
 seeds: [0]
 """
 CELL = """
-import json
-from pathlib import Path
+from fgdlab.lab.run import RunFolder
 
-Path(out, "result.json").write_text(json.dumps({"AP": 0.0, "AR": 0.0, "seconds": 0.0}))
+RunFolder(out).begin({"method": method}, {})
+RunFolder(out).finish({"AP": 0.0, "AR": 0.0, "seconds": 0.0})
 """
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fgdlab.lab.sweeps.run_folder import state_of
+from fgdlab.lab.run import RunFolder
 from tests.robustness.kill_matrix import GRACE, PATIENCE, Matrix, Sweeping, kernel, kill, launcher, same, until  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -72,13 +72,13 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_numbers_of_an_undisturbe
     assert trained, disturbed.log()
     steps = logged(trained)
     assert kill(kernel(trained))
-    other = until(lambda: next((run for run in disturbed.runs() if run != trained and state_of(run) == "running"), None), runner)
+    other = until(lambda: next((run for run in disturbed.runs() if run != trained and RunFolder(run).state() == "running"), None), runner)
     assert other, disturbed.log()
     time.sleep(draw.uniform(0, 3))
     kill(launcher(other))
     until(disturbed.results, runner)
-    until(lambda: state_of(trained) != "running", runner)            # papermill looks after its kernel every few seconds
-    assert not (trained / "result.json").exists() and state_of(trained) == "interrupted" and not (trained / "failed.json").exists()
+    until(lambda: RunFolder(trained).state() != "running", runner)            # papermill looks after its kernel every few seconds
+    assert not (trained / "result.json").exists() and RunFolder(trained).state() == "interrupted" and not (trained / "failed.json").exists()
     time.sleep(draw.uniform(0, 4))
     kill(runner)
     runner.wait()
@@ -86,7 +86,7 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_numbers_of_an_undisturbe
 
     # anybody, at any moment
     runner = disturbed.start()
-    until(lambda: any(state_of(run) == "running" for run in disturbed.runs()), runner)
+    until(lambda: any(RunFolder(run).state() == "running" for run in disturbed.runs()), runner)
     time.sleep(draw.uniform(0, 5))
     kill(draw.choice(sorted(disturbed.processes(), key=lambda each: each.pid)))
     assert runner.wait(PATIENCE) in (-signal.SIGKILL, 0, 1)

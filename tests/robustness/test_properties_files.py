@@ -28,9 +28,9 @@ SHARES = {"flip", "warmup"}
 
 def value_of(each):
     """Values that a field of RunConfig takes."""
-    kind, least, most = type(each.default), each.metadata["least"], each.metadata.get("most")
-    if each.metadata["among"]:
-        return st.sampled_from(each.metadata["among"])
+    kind, least, most = type(each.default), each.metadata["minimum"], each.metadata.get("maximum")
+    if each.metadata["choices"]:
+        return st.sampled_from(each.metadata["choices"])
     if kind is bool:
         return st.booleans()
     if kind is int:

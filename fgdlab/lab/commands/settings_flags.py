@@ -25,7 +25,7 @@ def settings_flags(command):
         if kind is bool:
             option = click.option(f"{flag}/--no-{flag[2:]}", each.name, **settings)
         else:
-            words, open_ended = each.metadata["among"], each.metadata["also"]
+            words, open_ended = each.metadata["choices"], each.metadata["or_with"]
             settings["help"] += f"  ({', '.join(words)})" if open_ended else ""
             kind = click.Choice(words) if words and not open_ended else kind
             option = click.option(flag, each.name, type=kind, **settings)

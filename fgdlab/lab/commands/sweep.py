@@ -60,13 +60,14 @@ def numbers(ctx, param, value: str | None) -> list[int] | None:
 @click.option("--slurm-gpus", type=click.IntRange(0), default=None,
               help="GPUs per run under Slurm  [default: 1 if runs need a GPU]")
 @click.option("--retry-failed", is_flag=True, help="run failed runs again")
+@click.option("--keep-stale", is_flag=True, help="keep runs of older code as they are; the table says so")
 @click.option("--fail-fast", is_flag=True, help="start no more runs after the first failure")
 @click.option("--dry-run", is_flag=True, help="list the runs, their states and the time left; run nothing")
-def sweep(name, scale, pairs, seeds, out, retry_failed, fail_fast, dry_run, **where) -> None:
+def sweep(name, scale, pairs, seeds, out, retry_failed, keep_stale, fail_fast, dry_run, **where) -> None:
     """Run every row and seed of a sweep, then print its table.
 
     NAME is a sweep of ablations/sweeps. Finished runs are not repeated; an interrupted or killed run continues from its
-    checkpoint. Exit status 1 if a run is missing at the end.
+    checkpoint. A run of older code is stale: it is moved to .stale/ and run again. Exit status 1 if a run is missing.
     """
     from ..sweeps import collect, execute, load_sweep, plan, runs_folder, write_results
     from ..sweeps import dry_run as list_runs
@@ -81,16 +82,16 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, fail_fast, dry_run, **wh
     if scale == "paper" and any(run.config.data == "digits" for run in runs):
         raise UserError("scale paper must know where COCO is, got no folder; add --set data=FOLDER")
     if dry_run:
-        click.echo("\n".join(list_runs(runs, sweep, scale, slots(runs, **where), retry_failed)))
+        click.echo("\n".join(list_runs(runs, sweep, scale, slots(runs, **where), retry_failed, keep_stale)))
         return
     note = (sweep.scales.get(scale) or {}).get("note", "")
     with open_executor(runs, folder, **where) as (executor, jobs, elsewhere):
         click.echo(f"{sweep.title}: {len(runs)} runs in {folder}" + (f" ({note})" if note else ""))
         states = execute(
-            runs, jobs=jobs, executor=executor, elsewhere=elsewhere, retry_failed=retry_failed, fail_fast=fail_fast,
-            say=click.echo,
+            runs, jobs=jobs, executor=executor, elsewhere=elsewhere, retry_failed=retry_failed,
+            keep_stale=keep_stale, fail_fast=fail_fast, say=click.echo,
         )
-    frame = collect(runs, sweep)
+    frame = collect(runs, sweep, keep_stale)
     path, figure = write_results(frame, folder / "results.csv"), folder / f"{sweep.name}.png"
     if states["done"]:
         click.echo()
@@ -146,14 +147,14 @@ def open_executor(
 
 def report_missing(states: dict) -> None:
     """If a run failed or was interrupted, list such runs and exit with status 1."""
-    from ..sweeps import outcome
+    from ..sweeps import outcome_text
 
-    missing = [(state, run) for state in ("failed", "interrupted", "running", "pending") for run in states[state]]
+    missing = [(state, run) for state in ("stale", "failed", "interrupted", "running", "pending") for run in states[state]]
     if not missing:
         return
     click.echo(f"\n{len(missing)} runs are missing:", err=True)
     for state, run in missing:
-        reason = outcome(run.folder, state) if state == "failed" else ""
+        reason = outcome_text(run.here, state) if state == "failed" else ""
         click.echo(f"{state:>11}  {run.row}, seed {run.seed}{reason}", err=True)
     flag = " with --retry-failed" if states["failed"] else ""
     click.echo(f"the same command{flag} runs these and nothing else", err=True)

@@ -1,104 +1,189 @@
-"""One run, described by plain numbers and words: YAML key = papermill parameter = field = flag of ``fgdlab run`` = CSV column."""
+"""The settings of one run: YAML key = papermill parameter = field = flag of ``fgdlab run`` = CSV column."""
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 
-from fgdlab.methods import METHOD_CLASSES as RIVALS
+from fgdlab.config import FGDConfig
+from fgdlab.methods import METHOD_CLASSES
 
 from ..errors import UserError, unknown_name
 
-LARGEST = 1e30                                                       # above some 1e38 torch refuses a number where it is used, far from here
-METHODS = ("none", "fgd", "fbkd", *RIVALS)
+LARGEST = 1e30                      # torch refuses larger numbers where it uses them, far from here
+METHODS = ("none", "fgd", "fbkd", *METHOD_CLASSES)
+GROUPS = ("data", "detector", "teacher", "method", "fgd", "training", "machine")
 
 
-def knob(default, help: str, among: tuple[str, ...] = (), least: float | None = None, also: str = "", most: float = 2**31 - 1, later: bool = False):
-    """A field with the words that ``fgdlab run --help`` prints, the values it may take, and the least and the greatest number allowed.
+def setting(
+    group: str, default, help: str, choices: tuple[str, ...] = (), minimum: float | None = None, maximum: float = 2**31 - 1, *,
+    or_with: str = "", later: bool = False, decides_teacher: bool = False, decides_numbers: bool = True,
+):
+    """A field with its metadata.
 
-    ``also``: a word that holds this is taken besides those of ``among``. ``most`` holds for whole numbers; whatever a number allocates is bounded by
-    it. Other numbers end at ``LARGEST``. ``later``: the knob came after results were published; see :meth:`RunConfig.identity`.
+    Args:
+        group: what the setting is about, one of ``GROUPS``. A run without distillation does not use "method" and "fgd".
+        help: the words that ``fgdlab run --help`` prints.
+        choices: the allowed words; a word that contains ``or_with`` is allowed, too.
+        minimum, maximum: of numbers; ``maximum`` holds for whole numbers and bounds what a number allocates. Other numbers end at ``LARGEST``.
+        later: the setting was added after results were published, so its default is not part of an id. That default must never change.
+        decides_teacher: the weights of a trained teacher depend on it, so the name of the teacher's file does.
+        decides_numbers: it can change a number of the run, so the run's id depends on it.
     """
-    return field(default=default, metadata={"help": help, "among": among, "least": least, "also": also, "most": most, "later": later})
+    return field(default=default, metadata={
+        "group": group, "help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "or_with": or_with, "later": later,
+        "decides_teacher": decides_teacher, "decides_numbers": decides_numbers,
+    })
+
+
+def fgd_setting(name: str):
+    """A field with the name, default, choices and help of FGDConfig's field."""
+    of_loss = next(each for each in fields(FGDConfig) if each.name == name)
+    minimum = 0 if isinstance(of_loss.default, float) else None
+    return setting("fgd", of_loss.default, of_loss.metadata["help"], of_loss.metadata["choices"], minimum)
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run's numbers. Defaults are the laptop scale: a compact student without distillation on digit scenes."""
+    """All settings of a run. Defaults are the laptop scale: a compact student without distillation on digit scenes."""
 
     # data
-    data: str = knob("digits", "'digits' for the built-in scenes, or the folder of a COCO-format data set")
-    lookalikes: bool = knob(True, "digit scenes: draw letters, mirrored and turned digits that are no objects")
-    image_size: int = knob(128, "digit scenes: side in pixels; a folder: longest side to shrink to, 0 = as it is", least=0, most=65535)
-    train_images: int = knob(3600, "digit scenes: how many to make; a folder: at most so many, 0 = all", least=0)
-    eval_images: int = knob(400, "digit scenes: how many for tune and for val; a folder: at most so many, 0 = all", least=0)
-    train_split: str = knob("train", "the split to learn from")
-    eval_split: str = knob("val", "the split to report; choose hyper-parameters on 'tune', never on what a table reports")
-    flip: float = knob(0.0, "chance of mirroring a training image (not for digits); above 0 the teacher cannot be cached", least=0)
+    data: str = setting("data", "digits", "'digits' for the built-in scenes, or the folder of a COCO-format data set")
+    lookalikes: bool = setting(
+        "data", True, "digit scenes: draw letters, mirrored and rotated digits, which are not objects",
+        decides_teacher=True)
+    image_size: int = setting(
+        "data", 128, "digit scenes: side in pixels; a folder: longest side to shrink to, 0 = as it is", minimum=0,
+        maximum=65535, decides_teacher=True)
+    train_images: int = setting(
+        "data", 3600, "training images: digit scenes to make, or the most to take of a folder; 0 = all of the folder", minimum=0,
+        decides_teacher=True)
+    eval_images: int = setting(
+        "data", 400, "evaluation images per split (tune, val), as for train_images", minimum=0)
+    train_split: str = setting("data", "train", "the training split", decides_teacher=True)
+    eval_split: str = setting(
+        "data", "val", "the evaluation split; choose hyper-parameters on 'tune', never on the split that a table reports")
+    flip: float = setting(
+        "data", 0.0, "probability of a horizontal flip of a training image (not for digits); above 0 the teacher cannot be cached",
+        minimum=0, decides_teacher=True)
     # detectors
-    detector: str = knob("retinanet", "detector of student and teacher")
-    student: str = knob("compact_s", "the student's backbone")
-    teacher: str = knob("compact_t", "the teacher's backbone")
-    flavour: str = knob("torchvision", "whose P6, anchors, heads and norms; checkpoints of MMDetection need mmdet", among=("torchvision", "mmdet"), later=True)
-    min_size: int = knob(0, "detectors resize images to this short side in pixels; 0 = they keep the size they come in", least=0, most=65535, later=True)
-    max_size: int = knob(0, "with min_size: longest side in pixels; 0 = in proportion, 1333 for 800", least=0, most=65535, later=True)
-    pretrained: bool = knob(False, "start backbones from ImageNet weights; torchvision downloads them")
-    teacher_checkpoint: str = knob("", "the teacher's weights: a file, an https address, or torchvision:NAME of its weights; empty = shipped, cached, or trained on first use")
-    teacher_parts: str = knob("all", "what of the checkpoint is loaded; backbone+neck leaves a head of another kind", among=("all", "backbone+neck"), later=True)
-    teacher_epochs: int = knob(8, "passes over the data when a teacher is trained", least=1)
-    teacher_lr: float = knob(2e-3, "peak learning rate when a teacher is trained (AdamW, cosine)", least=0)
-    teacher_batch_size: int = knob(16, "images a step when a teacher is trained", least=1, most=65536)
-    teacher_seed: int = knob(0, "seed when a teacher is trained", least=0)
-    teacher_floor: float = knob(0.0, "AP on the eval split below which a teacher is refused", least=0)
-    teacher_cache: str = knob("auto", "keep the teacher's maps instead of running it each step", among=("auto", "on", "off"))
-    teacher_cache_gb: float = knob(4.0, "largest teacher cache, in GB of disk", least=0)
-    inherit: bool = knob(False, "start the student's neck and head from the teacher's, where names and shapes agree")
+    detector: str = setting("detector", "retinanet", "detector of student and teacher", decides_teacher=True)
+    student: str = setting("detector", "compact_s", "the student's backbone")
+    teacher: str = setting("teacher", "compact_t", "the teacher's backbone", decides_teacher=True)
+    flavour: str = setting(
+        "detector", "torchvision", "whose design of P6, anchors, heads and norms; checkpoints of MMDetection need mmdet",
+        ("torchvision", "mmdet"), later=True, decides_teacher=True)
+    min_size: int = setting(
+        "detector", 0, "short side in pixels to which detectors resize images; 0 = no resizing",
+        minimum=0, maximum=65535, later=True, decides_teacher=True)
+    max_size: int = setting(
+        "detector", 0, "longest side in pixels, with min_size; 0 = in proportion, 1333 for 800", minimum=0,
+        maximum=65535, later=True, decides_teacher=True)
+    pretrained: bool = setting(
+        "detector", False, "start the backbones from ImageNet weights, which torchvision downloads", decides_teacher=True)
+    teacher_checkpoint: str = setting(
+        "teacher", "",
+        "the teacher's weights: a file, an https address, or torchvision:NAME of its weights; empty = shipped, cached, or trained on first use")
+    teacher_parts: str = setting(
+        "teacher", "all", "parts of the checkpoint to load; backbone+neck where its head is of another kind",
+        ("all", "backbone+neck"), later=True)
+    teacher_epochs: int = setting(
+        "teacher", 8, "epochs when a teacher is trained", minimum=1, decides_teacher=True)
+    teacher_lr: float = setting(
+        "teacher", 2e-3, "peak learning rate when a teacher is trained (AdamW, cosine)", minimum=0,
+        decides_teacher=True)
+    teacher_batch_size: int = setting(
+        "teacher", 16, "images per step when a teacher is trained", minimum=1, maximum=65536, decides_teacher=True)
+    teacher_seed: int = setting("teacher", 0, "seed when a teacher is trained", minimum=0, decides_teacher=True)
+    teacher_floor: float = setting("teacher", 0.0, "AP on the eval split below which a teacher is refused", minimum=0)
+    teacher_cache: str = setting(
+        "method", "auto", "store the teacher's feature maps instead of running the teacher in each step", ("auto", "on", "off"))
+    teacher_cache_gb: float = setting("method", 4.0, "largest teacher cache in GB of disk", minimum=0)
+    inherit: bool = setting(
+        "detector", False, "start the student's neck and head from the teacher's weights where names and shapes agree")
     # distillation
-    method: str = knob("none", "none trains a plain student; a loss of your own is FILE.py:CLASS", among=METHODS, also=".py:")
-    strength: float = knob(1.0, "factor on every weight of the method's terms", least=0)
-    loss_ratio: float = knob(0.0, "above 0: bring the distillation to this share of the detector's own loss, measured over the first 50 steps", least=0)
-    equal_terms: bool = knob(False, "with a share: every term gets an equal part of it, instead of the parts that the coefficients give")
-    levels: str = knob("", "pyramid levels to imitate, with commas (P3,P4,P5); empty for all that student and teacher share", later=True)
-    method_parts: str = knob("", "of a method with several parts, those to use, with commas (fbkd: feature,channel,spatial,relation); empty for all")
-    alpha: float = knob(1e-3, "weight of the foreground sum, eq. 9 (of the one sum with area=both)", least=0)
-    beta: float = knob(5e-4, "weight of the background sum, eq. 9", least=0)
-    gamma: float = knob(5e-4, "weight of the attention term, eq. 10", least=0)
-    lambda_: float = knob(5e-6, "weight of the global term, eq. 12", least=0)
-    temperature: float = knob(0.5, "T of the attentions, eqs. 7-8; above 0", least=0)
-    area: str = knob("split", "cells that eq. 9 sums over", among=("split", "fg", "bg", "both", "none"))
-    spatial_attention: bool = knob(True, "weigh by A^S, eq. 7")
-    channel_attention: bool = knob(True, "weigh by A^C, eq. 8")
-    relation: str = knob("gc", "R of the global term, eq. 13", among=("gc", "mse", "centred", "nonlocal", "none"))
-    rounding: str = knob("authors", "boxes to cells: the authors' extra cell, or exact", among=("authors", "exact"))
-    frame: str = knob("canvas", "boxes are divided by the padded canvas, or by the image as the authors do", among=("canvas", "image"))
-    axes: str = knob("xy", "yx transposes the masks, as the authors' code did until January 2022", among=("xy", "yx"))
-    attention_of: str = knob("teacher", "whose attention weighs eq. 9", among=("teacher", "student", "mean"))
-    fused: str = knob(
-        "auto", "FGD's sums from one or two reads of the maps, the same numbers to rounding: auto = on the CPU where numba is installed; on, or refused; off",
-        among=("auto", "on", "off"), later=True,
-    )
+    method: str = setting(
+        "method", "none", "distillation method; none = a plain student; FILE.py:CLASS = a custom loss", METHODS, or_with=".py:")
+    strength: float = setting("method", 1.0, "factor on every weight of the method's terms", minimum=0)
+    loss_ratio: float = setting(
+        "method", 0.0,
+        "above 0: scale the distillation loss to this multiple of the task loss, measured over the first 50 steps",
+        minimum=0)
+    equal_terms: bool = setting(
+        "method", False,
+        "with loss_ratio: every term gets an equal part of it; else the coefficients decide the parts")
+    levels: str = setting(
+        "method", "",
+        "pyramid levels to imitate, comma-separated (P3,P4,P5); empty = all that student and teacher share", later=True)
+    method_parts: str = setting(
+        "method", "",
+        "parts of the method to use, comma-separated (fbkd: feature,channel,spatial,relation); empty = all")
+    alpha: float = fgd_setting("alpha")
+    beta: float = fgd_setting("beta")
+    gamma: float = fgd_setting("gamma")
+    lambda_: float = fgd_setting("lambda_")
+    temperature: float = fgd_setting("temperature")
+    area: str = fgd_setting("area")
+    spatial_attention: bool = fgd_setting("spatial_attention")
+    channel_attention: bool = fgd_setting("channel_attention")
+    relation: str = fgd_setting("relation")
+    rounding: str = fgd_setting("rounding")
+    frame: str = fgd_setting("frame")
+    axes: str = fgd_setting("axes")
+    attention_of: str = fgd_setting("attention_of")
+    fused: str = setting(
+        "fgd", "auto",
+        "fused implementation of FGD, equal up to rounding: auto = on the CPU where numba is installed; on = required; off",
+        ("auto", "on", "off"), later=True)
     # training
-    epochs: int = knob(2, "passes over the training images", least=1)
-    batch_size: int = knob(8, "images a step", least=1, most=65536)
-    optimizer: str = knob("adamw", "the optimiser", among=("adamw", "sgd"))
-    lr: float = knob(5e-3, "peak learning rate", least=0)
-    weight_decay: float = knob(1e-2, "weight decay", least=0)
-    momentum: float = knob(0.9, "momentum of sgd", least=0)
-    schedule: str = knob("cosine", "cosine to 0, or two steps of 0.1 after 2/3 and 11/12 (16 and 22 of 24 epochs)", among=("cosine", "step"))
-    warmup: float = knob(0.1, "share of all steps over which the learning rate rises linearly", least=0)
-    clip: float = knob(10.0, "largest L2 norm of the gradient, 0 = no bound (35 in the authors' configs)", least=0)
-    accumulate: int = knob(1, "parts that a process cuts its share of a step's images into, for less memory; norms that learn see a part at a time", least=1, most=65536, later=True)
-    min_sizes: str = knob("", "training: short sides to draw from, one a step, with commas (640,800); empty for min_size alone", later=True)
-    aspect_groups: bool = knob(False, "batches of wide images alone and of others alone, so that less is padding", later=True)
-    precision: str = knob("fp32", "bf16 or fp16 = autocast of the networks; distillation sums stay float32", among=("fp32", "bf16", "fp16"))
-    channels_last: bool = knob(True, "channels innermost in memory, which is faster; the same numbers to rounding", later=True)
-    compile: bool = knob(False, "torch.compile of backbone and neck, student's and teacher's; needs a compiler on this machine", later=True)
-    device: str = knob("auto", "auto = CUDA if there is one", among=("auto", "cpu", "cuda"))
-    threads: int = knob(1, "CPU threads of a run; part of its numbers' last digits", least=1, most=1024)
-    workers: int = knob(0, "processes that load images; 0 = in the run itself", least=0, most=1024)
-    tensorboard: bool = knob(False, "write every logged row to tensorboard/ of the run's folder as well; needs the package tensorboard", later=True)
-    log_every: int = knob(25, "steps between two rows in metrics.jsonl", least=1)
-    snapshot_every: int = knob(0, "steps between two students kept in snapshots/, for the explorer; 0 for none", least=0)
-    checkpoint_every: int = knob(0, "steps between two checkpoints; 0 = one an epoch", least=0)
-    seed: int = knob(0, "seed of the student's weights and of the order of images", least=0)
-    scale: str = knob("laptop", "the scale that settings are taken from (smoke, laptop, gpu), before flags change single ones; a label with --preset and in a notebook")
+    epochs: int = setting("training", 2, "passes over the training images", minimum=1)
+    batch_size: int = setting("training", 8, "images per step", minimum=1, maximum=65536)
+    optimizer: str = setting("training", "adamw", "the optimiser", ("adamw", "sgd"))
+    lr: float = setting("training", 5e-3, "peak learning rate", minimum=0)
+    weight_decay: float = setting("training", 1e-2, "weight decay", minimum=0)
+    momentum: float = setting("training", 0.9, "momentum of sgd", minimum=0)
+    schedule: str = setting(
+        "training", "cosine", "cosine to 0, or factors of 0.1 after 2/3 and 11/12 of all steps (epochs 16 and 22 of 24)",
+        ("cosine", "step"))
+    warmup: float = setting(
+        "training", 0.1, "part of all steps, 0..1, during which the learning rate rises linearly", minimum=0)
+    clip: float = setting(
+        "training", 10.0, "largest L2 norm of the gradient; 0 = no limit (35 in the authors' configs)", minimum=0)
+    accumulate: int = setting(
+        "training", 1,
+        "gradient accumulation: parts per batch and process, for less memory; learned norms see one part at a time",
+        minimum=1, maximum=65536, later=True)
+    min_sizes: str = setting(
+        "training", "",
+        "training: short sides to draw from, one per step, comma-separated (640,800); empty = min_size", later=True)
+    aspect_groups: bool = setting(
+        "training", False, "batches hold either wide or tall images, for less padding", later=True)
+    precision: str = setting(
+        "training", "fp32", "bf16 or fp16 = autocast of the networks; distillation sums stay float32",
+        ("fp32", "bf16", "fp16"), decides_teacher=True)
+    channels_last: bool = setting(
+        "training", True, "channels-last memory format: faster, equal up to rounding", later=True)
+    compile: bool = setting(
+        "training", False,
+        "torch.compile of backbone and neck, student's and teacher's; needs a compiler on this machine", later=True)
+    device: str = setting("machine", "auto", "auto = CUDA if there is one", ("auto", "cpu", "cuda"))
+    threads: int = setting(
+        "machine", 1, "CPU threads of a run; they change the last digits of its numbers", minimum=1, maximum=1024)
+    workers: int = setting(
+        "machine", 0, "processes that load images; 0 = the run's own process", minimum=0, maximum=1024,
+        decides_numbers=False)
+    tensorboard: bool = setting(
+        "machine", False,
+        "also write every logged row to tensorboard/ in the run's folder; needs the package tensorboard",
+        later=True, decides_numbers=False)
+    log_every: int = setting("machine", 25, "steps between two rows in metrics.jsonl", minimum=1, decides_numbers=False)
+    snapshot_every: int = setting(
+        "machine", 0, "steps between two snapshots of the student for the explorer, in snapshots/; 0 = none", minimum=0,
+        decides_numbers=False)
+    checkpoint_every: int = setting(
+        "machine", 0, "steps between two checkpoints; 0 = one per epoch", minimum=0, decides_numbers=False)
+    seed: int = setting("training", 0, "seed of the student's weights and of the order of images", minimum=0)
+    scale: str = setting(
+        "machine", "laptop",
+        "the scale that gives the settings (smoke, laptop, gpu) before flags change single ones; only a label with --preset and in notebooks",
+        decides_numbers=False)
 
     def __post_init__(self):
         for each in fields(self):
@@ -106,11 +191,11 @@ class RunConfig:
         if not self.temperature > 0:
             raise UserError(f"temperature must be above 0, got {self.temperature}; 0.5 is the paper's")
         if self.flip > 1 or self.warmup > 1:
-            raise UserError(f"flip and warmup must lie in 0..1, got {self.flip} and {self.warmup}; give shares such as 0.5")
+            raise UserError(f"flip and warmup must lie in 0..1, got {self.flip} and {self.warmup}; give numbers such as 0.5")
 
     @classmethod
     def of(cls, settings: dict) -> "RunConfig":
-        """From a dict of any origin (YAML, JSON, papermill); an unknown key is an error that names the nearest known one."""
+        """From a dict of YAML, JSON or papermill. An unknown key is an error that names the nearest known one."""
         check_names(settings)
         return cls(**settings)
 
@@ -120,23 +205,33 @@ class RunConfig:
         return replace(self, **changes)
 
     def dict(self) -> dict:
-        """Plain JSON types, one entry a field."""
+        """Plain JSON types, one entry per field."""
         return asdict(self)
 
     def identity(self) -> dict:
-        """What the ids of runs and the names of teachers hash: :meth:`dict` without later knobs at their defaults, so that a new knob leaves what was
-        run before it its name."""
-        return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) != each.default or not each.metadata["later"]}
+        """What a run's id hashes: the settings that decide numbers, without later ones at their defaults, so that a new setting changes no id."""
+        return {name: value for name, value in self.deciding().items() if value != DEFAULTS[name] or not METADATA[name]["later"]}
+
+    def deciding(self) -> dict:
+        """The settings that can change a number of the run."""
+        return {name: value for name, value in self.dict().items() if METADATA[name]["decides_numbers"]}
 
     def json(self) -> str:
         """Canonical JSON: equal configurations give equal text."""
         return json.dumps(self.dict(), sort_keys=True)
 
-    def fgd(self):
-        """The loss's own configuration, :class:`fgdlab.FGDConfig`."""
-        from fgdlab import FGDConfig
-
+    def fgd(self) -> FGDConfig:
+        """The configuration of the FGD loss."""
         return FGDConfig(**{each.name: getattr(self, each.name) for each in fields(FGDConfig)})
+
+
+DEFAULTS = {each.name: each.default for each in fields(RunConfig)}
+METADATA = {each.name: each.metadata for each in fields(RunConfig)}
+
+
+def settings_about(*groups: str) -> tuple[str, ...]:
+    """Names of the settings of these groups, in the order of RunConfig."""
+    return tuple(name for name, about in METADATA.items() if about["group"] in groups)
 
 
 def check_names(settings: dict) -> None:
@@ -148,21 +243,21 @@ def check_names(settings: dict) -> None:
 
 def checked(which, value):
     """A field's value in the field's type, or a UserError that names the field, what it takes and what came."""
-    name, kind, among, least = which.name, type(which.default), which.metadata["among"], which.metadata["least"]
-    wanted = "one of " + ", ".join(among) if among else "a " + NAMES[kind]
+    name, kind, choices, minimum = which.name, type(which.default), which.metadata["choices"], which.metadata["minimum"]
+    wanted = "one of " + ", ".join(choices) if choices else "a " + NAMES[kind]
     wrong = UserError(f"{name} must be {wanted}, got {value!r}; {which.metadata['help']}")
-    if isinstance(value, bool) and among and "off" in among:         # YAML reads on and off as yes and no
+    if isinstance(value, bool) and choices and "off" in choices:         # YAML reads on and off as yes and no
         value = "on" if value else "off"
     if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):          # YAML reads 1e-3 as a word
         try:
             value = float(value) + 0.0                               # -0.0 and 0.0 are one setting
         except (ValueError, OverflowError):
             raise wrong from None
-    if type(value) is not kind or (among and value not in among and not (which.metadata["also"] and which.metadata["also"] in value)):
+    if type(value) is not kind or (choices and value not in choices and not (which.metadata["or_with"] and which.metadata["or_with"] in value)):
         raise wrong
-    if least is not None and not least <= value < float("inf"):
-        raise UserError(f"{name} must be a finite number of at least {least:g}, got {value!r}; {which.metadata['help']}")
-    most = {int: which.metadata["most"], float: LARGEST}.get(kind)
+    if minimum is not None and not minimum <= value < float("inf"):
+        raise UserError(f"{name} must be a finite number of at least {minimum:g}, got {value!r}; {which.metadata['help']}")
+    most = {int: which.metadata["maximum"], float: LARGEST}.get(kind)
     if most is not None and value > most:
         raise UserError(f"{name} must be at most {most}, got {value}; {which.metadata['help']}")
     return value

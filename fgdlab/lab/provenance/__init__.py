@@ -2,5 +2,6 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
+    "code": "changed_files code_of git_state",
     "environment": "device_name packages peak_memory_gb provenance",
 })

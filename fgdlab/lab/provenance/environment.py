@@ -2,11 +2,12 @@
 import contextlib
 import os
 import platform
-import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from .code import git_state
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pycocotools", "pillow", "scikit-learn", "papermill")
 EXTRAS = ("faster-coco-eval", "numba")                               # where they are installed, the one counts scores and the other compiles loops
@@ -33,26 +34,6 @@ def packages() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
-
-
-def git_state() -> dict:
-    """{"commit", "dirty"} of the checkout that this code runs from; None where there is none.
-
-    A copy without .git is of the commit that ``$FGDLAB_COMMIT`` names, which whoever copied a clean checkout says of it.
-    """
-    root = Path(__file__).parents[3]
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit, changed = git("rev-parse", "--short=12", "HEAD"), git("status", "--porcelain", "--", "fgdlab", "ablations/run_one.ipynb", "ablations/sweeps")
-    if commit is None and os.environ.get("FGDLAB_COMMIT"):
-        return {"commit": os.environ["FGDLAB_COMMIT"], "dirty": False}
-    return {"commit": commit, "dirty": None if changed is None else bool(changed)}
 
 
 def device_name(device: str) -> str:

@@ -10,7 +10,7 @@ from ..config import RunConfig
 from ..datasets import box_table, is_finite, is_integer, read_document, read_json
 from ..errors import UserError, raise_first, short_repr, unknown_name
 from ..io import checked_read
-from ..sweeps import result_of
+from ..run import RunFolder
 
 KEYS = ("image_id", "category_id", "bbox", "score")
 EXPORT = "give a list in COCO's result format, as a run's detections.json"
@@ -188,9 +188,9 @@ def finished(folder: Path) -> dict:
     """The result of a finished run."""
     if not folder.is_dir():
         raise UserError(f"{folder} must be the folder of a finished run or a file of detections; correct the path")
-    if not (folder / "result.json").is_file() or not (folder / "detections.json").is_file():
+    if not RunFolder(folder).has("result.json") or not (folder / "detections.json").is_file():
         raise UserError(f"{folder} must hold result.json and detections.json of a finished run; run it first")
-    result = result_of(folder)
+    result = RunFolder(folder).result()
     with checked_read(folder / "result.json"):
         result["data_hashes"]["eval"], result["settings"]["seed"], result["data_line"]
     return result
@@ -202,13 +202,13 @@ def comparison_of_rows(sweep, a: str, b: str, scale: str, out: Path | None = Non
     Raises: UserError: an unknown row, or no seed with runs of both rows in the folder (committed results have no
         detections).
     """
-    from ..sweeps import plan, runs_folder, state_of
+    from ..sweeps import plan, runs_folder
 
     for row in (a, b):
         if row not in sweep.rows:
             raise unknown_name("row", row, sweep.rows)
     folder = Path(out or runs_folder(sweep, scale))
-    runs = [run for run in plan(sweep, folder, scale=scale) if run.row in (a, b) and state_of(run.folder) == "done"]
+    runs = [run for run in plan(sweep, folder, scale=scale) if run.row in (a, b) and run.state() == "done"]
     done = {(run.row, run.seed): run.folder for run in runs}
     seeds = [seed for seed in sweep.seeds if (a, seed) in done and (b, seed) in done]
     if not seeds:

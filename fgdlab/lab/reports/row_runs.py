@@ -10,7 +10,7 @@ from ..config import RunConfig
 from ..datasets import DetectionDataset
 from ..errors import UserError
 from ..io import checked_read
-from ..run import load_run, read_result
+from ..run import RunFolder, load_run
 from ..teachers import trained_path
 from ..training import detections
 from .sweep_runs import SweepRuns
@@ -108,7 +108,7 @@ def missing_folders(runs: SweepRuns) -> str:
 
 def open_run(folder: Path) -> tuple[RunConfig, nn.Module, DetectionDataset, nn.Module | None]:
     """Settings, student, judged scenes and teacher of a finished run; a teacher that is not here is an error, not trained anew for a picture."""
-    result = read_result(folder)
+    result = RunFolder(folder).result()
     for name in ("student.safetensors", "detections.json"):
         if not (folder / name).is_file():
             raise UserError(f"{folder.name} must hold {name} to be shown, got none; run it again")

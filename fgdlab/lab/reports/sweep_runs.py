@@ -3,7 +3,6 @@
     runs/NAME/results.csv, or ablations/results/NAME.csv --SweepRuns.of--> frame, folders
     SweepRuns --settings, cost, provenance, failures--> DataFrames, a line a row of the sweep, a fact, or a missing run
 """
-import json
 import os
 from collections import Counter
 from dataclasses import dataclass, fields
@@ -11,7 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..config import FGD_SETTINGS, METHOD_SETTINGS, TEACHER_SETTINGS, RunConfig
+from ..config import RunConfig, unused_settings
+from ..errors import UserError
+from ..run import RunFolder
 from ..sweeps import Sweep, load_sweep, read_results, runs_folder
 from ..tables import done_runs, not_done, runs_of, unavailable_rows
 
@@ -56,7 +57,7 @@ class SweepRuns:
         """{seed: folder} of the row's done runs whose folders are here, smallest seed first."""
         seeds = sorted(int(seed) for seed in self.frame.loc[(self.frame["row"] == row) & (self.frame["state"] == "done"), "seed"])
         folders = {seed: self.folder(row, seed) for seed in seeds}
-        return {seed: folder for seed, folder in folders.items() if folder is not None and (folder / "result.json").is_file()}
+        return {seed: folder for seed, folder in folders.items() if folder is not None and RunFolder(folder).has("result.json")}
 
 
 def folder_of(line: pd.Series, home: Path) -> Path | None:
@@ -72,10 +73,7 @@ def with_errors(frame: pd.DataFrame, home: Path) -> pd.DataFrame:
     errors = []
     for _, line in frame.iterrows():
         folder = folder_of(line, home) if line["state"] == "failed" else None
-        try:
-            errors.append(json.loads((folder / "failed.json").read_text(encoding="utf-8"))["error"] if folder else None)
-        except (OSError, ValueError, KeyError):
-            errors.append(None)
+        errors.append(RunFolder(folder).error() if folder else None)
     return frame.assign(error=pd.Series(errors, index=frame.index, dtype=object))
 
 
@@ -96,10 +94,11 @@ def settings(runs: SweepRuns) -> pd.DataFrame:
 
 def idle_knobs(line: pd.Series) -> tuple[str, ...]:
     """Settings that a run with this method makes no use of."""
-    if line.get("method") == "none":
-        inherits = known(line.get("inherit")) and bool(line["inherit"])
-        return tuple(name for name in METHOD_SETTINGS if name != "method") + FGD_SETTINGS + (() if inherits else TEACHER_SETTINGS)
-    return FGD_SETTINGS if known(line.get("method")) and line["method"] != "fgd" else ()
+    if not known(line.get("method")):
+        return ()
+    inherits = known(line.get("inherit")) and bool(line["inherit"])
+    distils = line["method"] != "none"
+    return tuple(name for name in unused_settings(distils, line["method"], distils or inherits) if name != "method")
 
 
 def cost(runs: SweepRuns) -> pd.DataFrame:
@@ -148,8 +147,8 @@ def result_of(line: pd.Series, home: Path) -> dict:
     """result.json of a run, {} where it is not here."""
     folder = folder_of(line, home)
     try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8")) if folder else {}
-    except (OSError, ValueError):
+        return RunFolder(folder).read("result.json") if folder else {}
+    except UserError:
         return {}
 
 

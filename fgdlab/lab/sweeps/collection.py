@@ -9,7 +9,6 @@ import pandas as pd
 from ..errors import UserError
 from ..io import checked_read, write_text
 from .planning import PlannedRun, runs_folder
-from .run_folder import result_of, state_of
 from .spec import Sweep, results_file
 
 SCORE_COLUMNS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR", "AR_1", "AR_10", "AR_S", "AR_M", "AR_L")
@@ -18,22 +17,26 @@ NUMBERS = (*SCORE_COLUMNS, *RESULT_COLUMNS)
 NEEDED = ("row", "seed", "state", "AP", "AR")                        # columns without which there is no table
 
 
-def collect(runs: list[PlannedRun], sweep: Sweep) -> pd.DataFrame:
-    """One row a planned run, done or not: state, scores 0..100, times, settings, provenance. No path of this machine is in it.
+def collect(runs: list[PlannedRun], sweep: Sweep, keep_stale: bool = False) -> pd.DataFrame:
+    """One row per planned run, done or not: state, scores 0..100, times, settings, provenance. No path of this machine is in it.
 
+    Args:
+        keep_stale: runs of other code count as done; their code_hash tells them apart.
     Raises:
-        UserError: a result.json that is not whole.
+        UserError: a damaged result.json.
     """
-    frame = pd.DataFrame([record(run, sweep) for run in runs])
+    frame = pd.DataFrame([record(run, sweep, keep_stale) for run in runs])
     numbers = [name for name in NUMBERS if name in frame]
     frame[numbers] = frame[numbers].astype(float)
     return frame
 
 
-def record(run: PlannedRun, sweep: Sweep) -> dict:
+def record(run: PlannedRun, sweep: Sweep, keep_stale: bool) -> dict:
     """One run's row."""
-    state = state_of(run.folder)
-    result = result_of(run.folder) if state == "done" else {}
+    state = run.state()
+    if keep_stale and state == "stale" and run.here.has("result.json"):
+        state = "done"
+    result = run.here.result() if state == "done" else {}
     settings = {name: value for name, value in run.config.dict().items() if name not in ("data", "scale", "seed", "teacher_checkpoint", "device")}
     with checked_read(run.folder / "result.json"):
         origin = result.get("provenance", {})
@@ -41,7 +44,7 @@ def record(run: PlannedRun, sweep: Sweep) -> dict:
             "sweep": sweep.name, "scale": run.config.scale, "row": run.row, "label": sweep.rows[run.row].label, "seed": run.seed, "state": state,
             **{name: None if result.get(name) is None else float(result[name]) for name in NUMBERS},
             "data": result.get("data_line"), "device": origin.get("device"), "run_id": run.id, **settings,
-            "teacher_weights": (result.get("teacher") or {}).get("weights"), "commit": origin.get("commit"), "dirty": origin.get("dirty"),
+            "teacher_weights": (result.get("teacher") or {}).get("weights"), "code_hash": origin.get("code_hash"), "commit": origin.get("commit"), "dirty": origin.get("dirty"),
             "cores": origin.get("cores"), "python": origin.get("python"), "torch": origin.get("packages", {}).get("torch"),
             "torchvision": origin.get("packages", {}).get("torchvision"), "finished": origin.get("finished"),
         }

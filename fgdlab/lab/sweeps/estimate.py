@@ -9,22 +9,27 @@ import pandas as pd
 from .collection import collect, read_frame
 from .planning import PlannedRun
 from .reuse import done_elsewhere
-from .run_folder import share_done, state_of
 from .spec import Sweep, results_file
 
 NEEDED = ["row", "state", "scale", "seconds", "train_seconds", "images_per_second", "steps", "batch_size", "epochs", "train_images"]
 
 
-def dry_run(runs: list[PlannedRun], sweep: Sweep, scale: str, slots: int | None, retry_failed: bool = False) -> list[str]:
+def dry_run(
+    runs: list[PlannedRun], sweep: Sweep, scale: str, slots: int | None, retry_failed: bool = False, keep_stale: bool = False,
+) -> list[str]:
     """A line for every run, with its state and the time that it still needs, and a line for all. ``slots``: runs at a time; None = unknown."""
     frame, origin = measured(runs, sweep, scale)
     lines, left = [], {}
     for run in runs:
-        state, note = state_of(run.folder), ""
-        if state not in ("done", "failed") or (state == "failed" and retry_failed):
+        state, note = run.state(), ""
+        if state == "stale" and keep_stale:
+            note = "  kept"
+        elif state not in ("done", "failed") or (state == "failed" and retry_failed):
             source = done_elsewhere(run.folder)
             left[run.folder] = 0.0 if source else seconds_left(run, frame)
             note = f"  done in {source.parent.parent.name}/{source.parent.name}" if source else "" if left[run.folder] is None else f"  about {span(left[run.folder])}"
+        if state == "stale":
+            note += f"  changed: {', '.join(run.stale_reasons())}"
         lines.append(f"{state:>11}  {run.row}, seed {run.seed}  {run.id}{note}")
     return [*lines, total(left, len(runs), slots, origin)]
 
@@ -74,7 +79,7 @@ def seconds_left(run: PlannedRun, frame: pd.DataFrame) -> float | None:
         longer = longer * config.train_images / alike["train_images"].where(alike["train_images"] > 0, config.train_images)
     training = longer * alike["steps"] * alike["batch_size"] / alike["images_per_second"]
     rest = alike["seconds"] - alike["train_seconds"]
-    return float((training * (1 - share_done(run.folder)) + rest).median())
+    return float((training * (1 - (0.0 if run.state() == "stale" else run.here.progress())) + rest).median())
 
 
 def span(seconds: float) -> str:

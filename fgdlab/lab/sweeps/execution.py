@@ -1,10 +1,6 @@
-"""Sweeps: plan the runs of a table, execute them side by side, collect what they gave.
+"""Execute the runs of a sweep side by side, each in a process of its own; a sweep that was killed goes on where it stopped.
 
-    YAML --plan--> [PlannedRun] --execute (a process each, resume by default)--> run folders --collect--> results.csv
-    plan.py                       this file; states.py, adopt.py, launch.py, slots.py     collect.py
-
-Everything about a run is in its folder, and result.json there is the only sign that it is done. So a sweep that was killed goes on
-where it stopped, whatever was killed.
+    [PlannedRun] --execute--> run folders      result.json in a folder is the only sign that its run is done
 """
 import os
 import time
@@ -19,53 +15,60 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..io import make_folder, write_json
+from ..io import make_folder
+from ..run import STATES, RunFolder
 from .local_executor import LocalExecutor
 from .planning import PlannedRun, notebook_path
 from .prepare import prepare_shared, prepare_shared_in
 from .reuse import reuse_run
-from .run_folder import STATES, at_work, outcome, result_of, share_done, state_of
-from .worker import cpu_environment, end_children, launch
+from .worker import cpu_environment, end_processes, launch
 
 Say = Callable[[str], None]
 
 
 def execute(
-    runs: list[PlannedRun], *, jobs: int | Callable[[], int] = 2, executor: Executor | None = None, elsewhere: bool = False, retry_failed: bool = False,
-    fail_fast: bool = False, say: Say = print,
+    runs: list[PlannedRun], *, jobs: int | Callable[[], int] = 2, executor: Executor | None = None, elsewhere: bool = False,
+    retry_failed: bool = False, keep_stale: bool = False, fail_fast: bool = False, say: Say = print,
 ) -> dict[str, list[PlannedRun]]:
-    """Run what is not done yet, ``jobs`` at a time, each in a process of its own. {state: runs} at the end.
+    """Run what is not done yet, ``jobs`` at a time, each in a process of its own. Returns {state: runs} at the end.
 
-    A run that fails takes nobody with it. Runs that failed before stay so unless ``retry_failed``; interrupted ones go on from their checkpoint.
-    Ctrl-C once lets the running ones finish and starts no more; twice ends them, and the next call goes on.
+    A run that fails does not stop the others. Failed runs are run again only with ``retry_failed``; interrupted ones go on from their
+    checkpoint. A stale run, of other code or another teacher, is moved to .stale/ and run again, unless ``keep_stale``. Ctrl-C once lets the
+    running ones finish and starts no more; twice ends them, and the next call goes on.
 
     Args:
-        jobs: runs at a time; or a function that says how many there is room for now, as where workers come and go.
+        jobs: runs at a time; or a function that returns how many there is room for now, where workers come and go.
         executor: where :func:`fgdlab.lab.sweeps.worker.launch` is submitted; None = ``jobs`` slots of this machine.
-        elsewhere: what runs share is made in the executor too, for runs see another machine or card than this process does.
+        elsewhere: data and teacher are made in the executor, too, because runs are on another machine or GPU than this process.
     Raises:
-        UserError: another runner is at work in the same folder, nothing can be written there, or the result of an earlier run is not whole.
+        UserError: another runner is at work in the same folder, nothing can be written there, or an earlier run's result is damaged.
     """
     if not runs:
         return {state: [] for state in STATES}
     with only_runner(make_folder(runs[0].folder.parent)):
-        wanted = ("pending", "interrupted", "running", *(["failed"] if retry_failed else []))
-        before = states(runs)
-        for folder in (each for each, state in before.items() if state == "done"):
-            result_of(folder)                                        # a spoilt one is told now, not after hours of others
-        todo = [run for run in {run.folder: run for run in runs}.values() if before[run.folder] in wanted]          # equal settings share a folder: one run
-        todo = [run for run in todo if not taken_over(run, say)]
-        with nullcontext(executor) if executor else LocalExecutor([{}] * jobs) as pool:                                # the caller's own is not ours to shut down
-            if todo and isinstance(pool, LocalExecutor):
-                pool.warm_up(cpu_environment(todo[0].config.threads), len(todo))
+        runs_by_folder = {run.folder: run for run in runs}           # runs with equal settings share a folder: one run
+        before = {folder: run.state() for folder, run in runs_by_folder.items()}
+        for run in runs_by_folder.values():
+            if before[run.folder] == "done":
+                run.here.result()                                    # a damaged one is reported now, not after hours of other runs
+        if not keep_stale:
+            set_stale_aside([run for run in runs_by_folder.values() if before[run.folder] == "stale"], say)
+        wanted = {"pending", "interrupted", "running", *(["failed"] if retry_failed else []), *([] if keep_stale else ["stale"])}
+        todo = [run for run in runs_by_folder.values() if before[run.folder] in wanted and not reused(run, say)]
+        with nullcontext(executor) if executor else LocalExecutor([{}] * jobs) as pool:      # the caller closes an executor that it gave
             (partial(prepare_shared_in, pool) if elsewhere else prepare_shared)(todo, say)
-            Watch(runs, todo, pool, jobs if callable(jobs) else lambda: jobs, fail_fast, say).go_on()
-    after = states(runs)
+            Runner(runs, todo, pool, jobs if callable(jobs) else lambda: jobs, fail_fast, say).go_on()
+        after = {folder: run.state() for folder, run in runs_by_folder.items()}
+    if keep_stale:
+        after = {folder: "done" if state == "stale" and before[folder] == "stale" else state for folder, state in after.items()}
     return {state: [run for run in runs if after[run.folder] == state] for state in STATES}
 
 
-def states(runs: list[PlannedRun]) -> dict[Path, str]:
-    return {folder: state_of(folder) for folder in {run.folder for run in runs}}
+def set_stale_aside(stale: list[PlannedRun], say: Say) -> None:
+    """Move runs of other code or another teacher out of the way, and say what changed."""
+    for run in stale:
+        reasons = ", ".join(run.stale_reasons())
+        say(f"{'stale':>11}  {run.row}, seed {run.seed}: changed since it ran: {reasons}; it is run again, the old one is {run.here.set_aside()}")
 
 
 @contextmanager
@@ -75,7 +78,8 @@ def only_runner(out: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise UserError(f"{out} must have one runner at a time, and another is at work there; wait for it, or give --out another folder") from None
+        raise UserError(
+            f"{out} must have one runner at a time, and another is at work there; wait for it, or give --out another folder") from None
     except OSError as error:
         raise UserError(f"{out} must be a folder that can be written, got: {error.strerror or error}; choose another folder by --out") from error
     try:
@@ -84,18 +88,18 @@ def only_runner(out: Path) -> Iterator[None]:
         lock.release()
 
 
-class Watch:
-    """Keeps ``room()`` runs going, one progress line over all of them, until none is left or the user stops."""
+class Runner:
+    """Keeps ``room()`` runs going, with one progress bar over all of them, until none is left or the user stops."""
 
     def __init__(self, runs: list[PlannedRun], todo: list[PlannedRun], pool: Executor, room: Callable[[], int], fail_fast: bool, say: Say):
         self.waiting, self.pool, self.room, self.fail_fast = deque(todo), pool, room, fail_fast
         self.going: dict[Future, PlannedRun] = {}
-        self.others: set[PlannedRun] = set()                         # a process that is not ours is at work on them: a job, or one that follows its dead runner
-        self.begun: list[Path] = []
+        self.others: set[PlannedRun] = set()                         # at work in a process that is not ours, such as a Slurm job
+        self.begun: list[RunFolder] = []
         self.stopping, self.done_before = False, len(runs) - len(todo)
         self.bar = tqdm(
             total=len(runs), initial=self.done_before, smoothing=0, desc="runs", dynamic_ncols=True, disable=None,
-            bar_format="{desc} {n:.1f}/{total} |{bar}| {elapsed} gone, {remaining} left{postfix}",
+            bar_format="{desc} {n:.1f}/{total} |{bar}| {elapsed} elapsed, {remaining} left{postfix}",
         )
         self.say = say if self.bar.disable else self.bar.write
 
@@ -105,7 +109,7 @@ class Watch:
                 try:
                     self.fill()
                     self.empty()
-                    self.bar.n = self.done_before + sum(map(share_done, self.begun))
+                    self.bar.n = self.done_before + sum(here.progress() for here in self.begun)
                     self.bar.refresh()
                 except KeyboardInterrupt:
                     self.interrupt()
@@ -116,34 +120,34 @@ class Watch:
             self.bar.close()
 
     def fill(self) -> None:
-        """Start what there is room for."""
+        """Start the runs that there is room for."""
         while self.waiting and not self.stopping and len(self.going) < self.room():
             run = self.waiting.popleft()
-            if state_of(run.folder) == "running":
-                self.say(f"    waiting  {run.row}, seed {run.seed}: {at_work(run.folder)} is at work on it")
+            if run.state() == "running":
+                self.say(f"    waiting  {run.row}, seed {run.seed}: {run.here.at_work()} is at work on it")
                 self.others.add(run)
-            elif not taken_over(run, self.say):                      # another sweep may have done it in the meantime
+            elif not reused(run, self.say):                          # another sweep may have done it in the meantime
                 self.going[start(run, self.pool)] = run
-                self.begun.append(run.folder)
+                self.begun.append(run.here)
                 self.bar.set_postfix_str(", ".join(f"{each.row}/{each.seed}" for each in self.going.values()))
         if self.waiting and not self.going and not self.stopping and not self.room():
             self.say("no worker is left; start some, and the same command goes on")
             self.stopping = True
 
     def empty(self) -> None:
-        """Wait a moment, and tell of what has ended."""
+        """Wait a moment, and report what has ended."""
         if self.going:
             wait(self.going, timeout=1, return_when=FIRST_COMPLETED)
         else:
             time.sleep(0.5)
         for future in [each for each in self.going if each.done()]:
             run = self.going.pop(future)
-            state = settled(run.folder)
-            self.say(f"{state:>11}  {run.row}, seed {run.seed}{outcome(run.folder, state)}{lost(future)}")
+            state = state_at_end(run)
+            self.say(f"{state:>11}  {run.row}, seed {run.seed}{outcome_text(run.here, state)}{error_text(future)}")
             self.stopping = self.stopping or (self.fail_fast and state == "failed")
-        for run in [each for each in self.others if state_of(each.folder) != "running"]:
+        for run in [each for each in self.others if each.state() != "running"]:
             self.others.remove(run)
-            self.waiting.append(run) if state_of(run.folder) != "done" else self.begun.append(run.folder)
+            self.waiting.append(run) if run.state() != "done" else self.begun.append(run.here)
 
     def interrupt(self) -> None:
         """Ctrl-C: first no more starts, then no more runs."""
@@ -151,53 +155,65 @@ class Watch:
             self.say("ending the running ones now; the same command goes on from their checkpoints")
             end(self.going)
         else:
-            queued = [future for future, run in self.going.items() if state_of(run.folder) != "running" and future.cancel()]         # at a cluster, not begun yet
+            queued = [future for future, run in self.going.items() if run.state() != "running" and future.cancel()]      # not begun yet
             self.say(f"starting no more; letting {len(self.going) - len(queued)} running ones finish (Ctrl-C again ends them)")
         self.stopping = True
 
 
 def end(going: dict[Future, PlannedRun]) -> None:
-    """End runs wherever they are: by a signal to those of this machine, by a file that the others look for, and those not begun by taking them back."""
+    """End runs wherever they are: signal those of this machine, leave a stop file for the others, cancel those that have not begun."""
     for future, run in list(going.items()):
-        (run.folder / "stop").touch()
+        run.here.ask_to_stop()
         future.cancel()
-    end_children()
+    end_processes()
 
 
-def settled(folder: Path) -> str:
-    """A run's state once its future has ended; the process of a worker that was killed needs a moment to follow it."""
-    patience = time.monotonic() + 5
-    while (state := state_of(folder)) == "running" and time.monotonic() < patience:
+def state_at_end(run: PlannedRun) -> str:
+    """A run's state once its future has ended; the process of a killed worker needs a moment to end, too."""
+    deadline = time.monotonic() + 5
+    while (state := run.state()) == "running" and time.monotonic() < deadline:
         time.sleep(0.1)
     return state
 
 
-def lost(future: Future) -> str:
-    """What a line adds about a future that gave no exit status."""
+def outcome_text(here: RunFolder, state: str) -> str:
+    """What a line about an ended run adds: its AP, or its error and where the notebook lies."""
+    if state == "done":
+        try:
+            result = here.result()
+        except UserError as error:                                   # reported again at the end; the other runs go on
+            return f": {error}"
+        scores = ("–" if result[name] is None else f"{result[name]:.1f}" for name in ("AP", "AR"))
+        return ": AP {}, AR {}, {:.0f} s".format(*scores, result["seconds"] or 0)
+    if state == "failed":
+        return f": {here.error() or 'the error is not known'} (see {here.path / 'run.ipynb'})"
+    return f": no result (see {here.path / 'log.txt'})"
+
+
+def error_text(future: Future) -> str:
+    """What a line adds about a future without an exit status."""
     if future.cancelled():
-        return " (taken back)"
+        return " (cancelled)"
     error = future.exception()
     return f" ({str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__})" if error else ""
 
 
-def taken_over(run: PlannedRun, say: Say) -> bool:
-    """Whether the run is done now because a sibling of this sweep had done it."""
-    source = reuse_run(run.folder, job_of(run)) if state_of(run.folder) != "running" else None
+def reused(run: PlannedRun, say: Say) -> bool:
+    """Is the run done now because another sweep had done it?"""
+    source = reuse_run(run.folder, job_of(run)) if run.state() != "running" else None
     if source:
-        say(f"{'done':>11}  {run.row}, seed {run.seed}: same run, done in {source.parent.parent.name}/{source.parent.name}: taken from there")
+        say(f"{'done':>11}  {run.row}, seed {run.seed}: copied from {source.parent.parent.name}/{source.parent.name}, which has done this run")
     return source is not None
 
 
 def job_of(run: PlannedRun) -> dict:
-    """What job.json says: the notebook, its parameters, the cell of the table, the folder that relative paths start from."""
+    """job.json: the notebook, its parameters, the cell of the table, the folder that relative paths start from."""
     return {
-        "notebook": str(notebook_path().absolute()), "parameters": {**run.config.dict(), "out": str(run.folder)}, "row": run.row, "seed": run.seed, "cwd": os.getcwd(),
+        "notebook": str(notebook_path().absolute()), "parameters": {**run.config.dict(), "out": str(run.folder)},
+        "row": run.row, "seed": run.seed, "cwd": os.getcwd(),
     }
 
 
 def start(run: PlannedRun, pool: Executor) -> Future:
-    run.folder.mkdir(parents=True, exist_ok=True)
-    for name in ("failed.json", "stop"):
-        (run.folder / name).unlink(missing_ok=True)
-    write_json(run.folder / "job.json", job_of(run))
+    run.here.request(job_of(run))
     return pool.submit(launch, str(run.folder), cpu_environment(run.config.threads))

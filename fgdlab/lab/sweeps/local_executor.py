@@ -8,34 +8,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 
 from ..errors import UserError
-from .forkserver import Nursery
 from .planning import PlannedRun
-from .worker import launch
 
 
 class LocalExecutor(ThreadPoolExecutor):
-    """Threads that each wait for the process of one run. A slot is what a run finds in its environment: a card of its own, or nothing special.
+    """Threads that each wait for the process of one run.
 
-    warm: fork the runs of a slot from a process that has imported what they import (see nursery.py), where a run has one thread.
+    Args:
+        slots: one environment per run at a time; a slot on a GPU names the GPU that its run sees.
     """
 
-    def __init__(self, slots: list[dict[str, str]], warm: bool = True):
+    def __init__(self, slots: list[dict[str, str]]):
         super().__init__(len(slots), thread_name_prefix="slot")
-        self.warm = warm and hasattr(os, "fork")
-        self.free: SimpleQueue[Slot] = SimpleQueue()
-        self.slots = [Slot(each) for each in slots]
-        for slot in self.slots:
+        self.free: SimpleQueue[dict[str, str]] = SimpleQueue()
+        for slot in slots:
             self.free.put(slot)
-
-    def warm_up(self, environment: dict[str, str], runs: int) -> None:
-        """Let the slots that so many runs will take start to import what those need, while the caller makes other things ready."""
-        for slot in self.slots[:runs]:
-            if self.warms({**environment, **slot.environment}):
-                slot.nursery({**environment, **slot.environment})
-
-    def warms(self, environment: dict[str, str]) -> bool:
-        """Can runs in this environment be forked?"""
-        return self.warm and environment.get("OMP_NUM_THREADS") == "1"
 
     def submit(self, call, /, folder: str, environment: dict[str, str]) -> Future:
         return super().submit(self.in_a_slot, call, folder, environment)
@@ -43,34 +30,9 @@ class LocalExecutor(ThreadPoolExecutor):
     def in_a_slot(self, call, folder: str, environment: dict[str, str]):
         slot = self.free.get()
         try:
-            there = {**environment, **slot.environment}
-            return slot.nursery(there).launch(folder) if call is launch and self.warms(there) else call(folder, there)
+            return call(folder, {**environment, **slot})
         finally:
             self.free.put(slot)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        super().shutdown(wait, cancel_futures=cancel_futures)
-        for slot in self.slots:
-            slot.close()
-
-
-class Slot:
-    """What a run finds in its environment, and the nursery of the slot's last run."""
-
-    def __init__(self, environment: dict[str, str]):
-        self.environment, self.last = environment, None
-
-    def nursery(self, environment: dict[str, str]) -> Nursery:
-        """One with this environment: the last one, or a new one if that has ended or another environment is asked for."""
-        if self.last is None or not self.last.lives or self.last.environment != environment:
-            self.close()
-            self.last = Nursery(environment)
-        return self.last
-
-    def close(self) -> None:
-        if self.last is not None:
-            self.last.close()
-            self.last = None
 
 
 def cpu_slots(runs: list[PlannedRun]) -> int:

@@ -2,6 +2,7 @@
 import json
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from fgdlab.distill import Distiller
 
 from ..checkpoints import checksum, head_is_loaded, load_weights, save_weights, teacher_from_checkpoint, weights_hash
-from ..config import RunConfig
+from ..config import METADATA, RunConfig
 from ..datasets import DetectionDataset, open_split
 from ..detectors import build, build_settings
 from ..errors import UserError
@@ -20,10 +21,7 @@ from ..training import coco_scores, detections, train
 SHIPPED = Path(__file__).parents[1] / "weights"
 
 # Settings that a teacher's weights depend on. The student's schedule may change without training a teacher again.
-TEACHER_DECIDES = (
-    "lookalikes", "image_size", "train_images", "train_split", "flip", "detector", "flavour", "min_size", "max_size",
-    "teacher", "pretrained", "precision", "teacher_epochs", "teacher_lr", "teacher_batch_size", "teacher_seed",
-)
+TEACHER_DECIDES = tuple(name for name, about in METADATA.items() if about["decides_teacher"])
 
 
 @dataclass(frozen=True)
@@ -116,6 +114,18 @@ def trained_path(config: RunConfig, train_set: DetectionDataset | None = None) -
     """The file of a teacher that is not given: shipped, or in the cache once it is trained."""
     name = f"{config.detector}-{config.teacher}-{teacher_hash(config, train_set)}.safetensors"
     return SHIPPED / name if (SHIPPED / name).exists() else cache_root() / "teachers" / name
+
+
+def kept_teacher_hash(config: RunConfig) -> str | None:
+    """A hash of the weights of the shipped or cached teacher that the settings name; None where it has yet to be trained."""
+    path = trained_path(config)
+    return hash_of_version(path, path.stat().st_mtime_ns) if path.exists() else None
+
+
+@cache
+def hash_of_version(path: Path, modified: int) -> str:
+    """The hash of a weights file, computed once per time of modification."""
+    return weights_hash(path)
 
 
 def teacher_needs_training(config: RunConfig, train_set: DetectionDataset | None = None) -> bool:

@@ -15,9 +15,9 @@ from PIL import Image
 import fgdlab
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.config.run_config import RunConfig
+from fgdlab.lab.run import STATES, RunFolder
 from fgdlab.lab.sweeps import execution as lab_sweep
 from fgdlab.lab.sweeps.collection import SCORE_COLUMNS
-from fgdlab.lab.sweeps.run_folder import STATES
 
 ROOT = Path(fgdlab.__file__).parents[1]
 BAR = re.compile(r"\d+%\||\d+\w* \[\d+:\d+|\?\w+/s\]")              # what tqdm writes to stderr
@@ -122,11 +122,11 @@ def test_every_setting_is_a_flag_with_its_words_its_default_and_its_values(comma
         option = options[each.name]
         assert option.default is None and f"[default: {each.default!r}]" in option.help and each.metadata["help"] in option.help
         assert option.opts == ["--" + each.name.strip("_").replace("_", "-")]
-        assert all(value in shown for value in each.metadata["among"])
+        assert all(value in shown for value in each.metadata["choices"])
 
 
 def test_a_flag_reaches_its_setting(monkeypatch):
-    from fgdlab.lab import run as lab_run
+    from fgdlab.lab.run import one_run as lab_run
 
     seen = []
 
@@ -193,7 +193,9 @@ def fake(monkeypatch):
     ends = {}
 
     def launch(folder, environment):
-        row = json.loads(Path(folder, "job.json").read_text())["row"]
+        job = json.loads(Path(folder, "job.json").read_text())
+        row = job["row"]
+        RunFolder(folder).begin(job["parameters"], {})
         if ends.get(row) == "failed":
             write(Path(folder, "failed.json"), {"error": "ValueError: no good"})
             return 1
@@ -203,6 +205,7 @@ def fake(monkeypatch):
 
     monkeypatch.setattr(lab_sweep, "launch", launch)
     monkeypatch.setattr(lab_sweep, "prepare_shared", lambda todo, say: None)
+    monkeypatch.setattr("fgdlab.lab.teachers.teachers.kept_teacher_hash", lambda config: None)
     return ends
 
 

@@ -3,8 +3,8 @@ import pytest
 from click.testing import CliRunner
 
 from fgdlab.lab.commands.cli import main
+from fgdlab.lab.run import STATES
 from fgdlab.lab.sweeps import execution as lab_sweep
-from fgdlab.lab.sweeps.run_folder import STATES
 
 TABLE = ["sweep", "table1_areas", "--scale", "smoke", "--seeds", "0"]
 
@@ -51,7 +51,7 @@ def test_runs_stay_in_this_machine_unless_told_and_cards_are_slots(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     cards = chosen(monkeypatch, "--gpus", "1,3", "--set", "device=cuda")
     assert (cards["jobs"], cards["elsewhere"]) == (2, True)
-    assert sorted(cards["executor"].free.get().environment["CUDA_VISIBLE_DEVICES"] for _ in range(2)) == ["1", "3"]
+    assert sorted(cards["executor"].free.get()["CUDA_VISIBLE_DEVICES"] for _ in range(2)) == ["1", "3"]
 
 
 def test_a_cluster_has_room_for_as_many_as_its_workers_or_as_jobs_allows(monkeypatch):

@@ -1,23 +1,34 @@
-"""Knobs that a run does not use do not make it another run; knobs that it uses do."""
+"""Settings that a run does not use do not make it another run; settings that it uses do."""
 from dataclasses import fields
 
 import pytest
 
 from fgdlab import FGDConfig
-from fgdlab.lab.config.active_fields import FGD_SETTINGS, METHOD_SETTINGS, TEACHER_SETTINGS, active_settings
-from fgdlab.lab.config.run_config import RunConfig
+from fgdlab.lab.config.active_fields import active_settings
+from fgdlab.lab.config.run_config import GROUPS, METADATA, RunConfig, settings_about
 
 OTHER = {
     "alpha": 2.0, "temperature": 0.8, "area": "fg", "relation": "mse", "rounding": "exact", "loss_ratio": 3.0, "strength": 2.0, "method_parts": "", "teacher_lr": 1.0, "teacher_floor": 30.0,
 }
 
 
-def test_the_knobs_of_fgd_are_the_fields_of_its_configuration():
-    assert set(FGD_SETTINGS) == {each.name for each in fields(FGDConfig)} | {"fused"}
+def test_the_settings_of_fgd_are_the_fields_of_its_configuration():
+    assert set(settings_about("fgd")) == {each.name for each in fields(FGDConfig)} | {"fused"}
 
 
-def test_the_knobs_of_the_teacher_and_the_cache_are_all_that_begin_with_teacher():
-    assert {name for name in (*TEACHER_SETTINGS, *METHOD_SETTINGS) if name.startswith("teacher")} == {each.name for each in fields(RunConfig) if each.name.startswith("teacher")}
+def test_defaults_choices_and_help_of_fgd_settings_are_those_of_its_configuration():
+    for each in fields(FGDConfig):
+        about = METADATA[each.name]
+        assert getattr(RunConfig(), each.name) == each.default
+        assert (about["choices"], about["help"]) == (each.metadata["choices"], each.metadata["help"])
+
+
+def test_every_setting_has_a_group():
+    assert {about["group"] for about in METADATA.values()} == set(GROUPS)
+
+
+def test_the_settings_of_teacher_and_method_are_all_whose_names_begin_with_teacher():
+    assert {name for name in settings_about("teacher", "method") if name.startswith("teacher")} == {each.name for each in fields(RunConfig) if each.name.startswith("teacher")}
 
 
 @pytest.mark.parametrize("nothing", [
@@ -27,12 +38,12 @@ def test_all_ways_of_not_distilling_are_one_run(nothing):
     assert active_settings(RunConfig(**{**OTHER, **nothing})) == RunConfig()
 
 
-def test_a_rival_does_not_read_the_coefficients_of_fgd():
+def test_another_method_does_not_read_the_coefficients_of_fgd():
     assert active_settings(RunConfig(method="hint", alpha=3.0, rounding="exact")) == active_settings(RunConfig(method="hint"))
 
 
 @pytest.mark.parametrize("name, value", list(OTHER.items())[:5] + [("loss_ratio", 3.0), ("strength", 2.0), ("teacher_lr", 1.0), ("teacher_floor", 30.0)])
-def test_fgd_uses_every_one_of_its_knobs(name, value):
+def test_fgd_uses_every_one_of_its_settings(name, value):
     config = RunConfig(method="fgd", **{name: value})
     assert active_settings(config) == config != RunConfig(method="fgd")
 

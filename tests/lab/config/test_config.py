@@ -22,8 +22,8 @@ def of_type(kind):
 def another(name):
     """A valid value that is not the default."""
     each = FIELDS[name]
-    if each.metadata["among"]:
-        return next(word for word in each.metadata["among"] if word != each.default)
+    if each.metadata["choices"]:
+        return next(word for word in each.metadata["choices"] if word != each.default)
     return {bool: lambda value: not value, int: lambda value: value + 1, float: lambda value: value / 2 + 0.125, str: lambda value: value + "x"}[
         type(each.default)](each.default)
 
@@ -64,7 +64,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_value_of_another_type_is_refused_with_field_and_value(refusal, name):
-    a_switch = "off" in (FIELDS[name].metadata["among"] or ())       # for which YAML's yes and no are words
+    a_switch = "off" in (FIELDS[name].metadata["choices"] or ())       # for which YAML's yes and no are words
     for value in (each for each in WRONG[type(FIELDS[name].default)] if not (a_switch and each is True)):
         text = refusal(RunConfig.of, {name: value})
         assert text.startswith(f"{name} must be ") and "got " in text
@@ -77,26 +77,26 @@ def test_a_whole_number_too_large_for_a_float_is_refused(refusal):
 
 @pytest.mark.parametrize("name", of_type(int))
 def test_a_whole_number_below_the_least_is_refused(refusal, name):
-    least = FIELDS[name].metadata["least"]
+    least = FIELDS[name].metadata["minimum"]
     assert getattr(RunConfig.of({name: int(least)}), name) == least
     assert f"at least {least}, got {least - 1}" in refusal(RunConfig.of, {name: int(least) - 1})
 
 
-@pytest.mark.parametrize("name", [name for name, each in FIELDS.items() if each.metadata["among"]])
+@pytest.mark.parametrize("name", [name for name, each in FIELDS.items() if each.metadata["choices"]])
 def test_a_word_outside_the_choice_is_refused_with_the_choice(refusal, name):
     text = refusal(RunConfig.of, {name: "sideways"})
-    assert ", ".join(FIELDS[name].metadata["among"]) in text and "'sideways'" in text
-    for word in FIELDS[name].metadata["among"]:
+    assert ", ".join(FIELDS[name].metadata["choices"]) in text and "'sideways'" in text
+    for word in FIELDS[name].metadata["choices"]:
         assert getattr(RunConfig.of({name: word}), name) == word
 
 
-@pytest.mark.parametrize("name", [name for name, each in FIELDS.items() if "off" in (each.metadata["among"] or ())])
+@pytest.mark.parametrize("name", [name for name, each in FIELDS.items() if "off" in (each.metadata["choices"] or ())])
 def test_on_and_off_mean_what_they_say_though_yaml_reads_them_as_yes_and_no(name):
     assert {word: getattr(RunConfig.of({name: load_yaml(word)}), name) for word in ("on", "off", "auto")} == {"on": "on", "off": "off", "auto": "auto"}
 
 
 def test_every_number_has_a_least_value_and_every_field_words_for_help():
-    assert [name for name in of_type(int) + of_type(float) if FIELDS[name].metadata["least"] is None] == []
+    assert [name for name in of_type(int) + of_type(float) if FIELDS[name].metadata["minimum"] is None] == []
     assert [name for name in FIELDS if not FIELDS[name].metadata["help"]] == []
 
 
@@ -132,7 +132,7 @@ def test_a_field_of_the_loss_arrives_there_and_changes_nothing_else(name):
 
 
 def test_words_of_the_loss_are_offered_in_full():
-    offered = {name: FIELDS[name].metadata["among"] for name in ("area", "relation", "rounding", "frame")}
+    offered = {name: FIELDS[name].metadata["choices"] for name in ("area", "relation", "rounding", "frame")}
     assert offered == {"area": AREAS, "relation": RELATIONS, "rounding": ROUNDINGS, "frame": FRAMES}
 
 
@@ -156,7 +156,9 @@ def test_json_round_trips_and_has_one_sorted_key_a_field():
 LATER = [name for name, each in FIELDS.items() if each.metadata["later"]]
 
 
-def test_a_later_knob_at_its_default_is_no_part_of_an_identity_and_any_other_knob_is():
-    assert RunConfig().identity() == {name: value for name, value in RunConfig().dict().items() if name not in LATER} and LATER
-    for name in LATER:
+def test_a_later_setting_at_its_default_is_no_part_of_an_identity_and_any_other_setting_that_decides_numbers_is():
+    deciding = {name: value for name, value in RunConfig().dict().items() if FIELDS[name].metadata["decides_numbers"]}
+    assert RunConfig().deciding() == deciding and LATER
+    assert RunConfig().identity() == {name: value for name, value in deciding.items() if name not in LATER}
+    for name in set(LATER) & set(deciding):
         assert RunConfig().but(**{name: another(name)}).identity() == RunConfig().identity() | {name: another(name)}

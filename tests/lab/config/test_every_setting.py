@@ -16,12 +16,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fgdlab.lab import run as lab_run
-from fgdlab.lab.config.active_fields import FGD_SETTINGS, active_settings
-from fgdlab.lab.config.run_config import RunConfig
+from fgdlab.lab.config.active_fields import active_settings
+from fgdlab.lab.config.run_config import RunConfig, settings_about
 from fgdlab.lab.detectors.compact import COMPACT
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.io import short_hash
+from fgdlab.lab.run import one_run as lab_run
 from fgdlab.lab.run import run
 from fgdlab.lab.teachers import teachers as lab_teachers
 
@@ -91,7 +91,7 @@ ELSEWHERE = {
     "detector": "test_every_setting.py::test_detector_and_flavour_are_those_of_student_and_teacher", "flavour": "test_every_setting.py::test_detector_and_flavour_are_those_of_student_and_teacher",
     "pretrained": "test_detectors.py::test_pretrained_starts_the_backbone_from_imagenet_with_frozen_statistics",
     "teacher_parts": "test_load.py::test_backbone_and_neck_of_a_cascade_serve_without_its_heads",
-    "device": "test_run.py::test_cuda_without_a_card_is_an_error_and_no_silent_cpu",
+    "device": "test_one_run.py::test_cuda_without_a_gpu_is_an_error_and_no_silent_cpu",
     "compile": "test_every_setting.py::test_compile_is_asked_for_both_pyramids", "tensorboard": "test_every_setting.py::test_tensorboard_is_refused_or_written",
 }
 
@@ -126,7 +126,7 @@ def test_a_knob_in_use_is_part_of_the_runs_id(name):
     assert active_settings(config.but(**{name: value})).identity() != active_settings(config).identity()
 
 
-@pytest.mark.parametrize("name", [name for name in TURNS if name not in {*FGD_SETTINGS, "method"}])
+@pytest.mark.parametrize("name", [name for name in TURNS if name not in {*settings_about("fgd"), "method"}])
 def test_a_rival_has_every_knob_but_those_of_fgd_in_its_id(name):
     config = RunConfig.of({**TINY, "method": "hint"})
     assert active_settings(config.but(**{name: TURNS[name][1]})).identity() != active_settings(config).identity()

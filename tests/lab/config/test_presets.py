@@ -7,13 +7,13 @@ from click.testing import CliRunner
 
 from fgdlab import FGDConfig
 from fgdlab.config import PRESETS
-from fgdlab.lab import run as lab_run
 from fgdlab.lab.checkpoints.inheritance import inherit
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.config.active_fields import active_settings
 from fgdlab.lab.config.presets import PAPER_PRESETS, preset, preset_config
 from fgdlab.lab.detectors.builder import build, build_settings
 from fgdlab.lab.run import imitated
+from fgdlab.lab.run import one_run as lab_run
 from fgdlab.lab.training.loop import learning_rate
 from fgdlab.lab.training.multiscale import check_sizes
 

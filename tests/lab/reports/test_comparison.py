@@ -14,6 +14,7 @@ from fgdlab.lab.io import write_json
 from fgdlab.lab.reports.comparison import compare, comparison_text
 from fgdlab.lab.reports.comparison_figure import comparison_figure
 from fgdlab.lab.reports.comparison_inputs import comparison_of_files, comparison_of_rows
+from fgdlab.lab.run import RunFolder
 from fgdlab.lab.sweeps.planning import plan
 from fgdlab.lab.sweeps.spec import load_sweep
 from fgdlab.lab.training.evaluate import coco_scores
@@ -68,6 +69,7 @@ def runs(coco_folder, tmp_path, monkeypatch):
         judged = open_split(config, split, progress=False)
         perfect = [{"image_id": each["image_id"], "category_id": each["category_id"], "bbox": each["bbox"], "score": 0.9 - each["id"] / 100} for each in judged.ground_truth()["annotations"]]
         write_json(Path(folder) / "detections.json", worse(perfect, size, seed))
+        RunFolder(folder).begin(config.dict(), {})
         scores = {"AP": 50.0, "AR": 50.0, "seconds": 1.0}               # which every run has; compare takes its own from the detections
         write_json(Path(folder) / "result.json", {**scores, "settings": config.dict(), "data_hashes": {"eval": judged.content_hash()}, "data_line": f"{len(judged)} images of {split}"})
         return Path(folder)

@@ -46,6 +46,7 @@ def swept(coco_folder, tmp_path, monkeypatch):
         ]
         write_json(run.folder / "detections.json", found)
         scores = coco_scores(judged.ground_truth(), found, judged.image_ids)
+        run.here.begin(run.config.dict(), {})
         write_json(run.folder / "result.json", {
             **scores, "seconds": 1.0, "settings": run.config.dict(), "data_hashes": {"eval": judged.content_hash()}, "data_line": "12 images of val",
         })

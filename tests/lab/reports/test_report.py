@@ -58,6 +58,7 @@ def fabricate(run, home: Path) -> None:
     (run.folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics(1 + run.seed) if run.row != "none" or line["level"] == "all"))
     found = [{"image_id": image, "category_id": 1, "bbox": [4.0, 4.0, 20.0, 20.0], "score": 0.9} for image in range(20_000) if image < 30 or image % 7 == 0]
     (run.folder / "detections.json").write_text(json.dumps(found))
+    run.here.begin(run.config.dict(), {})
     packages = {"torch": "2.11", "numpy": "2.0"}
     (run.folder / "result.json").write_text(json.dumps({
         **dict.fromkeys(SCORE_COLUMNS, 10.0 + place + run.seed / 2), "teacher_AP": 30.0 if run.row != "none" else None, "seconds": 60.0 + run.seed, "train_seconds": 50.0,

@@ -16,11 +16,11 @@ import pytest
 import fgdlab
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.errors import UserError
+from fgdlab.lab.run import RunFolder
 from fgdlab.lab.sweeps import dask_executor as lab_cluster
 from fgdlab.lab.sweeps import execution as lab_sweep
 from fgdlab.lab.sweeps.dask_executor import DaskExecutor, once
 from fgdlab.lab.sweeps.planning import PlannedRun
-from fgdlab.lab.sweeps.run_folder import state_of
 from tests.helpers.stand_in_jobs import write_stand_in  # noqa: E402
 from tests.helpers.waiting import until
 from tests.robustness.kill_matrix import Sweeping, launcher, same  # noqa: E402
@@ -30,14 +30,17 @@ PATIENCE = 240                                                       # seconds f
 STAND_IN = """
 import json, os, sys, time
 from pathlib import Path
-from fgdlab.lab.sweeps.worker import claim, release, stay_with
+from fgdlab.lab.run import RunFolder
+from fgdlab.lab.sweeps.worker import stay_with
 folder = Path(sys.argv[1])
-stay_with(int(sys.argv[2]), folder)
-claim(folder)
+here = RunFolder(folder)
+stay_with(int(sys.argv[2]), here)
+here.claim()
+here.begin(here.read("job.json")["parameters"], {})
 while not (folder / "go").exists():
     time.sleep(0.05)
 (folder / "result.json").write_text(json.dumps({"AP": 20.0, "AR": 30.0, "seconds": 1.0, "threads": os.environ["OMP_NUM_THREADS"], "home": os.environ["FGDLAB_HOME"]}))
-release(folder)
+here.release()
 """
 
 
@@ -124,7 +127,7 @@ class InBackground(threading.Thread):
 
 
 def running(runs) -> list[PlannedRun]:
-    return [run for run in runs if state_of(run.folder) == "running"]
+    return [run for run in runs if RunFolder(run.folder).state() == "running"]
 
 
 def go(runs) -> None:
@@ -194,7 +197,7 @@ def test_a_cluster_without_any_worker_left_gives_its_runs_back(scheduler, worker
         until(lambda: running(runs), PATIENCE, "the start of a run")
         worker.kill()
         assert sweep.end() == {"interrupted": [0], "pending": [1]}
-    assert sweep.said[-1] == "no worker is left; start some, and the same command goes on" and "taken back" in sweep.said[-2]
+    assert sweep.said[-1] == "no worker is left; start some, and the same command goes on" and "cancelled" in sweep.said[-2]
 
 
 # --- real runs ------------------------------------------------------------------------------------------------------------------------
@@ -212,7 +215,7 @@ def test_a_sweep_on_a_cluster_gives_the_results_of_local_processes_though_a_work
     victim = until(lambda: next((run for run in far.runs() if (run / "metrics.jsonl").exists() and launcher(run)), None), PATIENCE, "a run in training")
     launcher(victim).parent().kill()                                 # the worker
     assert runner.wait(PATIENCE) == 1, far.log()
-    assert [run for run in far.runs() if state_of(run) != "done"] == [victim] and state_of(victim) == "interrupted"
+    assert [run for run in far.runs() if RunFolder(run).state() != "done"] == [victim] and RunFolder(victim).state() == "interrupted"
     done = far.results()
     assert len(done) == 2
     assert far.start("--cluster", scheduler).wait(PATIENCE) == 0, far.log()

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from fgdlab.lab.config.run_config import RunConfig
+from fgdlab.lab.run import RunFolder
 from fgdlab.lab.sweeps.estimate import dry_run, span
 from fgdlab.lab.sweeps.planning import PlannedRun
 from fgdlab.lab.sweeps.spec import Row, Sweep
@@ -37,7 +38,8 @@ def runs():
 
 
 def finish(run: PlannedRun, **changes) -> None:
-    run.folder.mkdir(parents=True)
+    run.here.path.mkdir(parents=True)
+    run.here.begin(run.config.dict(), {})
     (run.folder / "result.json").write_text(json.dumps({**RESULT, **changes}))
 
 
@@ -72,7 +74,7 @@ def test_an_interrupted_run_needs_what_it_has_not_trained(sweep, runs):
     planned = runs()
     finish(planned[0])
     planned[1].folder.mkdir(parents=True)
-    (planned[1].folder / "params.json").write_text("{}")
+    planned[1].here.begin(planned[1].config.dict(), {})
     (planned[1].folder / "metrics.jsonl").write_text('{"step": 1}\n{"step": 50, "steps": 50}\n')
     assert dry_run(planned, sweep, "laptop", 1)[1] == "interrupted  fg, seed 0  fg0  about 11 s"
 
@@ -98,10 +100,12 @@ def test_committed_results_of_the_same_scale_stand_in(sweep, runs):
 def test_a_run_that_a_sibling_has_done_costs_nothing(sweep, runs):
     planned = runs()
     finish(planned[0])
-    for name in ("params.json", "student.safetensors", "detections.json", "result.json"):
-        path = Path("runs/theirs/fg0", name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("{}")
+    there = RunFolder("runs/theirs/fg0")
+    there.path.mkdir(parents=True)
+    there.begin(planned[1].config.dict(), {})
+    for name in ("student.safetensors", "detections.json"):
+        (there.path / name).write_text("{}")
+    there.finish(RESULT)
     lines = dry_run(planned, sweep, "laptop", 1)
     assert lines[1] == "    pending  fg, seed 0  fg0  done in runs/theirs" and "about 60 s on one slot" in lines[-1]
 

@@ -17,11 +17,11 @@ from filelock import FileLock
 import fgdlab
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.errors import UserError
+from fgdlab.lab.run import STATES, RunFolder
 from fgdlab.lab.sweeps import execution as lab_sweep
 from fgdlab.lab.sweeps.collection import RESULT_COLUMNS, SCORE_COLUMNS, collect, read_results, write_results
 from fgdlab.lab.sweeps.execution import execute
 from fgdlab.lab.sweeps.planning import notebook_path, plan, runs_folder
-from fgdlab.lab.sweeps.run_folder import STATES
 from fgdlab.lab.sweeps.spec import load_sweep
 
 NOTEBOOK = Path(fgdlab.__file__).parents[1] / "ablations/run_one.ipynb"
@@ -98,7 +98,7 @@ CHOICES = {"data": None, "teacher_cache": "off", "method": "none", "area": "both
            "schedule": "step", "precision": "bf16", "device": "cuda", "flavour": "mmdet", "teacher_parts": "backbone+neck", "fused": "off"}
 
 
-@pytest.mark.parametrize("name", [name for name in RunConfig().dict() if name not in ("seed", "scale", "data")])
+@pytest.mark.parametrize("name", [name for name in RunConfig().deciding() if name not in ("seed", "data")])
 def test_a_run_id_changes_with_every_setting(sweep, runs, name):
     before = getattr(runs[0].config, name)
     value = CHOICES.get(name) or other(before)
@@ -112,21 +112,21 @@ def test_a_run_id_changes_with_seed_row_and_scale(sweep, runs):
     assert len(ids) == 2 * len(runs)
 
 
-def test_a_run_id_changes_with_the_notebooks_code_and_not_with_its_words_outputs_or_defaults(sweep, runs):
+@pytest.mark.parametrize("name", sorted({*RunConfig().dict()} - {*RunConfig().deciding()}))
+def test_a_run_id_does_not_change_with_a_setting_that_changes_no_number(sweep, runs, name):
+    before = getattr(runs[0].config, name)
+    value = "smoke" if name == "scale" else other(before)
+    assert RunConfig().but(**{name: value}).identity() == RunConfig().identity()
+    if name != "scale":
+        changed = plan(sweep, overrides={name: value})
+        assert getattr(changed[0].config, name) == value != before and changed[0].id == runs[0].id
+
+
+def test_a_run_id_does_not_change_with_the_notebook(sweep, runs):
     notebook = json.loads(notebook_path().read_text())
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "markdown":
-            cell["source"] = ["other words"]
-        elif "parameters" in cell["metadata"].get("tags", []):
-            cell["source"] = ["seed = 3  # every run sets these anew"]
-        else:
-            cell |= {"outputs": [{"name": "stdout", "output_type": "stream", "text": "1"}], "execution_count": 3}
+    notebook["cells"].append({"cell_type": "code", "metadata": {}, "source": ["1 + 1"], "outputs": [], "execution_count": None})
     write(notebook_path(), notebook)
     assert [run.id for run in plan(sweep)] == [run.id for run in runs]
-    code = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", []))
-    code["source"] = [*code["source"], "\n1 + 1"]
-    write(notebook_path(), notebook)
-    assert not {run.id for run in plan(sweep)} & {run.id for run in runs}
 
 
 def test_a_run_id_changes_with_the_annotations_of_a_data_folder_in_either_layout(sweep):
@@ -183,7 +183,7 @@ class Bench:
             self.going += 1
             self.most = max(self.most, self.going)
         try:
-            write(folder / "params.json", {})
+            RunFolder(folder).begin(job["parameters"], {})
             end = self.ends.get(key, "done")
             if callable(end):
                 end = end(folder) or "done"
@@ -202,6 +202,7 @@ def bench(monkeypatch):
     bench = Bench()
     monkeypatch.setattr(lab_sweep, "launch", bench.launch)
     monkeypatch.setattr(lab_sweep, "prepare_shared", lambda todo, say: None)
+    monkeypatch.setattr("fgdlab.lab.teachers.teachers.kept_teacher_hash", lambda config: "abc")
     return bench
 
 
@@ -278,6 +279,38 @@ def test_failed_runs_stay_so_until_retry_failed_and_interrupted_ones_go_on_by_th
     assert not (runs[1].folder / "failed.json").exists()
 
 
+def of_older_code(run) -> None:
+    code = run.here.read("code.json")
+    write(run.folder / "code.json", {"hash": "older", "files": {**code["files"], "fgdlab/focal.py": "older"}})
+
+
+def test_a_stale_run_is_said_with_its_changed_file_set_aside_and_run_again(runs, bench):
+    quiet(runs)
+    of_older_code(runs[1])
+    bench.started.clear()
+    said = []
+    assert quiet(runs, said) == {"done": keys(runs)} and bench.started == [("fg", 0)]
+    assert said[0].startswith("      stale  fg, seed 0: changed since it ran: fgdlab/focal.py; it is run again")
+    assert len(list((runs[0].folder.parent / ".stale").iterdir())) == 1
+
+
+def test_keep_stale_takes_it_as_done_and_its_results_carry_the_older_code(runs, bench, sweep):
+    quiet(runs)
+    of_older_code(runs[1])
+    bench.started.clear()
+    assert quiet(runs, keep_stale=True) == {"done": keys(runs)} and bench.started == []
+    assert list(collect(runs, sweep, keep_stale=True)["state"]) == ["done"] * len(runs)
+    assert list(collect(runs, sweep)["state"]) == ["done", "stale", *["done"] * (len(runs) - 2)]
+
+
+def test_a_run_whose_teacher_has_other_weights_by_now_is_stale(runs, bench, monkeypatch):
+    quiet(runs)
+    monkeypatch.setattr("fgdlab.lab.teachers.teachers.kept_teacher_hash", lambda config: "retrained")
+    assert {run.state() for run in runs if run.row != "none"} == {"stale"} and runs[1].stale_reasons() == ["the teacher's weights"]
+    monkeypatch.setattr("fgdlab.lab.teachers.teachers.kept_teacher_hash", lambda config: None)
+    assert {run.state() for run in runs} == {"done"}                 # not on this machine: nothing to compare with
+
+
 def test_fail_fast_starts_no_more_after_the_first_failure(runs, bench):
     bench.ends = {("fg", 0): "failed"}
     assert quiet(runs, jobs=1, fail_fast=True) == {"done": [("none", 0)], "failed": [("fg", 0)], "pending": keys(runs)[2:]}
@@ -292,6 +325,7 @@ def test_a_run_whose_process_was_killed_is_taken_over(runs, bench):
 def test_a_run_that_a_process_is_at_work_on_is_waited_for_and_not_started(runs, bench):
     """As a job that outlived its runner: it ends well after a while."""
     claim(runs[0].folder, os.getpid())
+    RunFolder(runs[0].folder).begin(runs[0].config.dict(), {})
     ends = threading.Timer(1, lambda: write(runs[0].folder / "result.json", {**RESULT, "AP": 20.0}))
     ends.start()
     said = []
@@ -322,7 +356,7 @@ def test_a_future_that_is_taken_back_is_told_and_its_run_is_pending(runs, bench)
 
     said = []
     assert quiet(runs[:1], said, executor=Withdrawn()) == {"pending": keys(runs[:1])}
-    assert said == [f"    pending  none, seed 0: no result (see {runs[0].folder / 'log.txt'}) (taken back)"]
+    assert said == [f"    pending  none, seed 0: no result (see {runs[0].folder / 'log.txt'}) (cancelled)"]
 
 
 def test_any_executor_will_do_and_is_not_shut_down_as_it_is_the_callers(runs, bench):
@@ -405,7 +439,7 @@ def test_cells_of_equal_settings_are_one_run(sweep, bench):
 
 @pytest.fixture
 def press(monkeypatch, bench):
-    """press(times): the runner gets Ctrl-C in each of its first so many waits, two runs having begun. Returns the list of calls of end_children."""
+    """press(times): the runner gets Ctrl-C in each of its first so many waits, two runs having begun. Returns the list of calls of end_processes."""
     ended = []
 
     def press(times: int) -> list:
@@ -420,7 +454,7 @@ def press(monkeypatch, bench):
             return real(*args, **settings)
 
         monkeypatch.setattr(lab_sweep, "wait", wait)
-        monkeypatch.setattr(lab_sweep, "end_children", lambda: ended.append(time.monotonic()))
+        monkeypatch.setattr(lab_sweep, "end_processes", lambda: ended.append(time.monotonic()))
         return ended
 
     return press
@@ -440,6 +474,7 @@ def test_ctrl_c_takes_back_what_a_cluster_has_not_begun(runs, bench, monkeypatch
             future = Future()
             if not self.calls:
                 claim(Path(folder), os.getpid())
+                RunFolder(folder).begin({"method": "fgd"}, {})
                 threading.Timer(1.5, lambda: (write(Path(folder, "result.json"), RESULT), future.set_result(0))).start()
             self.calls.append(future)
             return future
@@ -477,7 +512,7 @@ def test_ctrl_c_twice_ends_the_running_ones_and_the_next_call_goes_on(runs, benc
 @pytest.fixture
 def prepared(monkeypatch):
     """The configs that make_ready prepared; each has a teacher of AP 40."""
-    from fgdlab.lab import run as lab_run
+    from fgdlab.lab.run import one_run as lab_run
 
     configs, teacher = [], namedtuple("Teacher", "path origin AP")(Path("t.safetensors"), "shipped", 40.0)
     monkeypatch.setattr(lab_run, "prepare", lambda config, progress=True: configs.append(config) or lab_run.RunInputs(None, None, teacher, None))

@@ -9,14 +9,16 @@ import pytest
 from filelock import FileLock
 
 from fgdlab.lab.config.run_config import RunConfig
+from fgdlab.lab.provenance.code import code_of
+from fgdlab.lab.run import RunFolder
+from fgdlab.lab.run import folder as lab_folder
 from fgdlab.lab.sweeps import execution as lab_sweep
-from fgdlab.lab.sweeps import reuse as lab_adopt
 from fgdlab.lab.sweeps.execution import execute
 from fgdlab.lab.sweeps.planning import PlannedRun
-from fgdlab.lab.sweeps.run_folder import state_of
 
 ID = "0123456789abcdef"
-FILES = {"params.json": "{}", "metrics.jsonl": "{}\n", "log.txt": "", "run.ipynb": "{}", "checkpoint.pt": "c", "student.safetensors": "s", "detections.json": "[]",
+CODE = json.dumps(code_of("none"))
+FILES = {"params.json": '{"method": "none"}', "code.json": CODE, "metrics.jsonl": "{}\n", "log.txt": "", "run.ipynb": "{}", "checkpoint.pt": "c", "student.safetensors": "s", "detections.json": "[]",
          "lock": "", "snapshots/step_000001.safetensors": "early"}
 
 
@@ -46,6 +48,7 @@ def bench(monkeypatch):
 
     def launch(folder, *rest):
         launched.append(folder)
+        RunFolder(folder).begin({"method": "none"}, {})
         Path(folder, "result.json").write_text('{"AP": 1.0, "AR": 1.0, "seconds": 1.0}')
 
     monkeypatch.setattr(lab_sweep, "launch", launch)
@@ -62,7 +65,7 @@ def swept(run: PlannedRun) -> list[str]:
 
 def test_a_run_that_a_sibling_has_done_is_taken_from_there_and_told_in_one_line(bench):
     source, run = done_in("theirs"), planned()
-    assert swept(run) == ["       done  fg, seed 0: same run, done in runs/theirs: taken from there"]
+    assert swept(run) == ["       done  fg, seed 0: copied from runs/theirs, which has done this run"]
     assert bench == []                                               # nothing launched, and neither data nor teacher made for it
     for name, text in FILES.items():
         assert (name == "lock") != (run.folder / name).exists()
@@ -84,7 +87,7 @@ def test_a_disk_without_links_gets_copies(bench, monkeypatch):
     def refused(*arguments):
         raise OSError("no links here")
 
-    monkeypatch.setattr(lab_adopt.os, "link", refused)
+    monkeypatch.setattr(lab_folder.os, "link", refused)
     source, run = done_in("theirs"), planned()
     swept(run)
     assert bench == [] and not os.path.samefile(run.folder / "checkpoint.pt", source / "checkpoint.pt")
@@ -119,7 +122,7 @@ def test_what_is_left_of_an_interrupted_or_failed_run_gives_way(bench):
     for name in ("params.json", "older.txt"):
         (run.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (run.folder / name).write_text("{}")
-    assert state_of(run.folder) == "interrupted"
+    assert RunFolder(run.folder).state() == "interrupted"
     swept(run)
     assert bench == [] and not (run.folder / "older.txt").exists()
 
@@ -140,7 +143,7 @@ def test_a_runner_killed_while_it_copied_leaves_a_pending_run_and_its_rest_is_cl
     rest = run.folder.with_name(f".{ID}.99.unfinished")
     rest.mkdir(parents=True)
     (rest / "result.json").write_text('{"AP": 0}')
-    assert state_of(run.folder) == "pending"
+    assert RunFolder(run.folder).state() == "pending"
     swept(run)
     assert not rest.exists() and json.loads((run.folder / "result.json").read_text())["AP"] == 20
 
@@ -151,7 +154,7 @@ def test_a_copy_that_breaks_leaves_nothing_and_the_run_is_run(bench, monkeypatch
             raise OSError("no space left on device")
         Path(target).touch()
 
-    monkeypatch.setattr(lab_adopt, "link_or_copy", broken)
+    monkeypatch.setattr(lab_folder, "link_or_copy", broken)
     done_in("theirs")
     run = planned()
     swept(run)
@@ -167,8 +170,9 @@ def test_a_run_that_a_sibling_finishes_while_this_sweep_is_at_work_is_taken_too(
 
 def test_equal_runs_of_two_sweeps_are_done_once(bench):
     swept(planned("theirs"))
-    for name in lab_adopt.WRITTEN:
-        (planned("theirs").folder / name).write_text("{}")
+    for name in lab_folder.NEEDED:
+        if not (planned("theirs").folder / name).exists():
+            (planned("theirs").folder / name).write_text("{}")
     bench.clear()
     swept(planned("mine", row="another name"))
     assert bench == []

@@ -21,13 +21,15 @@ ROOT = Path(fgdlab.__file__).parents[1]
 STAND_IN = """
 import json, os, sys
 from pathlib import Path
-from fgdlab.lab.sweeps.worker import claim, release
+from fgdlab.lab.run import RunFolder
 folder = Path(sys.argv[1])
-claim(folder)
+here = RunFolder(folder)
+here.claim()
+here.begin(here.read("job.json")["parameters"], {})
 if (folder / "dies").exists():
     os._exit(9)
 (folder / "result.json").write_text(json.dumps({"AP": 20.0, "AR": 30.0, "seconds": 1.0, "job": os.environ["SLURM_JOB_ID"], "threads": os.environ["OMP_NUM_THREADS"]}))
-release(folder)
+here.release()
 """
 SBATCH = """
 import os, re, shlex, subprocess, sys

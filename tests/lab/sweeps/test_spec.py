@@ -423,14 +423,6 @@ def test_a_row_is_absent_for_a_reason(absent, words):
     assert words in refusal(write(scales={"smoke": {"absent": absent}}))
 
 
-def test_published_runs_keep_the_ids_of_their_settings():
-    """A knob that came later leaves what was run before it its name: the first run of Table 1, as it was hashed when it was published."""
-    from fgdlab.lab.io import short_hash
-
-    sweep = load_sweep("table1_areas")
-    assert short_hash(active_settings(sweep.settings("split", 0, "laptop")).identity()) == "91c61955541f"
-
-
 # --- presets, comparisons, tuning of a scale ----------------------------------------------------------------------------------------
 
 def test_a_preset_gives_the_settings_of_its_pair_below_the_sweeps_own():

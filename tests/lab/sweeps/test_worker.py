@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from fgdlab.lab.errors import UserError
+from fgdlab.lab.run.folder import BEAT, RunFolder
 from fgdlab.lab.sweeps import worker as lab_launch
-from fgdlab.lab.sweeps.run_folder import BEAT, state_of
-from fgdlab.lab.sweeps.worker import CHILDREN, cpu_environment, end_children, launch
+from fgdlab.lab.sweeps.worker import PROCESSES, cpu_environment, end_processes, launch
 from tests.helpers.waiting import lives, until
 
 PATIENCE = 180                                                       # seconds for a process to start, on the busiest machine
@@ -85,7 +85,7 @@ def started(folder: Path) -> tuple[int, int]:
 
 def runner(folder: Path, code: str) -> subprocess.Popen:
     """A process that launches a run, in a session of its own as if in its own terminal."""
-    code = f"import os, signal, sys, threading\nfrom fgdlab.lab.sweeps.worker import CHILDREN, launch\nfolder = {str(folder)!r}\n{code}"
+    code = f"import os, signal, sys, threading\nfrom fgdlab.lab.sweeps.worker import PROCESSES, launch\nfolder = {str(folder)!r}\n{code}"
     RUNNERS.append(subprocess.Popen([sys.executable, "-c", code], start_new_session=True, cwd=Path(lab_launch.__file__).parents[3]))
     return RUNNERS[-1]
 
@@ -94,18 +94,18 @@ def runner(folder: Path, code: str) -> subprocess.Popen:
 
 def test_a_notebook_that_raises_leaves_its_error_and_exit_status_1(folder):
     run = folder(ANNOUNCE, "1 / 0")
-    assert launch(str(run)) == 1 and state_of(run) == "failed"
+    assert launch(str(run)) == 1 and RunFolder(run).state() == "failed"
     failed = json.loads((run / "failed.json").read_text())
     assert failed["error"] == "ZeroDivisionError: division by zero" and failed["cell"] >= 3
     assert "1 / 0" in "\n".join(failed["traceback"]) and "\\u001b" not in (run / "failed.json").read_text()        # IPython's colours are gone
     assert "ZeroDivisionError" in (run / "run.ipynb").read_text()   # the broken notebook is kept
-    assert not (run / "running.json").exists() and not CHILDREN
+    assert not (run / "running.json").exists() and not PROCESSES
 
 
 def test_a_killed_kernel_is_an_interruption_and_no_failure(folder):
     run = folder(ANNOUNCE, "os.kill(os.getpid(), 9)", "Path(out, 'further').touch()")
     (run / "failed.json").write_text('{"error": "of an earlier try"}')
-    assert launch(str(run)) == 2 and state_of(run) == "interrupted"
+    assert launch(str(run)) == 2 and RunFolder(run).state() == "interrupted"
     assert not (run / "failed.json").exists() and not (run / "running.json").exists() and not (run / "further").exists()
     assert "the kernel died" in (run / "log.txt").read_text()
 
@@ -113,19 +113,19 @@ def test_a_killed_kernel_is_an_interruption_and_no_failure(folder):
 def test_a_kernel_that_is_killed_before_it_wrote_anything_is_an_interruption(folder):
     run = folder("import os\nos.kill(os.getpid(), 9)")
     assert launch(str(run)) == 2 and not (run / "params.json").exists()
-    assert state_of(run) == "interrupted"
+    assert RunFolder(run).state() == "interrupted"
 
 
 def test_ctrl_c_in_a_kernel_is_an_interruption_and_no_failure(folder):
     run = folder(ANNOUNCE, "import signal\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)")
-    assert launch(str(run)) == 2 and state_of(run) == "interrupted" and not (run / "failed.json").exists()
+    assert launch(str(run)) == 2 and RunFolder(run).state() == "interrupted" and not (run / "failed.json").exists()
 
 
 def test_a_run_that_another_process_is_at_work_on_is_left_to_it(folder):
     run = folder(ANNOUNCE)
     (run / "running.json").write_text(json.dumps({"pid": 1, "host": "another", "started": time.time()}))
     assert launch(str(run)) == 3 and not (run / "kernel.pid").exists()
-    assert json.loads((run / "running.json").read_text())["host"] == "another" and state_of(run) == "running"
+    assert json.loads((run / "running.json").read_text())["host"] == "another" and RunFolder(run).state() == "running"
 
 
 @pytest.mark.parametrize("content", [
@@ -135,7 +135,7 @@ def test_a_job_that_names_other_code_or_is_cut_off_starts_nothing(folder, conten
     (run / "job.json").write_text(content)
     with pytest.raises(UserError, match=r"job.json must (name a module that the project starts|be whole)"):
         launch(str(run))
-    assert not CHILDREN and not (run / "log.txt").exists()
+    assert not PROCESSES and not (run / "log.txt").exists()
 
 
 def test_relative_paths_mean_the_runners_folder_wherever_a_run_is_launched(folder, tmp_path, monkeypatch):
@@ -151,7 +151,7 @@ def test_a_run_outlives_ctrl_c_in_its_runners_terminal_and_ends_with_0(folder):
     parent = runner(run, "signal.signal(signal.SIGINT, lambda *_: None)\nsys.exit(launch(folder, {'OMP_NUM_THREADS': '1'}))")
     pid, kernel = started(run)
     claim = json.loads((run / "running.json").read_text())
-    assert state_of(run) == "running" and claim["host"] == socket.gethostname() and abs(time.time() - claim["started"]) < 2 * PATIENCE
+    assert RunFolder(run).state() == "running" and claim["host"] == socket.gethostname() and abs(time.time() - claim["started"]) < 2 * PATIENCE
     assert abs(claim["created"] - psutil.Process(pid).create_time()) < 2 and time.time() - (run / "heartbeat").stat().st_mtime < 2 * BEAT + PATIENCE / 10
     assert psutil.Process(kernel).environ()["OMP_NUM_THREADS"] == "1"
     assert os.getsid(pid) != os.getsid(parent.pid) and os.getsid(kernel) != os.getsid(parent.pid)
@@ -160,7 +160,7 @@ def test_a_run_outlives_ctrl_c_in_its_runners_terminal_and_ends_with_0(folder):
     assert lives(pid) and lives(kernel)
     (run / "go").touch()
     assert parent.wait(PATIENCE) == 0
-    assert json.loads((run / "result.json").read_text()) == {"seed": 7} and state_of(run) == "done"
+    assert json.loads((run / "result.json").read_text()) == {"seed": 7}
     assert not any((run / name).exists() for name in ("running.json", "heartbeat", "failed.json"))
     until(lambda: not lives(kernel), GRACE, "the end of the kernel")
 
@@ -169,7 +169,7 @@ def test_a_run_outlives_ctrl_c_in_its_runners_terminal_and_ends_with_0(folder):
 
 def gone(run: Path, pid: int, kernel: int) -> None:
     until(lambda: not lives(pid) and not lives(kernel), GRACE, "the end of the launch process and its kernel")
-    until(lambda: state_of(run) == "interrupted", GRACE, "the notice of it")                 # a zombie counts as alive until it is reaped
+    until(lambda: RunFolder(run).state() == "interrupted", GRACE, "the notice of it")                 # a zombie counts as alive until it is reaped
     assert not (run / "failed.json").exists()
 
 
@@ -191,20 +191,20 @@ def test_a_kernel_ends_within_3_seconds_of_its_killed_launch_process(folder):
     os.kill(pid, signal.SIGKILL)
     gone(run, pid, kernel)
     thread.join(PATIENCE)
-    assert status == [-signal.SIGKILL] and not CHILDREN
+    assert status == [-signal.SIGKILL] and not PROCESSES
 
 
-def test_end_children_ends_every_run_that_is_waited_for(folder):
+def test_end_processes_ends_every_run_that_is_waited_for(folder):
     run = folder(ANNOUNCE, WAIT)
     status = []
     thread = threading.Thread(target=lambda: status.append(launch(str(run))))
     thread.start()
     pid, kernel = started(run)
-    assert [child.pid for child in CHILDREN] == [pid]
-    end_children()
+    assert [child.pid for child in PROCESSES] == [pid]
+    end_processes()
     gone(run, pid, kernel)
     thread.join(PATIENCE)
-    assert status == [-signal.SIGTERM] and not CHILDREN
+    assert status == [-signal.SIGTERM] and not PROCESSES
 
 
 def test_a_file_named_stop_ends_a_run_that_no_signal_of_its_runner_reaches(folder):
@@ -222,9 +222,9 @@ def test_a_file_named_stop_ends_a_run_that_no_signal_of_its_runner_reaches(folde
 def test_a_runner_that_is_killed_at_once_leaves_no_orphan_either(folder):
     """Killed before the new process has asked who its parent is: the parent's id must come from the parent."""
     run = folder(ANNOUNCE, WAIT)
-    kill_early = "threading.Thread(target=launch, args=(folder,)).start()\nwhile not CHILDREN: pass\n"
-    kill_early += "print(next(iter(CHILDREN)).pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
-    code = f"import os, signal, threading\nfrom fgdlab.lab.sweeps.worker import CHILDREN, launch\nfolder = {str(run)!r}\n{kill_early}"
+    kill_early = "threading.Thread(target=launch, args=(folder,)).start()\nwhile not PROCESSES: pass\n"
+    kill_early += "print(next(iter(PROCESSES)).pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
+    code = f"import os, signal, threading\nfrom fgdlab.lab.sweeps.worker import PROCESSES, launch\nfolder = {str(run)!r}\n{kill_early}"
     root = Path(lab_launch.__file__).parents[3]
     parent = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root, timeout=PATIENCE)
     pid = int(parent.stdout)

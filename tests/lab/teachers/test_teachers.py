@@ -23,7 +23,7 @@ FIELDS = {each.name: each for each in fields(RunConfig)}
 
 def another(name):
     """A valid value that is not the default."""
-    default, among = FIELDS[name].default, FIELDS[name].metadata["among"]
+    default, among = FIELDS[name].default, FIELDS[name].metadata["choices"]
     if among:
         return next(word for word in among if word != default)
     if isinstance(default, bool):

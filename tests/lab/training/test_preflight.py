@@ -5,11 +5,11 @@ from click.testing import CliRunner
 
 from fgdlab.distill import Distiller
 from fgdlab.fgd import FGDLoss
-from fgdlab.lab import run as lab_run
 from fgdlab.lab.checkpoints.checksums import changed_tensors, checksum
 from fgdlab.lab.checkpoints.safetensors_io import save_weights
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.detectors.builder import build
+from fgdlab.lab.run import one_run as lab_run
 from fgdlab.lab.training.preflight_checks import CheckResult, preflight, refuse
 
 LEVELS = ("P3", "P4", "P5")

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 import fgdlab
-from fgdlab.lab import run as lab_run
 from fgdlab.lab.commands import cli
 from fgdlab.lab.config.run_config import RunConfig
+from fgdlab.lab.run import one_run as lab_run
 
 ROOT = Path(fgdlab.__file__).parents[1]
 DEADLY = '''

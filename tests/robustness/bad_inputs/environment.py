@@ -64,8 +64,8 @@ def read_only(folder: str):
 @contextmanager
 def locked():
     """Another process runs in ``mine``; nobody waits half a minute for it here."""
-    from fgdlab.lab import run
     from fgdlab.lab.io import lock_file
+    from fgdlab.lab.run import folder as run
 
     os.makedirs("mine")
     with FileLock("mine/lock"), mock.patch.object(run, "lock_file", lambda path, timeout: lock_file(path, 0.05)):
@@ -74,7 +74,7 @@ def locked():
 
 @contextmanager
 def no_memory():
-    from fgdlab.lab import run
+    from fgdlab.lab.run import one_run as run
 
     def too_much(*arguments, **settings):
         raise RuntimeError(

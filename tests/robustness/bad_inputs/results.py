@@ -29,8 +29,8 @@ def swept(spoil: Callable[[Path], object] = lambda folder: None):
         runs = plan(load_sweep("table1_areas").at("smoke"), Path("mine"), scale="smoke", overrides={name: load_yaml(value) for name, value in pairs})
         for run in runs:
             os.makedirs(run.folder, exist_ok=True)
+            run.here.begin(run.config.dict(), {})
             write(run.folder / "result.json", RESULT)
-            write(run.folder / "params.json", run.config.dict())
         spoil(runs[0].folder)
 
     return make

@@ -2,25 +2,23 @@
 
     RunConfig --open_split, get_teacher, make_loss, preflight, train, detections, all_scores--> result.json
 """
-import json
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from filelock import Timeout
 
 from fgdlab.distill import Distiller
 
-from .checkpoints import inherit, load_weights, save_weights, weights_hash
-from .config import RunConfig, distils, has_teacher
-from .datasets import DetectionDataset, open_split
-from .detectors import build, build_settings
-from .errors import UserError, unknown_name
-from .io import atomic_write, checked_read, lock_file, make_folder, write_json
-from .provenance import peak_memory_gb, provenance
-from .teachers import Teacher, TeacherCache, get_cache, get_teacher
-from .training import (
+from ..checkpoints import inherit, load_weights, save_weights, weights_hash
+from ..config import RunConfig, distils, has_teacher
+from ..datasets import DetectionDataset, open_split
+from ..detectors import build, build_settings
+from ..errors import UserError, unknown_name
+from ..io import atomic_write, make_folder, write_json
+from ..provenance import peak_memory_gb, provenance
+from ..teachers import Teacher, TeacherCache, get_cache, get_teacher
+from ..training import (
     ProcessGroup,
     all_scores,
     check_batch_split,
@@ -38,8 +36,7 @@ from .training import (
     refuse,
     train,
 )
-
-TRAINING_FILES = ("metrics.jsonl", "checkpoint.pt", "student.safetensors", "result.json")     # of a run that has begun
+from .folder import RunFolder
 
 
 class RunInputs(NamedTuple):
@@ -65,23 +62,22 @@ def run(config: RunConfig, folder: Path | str, *, progress: str = "bar") -> dict
     Raises:
         UserError: the folder holds a run with other settings, or another process is running in it.
     """
-    folder, device = make_folder(Path(folder)), device_of(config)
+    here, device = RunFolder(make_folder(Path(folder))), device_of(config)
     with joined(device) as group:
         if not group.is_rank0:
-            return run_in_group(config, folder, "off", device, group)
-        try:
-            with lock_file(folder / "lock", timeout=30):             # a killed run may need a moment to end
-                return run_in_group(config, folder, progress, device, group)
-        except Timeout:
-            hint = "wait for it, or choose another folder"
-            raise UserError(f"{folder} must be free, but another process is running in it; {hint}") from None
+            return run_in_group(config, here, "off", device, group)
+        with here.locked():
+            return run_in_group(config, here, progress, device, group)
 
 
-def run_in_group(config: RunConfig, folder: Path, progress: str, device: str, group: ProcessGroup) -> dict:
+def run_in_group(config: RunConfig, here: RunFolder, progress: str, device: str, group: ProcessGroup) -> dict:
     """One process of a run, in the folder that rank 0 has locked. Rank 0 prepares; the other ranks wait."""
+    folder = here.path
     if group.is_rank0:
-        claim(config, folder)
-    if done := group.broadcast(read_result(folder) if (folder / "result.json").exists() else None):
+        here.begin(config.dict(), config.deciding())
+    if done := group.broadcast(here.result() if here.has("result.json") else None):
+        if group.is_rank0 and progress != "off" and (files := here.stale_files()):
+            print(f"this result is of older code; changed since then: {', '.join(files)}", flush=True)
         return done
     check_batch_split(group, config.batch_size, config.accumulate)
     check_sizes(config)
@@ -133,35 +129,12 @@ def run_in_group(config: RunConfig, folder: Path, progress: str, device: str, gr
         "inherited": inherited._asdict() if inherited else None,
         "settings": config.dict(),
         "provenance": (
-            provenance(device) | custom_loss_hash(config) | fgd_implementation(distiller.loss) | group.provenance()
+            provenance(device) | {"code_hash": here.read("code.json")["hash"]}
+            | custom_loss_hash(config) | fgd_implementation(distiller.loss) | group.provenance()
         ),
     }
-    write_json(folder / "result.json", result)
-    return group.broadcast(read_result(folder))
-
-
-def read_result(folder: Path) -> dict:
-    """result.json of a finished run."""
-    with checked_read(folder / "result.json"):
-        return {**json.loads((folder / "result.json").read_text(encoding="utf-8"))}
-
-
-def claim(config: RunConfig, folder: Path) -> None:
-    """Write params.json, or check that the run that began in this folder has the same settings.
-
-    Settings of a run that was refused before it trained are overwritten.
-    """
-    path = folder / "params.json"
-    if path.exists() and any((folder / name).exists() for name in TRAINING_FILES):
-        with checked_read(path):
-            before = {**json.loads(path.read_text(encoding="utf-8"))}
-        changed = [name for name, value in config.dict().items() if before.get(name, value) != value]
-        if changed:
-            raise UserError(
-                f"{folder} must hold a run with the same settings, got other values for {', '.join(changed)}; "
-                "choose another folder or delete this one"
-            )
-    write_json(path, config.dict())
+    here.finish(result)
+    return group.broadcast(here.result())
 
 
 def device_of(config: RunConfig) -> str:
@@ -246,10 +219,10 @@ def data_line(config: RunConfig, inputs: RunInputs) -> str:
 
 def load_run(folder: Path | str) -> tuple[RunConfig, dict, torch.nn.Module, DetectionDataset, Teacher | None]:
     """(settings, result, student, evaluation set, teacher or None) of a finished run, for figures."""
-    folder = Path(folder)
-    if not (folder / "result.json").exists():
+    here, folder = RunFolder(folder), Path(folder)
+    if not here.has("result.json"):
         raise UserError(f"{folder} must hold a finished run, got no result.json; run it first")
-    result = read_result(folder)
+    result = here.result()
     config = RunConfig.of(result["settings"])
     eval_set, teacher = open_split(config, config.eval_split, progress=False), None
     student = build(**build_settings(config, config.student, len(eval_set.classes)))

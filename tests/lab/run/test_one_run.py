@@ -9,17 +9,18 @@ import torch
 from filelock import FileLock
 from torch.utils.data import DataLoader
 
-from fgdlab.lab import run as lab_run
 from fgdlab.lab.checkpoints.safetensors_io import read_facts
 from fgdlab.lab.config.scales import SCALES, scale_settings
 from fgdlab.lab.datasets import dataset as lab_data
 from fgdlab.lab.io import lock_file
 from fgdlab.lab.run import device_of, load_run, make_distiller, prepare, run
+from fgdlab.lab.run import folder as lab_folder
+from fgdlab.lab.run import one_run as lab_run
 from fgdlab.lab.training import loop as lab_train
 from fgdlab.lab.training.evaluate import SCORES
 
 FGD = {"method": "fgd", "rounding": "exact", "epochs": 1}
-FILES = {"params.json", "metrics.jsonl", "checkpoint.pt", "student.safetensors", "detections.json", "result.json"}
+FILES = {"params.json", "code.json", "metrics.jsonl", "checkpoint.pt", "student.safetensors", "detections.json", "result.json"}
 
 
 def quiet_run(config, folder):
@@ -34,14 +35,14 @@ def finished(scene_cache, tmp_path_factory, tiny_config):
     (home / "data").symlink_to(scene_cache / "data")
     there = []
 
-    def write_json(path, value, real=lab_run.write_json):
+    def write_json(path, value, real=lab_folder.write_json):
         if path.name == "result.json":
             there.extend(each.name for each in folder.iterdir())
         real(path, value)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FGDLAB_HOME", str(home))
-        patch.setattr(lab_run, "write_json", write_json)
+        patch.setattr(lab_folder, "write_json", write_json)
         result = quiet_run(config, folder)
     return config, folder, result, there, home
 
@@ -179,7 +180,7 @@ def same_result(again, result, its_folder, folder):
 
 
 def test_two_processes_cannot_run_in_one_folder(lab_home, tiny_config, tmp_path, refusal, monkeypatch):
-    monkeypatch.setattr(lab_run, "lock_file", lambda path, timeout: lock_file(path, timeout=0.05))
+    monkeypatch.setattr(lab_folder, "lock_file", lambda path, timeout: lock_file(path, timeout=0.05))
     with FileLock(tmp_path / "lock"):
         assert "another process is running in it" in refusal(quiet_run, tiny_config(epochs=1), tmp_path)
 
@@ -293,5 +294,5 @@ def test_the_smoke_scale_runs_every_way_that_the_paper_table_needs(lab_home, tmp
 
 
 def test_an_unknown_level_is_refused_before_a_teacher_is_trained(tiny_config, tmp_path, refusal, monkeypatch):
-    monkeypatch.setattr("fgdlab.lab.run.prepare", lambda *given, **settings: pytest.fail("nothing must be made"))
+    monkeypatch.setattr("fgdlab.lab.run.one_run.prepare", lambda *given, **settings: pytest.fail("nothing must be made"))
     assert "'P9'; known: P3, P4, P5" in refusal(run, tiny_config(method="fgd", levels="P3,P9"), tmp_path / "run")

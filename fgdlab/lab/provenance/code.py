@@ -1,0 +1,164 @@
+"""The code that a run executes, as one hash. An edit that can change a number changes it; a comment, a docstring or the words of an error do not.
+
+    config.method --roots--> modules --imports, also lazy ones--> source files --syntax tree without docstrings--> hashes
+
+A module counts when :mod:`fgdlab.lab.run.one_run` or the run's own method imports it, directly or through others. The other methods do not
+count: an edit of pkd.py leaves runs of FGD as they are. Neither do the modules of :data:`NO_NUMBERS`.
+"""
+import ast
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]                                     # the folder that holds the package fgdlab
+RUN = "fgdlab.lab.run.one_run"
+FGD = ("fgdlab.fgd", "fgdlab.fused.loss")
+NO_NUMBERS = {      # they print, log, write or raise; run_config declares settings, whose values are in the run's id
+    "fgdlab", "fgdlab.lab.config.run_config", "fgdlab.lab.errors", "fgdlab.lab.io", "fgdlab.lab.provenance", "fgdlab.lab.run.folder", "fgdlab.lab.training.log",
+    "fgdlab.lab.training.tensorboard", "fgdlab.lab.training.torchrun", "fgdlab.lab.checkpoints.export", "fgdlab.lab.checkpoints.download",
+}
+
+
+def code_of(method: str) -> dict:
+    """{"hash": one hash, "files": {path below the project: hash}} of the sources that a run with this method executes."""
+    return {"hash": combined(method), "files": dict(file_hashes(method))}
+
+
+@cache
+def combined(method: str) -> str:
+    text = "\n".join(f"{name} {value}" for name, value in sorted(file_hashes(method).items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@cache
+def file_hashes(method: str) -> dict[str, str]:
+    return {str(path.relative_to(ROOT)): source_hash(path) for path in map(source, sorted(executed_modules(method)))}
+
+
+def changed_files(before: dict[str, str], method: str) -> list[str]:
+    """The source files whose hashes differ from ``before``; new and removed files among them."""
+    now = file_hashes(method)
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+
+
+def executed_modules(method: str) -> set[str]:
+    """Names of the modules whose code can change a number of a run with this method."""
+    own = method_modules(method)
+    others = {name for name in all_modules() if is_method(name)}
+    modules = closure([RUN], others) | closure(own, others - closure(own, set()))
+    return {name for name in modules if not computes_nothing(name)}
+
+
+def computes_nothing(name: str) -> bool:
+    return name in NO_NUMBERS or any(name.startswith(f"{package}.") for package in NO_NUMBERS - {"fgdlab"})
+
+
+def is_method(name: str) -> bool:
+    """Is this a module of one distillation method, which runs of other methods do not execute?"""
+    return name in FGD or name.startswith(("fgdlab.methods.", "fgdlab.fused."))
+
+
+def method_modules(method: str) -> list[str]:
+    from fgdlab.methods import METHOD_CLASSES
+
+    if method in METHOD_CLASSES:
+        return [f"fgdlab.methods.{METHOD_CLASSES[method].split('.')[0]}"]
+    return {"fgd": list(FGD), "fbkd": ["fgdlab.methods.fbkd"]}.get(method, [])      # none, or a custom loss, whose file is in the run's id
+
+
+# --- imports ------------------------------------------------------------------------------------------------------------------------
+
+@cache
+def all_modules() -> dict[str, Path]:
+    """{module: file} of the package."""
+    return {module_name(path): path for path in (ROOT / "fgdlab").rglob("*.py")}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def source(name: str) -> Path:
+    return all_modules()[name]
+
+
+def closure(roots: Iterable[str], skip: set[str]) -> set[str]:
+    """The roots and every module of the package that they import, at the top of a file or inside a function; none of ``skip``."""
+    found, waiting = set(), list(roots)
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name not in skip:
+            found.add(name)
+            waiting += imports(name)
+    return found
+
+
+@cache
+def imports(name: str) -> tuple[str, ...]:
+    """The package's modules that a module imports. A name taken from a lazy package counts as its module, and not as the whole package."""
+    path, modules = source(name), all_modules()
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[:len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                found.append(inner if inner in modules else f"{base}.{public}" if (public := public_names(base).get(alias.name)) else base)
+    return tuple(dict.fromkeys(each for each in found if each in modules))
+
+
+@cache
+def public_names(package: str) -> dict[str, str]:
+    """{name: module} of a lazy package, from the table in its __init__.py; {} for any other module."""
+    path = all_modules().get(package)
+    if path is None or path.name != "__init__.py":
+        return {}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "lazy_package":
+            return {name: module for module, names in ast.literal_eval(node.args[1]).items() for name in names.split()}
+    return {}
+
+
+def source_hash(path: Path) -> str:
+    """A hash of a Python file's syntax tree: layout, comments, docstrings and the words of errors do not count."""
+    return hashlib.sha256(normalised(path.read_text(encoding="utf-8")).encode()).hexdigest()[:12]
+
+
+def normalised(text: str) -> str:
+    """The syntax tree of a Python text as words, without docstrings and without the arguments of raised errors."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            node.exc.args, node.exc.keywords = [], []
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)
+
+
+# --- git ----------------------------------------------------------------------------------------------------------------------------
+
+def git_state() -> dict:
+    """{"commit", "dirty"} of the checkout that this code runs from; None where there is none.
+
+    A copy without .git has the commit that ``$FGDLAB_COMMIT`` names; whoever copies a clean checkout sets it.
+    """
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "--short=12", "HEAD")
+    changed = git("status", "--porcelain", "--", "fgdlab", "ablations/run_one.ipynb", "ablations/sweeps")
+    if commit is None and os.environ.get("FGDLAB_COMMIT"):
+        return {"commit": os.environ["FGDLAB_COMMIT"], "dirty": False}
+    return {"commit": commit, "dirty": None if changed is None else bool(changed)}

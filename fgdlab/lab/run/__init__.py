@@ -1,0 +1,7 @@
+"""One run: from settings to scores, and the folder where it lives."""
+from fgdlab import lazy_package
+
+__all__ = lazy_package(__name__, {
+    "folder": "STATES RunFolder",
+    "one_run": "RunInputs device_of imitated load_run make_distiller open_data prepare run",
+})

@@ -1,0 +1,308 @@
+"""The folder of a run: its marker files, and the states that they mean.
+
+    job.json        what the runner asked for: notebook, parameters, row, seed
+    params.json     the run's settings, written before the first step
+    code.json       hashes of the source files that the run executes, written with params.json
+    running.json    the process at work: pid, host, time when it was created; ``heartbeat`` is touched every BEAT seconds
+    stop            the runner asks that process to end
+    failed.json     what the notebook raised
+    result.json     scores and provenance; written last, and the only sign that a run is done
+"""
+import json
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from ..errors import UserError
+from ..io import atomic_write, checked_read, lock_file, make_folder, write_json
+from ..provenance import changed_files, code_of
+
+STATES = ("done", "stale", "running", "failed", "interrupted", "pending")
+BEAT, SILENCE = 5, 60               # seconds between two heartbeats; a process on another host without one for so long is dead
+LARGEST_PID = 2**31 - 1             # systems keep it in 32 bits
+SCORES = ("AP", "AR", "seconds")    # numbers that every result.json of a run has; a score may be null
+BEGUN = ("metrics.jsonl", "checkpoint.pt", "student.safetensors", "result.json")       # what a run leaves once it has trained
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")                               # IPython colours its tracebacks
+
+# For a copy of a finished run in another sweep's folder.
+NEEDED = ("params.json", "code.json", "student.safetensors", "detections.json")        # written before result.json
+LINKED = (".safetensors", ".pt", "detections.json")                  # large, and only ever replaced as a whole: a hard link will do
+OF_THE_PROCESS = ("lock", "running.json", "heartbeat", "stop")
+
+
+class RunFolder:
+    """One run's folder. Nothing else writes or removes its marker files.
+
+        from                          method     to             writes                    removes
+        all but done and running      request    the same       job.json                  failed.json, stop
+        all but done and running      claim      running        running.json, heartbeat   failed.json
+        running                       begin      running        params.json, code.json
+        running                       beat       running        heartbeat
+        running                       fail       running        failed.json
+        running                       finish     running        result.json
+        running                       release    done, failed,  -                         running.json; heartbeat after a good end
+                                                 interrupted
+        any                           ask_to_stop  the same     stop
+        done                          forget_result  the same                            result.json, of a preparation
+        all but running               set_aside  pending        .stale/ID.N               the folder
+        all but done and running      copy_from  done           a copy of a finished run  what was there
+
+    State by the files, first match: result.json of present code: done. running.json of a live process: running. result.json, or a run that
+    was begun, of other code: stale. failed.json: failed. params.json, heartbeat or running.json: interrupted. None: pending.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+
+    def has(self, *names: str) -> bool:
+        return any((self.path / name).exists() for name in names)
+
+    def read(self, name: str) -> dict:
+        with checked_read(self.path / name):
+            return {**json.loads((self.path / name).read_text(encoding="utf-8"))}
+
+    # --- state ----------------------------------------------------------------------------------------------------------------------
+
+    def state(self) -> str:
+        """done | stale | running | failed | interrupted | pending."""
+        if self.has("result.json"):
+            return "stale" if self.stale_files() else "done"
+        if self.is_running():
+            return "running"
+        if self.has(*BEGUN) and self.stale_files():
+            return "stale"
+        if self.has("failed.json"):
+            return "failed"
+        return "interrupted" if self.has("params.json", "heartbeat", "running.json") else "pending"
+
+    def stale_files(self) -> list[str]:
+        """The source files that have changed since the run began; empty for a run of the present code."""
+        try:
+            code, method = self.read("code.json"), self.read("params.json")["method"]
+            return [] if code["hash"] == code_of(method)["hash"] else changed_files(code["files"], method)
+        except (UserError, KeyError, AttributeError):
+            return ["(unknown: the run did not record its code)"]
+
+    def is_running(self) -> bool:
+        """Does the process that running.json names still live? One on another host counts as alive while its heartbeat goes on.
+
+        On this host the process must not be a zombie, and must be the one that wrote the claim: its id may belong to another process by now.
+        """
+        claim = self.claimed_by()
+        if claim is None:
+            return False
+        if claim["host"] != socket.gethostname():
+            return self.beats()
+        try:
+            process = psutil.Process(claim["pid"])
+            same = abs(process.create_time() - claim.get("created", process.create_time())) < 2
+            return (same or self.beats()) and process.status() != psutil.STATUS_ZOMBIE        # setting the clock moves creation times
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.AccessDenied:
+            return self.beats()
+
+    def claimed_by(self) -> dict | None:
+        """What running.json says: pid, host, perhaps created. None where there is none, or a damaged one: then no process is at work."""
+        try:
+            claim = json.loads((self.path / "running.json").read_text(encoding="utf-8"))
+            float(claim.get("created", 0))
+            good = type(claim["pid"]) is int and 0 < claim["pid"] <= LARGEST_PID and isinstance(claim["host"], str)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+        return claim if good else None
+
+    def beats(self) -> bool:
+        """Was the heartbeat, or running.json itself, touched within SILENCE seconds? Clocks of hosts may differ by less than that."""
+        touched = [(self.path / name).stat().st_mtime for name in ("running.json", "heartbeat") if self.has(name)]
+        return bool(touched) and time.time() - max(touched) < SILENCE
+
+    def at_work(self) -> str:
+        """The process at work, in words."""
+        claim = self.claimed_by()
+        return f"process {claim['pid']} on {claim['host']}" if claim else "no process"
+
+    def progress(self) -> float:
+        """How far the run has come, 0..1, by the last line of its metrics.jsonl."""
+        if self.has("result.json"):
+            return 1.0
+        try:
+            with open(self.path / "metrics.jsonl", "rb") as file:
+                file.seek(max(os.path.getsize(file.name) - 4096, 0))
+                lines = [json.loads(line) for line in file.read().splitlines()[1:] if line.startswith(b"{") and line.endswith(b"}")]
+            return 0.95 * max(row["step"] / row["steps"] for row in lines if "steps" in row)
+        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+            return 0.0
+
+    # --- what it holds --------------------------------------------------------------------------------------------------------------
+
+    def result(self) -> dict:
+        """result.json of a finished run.
+
+        Raises:
+            UserError: the file is damaged; the message says that it may be deleted, and then the run is done again.
+        """
+        with checked_read(self.path / "result.json"):
+            result = self.read("result.json")
+            for name in SCORES:
+                if name not in result or not isinstance(result[name], (int, float, type(None))):
+                    raise ValueError(f"{result[name]!r} for {name}" if name in result else f"no {name}")
+        return result
+
+    def error(self) -> str | None:
+        """What a failed run raised; None where failed.json is damaged or missing."""
+        try:
+            return str(json.loads((self.path / "failed.json").read_text(encoding="utf-8"))["error"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+
+    # --- the runner's side ----------------------------------------------------------------------------------------------------------
+
+    def request(self, job: dict) -> None:
+        """Ask for a run: write job.json, and take back the failure or the stop of an earlier try."""
+        make_folder(self.path)
+        for name in ("failed.json", "stop"):
+            (self.path / name).unlink(missing_ok=True)
+        write_json(self.path / "job.json", job)
+
+    def forget_result(self) -> None:
+        """Of a preparation, which is done anew for each sweep."""
+        (self.path / "result.json").unlink(missing_ok=True)
+
+    def ask_to_stop(self) -> None:
+        (self.path / "stop").touch()
+
+    def set_aside(self) -> Path:
+        """Move the folder to .stale/ beside it, so that the run can be done again and nothing is lost. Returns the new place."""
+        (self.path / "lock").unlink(missing_ok=True)
+        aside = make_folder(self.path.parent / ".stale")
+        number = next(number for number in range(1, 10**6) if not (aside / f"{self.path.name}.{number}").exists())
+        return self.path.rename(aside / f"{self.path.name}.{number}")
+
+    def is_whole(self) -> bool:
+        """Is this a finished run of the present code that no process still writes into?"""
+        if self.is_running() or not all((self.path / name).is_file() for name in NEEDED):
+            return False
+        try:
+            self.result()
+        except UserError:
+            return False
+        return self.state() == "done"
+
+    def copy_from(self, source: Path, job: dict) -> bool:
+        """Become a copy of a finished run; large files are hard links. False where that is not possible: then the run has to be done.
+
+        Args:
+            job: job.json of the copy; row and seed are those of this sweep.
+        """
+        for left in self.path.parent.glob(f".{self.path.name}.*.unfinished"):       # of a runner that was killed here; the caller has the sweep's lock
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            if self.path.exists():
+                with FileLock(self.path / "lock", timeout=0):        # an earlier try goes, unless its process is still ending
+                    shutil.rmtree(self.path)
+            with atomic_write(self.path) as unfinished:
+                shutil.copytree(source, unfinished, copy_function=link_or_copy, ignore=lambda at, names: {*OF_THE_PROCESS} & {*names})
+                write_json(unfinished / "job.json", {**job, "taken_from": f"{source.parent.parent.name}/{source.parent.name}"})
+        except (Timeout, OSError, shutil.Error, UserError):
+            return False
+        return True
+
+    # --- the side of the process that runs ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self, timeout: float = 30) -> Iterator[None]:
+        """Hold the folder's lock. The default waits for the process of a runner that was killed to end, too.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        try:
+            with lock_file(make_folder(self.path) / "lock", timeout=timeout):
+                yield
+        except Timeout:
+            raise UserError(
+                f"{self.path} must be free, but another process is running in it; wait for it, or choose another folder") from None
+
+    def claim(self) -> bool:
+        """Write running.json for this process; False if another one is at work in the folder."""
+        try:
+            with FileLock(self.path / "lock", timeout=30):
+                if self.is_running():
+                    return False
+                write_json(self.path / "running.json", this_process())
+        except Timeout:
+            return False
+        (self.path / "heartbeat").touch()
+        (self.path / "failed.json").unlink(missing_ok=True)
+        return True
+
+    def begin(self, settings: dict, compared: dict) -> None:
+        """Note settings and code, or check that the folder holds a run with these settings and this code.
+
+        Args:
+            settings: all settings, for params.json.
+            compared: those that decide the run's numbers. Those of a run that was refused before its first step do not count.
+        Raises:
+            UserError: the run that was begun here has other settings or other code.
+        """
+        if self.has("params.json") and self.has(*BEGUN):
+            before = self.read("params.json")
+            changed = [name for name, value in compared.items() if before.get(name, value) != value]
+            if changed:
+                raise UserError(
+                    f"{self.path} must hold a run with the same settings, got other values for {', '.join(changed)}; "
+                    "choose another folder or delete this one")
+            if not self.has("result.json") and (files := self.stale_files()):
+                raise UserError(
+                    f"{self.path} must hold a run of this code, got one begun with other versions of {', '.join(files)}; "
+                    "choose another folder or delete this one")
+        if not self.has("result.json"):
+            write_json(self.path / "code.json", code_of(settings["method"]))
+            write_json(self.path / "params.json", settings)
+
+    def beat(self) -> None:
+        if self.has("running.json"):
+            (self.path / "heartbeat").touch()
+
+    def asked_to_stop(self) -> bool:
+        return self.has("stop")
+
+    def fail(self, error: str, cell: int | None = None, traceback: list[str] | None = None) -> None:
+        """Note what the notebook raised and where, as plain text."""
+        lines = [COLOUR.sub("", line) for line in traceback or []]
+        write_json(self.path / "failed.json", {"error": COLOUR.sub("", error), "cell": cell, "traceback": lines})
+
+    def finish(self, result: dict) -> None:
+        write_json(self.path / "result.json", result)
+
+    def release(self, ended_well: bool = False) -> None:
+        """Take this process's claim back. The heartbeat stays after a bad end: it says that the run was begun."""
+        if ended_well:
+            (self.path / "heartbeat").unlink(missing_ok=True)
+        claim = self.claimed_by()
+        if claim is not None and claim["pid"] == os.getpid():
+            (self.path / "running.json").unlink(missing_ok=True)
+
+
+def this_process() -> dict:
+    """What running.json says of this process."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "created": psutil.Process().create_time(), "started": time.time()}
+
+
+def link_or_copy(source: str, target: str) -> None:
+    if source.endswith(LINKED):
+        try:
+            os.link(source, target)
+            return
+        except OSError:                                              # another disk, or a disk without links
+            pass
+    shutil.copy2(source, target)
