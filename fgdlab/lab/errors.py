@@ -26,7 +26,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> 
 
 
 def raise_first(defects: list[str], remedy: str) -> None:
-    """Raise a UserError with the first defect, the number of further defects and the remedy. Does nothing without defects."""
+    """Raise a UserError with the first defect, the number of others and the remedy, if there are defects."""
     if defects:
         more = f" (and {len(defects) - 1} more like it)" if len(defects) > 1 else ""
         raise UserError(f"{defects[0]}{more}; {remedy}")

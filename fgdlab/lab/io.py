@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from .errors import UserError
 
-MAX_YAML_LENGTH = 100_000                                            # characters; this project's sweeps have about 3,000
+MAX_YAML_LENGTH = 100_000  # characters; this project's sweeps have about 3,000
 
 
 def cache_root() -> Path:
@@ -89,7 +89,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def create_once(path: Path, create: Callable[[Path], None]) -> Path:
-    """Call ``create(temporary path)`` if ``path`` does not exist. A lock lets concurrent processes create it only once."""
+    """Call ``create(temporary path)`` if ``path`` does not exist. Concurrent processes create it only once."""
     if not path.exists():
         make_folder(path.parent)
         with lock_file(f"{path}.lock"):
@@ -123,7 +123,7 @@ def lock_file(path: Path | str, timeout: float = -1) -> Iterator[None]:
 
 
 def reserve_disk_space(path: Path, size: int) -> None:
-    """Reserve ``size`` bytes of disk for an existing file. Writing to a mapped file on a full disk would kill the process.
+    """Reserve ``size`` bytes for an existing file: writing to a mapped file on a full disk kills the process.
 
     Raises:
         OSError: the disk is full. Systems without ``posix_fallocate`` reserve nothing.
@@ -165,9 +165,10 @@ def load_yaml(text: str):
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
-        raise UserError(f"must be YAML, got a mistake{where}: {getattr(error, 'problem', error)}; correct it there") from error
+        problem = getattr(error, "problem", error)
+        raise UserError(f"must be YAML, got a mistake{where}: {problem}; correct it there") from error
     except (RecursionError, MemoryError) as error:
         raise UserError("must be YAML, got lists or mappings that are nested too deeply; correct it") from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:          # such as the date 2026-13-45
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # such as the date 2026-13-45
         reason = " ".join(str(error).split())
         raise UserError(f"must be YAML, got an invalid value: {reason}; put it in quotes, or correct it") from error

@@ -16,7 +16,7 @@ def names(folder) -> list[str]:
     return sorted(each.name for each in folder.iterdir() if not each.name.endswith(".lock"))
 
 
-# ---- whole files -------------------------------------------------------------------------------------------------------------------
+# ---- whole files ---
 
 def test_the_final_name_appears_only_when_the_block_ends_well(tmp_path):
     with atomic_write(tmp_path / "deep" / "file") as unfinished:
@@ -55,7 +55,7 @@ def test_json_has_null_for_numbers_that_json_lacks(tmp_path):
     assert strict == {"AP": None, "rows": [1, [None, None]], "deep": {"x": [0.5, "NaN", None, True]}}
 
 
-# ---- made once ---------------------------------------------------------------------------------------------------------------------
+# ---- made once ---
 
 def test_what_is_there_is_not_made_again(tmp_path):
     path = create_once(tmp_path / "a" / "thing", lambda unfinished: unfinished.write_text("first"))
@@ -109,7 +109,7 @@ def test_processes_that_ask_at_once_make_it_once(tmp_path):
     assert len((tmp_path / "log").read_text().splitlines()) == 1 and names(tmp_path) == ["log", "thing"]
 
 
-# ---- names -------------------------------------------------------------------------------------------------------------------------
+# ---- names ---
 
 def test_the_cache_lies_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))

@@ -23,10 +23,10 @@ KEYS = {
 }
 EXPORT = "export it as COCO detection annotations"
 MEND = "correct or remove it in the file"
-MAX_FILE_BYTES = 2 * 2**30                                           # COCO's train2017 has 0.45 GB
-MAX_PIXELS = 89_478_485                                              # per image; above, Pillow warns of a bomb
-MAX_CLASSES = 30_000                                                 # the largest public sets have about 21,000
-MAX_BOXES = 5000                                                     # per image: masks need boxes x cells of memory
+MAX_FILE_BYTES = 2 * 2**30  # COCO's train2017 has 0.45 GB
+MAX_PIXELS = 89_478_485  # per image; above, Pillow warns of a bomb
+MAX_CLASSES = 30_000  # the largest public sets have about 21,000
+MAX_BOXES = 5000  # per image: masks need boxes x cells of memory
 
 
 def read_json(file: Path):
@@ -49,7 +49,7 @@ def read_json(file: Path):
         reason = f"the file ends there, after {size} bytes" if at_end else error.msg
         got = f"got a fault at line {error.lineno}, column {error.colno} ({reason})"
         raise UserError(f"{file} must be whole JSON, {got}; copy or export it again") from error
-    except (ValueError, RecursionError) as error:                    # not UTF-8, a number of 5000 digits, deep nesting
+    except (ValueError, RecursionError) as error:  # not UTF-8, a number of 5000 digits, deep nesting
         reason = " ".join(str(error).split())
         raise UserError(f"{file} must be readable JSON in UTF-8, got: {reason}; copy or export it again") from error
 
@@ -168,9 +168,9 @@ def box_table(document: dict, file: Path, *, allow_empty: bool) -> BoxTable:
     borders = np.array([size * 2 for size in sizes], dtype=np.float64).reshape(-1, 4)
     xywh = np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4)
     unclipped = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-    boxes = np.clip(unclipped, 0, borders) + 0.0                     # + 0.0 turns -0.0, whose bytes differ, into 0.0
+    boxes = np.clip(unclipped, 0, borders) + 0.0  # + 0.0 turns -0.0, whose bytes differ, into 0.0
     empty = (xywh[:, 2:] == 0).any(axis=1)
-    single = boxes.astype(np.float32)                                # detectors use float32: a thin box may vanish
+    single = boxes.astype(np.float32)  # detectors use float32: a thin box may vanish
     outside = np.flatnonzero(~empty & (single[:, 2:] <= single[:, :2]).any(axis=1))
     raise_first(
         [f"{annotation_name(entries[row], images, file)} must have a 'bbox' (x, y, width, height) that overlaps "
@@ -186,7 +186,7 @@ def box_table(document: dict, file: Path, *, allow_empty: bool) -> BoxTable:
         labels=np.array([labels[entry["category_id"]] for entry in entries], dtype=np.int64),
         crowd=np.array([entry.get("iscrowd") == 1 for entry in entries], dtype=bool),
         areas=np.array(areas, dtype=np.float64),
-        clipped=(np.abs(boxes - unclipped) > 1e-6).any(axis=1),      # pixels: tolerates rounding of x + width
+        clipped=(np.abs(boxes - unclipped) > 1e-6).any(axis=1),  # pixels: tolerates rounding of x + width
         empty=empty,
         segmentations=[entry.get("segmentation") for entry in entries],
     )

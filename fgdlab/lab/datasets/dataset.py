@@ -7,7 +7,6 @@ Loader processes pass pixels on as bytes. The device that computes with them con
 """
 import math
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +27,9 @@ from .image_cache import image_cache
 from .images import read_image
 from .segmentation import decode_masks
 
-MAX_KEPT_BYTES = 2 * 2**30                                           # decoded images in memory, of all workers
-MAX_MASK_CELLS = 10**7                                               # boxes x cells in memory in foreground_shares
-ON_DEVICE = ("image", "boxes", "labels", "masks")                    # the rest stays on the host
+MAX_KEPT_BYTES = 2 * 2**30  # decoded images in memory, of all workers
+MAX_MASK_CELLS = 10**7  # boxes x cells in memory in foreground_shares
+ON_DEVICE = ("image", "boxes", "labels", "masks")  # the rest stays on the host
 
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
 
@@ -59,22 +58,11 @@ def open_split(config: RunConfig, split: str, progress: bool = True) -> "Detecti
     if config.data != "digits":
         return DetectionDataset(read_split(folder, split, masks=masks), long_side=config.image_size, limit=limit)
     try:
-        return DetectionDataset(read_digits(folder, split, masks), limit=limit)
+        return DetectionDataset(read_split(folder, split, masks=masks), limit=limit)
     except UserError as error:
         if not folder.is_dir() or split not in splits_of(folder):
             raise
         raise UserError(f"{error}; or delete {folder}, and it is made again") from error
-
-
-def read_digits(folder: Path, split: str, masks: bool) -> Annotations:
-    """A split of the digit scenes. Kept in memory while the file is unchanged: a run opens it up to seven times."""
-    file = folder / "annotations.json"
-    return read_cached(folder, split, masks, file.stat().st_mtime_ns if file.is_file() else 0)
-
-
-@lru_cache(maxsize=4)
-def read_cached(folder: Path, split: str, masks: bool, modified: int) -> Annotations:
-    return read_split(folder, split, masks=masks)
 
 
 class DetectionDataset(Dataset):
@@ -216,7 +204,7 @@ def load_batches(
     """
     loader = DataLoader(
         KeyedDataset(dataset), batch_sampler=keys, num_workers=workers, collate_fn=pack, generator=torch.Generator(),
-        pin_memory=torch.device(device).type == "cuda",              # a copy to the GPU need not wait
+        pin_memory=torch.device(device).type == "cuda",  # a copy to the GPU need not wait
     )
     for packed in loader:
         columns = {}

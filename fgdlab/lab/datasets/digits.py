@@ -149,7 +149,7 @@ def run_lengths(ink: np.ndarray, corner: tuple[int, int], size: int) -> dict:
     return {"size": [int(side) for side in packed["size"]], "counts": packed["counts"].decode("ascii")}
 
 
-# --- glyphs: 8 x 8 arrays in 0..1 -------------------------------------------------------------------------------------------------
+# --- glyphs: 8 x 8 arrays in 0..1 ---
 
 @cache
 def digit_samples() -> tuple[np.ndarray, np.ndarray]:
@@ -189,7 +189,7 @@ def letter_glyph(letter: str, degrees: int) -> np.ndarray:
     return np.asarray(big.crop(big.getbbox()).resize((8, 8), Image.Resampling.BOX), dtype=float) / 255
 
 
-# --- from glyph to scene ----------------------------------------------------------------------------------------------------------
+# --- from glyph to scene ---
 
 def stretched(rng, glyph: np.ndarray, height: int) -> np.ndarray:
     """The inked part of a glyph as an opacity mask of the given height in pixels; the width varies by up to 15 %."""

@@ -37,7 +37,7 @@ def image_cache(dataset, progress: bool = True) -> np.ndarray | None:
         pixels.flush()
 
     with checked_read(create_once(path, decode)):
-        return np.load(path, mmap_mode="r").view(np.ndarray)         # still mapped; indexing a memmap object is slow
+        return np.load(path, mmap_mode="r").view(np.ndarray)  # still mapped; indexing a memmap object is slow
 
 
 def file_stamps(dataset) -> list[tuple[str, int, int]]:

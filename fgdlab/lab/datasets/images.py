@@ -8,8 +8,8 @@ from tqdm import tqdm
 from ..errors import UserError
 from .annotations import Annotations
 
-GREY_16_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")               # Pillow's modes; "I" in older files and versions
-QUARTER_TURNS = (5, 6, 7, 8)                                         # EXIF orientations that swap width and height
+GREY_16_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes; "I" in older files and versions
+QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 def read_image(image_folder: str | Path, entry: dict) -> np.ndarray:
@@ -28,14 +28,14 @@ def read_image(image_folder: str | Path, entry: dict) -> np.ndarray:
     path = Path(image_folder) / entry["file_name"]
     try:
         with Image.open(path) as image:
-            mismatch = size_mismatch(image, entry)                   # from the header, before pixels are decoded
+            mismatch = size_mismatch(image, entry)  # from the header, before pixels are decoded
             if not mismatch:
                 rotated = image.size != (entry["width"], entry["height"])
                 return as_rgb(ImageOps.exif_transpose(image) if rotated else image)
     except FileNotFoundError as error:
         remedy = "put it there, or take the image out of the split"
         raise UserError(f"{path} must be an image file, got no such file; {remedy}") from error
-    except Exception as error:                                       # Pillow raises many types for corrupt files
+    except Exception as error:  # Pillow raises many types for corrupt files
         reason = " ".join(str(error).split()) or type(error).__name__
         remedy = "copy it again, or take it out of the split"
         raise UserError(f"{path} must be an image that can be decoded, got: {reason}; {remedy}") from error
@@ -49,10 +49,10 @@ def as_rgb(image: Image.Image) -> np.ndarray:
         if grey.min() < 0 or grey.max() > 65535:
             raise ValueError(f"grey values from {grey.min()} to {grey.max()}, which are neither 8 nor 16 bits")
         return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
-    if image.mode == "F":                                            # Pillow would clip to 0..255
+    if image.mode == "F":  # Pillow would clip to 0..255
         raise ValueError("floating point pixels, which have no agreed white; save it with 8 bits")
     if "transparency" in image.info and image.mode == "P":
-        image = image.convert("RGBA")                                # P to RGB directly gives a warning
+        image = image.convert("RGBA")  # P to RGB directly gives a warning
     return np.array(image.convert("RGB"))
 
 

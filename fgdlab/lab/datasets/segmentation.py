@@ -114,7 +114,7 @@ def decode_run_lengths(segmentation: dict) -> list[int]:
             raise ValueError("counts hold a character that is none of run lengths")
         value |= (bits & 31) << shift
         shift += 5
-        if not bits & 32:                                            # last character of a number; bit 16 is the sign
+        if not bits & 32:  # last character of a number; bit 16 is the sign
             value -= (1 << shift) if bits & 16 else 0
             runs.append(value + runs[-2] if len(runs) > 2 else value)
             value = shift = 0

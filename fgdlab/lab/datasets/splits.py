@@ -16,9 +16,9 @@ import numpy as np
 from ..errors import UserError, raise_first, short_repr
 from .coco_json import EXPORT, MEND, is_integer, read_json, repeated
 
-DRAWN_PARTS = {"train": 0.70, "tune": 0.15, "val": 0.15}             # fractions, without splits.json
-TRAIN_PARTS = {"train-fit": 0.80, "train-tune": 0.20}                # fractions of train: to tune without touching val
-DISJOINT = ("train", "tune", "val", "test")                          # a note warns where two of these share images
+DRAWN_PARTS = {"train": 0.70, "tune": 0.15, "val": 0.15}  # fractions, without splits.json
+TRAIN_PARTS = {"train-fit": 0.80, "train-tune": 0.20}  # fractions of train: to tune without touching val
+DISJOINT = ("train", "tune", "val", "test")  # a note warns where two of these share images
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def draw(ids: Sequence[int], parts: dict[str, float]) -> dict[str, list[int]]:
 
     Each part's size is within one of its fraction. No part is empty if there are enough ids.
     """
-    salt = "/".join(parts)                                           # draws with other part names are independent
+    salt = "/".join(parts)  # draws with other part names are independent
     shuffled = sorted(ids, key=lambda id_: hashlib.sha256(f"{salt}:{id_}".encode()).digest())
     counts = np.diff(np.rint(np.cumsum([0, *parts.values()]) * len(shuffled)).astype(int))
     while len(shuffled) >= len(counts) and counts.min() == 0:

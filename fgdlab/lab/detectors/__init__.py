@@ -1,7 +1,7 @@
-"""Detectors under torchvision's contract: RetinaNet, FCOS, Faster and Mask R-CNN, RepPoints, and small ones for a CPU."""
+"""Detectors under torchvision's contract: RetinaNet, FCOS, Faster and Mask R-CNN, RepPoints, and small ones."""
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "builder": "NoResize build adapt_detector build_settings",
+    "builder": "NoResize adapt_detector build build_settings",
     "reppoints": "RepPoints",
 })

@@ -1,9 +1,9 @@
-"""Backbones by name, each under a feature pyramid.
+"""Backbones by name, with a feature pyramid.
 
-    pixels (N, 3, H, W) --body--> C3, C4, C5 (two-stage detectors: C2 as well) --FeaturePyramidNetwork--> P3, ..., P7 of 256 channels
+    pixels (N, 3, H, W) --trunk--> C3, C4, C5 (two-stage detectors: also C2) --FPN--> P3, ..., P7 of 256 channels
 
-A body is a ResNet or ResNeXt of torchvision, one of the variants below, or any other classifier of torchvision whose children run in order.
-Its last map at each stride feeds the pyramid.
+A trunk is a ResNet or ResNeXt of torchvision, one of the variants below, or another classifier of torchvision whose
+children run in order. Its last map at each stride feeds the pyramid. torchvision's name for it is ``body``.
 """
 import difflib
 from collections import OrderedDict
@@ -25,20 +25,20 @@ CAFFE = ("resnet50_caffe", "resnet101_caffe")
 MOBILE = ("mobilenet_v2", "mobilenet_v3_large")
 
 PYRAMID_CHANNELS = 256
-DEPTHS = {"50": [3, 4, 6, 3], "101": [3, 4, 23, 3]}                  # bottleneck blocks a stage
+DEPTHS = {"50": [3, 4, 6, 3], "101": [3, 4, 23, 3]}  # bottleneck blocks per stage
 
 
 class FrozenStatsBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that keeps its running statistics also in train mode; weight and bias learn. MMDetection's ``norm_eval=True``."""
+    """Batch norm with fixed statistics; weight and bias are trained. MMDetection's ``norm_eval=True``."""
 
     def train(self, mode: bool = True) -> "FrozenStatsBatchNorm2d":
         return super().train(False)
 
 
-# --- bodies -------------------------------------------------------------------------------------------------------------------------
+# --- trunks ---
 
 class CaffeBottleneck(Bottleneck):
-    """A bottleneck with its stride in the first 1x1 convolution, as in Caffe's ResNets; torchvision has it in the 3x3."""
+    """A bottleneck with its stride in the first 1x1 convolution, as in Caffe, instead of in the 3x3."""
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
@@ -46,25 +46,31 @@ class CaffeBottleneck(Bottleneck):
 
 
 class CaffePixels(nn.Module):
-    """Pixels normalised as torchvision does -> as Caffe's ResNets read them: blue first, 0..255, means subtracted, undivided.
+    """Convert torchvision's normalised pixels to those of Caffe's ResNets.
 
-    (N, 3, H, W) RGB, (x - mean) / std  ->  (N, 3, H, W) BGR, 255 (x - mean). Both means are the same numbers, so only std and order change, and
-    every detector reads the same pixels: a Caffe teacher may learn from a torchvision student's batch.
+    (N, 3, H, W) RGB, (x - mean) / std  ->  (N, 3, H, W) BGR, 255 (x - mean). Both means are equal. All detectors read
+    the same pixels, so a Caffe teacher can be used with a torchvision student.
     """
 
     def __init__(self):
         super().__init__()
-        self.register_buffer("scale", 255 * torch.tensor([0.225, 0.224, 0.229])[:, None, None], persistent=False)       # of B, G, R
+        std_bgr = torch.tensor([0.225, 0.224, 0.229])
+        self.register_buffer("scale", 255 * std_bgr[:, None, None], persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels.flip(1) * self.scale
 
 
 def build_trunk(name: str, weights: str | None, norm: Callable[..., nn.Module] | None) -> nn.Module:
-    """The classifier whose stages feed the pyramid. ``weights``: a name of torchvision's weights enum, such as "DEFAULT"; None for random ones."""
+    """A classifier whose stages feed the pyramid.
+
+    Args:
+        weights: a name of torchvision's weights enum, such as "DEFAULT"; None: random.
+    """
     settings = {"norm_layer": norm} if norm is not None else {}
     if name in CAFFE:
-        resnet = ResNet(CaffeBottleneck, DEPTHS[name.removeprefix("resnet").removesuffix("_caffe")], **settings)
+        depth = name.removeprefix("resnet").removesuffix("_caffe")
+        resnet = ResNet(CaffeBottleneck, DEPTHS[depth], **settings)
         return nn.Sequential(OrderedDict([("pixels", CaffePixels()), *resnet.named_children()]))
     if name.startswith("resnext101_32x4d"):
         resnext = ResNet(Bottleneck, DEPTHS["101"], groups=32, width_per_group=4, **settings)
@@ -72,99 +78,105 @@ def build_trunk(name: str, weights: str | None, norm: Callable[..., nn.Module] |
             deform(resnext, modulated=name.endswith("_mdconv"))
         return resnext
     model = torchvision.models.get_model(name, weights=weights, **settings)
-    if hasattr(model, "trunk_output"):                               # RegNet keeps its four stages in one child
+    if hasattr(model, "trunk_output"):  # RegNet has its four stages in one child
         return nn.Sequential(OrderedDict([("stem", model.stem), *model.trunk_output.named_children()]))
     return getattr(model, "features", getattr(model, "layers", model))
 
 
 def check_backbone(name: str, pretrained: bool, others: tuple[str, ...] = ()) -> None:
-    """Refuse a backbone that does not exist, and ImageNet weights that do not. ``others``: names that the caller knows besides."""
-    ours, theirs = (*CAFFE, *RESNEXTS), torchvision.models.list_models(module=torchvision.models)
-    if name not in ours and name not in theirs:
-        near = difflib.get_close_matches(name, theirs, n=2)
-        known = dict.fromkeys((*others, *RESNETS, *CAFFE, *RESNEXTS, *MOBILE, *near))
+    """Refuse an unknown backbone, or ImageNet weights that do not exist. ``others``: further names for the message."""
+    torchvisions = torchvision.models.list_models(module=torchvision.models)
+    if name not in torchvisions and name not in (*CAFFE, *RESNEXTS):
+        similar = difflib.get_close_matches(name, torchvisions, n=2)
+        known = dict.fromkeys((*others, *RESNETS, *CAFFE, *RESNEXTS, *MOBILE, *similar))
         raise unknown_name("backbone", name, known, hint="other classifiers of torchvision will do as well")
-    if pretrained and name not in theirs:
-        raise UserError(f"pretrained must be off for {name!r}: torchvision has no ImageNet weights for it; load an MMDetection checkpoint, or choose another")
+    if pretrained and name not in torchvisions:
+        remedy = "load an MMDetection checkpoint, or choose another"
+        raise UserError(f"pretrained must be off for {name!r}: torchvision has no ImageNet weights for it; {remedy}")
 
 
-# --- pyramid ------------------------------------------------------------------------------------------------------------------------
+# --- pyramid ---
 
 def backbone_with_fpn(
-    backbone: str, first: int, extra: nn.Module | Callable[[int], nn.Module], *, pretrained: bool = False, norms: str = "learned", fpn_norm: Callable[..., nn.Module] | None = None,
+    name: str, first: int, extra: nn.Module | Callable[[int], nn.Module], *, pretrained: bool = False,
+    norms: str = "learned", fpn_norm: Callable[..., nn.Module] | None = None,
 ) -> BackboneWithFPN:
-    """A body under torchvision's FPN, under the names of torchvision's ``resnet_fpn_backbone`` (``body.*``, ``fpn.*``).
+    """A trunk with torchvision's FPN; parameters are named as in ``resnet_fpn_backbone`` (``body``, ``fpn``).
 
     Args:
-        first: the finest level that the FPN makes, 2 or 3; its stride is 2 ** first.
-        extra: the block that makes the levels after P5, or what makes that block from the channels of C5.
-        pretrained: ImageNet weights; stem and first stage are fixed then.
-        norms: batch norms of the body: "learned", "frozen" (FrozenBatchNorm2d), or "still" (fixed statistics, learned weight and bias).
-        fpn_norm: a norm after every convolution of the FPN, in place of its bias.
+        first: the finest level of the FPN, 2 or 3; its stride is 2 ** first.
+        extra: the block that makes the levels after P5, or a function: channels of C5 -> that block.
+        pretrained: ImageNet weights; stem and first stage are then fixed.
+        norms: batch norms of the trunk: "learned", "frozen" (FrozenBatchNorm2d) or "frozen_stats" (weight and bias are
+            trained).
+        fpn_norm: norm after every convolution of the FPN, which then has no bias.
     """
-    norm = {"learned": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "still": FrozenStatsBatchNorm2d}[norms]
-    by_argument = norm if backbone.startswith(("resne", "wide_resne")) else None       # other families choose their own eps and momentum
-    body = build_trunk(backbone, "DEFAULT" if pretrained else None, by_argument)
-    if by_argument is None:
-        body = replace_norms(body, norm)
-    stages = trunk_stages(body, backbone)
+    norm = {"learned": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "frozen_stats": FrozenStatsBatchNorm2d}[norms]
+    weights = "DEFAULT" if pretrained else None
+    if name.startswith(("resne", "wide_resne")):
+        trunk = build_trunk(name, weights, norm)
+    else:  # other families set eps and momentum of their norms
+        trunk = replace_norms(build_trunk(name, weights, None), norm)
+    stages = trunk_stages(trunk, name)
     if pretrained:
-        freeze(body, until=stages[4][0])
-    if backbone in CAFFE and norms == "still":                       # MMDetection fixes weight and bias as well in these
-        for module in body.modules():
+        freeze(trunk, until=stages[4][0])
+    if name in CAFFE and norms == "frozen_stats":  # MMDetection also fixes weight and bias here
+        for module in trunk.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
     used = [stages[2 ** level] for level in range(first, 6)]
-    names = {name: str(i) for i, (name, _) in enumerate(used)}
-    channels = [each for _, each in used]
-    return BackboneWithFPN(body, names, channels, PYRAMID_CHANNELS, extra if isinstance(extra, nn.Module) else extra(channels[-1]), fpn_norm)
+    return_layers = {child: str(i) for i, (child, _) in enumerate(used)}
+    channels = [count for _, count in used]
+    block = extra if isinstance(extra, nn.Module) else extra(channels[-1])
+    return BackboneWithFPN(trunk, return_layers, channels, PYRAMID_CHANNELS, block, fpn_norm)
 
 
-def replace_norms(body: nn.Module, norm: type[nn.Module]) -> nn.Module:
-    """The same body with every batch norm replaced by one of kind ``norm`` with its numbers, eps and momentum."""
+def replace_norms(trunk: nn.Module, norm: type[nn.Module]) -> nn.Module:
+    """Replace all batch norms by norms of another type with the same state, eps and momentum, in place."""
     if norm is nn.BatchNorm2d:
-        return body
-    for name, child in body.named_children():
+        return trunk
+    for name, child in trunk.named_children():
         if type(child) is nn.BatchNorm2d:
-            settings = {"eps": child.eps} if norm is FrozenBatchNorm2d else {"eps": child.eps, "momentum": child.momentum}
-            other = norm(child.num_features, **settings)
-            other.load_state_dict(child.state_dict(), strict=norm is not FrozenBatchNorm2d)
-            setattr(body, name, other)
+            frozen = norm is FrozenBatchNorm2d
+            settings = {} if frozen else {"momentum": child.momentum}
+            other = norm(child.num_features, eps=child.eps, **settings)
+            other.load_state_dict(child.state_dict(), strict=not frozen)
+            setattr(trunk, name, other)
         else:
             replace_norms(child, norm)
-    return body
+    return trunk
 
 
-def freeze(body: nn.Module, until: str) -> None:
-    """Fix stem and first stage, up to the child ``until``, as torchvision and MMDetection do to a pretrained body."""
-    for name, child in body.named_children():
+def freeze(trunk: nn.Module, until: str) -> None:
+    """Fix the parameters of all children up to the child ``until``."""
+    for name, child in trunk.named_children():
         child.requires_grad_(False)
         if name == until:
             break
 
 
 @torch.no_grad()
-def trunk_stages(body: nn.Module, name: str, side: int = 64) -> dict[int, tuple[str, int]]:
-    """{stride: (name of the last child at that stride, its channels)} for strides 4, 8, 16 and 32, found by running the children in order.
+def trunk_stages(trunk: nn.Module, name: str, side: int = 64) -> dict[int, tuple[str, int]]:
+    """{stride: (name of the last child at that stride, its channels)}, found by running the children in order.
 
     Raises:
-        UserError: a body whose children do not run one after another, or that does not halve its maps down to stride 32.
+        UserError: the children do not run in order, or do not give maps at strides 4, 8, 16 and 32.
     """
-    found, maps, training = {}, torch.zeros(1, 3, side, side), body.training
-    body.eval()
+    stages, maps, training = {}, torch.zeros(1, 3, side, side), trunk.training
+    trunk.eval()
     try:
-        for child_name, child in body.named_children():
+        for child_name, child in trunk.named_children():
             maps = child(maps)
             height, width = maps.shape[2:]
             if height != width or height < side // 32:
                 break
-            found[side / height] = (child_name, maps.shape[1])
+            stages[side / height] = (child_name, maps.shape[1])
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
-        pass                                                         # what follows the last stage, a classifier say, wants another shape
-    body.train(training)
-    if not {4, 8, 16, 32} <= found.keys():
+        pass  # a classifier after the stages needs another shape
+    trunk.train(training)
+    if not {4, 8, 16, 32} <= stages.keys():
         raise UserError(
-            f"backbone must give maps (N, C, H, W) at strides 4, 8, 16 and 32 from children that run in order, got {name!r}, which does not; "
-            f"choose one of {', '.join((*RESNETS, *MOBILE))}"
+            "backbone must give maps (N, C, H, W) at strides 4, 8, 16 and 32 from children that run in order, got "
+            f"{name!r}, which does not; choose one of {', '.join((*RESNETS, *MOBILE))}"
         )
-    return found
+    return stages

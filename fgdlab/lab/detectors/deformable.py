@@ -1,9 +1,9 @@
-"""Deformable convolutions: a 3x3 kernel that looks where the features tell it to.
+"""Deformable convolutions: the taps of a 3x3 kernel are shifted by learned offsets.
 
-    offset (N, 18, H, W) = conv_offset(F);      out = deform_conv2d(F, offset)                             deformable (v1, "dconv")
-    offset, mask (N, 27, H, W) = conv_offset(F);  out = deform_conv2d(F, offset, sigmoid(mask))            modulated  (v2, "mdconv")
+    deformable (v1, dconv):  offset (N, 18, H, W) = conv_offset(F);        out = deform_conv2d(F, offset)
+    modulated (v2, mdconv):  offset, mask (N, 27, H, W) = conv_offset(F);  out = deform_conv2d(F, offset, sigmoid(mask))
 
-The paper's X101 teachers have them in stages 3 to 5, without modulation: their checkpoints hold 18 offset channels a layer.
+The paper's X101 teachers have them in stages 3 to 5, not modulated: 18 offset channels per layer.
 """
 import math
 
@@ -13,16 +13,19 @@ from torchvision.ops import deform_conv2d
 
 
 class DeformableConv(nn.Module):
-    """A grouped k x k convolution without bias that shifts each of its k * k taps by a learned offset. (N, C, H, W) -> (N, C', H', W').
+    """A grouped k x k convolution without bias whose taps are shifted. (N, C, H, W) -> (N, C', H', W').
 
-    Offsets come as (y, x) pairs, tap by tap, in cells of the input. They start at 0: an ordinary convolution. Weights are named as in
-    MMDetection: ``weight``, ``conv_offset.weight``, ``conv_offset.bias``.
+    Offsets are (y, x) per tap, in cells of the input. They start at 0, as an ordinary convolution. Parameters have
+    MMDetection's names: ``weight``, ``conv_offset.weight``, ``conv_offset.bias``.
 
     Args:
-        modulated: weigh every tap by a learned factor in 0..1 as well (it starts at 1/2).
+        modulated: also multiply every tap by a learned factor in 0..1, which starts at 1/2.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, padding: int = 1, groups: int = 1, modulated: bool = False):
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, padding: int = 1, groups: int = 1,
+        modulated: bool = False,
+    ):
         super().__init__()
         self.stride, self.padding, self.taps, self.modulated = stride, padding, kernel * kernel, modulated
         self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, kernel, kernel))
@@ -33,15 +36,18 @@ class DeformableConv(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         predicted = self.conv_offset(features)
-        offset = predicted[:, :2 * self.taps]
-        mask = predicted[:, 2 * self.taps:].sigmoid() if self.modulated else None
+        offset, mask = predicted[:, :2 * self.taps], None
+        if self.modulated:
+            mask = predicted[:, 2 * self.taps:].sigmoid()
         return deform_conv2d(features, offset, self.weight, stride=self.stride, padding=self.padding, mask=mask)
 
 
 def deform(resnet: nn.Module, modulated: bool = False) -> nn.Module:
-    """Make the 3x3 convolutions of a bottleneck ResNet's stages 3 to 5 (layer2 to layer4) deformable, in place."""
+    """Replace the 3x3 convolutions of a bottleneck ResNet's stages 3 to 5 (layer2 to layer4), in place."""
     for stage in (resnet.layer2, resnet.layer3, resnet.layer4):
         for block in stage:
             old = block.conv2
-            block.conv2 = DeformableConv(old.in_channels, old.out_channels, 3, old.stride[0], old.padding[0], old.groups, modulated)
+            block.conv2 = DeformableConv(
+                old.in_channels, old.out_channels, 3, old.stride[0], old.padding[0], old.groups, modulated,
+            )
     return resnet

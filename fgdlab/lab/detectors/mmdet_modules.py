@@ -1,15 +1,16 @@
-"""What MMDetection's detectors do otherwise than torchvision's, as parts that fit into torchvision's own classes.
+"""Where MMDetection's detectors differ from torchvision's, as parts for torchvision's own classes.
 
-    part            torchvision                                 MMDetection                                          here
-    P6              from P5 (RetinaNet v1, FCOS)                from C5 (RetinaNet, RepPoints) or P5 (FCOS)          ExtraConvs
-    anchors         sides rounded, stride = pixels // cells     exact, stride = 2^level                              ExactAnchors
-    FCOS            points on cell corners, no scale a level    points in cell centres, a learned scale a level      ExactAnchors, ScaledFCOSHead
-    RoI align       two samples a bin, half a cell off          adaptive samples, aligned                            AlignedRoIAlign
-    classes         0 is background, also a channel of its own  background last (two-stage), no channel (one-stage)  BackgroundLast, ClassesFromZero
-    batch norms     frozen                                      statistics fixed, weight and bias learned            backbones.StillBatchNorm2d
+    ExtraConvs           P6 from C5 (RetinaNet, RepPoints) or P5 (FCOS); torchvision: from P5
+    ExactAnchors         anchors with exact sides and stride 2^level; points of FCOS in cell centres
+    ScaledFCOSHead       a learned scale per level of FCOS
+    AlignedRoIAlign      adaptive number of samples, aligned; torchvision: two samples per bin, half a cell off
+    BackgroundLast       two-stage detectors: background is the last class; torchvision: the first
+    ClassesFromZero      one-stage detectors: no channel for the background
+    FrozenStatsBatchNorm2d (backbones.py)      fixed statistics, trained weight and bias; torchvision: all fixed
 
-Differs: the losses stay torchvision's. MMDetection divides by the foreground of the whole batch where torchvision divides image by image, and uses plain L1
-where torchvision's two-stage detectors use smooth L1; its FCOS thresholds class scores before they meet the centreness.
+Differs: the losses are torchvision's. MMDetection divides by the foreground of the whole batch, torchvision by that of
+each image. In two-stage detectors MMDetection uses L1, torchvision smooth L1. MMDetection's FCOS applies the score
+threshold before the centreness.
 """
 import torch
 from torch import Tensor, nn
@@ -20,16 +21,17 @@ from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 ONE_STAGE_STRIDES, TWO_STAGE_STRIDES = (8, 16, 32, 64, 128), (4, 8, 16, 32, 64)
-RATIOS = (0.5, 1.0, 2.0)                                             # height over width
+RATIOS = (0.5, 1.0, 2.0)  # height over width
 
 
 class ExtraConvs(ExtraFPNBlock):
-    """P6 = conv(source), P7 = conv(P6), each with stride 2; source is C5 ("input") or P5 ("output").
+    """P6 = conv(source), P7 = conv(P6), each with stride 2.
 
     Args:
+        source: "input" for C5, "output" for P5.
         inputs: channels of the source.
-        relu: P7 = conv(relu(P6)); MMDetection has it in FCOS only, torchvision everywhere.
-        norm: a norm after each convolution, in place of its bias.
+        relu: P7 = conv(relu(P6)). MMDetection does this in FCOS only, torchvision always.
+        norm: a norm after each convolution, which then has no bias.
     """
 
     def __init__(self, source: str, inputs: int, outputs: int, relu: bool = False, norm=None):
@@ -37,12 +39,12 @@ class ExtraConvs(ExtraFPNBlock):
         self.source, self.relu = source, relu
 
         def conv(channels: int) -> nn.Module:
-            made = nn.Conv2d(channels, outputs, 3, stride=2, padding=1, bias=norm is None)
-            nn.init.kaiming_uniform_(made.weight, a=1)
+            layer = nn.Conv2d(channels, outputs, 3, stride=2, padding=1, bias=norm is None)
+            nn.init.kaiming_uniform_(layer.weight, a=1)
             if norm is None:
-                nn.init.zeros_(made.bias)
-                return made
-            return nn.Sequential(made, norm(outputs))
+                nn.init.zeros_(layer.bias)
+                return layer
+            return nn.Sequential(layer, norm(outputs))
 
         self.p6, self.p7 = conv(inputs), conv(outputs)
 
@@ -53,62 +55,69 @@ class ExtraConvs(ExtraFPNBlock):
 
 
 class ExactAnchors(AnchorGenerator):
-    """Anchors with exact sides, one grid step = the level's stride.
+    """Anchors with exact sides, one stride apart.
 
     Args:
-        strides: pixels a cell, a level.
-        sizes: sides in pixels of the square anchors of each level; ratios: height over width.
-        centre: where in its cell an anchor sits, 0 for the corner and 0.5 for the middle.
-    Differs: torchvision rounds the sides, and divides the padded image by the cells of a map, which at P7 of an 800-pixel side gives 114 for 128.
+        strides: pixels per cell for each level.
+        sizes: sides in pixels of the square anchors of each level.
+        ratios: height over width.
+        centre: position of an anchor's centre in its cell, 0 for the corner and 0.5 for the middle.
+    Differs: torchvision rounds the sides, and its stride is image size // map size: 114 instead of 128 pixels at P7 of
+        an 800-pixel image.
     """
 
-    def __init__(self, strides: tuple[int, ...], sizes: tuple[tuple[float, ...], ...], ratios: tuple[float, ...] = RATIOS, centre: float = 0.0):
+    def __init__(self, strides: tuple[int, ...], sizes: tuple, ratios: tuple[float, ...] = RATIOS, centre: float = 0.0):
         super().__init__(sizes, (ratios,) * len(sizes))
         self.strides, self.centre = strides, centre
 
-    def generate_anchors(self, scales, aspect_ratios, dtype: torch.dtype = torch.float32, device: torch.device = torch.device("cpu")) -> Tensor:
+    def generate_anchors(
+        self, scales, aspect_ratios, dtype: torch.dtype = torch.float32, device: torch.device = torch.device("cpu"),
+    ) -> Tensor:
         """(ratios * sizes, 4) boxes around 0, ratio by ratio."""
-        scales, tall = torch.as_tensor(scales, dtype=dtype, device=device), torch.as_tensor(aspect_ratios, dtype=dtype, device=device).sqrt()
-        widths, heights = (scales / tall[:, None]).flatten(), (scales * tall[:, None]).flatten()
+        scales = torch.as_tensor(scales, dtype=dtype, device=device)
+        root = torch.as_tensor(aspect_ratios, dtype=dtype, device=device).sqrt()[:, None]
+        widths, heights = (scales / root).flatten(), (scales * root).flatten()
         return torch.stack([-widths, -heights, widths, heights], dim=1) / 2
 
     def forward(self, image_list, feature_maps: list[Tensor]) -> list[Tensor]:
-        """One (A, 4) a image; the same for every image of the batch."""
+        """One (A, 4) per image, all the same."""
         dtype, device = image_list.tensors.dtype, feature_maps[0].device
         self.set_cell_anchors(dtype, device)
         levels = []
         for maps, stride, cell in zip(feature_maps, self.strides, self.cell_anchors, strict=True):
-            rows, columns = ((torch.arange(n, dtype=dtype, device=device) + self.centre) * stride for n in maps.shape[-2:])
-            y, x = (each.flatten() for each in torch.meshgrid(rows, columns, indexing="ij"))
+            y, x = ((torch.arange(n, dtype=dtype, device=device) + self.centre) * stride for n in maps.shape[-2:])
+            y, x = (grid.flatten() for grid in torch.meshgrid(y, x, indexing="ij"))
             levels.append((torch.stack([x, y, x, y], dim=1)[:, None] + cell).flatten(0, 1))
         return [torch.cat(levels)] * len(image_list.image_sizes)
 
 
 def retinanet_anchors() -> ExactAnchors:
-    """Nine a cell: sides of 4 strides times 1, 2^(1/3), 2^(2/3)."""
-    return ExactAnchors(ONE_STAGE_STRIDES, tuple(tuple(4 * stride * 2 ** (i / 3) for i in range(3)) for stride in ONE_STAGE_STRIDES))
+    """Nine per cell: sides of 4 strides times 1, 2^(1/3), 2^(2/3), in three ratios."""
+    sizes = tuple(tuple(4 * stride * 2 ** (i / 3) for i in range(3)) for stride in ONE_STAGE_STRIDES)
+    return ExactAnchors(ONE_STAGE_STRIDES, sizes)
 
 
 def rpn_anchors() -> ExactAnchors:
-    """Three a cell: sides of 8 strides."""
+    """Three per cell: sides of 8 strides, in three ratios."""
     return ExactAnchors(TWO_STAGE_STRIDES, tuple((8.0 * stride,) for stride in TWO_STAGE_STRIDES))
 
 
 def fcos_points() -> ExactAnchors:
-    """One square of one stride around the middle of each cell, whose centre is FCOS's point."""
+    """One square of one stride per cell, whose centre is FCOS's point."""
     return ExactAnchors(ONE_STAGE_STRIDES, tuple((float(stride),) for stride in ONE_STAGE_STRIDES), (1.0,), centre=0.5)
 
 
-# --- classes ------------------------------------------------------------------------------------------------------------------------
+# --- classes ---
 
 class ClassesFromZero:
-    """Labels 1..C outside, channels 0..C-1 inside: a one-stage head without torchvision's idle channel 0."""
+    """A one-stage detector without torchvision's unused channel 0: labels 1..C outside, channels 0..C-1 inside."""
 
     def compute_loss(self, targets: list[dict], *args) -> dict[str, Tensor]:
-        return super().compute_loss([{**each, "labels": each["labels"] - 1} for each in targets], *args)
+        return super().compute_loss([{**target, "labels": target["labels"] - 1} for target in targets], *args)
 
     def postprocess_detections(self, *args) -> list[dict]:
-        return [{**each, "labels": each["labels"] + 1} for each in super().postprocess_detections(*args)]
+        detections = super().postprocess_detections(*args)
+        return [{**image, "labels": image["labels"] + 1} for image in detections]
 
 
 class MMRetinaNet(ClassesFromZero, RetinaNet):
@@ -120,9 +129,9 @@ class MMFCOS(ClassesFromZero, FCOS):
 
 
 class BackgroundLast(nn.Module):
-    """Box classifier and regressor with weights in MMDetection's order, outputs in torchvision's.
+    """Box classifier and regressor with weights in MMDetection's order and outputs in torchvision's.
 
-    (R, inputs) -> scores (R, 1 + C) with background first, deltas (R, 4 (1 + C)) with zeros for background.
+    (R, inputs) -> scores (R, 1 + C), background first; deltas (R, 4 (1 + C)), zeros for background.
     """
 
     def __init__(self, inputs: int, classes: int):
@@ -134,53 +143,63 @@ class BackgroundLast(nn.Module):
 
 
 class NoBackgroundMask(nn.Module):
-    """Mask predictor without a background channel; outputs in torchvision's order. (R, inputs, 14, 14) -> (R, 1 + C, 28, 28), zeros first."""
+    """Mask predictor without a background channel; outputs in torchvision's order.
+
+    (R, inputs, 14, 14) -> (R, 1 + C, 28, 28), zeros for background.
+    """
 
     def __init__(self, inputs: int, hidden: int, classes: int):
         super().__init__()
-        self.conv5_mask, self.mask_fcn_logits = nn.ConvTranspose2d(inputs, hidden, 2, stride=2), nn.Conv2d(hidden, classes, 1)
-        for each in (self.conv5_mask, self.mask_fcn_logits):
-            nn.init.kaiming_normal_(each.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(each.bias)
+        self.conv5_mask = nn.ConvTranspose2d(inputs, hidden, 2, stride=2)
+        self.mask_fcn_logits = nn.Conv2d(hidden, classes, 1)
+        for layer in (self.conv5_mask, self.mask_fcn_logits):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        return nn.functional.pad(self.mask_fcn_logits(self.conv5_mask(features).relu()), (0, 0, 0, 0, 1, 0))
+        logits = self.mask_fcn_logits(self.conv5_mask(features).relu())
+        return nn.functional.pad(logits, (0, 0, 0, 0, 1, 0))
 
 
-# --- heads --------------------------------------------------------------------------------------------------------------------------
+# --- heads ---
 
 class AlignedRoIAlign(MultiScaleRoIAlign):
-    """RoI align as MMDetection does it: half-cell aligned, with as many samples a bin as it has cells.
+    """RoI align as in MMDetection: half-cell aligned, with as many samples per bin as it has cells.
 
-    A box goes to P2 + floor(log2(sqrt(area) / 56)), within P2..P5.
+    The level of a box is P2 + floor(log2(sqrt(area) / 56)), within P2..P5.
     """
 
     def __init__(self, output_size: int):
         super().__init__(["0", "1", "2", "3"], output_size, sampling_ratio=0)
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
-        maps = [x[name] for name in self.featmap_names]
-        image = torch.cat([torch.full((len(each), 1), float(i), device=each.device, dtype=each.dtype) for i, each in enumerate(boxes)])
-        rois = torch.cat([image, torch.cat(boxes)], dim=1)           # (R, 5)
+        levels = [x[name] for name in self.featmap_names]
+        index = torch.cat([image.new_full((len(image), 1), i) for i, image in enumerate(boxes)])
+        rois = torch.cat([index, torch.cat(boxes)], dim=1)  # (R, 5)
         side = (rois[:, 3:] - rois[:, 1:3]).prod(dim=1).clamp(min=0).sqrt()
-        level = torch.floor(torch.log2(side / 56 + 1e-6)).clamp(0, len(maps) - 1)
-        found = maps[0].new_zeros(len(rois), maps[0].shape[1], *self.output_size)
-        for i, (each, stride) in enumerate(zip(maps, TWO_STAGE_STRIDES, strict=False)):
-            here = (level == i).nonzero()[:, 0]
-            found[here] = roi_align(each, rois[here].to(each.dtype), self.output_size, 1 / stride, sampling_ratio=0, aligned=True).to(found.dtype)
-        return found
+        level_of = torch.floor(torch.log2(side / 56 + 1e-6)).clamp(0, len(levels) - 1)
+        features = levels[0].new_zeros(len(rois), levels[0].shape[1], *self.output_size)
+        for i, (maps, stride) in enumerate(zip(levels, TWO_STAGE_STRIDES, strict=False)):
+            rows = (level_of == i).nonzero()[:, 0]
+            boxes_here = rois[rows].to(maps.dtype)
+            pooled = roi_align(maps, boxes_here, self.output_size, 1 / stride, sampling_ratio=0, aligned=True)
+            features[rows] = pooled.to(features.dtype)
+        return features
 
 
 class ScaledFCOSHead(FCOSHead):
-    """FCOS's head as MMDetection has it: a learned scale a level, and two choices that its checkpoints differ in.
+    """FCOS's head as in MMDetection: a learned scale per level, and options in which its checkpoints differ.
 
     Args:
-        norm_on_bbox: distances are relu(scale * conv), in strides; else exp(scale * conv), in pixels.
+        norm_on_bbox: distances are relu(scale * conv) in strides; else exp(scale * conv) in pixels.
         centerness_on_reg: centreness reads the box tower; else the class tower.
         conv_bias: the towers' convolutions have a bias before their group norm.
     """
 
-    def __init__(self, channels: int, classes: int, norm_on_bbox: bool = True, centerness_on_reg: bool = False, conv_bias: bool = True):
+    def __init__(
+        self, channels: int, classes: int, norm_on_bbox: bool = True, centerness_on_reg: bool = False,
+        conv_bias: bool = True,
+    ):
         super().__init__(channels, 1, classes)
         self.norm_on_bbox, self.centerness_on_reg = norm_on_bbox, centerness_on_reg
         self.scales = nn.ParameterList(torch.tensor(1.0) for _ in ONE_STAGE_STRIDES)
@@ -190,14 +209,13 @@ class ScaledFCOSHead(FCOSHead):
                     module.bias = None
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
-        """Maps of P3..P7 -> {"cls_logits" (N, A, C), "bbox_regression" (N, A, 4) in strides, "bbox_ctrness" (N, A, 1)}."""
+        """P3..P7 -> "cls_logits" (N, A, C), "bbox_regression" (N, A, 4) in strides, "bbox_ctrness" (N, A, 1)."""
         classes, boxes = self.classification_head, self.regression_head
-        logits, distances, centreness = [], [], []
+        outputs = {"cls_logits": [], "bbox_regression": [], "bbox_ctrness": []}
         for maps, scale, stride in zip(x, self.scales, ONE_STAGE_STRIDES, strict=True):
             class_maps, box_maps = classes.conv(maps), boxes.conv(maps)
             scaled = boxes.bbox_reg(box_maps) * scale
-            logits.append(classes.cls_logits(class_maps))
-            distances.append(scaled.relu() if self.norm_on_bbox else scaled.exp() / stride)
-            centreness.append(boxes.bbox_ctrness(box_maps if self.centerness_on_reg else class_maps))
-        return {name: torch.cat([each.flatten(2).mT for each in maps], dim=1)
-                for name, maps in {"cls_logits": logits, "bbox_regression": distances, "bbox_ctrness": centreness}.items()}
+            outputs["cls_logits"].append(classes.cls_logits(class_maps))
+            outputs["bbox_regression"].append(scaled.relu() if self.norm_on_bbox else scaled.exp() / stride)
+            outputs["bbox_ctrness"].append(boxes.bbox_ctrness(box_maps if self.centerness_on_reg else class_maps))
+        return {name: torch.cat([maps.flatten(2).mT for maps in levels], dim=1) for name, levels in outputs.items()}

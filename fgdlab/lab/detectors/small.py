@@ -1,9 +1,10 @@
-"""The small family: each of the five detectors, cut down until one CPU core trains it in a minute, of torchvision's own parts alone.
+"""Small versions of the five detectors that one CPU core trains in a minute, built of torchvision's own parts.
 
-    pixels (N, 3, H, W) --body of strided convolutions--> C2..C5 --FeaturePyramidNetwork--> maps of 64 channels --the detector's own heads, narrower--> losses, boxes
+    pixels (N, 3, H, W) --strided convolutions--> C2..C5 --FeaturePyramidNetwork--> maps of 64 channels
+        --the detector's own heads, narrower--> losses, boxes
 
-Pyramids reach as far as the detectors' own, P3-P7 and P2-P5 with a pooled P6, so levels and losses are those of the large ones. What is smaller: channels,
-convolutions a tower, anchors (digits are small), regions a two-stage detector looks at.
+Levels and losses are those of the large detectors: P3-P7, or P2-P5 with a pooled P6. There are fewer channels,
+convolutions per tower and regions of a two-stage detector, and the anchors are smaller, as digits are.
 """
 from collections.abc import Callable
 from functools import partial
@@ -15,27 +16,23 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
-from .compact import BatchedRetinaNet, CachedAnchors, Compact
+from .compact import ANCHOR_SIZES, COMPACT, BatchedRetinaNet, Compact, retinanet_parts
 from .reppoints import RepPoints
 
-SMALL = {
-    "small_s": Compact((8, 16, 32, 48, 64), (0, 0, 0, 0), head_convs=1),              # student
-    "small_t": Compact((24, 32, 64, 128, 160), (0, 1, 2, 1), head_convs=2),           # teacher
-}
-PYRAMID_CHANNELS = 64                                                # FCOS and RepPoints norm them in 32 groups
-RETINA_SIZES = ((14, 20), (28, 40), (56, 79), (112, 158), (224, 316))           # pixels at P3..P7
-RETINA_RATIO = 1.35                                                  # height over width: digits are taller than wide
-REGION_SIZES = ((16,), (32,), (64,), (128,), (256,))                 # pixels at P2..P6, half of torchvision's
+SMALL = {"small_s": COMPACT["compact_s"], "small_t": COMPACT["compact_t"]}  # student, teacher
+PYRAMID_CHANNELS = 64  # FCOS and RepPoints norm them in 32 groups
+RETINANET_SIZES = (*ANCHOR_SIZES, (112, 158), (224, 316))  # pixels at P3..P7
+REGION_SIZES = ((16,), (32,), (64,), (128,), (256,))  # pixels at P2..P6, half of torchvision's
 REGION_RATIOS = (0.5, 1.0, 2.0)
 BOX_CHANNELS, MASK_CHANNELS = 128, 32
-FEW = {
-    "rpn_pre_nms_top_n_train": 128, "rpn_pre_nms_top_n_test": 128, "rpn_post_nms_top_n_train": 64, "rpn_post_nms_top_n_test": 64,
-    "rpn_batch_size_per_image": 64, "box_batch_size_per_image": 16, "box_detections_per_img": 50,
+REGIONS = {
+    "rpn_pre_nms_top_n_train": 128, "rpn_pre_nms_top_n_test": 128, "rpn_post_nms_top_n_train": 64,
+    "rpn_post_nms_top_n_test": 64, "rpn_batch_size_per_image": 64, "box_batch_size_per_image": 16,
+    "box_detections_per_img": 50,
 }
 
 
@@ -46,13 +43,13 @@ def small_detector(name: str, backbone: str, classes: int, **options) -> nn.Modu
         name: retinanet, fcos, faster_rcnn, mask_rcnn or reppoints.
         backbone: a key of ``SMALL``.
         classes: C >= 1; labels run from 1 to C.
-        options: handed to the detector's class.
+        options: arguments of the detector's class.
     """
     return MAKERS[name](SMALL[backbone], classes, options)
 
 
 def small_pyramid(settings: Compact, first: int, extra: nn.Module) -> BackboneWithFPN:
-    """A body of convolutions with batch norm, one stage a stride, under torchvision's FPN, which has batch norm as well: trained from nothing, none converges without.
+    """Convolutions with torchvision's FPN, both with batch norm: without it no detector converges from scratch.
 
     Args:
         first: the finest level, 2 or 3; its stride is 2 ** first.
@@ -63,42 +60,42 @@ def small_pyramid(settings: Compact, first: int, extra: nn.Module) -> BackboneWi
         nn.Sequential(conv(before, after), *(BasicBlock(after, after) for _ in range(count)))
         for before, after, count in zip(settings.widths, settings.widths[1:], settings.blocks, strict=False)
     ]
-    body = nn.Sequential(conv(3, settings.widths[0]), *stages)       # child k has stride 2 ** (k + 1)
-    names = {str(level - 1): str(i) for i, level in enumerate(range(first, 6))}
-    return BackboneWithFPN(body, names, list(settings.widths[first - 1:]), PYRAMID_CHANNELS, extra, nn.BatchNorm2d)
+    trunk = nn.Sequential(conv(3, settings.widths[0]), *stages)  # child k has stride 2 ** (k + 1)
+    return_layers = {str(level - 1): str(i) for i, level in enumerate(range(first, 6))}
+    channels = list(settings.widths[first - 1:])
+    return BackboneWithFPN(trunk, return_layers, channels, PYRAMID_CHANNELS, extra, nn.BatchNorm2d)
 
 
 def one_stage_pyramid(settings: Compact) -> BackboneWithFPN:
     return small_pyramid(settings, 3, LastLevelP6P7(PYRAMID_CHANNELS, PYRAMID_CHANNELS))
 
 
-# --- one maker a detector -----------------------------------------------------------------------------------------------------------
+# --- one function per detector ---
 
 def retinanet(settings: Compact, classes: int, options: dict) -> BatchedRetinaNet:
-    anchors = CachedAnchors(RETINA_SIZES, ((RETINA_RATIO,),) * len(RETINA_SIZES))
-    head = RetinaNetHead(PYRAMID_CHANNELS, anchors.num_anchors_per_location()[0], classes + 1, norm_layer=partial(nn.GroupNorm, 8))
-    for tower in (head.classification_head, head.regression_head):
-        tower.conv = tower.conv[:settings.head_convs]
-    return BatchedRetinaNet(one_stage_pyramid(settings), classes + 1, anchor_generator=anchors, head=head, **{"topk_candidates": 300, **options})
+    parts = retinanet_parts(PYRAMID_CHANNELS, classes, settings.head_convs, RETINANET_SIZES)
+    return BatchedRetinaNet(one_stage_pyramid(settings), classes + 1, **{**parts, **options})
 
 
 def fcos(settings: Compact, classes: int, options: dict) -> FCOS:
-    """torchvision's threshold of 0.2 leaves out what a short training is not sure of yet; 0.05 is that of its other detectors."""
+    """The score threshold is 0.05, as in torchvision's other detectors: 0.2 drops too much after a short training."""
     head = FCOSHead(PYRAMID_CHANNELS, 1, classes + 1, num_convs=settings.head_convs)
-    return FCOS(one_stage_pyramid(settings), classes + 1, head=head, **{"score_thresh": 0.05, "topk_candidates": 300, **options})
+    options = {"score_thresh": 0.05, "topk_candidates": 300, **options}
+    return FCOS(one_stage_pyramid(settings), classes + 1, head=head, **options)
 
 
 def two_stage(kind: type[FasterRCNN], settings: Compact, classes: int, options: dict) -> FasterRCNN:
     parts = {
         "rpn_anchor_generator": AnchorGenerator(REGION_SIZES, (REGION_RATIOS,) * len(REGION_SIZES)),
-        "box_head": TwoMLPHead(PYRAMID_CHANNELS * 7 ** 2, BOX_CHANNELS), "box_predictor": FastRCNNPredictor(BOX_CHANNELS, classes + 1),
+        "box_head": TwoMLPHead(PYRAMID_CHANNELS * 7 ** 2, BOX_CHANNELS),
+        "box_predictor": FastRCNNPredictor(BOX_CHANNELS, classes + 1),
     }
     if kind is MaskRCNN:
         parts |= {
             "mask_head": MaskRCNNHeads(PYRAMID_CHANNELS, (MASK_CHANNELS,) * settings.head_convs, 1),
             "mask_predictor": MaskRCNNPredictor(MASK_CHANNELS, MASK_CHANNELS, classes + 1),
         }
-    return kind(small_pyramid(settings, 2, LastLevelMaxPool()), **{**parts, **FEW, **options})
+    return kind(small_pyramid(settings, 2, LastLevelMaxPool()), **{**parts, **REGIONS, **options})
 
 
 def reppoints(settings: Compact, classes: int, options: dict) -> RepPoints:
@@ -106,5 +103,6 @@ def reppoints(settings: Compact, classes: int, options: dict) -> RepPoints:
 
 
 MAKERS: dict[str, Callable[..., nn.Module]] = {
-    "retinanet": retinanet, "fcos": fcos, "faster_rcnn": partial(two_stage, FasterRCNN), "mask_rcnn": partial(two_stage, MaskRCNN), "reppoints": reppoints,
+    "retinanet": retinanet, "fcos": fcos, "faster_rcnn": partial(two_stage, FasterRCNN),
+    "mask_rcnn": partial(two_stage, MaskRCNN), "reppoints": reppoints,
 }

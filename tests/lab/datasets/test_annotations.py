@@ -68,7 +68,7 @@ def message(call, *args) -> str:
     return text
 
 
-# --- what a good folder gives -----------------------------------------------------------------------------------------------------
+# --- what a good folder gives ---
 
 def test_boxes_come_as_corners_with_labels_in_order_of_category_id(tmp_path):
     found = read_split(write(tmp_path / "pets"), "all")
@@ -185,7 +185,7 @@ def test_perfect_detections_score_one(tmp_path):
     assert score.stats[0] == pytest.approx(1.0)
 
 
-# --- the fingerprint --------------------------------------------------------------------------------------------------------------
+# --- the fingerprint ---
 
 def shuffled(data: dict) -> dict:
     """The same document with keys and entries in another order."""
@@ -224,7 +224,7 @@ def test_fingerprint_changes_with_what_a_run_uses(tmp_path, part, key, value):
     assert read_split(write(tmp_path / "a", data), "all").content_hash != read_split(write(tmp_path / "b"), "all").content_hash
 
 
-# --- splits -----------------------------------------------------------------------------------------------------------------------
+# --- splits ---
 
 def test_without_splits_json_the_splits_are_disjoint_and_complete(tmp_path):
     write(tmp_path, document(40))
@@ -289,7 +289,7 @@ def test_a_short_name_of_two_files_is_unknown(tmp_path):
     assert "known: train2014, train2017" in message(read_split, tmp_path, "train")
 
 
-# --- bad folders ------------------------------------------------------------------------------------------------------------------
+# --- bad folders ---
 
 def test_image_files_of_other_splits_are_not_asked_for(tmp_path):
     write(tmp_path, splits={"train": [1], "val": [2, 3]})
@@ -298,7 +298,7 @@ def test_image_files_of_other_splits_are_not_asked_for(tmp_path):
     assert "1 missing, the first '2.png'" in message(read_split, tmp_path, "val")
 
 
-# --- pixels -----------------------------------------------------------------------------------------------------------------------
+# --- pixels ---
 
 ENTRY = {"file_name": "1.png", "width": WIDTH, "height": HEIGHT}
 

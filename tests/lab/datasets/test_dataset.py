@@ -33,7 +33,7 @@ def inked(image) -> list[int]:
     return [int(cols[0]), int(rows[0]), int(cols[-1]) + 1, int(rows[-1]) + 1]
 
 
-# ---- one item ----------------------------------------------------------------------------------------------------------------------
+# ---- one item ---
 
 def test_an_item_is_an_image_in_0_to_1_and_its_target(mixed):
     image, target = DetectionDataset(mixed)[0]
@@ -79,7 +79,7 @@ def test_memory_for_decoded_images_is_bounded(mixed, monkeypatch):
     assert sorted(scenes._kept) == [0, 1] and scenes._kept_bytes == data.MAX_KEPT_BYTES
 
 
-# ---- shrinking ---------------------------------------------------------------------------------------------------------------------
+# ---- shrinking ---
 
 def test_the_long_side_shrinks_and_never_grows(mixed):
     scenes = DetectionDataset(mixed, long_side=50)
@@ -115,7 +115,7 @@ def test_detections_come_back_in_pixels_of_the_original_file(mixed, long_side):
     assert_close([each["bbox"] for each in found], [each["bbox"] for each in ordinary], rtol=1e-5, atol=1e-4)
 
 
-# ---- mirroring ---------------------------------------------------------------------------------------------------------------------
+# ---- mirroring ---
 
 def test_mirroring_turns_image_and_boxes_together(mixed):
     scenes = DetectionDataset(mixed)
@@ -165,7 +165,7 @@ def test_a_sliver_keeps_some_width_through_shrinking_and_mirroring(coco_folder):
         assert (boxes[:, 2:] > boxes[:, :2]).all() and boxes[0, 2] - boxes[0, 0] < 1e-4
 
 
-# ---- batches -----------------------------------------------------------------------------------------------------------------------
+# ---- batches ---
 
 def ids_of(found) -> list[list[int]]:
     return [[int(target["image_id"]) for target in targets] for _, targets in found]
@@ -290,7 +290,7 @@ def test_batches_are_lists_as_images_differ_in_size_and_in_what_they_show(mixed,
         assert all(target[name].dtype == value.dtype and torch.equal(target[name], value) for name, value in its_target.items())
 
 
-# ---- which images ------------------------------------------------------------------------------------------------------------------
+# ---- which images ---
 
 def test_a_limit_spreads_over_the_ids(coco_folder):
     folder = coco_folder([(8, 8)] * 20, {})
@@ -316,7 +316,7 @@ def test_the_fingerprint_changes_with_what_is_learned_or_judged(mixed):
     assert flipped.content_hash() == prints[0]
 
 
-# ---- from a run's settings ---------------------------------------------------------------------------------------------------------
+# ---- from a run's settings ---
 
 @pytest.fixture
 def twenty(coco_folder):

@@ -68,7 +68,7 @@ def recorded(monkeypatch):
     return record
 
 
-# ---- deterministic -----------------------------------------------------------------------------------------------------------------
+# ---- deterministic ---
 
 def test_the_same_recipe_gives_the_same_bytes(tmp_path):
     one, other = (digit_folder(SMALL, tmp_path / name, progress=False) for name in "ab")
@@ -132,7 +132,7 @@ def test_mask_rcnn_reads_the_ink_of_digit_scenes(lab_home):
             assert mask.shape == (64, 64) and mask[y1:y2, x1:x2].sum() == mask.sum() > 0
 
 
-# ---- no leakage --------------------------------------------------------------------------------------------------------------------
+# ---- no leakage ---
 
 @pytest.mark.parametrize("ranges, whole", [(DIGIT_SAMPLES, 1797), (PHOTO_COLUMNS, 640)])
 def test_ranges_of_the_splits_cover_everything_once(ranges, whole):
@@ -191,7 +191,7 @@ def test_splits_of_a_folder_share_no_image(tmp_path):
     assert sorted(sum(splits.values(), [])) == list(range(1, 14))
 
 
-# ---- what is annotated -------------------------------------------------------------------------------------------------------------
+# ---- what is annotated ---
 
 @pytest.mark.parametrize("size", [64, 128, 256])
 def test_annotations_are_the_pasted_digits_and_never_a_lookalike(recorded, size):
@@ -259,7 +259,7 @@ def test_a_tenth_to_a_third_of_the_cells_of_each_level_is_foreground(tmp_path):
     assert list(shares) == ["P3", "P4", "P5"] and all(0.10 <= share <= 0.35 for share in shares.values()), shares
 
 
-# ---- the folder --------------------------------------------------------------------------------------------------------------------
+# ---- the folder ---
 
 def test_the_folder_is_coco_that_every_reader_takes(tmp_path):
     folder = digit_folder(SMALL, tmp_path / "d", progress=False)

@@ -38,7 +38,7 @@ def plain(mask: np.ndarray) -> dict:
     return {"size": list(mask.shape), "counts": np.diff(np.concatenate([[0], edges])).tolist()}
 
 
-# ---- pixels ------------------------------------------------------------------------------------------------------------------------
+# ---- pixels ---
 
 @pytest.mark.parametrize("seed", range(6))
 def test_run_lengths_of_both_kinds_give_the_mask_that_was_packed(seed):
@@ -73,7 +73,7 @@ def test_polygons_past_the_border_are_cut_there():
     assert decode_mask([[-1e9, -5.0, 1e9, -5.0, 1e9, 1e9, -1e9, 1e9]], SIZE, SIZE).all()
 
 
-# ---- what is none ------------------------------------------------------------------------------------------------------------------
+# ---- what is none ---
 
 @pytest.mark.parametrize("segmentation", [
     None, [], [[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6, 7]], [[1, 2, 3, 4, 5, float("nan")]], [1, 2, 3, 4, 5, 6], "text", {"size": [30, 40]},
@@ -158,7 +158,7 @@ def test_only_mask_rcnn_reads_masks(drawn):
         assert ("masks" in open_split(config.but(detector=detector), "all")[0][1]) == there
 
 
-# ---- targets -----------------------------------------------------------------------------------------------------------------------
+# ---- targets ---
 
 @pytest.mark.parametrize("long_side", [0, 20])
 @pytest.mark.parametrize("flip", [0.0, 1.0])
@@ -174,7 +174,7 @@ def test_a_mask_covers_its_box_in_the_image_as_it_is_loaded(drawn, long_side, fl
             assert (extent - box).abs().max() <= 1 and mask[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1].all()
 
 
-# ---- scores ------------------------------------------------------------------------------------------------------------------------
+# ---- scores ---
 
 def found_of(truth, seed=None) -> list[dict]:
     """The objects themselves as detections; with a seed, moved by some pixels and scored at random."""

@@ -50,7 +50,7 @@ FEW = {
     "box_detections_per_img": 4,
 }
 
-# ---- on digit scenes ---------------------------------------------------------------------------------------------------------------
+# ---- on digit scenes ---
 
 @pytest.fixture(scope="module")
 def published() -> pd.DataFrame:
@@ -107,7 +107,7 @@ def test_the_check_of_a_short_run(name, tmp_path, monkeypatch, same_bits):
     assert f"| {name}_fgd | 0 |" in check_detectors.table([found])
 
 
-# ---- on bright blocks --------------------------------------------------------------------------------------------------------------
+# ---- on bright blocks ---
 
 @pytest.fixture(scope="module")
 def blocks(tmp_path_factory):

@@ -21,7 +21,7 @@ from fgdlab.lab.detectors.backbones import (
 from fgdlab.lab.detectors.deformable import DeformableConv, deform
 from fgdlab.lab.detectors.mmdet_modules import ExtraConvs
 
-# ---- Caffe's ResNets ---------------------------------------------------------------------------------------------------------------
+# ---- Caffe's ResNets ---
 
 def test_caffes_bottleneck_halves_in_its_first_convolution():
     block = CaffeBottleneck(8, 4, stride=2, downsample=nn.Conv2d(8, 16, 1, stride=2))
@@ -36,7 +36,7 @@ def test_caffe_pixels_are_blue_first_in_0_to_255_without_their_mean():
     assert_close(CaffePixels()((image - mean) / std), expected, rtol=0, atol=1e-3)
 
 
-# ---- deformable convolutions -------------------------------------------------------------------------------------------------------
+# ---- deformable convolutions ---
 
 def test_a_deformable_convolution_starts_as_an_ordinary_one():
     features = torch.randn(2, 8, 7, 9)
@@ -67,9 +67,9 @@ def test_stages_3_to_5_become_deformable_and_keep_their_shape():
     assert resnet(torch.rand(1, 3, 64, 64)).shape == (1, 1000)
 
 
-# ---- batch norms -------------------------------------------------------------------------------------------------------------------
+# ---- batch norms ---
 
-def test_a_still_norm_keeps_its_statistics_and_learns_weight_and_bias():
+def test_a_norm_with_frozen_statistics_keeps_its_statistics_and_learns_weight_and_bias():
     norm = FrozenStatsBatchNorm2d(4).train()
     before, features = norm.running_mean.clone(), 3 + torch.randn(8, 4, 5, 5)
     norm(features).square().sum().backward()
@@ -79,7 +79,7 @@ def test_a_still_norm_keeps_its_statistics_and_learns_weight_and_bias():
 
 
 @pytest.mark.parametrize("kind", [FrozenStatsBatchNorm2d, FrozenBatchNorm2d])
-def test_norms_of_any_body_are_replaced_with_their_numbers(kind):
+def test_norms_of_any_trunk_are_replaced_with_their_numbers(kind):
     torch.manual_seed(3)
     body = torchvision.models.mobilenet_v3_small().features
     for module in body.modules():
@@ -94,19 +94,19 @@ def test_norms_of_any_body_are_replaced_with_their_numbers(kind):
         assert_close(replaced(pixels), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_pretrained_body_has_its_first_stage_fixed():
+def test_a_pretrained_trunk_has_its_first_stage_fixed():
     body = torchvision.models.resnet18()
     freeze(body, until="layer1")
     assert {name.split(".")[0] for name, each in body.named_parameters() if not each.requires_grad} == {"conv1", "bn1", "layer1"}
 
 
-def test_norms_of_a_still_caffe_body_do_not_learn_at_all():
-    maps = backbone_with_fpn("resnet50_caffe", 3, lambda channels: ExtraConvs("input", channels, 256), norms="still")
+def test_norms_of_a_caffe_trunk_with_frozen_statistics_are_not_trained():
+    maps = backbone_with_fpn("resnet50_caffe", 3, lambda channels: ExtraConvs("input", channels, 256), norms="frozen_stats")
     norms = [each for module in maps.body.modules() if isinstance(module, nn.BatchNorm2d) for each in module.parameters()]
     assert norms and not any(each.requires_grad for each in norms) and maps.body.conv1.weight.requires_grad
 
 
-# ---- stages ------------------------------------------------------------------------------------------------------------------------
+# ---- stages ---
 
 @pytest.mark.parametrize(("name", "channels"), [
     ("resnet18", (64, 128, 256, 512)), ("mobilenet_v2", (24, 32, 96, 1280)), ("mobilenet_v3_large", (24, 40, 112, 960)),
@@ -133,5 +133,5 @@ def test_the_last_stage_is_what_the_classifier_itself_makes(name):
 
 
 @pytest.mark.parametrize("name", ["alexnet", "swin_t"])
-def test_a_body_without_a_pyramid_is_refused(name, refusal):
+def test_a_trunk_without_a_pyramid_is_refused(name, refusal):
     assert f"strides 4, 8, 16 and 32 from children that run in order, got '{name}'" in refusal(trunk_stages, build_trunk(name, None, None), name)

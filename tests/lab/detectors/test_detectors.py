@@ -19,7 +19,7 @@ from fgdlab.lab.detectors.compact import COMPACT, BatchedRetinaNet
 from fgdlab.lab.detectors.small import SMALL
 from fgdlab.scene import look
 
-# ---- by name -----------------------------------------------------------------------------------------------------------------------
+# ---- by name ---
 
 @pytest.mark.parametrize("backbone", [pytest.param(each, marks=pytest.mark.slow if "101" in each else ()) for each in BACKBONES])
 def test_every_backbone_builds_with_its_levels(backbone):
@@ -87,7 +87,7 @@ def test_options_reach_torchvision():
     assert (detector.score_thresh, detector.detections_per_img, detector.topk_candidates) == (0.25, 3, 300)
 
 
-# ---- ImageNet weights --------------------------------------------------------------------------------------------------------------
+# ---- ImageNet weights ---
 
 @pytest.fixture
 def imagenet(monkeypatch):
@@ -125,7 +125,7 @@ def test_weights_of_a_pretrained_detector_load_without_another_download(imagenet
         assert_close(look(loaded.eval(), images).features["P3"], look(trained.eval(), images).features["P3"])
 
 
-# ---- the batched loss --------------------------------------------------------------------------------------------------------------
+# ---- the batched loss ---
 
 def random_targets(draw, size):
     """1 to 4 images with 0 to 6 boxes each: ordinary, doubled with another label, tiny, as large as the image, outside of every anchor."""
@@ -219,7 +219,7 @@ def test_the_whole_detector_gives_torchvisions_losses_and_gradients():
     assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
 
 
-# ---- images as they come -----------------------------------------------------------------------------------------------------------
+# ---- images as they come ---
 
 def test_by_default_images_and_boxes_keep_their_size():
     detector = build("retinanet", "compact_s", 4)

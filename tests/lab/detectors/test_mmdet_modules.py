@@ -24,7 +24,7 @@ def anchors_of(generator, height, width, strides):
     return generator(ImageList(torch.zeros(2, 3, height, width), [(height, width)] * 2), maps_of(height, width, strides))
 
 
-# ---- anchors -----------------------------------------------------------------------------------------------------------------------
+# ---- anchors ---
 
 def test_exact_anchors_are_torchvisions_before_rounding():
     """Where every stride divides the image, and the sides of 32 * 2^(i/3) are not rounded."""
@@ -54,7 +54,7 @@ def test_region_proposals_have_three_anchors_of_eight_strides():
     assert_close((first[:, 2:] - first[:, :2]).prod(dim=1).sqrt(), torch.tensor([32.0] * 3))
 
 
-# ---- extra levels ------------------------------------------------------------------------------------------------------------------
+# ---- extra levels ---
 
 @pytest.mark.parametrize(("source", "relu"), [("input", False), ("output", True)])
 def test_extra_convolutions_read_what_they_say(source, relu):
@@ -71,7 +71,7 @@ def test_a_norm_takes_the_place_of_the_bias():
     assert {name for name, _ in block.named_parameters()} == {f"p{level}.{part}" for level in (6, 7) for part in ("0.weight", "1.weight", "1.bias")}
 
 
-# ---- classes -----------------------------------------------------------------------------------------------------------------------
+# ---- classes ---
 
 def twins(kind):
     """A detector without torchvision's idle channel 0, and torchvision's own with the same weights and a channel 0 that says no."""
@@ -128,7 +128,7 @@ def test_masks_have_an_idle_channel_for_the_background():
     assert found.shape == (2, 4, 14, 14) and not found[:, 0].any() and found[:, 1:].any(dim=(2, 3)).all()
 
 
-# ---- RoI align ---------------------------------------------------------------------------------------------------------------------
+# ---- RoI align ---
 
 def test_a_box_is_read_off_the_level_of_its_size_half_cell_aligned():
     maps = {str(i): torch.randn(2, 3, 256 >> (i + 2), 256 >> (i + 2)) for i in range(4)}
@@ -146,7 +146,7 @@ def test_no_box_is_no_feature():
     assert mm.AlignedRoIAlign(7)(maps, [torch.zeros(0, 4)], [(32, 32)]).shape == (0, 3, 7, 7)
 
 
-# ---- FCOS's head -------------------------------------------------------------------------------------------------------------------
+# ---- FCOS's head ---
 
 def test_each_choice_of_the_fcos_head_changes_its_outputs_as_told():
     torch.manual_seed(6)

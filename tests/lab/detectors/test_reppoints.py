@@ -39,7 +39,7 @@ def levels():
     return [(torch.randn(1, 3, *grid, generator=draw), *(2 * torch.randn(1, 18, *grid, generator=draw) for _ in range(2))) for grid in grids]
 
 
-# ---- moment boxes ------------------------------------------------------------------------------------------------------------------
+# ---- moment boxes ---
 
 def test_a_moment_box_is_mean_and_deviation_of_the_points_as_written():
     head, points = RepPointsHead(WIDTH, 3, norm=nn.Identity), torch.randn(18, dtype=torch.float64)
@@ -64,7 +64,7 @@ def test_a_tenth_of_the_refinements_gradient_reaches_the_init_points():
     head, features = RepPointsHead(WIDTH, 3, norm=nn.Identity), torch.randn(1, WIDTH, 4, 4)
     for module in (head.init_out, head.class_out, head.class_conv):
         nn.init.normal_(module.weight, std=0.3)
-    logits, init, _ = head.on_level(features)
+    logits, init, _ = head.forward_level(features)
     (slow,) = torch.autograd.grad(logits.square().sum(), head.init_out.bias, retain_graph=True)
     offset = (init - head.taps).detach().requires_grad_()
     full = head.class_out(head.class_conv(head.class_tower(features), offset).relu()).square().sum()
@@ -78,10 +78,10 @@ def test_offsets_of_zero_points_collapse_the_taps_on_the_cell():
     nn.init.zeros_(head.init_out.weight)
     towered = head.class_tower(features)
     expected = head.class_out(nn.functional.conv2d(towered, head.class_conv.weight.sum(dim=(2, 3), keepdim=True)).relu())
-    assert_close(head.on_level(features)[0], expected)
+    assert_close(head.forward_level(features)[0], expected)
 
 
-# ---- who is matched ----------------------------------------------------------------------------------------------------------------
+# ---- who is matched ---
 
 def grid(side=128):
     return grid_points([torch.zeros(1, 1, -(-side // stride), -(-side // stride)) for stride in STRIDES])
@@ -123,7 +123,7 @@ def test_without_objects_nothing_is_matched():
     assert (match_by_centre(corners, strides, none) == -1).all() and (match_by_iou(torch.rand(5, 4), none) == -1).all()
 
 
-# ---- losses ------------------------------------------------------------------------------------------------------------------------
+# ---- losses ---
 
 def test_losses_are_what_the_paper_writes(levels):
     """One image, two objects, by loops over the points."""
@@ -201,7 +201,7 @@ def test_some_steps_find_an_object():
     assert inside / ((x2 - x1) * (y2 - y1) + 40 * 32 - inside) > 0.6
 
 
-# ---- detections --------------------------------------------------------------------------------------------------------------------
+# ---- detections ---
 
 def test_detections_are_the_moment_boxes_of_the_best_points(levels):
     """The best-scored detection of every class is the box of the point that scores so, clipped to the image."""
@@ -238,7 +238,7 @@ def test_detections_come_back_in_pixels_of_the_input(batch):
     assert found[0]["boxes"].max() > 64
 
 
-# ---- the seam ----------------------------------------------------------------------------------------------------------------------
+# ---- the seam ---
 
 def test_tap_and_look_read_its_scene_unchanged(batch):
     detector = tiny()
