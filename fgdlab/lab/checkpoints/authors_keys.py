@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import UserError, unknown_name
 
-BLOCKS = {"student": "s", "teacher": "t"}                            # our name -> the authors' suffix
+BLOCKS = {"student": "s", "teacher": "t"}  # our name -> the authors' suffix
 LAYERS = {
     "key": "conv_mask_{}", "transform.0": "channel_add_conv_{}.0", "transform.1": "channel_add_conv_{}.1",
     "transform.3": "channel_add_conv_{}.3",

@@ -13,7 +13,7 @@ from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.fcos import FCOSClassificationHead
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead
 
-COCO_OUTPUTS = 91                                                    # background and ids up to 90, ten of them unused
+COCO_OUTPUTS = 91  # background and ids up to 90, ten of them unused
 
 
 def coco_rows(classes: Sequence[str]) -> list[int] | None:

@@ -13,7 +13,7 @@ import torch
 from ..errors import UserError
 from ..io import cache_root, create_once, short_hash
 
-HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")                        # in file names of torch and MMDetection
+HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # in file names of torch and MMDetection
 
 
 def download(address: str, progress: bool = True) -> Path:

@@ -73,7 +73,7 @@ def published(name: str, config: RunConfig, classes: list[str]) -> tuple[nn.Modu
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise UserError(refusal(path, error)) from error
     rows = coco_rows(classes) if config.teacher_parts == "all" else None
-    detector.not_loaded = () if rows else heads(detector)            # a head of other classes is not used
+    detector.not_loaded = () if rows else heads(detector)  # a head of other classes is not used
     if rows:
         narrow(detector, rows)
     return adapt_detector(detector, "torchvision", config.min_size, config.max_size), path
@@ -120,7 +120,7 @@ def from_file(path: Path, config: RunConfig, classes: list[str]) -> nn.Module:
     if path.suffix != ".safetensors" or config.teacher_parts != "all" or outputs_of(state) == COCO_OUTPUTS:
         return from_state(path, state or read_state(path), config, classes)
     detector = build(**build_settings(config, config.teacher, len(classes)))
-    load_weights(detector, path)                                     # written by a run or `fgdlab teacher`
+    load_weights(detector, path)  # written by a run or `fgdlab teacher`
     detector.not_loaded = ()
     return detector
 

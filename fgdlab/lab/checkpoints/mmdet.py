@@ -23,9 +23,9 @@ from .mmdet_keys import NECK, mmdet_names
 from .safetensors_io import check_archive, not_safetensors
 
 PARTS = ("all", "backbone+neck")
-STUDENT = ("student.", "architecture.model.", "architecture.")       # the authors' distiller; MMRazor
+STUDENT = ("student.", "architecture.model.", "architecture.")  # the authors' distiller; MMRazor
 OTHERS = ("teacher.", "distill_losses.", "distiller.", "architecture.model.distiller.", "architecture.teacher.")
-MAX_NAMES = 5                                                        # in a message
+MAX_NAMES = 5  # in a message
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def load_mmdet(
     with torch.no_grad():
         for _, theirs, ours in copies:
             ours.copy_(theirs)
-    detector.not_loaded = tuple(report.missing)                      # such a head cannot be inherited
+    detector.not_loaded = tuple(report.missing)  # such a head cannot be inherited
     return report
 
 
@@ -118,7 +118,7 @@ def student_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     The authors' checkpoints hold student, teacher, losses and the last features; MMRazor's hold the student as its
     architecture.
     """
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}   # DistributedDataParallel's
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}  # DistributedDataParallel's
     for prefix in STUDENT:
         others = tuple(other for other in OTHERS if other.startswith(prefix))
         student = {
@@ -145,10 +145,10 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise not_safetensors(path, error) from error
     try:
-        if zipfile.is_zipfile(path):                                 # torch's format since 1.6; before, a plain pickle
+        if zipfile.is_zipfile(path):  # torch's format since 1.6; before, a plain pickle
             check_archive(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")                          # about formats
+            warnings.simplefilter("ignore")  # about formats
             content = torch.load(path, weights_only=True, map_location="cpu")
     except (
         pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError, OSError,
@@ -186,7 +186,7 @@ def refusal(path: Path, error: Exception) -> str:
     detail = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
     if function:
         reason = f"it is a pickle that would call {function[1]}"
-    elif isinstance(error, KeyError):                                # an unknown opcode; the error's text is a number
+    elif isinstance(error, KeyError):  # an unknown opcode; the error's text is a number
         reason = "it is no pickle"
     else:
         text = detail[1] if detail else str(error).strip() or type(error).__name__

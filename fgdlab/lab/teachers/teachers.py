@@ -84,7 +84,7 @@ def load_teacher(
             if origin != "cached":
                 raise
             raise UserError(f"{error}; or delete it, and it is made again") from error
-    detector.checksum = checksum(detector)                           # compared by training/preflight_checks.py
+    detector.checksum = checksum(detector)  # compared by training/preflight_checks.py
     return detector.eval().to(device), path, origin
 
 

@@ -25,7 +25,7 @@ def save(
         state["others"] = others
     if precision.scaler.is_enabled():
         state["scaler"] = precision.scaler.state_dict()
-    content = io.BytesIO()                                           # torch's own writer hides the error of a full disk
+    content = io.BytesIO()  # torch's own writer hides the error of a full disk
     torch.save(state, content)
     with atomic_write(folder / "checkpoint.pt") as unfinished:
         unfinished.write_bytes(content.getbuffer())
@@ -60,13 +60,13 @@ def load(
         torch.set_rng_state(random_states[0]["cpu"])
     except UserError:
         raise
-    except Exception as error:                                       # torch raises many types for broken bytes
+    except Exception as error:  # torch raises many types for broken bytes
         kind = type(error).__name__
         reasons = {"BadZipFile": "a file cut off, or of another kind", "UnpicklingError": "more than numbers"}
         got = reasons.get(kind, kind)
         hint = "delete it to start the run anew"
         raise UserError(f"{path} must be a checkpoint of this run, got {got}; {hint}") from error
-    if len(random_states) != group.world_size:                       # saved by another number of processes
+    if len(random_states) != group.world_size:  # saved by another number of processes
         seed_rank(group, step)
         return step
     own = random_states[group.rank]

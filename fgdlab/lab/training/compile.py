@@ -25,14 +25,14 @@ def compiled_pyramids(distiller: Distiller, enabled: bool, device: str) -> Itera
         yield
     finally:
         for detector in detectors:
-            del detector.backbone.forward                            # back to the method of the class
+            del detector.backbone.forward  # back to the method of the class
 
 
 def check_compiler(device: str) -> None:
     """Compile one small function, so that a missing compiler is known before the first step."""
     try:
         torch.compile(torch.sin)(torch.zeros(2, device=device))
-    except Exception as error:                                       # inductor and triton raise types of their own
+    except Exception as error:  # inductor and triton raise types of their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         problem = f"compile=true must find a C++ compiler, and Triton for CUDA, got: {reason}"
         raise UserError(f"{problem}; install them or leave compile out") from error

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..errors import UserError
 from . import torchrun
 
-TIMEOUT = timedelta(days=7)                                          # while rank 0 trains a teacher
+TIMEOUT = timedelta(days=7)  # while rank 0 trains a teacher
 
 
 class ProcessGroup:
@@ -124,7 +124,7 @@ def joined(device: str) -> Iterator[ProcessGroup]:
         if local_rank >= gpus:
             got = os.environ["LOCAL_WORLD_SIZE"]
             raise UserError(f"--nproc-per-node must be at most the {gpus} GPUs of this machine, got {got}; lower it")
-        torch.cuda.set_device(local_rank)                            # "cuda" means this GPU from here on
+        torch.cuda.set_device(local_rank)  # "cuda" means this GPU from here on
         settings = {"backend": "nccl", "device_id": torch.device("cuda", local_rank)}
     try:
         dist.init_process_group(**settings, **restart_store())
@@ -139,7 +139,7 @@ def joined(device: str) -> Iterator[ProcessGroup]:
             raise
         problem = f"all {world_size} processes must stay alive, but one has ended, see what it said"
         raise UserError(f"{problem}; the same command resumes from the last checkpoint") from error
-    dist.destroy_process_group()                                     # not after an error, when others may hang
+    dist.destroy_process_group()  # not after an error, when others may hang
 
 
 def restart_store() -> dict:
@@ -148,7 +148,7 @@ def restart_store() -> dict:
     ``--max-restarts`` keeps the store of the group that died, with the addresses in it.
     """
     if os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]:
-        return {}                                                    # several machines count their restarts separately
+        return {}  # several machines count their restarts separately
     store, rank, world_size = next(dist.rendezvous("env://"))
     prefix = f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
     return {"store": dist.PrefixStore(prefix, store), "rank": rank, "world_size": world_size}
@@ -174,7 +174,7 @@ def sync_batchnorm(module: nn.Module, group: ProcessGroup, device: str) -> None:
         return
     for parent_name, parent in list(module.named_modules()):
         for name, norm in parent.named_children():
-            if type(norm) is not nn.BatchNorm2d:                     # subclasses in this project keep their statistics
+            if type(norm) is not nn.BatchNorm2d:  # subclasses in this project keep their statistics
                 continue
             if device != "cuda":
                 raise UserError(

@@ -63,14 +63,14 @@ def detections(
     for chunk, (images, targets) in zip(bar, batches, strict=True):
         for i, target, output in zip(chunk, targets, detector(images), strict=True):
             boxes = output["boxes"].double().cpu() / target["scale"]
-            boxes[:, 2:] -= boxes[:, :2]                             # xyxy -> xywh
+            boxes[:, 2:] -= boxes[:, :2]  # xyxy -> xywh
             columns = {"bbox": boxes.tolist(), "score": output["scores"].tolist()}
             if "masks" in output:
                 entry = dataset.entries[i]
                 columns["segmentation"] = as_run_lengths(output["masks"], (entry["height"], entry["width"]))
             image_id = int(target["image_id"])
             for label, *values in zip(output["labels"].tolist(), *columns.values(), strict=True):
-                if label > 0:                                        # an untrained head may say 0, background
+                if label > 0:  # an untrained head may say 0, background
                     ids = {"image_id": image_id, "category_id": dataset.category_ids[label - 1]}
                     results.append(ids | dict(zip(columns, values, strict=True)))
     return [result for part in group.gathered(results) for result in part]
@@ -114,17 +114,17 @@ def coco_scores(
         {"AP", "AP50", ..., "AR_L": float, "AP_per_class": {name: float}}; NaN without an object of that size or class.
     """
     image_ids = sorted(image_ids if image_ids is not None else (image["id"] for image in ground_truth["images"]))
-    if iou_type == "segm":                                           # a box would give its area to the mask
+    if iou_type == "segm":  # a box would give its area to the mask
         detections = [{name: value for name, value in each.items() if name != "bbox"} for each in detections]
     by = by or evaluation_here()
-    with contextlib.redirect_stdout(io.StringIO()):                  # pycocotools prints its progress
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluation = by.evaluation(*in_coco(ground_truth, detections, by.dataset), iou_type)
         evaluation.params.imgIds = image_ids
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     scores = {name: percent(value) for name, value in zip(SCORES, evaluation.stats, strict=True)}
-    precision = evaluation.eval["precision"][:, :, :, 0, 2]          # IoU x recall x class; all sizes, 100 detections
+    precision = evaluation.eval["precision"][:, :, :, 0, 2]  # IoU x recall x class; all sizes, 100 detections
     names = {category["id"]: category["name"] for category in ground_truth["categories"]}
     scores["AP_per_class"] = {}
     for k, category_id in enumerate(evaluation.params.catIds):
@@ -136,12 +136,12 @@ def coco_scores(
 def in_coco(ground_truth: dict, detections: list[dict], dataset: type = COCO) -> tuple[COCO, COCO]:
     """A data set and its detections as objects for an evaluation. The arguments are not changed."""
     coco, results = dataset(), dataset()
-    annotations = [dict(annotation) for annotation in ground_truth["annotations"]]      # an evaluation writes into them
+    annotations = [dict(annotation) for annotation in ground_truth["annotations"]]  # an evaluation writes into them
     coco.dataset = {**ground_truth, "annotations": annotations}
     coco.createIndex()
     if detections:
         results = coco.loadRes([dict(detection) for detection in detections])
-    else:                                                            # loadRes([]) of pycocotools fails
+    else:  # loadRes([]) of pycocotools fails
         results.dataset = {**ground_truth, "annotations": []}
         results.createIndex()
     return coco, results

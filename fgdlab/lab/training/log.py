@@ -44,7 +44,7 @@ class Log:
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line)
-            except ValueError:                                       # a line cut off by a kill
+            except ValueError:  # a line cut off by a kill
                 continue
         with atomic_write(self.path) as unfinished:
             unfinished.write_text("".join(line + "\n" for line in kept))

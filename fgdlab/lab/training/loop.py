@@ -64,7 +64,7 @@ def train(
     distiller.train()
     one_step = Step(distiller, config, precision, group)
     started = time.perf_counter()
-    with closing(log), compiled_pyramids(distiller, config.compile, device):       # errors begin on a new line
+    with closing(log), compiled_pyramids(distiller, config.compile, device):  # errors begin on a new line
         for images, targets in shuffled_batches(
             train_set, config.batch_size, seed=config.seed, epoch=step // per_epoch,
             epochs=config.epochs - step // per_epoch, first=step % per_epoch, flip=config.flip, workers=config.workers,
@@ -78,7 +78,7 @@ def train(
             norm = precision.clipped(optimizer, parameters, config.clip or math.inf)
             keep = step + 1 == steps or (step + 1) % (config.checkpoint_every or per_epoch) == 0
             guard.record(step + 1, terms, loss, precision.guarded(norm))
-            if device == "cpu" or keep or log.due(step + 1):         # on CUDA every check waits for the GPU
+            if device == "cpu" or keep or log.due(step + 1):  # on CUDA every check waits for the GPU
                 guard.check()
                 precision.check(step + 1)
             precision.step(optimizer)

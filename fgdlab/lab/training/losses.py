@@ -16,7 +16,7 @@ from ..config import RunConfig
 from ..errors import UserError, unknown_name
 from .custom_loss import custom_loss_class, custom_loss_file
 
-USUAL_ANCHOR = 32                                                    # pixels: smallest anchor in the papers
+USUAL_ANCHOR = 32  # pixels: smallest anchor in the papers
 
 
 def make_loss(
@@ -45,7 +45,7 @@ def make_loss(
     built_from = (student, teacher) if getattr(method, "built_from", "channels") == "detectors" else channels
     try:
         return method(levels, *built_from, **settings)
-    except ValueError as error:                                      # these detectors lack what the method needs
+    except ValueError as error:  # these detectors lack what the method needs
         raise UserError(f"method {config.method}: {error}") from error
 
 
@@ -73,7 +73,7 @@ def in_pixels(method: type, student: nn.Module) -> dict[str, float]:
     """A method's settings in pixels, as published for a smallest anchor of 32 pixels and scaled to this student's."""
     names = getattr(method, "PIXELS", ())
     generator = getattr(getattr(student, "rpn", student), "anchor_generator", None)
-    anchored = generator is not None and not isinstance(student, FCOS)           # FCOS keeps strides in place of sizes
+    anchored = generator is not None and not isinstance(student, FCOS)  # FCOS keeps strides in place of sizes
     smallest = min(size for sizes in generator.sizes for size in sizes) if anchored else USUAL_ANCHOR
     parameters = inspect.signature(method).parameters
     return {name: parameters[name].default * smallest / USUAL_ANCHOR for name in names}

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from ..errors import UserError
 
-LEAST = 32                                                           # pixels: less than one cell of P5
+LEAST = 32  # pixels: less than one cell of P5
 
 
 def short_sides(text: str) -> tuple[int, ...]:

@@ -43,7 +43,7 @@ def check_weights(step: int, module: nn.Module) -> None:
     Raises:
         FloatingPointError: with the name of the first such tensor and the step after which it was found.
     """
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):     # a balance's state is no tensor
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):  # a balance's state is no tensor
         if not tensor.isfinite().all():
             problem = f"weights must be finite, got NaN or infinity in {name!r} after step {step}"
             raise FloatingPointError(f"{problem}; lower the learning rate")

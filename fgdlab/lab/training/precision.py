@@ -6,7 +6,7 @@ the distillation loss out of autocast, since a sum of squares of two maps overfl
 import torch
 from torch import Tensor, nn
 
-DTYPES = {"fp32": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}       # for fp32 autocast is off
+DTYPES = {"fp32": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}  # for fp32 autocast is off
 
 
 class Precision:

@@ -17,8 +17,8 @@ from ..errors import UserError
 from .precision import Precision
 from .step import ONE_VALUE
 
-IMAGES = 4                                                           # at most so many are checked
-LEAST, MOST = 0.01, 100.0                                            # usual loss ratios of the whole distillation
+IMAGES = 4  # at most so many are checked
+LEAST, MOST = 0.01, 100.0  # usual loss ratios of the whole distillation
 
 
 class CheckResult(NamedTuple):
@@ -79,13 +79,14 @@ def listed(names: list[str], most: int = 3) -> str:
 def optimised_parameters(distiller: Distiller) -> CheckResult:
     """The optimiser gets all parameters of the distiller that require a gradient: the loss's, and not the teacher's."""
     trained = {parameter.data_ptr() for parameter in distiller.parameters() if parameter.requires_grad}
-    of_loss = dict(distiller.loss.named_parameters()) if distiller.loss is not None else {}
-    of_teacher = dict(distiller.teacher.named_parameters()) if distiller.teacher is not None else {}
+    of_loss, of_teacher = (
+        dict(module.named_parameters()) if module is not None else {} for module in (distiller.loss, distiller.teacher)
+    )
     idle = [name for name, parameter in of_loss.items() if parameter.data_ptr() not in trained]
     taught = [name for name, parameter in of_teacher.items() if parameter.data_ptr() in trained]
     if idle:
-        detail = f"{listed(idle)} do not require a gradient"
-        return CheckResult("the distillation's own layers must be trained", False, detail, "give them requires_grad")
+        problem = "the distillation's own layers must be trained"
+        return CheckResult(problem, False, f"{listed(idle)} do not require a gradient", "give them requires_grad")
     if taught:
         detail, hint = f"{listed(taught)} of it are trained", "do not share modules between student and teacher"
         return CheckResult("the teacher must stay out of the optimiser", False, detail, hint)
@@ -101,27 +102,25 @@ def teacher_is_frozen(teacher: nn.Module) -> CheckResult:
     trainable = [name for name, parameter in teacher.named_parameters() if parameter.requires_grad]
     if training or trainable:
         detail = f"{listed(training)} in train mode" if training else f"{listed(trainable)} require a gradient"
-        hint = "leave it as Distiller made it"
-        return CheckResult("the teacher must be frozen and in eval mode", False, detail, hint)
+        problem = "the teacher must be frozen and in eval mode"
+        return CheckResult(problem, False, detail, "leave it as Distiller made it")
     return CheckResult("the teacher", True, "frozen, in eval mode")
 
 
 def teacher_as_loaded(teacher: nn.Module) -> CheckResult:
-    state = teacher.state_dict()
-    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    name, state, checksum = "the teacher's weights", teacher.state_dict(), getattr(teacher, "checksum", None)
+    bad = [key for key, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if bad:
         hint = "take a checkpoint from before its training broke"
-        return CheckResult("the teacher's weights must be finite", False, f"NaN or infinity in {listed(bad)}", hint)
-    checksum = getattr(teacher, "checksum", None)
+        return CheckResult(f"{name} must be finite", False, f"NaN or infinity in {listed(bad)}", hint)
     if checksum is None:
         hint = "set teacher.checksum = checksum(teacher) after loading"
-        return CheckResult("the teacher's weights", None, "finite, but without a checksum from loading", hint)
-    changed = changed_tensors(checksum, teacher)
-    if changed:
-        detail = f"{len(changed)} tensors have changed since ({listed(sorted(changed))})"
-        hint = "look for what initialises or trains it"
-        return CheckResult("the teacher's weights must be those that were loaded", False, detail, hint)
-    return CheckResult("the teacher's weights", True, f"{len(checksum)} tensors as they were loaded")
+        return CheckResult(name, None, "finite, but without a checksum from loading", hint)
+    if changed := sorted(changed_tensors(checksum, teacher)):
+        detail = f"{len(changed)} tensors have changed since ({listed(changed)})"
+        problem = f"{name} must be those that were loaded"
+        return CheckResult(problem, False, detail, "look for what initialises or trains it")
+    return CheckResult(name, True, f"{len(checksum)} tensors as they were loaded")
 
 
 def still_inherited(distiller: Distiller) -> CheckResult:
@@ -130,8 +129,8 @@ def still_inherited(distiller: Distiller) -> CheckResult:
     changed = [name for name in names if not torch.equal(ours[name], theirs[name])]
     if changed:
         detail = f"{len(changed)} of {len(names)} tensors differ ({listed(changed)})"
-        hint = "inherit after initialising"
-        return CheckResult("what the student inherited must be the teacher's", False, detail, hint)
+        problem = "what the student inherited must be the teacher's"
+        return CheckResult(problem, False, detail, "inherit after initialising")
     return CheckResult("inherited", True, f"{len(names)} tensors of the teacher's neck and head")
 
 
@@ -168,7 +167,7 @@ def first_batch(
         with state_restored(distiller), precision.autocast(), torch.no_grad():
             terms = distiller.train()(images, targets)
     except ValueError as error:
-        if ONE_VALUE in str(error):                                  # one small image: explained by training/step.py
+        if ONE_VALUE in str(error):  # one small image: explained by training/step.py
             return []
         unequal = [result for result in pyramid_shapes(distiller, seen) if result.passed is False]
         if not unequal:

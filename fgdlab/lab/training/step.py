@@ -18,7 +18,7 @@ from ..errors import UserError
 from .distributed import ProcessGroup, check_reached
 from .precision import Precision
 
-ONE_VALUE = "more than 1 value per channel"                          # of torch's error for a batch norm
+ONE_VALUE = "more than 1 value per channel"  # of torch's error for a batch norm
 
 
 class Step:
@@ -40,7 +40,7 @@ class Step:
 
     def __call__(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> tuple[list[Term], Tensor]:
         results = []
-        for parameter in self.parameters:                            # faster than zero_grad, which searches all modules
+        for parameter in self.parameters:  # faster than zero_grad, which searches all modules
             parameter.grad = None
         for part, batch in enumerate(cut(images, targets, self.parts), start=1):
             with self.group.unsynchronised(self.model) if part < self.parts else nullcontext():
@@ -58,7 +58,7 @@ class Step:
         with self.precision.autocast(), norm_errors_explained(images):
             terms = self.model(images, targets)
         loss = total(terms)
-        factor = share * self.group.world_size                       # DDP averages gradients over the processes
+        factor = share * self.group.world_size  # DDP averages gradients over the processes
         self.precision.backward(loss if share == 1 else loss * factor)
         return share, terms, loss
 

@@ -65,7 +65,7 @@ def test_a_batch_in_parts_has_the_losses_and_the_gradient_of_the_whole(tiny_conf
 
 
 def test_norms_that_learn_see_one_part_at_a_time(tiny_config, tiny_scenes, tiny_distiller):
-    """The one thing that parts change; the knob's help says so, and training/norms.py which detectors it concerns."""
+    """The one thing that parts change; the knob's help says so, and training/step.py which losses it concerns."""
     losses = [step_of(tiny_distiller(0, None), tiny_config(batch_size=4, accumulate=parts), tiny_scenes())[1] for parts in (1, 2)]
     assert losses[0] != losses[1]
 
@@ -338,10 +338,10 @@ def test_the_time_left_after_a_resumption_counts_the_steps_of_this_call(capsys):
     assert "20 s, about 20 s left" in capsys.readouterr().out        # 10 steps in 20 s, 10 to go
 
 
-def test_a_card_says_how_much_memory_it_held(capsys, monkeypatch):
+def test_the_log_has_the_peak_gpu_memory(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 12_345_678_900)
     Log(None, steps=4, every=1, progress="lines", device="cuda").write(2, [], seconds=1.0, lr=1.0)
-    assert capsys.readouterr().out.rstrip().endswith("left, 12.3 GB of the card")
+    assert capsys.readouterr().out.rstrip().endswith("left, 12.3 GB of GPU memory")
 
 
 def test_images_are_pinned_where_a_card_reads_them(monkeypatch, tiny_scenes):
