@@ -1,7 +1,7 @@
 """fgdlab: Focal and Global Knowledge Distillation for Detectors, to learn from, measure and extend.
 
-``fgdlab`` is the method: it imports torch and itself. ``fgdlab.lab`` is the bench around it: data, detectors, training, sweeps, tables.
-Names load on first use, so that the command line can answer ``--help`` without waiting for torch.
+``fgdlab`` is the method: it imports torch and itself. ``fgdlab.lab`` is the bench around it: data, detectors, training,
+sweeps, tables. Names load on first use, so that ``fgdlab --help`` need not wait for torch.
 """
 import sys
 from importlib import import_module
@@ -32,7 +32,8 @@ class LazyPackage(ModuleType):
     def __getattr__(self, name: str):
         module = self.__dict__.get("_module_of", {}).get(name)
         if module is None:
-            raise AttributeError(f"{self.__name__} has no {name!r}; it has {', '.join(self.__dict__.get('__all__', []))}")
+            public = ", ".join(self.__dict__.get("__all__", []))
+            raise AttributeError(f"{self.__name__} has no {name!r}; it has {public}")
         return getattr(import_module(f"{self.__name__}.{module}"), name)
 
     def __setattr__(self, name: str, value) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Attention(NamedTuple):
-    """``spatial`` (N, H, W) sums to H*W per image; ``channel`` (N, C) sums to C per image. 1 is the average pixel or channel."""
+    """``spatial`` (N, H, W) sums to H*W per image; ``channel`` (N, C) sums to C per image. The average value is 1."""
 
     spatial: Tensor
     channel: Tensor
@@ -23,9 +23,9 @@ def attention(features: Tensor, temperature: float = 0.5) -> Attention:
 
     Args:
         features: (N, C, H, W).
-        temperature: T > 0. T -> infinity gives ones everywhere, T -> 0 picks one pixel and one channel.
+        temperature: T > 0. T -> infinity gives 1 everywhere, T -> 0 selects one pixel and one channel.
     Raises:
-        ValueError: T not above 0, or features that are not a batch of maps.
+        ValueError: T not above 0, or features of another shape.
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be > 0, got {temperature}; 0.5 is the paper's")
@@ -33,24 +33,30 @@ def attention(features: Tensor, temperature: float = 0.5) -> Attention:
         raise ValueError(f"features must have shape (N, C, H, W), got {tuple(features.shape)}")
     _, c, h, w = features.shape
     magnitude = features.abs()
-    g_spatial = magnitude.mean(dim=1)                                # G^S (N, H, W)
-    g_channel = magnitude.mean(dim=(2, 3))                           # G^C (N, C)
+    g_spatial = magnitude.mean(dim=1)  # G^S (N, H, W)
+    g_channel = magnitude.mean(dim=(2, 3))  # G^C (N, C)
     a_spatial = h * w * torch.softmax(g_spatial.flatten(1) / temperature, dim=1)
     a_channel = c * torch.softmax(g_channel / temperature, dim=1)
     return Attention(a_spatial.view_as(g_spatial), a_channel)
 
 
-def without(given: Attention, *, spatial: bool = False, channel: bool = False) -> Attention:
-    """The same attention with the named part switched off, that is 1 everywhere (the ablation of the paper's Table 5)."""
+def without(full: Attention, *, spatial: bool = False, channel: bool = False) -> Attention:
+    """The attention with the named part off, which is 1 everywhere (the ablation of the paper's Table 5)."""
     return Attention(
-        torch.ones_like(given.spatial) if spatial else given.spatial,
-        torch.ones_like(given.channel) if channel else given.channel,
+        torch.ones_like(full.spatial) if spatial else full.spatial,
+        torch.ones_like(full.channel) if channel else full.channel,
     )
 
 
-def attention_of(who: str, student: Attention, teacher: Attention) -> Attention:
-    """The attention that weighs eq. 9, a constant to the gradient: the teacher's as in the paper, the student's, or the mean of both as in FBKD."""
-    if who == "teacher":
-        return Attention(*(each.detach() for each in teacher))
-    student = Attention(*(each.detach() for each in student))
-    return student if who == "student" else Attention(*((ours + theirs) / 2 for ours, theirs in zip(student, teacher, strict=True)))
+def attention_of(source: str, student: Attention, teacher: Attention) -> Attention:
+    """The attention that weighs eq. 9, without gradient.
+
+    Args:
+        source: ``teacher`` as in the paper, ``student``, or the ``mean`` of both as in FBKD.
+    """
+    if source == "teacher":
+        return Attention(*(part.detach() for part in teacher))
+    student = Attention(*(part.detach() for part in student))
+    if source == "student":
+        return student
+    return Attention(*((s + t) / 2 for s, t in zip(student, teacher, strict=True)))

@@ -1,7 +1,7 @@
-"""How loud a distillation speaks beside the detector's own loss: by a factor, or by a share measured on the first steps.
+"""Scales the weight of the distillation: by a factor, or to a ratio of the task loss that is measured on the first steps.
 
-Coefficients of different methods cannot be compared: a sum over all cells and a mean over all cells differ by their number. What can
-be compared is the share of the optimised loss that a term starts with.
+Coefficients of different methods cannot be compared: one method sums over all cells, another takes the mean. The ratio of the
+distillation to the task loss at the start of training can be compared.
 """
 from collections.abc import Callable
 
@@ -13,45 +13,49 @@ FIRST_STEPS = 50
 
 
 class Balance(nn.Module):
-    """Terms with other weights: ``strength`` times their own, or such that the distillation starts at ``loss_ratio`` of the detector's loss.
+    """Changes the weights of the distillation's terms; the proportion between levels stays.
 
-    With a share, all weights are multiplied by one factor, so that over the first steps the sum of the terms is ``loss_ratio`` times the sum
-    of the detector's own losses; after these steps the factor stays. ``equal_terms`` gives each name of a term its own factor and an equal
-    part of the share instead. The proportion between levels is the method's in both. Terms that are all 0 keep their weights.
+    With ``loss_ratio``, one factor for all weights makes the terms sum to ``loss_ratio`` times the task loss over the first
+    steps. After these steps the factor stays. With ``equal_terms``, each term has its own factor and an equal part of the ratio.
+    Terms that are all 0 keep their weights.
 
     Args:
         strength: factor on every weight, >= 0.
-        loss_ratio: > 0 brings the distillation to that share of the detector's own loss; 0 leaves the method's coefficients.
-        equal_terms: divide the ratio equally among the names.
-        steps: how many steps are measured.
+        loss_ratio: ratio of the distillation to the task loss; 0 keeps the method's coefficients.
+        equal_terms: divide the ratio equally among the term names.
+        steps: number of steps that are measured.
     """
 
-    def __init__(self, strength: float = 1.0, loss_ratio: float = 0.0, equal_terms: bool = False, steps: int = FIRST_STEPS):
+    def __init__(
+        self, strength: float = 1.0, loss_ratio: float = 0.0, equal_terms: bool = False, steps: int = FIRST_STEPS,
+    ):
         super().__init__()
         self.strength, self.loss_ratio, self.equal_terms, self.steps = strength, loss_ratio, equal_terms, steps
-        self.seen, self.own, self.sums = 0, 0.0, {}
-        self.pooled: Callable[[list[float]], list[float]] = list     # where several processes share a batch: the mean over them, so that all have one factor
+        self.seen, self.own, self.sums = 0, 0.0, {}  # steps measured, sum of the task loss, sum per term name
+        # With several ranks: the mean of values over the ranks, so that all use the same factor.
+        self.mean_over_ranks: Callable[[list[float]], list[float]] = list
 
-    def forward(self, own: list[Term], terms: list[Term]) -> list[Term]:
-        """The distillation's terms with their weights in balance with the detector's ``own``."""
+    def forward(self, task_terms: list[Term], terms: list[Term]) -> list[Term]:
+        """The distillation's ``terms`` with their new weights."""
         if self.loss_ratio and self.seen < self.steps:
-            self.measure(own, terms)
+            self.measure(task_terms, terms)
         return [term._replace(weight=term.weight * self.factor(term.name)) for term in terms]
 
-    def measure(self, own: list[Term], terms: list[Term]) -> None:
+    def measure(self, task_terms: list[Term], terms: list[Term]) -> None:
         self.seen += 1
-        of_own, *of_terms = self.pooled([sum(row["weighted"] for row in rows(0, own)), *(row["weighted"] for row in rows(0, terms))])
-        self.own += of_own
-        for term, weighted in zip(terms, of_terms, strict=True):
-            self.sums[term.name] = self.sums.get(term.name, 0.0) + weighted
+        task_loss = sum(row["weighted"] for row in rows(0, task_terms))
+        task_loss, *weighted = self.mean_over_ranks([task_loss, *(row["weighted"] for row in rows(0, terms))])
+        self.own += task_loss
+        for term, value in zip(terms, weighted, strict=True):
+            self.sums[term.name] = self.sums.get(term.name, 0.0) + value
 
     def factor(self, name: str) -> float:
-        """What a name's weights are multiplied by."""
+        """The factor on the weights of one term name."""
         measured = self.sums.get(name, 0.0) * len(self.sums) if self.equal_terms else sum(self.sums.values())
         return self.strength * (self.loss_ratio * self.own / measured if self.loss_ratio and measured else 1.0)
 
     def get_extra_state(self) -> dict:
-        """What was measured, so that a resumed run goes on with the same weights."""
+        """The measured values, so that a resumed run keeps its weights."""
         return {"seen": self.seen, "own": self.own, "sums": dict(self.sums)}
 
     def set_extra_state(self, state: dict) -> None:

@@ -51,7 +51,7 @@ class FGDConfig:
 
     Raises:
         ValueError: a value outside its choices or its range.
-    Differs: the paper's text gives gamma = 1e-3 for anchor-based one-stage detectors, the authors' RetinaNet configs 5e-4.
+    Differs: the paper gives gamma = 1e-3 for anchor-based one-stage detectors, the authors' RetinaNet configs 5e-4.
     """
 
     alpha: float = setting(1e-3, "weight of the foreground sum, eq. 9; with area=both: of the sum over all cells")
@@ -64,7 +64,7 @@ class FGDConfig:
     channel_attention: bool = setting(True, "use A^C of eq. 8 in eqs. 9 and 10; off = 1 everywhere")
     relation: str = setting("gc", "R of the global term, eq. 13", RELATIONS)
     rounding: str = setting("authors", "boxes to cells: authors = one extra cell at the far edge, or exact", ROUNDINGS)
-    frame: str = setting("canvas", "divide boxes by the size of the padded canvas, or of the image as the authors do", FRAMES)
+    frame: str = setting("canvas", "divide boxes by the padded canvas, or by the image as the authors do", FRAMES)
     axes: str = setting("xy", "yx transposes the masks, as the authors' code did until January 2022", AXES)
     attention_of: str = setting("teacher", "whose attention weighs eq. 9; the paper: teacher", ATTENTION_SOURCES)
 

@@ -23,10 +23,12 @@ from .relation import RelationTerm
 from .scene import Scene, sum_dtype
 from .terms import Term
 
-MASKED = {"fg", "bg", "both"}                                        # terms that need masks
+MASKED = {"fg", "bg", "both"}  # terms that need masks
 
 
-def masks_of(config: FGDConfig, scene: Scene, maps: Tensor, draw: Callable[..., FocalMasks] = focal_masks) -> FocalMasks:
+def masks_of(
+    config: FGDConfig, scene: Scene, maps: Tensor, draw: Callable[..., FocalMasks] = focal_masks,
+) -> FocalMasks:
     """M * S and (1 - M) * S of a configuration, on the grid of ``maps`` (N, C, H, W).
 
     Args:
@@ -59,7 +61,7 @@ def term_sums(
     if masks is not None:
         weighing = attention_of(config.attention_of, attention_s, attention_t)
         sums["fg"], sums["bg"] = feature_terms(student, teacher, masks, weighing)
-        sums["both"] = sums["fg"]                                    # unsplit: M = 1, so the one sum is the fg sum
+        sums["both"] = sums["fg"]  # unsplit: M = 1, so the one sum is the fg sum
     if "attention" in weights:
         sums["attention"] = attention_term(attention_s, attention_t)
     if "global" in weights:
@@ -72,9 +74,9 @@ class FGDLoss(PyramidLoss):
 
     Args:
         levels: pyramid levels to imitate, e.g. ``("P3", "P4", "P5", "P6", "P7")``.
-        student_channels, teacher_channels: C of the two pyramids; a 1x1 convolution f aligns the student's where they differ.
+        student_channels, teacher_channels: C of the two pyramids; a 1x1 convolution f aligns them where they differ.
         config: coefficients and switches.
-    Differs: the paper writes f in every case; here, as in the authors' code since 2022, f exists only where channels differ.
+    Differs: the paper writes f in every case. Here, as in the authors' code since 2022, f exists where channels differ.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class FGDLoss(PyramidLoss):
         """The terms of one level; ``teacher`` is (N, C_t, H, W) on the same grid as the student's map."""
         if not self.weights:
             return []
-        student = self.aligned(scene, level)                         # f: (N, C_s, H, W) -> (N, C_t, H, W)
+        student = self.aligned(scene, level)  # f: (N, C_s, H, W) -> (N, C_t, H, W)
         check_same_shape(student, teacher)
         masks = masks_of(self.config, scene, teacher) if self.weights.keys() & MASKED else None
         relation = self.relation[level] if "global" in self.weights else None

@@ -32,7 +32,7 @@ def feature_terms(student: Tensor, teacher: Tensor, masks: FocalMasks, attention
         two scalars, both >= 0.
     Raises:
         ValueError: maps of different shapes.
-    Differs: the authors multiply both maps by the square roots of mask and attention, then subtract. The sum is the same.
+    Differs: the authors multiply both maps by the roots of mask and attention, then subtract. The sum is the same.
     """
     check_same_shape(student, teacher)
     error = feature_error(student, teacher, attention)

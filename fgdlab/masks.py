@@ -2,9 +2,9 @@
 
 Geometry on a feature grid. Nothing is learned, nothing needs a gradient.
 
-    boxes (K, 4) xyxy pixels --cell_ranges--> (K, 4) int cells --box_weights--> (H, W) weights --focal_masks--> fg, bg (N, H, W)
+    boxes (K, 4) pixels --cell_ranges--> (K, 4) cells --box_weights--> (H, W) weights --focal_masks--> fg, bg (N, H, W)
 
-Numbers of equations are those of FGD (Yang et al., CVPR 2022), read in order; see fgdlab/fgd.py for the whole list.
+The numbers of equations follow FGD (Yang et al., CVPR 2022) in the paper's order; fgd.py lists them all.
 """
 from dataclasses import dataclass
 
@@ -32,12 +32,14 @@ class FocalMasks:
         return (self.fg > 0).to(self.fg.dtype)
 
 
-def cell_ranges(boxes: Tensor, frame_size: tuple[int, int], grid_size: tuple[int, int], *, rounding: str = "authors") -> Tensor:
+def cell_ranges(
+    boxes: Tensor, frame_size: tuple[int, int], grid_size: tuple[int, int], *, rounding: str = "authors",
+) -> Tensor:
     """Project pixel boxes to half-open ranges of feature cells.
 
     Args:
         boxes: (K, 4) x1, y1, x2, y2 in pixels, x1 <= x2 and y1 <= y2.
-        frame_size: (height, width) in pixels that the grid is taken to span.
+        frame_size: (height, width) in pixels that the grid spans.
         grid_size: (H, W) in cells.
         rounding: ``authors`` keeps one cell past the far edge, ``exact`` only cells that the box touches.
     Returns:
@@ -52,7 +54,7 @@ def cell_ranges(boxes: Tensor, frame_size: tuple[int, int], grid_size: tuple[int
     check_choice("rounding", rounding, ROUNDINGS)
     (frame_h, frame_w), (grid_h, grid_w) = frame_size, grid_size
     frame, grid = boxes.new_tensor([frame_w, frame_h] * 2), boxes.new_tensor([grid_w, grid_h] * 2)
-    x1, y1, x2, y2 = (boxes / frame * grid).unbind(-1)               # divide first, as the authors do: same float rounding
+    x1, y1, x2, y2 = (boxes / frame * grid).unbind(-1)  # divide first, as the authors do: same float rounding
     extra = 1 if rounding == "authors" else 0
     return torch.stack([x1.floor(), y1.floor(), x2.ceil() + extra, y2.ceil() + extra], dim=-1).long()
 
@@ -61,57 +63,69 @@ def box_weights(cells: Tensor, grid_size: tuple[int, int], dtype: torch.dtype = 
     """S of eq. 3 on the foreground: 1 / (H_r W_r) inside box r; where boxes overlap, the smallest box wins.
 
     Args:
-        cells: (K, 4) from :func:`cell_ranges`, or (N, K, 4) of a batch, where an empty range 0, 0, 0, 0 is no box.
+        cells: (K, 4) from :func:`cell_ranges`, or (N, K, 4) of a batch; the empty range 0, 0, 0, 0 is no box.
         grid_size: (H, W) in cells.
     Returns:
-        (H, W) or (N, H, W) weights in (0, 1] inside boxes, 0 outside every box. A box that lies within the grid and under no other
-        sums to 1, whatever its size: that is why a small object weighs as much as a big one.
-    Differs: eq. 3 divides by the box's height and width on the map; here, as in the authors' code, by its count of cells.
+        (H, W) or (N, H, W) weights in (0, 1] inside boxes, 0 outside every box. A box within the grid that no other box
+        overlaps sums to 1, whatever its size: so a small object weighs as much as a big one.
+    Differs: eq. 3 divides by the box's height and width on the map; the authors' code, and this, by its count of cells.
     """
     grid_h, grid_w = grid_size
     if cells.shape[-2] == 0:
         return torch.zeros(*cells.shape[:-2], grid_h, grid_w, dtype=dtype, device=cells.device)
     rows = torch.arange(grid_h, device=cells.device)
     cols = torch.arange(grid_w, device=cells.device)
-    col0, row0, col1, row1 = cells[..., None].unbind(-2)             # each (..., K, 1)
-    in_rows = (rows >= row0) & (rows < row1)                         # (..., K, H)
-    in_cols = (cols >= col0) & (cols < col1)                         # (..., K, W)
-    inside = in_rows[..., :, None] & in_cols[..., None, :]           # (..., K, H, W)
-    count = ((row1 - row0) * (col1 - col0)).clamp(min=1)             # (..., K, 1); a box without area touches no cell
-    return (inside / count[..., None].to(dtype)).amax(dim=-3)        # smallest count = largest weight
+    col0, row0, col1, row1 = cells[..., None].unbind(-2)    # each (..., K, 1)
+    in_rows = (rows >= row0) & (rows < row1)                # (..., K, H)
+    in_cols = (cols >= col0) & (cols < col1)                # (..., K, W)
+    inside = in_rows[..., :, None] & in_cols[..., None, :]  # (..., K, H, W)
+    count = ((row1 - row0) * (col1 - col0)).clamp(min=1)    # (..., K, 1); a box without area touches no cell
+    return (inside / count[..., None].to(dtype)).amax(dim=-3)  # smallest count = largest weight
 
 
 def focal_masks(
-    boxes: list[Tensor], frame_sizes: list[tuple[int, int]], grid_size: tuple[int, int], *, rounding: str = "authors", axes: str = "xy",
-    dtype: torch.dtype = torch.float32,
+    boxes: list[Tensor], frame_sizes: list[tuple[int, int]], grid_size: tuple[int, int], *,
+    rounding: str = "authors", axes: str = "xy", dtype: torch.dtype = torch.float32,
 ) -> FocalMasks:
     """M and S for a batch (eqs. 2-4): S is 1/(H_r W_r) in box r and 1/N_bg on the N_bg cells outside every box.
 
     Args:
         boxes: N tensors (K_i, 4), pixels.
-        frame_sizes: N pairs (height, width) in pixels that the grid is taken to span. With a padded batch this is the padded size
-            for every image; ``Scene.frame_sizes`` gives either choice.
+        frame_sizes: N pairs (height, width) in pixels that the grid spans; ``Scene.frame_sizes`` gives them.
         grid_size: (H, W) of the feature map.
-        axes: ``xy``; or ``yx``, a box's columns taken for rows and its rows for columns, to see what it does.
+        axes: ``xy``, or ``yx`` to exchange the rows and columns of each box.
     Differs: ``yx`` is what the authors' code did until January 2022 (commit c22b81d), after its weights were released.
     """
     check_choice("axes", axes, AXES)
     check_box_lists(boxes, frame_sizes)
-    if len(set(frame_sizes)) == 1:                                   # one frame for all: one projection for all
-        cells = cell_ranges(torch.cat(boxes), frame_sizes[0], grid_size, rounding=rounding).split([len(of_image) for of_image in boxes])
+    if len(set(frame_sizes)) == 1:  # one frame for all: one projection for all
+        cells = cell_ranges(torch.cat(boxes), frame_sizes[0], grid_size, rounding=rounding)
+        cells = cells.split([len(of_image) for of_image in boxes])
     else:
-        cells = [cell_ranges(of_image, size, grid_size, rounding=rounding) for of_image, size in zip(boxes, frame_sizes, strict=True)]
-    batch = pad_sequence(cells, batch_first=True)                    # (N, K, 4); padding is the empty range, which is no box
+        cells = [
+            cell_ranges(of_image, size, grid_size, rounding=rounding)
+            for of_image, size in zip(boxes, frame_sizes, strict=True)
+        ]
+    batch = pad_sequence(cells, batch_first=True)  # (N, K, 4), padded with the empty range
     if axes == "yx":
         batch = batch[..., [1, 0, 3, 2]]
     return with_background(box_weights(batch, grid_size, dtype))
 
 
 def with_background(fg: Tensor) -> FocalMasks:
-    """(1 - M) * S beside M * S (N, H, W): 1/N_bg on the cells outside every box (eqs. 3-4)."""
-    background = (fg == 0).to(fg.dtype)                              # 1 - M
-    num_bg = background.sum(dim=(1, 2), keepdim=True)                # N_bg of eq. 4, (N, 1, 1)
-    return FocalMasks(fg=fg, bg=background / num_bg.clamp(min=1))    # a map covered by boxes has no background: 0, not 0/0
+    """Both masks from M * S (N, H, W): S is 1/N_bg on the N_bg cells outside every box (eqs. 3-4)."""
+    background = (fg == 0).to(fg.dtype)  # 1 - M
+    num_bg = background.sum(dim=(1, 2), keepdim=True)  # N_bg of eq. 4, (N, 1, 1)
+    return FocalMasks(fg=fg, bg=background / num_bg.clamp(min=1))  # boxes on the whole map: 0, not 0/0
+
+
+def unsplit_masks(
+    batch: int, grid_size: tuple[int, int], dtype: torch.dtype = torch.float32, device=None,
+) -> FocalMasks:
+    """The paper's unsplit row of Table 1: M = 1 and S = 1 / (H W) on every cell. ``fg`` sums to 1 per image."""
+    grid_h, grid_w = grid_size
+    everywhere = torch.full((batch, grid_h, grid_w), 1 / (grid_h * grid_w), dtype=dtype, device=device)
+    return FocalMasks(fg=everywhere, bg=torch.zeros_like(everywhere))
 
 
 def check_box_lists(boxes: list[Tensor], frame_sizes: list[tuple[int, int]]) -> None:
@@ -119,15 +133,9 @@ def check_box_lists(boxes: list[Tensor], frame_sizes: list[tuple[int, int]]) -> 
         ValueError: another number of boxes than of frames, or boxes that are not (K, 4).
     """
     if len(boxes) != len(frame_sizes):
-        raise ValueError(f"boxes and frame_sizes must have one entry per image, got {len(boxes)} and {len(frame_sizes)}")
+        raise ValueError(
+            f"boxes and frame_sizes must have one entry per image, got {len(boxes)} and {len(frame_sizes)}")
     for of_image in boxes:
         if of_image.ndim != 2 or of_image.shape[1] != 4:
             raise ValueError(
                 f"boxes must have shape (K, 4), got {tuple(of_image.shape)}; an image without boxes has shape (0, 4)")
-
-
-def unsplit_masks(batch: int, grid_size: tuple[int, int], dtype: torch.dtype = torch.float32, device=None) -> FocalMasks:
-    """The paper's unsplit row of Table 1: M = 1 and S = 1 / (H W) on every cell, so ``fg`` sums to 1 an image and ``bg`` is 0."""
-    grid_h, grid_w = grid_size
-    everywhere = torch.full((batch, grid_h, grid_w), 1 / (grid_h * grid_w), dtype=dtype, device=device)
-    return FocalMasks(fg=everywhere, bg=torch.zeros_like(everywhere))

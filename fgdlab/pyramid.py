@@ -1,8 +1,8 @@
-"""What every distillation loss does alike: check the levels, go to float32, visit level after level.
+"""What all distillation losses share: check the levels, cast to float32, go through the levels.
 
     Scene, teacher's maps --PyramidLoss.forward--> on_level(level, scene, teacher map) --> list[Term]
 
-A new method is one class with one function; the smallest there is:
+A new method is one class with one method. The smallest:
 
     class Plain(PyramidLoss):
         def on_level(self, level, scene, teacher):
@@ -16,28 +16,31 @@ from .terms import Term
 
 
 class PyramidLoss(nn.Module):
-    """loss(scene, teacher_maps) -> list[Term]: unweighted sums beside their weights, level by level, in float32.
+    """loss(scene, teacher_maps) -> list[Term]: unweighted sums with their weights, level by level, in float32.
 
-    A method that looks at maps alone is built from channel counts, as here. One that needs more of a detector (anchors, heads) says
-    ``built_from = "detectors"`` and takes (levels, student, teacher) instead; it must hide both from nn.Module, for they are guests.
+    A method on maps alone is built from channel counts, as here. A method that needs anchors or heads sets
+    ``built_from = "detectors"`` and takes (levels, student, teacher); it must hide both detectors from nn.Module.
 
     Args:
         levels: pyramid levels to imitate, finest first, e.g. ("P3", "P4", "P5").
         student_channels, teacher_channels: C of the two pyramids.
-        align: kernel size of the convolution f that brings the student's map to the teacher's channels; 0 = none is ever made.
-        always: make f where channels agree, too.
+        align: kernel size of the convolution f from the student's to the teacher's channels; 0 never makes one.
+        always: make f also where channels agree.
     """
 
     built_from = "channels"
-    PARTS: tuple[str, ...] = ()          # names of terms that can be switched off: a keyword NAME_weight=0 each, which removes its layers
-    PIXELS: tuple[str, ...] = ()         # keywords in pixels, whose defaults suit detectors with smallest anchors of 32 pixels
+    PARTS: tuple[str, ...] = ()  # terms that can be switched off by a keyword NAME_weight=0, which removes their layers
+    PIXELS: tuple[str, ...] = ()  # keywords in pixels; their defaults suit detectors with smallest anchors of 32 pixels
 
-    def __init__(self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *, align: int = 1, always: bool = False):
+    def __init__(
+        self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *, align: int = 1,
+        always: bool = False,
+    ):
         super().__init__()
         self.levels = tuple(levels)
-        wanted = align and (always or student_channels != teacher_channels)
-        make = lambda: nn.Conv2d(student_channels, teacher_channels, align, padding=align // 2)      # noqa: E731
-        self.align = nn.ModuleDict({level: make() for level in levels} if wanted else {})
+        with_align = levels if align and (always or student_channels != teacher_channels) else ()
+        self.align = nn.ModuleDict({
+            level: nn.Conv2d(student_channels, teacher_channels, align, padding=align // 2) for level in with_align})
 
     def forward(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         """Terms of all levels.
@@ -49,7 +52,7 @@ class PyramidLoss(nn.Module):
             ValueError: a level that either network lacks, or maps of different size.
         """
         self.check_levels(scene, teacher)
-        teacher = {level: each.detach() for level, each in full_precision(teacher).items()}
+        teacher = {level: maps.detach() for level, maps in full_precision(teacher).items()}
         with torch.autocast(scene.pixels.device.type, enabled=False):
             return self.on_scene(scene.float(), teacher)
 
@@ -66,7 +69,7 @@ class PyramidLoss(nn.Module):
                 )
 
     def on_scene(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
-        """All levels, one after the other; a method that compares levels or runs a head over all of them writes this one instead."""
+        """All levels in turn. A method that compares levels or runs a head overrides this instead of ``on_level``."""
         return [term for level in self.levels for term in self.on_level(level, scene, teacher[level])]
 
     def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
@@ -90,7 +93,9 @@ def check_boxes(scene: Scene, images: int) -> None:
 
 
 def check_same_shape(student: Tensor, teacher: Tensor) -> None:
-    """Both maps must agree in (N, C, H, W), or their difference means nothing."""
+    """Raises:
+        ValueError: two maps that differ in (N, C, H, W).
+    """
     if student.shape != teacher.shape:
         raise ValueError(
             f"student map {tuple(student.shape)} and teacher map {tuple(teacher.shape)} must have the same shape; "

@@ -1,12 +1,12 @@
-"""The seam between detectors and losses.
+"""The interface between detectors and losses.
 
 A *detector* is any module with ``transform``, ``backbone`` and torchvision's forward:
 
     train:  detector(images, targets) -> {name: loss}
     eval:   detector(images)          -> [{"boxes", "labels", "scores"}]
 
-RetinaNet, FCOS, Faster R-CNN and Mask R-CNN of torchvision keep this contract as they are. What a distillation loss may know
-about a detector is exactly one :class:`Scene`:
+RetinaNet, FCOS, Faster R-CNN and Mask R-CNN of torchvision are such modules. A distillation loss knows of a detector only
+its :class:`Scene`:
 
     images, targets --transform--> pixels, boxes --backbone--> FPN maps        = Scene
 """
@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from .config import FRAMES, check_choice
+
+HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -36,24 +38,21 @@ class Scene:
 
     @property
     def padded_size(self) -> tuple[int, int]:
-        """(H_pad, W_pad): what the maps really span."""
+        """(H_pad, W_pad): what the maps span."""
         return tuple(self.pixels.shape[-2:])
 
     def frame_sizes(self, frame: str = "canvas") -> list[tuple[int, int]]:
-        """By what boxes are divided to become cells: N pairs (height, width) in pixels.
+        """The sizes that boxes are divided by to become cells: N pairs (height, width) in pixels.
 
-        Differs: the authors divide by the size before padding (``image``) although the map spans the padded ``canvas``, which stretches
-            every box of a padded image; the default here is what the map really spans.
+        Differs: the authors divide by the size before padding (``image``) although the map spans the padded ``canvas``.
+            That stretches every box of a padded image; the default here is what the map spans.
         """
         check_choice("frame", frame, FRAMES)
         return [self.padded_size] * len(self.boxes) if frame == "canvas" else list(self.image_sizes)
 
     def float(self) -> "Scene":
-        """The same scene with half-precision maps cast to float32: sums over C*H*W overflow in half precision."""
+        """The scene with half-precision maps cast to float32: sums over C*H*W overflow in half precision."""
         return replace(self, features=full_precision(self.features))
-
-
-HALF = (torch.float16, torch.bfloat16)
 
 
 def sum_dtype(*maps: Tensor) -> torch.dtype:
@@ -62,40 +61,46 @@ def sum_dtype(*maps: Tensor) -> torch.dtype:
 
 
 def full_precision(features: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Cast half-precision maps to float32; leave float32 and float64 as they are."""
-    return {level: each.float() if each.dtype in HALF else each for level, each in features.items()}
+    """Cast half-precision maps to float32; keep float32 and float64."""
+    return {level: maps.float() if maps.dtype in HALF else maps for level, maps in features.items()}
 
 
 def level_names(features: dict[str, Tensor], padded_height: int) -> dict[str, Tensor]:
-    """Rename a backbone's keys to pyramid levels by stride: "0" is P3 in torchvision's RetinaNet but P2 in its Faster R-CNN.
+    """Rename a backbone's keys to pyramid levels: "0" is P3 in torchvision's RetinaNet but P2 in its Faster R-CNN.
 
     P_l has stride 2^l, so the first level is log2(padded height / rows of the finest map).
     """
     finest = next(iter(features.values()))
     first = round(math.log2(padded_height / finest.shape[-2]))
-    return {f"P{first + i}": each for i, each in enumerate(features.values())}
+    return {f"P{first + i}": maps for i, maps in enumerate(features.values())}
+
+
+def scene_of(batch, targets: list[dict] | None, features: dict[str, Tensor]) -> Scene:
+    """The scene from the outputs of ``transform`` (an ImageList and targets) and ``backbone``."""
+    pixels, sizes = batch.tensors, batch.image_sizes
+    boxes = [pixels.new_zeros(0, 4) for _ in sizes] if targets is None else [t["boxes"] for t in targets]
+    return Scene(pixels, boxes, sizes, level_names(features, pixels.shape[-2]))
 
 
 def look(detector: nn.Module, images: list[Tensor], targets: list[dict] | None = None) -> Scene:
-    """Run a detector's first two stages in the open, transform and backbone, for figures and notebooks.
+    """Run a detector's transform and backbone, for figures and notebooks.
 
     Args:
         images: N tensors (3, H_i, W_i) in [0, 1].
         targets: N dicts with "boxes" (K_i, 4) and "labels" (K_i,), or None for scenes without boxes.
     """
     batch, targets = detector.transform(images, targets)
-    boxes = [t["boxes"] for t in targets] if targets is not None else [batch.tensors.new_zeros(0, 4) for _ in images]
-    return Scene(batch.tensors, boxes, batch.image_sizes, level_names(detector.backbone(batch.tensors), batch.tensors.shape[-2]))
+    return scene_of(batch, targets, detector.backbone(batch.tensors))
 
 
 class Tap:
-    """Reads the Scene off a detector's own forward, so that its losses are computed once and unchanged.
+    """Reads the Scene from a detector's own forward, so that its losses are computed once and unchanged.
 
         with Tap(student) as tap:
             losses = student(images, targets)
         tap.scene.features["P3"]            # (N, C, H/8, W/8)
 
-    Two hooks live inside the ``with`` and are gone after it, also after an exception.
+    Two forward hooks exist inside the ``with`` and are removed after it, also after an exception.
     """
 
     def __init__(self, detector: nn.Module):
@@ -103,8 +108,9 @@ class Tap:
         self._batch = self._targets = self._features = None
 
     def __enter__(self) -> "Tap":
-        transform, backbone = self._detector.transform, self._detector.backbone          # both must be there before a hook is
-        self._handles = [transform.register_forward_hook(self._keep_batch), backbone.register_forward_hook(self._keep_features)]
+        transform, backbone = self._detector.transform, self._detector.backbone  # both must exist before the first hook
+        self._handles = [
+            transform.register_forward_hook(self._keep_batch), backbone.register_forward_hook(self._keep_features)]
         return self
 
     def __exit__(self, *exc) -> None:
@@ -126,6 +132,4 @@ class Tap:
         """
         if self._features is None:
             raise RuntimeError("the detector must run inside the `with Tap(...)` before its scene is read; it has not")
-        pixels = self._batch.tensors
-        boxes = [t["boxes"] for t in self._targets] if self._targets is not None else [pixels.new_zeros(0, 4) for _ in self._batch.image_sizes]
-        return Scene(pixels, boxes, self._batch.image_sizes, level_names(self._features, pixels.shape[-2]))
+        return scene_of(self._batch, self._targets, self._features)

@@ -6,26 +6,27 @@ from torch import Tensor
 
 
 class Term(NamedTuple):
-    """``raw`` is the sum the paper writes before its coefficient; ``weight * raw`` is what is optimised."""
+    """``raw`` is the sum that the paper writes before its coefficient; ``weight * raw`` is optimised."""
 
-    name: str      # "fg", "bg", "attention", "global", or a detector loss such as "bbox_regression"
-    level: str     # "P3".., or "all" for what belongs to no level
-    raw: Tensor    # scalar
+    name: str  # "fg", "bg", "attention", "global", or a detector loss such as "bbox_regression"
+    level: str  # "P3".., or "all" for a term of no level
+    raw: Tensor  # scalar
     weight: float = 1.0
 
 
 def total(terms: list[Term]) -> Tensor:
-    """What is optimised: the sum of weight * raw over all terms (eq. 14). A scalar; 0 for an empty list."""
+    """The loss: the sum of weight * raw over all terms (eq. 14). A scalar; 0 for an empty list."""
     if not terms:
         return torch.zeros(())
     raws = torch.stack([term.raw for term in terms])
-    weights = torch.tensor([term.weight for term in terms], dtype=raws.dtype, pin_memory=raws.is_cuda)       # pinned: the host need not wait for the copy
+    # Pinned memory: the host need not wait for the copy.
+    weights = torch.tensor([term.weight for term in terms], dtype=raws.dtype, pin_memory=raws.is_cuda)
     return (weights.to(raws.device, non_blocking=True) * raws).sum()
 
 
 def rows(step: int, terms: list[Term]) -> list[dict]:
-    """Plain numbers for JSON and pandas: one dict a term with step, name, level, raw, weighted."""
-    raws = torch.stack([term.raw.detach().float() for term in terms]).tolist() if terms else []      # one copy to the host
+    """Plain numbers for JSON and pandas: one dict per term with step, name, level, raw, weighted."""
+    raws = torch.stack([term.raw.detach().float() for term in terms]).tolist() if terms else []  # one copy to the host
     return [
         {"step": step, "name": term.name, "level": term.level, "raw": raw, "weighted": term.weight * raw}
         for term, raw in zip(terms, raws, strict=True)
@@ -33,13 +34,12 @@ def rows(step: int, terms: list[Term]) -> list[dict]:
 
 
 def check_finite(step: int, terms: list[Term]) -> None:
-    """Stop at the first term that is NaN or infinite, naming it, its level and the step.
-
-    Raises:
-        FloatingPointError: with name, level, step and value of the term.
+    """Raises:
+        FloatingPointError: a term is NaN or infinite, with its name, level, step and value.
     """
     for row in rows(step, terms):
         if not abs(row["raw"]) < float("inf"):
             raise FloatingPointError(
-                f"loss term {row['name']!r} on {row['level']} must be finite, got {row['raw']} at step {step}; lower the learning rate or the term's weight"
+                f"loss term {row['name']!r} on {row['level']} must be finite, got {row['raw']} at step {step}; "
+                "lower the learning rate or the term's weight"
             )

@@ -71,7 +71,7 @@ def random_scene(seed: int, channels: int = 4, levels=("P3", "P4"), scale: float
         near = (torch.rand(integer(0, 5), 2, generator=draw, dtype=torch.float64) * 1.2 - 0.2) * torch.tensor([image_w, image_h])
         size = torch.rand(len(near), 2, generator=draw, dtype=torch.float64) * torch.tensor([image_w, image_h]) + 1
         each = torch.cat([near, near + size], dim=1)
-        boxes.append(each if integer(0, 2) else (each / 4).round() * 4)                # half of them on whole pixels, often on cell edges
+        boxes.append(each if integer(0, 2) else (each / 4).round() * 4)  # half of them on whole pixels, often on cell edges
     grids = {level: (height >> int(level[1:]), width >> int(level[1:])) for level in levels}
     features = {level: scale * torch.randn(2, channels, *grid, generator=draw, dtype=torch.float64).to(dtype) for level, grid in grids.items()}
     return Scene(torch.zeros(2, 3, height, width), boxes, sizes, features)

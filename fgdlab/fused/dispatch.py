@@ -79,13 +79,13 @@ def rasterised_masks(
     check_choice("axes", axes, AXES)
     check_box_lists(boxes, frame_sizes)
     all_boxes = torch.cat(boxes).contiguous() if boxes else torch.zeros(0, 4)
-    if not {all_boxes.dtype, dtype} <= {torch.float32, torch.float64}:           # torch rounds other types differently
+    if not {all_boxes.dtype, dtype} <= {torch.float32, torch.float64}:  # torch rounds other types differently
         return focal_masks(boxes, frame_sizes, grid_size, rounding=rounding, axes=axes, dtype=dtype)
     if on_cuda(all_boxes):
         from .cuda.masks import foreground
     else:
         from .cpu.masks import foreground
-    table, first = [], 0                                             # per image: its first box, the end of its boxes, its frame
+    table, first = [], 0  # per image: its first box, the end of its boxes, its frame
     for of_image, (height, width) in zip(boxes, frame_sizes, strict=True):
         table.append([first, first + len(of_image), height, width])
         first += len(of_image)

@@ -28,12 +28,12 @@ class FusedFGDLoss(FGDLoss):
         if not self.weights or not self.levels or why_readable(self.config, teacher[self.levels[0]].device.type):
             return super().forward(scene, teacher)
         with torch.autocast(scene.pixels.device.type, enabled=False):
-            if self.align:                                           # f needs float32
+            if self.align:  # f needs float32
                 scene, teacher = scene.float(), full_precision(teacher)
             students = [self.aligned(scene, level) for level in self.levels]
             teachers = [teacher[level].detach() for level in self.levels]
             if not maps_agree(students, teachers, self.channels):
-                return super().forward(scene, teacher)               # FGDLoss takes them, or raises
+                return super().forward(scene, teacher)  # FGDLoss takes them, or raises
             masks = None
             if self.weights.keys() & MASKED:
                 masks = [masks_of(self.config, scene, each, rasterised_masks) for each in teachers]

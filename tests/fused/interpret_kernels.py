@@ -81,7 +81,7 @@ def in_half_precision():
             assert halves[name].dtype == torch.float32 and torch.equal(halves[name], floats[name]), (dtype, name)
         (ours,), (expected,) = (torch.autograd.grad(1e-3 * sum(raw.values()), maps) for raw, maps in ((halves, student), (floats, wide)))
         assert ours.dtype == dtype
-        assert_close(ours.float(), expected, rtol=2**-7, atol=1e-5)              # the interpreter cuts bfloat16 off where a card rounds
+        assert_close(ours.float(), expected, rtol=2**-7, atol=1e-5)  # the interpreter cuts bfloat16 off where a card rounds
 
 
 def painted():
@@ -134,7 +134,7 @@ def main() -> None:
         try:
             each()
             found[name] = ""
-        except Exception as error:                                   # told by the test of this case
+        except Exception as error:  # told by the test of this case
             found[name] = f"{type(error).__name__}: {error}"
         if "-v" in sys.argv:
             print(name, found[name] or "passed", round(time.process_time(), 1), file=sys.stderr, flush=True)

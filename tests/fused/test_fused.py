@@ -27,7 +27,7 @@ CONFIGS = [
     FGDConfig(attention_of="mean", channel_attention=False), FGDConfig(attention_of="student", spatial_attention=False, gamma=0),
 ]
 FUSED = [config for config in CONFIGS if config.weights() and config.relation != "nonlocal"]
-CACHES = {"tiles of 1 cell": 64, "tiles of 16 cells": 16 * 64, "tiles of 256 cells": 2**19}       # bytes of a tile, for 4 channels of float64
+CACHES = {"tiles of 1 cell": 64, "tiles of 16 cells": 16 * 64, "tiles of 256 cells": 2**19}  # bytes of a tile, for 4 channels of float64
 
 
 def name_of(config):
@@ -64,7 +64,7 @@ def agree(loss, scene, teacher, tolerance):
         for name, expected in gradients.items():
             got = ours[key][1][name]
             assert (got is None) == (expected is None), (key, name)
-            if name.endswith("key.bias"):                            # changes no softmax: what the readable form finds is rounding
+            if name.endswith("key.bias"):  # changes no softmax: what the readable form finds is rounding
                 assert got is None or (got.count_nonzero() == 0 and expected.abs().max() < 1e-3)
             elif expected is not None:
                 largest = max(each.abs().max().item() for each in (expected, *blocks_of(gradients, name)))
@@ -136,7 +136,7 @@ def test_a_map_cut_out_of_a_larger_one_is_read_as_it_is(random_scene, shake):
 def test_a_map_may_lie_with_height_and_width_swapped_beside_others(turned, random_scene, shake):
     """All levels go through one table; each has a lay of its own."""
     loss, scene, teacher = case(random_scene, shake, FGDConfig())
-    tall = lambda maps: maps.transpose(2, 3).contiguous().transpose(2, 3)              # noqa: E731
+    tall = lambda maps: maps.transpose(2, 3).contiguous().transpose(2, 3)  # noqa: E731
     maps = scene.features if turned == "student" else teacher
     maps["P3"], maps["P4"] = tall(maps["P3"]), torch.nn.functional.pad(maps["P4"], (2, 1))[..., 2:-1]
     assert not maps["P3"].is_contiguous() and not maps["P4"].is_contiguous()
@@ -151,9 +151,9 @@ def test_maps_that_do_not_agree_are_left_to_the_readable_form(random_scene, shak
     for config in (FGDConfig(), FGDConfig(lambda_=0)):
         wide = {level: torch.cat([each, each], dim=1) for level, each in scene.features.items()}
         for features, teacher in (
-            (wide, wide), ({**scene.features, "P4": wide["P4"]}, {**scene.features, "P4": wide["P4"]}),                   # channels
-            (scene.features, {**scene.features, "P4": scene.features["P4"].to("meta")}),                                  # devices
-            ({**scene.features, "P4": scene.features["P4"][:1]}, {**scene.features, "P4": scene.features["P4"][:1]}),     # images
+            (wide, wide), ({**scene.features, "P4": wide["P4"]}, {**scene.features, "P4": wide["P4"]}),  # channels
+            (scene.features, {**scene.features, "P4": scene.features["P4"].to("meta")}),  # devices
+            ({**scene.features, "P4": scene.features["P4"][:1]}, {**scene.features, "P4": scene.features["P4"][:1]}),  # images
             ({**scene.features, "P4": scene.features["P4"][..., :0]},) * 2, (scene.features, wide),
         ):
             try:
@@ -163,7 +163,7 @@ def test_maps_that_do_not_agree_are_left_to_the_readable_form(random_scene, shak
                 said.append(type(error).__name__)
     with_relation, without = said[:6], said[6:]
     assert with_relation == ["RuntimeError", "RuntimeError", "RuntimeError", "ValueError", "RuntimeError", "ValueError"]
-    assert without == [6, 6, "RuntimeError", "ValueError", 6, "ValueError"]          # without R any number of channels has a loss
+    assert without == [6, 6, "RuntimeError", "ValueError", 6, "ValueError"]  # without R any number of channels has a loss
 
 
 def test_a_graph_that_is_kept_gives_its_gradients_again(random_scene, shake):
@@ -230,7 +230,7 @@ def test_maps_far_above_the_range_of_exp_do_not_overflow(shake, monkeypatch):
     terms = loss(replace(scene, features=leaves(scene.features)), teacher)
     assert all(term.raw.isfinite() for term in terms)
     for ours, expected in zip(terms, readable(loss, scene, teacher), strict=True):
-        assert_close(ours.raw, expected.raw, rtol=1e-3, atol=0)      # in exp(G / T) of G / T = 600, rounding of G alone is 4e-5
+        assert_close(ours.raw, expected.raw, rtol=1e-3, atol=0)  # in exp(G / T) of G / T = 600, rounding of G alone is 4e-5
 
 
 @pytest.mark.parametrize("boxes", [
@@ -299,7 +299,7 @@ def test_a_value_that_is_no_number_is_not_hidden(who, value, random_scene, shake
             whole = total(forward(loss, replace(scene, features=features), teacher))
             whole.backward()
             finite[fused] = whole.isfinite().item(), features["P3"].grad.isfinite().all().item()
-        assert not finite[True][0] and finite[True][1] <= finite[False][1], (config, finite)     # where the readable gradient shows it, so does ours
+        assert not finite[True][0] and finite[True][1] <= finite[False][1], (config, finite)  # where the readable gradient shows it, so does ours
 
 
 def test_a_forked_process_has_threads_of_its_own():
@@ -327,7 +327,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_maps_are_summed_in_float32_without_a_copy_of_the_map(dtype, shake, monkeypatch):
-    monkeypatch.setattr(tiles, "CACHE", 16 * 96)                       # 20 tiles an image: two strips are full, one is not
+    monkeypatch.setattr(tiles, "CACHE", 16 * 96)  # 20 tiles an image: two strips are full, one is not
     monkeypatch.setattr(tiles, "STRIP", 8)
     torch.manual_seed(0)
     student, teacher = (30 * torch.randn(2, 12, 16, 20)).to(dtype).requires_grad_(), (30 * torch.randn(2, 12, 16, 20)).to(dtype)
@@ -413,7 +413,7 @@ def test_a_gradient_on_large_pages_lies_like_the_map(order, monkeypatch):
     made.copy_(maps)
     kept = made[0]
     del made
-    assert torch.equal(kept, maps[0])                                # the pages live as long as any tensor on them
+    assert torch.equal(kept, maps[0])  # the pages live as long as any tensor on them
 
 
 def test_large_pages_serve_again_once_no_tensor_uses_them(monkeypatch):
@@ -423,15 +423,15 @@ def test_large_pages_serve_again_once_no_tensor_uses_them(monkeypatch):
     view, second = first[0, 1], pages.empty_like(torch.zeros(1, 2, 8, 8))
     view.fill_(7)
     second.fill_(9)
-    del first                                                        # a view of it is left
+    del first  # a view of it is left
     third = pages.empty_like(torch.zeros(1, 2, 8, 8)).fill_(11)
     assert view.unique().item() == 7 and second.unique().item() == 9 and len(pages.held) == 3
     place = third.data_ptr()
     del third
-    assert pages.empty_like(torch.zeros(1, 2, 7, 8)).data_ptr() == place         # a little smaller: the same memory
+    assert pages.empty_like(torch.zeros(1, 2, 7, 8)).data_ptr() == place  # a little smaller: the same memory
     del view, second
     large = pages.empty_like(torch.zeros(1, 2, 80, 80))
-    assert large.shape == (1, 2, 80, 80) and len(pages.held) == 1    # of another size: what was free went back
+    assert large.shape == (1, 2, 80, 80) and len(pages.held) == 1  # of another size: what was free went back
 
 
 def test_gradients_on_large_pages_are_the_same(random_scene, shake, monkeypatch):
@@ -469,7 +469,7 @@ def test_without_numba_the_readable_form_runs_and_says_what_to_install(random_sc
 
 def test_a_folder_that_cannot_be_written_costs_a_compilation_only():
     made = {}
-    exec("def double(x): return 2 * x", made)                        # of no file: there is nowhere to keep it
+    exec("def double(x): return 2 * x", made)  # of no file: there is nowhere to keep it
     assert loops.compile_cached(made["double"], "int64")(21) == 42
 
 
@@ -489,7 +489,7 @@ whole.backward()
 print(whole.item(), maps.grad.unique().item())
 """
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    for _ in range(2):                                               # what they compiled, and what they left
+    for _ in range(2):  # what they compiled, and what they left
         running = [subprocess.Popen([sys.executable, "-c", script, f"float{bits}"], env=environment, stdout=subprocess.PIPE, text=True) for bits in (32, 64, 32, 64)]
         assert {each.communicate(timeout=300)[0].strip() for each in running} == {"144.0 -2.0"}
     assert len(list(Path(tmp_path).rglob("*.nbc"))) == 10

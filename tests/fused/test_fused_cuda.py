@@ -115,7 +115,7 @@ def test_a_step_on_a_card_never_makes_the_host_wait(random_scene, shake):
     loss, scene, teacher = on_card(*case(random_scene, shake, FGDConfig(), dtype=torch.float32))
     scene.features.update({level: each.detach().requires_grad_() for level, each in scene.features.items()})
     assert isinstance(loss, FusedFGDLoss) and why_readable(loss.config, "cuda") is None
-    total(loss(scene, teacher)).backward()                           # compiles the kernels and holds the trial
+    total(loss(scene, teacher)).backward()  # compiles the kernels and holds the trial
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:

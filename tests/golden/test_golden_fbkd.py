@@ -13,7 +13,7 @@ from fgdlab.scene import Scene
 from fgdlab.terms import total
 
 FILES = sorted((Path(__file__).parent / "fbkd").glob("*.npz"))
-WEIGHTS = (7e-5, 4e-3, 4e-3, 7e-5)                                   # of the recorded total
+WEIGHTS = (7e-5, 4e-3, 4e-3, 7e-5)  # of the recorded total
 
 
 def near(ours, theirs):

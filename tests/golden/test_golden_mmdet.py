@@ -24,7 +24,7 @@ CASES = {
 }
 HEAVY = {"retinanet_x101_64x4d", "cascade_mask_rcnn_x101_32x4d_dconv"}
 PARAMS = [pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in CASES]
-FPN, HEAD = 1e-4, 1e-3                                               # largest error, in standard deviations of the output
+FPN, HEAD = 1e-4, 1e-3  # largest error, in standard deviations of the output
 
 
 def keys_of(name):
@@ -77,7 +77,7 @@ def test_a_filled_checkpoint_gives_their_outputs_and_comes_back_whole(name):
 
     golden = dict(np.load(FOLDER / f"{name}.npz"))
     pixels = torch.randn(1, 3, 128, 160, generator=torch.Generator().manual_seed(0))
-    if backbone.endswith("_caffe"):                                  # recorded as a Caffe body reads them
+    if backbone.endswith("_caffe"):  # recorded as a Caffe body reads them
         pixels = (pixels / CaffePixels().scale).flip(1)
     features = detector.backbone(pixels)
     maps = list(features.values())
@@ -95,7 +95,7 @@ def retinanet_head(detector, features, maps, golden):
 
 
 def fcos_head(detector, features, maps, golden):
-    detector.head.centerness_on_reg = True                           # the recorded detector; the authors' reads the class tower
+    detector.head.centerness_on_reg = True  # the recorded detector; the authors' reads the class tower
     found = detector.head(maps)
     kinds = (as_maps(found[kind], maps, n) for kind, n in (("cls_logits", 80), ("bbox_regression", 4), ("bbox_ctrness", 1)))
     for i, (scores, boxes, centreness) in enumerate(zip(*kinds, strict=True)):
@@ -118,7 +118,7 @@ def faster_rcnn_heads(detector, features, maps, golden):
     boxes = torch.tensor([[8.0, 8, 72, 90], [20, 30, 150, 120], [0, 0, 40, 40]])
     heads = detector.roi_heads
     scores, deltas = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, [boxes], [(128, 160)])))
-    close(scores.roll(-1, dims=1), golden["roi_cls"], HEAD)          # background first here, last there
+    close(scores.roll(-1, dims=1), golden["roi_cls"], HEAD)  # background first here, last there
     assert not deltas[:, :4].any()
     close(deltas[:, 4:], golden["roi_reg"], HEAD)
 

@@ -123,13 +123,13 @@ def relation(F, p):
     p: the block's parameters as nested lists, e.g. p["key.weight"].
     """
     C, H, W = len(F), len(F[0]), len(F[0][0])
-    pixels = [[F[k][i][j] for k in range(C)] for i in range(H) for j in range(W)]                   # F_j of every pixel j
-    powers = [exp(matrix_times(p["key.weight"], p["key.bias"], pixel)[0]) for pixel in pixels]      # exp(W_k F_j)
+    pixels = [[F[k][i][j] for k in range(C)] for i in range(H) for j in range(W)]               # F_j of every pixel j
+    powers = [exp(matrix_times(p["key.weight"], p["key.bias"], pixel)[0]) for pixel in pixels]  # exp(W_k F_j)
     whole = sum(powers)
     context = [sum(e / whole * pixel[k] for e, pixel in zip(powers, pixels, strict=True)) for k in range(C)]
-    hidden = matrix_times(p["transform.0.weight"], p["transform.0.bias"], context)                  # W_v1
+    hidden = matrix_times(p["transform.0.weight"], p["transform.0.bias"], context)  # W_v1
     hidden = [max(x, 0.0) for x in layer_norm(hidden, p["transform.1.weight"], p["transform.1.bias"])]
-    v = matrix_times(p["transform.3.weight"], p["transform.3.bias"], hidden)                        # W_v2
+    v = matrix_times(p["transform.3.weight"], p["transform.3.bias"], hidden)  # W_v2
     return [[[F[k][i][j] + v[k] for j in range(W)] for i in range(H)] for k in range(C)]
 
 

@@ -9,7 +9,7 @@ from fgdlab.scene import Tap, look
 from fgdlab.terms import total
 
 LEVELS = ("P3", "P4", "P5")
-LOUD = FGDConfig(1.0, 1.0, 1.0, 1e-3)                                # loud enough for one step to show
+LOUD = FGDConfig(1.0, 1.0, 1.0, 1e-3)  # loud enough for one step to show
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_training_on_the_distillation_alone_brings_the_student_nearer(distiller,
 def test_terms_are_float32_under_autocast(distiller, batch):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         terms = distiller(*batch)
-        assert look(distiller.student, *batch).features["P3"].dtype == torch.bfloat16        # what the detector itself works in
+        assert look(distiller.student, *batch).features["P3"].dtype == torch.bfloat16  # what the detector itself works in
     assert {term.raw.dtype for term in terms if term.level != "all"} == {torch.float32}
 
 

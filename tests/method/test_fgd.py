@@ -36,7 +36,7 @@ def plain_lists(module):
 def test_the_loss_equals_the_loops(random_scene, shake, agree):
     for seed in range(200):
         torch.manual_seed(seed)
-        channels = (4, 3)[seed // 4 % 2]                             # 3 -> 4 needs an align layer
+        channels = (4, 3)[seed // 4 % 2]  # 3 -> 4 needs an align layer
         config = FGDConfig(rounding=("authors", "exact")[seed % 2], frame=("canvas", "image")[seed // 2 % 2], temperature=(0.5, 0.8)[seed // 8 % 2])
         scene = random_scene(seed, channels)
         teacher = teacher_of(scene, seed=seed)

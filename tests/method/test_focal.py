@@ -60,7 +60,7 @@ def test_a_perfect_student_has_no_loss():
 
 def test_each_weight_multiplies_its_own_pixel_and_channel():
     student, teacher = torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 3, 3)
-    teacher[0, 1, 2, 0] = 2                                          # the only error: 4 at channel 1, row 2, column 0
+    teacher[0, 1, 2, 0] = 2  # the only error: 4 at channel 1, row 2, column 0
     masks, weights = plain()
     masks.fg[0, 2, 0], weights.spatial[0, 2, 0], weights.channel[0, 1] = 3, 5, 7
     assert feature_terms(student, teacher, masks, weights) == (4 * 3 * 5 * 7, 4 * 5 * 7)

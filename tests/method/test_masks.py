@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from fgdlab.masks import box_weights, cell_ranges, focal_masks, unsplit_masks
 from tests.helpers import naive
 
-CANVAS, GRID = (80, 80), (10, 10)                                    # stride 8
+CANVAS, GRID = (80, 80), (10, 10)  # stride 8
 
 
 def masks_of(*boxes, rounding="exact", canvas=CANVAS, grid=GRID):
@@ -176,7 +176,7 @@ def test_transposed_masks_are_those_of_boxes_with_x_and_y_exchanged():
 
 
 def test_transposed_masks_on_a_wide_map_lose_what_falls_off_its_lower_edge():
-    boxes = torch.tensor([[80.0, 0.0, 96.0, 16.0]])                  # columns 10 and 11 of a map with six rows
+    boxes = torch.tensor([[80.0, 0.0, 96.0, 16.0]])  # columns 10 and 11 of a map with six rows
     masks = focal_masks([boxes], [(48, 96)], (6, 12), axes="yx", rounding="exact")
     assert masks.fg.sum() == 0 and masks.bg.sum() == pytest.approx(1)
 

@@ -97,7 +97,7 @@ def test_student_and_teacher_have_a_block_each(shake):
     student, teacher = maps(), maps()
     term(student, teacher).backward()
     idle = {name for name, p in term.named_parameters() if p.grad.abs().amax() < 1e-12}
-    assert idle == {"student.key.bias", "teacher.key.bias"}          # a bias before a softmax moves nothing
+    assert idle == {"student.key.bias", "teacher.key.bias"}  # a bias before a softmax moves nothing
 
 
 def test_centred_is_never_above_mse():

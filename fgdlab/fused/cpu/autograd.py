@@ -21,11 +21,11 @@ TERMS = ("fg", "bg", "attention", "global")
 class Setting(NamedTuple):
     """What the loops need of a configuration."""
 
-    mix: tuple[float, float]                                         # shares of the student's and teacher's attention in eq. 9
-    spatial: float                                                   # 1 / T of both attention parts, 0 where a part is off
+    mix: tuple[float, float]  # shares of the student's and teacher's attention in eq. 9
+    spatial: float            # 1 / T of both attention parts, 0 where a part is off
     channel: float
-    relation: int                                                    # as loops.py numbers them
-    terms: dict[str, str]                                            # {term: its name in TERMS}: "both" is "fg"
+    relation: int          # as loops.py numbers them
+    terms: dict[str, str]  # {term: its name in TERMS}: "both" is "fg"
 
 
 @cache
@@ -45,15 +45,15 @@ class Blocks(NamedTuple):
     """The parameters of R, level by level, the student's block before the teacher's; none where R has no blocks."""
 
     parameters: list[Tensor]
-    hidden: int = 0                                                  # channels between W_v1 and W_v2
-    eps: float = 0.0                                                 # of LN
+    hidden: int = 0   # channels between W_v1 and W_v2
+    eps: float = 0.0  # of LN
 
 
 def blocks_of(relations: list[RelationTerm | None]) -> Blocks:
     if relations[0] is None or relations[0].kind != "gc":
         return Blocks([])
     parameters: list[Tensor] = []
-    for relation in relations:                                       # relation.parameters(), 20 times as fast
+    for relation in relations:  # relation.parameters(), 20 times as fast
         for block in relation._modules.values():
             key, transform = block._modules.values()
             narrow, norm, _, widen = transform._modules.values()
@@ -96,7 +96,7 @@ class PyramidTerms(Function):
 
     @staticmethod
     def backward(ctx, *gradients):
-        if torch.is_grad_enabled():                                  # create_graph=True
+        if torch.is_grad_enabled():  # create_graph=True
             raise RuntimeError("FusedFGDLoss has first derivatives only; FGDLoss has second ones")
         maps, count = ctx.saved_tensors, len(ctx.saved_tensors) // 2
         return None, None, None, None, None, *ctx.pyramid.backward(maps[:count], maps[count:], gradients)
@@ -144,7 +144,7 @@ class Pyramid:
         self.loops.backward_terms(
             self.table, g, mix, channel, relation, weights, self.by_cell, self.by_channel, self.hidden, factors, scalars,
             of_weights.numpy())
-        self.weights = weights = None                                # make room for the gradients of the maps
+        self.weights = weights = None  # make room for the gradients of the maps
         outs = [
             None if all(each is None for each in of_level) else empty_like(student)
             for student, of_level in zip(students, by_level, strict=True)

@@ -35,12 +35,12 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-WIDE = 256                                                           # largest number of cells in a tile, and the length of its rows
-LINE = 16                                                            # float32 values in a cache line
-AHEAD = 4                                                            # prefetch distance in channels
-ENDLESS = 2**48                                                      # length of a view of memory; the loops stop at the map's end
-BLOCK = 8                                                            # cells and channels of a block in a transposing copy
-MSE, CENTRED, GC = 1, 2, 3                                           # kinds of relation; 0 is none
+WIDE = 256                  # largest number of cells in a tile, and the length of its rows
+LINE = 16                   # float32 values in a cache line
+AHEAD = 4                   # prefetch distance in channels
+ENDLESS = 2**48             # length of a view of memory; the loops stop at the map's end
+BLOCK = 8                   # cells and channels of a block in a transposing copy
+MSE, CENTRED, GC = 1, 2, 3  # kinds of relation; 0 is none
 
 # Columns of the table. A map has four: address of the first value, strides of image, channel and cell.
 S_MAP, T_MAP, OUT_MAP, CELLS, COLUMN, TILE = 0, 4, 8, 12, 13, 14
@@ -78,7 +78,7 @@ def prefetch(typing, flat, place):
             builder.module, ir.FunctionType(ir.VoidType(), [byte] + [number] * 3), name)
         values = context.make_array(signature.args[0])(context, builder, args[0]).data
         address = builder.bitcast(builder.gep(values, [args[1]]), byte)
-        builder.call(function, [address, number(0), number(3), number(1)])       # to read, keep in all caches, data
+        builder.call(function, [address, number(0), number(3), number(1)])  # to read, keep in all caches, data
         return context.get_dummy_value()
 
     return types.void(flat, types.int64), generate
@@ -193,11 +193,11 @@ def first_visit(s, t, cells, channels, keys, rows, sums):
         for i in range(cells):
             x, y = s_row[i], t_row[i]
             d = y - x
-            rows[i] += abs(x)                                        # C G^S of eq. 5
+            rows[i] += abs(x)  # C G^S of eq. 5
             rows[i + WIDE] += abs(y)
-            rows[i + 2 * WIDE] += key_s * x                          # W_k F of eq. 13
+            rows[i + 2 * WIDE] += key_s * x  # W_k F of eq. 13
             rows[i + 3 * WIDE] += key_t * y
-            abs_s += abs(x)                                          # HW G^C of eq. 6
+            abs_s += abs(x)  # HW G^C of eq. 6
             abs_t += abs(y)
             shift += d
             squares += d * d
@@ -256,7 +256,7 @@ def forward_tiles(first, last, scratch, table, fg, bg, keys, mix, inverse_t, wid
         first_visit(s, t, cells, channels, keys[level], rows, tile_sums)
         to_exponentials(rows, cells, rows.dtype.type(inverse_t), maxima[tile], exp_sums[tile])
         for who in range(2):
-            if mix[who] > 0 or who == 1 and mix[0] == 0:             # contexts are needed without eq. 9, too
+            if mix[who] > 0 or who == 1 and mix[0] == 0:  # contexts are needed without eq. 9, too
                 focal = tile_sums[FOCAL_S + 2 * who:FOCAL_S + 2 * who + 2]
                 second_visit(s, t, cells, channels, fg[image, column:], bg[image, column:], who, rows, tile_sums, focal)
         for row in range(4):
@@ -345,19 +345,19 @@ def finish_terms(
             channel_attention(added[ABS_T], inverse_t / cells, rows[A_T])
             fg, bg, attention = 0.0, 0.0, 0.0
             for c in range(channels):
-                weight = mix[0] * rows[A_S, c] + mix[1] * rows[A_T, c]           # A^C of eq. 9
+                weight = mix[0] * rows[A_S, c] + mix[1] * rows[A_T, c]  # A^C of eq. 9
                 for who in range(2):
                     if mix[who] > 0:
                         fg += weight * added[FOCAL_S + 2 * who, c]
                         bg += weight * added[FOCAL_S + 2 * who + 1, c]
-                attention += abs(rows[A_S, c] - rows[A_T, c])                    # eq. 10
+                attention += abs(rows[A_S, c] - rows[A_T, c])  # eq. 10
             for i in range(column, column + cells):
                 attention += abs(by_cell[image, A_S, i] - by_cell[image, A_T, i])
             rows[E] = 0
             if relation > MSE:
                 relation_offset(relation, weights[level], eps, cells, rows, hidden[level, image], e)
                 for c in range(channels):
-                    squares += e[c] * (2 * rows[SHIFT, c] + cells * e[c])        # sum (D + e)^2 of eq. 12
+                    squares += e[c] * (2 * rows[SHIFT, c] + cells * e[c])  # sum (D + e)^2 of eq. 12
                     rows[E, c] = e[c]
             for i, term in enumerate((fg, bg, attention, squares)):
                 terms[level, i] += term / images
@@ -409,7 +409,7 @@ def relation_offset(relation, flat, eps, cells, rows, hidden, e):
         for who in range(2):
             transform(flat, who, rows[CONTEXT_S + who], eps, hidden[who])
             _, _, _, _, widen, bias = layers(flat, who, channels, size)
-            sign = 2 * who - 1                                       # v_t - v_s
+            sign = 2 * who - 1  # v_t - v_s
             for c in range(channels):
                 value = flat.dtype.type(0)
                 for h in range(size):
@@ -431,7 +431,7 @@ def transform_gradient(flat, of_flat, who, context, hidden, g, of_context):
         of_widen_bias[c] += g[c]
     mean, along = 0.0, 0.0
     for h in range(size):
-        through = back[h] if not hidden[1, h] <= 0 else 0.0          # ReLU
+        through = back[h] if not hidden[1, h] <= 0 else 0.0  # ReLU
         of_norm[h] += through * hidden[0, h]
         of_norm_bias[h] += through
         back[h] = through * norm[h]
@@ -462,7 +462,7 @@ def backward_terms(table, g, mix, inverse_t, relation, weights, by_cell, by_chan
         for image in range(images):
             rows, out, numbers = by_channel[level, image], factors[level, image], scalars[level, image]
             numbers[:] = 0
-            for i in range(column, column + cells):                  # eq. 10 through the softmax of eq. 7, see sign_of
+            for i in range(column, column + cells):  # eq. 10 through the softmax of eq. 7, see sign_of
                 numbers[0] += sign_of(by_cell[image, A_S, i] - by_cell[image, A_T, i]) * by_cell[image, A_S, i] / cells
             mean = 0.0
             for c in range(channels):
@@ -473,12 +473,12 @@ def backward_terms(table, g, mix, inverse_t, relation, weights, by_cell, by_chan
                 out[BY_CHANNEL, c] = of_attention * inverse_t / cells * rows[A_S, c] * sign
                 out[OFFSET, c] = -2 * of_global * rows[E, c]
                 out[G_CONTEXT_S, c], out[G_CONTEXT_T, c] = 0, 0
-                of_e[c] = -2 * of_global * (rows[SHIFT, c] + cells * rows[E, c])         # of v_s; e = v_t - v_s
+                of_e[c] = -2 * of_global * (rows[SHIFT, c] + cells * rows[E, c])  # of v_s; e = v_t - v_s
             if relation == GC:
                 for who in range(2):
                     context, of_context = rows[CONTEXT_S + who], out[G_CONTEXT_S + who]
                     transform_gradient(weights[level], of_weights[level], who, context, hidden[level, image, who], of_e, of_context)
-                    of_e *= -1                                       # of v_t
+                    of_e *= -1  # of v_t
                     for c in range(channels):
                         numbers[1 + who] += of_context[c] * context[c]
 
@@ -528,10 +528,10 @@ def write_tile(out, s, t, cells, squares, factors, keys, rows, of_keys):
         for i in range(cells):
             x, y = s_row[i], t_row[i]
             sign = (one if x > zero else zero) - (one if x < zero else zero)
-            value = (x - y) * (weight * rows[i + FOCAL] + squares)               # -2 (A^C A^S (..) + g_squares) D
-            value += sign * (rows[i + SIGN] + by_channel) + offset               # + sign(S) (..) - g_shift
-            out_row[i] = value + g_context * rows[i + SOFTMAX_S] + key_s * rows[i + DL_S]        # + g_context w + W_k dl
-            of_key_s += rows[i + DL_S] * x                                       # of W_k: sum_hw dl F
+            value = (x - y) * (weight * rows[i + FOCAL] + squares)  # -2 (A^C A^S (..) + g_squares) D
+            value += sign * (rows[i + SIGN] + by_channel) + offset  # + sign(S) (..) - g_shift
+            out_row[i] = value + g_context * rows[i + SOFTMAX_S] + key_s * rows[i + DL_S]  # + g_context w + W_k dl
+            of_key_s += rows[i + DL_S] * x  # of W_k: sum_hw dl F
             of_key_t += rows[i + DL_T] * y
         of_keys[0, c], of_keys[1, c] = of_key_s, of_key_t
 
@@ -556,7 +556,7 @@ def backward_tiles(
         if relation == GC:
             add_context_products(s, t, cells, of_channel, rows)
             product_s, product_t = kind(numbers[1]), kind(numbers[2])
-            for i in range(cells):                                   # dl = w (g . F - g . context)
+            for i in range(cells):  # dl = w (g . F - g . context)
                 rows[i + DL_S] = by_cell[image, W_S, column + i] * (rows[i + DL_S] - product_s)
                 rows[i + DL_T] = by_cell[image, W_T, column + i] * (rows[i + DL_T] - product_t)
         squares, flat = kind(2 * g[level, 3] / images), at_address(layout[0], scratch)
@@ -620,5 +620,5 @@ def compile_cached(function: FunctionType, kind: str, **options):
     copy.__qualname__ = copy.__name__
     try:
         return njit(cache=True, **options)(copy)
-    except RuntimeError:                                             # no writable cache folder: each process compiles
+    except RuntimeError:  # no writable cache folder: each process compiles
         return njit(**options)(copy)

@@ -27,10 +27,10 @@ def rasterise(boxes, table, extra, swap, fg):
             row1 = np.int64(np.ceil(boxes[box, 3] / frame_h * scale_h)) + extra
             if swap:
                 col0, row0, col1, row1 = row0, col0, row1, col1
-            weight = weight_type(1) / weight_type(max((row1 - row0) * (col1 - col0), 1))     # also of a box that overhangs
+            weight = weight_type(1) / weight_type(max((row1 - row0) * (col1 - col0), 1))  # also of a box that overhangs
             for row in range(max(row0, 0), min(row1, grid_h)):
                 for col in range(max(col0, 0), min(col1, grid_w)):
-                    if weight > fg[image, row, col]:                 # the smallest box wins
+                    if weight > fg[image, row, col]:  # the smallest box wins
                         fg[image, row, col] = weight
 
 

@@ -11,10 +11,10 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-LARGE = 2**25                                                        # bytes; glibc keeps smaller blocks for the next request
-ROOMY = 1.5                                                          # kept memory may exceed the request by this factor
-FREE = 2                                                             # references to unused memory: the list's and getrefcount's own
-held: list[mmap.mmap] = []                                           # memory in use or free
+LARGE = 2**25               # bytes; glibc keeps smaller blocks for the next request
+ROOMY = 1.5                 # kept memory may exceed the request by this factor
+FREE = 2                    # references to unused memory: the list's and getrefcount's own
+held: list[mmap.mmap] = []  # memory in use or free
 lock = Lock()
 
 
@@ -46,10 +46,10 @@ def large_pages(size: int) -> mmap.mmap | None:
                 return held[i]
         for i in reversed(free):
             del held[i]
-        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)     # its tensor holds it, too
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # its tensor holds it, too
         try:
             pages.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:                                              # a kernel without large pages
+        except OSError:  # a kernel without large pages
             return None
         held.append(pages)
         return pages

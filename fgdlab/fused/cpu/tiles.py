@@ -10,10 +10,10 @@ from torch import Tensor
 from . import loops
 from .memory import is_uniform
 
-KINDS = {torch.float32: "float32", torch.float64: "float64"}        # precisions of sums, as numba names them
-CACHE = 2**19                                                        # bytes of both maps in a tile: half of a usual L2 cache
-VALUES_PER_THREAD = 2**17                                            # below this, a second thread costs more than it saves
-STRIP = 8                                                            # tiles of half precision that are converted together
+KINDS = {torch.float32: "float32", torch.float64: "float64"}  # precisions of sums, as numba names them
+CACHE = 2**19                                                 # bytes of both maps in a tile: half of a usual L2 cache
+VALUES_PER_THREAD = 2**17                                     # below this, a second thread costs more than it saves
+STRIP = 8                                                     # tiles of half precision that are converted together
 NO_MAP = [0, 0, 0, 0]
 
 
@@ -31,7 +31,7 @@ class Tiles:
     ):
         n, c, _, _ = students[0].shape
         largest = min(loops.WIDE, CACHE // (2 * c * dtype.itemsize))
-        self.wide = max(largest // loops.LINE * loops.LINE, 1)       # cells of a tile
+        self.wide = max(largest // loops.LINE * loops.LINE, 1)  # cells of a tile
         self.maps, rows, column, tile, copies, self.converted = [], [], 0, 0, False, False
         for level, (student, teacher) in enumerate(zip(students, teachers, strict=True)):
             cells, out = student.shape[2] * student.shape[3], outs[level] if outs else None

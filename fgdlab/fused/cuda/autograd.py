@@ -18,15 +18,15 @@ from ..cpu.memory import empty_like
 class Sums(NamedTuple):
     """What the terms need of both maps, D = T - S. Averages over the batch are left to the caller."""
 
-    fg: Tensor | None                # (), eq. 9 over the batch; None without masks
+    fg: Tensor | None  # (), eq. 9 over the batch; None without masks
     bg: Tensor | None
-    squares: Tensor                  # (N,)    sum D^2
-    shift: Tensor                    # (N, C)  sum_hw D
-    g_spatial_s: Tensor              # (N, HW) eq. 5
-    g_channel_s: Tensor              # (N, C)  eq. 6
-    context_s: Tensor | None         # (N, C)  sum_hw w F of eq. 13; None without W_k
+    squares: Tensor           # (N,)    sum D^2
+    shift: Tensor             # (N, C)  sum_hw D
+    g_spatial_s: Tensor       # (N, HW) eq. 5
+    g_channel_s: Tensor       # (N, C)  eq. 6
+    context_s: Tensor | None  # (N, C)  sum_hw w F of eq. 13; None without W_k
     context_t: Tensor | None
-    g_spatial_t: Tensor              # of the teacher: constants
+    g_spatial_t: Tensor  # of the teacher: constants
     g_channel_t: Tensor
 
 
@@ -100,7 +100,7 @@ def global_sum(sums: Sums, relation: RelationTerm, cells: int) -> Tensor:
         return squares
     if relation.kind == "centred":
         return squares - sums.shift.square().sum() / cells
-    e = transformed(relation.teacher, sums.context_t) - transformed(relation.student, sums.context_s)           # (N, C)
+    e = transformed(relation.teacher, sums.context_t) - transformed(relation.student, sums.context_s)  # (N, C)
     return squares + (e * (2 * sums.shift + cells * e)).sum()
 
 

@@ -61,15 +61,15 @@ def first_read(
             student, teacher, image, start, cell, on_map, c, s_n, s_c, s_p, t_n, t_c, t_p, CHANNELS, DTYPE)
         k_s, k_t = row_of(key_s, 0, c, channel, real).to(DTYPE), row_of(key_t, 0, c, channel, real).to(DTYPE)
         d = t - s
-        g_s += tl.sum(tl.abs(s), axis=0)                                        # C G^S of eq. 5
+        g_s += tl.sum(tl.abs(s), axis=0)  # C G^S of eq. 5
         g_t += tl.sum(tl.abs(t), axis=0)
-        logit_s += tl.sum(k_s[:, None] * s, axis=0)                             # W_k F of eq. 13
+        logit_s += tl.sum(k_s[:, None] * s, axis=0)  # W_k F of eq. 13
         logit_t += tl.sum(k_t[:, None] * t, axis=0)
         row = channels_out + (image * tiles + tile) * 4 * c + channel
-        tl.store(row, tl.sum(tl.abs(s), axis=1), mask=real)                     # HW G^C of eq. 6, this tile's part
+        tl.store(row, tl.sum(tl.abs(s), axis=1), mask=real)  # HW G^C of eq. 6, this tile's part
         tl.store(row + c, tl.sum(tl.abs(t), axis=1), mask=real)
-        tl.store(row + 2 * c, tl.sum(d, axis=1), mask=real)                     # shift
-        tl.store(row + 3 * c, tl.sum(d * d, axis=1), mask=real)                 # squares
+        tl.store(row + 2 * c, tl.sum(d, axis=1), mask=real)      # shift
+        tl.store(row + 3 * c, tl.sum(d * d, axis=1), mask=real)  # squares
     place = cells_out + image * 4 * hw + cell
     tl.store(place, g_s, mask=on_map)
     tl.store(place + hw, g_t, mask=on_map)
@@ -96,12 +96,12 @@ def second_read(
             student, teacher, image, start, cell, on_map, c, s_n, s_c, s_p, t_n, t_c, t_p, CHANNELS, DTYPE)
         a = row_of(a_channel, image, c, channel, real)
         d = t - s
-        error += tl.sum(a[:, None] * d * d, axis=0)                             # sum_c A^C D^2
+        error += tl.sum(a[:, None] * d * d, axis=0)  # sum_c A^C D^2
         row = contexts_out + (image * tiles + tile) * 2 * c + channel
-        tl.store(row, tl.sum(w_s[None] * s, axis=1), mask=real)                 # context of eq. 13, this tile's part
+        tl.store(row, tl.sum(w_s[None] * s, axis=1), mask=real)  # context of eq. 13, this tile's part
         tl.store(row + c, tl.sum(w_t[None] * t, axis=1), mask=real)
     row = focal_out + (image * tiles + tile) * 2
-    tl.store(row, tl.sum(fg * error, axis=0))                                   # eq. 9, this tile's part
+    tl.store(row, tl.sum(fg * error, axis=0))  # eq. 9, this tile's part
     tl.store(row + 1, tl.sum(bg * error, axis=0))
 
 
@@ -126,23 +126,23 @@ def gradient(
         for start in range(0, c, CHANNELS):
             channel, real, inside, s, t = both(
                 student, teacher, image, start, cell, on_map, c, s_n, s_c, s_p, t_n, t_c, t_p, CHANNELS, DTYPE)
-            dl_s += tl.sum(row_of(of_channels, 5, c, channel, real)[:, None] * s, axis=0)       # g_context . F
+            dl_s += tl.sum(row_of(of_channels, 5, c, channel, real)[:, None] * s, axis=0)  # g_context . F
             dl_t += tl.sum(row_of(of_channels, 8, c, channel, real)[:, None] * t, axis=0)
-        dl_s = w_s * (dl_s - tl.load(of_channels + 6 * c))                      # dl = w (g . F - g . context)
+        dl_s = w_s * (dl_s - tl.load(of_channels + 6 * c))  # dl = w (g . F - g . context)
         dl_t = w_t * (dl_t - tl.load(of_channels + 9 * c))
-    for start in range(0, c, CHANNELS):                                         # the second visit finds the tile in the cache
+    for start in range(0, c, CHANNELS):  # the second visit finds the tile in the cache
         channel, real, inside, s, t = both(
             student, teacher, image, start, cell, on_map, c, s_n, s_c, s_p, t_n, t_c, t_p, CHANNELS, DTYPE)
         a_channel, squares = row_of(of_channels, 0, c, channel, real), row_of(of_channels, 1, c, channel, real)
         by_channel, shift = row_of(of_channels, 2, c, channel, real), row_of(of_channels, 3, c, channel, real)
         sign = tl.where(s > 0, 1.0, 0.0) - tl.where(s < 0, 1.0, 0.0)
-        g = 2 * (s - t) * (a_channel[:, None] * focal[None] + squares[:, None])         # -2 (A^C A^S (..) + g_squares) D
-        g += sign * (by_cell[None] + by_channel[:, None]) + shift[:, None]              # + sign(S) (..) - g_shift
+        g = 2 * (s - t) * (a_channel[:, None] * focal[None] + squares[:, None])  # -2 (A^C A^S (..) + g_squares) D
+        g += sign * (by_cell[None] + by_channel[:, None]) + shift[:, None]       # + sign(S) (..) - g_shift
         if KEYS:
             key, upstream = row_of(of_channels, 4, c, channel, real), row_of(of_channels, 5, c, channel, real)
-            g += upstream[:, None] * w_s[None] + key[:, None] * dl_s[None]              # + g_context w + W_k dl
+            g += upstream[:, None] * w_s[None] + key[:, None] * dl_s[None]  # + g_context w + W_k dl
             row = keys_out + (image * tiles + tile) * 2 * c + channel
-            tl.store(row, tl.sum(dl_s[None] * s, axis=1), mask=real)                    # of W_k: sum_hw dl F
+            tl.store(row, tl.sum(dl_s[None] * s, axis=1), mask=real)  # of W_k: sum_hw dl F
             tl.store(row + c, tl.sum(dl_t[None] * t, axis=1), mask=real)
         place = out + image * o_n + channel[:, None] * o_c + cell[None] * o_p
         tl.store(place, g.to(out.dtype.element_ty), mask=inside)
@@ -178,13 +178,13 @@ def rasterise(
         row0 = tl.floor(divided(y1, frame_h) * grid_h).to(tl.int64)
         col1 = tl.ceil(divided(x2, frame_w) * grid_w).to(tl.int64) + EXTRA
         row1 = tl.ceil(divided(y2, frame_h) * grid_h).to(tl.int64) + EXTRA
-        if SWAP:                                                                # axes "yx"
+        if SWAP:  # axes "yx"
             col0, row0 = row0, col0
             col1, row1 = row1, col1
         count = tl.maximum((row1 - row0) * (col1 - col0), 1).to(fg.dtype.element_ty)
         in_rows = (row >= row0[:, None]) & (row < row1[:, None])
         in_cols = (col >= col0[:, None]) & (col < col1[:, None])
-        of_box = divided(tl.full([BOXES], 1.0, fg.dtype.element_ty), count)    # 1 / (H_r W_r)
+        of_box = divided(tl.full([BOXES], 1.0, fg.dtype.element_ty), count)  # 1 / (H_r W_r)
         inside = in_rows & in_cols & mine[:, None]
-        weight = tl.maximum(weight, tl.max(tl.where(inside, of_box[:, None], 0.0), axis=0))        # the smallest box wins
+        weight = tl.maximum(weight, tl.max(tl.where(inside, of_box[:, None], 0.0), axis=0))  # the smallest box wins
     tl.store(fg + image * grid_h * grid_w + cell, weight, mask=cell < grid_h * grid_w)

@@ -16,7 +16,7 @@ from ...scene import sum_dtype
 from . import kernels
 from .autograd import Sums
 
-CHANNELS, CELLS = 32, 128                                            # of a step of a tile; powers of 2
+CHANNELS, CELLS = 32, 128  # of a step of a tile; powers of 2
 
 
 def read_maps(
@@ -36,9 +36,9 @@ def read_maps(
     keys = [zeros if key is None else key.detach().reshape(-1).contiguous() for key in (key_s, key_t)]
     by_cell, by_channel = torch.empty(n, 4, hw, **new), torch.empty(n, tiles, 4, c, **new)
     launch(kernels.first_read, (tiles, n), student, teacher, *keys, by_cell, by_channel, c, hw, tiles, *strides, dtype=dtype)
-    sums = by_channel.sum(dim=1)                                     # (N, 4, C)
-    g_spatial, g_channel = by_cell[:, :2] / c, sums[:, :2] / hw      # eqs. 5-6, (N, 2, HW) and (N, 2, C)
-    softmax = torch.softmax(by_cell[:, 2:], dim=2)                   # w of eq. 13, (N, 2, HW)
+    sums = by_channel.sum(dim=1)                                 # (N, 4, C)
+    g_spatial, g_channel = by_cell[:, :2] / c, sums[:, :2] / hw  # eqs. 5-6, (N, 2, HW) and (N, 2, C)
+    softmax = torch.softmax(by_cell[:, 2:], dim=2)               # w of eq. 13, (N, 2, HW)
     weighing = {"student": slice(0, 1), "teacher": slice(1, 2), "mean": slice(0, 2)}[config.attention_of]
     a_spatial, a_channel = (
         each.shape[2] * torch.softmax(each[:, weighing] / config.temperature, dim=2).mean(dim=1) if on
@@ -53,7 +53,7 @@ def read_maps(
             kernels.second_read, (tiles, n), student, teacher, torch.cat([rows, softmax], dim=1), a_channel, focal, contexts,
             c, hw, tiles, *strides, dtype=dtype,
         )
-        contexts = contexts.sum(dim=1)                               # (N, 2, C)
+        contexts = contexts.sum(dim=1)  # (N, 2, C)
     if masks:
         fg, bg = focal.sum(dim=(0, 1)).unbind()
     if key_s is not None:
@@ -78,7 +78,7 @@ def write_gradient(
     n, c, hw = student.shape
     dtype = sum_dtype(student, teacher)
     new, tiles = dict(dtype=dtype, device=student.device), triton.cdiv(hw, CELLS)
-    of_cells, of_channels = torch.zeros(n, 4, hw, **new), torch.zeros(n, 10, c, **new)       # rows: see kernels.gradient
+    of_cells, of_channels = torch.zeros(n, 4, hw, **new), torch.zeros(n, 10, c, **new)  # rows: see kernels.gradient
     for mask, upstream in zip(masks, (g.fg, g.bg), strict=False):
         if upstream is not None:
             of_cells[:, 0] += mask * upstream * a_spatial

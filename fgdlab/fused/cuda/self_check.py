@@ -8,7 +8,7 @@ from ...fgd import term_sums
 from ...masks import focal_masks
 from ...relation import RelationTerm
 
-TOLERANCE = 1e-4                                                     # of the largest value; rounding in float32 is about 1e-6
+TOLERANCE = 1e-4  # of the largest value; rounding in float32 is about 1e-6
 
 
 @cache
@@ -20,7 +20,7 @@ def failure(device: str) -> str | None:
         return f"the fused implementation needs Triton on {device}: {error}"
     try:
         worst = worst_difference(device)
-    except Exception as error:                                       # of a compiler or driver: any type
+    except Exception as error:  # of a compiler or driver: any type
         reason = str(error).strip().splitlines()[0]
         return f"the kernels of the fused implementation do not run on {device}: {type(error).__name__}: {reason}"
     return None if worst < TOLERANCE else f"fused and readable implementation differ by {worst:.1e} of the largest value on {device}"

@@ -54,7 +54,7 @@ class Step:
         """(share of the whole batch in 0..1, terms, loss) of one part."""
         share = len(images) / self.batch_size
         if self.distiller.balance is not None:
-            self.distiller.balance.pooled = partial(self.group.means, weight=share)
+            self.distiller.balance.mean_over_ranks = partial(self.group.means, weight=share)
         with self.precision.autocast(), norm_errors_explained(images):
             terms = self.model(images, targets)
         loss = total(terms)
