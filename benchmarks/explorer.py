@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
 from tests.browser import browser_lab  # noqa: E402
 
-TURNS, REST = 25, 400                                                # turns; milliseconds before each
-COCO_SIZE = (800, 1344)                                              # pixels of a COCO image as detectors see it: P3 is 100 x 168
+TURNS, REST = 25, 400  # turns; milliseconds before each
+COCO_SIZE = (800, 1344)  # pixels of a COCO image as detectors see it: P3 is 100 x 168
 
 
 class Patches(nn.Module):
@@ -112,7 +112,7 @@ def measured(page, control, key: str) -> float:
     """Milliseconds from one key press to the repaint."""
     control.scroll_into_view_if_needed()
     control.focus()
-    page.wait_for_timeout(REST)                                      # scrolling and focus have been drawn, and the kernel rests: no turn pays for another
+    page.wait_for_timeout(REST)  # scrolling and focus have been drawn, and the kernel rests: no turn pays for another
     page.evaluate("() => { window.took = []; }")
     page.keyboard.press(key)
     page.wait_for_function("() => window.took.length > 0")

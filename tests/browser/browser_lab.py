@@ -1,10 +1,11 @@
 """A real JupyterLab in headless Chromium, for tests, benchmarks and screenshots.
 
     with jupyter_lab(folder) as lab, chromium() as browser:
-        page = open_and_run(lab, browser, "notebook.ipynb")          # every cell has run; page.complaints holds what the console complained of
+        page = open_and_run(lab, browser, "notebook.ipynb")  # every cell has run
 
-Needs playwright (pip) and a chromium on PATH or in $FGDLAB_CHROMIUM; no browser is downloaded. ``absent()`` says what is missing.
+Needs playwright (pip) and a chromium on PATH or in $FGDLAB_CHROMIUM; ``absent()`` says what is missing.
 """
+
 import importlib.util
 import json
 import os
@@ -27,7 +28,8 @@ KERNEL_READY = """async () => {
     const panel = window.jupyterapp.shell.currentWidget;
     await panel.context.ready; await panel.sessionContext.ready; await panel.sessionContext.session.kernel.info;
 }"""
-RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells').then(done => !!done)"          # false where a cell fails
+# false if a cell fails
+RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells').then(done => !!done)"
 HIDE_SIDEBAR = "() => { window.jupyterapp.shell.collapseLeft(); }"
 
 
@@ -44,7 +46,7 @@ def browser_path() -> str | None:
 
 
 def absent() -> str | None:
-    """What is missing to drive a browser here, None if nothing is."""
+    """Names of missing programs, None if all are there."""
     missing = [name for name in ("playwright", "jupyterlab") if importlib.util.find_spec(name) is None]
     missing += [] if browser_path() else ["chromium"]
     return f"{', '.join(missing)} not installed" if missing else None
@@ -52,7 +54,7 @@ def absent() -> str | None:
 
 @contextmanager
 def jupyter_lab(root: Path, **environment: str) -> Iterator[Lab]:
-    """JupyterLab on this machine only, with settings of its own; stopped afterwards together with its kernels.
+    """JupyterLab on this machine only, with separate settings; stopped afterwards together with its kernels.
 
     Args:
         root: the folder it serves. environment: further variables of the server and its kernels.
@@ -65,15 +67,30 @@ def jupyter_lab(root: Path, **environment: str) -> Iterator[Lab]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        folders = {name: str(home / name.lower()) for name in ("JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")}
+        folders = {
+            name: str(home / name.lower())
+            for name in ("JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")
+        }
         log = home / "lab.log"
         command = [
-            sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", f"--IdentityProvider.token={TOKEN}",
-            "--ServerApp.allow_root=True", f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True",
+            sys.executable,
+            "-m",
+            "jupyterlab",
+            "--no-browser",
+            "--ip=127.0.0.1",
+            f"--port={port}",
+            f"--IdentityProvider.token={TOKEN}",
+            "--ServerApp.allow_root=True",
+            f"--ServerApp.root_dir={root}",
+            "--LabApp.expose_app_in_browser=True",
         ]
         with log.open("w") as out:
             server = subprocess.Popen(
-                command, env={**os.environ, "JUPYTER_CONFIG_DIR": str(home), **folders, **environment}, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+                command,
+                env={**os.environ, "JUPYTER_CONFIG_DIR": str(home), **folders, **environment},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         try:
             url = f"http://127.0.0.1:{port}"
@@ -97,7 +114,7 @@ def wait_for(server: subprocess.Popen, url: str, log: Path, seconds: float = 60)
 
 
 def stop(server: subprocess.Popen) -> None:
-    """End the server and the kernels it started: all are of its own process group."""
+    """Stop the server and its kernels, which share its process group."""
     if server.poll() is None:
         os.killpg(server.pid, signal.SIGTERM)
     try:
@@ -120,8 +137,16 @@ def chromium():
             browser.close()
 
 
-def open_notebook(lab: Lab, browser, notebook: Path | str, *, size: tuple[int, int] = (1300, 1000), scale: float = 1, timeout: float = 60):
-    """A page on a notebook, which is copied into the served folder unless it is there; its kernel is ready, no cell has run.
+def open_notebook(
+    lab: Lab,
+    browser,
+    notebook: Path | str,
+    *,
+    size: tuple[int, int] = (1300, 1000),
+    scale: float = 1,
+    timeout: float = 60,
+):
+    """A page on a notebook, which is copied into the served folder; its kernel is ready, no cell has run.
 
     Returns:
         playwright's Page, with ``complaints``: a list that console errors and exceptions of the page go to.
@@ -137,7 +162,7 @@ def open_notebook(lab: Lab, browser, notebook: Path | str, *, size: tuple[int, i
     page.goto(f"{lab.url}/lab/workspaces/{notebook.stem}/tree/{notebook.name}?token={TOKEN}&reset")
     page.wait_for_selector(".jp-NotebookPanel")
     page.wait_for_selector("#jupyterlab-splash", state="detached")
-    page.evaluate(KERNEL_READY)                                      # the indicator in the toolbar says idle before there is a kernel
+    page.evaluate(KERNEL_READY)  # the toolbar says idle before the kernel exists
     return page
 
 

@@ -1,4 +1,8 @@
-"""One server and one browser for all tests of this folder. Where they are missing the tests are skipped, or fail if FGDLAB_BROWSER=required."""
+"""One server and one browser for all tests of this folder.
+
+If they are missing, the tests are skipped; with FGDLAB_BROWSER=required they fail.
+"""
+
 import os
 import sys
 from pathlib import Path

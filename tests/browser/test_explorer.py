@@ -1,4 +1,5 @@
-"""The explorer in a real JupyterLab: each control changes what is read and what is drawn, hover and click work, exports download, nothing complains."""
+"""The explorer in a real JupyterLab: controls, pointing, clicking and exports work without console errors."""
+
 import re
 import time
 
@@ -19,25 +20,37 @@ from fgdlab.lab.course.pretrained import pretrained_detector, pretrained_facts
 from fgdlab.lab.checkpoints.safetensors_io import save_weights
 
 students = {name: pretrained_detector(name) for name in ("baseline", "distilled")}
-teacher, data = pretrained_detector("teacher"), open_split(RunConfig(train_images=8, eval_images=6), "val", progress=False)
+teacher = pretrained_detector("teacher")
+data = open_split(RunConfig(train_images=8, eval_images=6), "val", progress=False)
 folder = Path("snapshots")
 folder.mkdir(exist_ok=True)
 states = [each.state_dict() for each in students.values()]
 between = pretrained_detector("distilled")
 for i in range(3):
-    between.load_state_dict({name: torch.lerp(states[0][name].float(), states[1][name].float(), i / 2).to(states[0][name].dtype) for name in states[0]})
-    save_weights(between, folder / f"step_{150 * (i + 1):06d}.safetensors", settings=pretrained_facts("distilled")["settings"])
+    between.load_state_dict({
+        name: torch.lerp(value.float(), states[1][name].float(), i / 2).to(value.dtype) for name, value in states[0].items()
+    })
+    file = folder / f"step_{150 * (i + 1):06d}.safetensors"
+    save_weights(between, file, settings=pretrained_facts("distilled")["settings"])
 """
 OPEN = """
-explorer = explore({**students, "in training": folder}, teacher, data, student_name="distilled", gamma=0.01, ap={name: pretrained_facts(name).get("AP") for name in students})
+ap = {name: pretrained_facts(name).get("AP") for name in students}
+explorer = explore(
+    {**students, "in training": folder}, teacher, data, student_name="distilled", gamma=0.01, ap=ap,
+)
 explorer
 """
-# A number for what a canvas shows.
-INK = """(canvas) => { const d = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data; let h = 17; for (let i = 0; i < d.length; i++) h = (h * 31 + d[i]) | 0; return h; }"""
+# A hash of what a canvas shows.
+INK = """(canvas) => {
+    const d = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+    let h = 17;
+    for (let i = 0; i < d.length; i++) h = (h * 31 + d[i]) | 0;
+    return h;
+}"""
 
 
 class Page:
-    """The explorer on a page, by what a reader sees and touches."""
+    """The explorer on a page, as a reader uses it."""
 
     def __init__(self, page):
         self.page = page
@@ -48,10 +61,12 @@ class Page:
         return int(self.root.get_attribute("data-frames"))
 
     def after(self, act) -> None:
-        """Do something and wait until the panels have been drawn anew."""
+        """Act and wait until the panels are drawn again."""
         before = self.frames()
         act()
-        self.page.wait_for_function("(before) => Number(document.querySelector('.fgd').dataset.frames) > before", arg=before)
+        self.page.wait_for_function(
+            "(before) => Number(document.querySelector('.fgd').dataset.frames) > before", arg=before
+        )
         self.settle()
 
     def settle(self) -> None:
@@ -76,7 +91,9 @@ class Page:
         return self.root.locator(".fgd-title").all_inner_texts()
 
     def panel(self, title: str):
-        return self.root.locator(".fgd-map", has=self.page.locator(f'.fgd-title:text-is("{title}")')).locator(".fgd-panel")
+        return self.root.locator(".fgd-map", has=self.page.locator(f'.fgd-title:text-is("{title}")')).locator(
+            ".fgd-panel"
+        )
 
     def ink(self, title: str, layer: str = ".fgd-cells >> nth=0") -> int:
         return self.panel(title).locator(layer).evaluate(INK)
@@ -89,7 +106,10 @@ class Page:
         return {each.get_attribute("data-name"): each.locator("b").inner_text() for each in items}
 
     def table(self, which: str) -> dict[str, list[str]]:
-        return {row.get_attribute("data-row"): row.locator("td").all_inner_texts() for row in self.root.locator(f".fgd-{which} tbody tr").all()}
+        return {
+            row.get_attribute("data-row"): row.locator("td").all_inner_texts()
+            for row in self.root.locator(f".fgd-{which} tbody tr").all()
+        }
 
     def percent(self, weight: str) -> str:
         return self.root.locator(f'[data-percent="{weight}"]').inner_text()
@@ -102,16 +122,25 @@ class Page:
         self.settle()
 
     def kernel(self, code: str) -> str:
-        """What the kernel prints when it runs some code, which is in no cell."""
-        return self.page.evaluate("""async (code) => {
-            const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel, future = kernel.requestExecute({ code });
-            let text = ''; future.onIOPub = (message) => { if (message.header.msg_type === 'stream') text += message.content.text; };
-            await future.done; return text; }""", code)
+        """Run code outside of the cells and return what it prints."""
+        return self.page.evaluate(
+            """async (code) => {
+            const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+            const future = kernel.requestExecute({ code });
+            let text = '';
+            future.onIOPub = (message) => {
+                if (message.header.msg_type === 'stream') text += message.content.text;
+            };
+            await future.done; return text; }""",
+            code,
+        )
 
 
 @pytest.fixture(scope="module")
 def opened(open_and_run, tmp_path_factory):
-    notebook = write_notebook(tmp_path_factory.mktemp("explorer") / "explorer.ipynb", SET_UP, OPEN, "start = explorer.state.dict()")
+    notebook = write_notebook(
+        tmp_path_factory.mktemp("explorer") / "explorer.ipynb", SET_UP, OPEN, "start = explorer.state.dict()"
+    )
     page = Page(open_and_run(notebook, size=(1300, 1400)))
     page.settle()
     return page
@@ -119,7 +148,7 @@ def opened(open_and_run, tmp_path_factory):
 
 @pytest.fixture
 def view(opened):
-    """The explorer as it opened."""
+    """The explorer in its first view."""
     opened.reset()
     yield opened
     assert opened.page.complaints == []
@@ -133,10 +162,16 @@ def test_it_opens_with_image_teacher_student_and_difference(view):
     assert re.search("untrained", view.root.locator(".fgd-notes").inner_text())
 
 
-@pytest.mark.parametrize(("control", "label", "title"), [
-    ("level", "P4", "teacher"), ("limits", "Own", "distilled"), ("quantity", "One channel", "teacher"), ("quantity", "Context of R", "teacher"),
-    ("student_name", "baseline", "teacher - {}"),
-])
+@pytest.mark.parametrize(
+    ("control", "label", "title"),
+    [
+        ("level", "P4", "teacher"),
+        ("limits", "Own", "distilled"),
+        ("quantity", "One channel", "teacher"),
+        ("quantity", "Context of R", "teacher"),
+        ("student_name", "baseline", "teacher - {}"),
+    ],
+)
 def test_a_choice_changes_picture_and_read_out(view, control, label, title):
     view.panel("teacher").click(position={"x": 100, "y": 100})
     view.settle()
@@ -154,22 +189,34 @@ def test_temperature_sharpens_maps_by_the_keyboard_and_moves_the_loss(view):
     view.press("temperature", "ArrowLeft")
     assert view.root.locator(".fgd-slide output").inner_text() == "0.45"
     assert (view.ink("teacher"), view.ink("teacher - distilled")) != before
-    assert float(view.root.locator(".fgd-ends span").nth(5).inner_text()) > widest and view.root.locator(".fgd-total").inner_text() != total
+    assert (
+        float(view.root.locator(".fgd-ends span").nth(5).inner_text()) > widest
+        and view.root.locator(".fgd-total").inner_text() != total
+    )
 
 
 @pytest.mark.parametrize("weight", ["alpha", "beta", "gamma", "lambda_"])
-def test_a_weight_moves_its_share(view, weight):
+def test_a_weight_changes_its_percentage(view, weight):
     before = float(view.percent(weight).rstrip(" %"))
-    bars = view.root.locator(".fgd-level").first.evaluate("(level) => [...level.querySelectorAll('i')].map(i => i.style.width)")
+    bars = view.root.locator(".fgd-level").first.evaluate(
+        "(level) => [...level.querySelectorAll('i')].map(i => i.style.width)"
+    )
     view.press(weight, "PageUp")
     assert float(view.percent(weight).rstrip(" %")) > before
-    assert view.root.locator(".fgd-level").first.evaluate("(level) => [...level.querySelectorAll('i')].map(i => i.style.width)") != bars
+    assert (
+        view.root.locator(".fgd-level").first.evaluate(
+            "(level) => [...level.querySelectorAll('i')].map(i => i.style.width)"
+        )
+        != bars
+    )
     view.press(weight, "Home")
-    assert view.percent(weight) == "0.0 %" and view.root.locator(f'[data-weight="{weight}"] output').inner_text() == "off"
+    assert (
+        view.percent(weight) == "0.0 %" and view.root.locator(f'[data-weight="{weight}"] output').inner_text() == "off"
+    )
 
 
 @pytest.mark.parametrize("label", ["Boxes", "Foreground", "Both roundings"])
-def test_an_overlay_marks_every_panel(view, label):
+def test_an_overlay_is_drawn_on_every_panel(view, label):
     before = [view.marks(title) for title in view.titles()]
     view.toggle(label)
     assert all(now != then for now, then in zip((view.marks(title) for title in view.titles()), before, strict=True))
@@ -206,13 +253,17 @@ def test_rounding_changes_weights_and_loss(view):
 def test_before_and_after_shows_every_student(view):
     view.choose("view", "All students")
     names = ["baseline", "distilled", "in training step 450"]
-    assert view.titles()[1:] == ["teacher", *names, *(f"teacher - {name}" for name in ("baseline", "distilled", "in training"))]
+    assert view.titles()[1:] == [
+        "teacher",
+        *names,
+        *(f"teacher - {name}" for name in ("baseline", "distilled", "in training")),
+    ]
     gaps = view.table("gaps")
     assert float(gaps["distilled"][0]) < float(gaps["baseline"][0])
-    assert gaps["in training"] == gaps["distilled"]                  # its last checkpoint holds the same weights
+    assert gaps["in training"] == gaps["distilled"]  # its last checkpoint holds the same weights
 
 
-def test_where_the_loss_is_has_a_panel_a_term(view):
+def test_loss_per_cell_has_a_panel_per_term(view):
     view.choose("quantity", "Loss per cell")
     assert view.titles()[1:] == [f"{term} of distilled" for term in ("fg", "bg", "attention", "global")]
 
@@ -221,26 +272,35 @@ def test_hover_reads_the_same_cell_in_every_panel_without_the_kernel(view):
     frames = view.frames()
     view.panel("teacher").hover(position={"x": 30, "y": 200})
     first = view.readout()
-    assert list(first)[:4] == ["cell", "teacher", "distilled", "teacher - distilled"] and list(first)[5:] == ["percent of the loss"]
-    assert float(first["teacher"]) - float(first["distilled"]) == pytest.approx(float(first["teacher - distilled"]), abs=0.02)
+    assert list(first)[:4] == ["cell", "teacher", "distilled", "teacher - distilled"] and list(first)[5:] == [
+        "percent of the loss"
+    ]
+    assert float(first["teacher"]) - float(first["distilled"]) == pytest.approx(
+        float(first["teacher - distilled"]), abs=0.02
+    )
     cursors = [each.evaluate("(e) => e.style.left + e.style.top") for each in view.root.locator(".fgd-cursor").all()]
     assert len(cursors) == 4 and len(set(cursors)) == 1
     view.panel("teacher - distilled").hover(position={"x": 150, "y": 40})
     assert view.readout()["cell"] != first["cell"] and view.frames() == frames
 
 
-def test_the_read_out_is_the_kernels_number(view):
+def test_the_read_out_is_the_number_of_the_kernel(view):
     view.panel("teacher").hover(position={"x": 30, "y": 200})
     found = view.readout()
     row, col = re.fullmatch(r"row (\d+), col (\d+)", found["cell"]).groups()
-    code = f"cells = explorer.numbers('cells'); one = cells[(cells.row == {row}) & (cells.col == {col})].iloc[0]; print(one['teacher'], one['percent'], one['bg'] + one['fg'])"
+    code = (
+        f"cells = explorer.numbers('cells'); one = cells[(cells.row == {row}) & (cells.col == {col})].iloc[0]; "
+        "print(one['teacher'], one['percent'], one['bg'] + one['fg'])"
+    )
     output = view.kernel(code)
     teacher, percent, weight = map(float, output.split())
-    assert float(found["teacher"]) == pytest.approx(teacher, rel=5e-3) and float(found["percent of the loss"].rstrip(" %")) == pytest.approx(percent, rel=5e-3)
+    assert float(found["teacher"]) == pytest.approx(teacher, rel=5e-3) and float(
+        found["percent of the loss"].rstrip(" %")
+    ) == pytest.approx(percent, rel=5e-3)
     assert float(found.get("background weight") or found["foreground weight"]) == pytest.approx(weight, rel=5e-3)
 
 
-def test_a_click_lists_the_channels_of_the_cell_and_lets_go(view):
+def test_a_click_lists_the_channels_of_the_cell_until_whole_map(view):
     bars, what = view.root.locator(".fgd-bars"), view.root.locator(".fgd-what")
     before = bars.evaluate(INK)
     view.after(lambda: view.panel("distilled").click(position={"x": 60, "y": 60}))
@@ -263,7 +323,7 @@ def test_a_click_on_a_bar_shows_that_channel_in_both_networks_and_arrow_keys_the
     assert view.root.locator(".fgd-channel-text").inner_text() != first[0] and view.ink("teacher") != first[1]
 
 
-def test_arrow_keys_move_over_cells_and_enter_picks(view):
+def test_arrow_keys_move_between_cells_and_enter_selects(view):
     view.root.locator(".fgd-maps").focus()
     for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
         view.page.keyboard.press(key)
@@ -274,19 +334,25 @@ def test_arrow_keys_move_over_cells_and_enter_picks(view):
     assert "channel attention" in view.root.locator(".fgd-what").inner_text()
 
 
-def test_another_image_changes_the_photo_and_every_map(view):
+def test_another_image_changes_every_panel(view):
     before = [view.ink(title) for title in view.titles()]
     view.after(view.root.locator('[aria-label="next image"]').click)
     assert view.root.locator(".fgd-image output").inner_text() == "2 of 6"
     assert all(now != then for now, then in zip((view.ink(title) for title in view.titles()), before, strict=True))
 
 
-def test_play_goes_through_the_checkpoints_and_draws_their_gap(view):
+def test_play_shows_every_checkpoint_and_draws_their_gaps(view):
     assert view.root.locator(".fgd-timeline").is_hidden()
     view.choose("student_name", "in training")
-    assert view.root.locator(".fgd-timeline output").inner_text() == "step 450" and view.root.locator(".fgd-point").count() == 2
+    assert (
+        view.root.locator(".fgd-timeline output").inner_text() == "step 450"
+        and view.root.locator(".fgd-point").count() == 2
+    )
     view.root.locator(".fgd-play").click()
-    view.page.wait_for_function("() => document.querySelectorAll('.fgd-point').length === 6 && document.querySelector('.fgd-play').innerText.includes('Play')")
+    view.page.wait_for_function(
+        "() => document.querySelectorAll('.fgd-point').length === 6"
+        " && document.querySelector('.fgd-play').innerText.includes('Play')"
+    )
     view.settle()
     assert view.root.locator(".fgd-timeline output").inner_text() == "step 450"
     ink = view.ink("in training step 450")
@@ -299,7 +365,9 @@ def test_an_export_downloads(view, kind, start, tmp_path):
     with view.page.expect_download() as waiting:
         view.root.locator(f'[data-export="{kind}"]').click()
     waiting.value.save_as(tmp_path / "file")
-    assert waiting.value.suggested_filename.endswith(f"_P3.{kind}") and (tmp_path / "file").read_bytes().startswith(start)
+    assert waiting.value.suggested_filename.endswith(f"_P3.{kind}") and (tmp_path / "file").read_bytes().startswith(
+        start
+    )
 
 
 def test_the_code_is_shown_and_can_be_saved(view, tmp_path):
@@ -321,7 +389,7 @@ def test_python_moves_the_controls(view):
     assert view.root.locator(".fgd-slide output").inner_text() == "0.333"
 
 
-def test_a_mistake_is_told_and_the_next_choice_clears_it(opened):
+def test_an_error_is_shown_until_the_next_choice(opened):
     opened.reset()
     opened.kernel("explorer.choice = {**explorer.choice, 'level': 'P9'}")
     error = opened.root.locator(".fgd-error")
@@ -334,13 +402,22 @@ def test_a_mistake_is_told_and_the_next_choice_clears_it(opened):
 def test_it_fits_a_narrow_window(view):
     view.page.set_viewport_size({"width": 1000, "height": 1400})
     view.page.wait_for_timeout(300)
-    assert view.root.evaluate("(root) => [...root.querySelectorAll('*')].filter(e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX === 'visible' && e.clientWidth > 0 && e.tagName !== 'OUTPUT').length") == 0
-    assert view.root.evaluate("(root) => { const edge = root.getBoundingClientRect().right; return [...root.querySelectorAll('button, input, label, canvas')].filter(e => e.offsetParent && e.getBoundingClientRect().right > edge).length; }") == 0
+    assert (
+        view.root.evaluate("""(root) => [...root.querySelectorAll('*')].filter(
+        (e) => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX === 'visible'
+            && e.clientWidth > 0 && e.tagName !== 'OUTPUT').length""")
+        == 0
+    )
+    assert (
+        view.root.evaluate("""(root) => [...root.querySelectorAll('button, input, label, canvas')].filter(
+        (e) => e.offsetParent && e.getBoundingClientRect().right > root.getBoundingClientRect().right).length""")
+        == 0
+    )
     view.page.set_viewport_size({"width": 1300, "height": 1400})
 
 
-def test_after_a_restart_of_the_kernel_the_cells_bring_it_back(opened):
-    """Last: it ends the kernel that the tests above share."""
+def test_it_works_after_a_restart_of_the_kernel(opened):
+    """Must be last: it restarts the kernel that the tests above share."""
     page = opened.page
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     page.evaluate(KERNEL_READY)

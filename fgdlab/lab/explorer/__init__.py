@@ -1,7 +1,7 @@
 """The attention explorer: where teacher and student attend on one image, and what the loss makes of it.
 
-    explore(student, teacher, data)          a widget in a live notebook; .figure(), .numbers() and .code() give the same view
-    static_figure(student, teacher, data)    the figure alone, for papermill, reports and scripts
+    explore(student, teacher, data)        a widget in a live notebook
+    static_figure(student, teacher, data)  one view as a figure, for papermill, reports and scripts
 
     image_folder.py    folder or data set --> data set of (image, target)
     models.py          students, their checkpoints, the teacher --> detectors

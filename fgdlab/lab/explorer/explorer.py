@@ -24,7 +24,7 @@ from .state import QUANTITIES, WEIGHTS, State, check_index, check_state
 from .view_data import TABLES, ViewData, table, view_data
 from .widget import ExplorerWidget, image_message, static_info, view_message
 
-PROGRESS_DELAY = 1.5                                                 # seconds before a printed line tells what is computed
+PROGRESS_DELAY = 1.5  # seconds before a line tells what is computed
 EXPORTS = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv", "py": "text/x-python"}
 DEFAULTS = {"loss": None, "ap": None, "split": "", "long_side": 1333, "boxes": None, "threshold": 0.3, "like": None}
 
@@ -33,13 +33,13 @@ def explore(student, teacher, data, config=None, **options) -> "Explorer":
     """Open the explorer.
 
     Args:
-        student: a detector (fgdlab/scene.py); a folder of checkpoints, such as the snapshots/ of a run, which become checkpoints of
-            one student; or a dict of them in the order to show: {"baseline": detector, "distilled": detector}.
+        student: a detector (fgdlab/scene.py); a folder with checkpoints, such as the snapshots/ of a run; or a dict of
+            them: {"baseline": detector, "distilled": detector}.
         teacher: a detector, or a Teacher of fgdlab/lab/teachers/teachers.py, which knows its AP.
         data: a data set (``open_split(config, "val")``), a COCO folder, or a folder of .jpg and .png files.
-        config: FGDConfig, RunConfig, or the name of a preset; None = that of ``loss``, else the authors' RetinaNet settings.
-        options: see :class:`Session` for ``loss, ap, split, long_side, boxes, threshold, like, cache_mb``. Any field of State sets
-            the first view, e.g. ``image=3, level="P4", view="before_after", overlays=("boxes", "detections")``.
+        config: FGDConfig, RunConfig, or the name of a preset; None = that of ``loss``, else FGDConfig().
+        options: see :class:`Session`. Any field of State sets the first view, e.g. ``image=3, level="P4",
+            view="before_after", overlays=("boxes", "detections")``.
     Raises:
         UserError: arguments that do not fit together; the message says what to do.
     """
@@ -57,26 +57,26 @@ class Session:
 
     Args:
         student, teacher, data, config: see :func:`explore`.
-        loss: a trained FGDLoss (for every student) or {student: FGDLoss}, whose f and R are used. Without it they are fresh, and the
-            notes say so.
+        loss: a trained FGDLoss (for every student) or {student: FGDLoss}, whose f and R are used; None = fresh ones.
         ap: {"teacher": AP, student: AP} in 0..100, for the teacher check.
         split, long_side, boxes: of a folder, see :func:`open_dataset`.
         threshold: lowest score of a detection that is shown, 0..1.
         like: a detector with the architecture of checkpoints that do not say their settings.
         cache_mb: bound of the cache.
-        start: fields of State.
+        state: fields of State.
     """
 
     def __init__(
         self, student, teacher, data, config=None, *, loss=None, ap: Mapping[str, float] | None = None, split: str = "",
         long_side: int = 1333, boxes: Mapping | None = None, threshold: float = 0.3, like=None, cache_mb: float = 512,
-        progress=lambda line: None, **start,
+        progress=lambda line: None, **state,
     ):
         self.inputs = {"student": student, "teacher": teacher, "data": data}
-        options = {
-            "loss": loss, "ap": ap, "split": split, "long_side": long_side, "boxes": boxes, "threshold": threshold, "like": like,
+        options = [loss, ap, split, long_side, boxes, threshold, like]
+        self.options = {
+            name: value for (name, default), value in zip(DEFAULTS.items(), options, strict=True)
+            if value is not default and value != default
         }
-        self.options = {name: value for name, value in options.items() if value is not DEFAULTS[name] and value != DEFAULTS[name]}
         detector = check_detector("teacher", getattr(teacher, "detector", teacher))
         self.dataset = open_dataset(data, split=split, long_side=long_side, boxes=boxes)
         classes = len(getattr(self.dataset, "classes", ())) or 1
@@ -93,10 +93,8 @@ class Session:
             students, detector, self.dataset, self.config, losses, cache_mb=cache_mb, progress=progress,
         )
         settings = {name: getattr(self.config, name) for name in (*WEIGHTS, "temperature", "rounding")}
-        state = State(level=self.inference.levels[0], student_name=list(students)[-1], **settings).but(**start)
-        if "checkpoint" not in start:
-            state = self._at_last_checkpoint(state)
-        self.state = self.checked(state)
+        start = State(level=self.inference.levels[0], student_name=list(students)[-1], **settings).but(**state)
+        self.state = self.checked(start if "checkpoint" in state else self._at_last_checkpoint(start))
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -104,7 +102,7 @@ class Session:
         return tuple(name for name in QUANTITIES if name != "context" or self.config.relation == "gc")
 
     def changed(self, state: State, changes: dict) -> State:
-        """The state after some changes. Another student starts at its last checkpoint; another level or image clears the cell."""
+        """The state after changes. A new student starts at its last checkpoint; a new level or image has no cell."""
         new = state.but(**changes)
         if new.student_name != state.student_name and "checkpoint" not in changes:
             new = self._at_last_checkpoint(new)
@@ -118,11 +116,10 @@ class Session:
 
     def checked(self, state: State) -> State:
         """The state if it fits detectors and data, else UserError."""
-        checkpoints = {name: len(student.checkpoints) for name, student in self.inference.students.items()}
-        check_state(
-            state, images=len(self.dataset), levels=self.inference.levels, checkpoints=checkpoints, quantities=self.quantities,
-        )
-        channels, height, width = self.inference.teacher_predictions(state.image).maps[state.level].shape
+        inference = self.inference
+        checkpoints = {name: len(student.checkpoints) for name, student in inference.students.items()}
+        check_state(state, len(self.dataset), inference.levels, checkpoints, self.quantities)
+        channels, height, width = inference.teacher_predictions(state.image).maps[state.level].shape
         check_index("channel", state.channel, channels, "channels in the teacher")
         cell = state.cell
         if cell is not None and not (len(cell) == 2 and 0 <= cell[0] < height and 0 <= cell[1] < width):
@@ -136,7 +133,7 @@ class Session:
         return view_data(self.inference, state, ap=self.ap, threshold=self.threshold)
 
     def view_with_all_checkpoints(self, state: State) -> ViewData:
-        """The view after computing every checkpoint on its image, so that the curve over checkpoints is complete."""
+        """The view, with every checkpoint computed for the curve over checkpoints."""
         for i in range(len(self.inference.students[state.student_name].checkpoints)):
             if (state.image, state.level, state.student_name, state.rounding, i) not in self.inference.checkpoint_gaps:
                 self.view(state.but(checkpoint=i))
@@ -147,16 +144,13 @@ class Session:
 
     def code(self, state: State) -> str:
         checkpoints = len(self.inference.students[state.student_name].checkpoints)
-        return export_code(
-            state, self.config, inputs=self.inputs, options=self.options, levels=self.inference.levels, checkpoints=checkpoints,
-        )
+        return export_code(state, self.config, self.inputs, self.options, self.inference.levels, checkpoints)
 
 
 class Explorer(ExplorerWidget):
     """What :func:`explore` returns: a widget in a live notebook, an image elsewhere.
 
-    ``state`` is the view and ``set(**changes)`` changes it. ``figure()``, ``numbers(kind)`` and ``code()`` give the view for reports;
-    ``save(path)`` writes it as .png, .svg, .csv or .py.
+    ``set(**changes)`` changes the view; ``figure()``, ``numbers(kind)``, ``code()`` and ``save(path)`` export it.
     """
 
     def __init__(self, student, teacher, data, config=None, **options):
@@ -181,18 +175,18 @@ class Explorer(ExplorerWidget):
         return self
 
     def figure(self) -> NotebookFigure:
-        """The view as a figure for notebooks, papermill and reports. It computes every checkpoint."""
+        """The view as a figure, with every checkpoint."""
         return self.session.figure(self.state)
 
     def numbers(self, kind: str = "terms") -> pd.DataFrame:
-        """The numbers of the view. ``kind``: terms (loss by term and level), gaps, cells, channels, networks, checkpoints."""
+        """The numbers of the view. ``kind``: terms, gaps, cells, channels, networks, checkpoints."""
         if kind not in TABLES:
             raise unknown_name("table of the explorer", kind, TABLES)
         view = self.session.view_with_all_checkpoints if kind == "checkpoints" else self.session.view
         return table(view(self.state), kind)
 
     def code(self) -> str:
-        """Python code that draws the figure without widgets, and computes its arrays with the method itself."""
+        """Python code that draws the view without widgets, and computes its arrays with the method itself."""
         return self.session.code(self.state)
 
     def save(self, path: str | Path) -> Path:
@@ -230,8 +224,8 @@ class Explorer(ExplorerWidget):
             return
         try:
             old = self.state.dict()
-            self._change({name: value for name, value in change["new"].items() if name not in old or value != old[name]})
-        except Exception as error:                                   # also of a detector or a file: the browser must hear of it
+            self._change({name: value for name, value in change["new"].items() if value != old.get(name, ...)})
+        except Exception as error:  # the browser shows errors of detectors and files too
             self._send_error(error)
         if self.choice != self.state.dict():
             self.choice = self.state.dict()
@@ -283,7 +277,7 @@ class Explorer(ExplorerWidget):
             self._progress_timer.start()
 
 
-# --- arguments of explore() -----------------------------------------------------------------------------------------
+# --- arguments of explore()
 
 def fgd_config(config, losses: Mapping[str, FGDLoss]) -> FGDConfig:
     if config is None:

@@ -29,13 +29,12 @@ class Code(str):
 
 
 def export_code(
-    state: State, config: FGDConfig, *, inputs: dict, options: dict, levels: tuple[str, ...], checkpoints: int,
+    state: State, config: FGDConfig, inputs: dict, options: dict, levels: tuple[str, ...], checkpoints: int,
 ) -> str:
     """Python code for one view.
 
     Args:
-        inputs: {"student": ..., "teacher": ..., "data": ...} of explore(). Paths become literals; other objects stay names that the
-            reader must define.
+        inputs: {"student": ..., "teacher": ..., "data": ...} of explore(). Paths become literals; objects stay names.
         options: arguments of explore() that differ from their defaults; the same rule.
         checkpoints: number of checkpoints of the chosen student.
     """

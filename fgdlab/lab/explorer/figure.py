@@ -1,58 +1,43 @@
-"""A view as a static figure: maps above; channels, loss, numbers and checkpoints below.
+"""A view as a static figure: maps above; channels, loss, numbers and checkpoints below."""
+from itertools import cycle
 
-    ViewData --figure--> NotebookFigure
-"""
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
-from ..plots import (
-    ATTENTION_COLOUR,
-    BACKGROUND_COLOUR,
-    BOX_COLOUR,
-    DISTILLED_COLOUR,
-    DPI,
-    NEUTRAL_COLOUR,
-    STUDENT_COLOUR,
-    TEACHER_COLOUR,
-    TERM_STYLES,
-    NotebookFigure,
-    colour_bar,
-    draw_boxes,
-    set_title,
-    style_axes,
-)
+from .. import plots
 from .loss_maps import WEIGHT_OF
 from .view_data import Panel, ViewData, mask_edges, panel_rows, scale_mask
 
-WIDTH, HEADLINE, TITLE, NUMBERS = 11.0, 0.3, 0.42, 3.2               # inches: the figure's width; heights of its parts
-LEFT, SIDES = 0.1, 0.84                                              # inches: left of a panel; left and right of it together
+WIDTH, HEADLINE, TITLE, NUMBERS = 11.0, 0.3, 0.42, 3.2  # inches: the figure's width; heights of its parts
+LEFT, SIDES = 0.1, 0.84  # inches: left of a panel; both sides together
 COLOUR_MAPS = {"amount": "cividis", "difference": "PuOr"}
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "lambda_": "λ"}
-MAX_CHANNELS = 48                                                    # bars that can be told apart on paper
+MAX_CHANNELS = 48  # bars that can be told apart on paper
 CHOSEN_COLOUR, WARNING_COLOUR = "#E4007C", "#8a3b00"
 RIM = [withStroke(linewidth=2.6, foreground="white", alpha=0.9)]
 
 
 def network_colours(students: list[str]) -> dict[str, str]:
     """{network: colour}: the teacher blue, the first student orange, the second green."""
-    colours = [STUDENT_COLOUR, DISTILLED_COLOUR, ATTENTION_COLOUR, NEUTRAL_COLOUR] * (1 + len(students) // 4)
-    return {"teacher": TEACHER_COLOUR, **dict(zip(students, colours, strict=False))}
+    colours = plots.STUDENT_COLOUR, plots.DISTILLED_COLOUR, plots.ATTENTION_COLOUR, plots.NEUTRAL_COLOUR
+    return {"teacher": plots.TEACHER_COLOUR, **dict(zip(students, cycle(colours), strict=False))}
 
 
-def figure(view: ViewData) -> NotebookFigure:
+def figure(view: ViewData) -> plots.NotebookFigure:
     """The panels of a view, 11 inches wide. The same view gives the same figure."""
     rows = panel_rows(view)
     columns = max(len(row) for row in rows)
     panel_width = WIDTH / columns - SIDES
     panel_height = panel_width * min(max(view.sample.padded_size[0] / view.sample.padded_size[1], 0.5), 1.5)
     height = HEADLINE + len(rows) * (TITLE + panel_height) + NUMBERS
-    fig = NotebookFigure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
+    fig = plots.NotebookFigure(figsize=(WIDTH, height), dpi=plots.DPI, facecolor="white")
 
     def add_axes(x: float, y: float, width: float, tall: float) -> Axes:
         """Axes at a place in inches."""
@@ -83,7 +68,7 @@ def headline(view: ViewData) -> str:
     )
 
 
-# --- maps -----------------------------------------------------------------------------------------------------------
+# --- maps
 
 def draw_image(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
     placing = image_placing(view)
@@ -99,7 +84,7 @@ def draw_image(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
     for panel in view.panels:
         draw_detections(ax, view, panel, colours, labels=False)
     height, width = view.sample.padded_size
-    set_title(ax, f"image {view.sample.image_id}\n{height} x {width} pixels")
+    plots.set_title(ax, f"image {view.sample.image_id}\n{height} x {width} pixels")
 
 
 def draw_panel(ax: Axes, view: ViewData, panel: Panel, colours: dict[str, str]) -> None:
@@ -107,8 +92,8 @@ def draw_panel(ax: Axes, view: ViewData, panel: Panel, colours: dict[str, str]) 
     drawn = ax.imshow(panel.values, norm=norm, cmap=cmap, interpolation="nearest", **image_placing(view))
     draw_overlays(ax, view)
     draw_detections(ax, view, panel, colours)
-    set_title(ax, f"{panel.title}\n{panel.values.min():.3g} to {panel.values.max():.3g}")
-    colour_bar(ax, drawn, panel.unit)
+    plots.set_title(ax, f"{panel.title}\n{panel.values.min():.3g} to {panel.values.max():.3g}")
+    plots.colour_bar(ax, drawn, panel.unit)
     for side in ax.spines.values():
         side.set_color(colours.get(panel.network, "#999999"))
         side.set_linewidth(2 if panel.network in colours else 0.8)
@@ -134,11 +119,11 @@ def draw_overlays(ax: Axes, view: ViewData) -> None:
         edges = [((x1, y1), (x2, y2)) for x1, y1, x2, y2 in mask_edges(view.fg > 0)]
         ax.add_collection(LineCollection(edges, colors="black", linewidths=1.2, path_effects=RIM, gid="mask"))
     if "roundings" in overlays:
-        for rounding, color, line in (("authors", "black", "-"), ("exact", BACKGROUND_COLOUR, "--")):
+        for rounding, color, line in (("authors", "black", "-"), ("exact", plots.BACKGROUND_COLOUR, "--")):
             for cells in view.ranges[rounding].tolist():
                 rectangle(*cells, edgecolor=color, linestyle=line, linewidth=1.4, gid=rounding, path_effects=RIM)
     if "boxes" in overlays:
-        draw_boxes(ax, view.sample.boxes, cells_per_pixel(view))
+        plots.draw_boxes(ax, view.sample.boxes, cells_per_pixel(view))
     ax.set_xlim(0, view.grid[1])
     ax.set_ylim(view.grid[0], 0)
     if view.state.cell is not None:
@@ -149,10 +134,10 @@ def draw_overlays(ax: Axes, view: ViewData) -> None:
 def draw_detections(ax: Axes, view: ViewData, panel: Panel, colours: dict[str, str], labels: bool = True) -> None:
     if "detections" not in view.state.overlays:
         return
-    scale, color = cells_per_pixel(view), colours.get(panel.network, NEUTRAL_COLOUR)
+    scale, color = cells_per_pixel(view), colours.get(panel.network, plots.NEUTRAL_COLOUR)
     written: list[tuple[float, float]] = []
     for box, text in panel.detections:
-        draw_boxes(ax, torch.tensor([box]), scale, color=color, gid="detection")
+        plots.draw_boxes(ax, torch.tensor([box]), scale, color=color, gid="detection")
         x, y = box[0] * scale[0], box[1] * scale[1]
         place = (x / view.grid[1], y / view.grid[0])
         # High scores come first; a later label that would overlap is left out.
@@ -161,7 +146,7 @@ def draw_detections(ax: Axes, view: ViewData, panel: Panel, colours: dict[str, s
             ax.text(x, y, text, fontsize=6, color=color, va="bottom", clip_on=True, path_effects=RIM)
 
 
-# --- numbers --------------------------------------------------------------------------------------------------------
+# --- numbers
 
 def draw_channels(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
     """Two bars per channel, from the largest gap to the smallest."""
@@ -180,32 +165,23 @@ def draw_channels(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
     count = "all" if len(order) == len(channels.order) else f"{len(order)} of"
     ax.set_title(f"{channels.what}\n{count} {len(channels.order)} channels, largest gap first", fontsize=7.5)
     ax.set_xlabel("channel", fontsize=7.5)
-    style_axes(ax, "y")
+    plots.style_axes(ax, "y")
 
 
 def draw_loss(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
-    """One bar per level, stacked by term; all bars together are 100 %."""
-    levels = list(dict.fromkeys(row["level"] for row in view.terms))
-    ends = dict.fromkeys(levels, 0.0)
-    for row in view.terms:
-        level, term = row["level"], row["term"]
-        color, line = TERM_STYLES[term]
-        ax.barh(
-            levels.index(level), row["percent"], left=ends[level], height=0.6, color=color, edgecolor="white",
-            linewidth=0.5, hatch=None if line == "-" else "////",
-            label=f"{term}, {GREEK[WEIGHT_OF[term]]} = {row['weight']:g}" if level == levels[0] else None,
-        )
-        ends[level] += row["percent"]
-    for i, level in enumerate(levels):
-        ax.text(ends[level], i, f" {ends[level]:.3g} %", va="center", fontsize=7)
-    ax.set_yticks(range(len(levels)), levels)
-    ax.set_ylim(max(len(levels), 3) - 0.4, -0.6)
-    ax.set_xlim(0, 1.2 * max([1.0, *ends.values()]))
-    ax.legend(fontsize=6.5, loc="lower right", frameon=False)
+    """Percent of the loss by level and term."""
+    weights = {row["term"]: row["weight"] for row in view.terms}
+    styles = {term: plots.TERM_STYLES[term] for term in weights}
+    plots.draw_loss_percentages(ax, pd.DataFrame(view.terms).rename(columns={"term": "name"}), styles)
+    ax.legend(
+        handles=[
+            Patch(color=styles[term][0], label=f"{term}, {GREEK[WEIGHT_OF[term]]} = {weight:g}")
+            for term, weight in weights.items()
+        ],
+        fontsize=6.5, loc="lower right", frameon=False,
+    )
     total = sum(row["weighted"] for row in view.terms)
-    title = f"Loss of {view.state.student_name} on this image: {total:.3g}"
-    ax.set_title(f"{title}\npercent by level and term", fontsize=7.5)
-    style_axes(ax, "x")
+    ax.set_title(f"Loss of {view.state.student_name} on this image: {total:.3g}", fontsize=7.5)
 
 
 def draw_numbers(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
@@ -229,22 +205,22 @@ def draw_numbers(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
             x = 0 if j == 0 else 0.425 + 0.66 / len(networks) * (j - 1)
             ax.text(x, y, text, fontsize=7, va="top", weight="bold" if i in (0, 5) else None, transform=ax.transAxes)
     lines = [f"! {line}" for line in view.warnings] + view.notes
-    color = WARNING_COLOUR if view.warnings else NEUTRAL_COLOUR
+    color = WARNING_COLOUR if view.warnings else plots.NEUTRAL_COLOUR
     ax.text(0, 0.12, "\n".join(lines), fontsize=6, va="top", wrap=True, transform=ax.transAxes, color=color)
 
 
 def draw_checkpoints(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
     """Feature gaps over checkpoints."""
     x, step = np.arange(len(view.checkpoints)), max(len(view.checkpoints) // 6, 1)
-    for key, color, label in (("feature_fg", BOX_COLOUR, "objects"), ("feature_bg", BACKGROUND_COLOUR, "background")):
-        values = np.array([row[key] for row in view.checkpoints], dtype=float)
+    for area, color, label in (("fg", plots.BOX_COLOUR, "objects"), ("bg", plots.BACKGROUND_COLOUR, "background")):
+        values = np.array([row[f"feature_{area}"] for row in view.checkpoints], dtype=float)
         ax.plot(x, values, marker="o", markersize=3, color=color, label=label)
     ax.axvline(view.state.checkpoint, color=CHOSEN_COLOUR, linewidth=0.8)
     ax.set_xticks(x[::step], [row["checkpoint"] for row in view.checkpoints][::step], fontsize=6, rotation=30)
     ax.set_ylim(bottom=0)
     ax.legend(fontsize=6.5, frameon=False)
     ax.set_title(f"Gap of features on {view.state.level}\nover checkpoints of {view.state.student_name}", fontsize=7.5)
-    style_axes(ax, "y")
+    plots.style_axes(ax, "y")
 
 
 def format_number(value: float | None) -> str:

@@ -12,41 +12,29 @@ from torch import Tensor, nn
 from fgdlab.scene import Scene
 from fgdlab.terms import rows, total
 
+from .. import plots
 from ..config import RunConfig
 from ..errors import UserError
-from ..plots import (
-    BOTTOM_MARGIN,
-    NotebookFigure,
-    colour_bar,
-    draw_image,
-    draw_map,
-    eval_mode,
-    padded_image,
-    panel_grid,
-    scene_and_teacher_maps,
-)
 from ..training import make_loss
 
-MIN_SHOWN, MAX_SHOWN = 0.1, 10.0                                     # ends of the colour scale, in average cells
+MIN_SHOWN, MAX_SHOWN = 0.1, 10.0  # ends of the colour scale, in average cells
 
 
 @dataclass(frozen=True)
 class GradientMaps:
     """One method's gradient maps on one image. Both maps are {level: (H, W)} and never negative.
 
-    gradient: |dL/dF^S| of a cell, the L2 norm over channels; L is the weighted sum of the method's terms on all levels. A step of
-        gradient descent moves a cell's features in proportion to it.
-    effective_weight: gradient / (2 |F^T - F^S|), the gradient per distance to the teacher; 0 where the distance is 0.
+    gradient: |dL/dF^S|, the L2 norm over channels; L is the weighted sum of the method's terms on all levels.
+    effective_weight: gradient / (2 |F^T - F^S|); 0 where F^T equals F^S.
     terms: rows(0, ...) of the loss: name, level, raw, weighted.
 
-    The effective weight means, for
-        a weighted squared error sum w |F^T - F^S|^2 (hint, FGFI, TADF, DeFeat, FGD's feature terms): w, the weight map itself. With
-            weights of channels too (A^C), w times their root mean square, which varies with the distances in a cell.
-        a norm, the root of such a sum (FBKD's feature term): w up to one factor per level.
-        normalised maps (CWD, PKD, attention transfer): no weight, as the error is not F^T - F^S. It compares the gradient with that of
-            a plain squared error.
-        heads and proposals (Chen's class and box, GID, CrossKD) and layers of the method (MGD, FBKD's other terms): the same
-            comparison. Such a loss can have a gradient where F^S equals F^T; only ``gradient`` shows it.
+    The effective weight of
+        a weighted squared error sum w |F^T - F^S|^2 (hint, FGFI, TADF, DeFeat, FGD's feature terms) is w; with
+            weights of channels too (A^C), w times their root mean square, which varies with a cell's distances.
+        a norm, the root of such a sum (FBKD's feature term), is w up to one factor per level.
+        normalised maps (CWD, PKD, attention transfer), heads and proposals (Chen's class and box, GID, CrossKD) and a
+            method's layers (MGD, FBKD's other terms) is no weight: it compares the gradient with a squared error's. Such
+            a loss can have a gradient where F^S equals F^T; only ``gradient`` shows it.
     """
 
     gradient: dict[str, Tensor]
@@ -54,9 +42,10 @@ class GradientMaps:
     terms: list[dict]
 
     def fraction_inside(self, masks: dict[str, Tensor]) -> float:
-        """Fraction (0..1) of the gradient, summed over cells of all levels, where ``masks`` {level: (H, W)} are above 0."""
+        """Fraction (0..1) of the gradient, summed over all cells, where ``masks`` {level: (H, W)} are above 0."""
         whole = sum(each.sum() for each in self.gradient.values())
-        return float(sum(each[masks[level] > 0].sum() for level, each in self.gradient.items()) / whole) if whole else 0.0
+        inside = sum(each[masks[level] > 0].sum() for level, each in self.gradient.items())
+        return float(inside / whole) if whole else 0.0
 
     def fraction_by_level(self) -> dict[str, float]:
         """{level: its fraction of the gradient}, summed over cells; 0 without any gradient."""
@@ -70,26 +59,25 @@ def gradient_maps(
 ) -> dict[str, GradientMaps]:
     """Gradient and effective weight of each method at every cell, on the levels that both detectors have.
 
-    Detectors run in eval mode and stay unchanged. A method's layers are fresh under ``seed``, except that f, which brings the student's
-    map to the teacher's channels, is the identity where channels agree: the map then shows the method, not random weights. Where
-    channels differ the gradient passes the random f, and the effective weight is taken at f(F^S).
+    Detectors run in eval mode and stay unchanged. A method's layers are fresh under ``seed``, but f is the identity
+    where channels agree, so that maps show the method and not random weights. Elsewhere effective weights are taken at
+    f(F^S).
 
     Args:
         student, teacher: detectors (see fgdlab/scene.py) on one device.
         dataset: as fgdlab/lab/datasets/dataset.py opens it.
         index: of the image in ``dataset``.
-        methods: values of ``method``, also FILE.py:CLASS, each with RunConfig's defaults; or {name: RunConfig}.
-        seed: of fresh layers, and of random numbers in a loss (MGD).
+        methods: values of ``method``, also FILE.py:CLASS; or {name: RunConfig}.
+        seed: of fresh layers and of random numbers in a loss (MGD).
     Raises:
         UserError: an unknown method, "none", or a method that cannot work on these detectors.
     """
     configs = methods if isinstance(methods, dict) else {name: RunConfig(method=name) for name in methods}
-    scene, teacher_maps = scene_and_teacher_maps(student, teacher, *dataset[index])
+    scene, teacher_maps = plots.scene_and_teacher_maps(student, teacher, *dataset[index])
     devices = [scene.pixels.device] if scene.pixels.is_cuda else []
-    with eval_mode(student, teacher), torch.random.fork_rng(devices=devices):
-        return {
-            name: method_gradients(config, student, teacher, scene, teacher_maps, seed) for name, config in configs.items()
-        }
+    with plots.eval_mode(student, teacher), torch.random.fork_rng(devices=devices):
+        inputs = student, teacher, scene, teacher_maps, seed
+        return {name: method_gradients(config, *inputs) for name, config in configs.items()}
 
 
 def method_gradients(
@@ -102,7 +90,7 @@ def method_gradients(
     torch.manual_seed(seed)
     loss = make_loss(config, levels, student, teacher).to(scene.pixels.device).eval()
     features = {level: each.detach().clone().requires_grad_() for level, each in scene.features.items()}
-    aligned = dict(features)                                         # {level: f(F^S)}
+    aligned = dict(features)  # {level: f(F^S)}
 
     def record(level: str):
         return lambda layer, args, output: aligned.update({level: output})
@@ -157,15 +145,14 @@ def relative_to_mean(values: Tensor) -> Tensor:
 
 def gradient_maps_figure(
     maps: dict[str, GradientMaps], student: nn.Module, dataset, index: int, level: str, *, columns: int = 6,
-) -> NotebookFigure:
+) -> plots.NotebookFigure:
     """Effective weight and, below it, gradient of every method on one level, on one colour scale.
 
-    Each map is divided by its mean, so that methods of any loss weight can be compared: 1 is the average cell. Colours are logarithmic
-    and end at a tenth and at ten times the average cell; 0 is grey. Titles give the range of a map.
+    Each map is divided by its mean, so that loss weights do not matter: 1 is the average cell. Colours are logarithmic
+    and end at a tenth and at ten times the average cell; 0 is grey.
 
     Args:
         maps: from :func:`gradient_maps` with the same student, dataset and index.
-        level: e.g. "P3".
         columns: methods side by side.
     Raises:
         ValueError: a level that the maps do not have.
@@ -173,20 +160,21 @@ def gradient_maps_figure(
     levels = next(iter(maps.values())).gradient
     if level not in levels:
         raise ValueError(f"level must be one of {', '.join(levels)}, got {level!r}")
-    scene, _ = scene_and_teacher_maps(student, None, *dataset[index])
-    image, boxes, frame = padded_image(student, scene), scene.boxes[0], scene.padded_size
+    scene, _ = plots.scene_and_teacher_maps(student, None, *dataset[index])
+    image, boxes, frame = plots.padded_image(student, scene), scene.boxes[0], scene.padded_size
     columns, names = min(columns, len(maps)), list(maps)
     norm = LogNorm(MIN_SHOWN, MAX_SHOWN)
     blocks = [names[start:start + columns] for start in range(0, len(names), columns)]
-    figure, axes = panel_grid(2 * len(blocks), 1 + columns, frame[0] / frame[1], [columns], left=BOTTOM_MARGIN)
+    ratio, title = frame[0] / frame[1], f"image {dataset.image_ids[index]}\n{frame[0]} x {frame[1]} pixels"
+    figure, axes = plots.panel_grid(2 * len(blocks), 1 + columns, ratio, [columns], left=plots.BOTTOM_MARGIN)
     for block, block_axes in zip(blocks, axes.reshape(len(blocks), 2, -1), strict=True):
-        draw_image(block_axes[0, 0], image, boxes, f"image {dataset.image_ids[index]}\n{frame[0]} x {frame[1]} pixels")
+        plots.draw_image(block_axes[0, 0], image, boxes, title)
         block_axes[1, 0].set_axis_off()
-        for kind, row in zip(("effective_weight", "gradient"), block_axes, strict=True):
+        for kind, row in zip(("effective weight", "gradient"), block_axes, strict=True):
             for ax, name in zip(row[1:], block, strict=False):
-                values = relative_to_mean(getattr(maps[name], kind)[level])
-                drawn = draw_map(ax, values, frame, boxes, norm, "cividis", f"{name}: {kind.replace('_', ' ')} {level}")
+                values = relative_to_mean(getattr(maps[name], kind.replace(" ", "_"))[level])
+                drawn = plots.draw_map(ax, values, frame, boxes, norm, "cividis", f"{name}: {kind} {level}")
             for ax in row[1 + len(block):]:
                 ax.set_axis_off()
-            colour_bar(row[len(block)], drawn, "1 = average cell (log)")
+            plots.colour_bar(row[len(block)], drawn, "1 = average cell (log)")
     return figure

@@ -19,11 +19,10 @@ def open_dataset(data, *, split: str = "", long_side: int = 1333, boxes: Mapping
     """The data set to explore.
 
     Args:
-        data: a data set such as ``open_split`` returns; a folder in a layout of fgdlab/lab/datasets/splits.py; a folder of .jpg and
-            .png files.
+        data: a data set; a folder in a layout of fgdlab/lab/datasets/splits.py; a folder of .jpg and .png files.
         split: of an annotated folder; "" = val if there is one, else the first.
         long_side: larger images of a folder are shrunk until their longer side has so many pixels; 0 = never.
-        boxes: for a folder of images: {file name: [[x1, y1, x2, y2], ...]} in pixels of the file. Other files have no boxes.
+        boxes: for a folder of images: {file name: [[x1, y1, x2, y2], ...]} in pixels of the file; none for other files.
     """
     if not isinstance(data, (str, Path)):
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, Mapping):
@@ -47,13 +46,12 @@ def open_dataset(data, *, split: str = "", long_side: int = 1333, boxes: Mapping
 
 
 class ImageFolder:
-    """The .jpg and .png files of one folder, sorted by name and rotated as EXIF says; optional boxes have one class, "object".
+    """The .jpg and .png files of one folder, sorted by name and rotated as EXIF says; boxes have one class.
 
     Item i is ``(image, target)`` as in fgdlab/lab/datasets/dataset.py; image_id starts at 1.
     """
 
     classes = ["object"]
-    category_ids = [1]
 
     def __init__(self, folder: Path, *, long_side: int = 0, boxes: Mapping[str, list] = {}):
         self.long_side = long_side
@@ -91,7 +89,7 @@ class ImageFolder:
         file = self.files[i]
         try:
             picture = read_exif_rotated(file)
-        except Exception as error:                                   # Pillow raises many types for broken files
+        except Exception as error:  # Pillow raises many types for broken files
             raise UserError(
                 f"{file} must be an image that can be decoded, got: {' '.join(str(error).split())}; "
                 "copy it again or remove it"
@@ -101,6 +99,4 @@ class ImageFolder:
         scale = torch.tensor([picture.width / width, picture.height / height] * 2)
         image = torch.from_numpy(np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))).float() / 255
         labels = torch.ones(len(boxes), dtype=torch.int64)
-        return image, {
-            "boxes": boxes * scale, "labels": labels, "image_id": torch.tensor(i + 1), "scale": scale.double(),
-        }
+        return image, {"boxes": boxes * scale, "labels": labels, "image_id": torch.tensor(i + 1)}

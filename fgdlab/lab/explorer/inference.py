@@ -54,9 +54,10 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """One detector's maps {"P3": (C, H, W), ...} and detections: boxes (K, 4) in pixels of the sample, labels (K,), scores (K,).
+    """One detector's maps {"P3": (C, H, W), ...} and detections.
 
-    scale, spread: {level: root mean square, standard deviation} of the maps.
+    boxes: (K, 4) in pixels of the sample. labels, scores: (K,). scale, spread: {level: root mean square, standard
+    deviation} of the maps.
     """
 
     maps: dict[str, Tensor]
@@ -80,8 +81,8 @@ def sample_of(detector: nn.Module, image: Tensor, target: dict) -> Sample:
     scene = Scene(batch.tensors, [targets[0]["boxes"]], batch.image_sizes, {})
     rgb = (padded_image(detector, scene).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     labels = target.get("labels", torch.ones(len(target["boxes"]), dtype=torch.int64)).cpu().numpy()
-    image_id = int(target.get("image_id", 0))
-    return Sample(image_id, scene.pixels, rgb, scene.boxes[0], labels, tuple(batch.image_sizes[0]), tuple(image.shape[-2:]))
+    sizes = tuple(batch.image_sizes[0]), tuple(image.shape[-2:])
+    return Sample(int(target.get("image_id", 0)), scene.pixels, rgb, scene.boxes[0], labels, *sizes)
 
 
 @torch.no_grad()
@@ -132,7 +133,7 @@ class DetectorInference:
         self.students, self.teacher, self.dataset, self.config = students, teacher, dataset, config
         self.losses, self.progress = losses, progress
         self.cache = LRUCache(int(cache_mb * 1e6), max_items=64, min_items=12 + 2 * len(students))
-        self.checkpoint_gaps: dict[tuple, dict] = {}                 # view_data.py: feature gaps of computed checkpoints
+        self.checkpoint_gaps: dict[tuple, dict] = {}  # filled by view_data.py
         self._student_losses: dict[str, FGDLoss] = {}
         self.levels = self._shared_levels()
 
@@ -146,21 +147,19 @@ class DetectorInference:
     def student_predictions(self, image: int, name: str, checkpoint: int) -> Predictions:
         student = self.students[name]
         label = f"{name} {student.checkpoints[checkpoint]}".strip()
-        return self._cached(
-            ("student", image, name, checkpoint), lambda: self._predict(student.detector(checkpoint), image, label),
-        )
+        key = ("student", image, name, checkpoint)
+        return self._cached(key, lambda: self._predict(student.detector(checkpoint), image, label))
 
     def pairs(self, image: int, name: str, checkpoint: int) -> dict[str, MapPair]:
         """{level: MapPair} of one student and the teacher."""
         def compute() -> dict[str, MapPair]:
             student = self.student_predictions(image, name, checkpoint).maps
             teacher = self.teacher_predictions(image).maps
-            loss = self.student_loss(name, student, teacher)
-            return {level: map_pair(student[level], teacher[level].to(student[level].device), loss, level) for level in self.levels}
+            loss, device = self.student_loss(name, student, teacher), next(iter(student.values())).device
+            return {level: map_pair(student[level], teacher[level].to(device), loss, level) for level in self.levels}
 
-        return self._cached(
-            ("pairs", image, name, checkpoint), compute, lambda pairs: sum(each.nbytes for each in pairs.values()),
-        )
+        size = lambda pairs: sum(each.nbytes for each in pairs.values())  # noqa: E731
+        return self._cached(("pairs", image, name, checkpoint), compute, size)
 
     def masks(self, image: int, level: str, rounding: str) -> tuple[np.ndarray, np.ndarray]:
         """fg, bg (H, W) of one level."""
@@ -174,8 +173,9 @@ class DetectorInference:
     def ranges(self, image: int, level: str, rounding: str) -> np.ndarray:
         """(K, 4) half-open col0, row0, col1, row1: the cells of each box, not clipped to the grid."""
         sample = self.sample(image)
-        frame, grid = sample.scene().frame_sizes(self.config.frame)[0], self.teacher_predictions(image).maps[level].shape[-2:]
-        return cell_ranges(sample.boxes, frame, tuple(grid), rounding=rounding).cpu().numpy()
+        grid = tuple(self.teacher_predictions(image).maps[level].shape[-2:])
+        frame = sample.scene().frame_sizes(self.config.frame)[0]
+        return cell_ranges(sample.boxes, frame, grid, rounding=rounding).cpu().numpy()
 
     def student_loss(self, name: str, student: dict[str, Tensor], teacher: dict[str, Tensor]) -> FGDLoss:
         """A student's loss with the layers of every term; f and R are the given trained ones, or fresh."""

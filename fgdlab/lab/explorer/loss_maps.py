@@ -1,9 +1,7 @@
-"""The loss per cell and term for two maps of one image, as small arrays that sliders can recompute.
+"""The loss per cell and term for two maps of one image; tests hold the sums equal to those of FGDLoss.
 
-    maps (C, H, W) of student and teacher --map_pair--> MapPair    once per image: G^S, G^C, squared error, global term per cell
-    MapPair, masks, T                     --loss_maps--> LossMaps  per slider move: A^S, A^C, each cell's part of each term
-
-Tests hold the sums equal to those of FGDLoss.
+    maps (C, H, W) of student and teacher --map_pair--> MapPair    once per image: G^S, G^C, global term per cell
+    MapPair, masks, T                     --loss_maps--> LossMaps  per slider move: A^S, A^C, terms per cell
 """
 from dataclasses import dataclass, replace
 
@@ -44,9 +42,9 @@ class MapPair:
 
 @dataclass(frozen=True, eq=False)
 class LossMaps:
-    """spatial, channel: {network: A^S (H, W)}, {network: A^C (C,)} of eqs. 7-8. cells: {term: (H, W)} before the weight. raw: {term: sum}.
+    """spatial, channel: {network: A^S (H, W)}, {network: A^C (C,)} of eqs. 7-8. raw: {term: sum}, without weights.
 
-    The cells of a term sum to its raw value, except for ``attention``: the L1 distance between the A^C belongs to no cell.
+    cells: {term: (H, W)}, which sum to the raw value; but the L1 between the A^C of ``attention`` belongs to no cell.
     """
 
     spatial: dict[str, np.ndarray]
@@ -56,7 +54,7 @@ class LossMaps:
 
 
 def all_terms_config(config: FGDConfig) -> FGDConfig:
-    """The same switches with every weight above 0, so that a loss has the layers of every term that a slider can turn on."""
+    """The same switches with every weight above 0: a loss then has the layers of all terms that sliders can turn on."""
     return replace(config, alpha=1.0, beta=1.0, gamma=1.0, lambda_=1.0)
 
 
@@ -76,14 +74,14 @@ def map_pair(student: torch.Tensor, teacher: torch.Tensor, loss: FGDLoss, level:
     student, teacher = student[None], teacher[None]
     student = loss.align[level](student) if loss.align else student
     check_same_shape(student, teacher)
-    error_mean = (teacher - student).square()[0].mean(dim=0)                     # (H, W)
+    error_mean = (teacher - student).square()[0].mean(dim=0)  # (H, W)
     relation, context = torch.zeros_like(error_mean), {}
     if level in loss.relation:
         block = loss.relation[level]
-        related = block.student(student) - block.teacher(teacher)                # R_s(S) - R_t(T) of eq. 12
+        related = block.student(student) - block.teacher(teacher)  # R_s(S) - R_t(T) of eq. 12
         if block.kind == "centred":
             related = related - related.mean(dim=(2, 3), keepdim=True)
-        relation = related.square().sum(dim=1)[0]                                # (H, W)
+        relation = related.square().sum(dim=1)[0]  # (H, W)
         if block.kind == "gc":
             inputs = {"student": (block.student, student), "teacher": (block.teacher, teacher)}
             context = {name: gc.context_weights(x).view(x.shape[-2:]) for name, (gc, x) in inputs.items()}
@@ -136,16 +134,19 @@ def gap(pair: MapPair, maps: LossMaps, inside: np.ndarray) -> dict[str, float | 
     Args:
         inside: (H, W) bool, cells in a box.
     Returns:
-        feature_fg, feature_bg: root of the mean of (T - S)^2 over those cells and all channels. attention_fg, attention_bg: mean of
-        |A^S of teacher - A^S of student| over those cells. None if there is no such cell.
+        feature_fg, feature_bg: root mean square of T - S over cells and channels. attention_fg, attention_bg: mean of
+        |A^S of teacher - A^S of student| over cells. None if there is no such cell.
     """
     distance = np.abs(maps.spatial["teacher"] - maps.spatial["student"])
-    result = {}
-    for area, where in (("fg", inside), ("bg", ~inside)):
-        some = where.any()
-        result[f"feature_{area}"] = float(pair.error_mean[where].mean(dtype=np.float64)) ** 0.5 if some else None
-        result[f"attention_{area}"] = float(distance[where].mean()) if some else None
-    return {name: result[name] for name in ("feature_fg", "feature_bg", "attention_fg", "attention_bg")}
+    areas = {"fg": inside, "bg": ~inside}
+
+    def mean(values: np.ndarray, area: np.ndarray, power: float = 1.0) -> float | None:
+        return float(values[area].mean(dtype=np.float64)) ** power if area.any() else None
+
+    return {
+        **{f"feature_{name}": mean(pair.error_mean, area, 0.5) for name, area in areas.items()},
+        **{f"attention_{name}": mean(distance, area) for name, area in areas.items()},
+    }
 
 
 def channels_by_gap(student: np.ndarray, teacher: np.ndarray) -> np.ndarray:

@@ -47,9 +47,9 @@ def named_detectors(student, classes: int, *, like: nn.Module | None = None, dev
         like: a detector of the checkpoints' architecture, for files that do not say their settings.
         device: where checkpoints are loaded; a detector stays on its device.
     """
-    students = dict(student) if isinstance(student, Mapping) and not isinstance(student, nn.Module) else {"student": student}
+    students = dict(student) if isinstance(student, Mapping) else {"student": student}
     if not students:
-        raise UserError('student must be a detector or {"baseline": detector, ...}, got an empty dict; name at least one')
+        raise UserError('student must be a detector or {"baseline": detector, ...}, got an empty dict; name one')
     result = {}
     for name, value in students.items():
         name = str(name)
@@ -87,8 +87,8 @@ def load_checkpoints(name: str, folder: Path, classes: int, like: nn.Module | No
             f"{folder} must hold checkpoints named like step_000150.safetensors, got none; "
             "run with snapshot_every, or give the folder that holds them"
         )
-    module = like if like is not None else build_from_settings(files[0], folder, classes)
-    return NamedDetector(name, check_detector(f"student {name!r}", module if device is None else module.to(device)), files)
+    module = check_detector("like", like) if like is not None else build_from_settings(files[0], folder, classes)
+    return NamedDetector(name, module if device is None else module.to(device), files)
 
 
 def build_from_settings(file: Path, folder: Path, classes: int) -> nn.Module:
@@ -103,7 +103,8 @@ def build_from_settings(file: Path, folder: Path, classes: int) -> nn.Module:
             "give like=a detector of that architecture"
         )
     config = RunConfig.of(settings)
-    return build(**build_settings(config, config.student, len(facts.get("classes") or ()) or classes_of(file) or classes))
+    classes = len(facts.get("classes") or ()) or classes_of(file) or classes
+    return build(**build_settings(config, config.student, classes))
 
 
 def classes_of(file: Path) -> int | None:

@@ -17,7 +17,7 @@ WEIGHTS = ("alpha", "beta", "gamma", "lambda_")
 class State:
     """One view of the explorer.
 
-    image: index into the data set. level: "P3".. . student_name, checkpoint: the student, and the index of its checkpoint (0 = oldest).
+    image: index into the data set. level: "P3".. . checkpoint: index of the student's checkpoint, 0 = oldest.
     view: "difference" shows teacher, student and their difference; "before_after" shows every student and the teacher.
     quantity: attention A^S, one channel's map, R's context weights, or the loss per cell.
     limits: colour limits shared by compared panels, or each panel's own; a difference is centred at 0 in both.
@@ -50,16 +50,11 @@ class State:
         for name in changes:
             if name not in known:
                 raise unknown_name("setting of the explorer", name, known)
-        return replace(self, **{name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()})
+        return replace(self, **{key: tuple(each) if isinstance(each, list) else each for key, each in changes.items()})
 
     def dict(self) -> dict:
         """JSON types."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-
-
-def check_choice(name: str, value, known) -> None:
-    if value not in known:
-        raise unknown_name(name, value, known)
 
 
 def check_index(name: str, value, count: int, what: str) -> None:
@@ -68,7 +63,7 @@ def check_index(name: str, value, count: int, what: str) -> None:
 
 
 def check_state(
-    state: State, *, images: int, levels: tuple[str, ...], checkpoints: dict[str, int], quantities: tuple[str, ...],
+    state: State, images: int, levels: tuple[str, ...], checkpoints: dict[str, int], quantities: tuple[str, ...],
 ) -> None:
     """UserError if the state does not fit.
 
@@ -78,15 +73,15 @@ def check_state(
         quantities: those that these networks have.
     """
     check_index("image", state.image, images, "images")
-    check_choice("level", state.level, levels)
-    check_choice("student_name", state.student_name, checkpoints)
+    choices = {
+        "level": levels, "student_name": checkpoints, "view": VIEWS if len(checkpoints) > 1 else VIEWS[:1],
+        "quantity": quantities, "limits": LIMITS, "rounding": ROUNDINGS, "overlays": OVERLAYS,
+    }
+    for name, known in choices.items():
+        for value in state.overlays if name == "overlays" else [getattr(state, name)]:
+            if value not in known:
+                raise unknown_name(name, value, known)
     check_index("checkpoint", state.checkpoint, checkpoints[state.student_name], f"checkpoints of {state.student_name}")
-    check_choice("view", state.view, VIEWS if len(checkpoints) > 1 else VIEWS[:1])
-    check_choice("quantity", state.quantity, quantities)
-    check_choice("limits", state.limits, LIMITS)
-    check_choice("rounding", state.rounding, ROUNDINGS)
-    for overlay in state.overlays:
-        check_choice("overlay", overlay, OVERLAYS)
     for name in ("temperature", *WEIGHTS):
         value = getattr(state, name)
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -6,7 +6,7 @@ from torchvision.ops import box_iou
 from .image_folder import ImageFolder
 from .inference import DetectorInference, Predictions, Sample
 
-MAX_SCALE_RATIO = 5.0                                                # of feature scales, without a warning
+MAX_SCALE_RATIO = 5.0  # of feature scales, without a warning
 
 
 def count_detected(sample: Sample, predictions: Predictions, threshold: float, any_class: bool) -> tuple[int, int]:
@@ -31,7 +31,7 @@ def check_teacher(
         ap: {name: AP in 0..100}, as far as known.
         threshold: lowest score of a detection.
     Returns:
-        rows of name, AP or None, detections, detected (objects), objects, scale {level: root mean square of the map}; warnings.
+        rows of name, AP or None, detections, detected (objects), objects, scale {level: rms of the map}; warnings.
     """
     sample, any_class = inference.sample(image), isinstance(inference.dataset, ImageFolder)
     teacher = inference.teacher_predictions(image)
@@ -58,7 +58,8 @@ def teacher_warnings(rows: list[dict], predictions: Predictions, levels: tuple[s
         lines.append(f"the teacher's map on {', '.join(constant)} is constant")
     if teacher["objects"] and not teacher["detected"]:
         lines.append(f"the teacher detects none of the {teacher['objects']} objects of this image; check more images")
-    stronger = [row["name"] for row in students if None not in (row["AP"], teacher["AP"]) and row["AP"] >= teacher["AP"]]
+    ap = teacher["AP"]
+    stronger = [row["name"] for row in students if None not in (row["AP"], ap) and row["AP"] >= ap]
     if stronger:
         lines.append(f"the teacher's AP is not above that of {', '.join(stronger)}")
     for row in students:

@@ -1,7 +1,4 @@
-"""All arrays and numbers that the panels show at one state; the widget, the figure and the tables only draw them.
-
-    DetectorInference, State --view_data--> ViewData --table--> DataFrames
-"""
+"""All arrays and numbers that the panels show at one state; the widget, the figure and the tables only draw them."""
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,8 +16,8 @@ from .teacher_checks import check_teacher
 class Panel:
     """A map (H, W) with its colours.
 
-    network: whose map, "" for a difference. kind: "amount" or "difference" (zero in the middle). low, high: colour limits.
-    detections: to draw on the map, (box x1 y1 x2 y2 in pixels of the sample, label).
+    network: whose map, "" for a difference. kind: "amount" or "difference". low, high: colour limits.
+    detections: (box x1 y1 x2 y2 in pixels of the sample, label).
     """
 
     title: str
@@ -45,8 +42,10 @@ class Channels:
 
 @dataclass(frozen=True, eq=False)
 class ViewData:
-    """grid: (H, W). fg, bg: (H, W) mask weights. percent: (H, W), percent of the loss per cell. ranges: {rounding: (K, 4) cells}.
-    terms, gaps, networks, checkpoints: rows of numbers. warnings, notes: lines."""
+    """grid: (H, W). fg, bg: (H, W) mask weights. percent: (H, W), of the loss. ranges: {rounding: (K, 4) cells}.
+
+    terms, gaps, networks, checkpoints: rows of numbers. warnings, notes: lines.
+    """
 
     state: State
     sample: Sample
@@ -76,34 +75,34 @@ def view_data(inference: DetectorInference, state: State, *, ap: dict[str, float
         ap: {network: AP}, as far as known.
         threshold: lowest score of a detection that is shown.
     """
-    image, level, name, config = state.image, state.level, state.student_name, inference.config
+    image, level, name = state.image, state.level, state.student_name
     checkpoints = {each: len(student.checkpoints) - 1 for each, student in inference.students.items()}
     checkpoints[name] = state.checkpoint
     pairs = {each: inference.pairs(image, each, checkpoint) for each, checkpoint in checkpoints.items()}
-    masks = {each: inference.masks(image, each, state.rounding) for each in inference.levels}
-    by_level = {each: loss_maps(pairs[name][each], *masks[each], state.temperature, config) for each in inference.levels}
-    by_student = {
-        each: by_level[level] if each == name else loss_maps(pairs[each][level], *masks[level], state.temperature, config)
-        for each in pairs
-    }
+
+    def maps_of(student: str, level: str) -> LossMaps:
+        masks = inference.masks(image, level, state.rounding)
+        return loss_maps(pairs[student][level], *masks, state.temperature, inference.config)
+
+    by_level = {each: maps_of(name, each) for each in inference.levels}
+    by_student = {each: by_level[level] if each == name else maps_of(each, level) for each in pairs}
     here = {each: pairs[each][level] for each in pairs}
     terms = term_rows(state, by_level)
-    fg, bg = masks[level]
-    inside = fg > 0 if config.area != "both" else cells_in_boxes(inference.ranges(image, level, state.rounding), fg.shape)
+    fg, bg = inference.masks(image, level, state.rounding)
+    ranges = {each: inference.ranges(image, level, each) for each in ROUNDINGS}
+    inside = fg > 0 if inference.config.area != "both" else cells_in_boxes(ranges[state.rounding], fg.shape)
     gaps = {each: gap(here[each], by_student[each], inside) for each in pairs}
-    key = (image, level, name, state.rounding)
-    inference.checkpoint_gaps[(*key, state.checkpoint)] = {part: gaps[name][part] for part in ("feature_fg", "feature_bg")}
-    unknown = {"feature_fg": None, "feature_bg": None}
+    key, parts = (image, level, name, state.rounding), ("feature_fg", "feature_bg")
+    inference.checkpoint_gaps[(*key, state.checkpoint)] = {part: gaps[name][part] for part in parts}
     networks, warnings = check_teacher(inference, image, checkpoints, ap, threshold)
     return ViewData(
         state=state, sample=inference.sample(image), grid=fg.shape,
         panels=panels_of(inference, state, here, by_student, terms, checkpoints, threshold),
         fg=fg, bg=bg, percent=cell_percent(state, by_level[level], sum(row["weighted"] for row in terms)),
-        ranges={each: inference.ranges(image, level, each) for each in ROUNDINGS},
-        channels=channels_of(state, here[name], by_level[level]), terms=terms,
+        ranges=ranges, channels=channels_of(state, here[name], by_level[level]), terms=terms,
         gaps=[{"student": each, **row} for each, row in gaps.items()], networks=networks,
         checkpoints=[
-            {"checkpoint": label, **inference.checkpoint_gaps.get((*key, i), unknown)}
+            {"checkpoint": label, **inference.checkpoint_gaps.get((*key, i), dict.fromkeys(parts))}
             for i, label in enumerate(inference.students[name].checkpoints)
         ],
         warnings=warnings, notes=inference.notes(name),
@@ -118,32 +117,33 @@ def cells_in_boxes(ranges: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     return inside
 
 
-# --- the loss -------------------------------------------------------------------------------------------------------
+# --- the loss
 
 def weight(state: State, term: str) -> float:
     return getattr(state, WEIGHT_OF[term])
 
 
 def term_rows(state: State, by_level: dict[str, LossMaps]) -> list[dict]:
-    """student, level, term, raw, weight, weighted, percent (of all weighted terms of this student on this image; 0 if they are 0)."""
-    rows = [
-        {
-            "student": state.student_name, "level": level, "term": term, "raw": raw, "weight": weight(state, term),
-            "weighted": weight(state, term) * raw,
-        }
-        for level, maps in by_level.items() for term, raw in maps.raw.items()
-    ]
-    total = sum(row["weighted"] for row in rows)
-    return [{**row, "percent": 100 * row["weighted"] / total if total else 0.0} for row in rows]
+    """student, level, term, raw, weight, weighted, and percent of the student's whole loss on this image."""
+    rows = []
+    for level, maps in by_level.items():
+        for term, raw in maps.raw.items():
+            factor = weight(state, term)
+            row = {"student": state.student_name, "level": level, "term": term, "raw": raw, "weight": factor}
+            rows.append({**row, "weighted": factor * raw})
+    total = sum(row["weighted"] for row in rows) or 1.0
+    return [{**row, "percent": 100 * row["weighted"] / total} for row in rows]
 
 
 def cell_percent(state: State, maps: LossMaps, total: float) -> np.ndarray:
     """(H, W): percent per cell of the loss of this image over all levels."""
-    cells = sum((weight(state, term) * each for term, each in maps.cells.items()), np.zeros(maps.spatial["teacher"].shape))
-    return 100 * cells / total if total else cells
+    cells = np.zeros(maps.spatial["teacher"].shape)
+    for term, each in maps.cells.items():
+        cells += weight(state, term) * each
+    return 100 * cells / (total or 1.0)
 
 
-# --- panels ---------------------------------------------------------------------------------------------------------
+# --- panels
 
 def panels_of(
     inference: DetectorInference, state: State, pairs: dict[str, MapPair], maps: dict[str, LossMaps], terms: list[dict],
@@ -161,13 +161,14 @@ def panels_of(
     if state.quantity == "loss":
         return loss_panels(state, maps, titles, shown, terms)
     teacher, student, unit = quantity_maps(state, pairs, maps)
-    predictions = {"teacher": inference.teacher_predictions(state.image)} | {
-        name: inference.student_predictions(state.image, name, checkpoints[name]) for name in shown
-    }
-    amounts = [
-        Panel(titles[name], name, values, "amount", unit, labelled_detections(predictions[name], inference, threshold))
-        for name, values in {"teacher": teacher, **{name: student(name) for name in shown}}.items()
-    ]
+    amounts = []
+    for name in ("teacher", *shown):
+        if name == "teacher":
+            values, predictions = teacher, inference.teacher_predictions(state.image)
+        else:
+            values, predictions = student(name), inference.student_predictions(state.image, name, checkpoints[name])
+        detections = labelled_detections(predictions, inference, threshold)
+        amounts.append(Panel(titles[name], name, values, "amount", unit, detections))
     differences = [Panel(f"teacher - {name}", "", teacher - student(name), "difference", unit) for name in shown]
     return [*with_limits(amounts, state.limits), *with_limits(differences, state.limits)]
 
@@ -181,7 +182,7 @@ def quantity_maps(state: State, pairs: dict[str, MapPair], maps: dict[str, LossM
     if state.quantity == "channel":
         i = state.channel
         return chosen.teacher[i], lambda name: pairs[name].student[i], f"F of channel {i}"
-    size = chosen.relation.size                                      # scaled so that 1 is the average cell
+    size = chosen.relation.size  # scaled so that 1 is the average cell
     unit = "context weight, 1 = average cell"
     return size * chosen.context["teacher"], lambda name: size * pairs[name].context["student"], unit
 
@@ -224,20 +225,19 @@ def labelled_detections(
     predictions: Predictions, inference: DetectorInference, threshold: float,
 ) -> list[tuple[list[float], str]]:
     """Detections with at least ``threshold``, highest score first: box and "class score"."""
-    classes = getattr(inference.dataset, "classes", [])
-
-    def class_name(label: int) -> str:
-        return classes[label - 1] if 0 < label <= len(classes) and classes != ["object"] else str(label)
-
-    order = [i for i in np.argsort(-predictions.scores, kind="stable") if predictions.scores[i] >= threshold]
-    return [
-        (predictions.boxes[i].tolist(), f"{class_name(int(predictions.labels[i]))} {predictions.scores[i]:.2f}") for i in order
-    ]
+    classes, detections = getattr(inference.dataset, "classes", []), []
+    for i in np.argsort(-predictions.scores, kind="stable"):
+        label, score = predictions.labels[i], predictions.scores[i]
+        known = 0 < label <= len(classes) and classes != ["object"]
+        if score >= threshold:
+            detections.append((predictions.boxes[i].tolist(), f"{classes[label - 1] if known else label} {score:.2f}"))
+    return detections
 
 
 def panel_rows(view: ViewData) -> list[list[int | str | None]]:
-    """Rows of indices into ``view.panels``, "image", or None for an empty place; with all students a difference is below its student."""
-    amounts, differences = ([i for i, panel in enumerate(view.panels) if panel.kind == kind] for kind in ("amount", "difference"))
+    """Rows of indices into ``view.panels``, "image", or None for an empty place; differences below their students."""
+    amounts = [i for i, panel in enumerate(view.panels) if panel.kind == "amount"]
+    differences = [i for i, panel in enumerate(view.panels) if panel.kind == "difference"]
     if view.state.view == "before_after" and differences:
         return [["image", *amounts], [None, None, *differences]]
     return [["image", *amounts, *differences]]
@@ -252,24 +252,27 @@ def mask_edges(inside: np.ndarray) -> list[list[int]]:
 
 
 def scale_mask(view: ViewData) -> np.ndarray:
-    """(H, W) in 0..1: log of S (eqs. 3-4) from its smallest to its largest weight on this image; 1 on the smallest box."""
+    """(H, W) in 0..1: log of S (eqs. 3-4) from its smallest to its largest weight on this image."""
     weights = np.maximum(view.fg, view.bg)
-    logs = np.log(np.where(weights > 0, weights, np.nan))
-    if not np.isfinite(logs).any() or np.nanmax(logs) == np.nanmin(logs):
-        return np.where(weights > 0, 1.0, 0.0).astype(np.float32)
-    return np.nan_to_num((logs - np.nanmin(logs)) / (np.nanmax(logs) - np.nanmin(logs))).astype(np.float32)
+    positive = weights > 0
+    logs = np.log(weights, where=positive, out=np.zeros_like(weights))
+    low, high = (logs[positive].min(), logs[positive].max()) if positive.any() else (0.0, 0.0)
+    scaled = (logs - low) / (high - low) if high > low else 1.0
+    return np.where(positive, scaled, 0.0).astype(np.float32)
 
 
 def channels_of(state: State, pair: MapPair, maps: LossMaps) -> Channels:
     if state.cell is None:
-        student, teacher, what = maps.channel["student"], maps.channel["teacher"], "channel attention A^C, 1 = average channel"
+        student, teacher = maps.channel["student"], maps.channel["teacher"]
+        what = "channel attention A^C, 1 = average channel"
     else:
         row, col = state.cell
-        student, teacher, what = pair.student[:, row, col], pair.teacher[:, row, col], f"F in cell row {row}, column {col}"
+        student, teacher = pair.student[:, row, col], pair.teacher[:, row, col]
+        what = f"F in cell row {row}, column {col}"
     return Channels(what, student.astype(np.float32), teacher.astype(np.float32), channels_by_gap(student, teacher))
 
 
-# --- tables ---------------------------------------------------------------------------------------------------------
+# --- tables
 
 TABLES = ("terms", "gaps", "cells", "channels", "networks", "checkpoints")
 

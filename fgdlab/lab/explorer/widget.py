@@ -1,8 +1,6 @@
 """The explorer in a live notebook: one anywidget sends the reader's choice to the kernel and draws the answer.
 
     browser --choice (State as JSON)--> kernel --view (numbers), maps and masks (float32), rgb--> browser
-
-static/*.js computes nothing: it colours these arrays, lays them out and prints their values. Pointing at a cell needs no kernel.
 """
 import math
 from pathlib import Path
@@ -22,9 +20,9 @@ from .state import LIMITS, OVERLAYS, VIEWS, WEIGHTS, State, slider_values
 from .view_data import ViewData, mask_edges, panel_rows, scale_mask
 
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("maps.js", "channels.js", "controls.js", "explorer.js")   # joined to one module in this order
-MAX_IMAGE_SIDE = 800                                                 # pixels of an image's longer side in the browser
-MAX_BARS = 64                                                        # channels in the browser, largest gaps first
+SCRIPTS = ("maps.js", "channels.js", "controls.js", "explorer.js")  # joined to one module in this order
+MAX_IMAGE_SIDE = 800  # pixels of an image's longer side in the browser
+MAX_BARS = 64  # channels in the browser, largest gaps first
 LABELS = {
     "difference": "Teacher, student, difference", "before_after": "All students", "attention": "Attention A^S",
     "channel": "One channel", "context": "Context of R", "loss": "Loss per cell", "shared": "Shared", "own": "Own",
@@ -34,21 +32,15 @@ LABELS = {
     "gamma": f"{GREEK['gamma']} attention", "lambda_": f"{GREEK['lambda_']} global",
 }
 HINTS = {
-    "attention": (
-        "Attention of each cell: softmax of the mean |F| over channels at temperature T (eqs. 5 and 7). "
-        "1 is the average cell."
-    ),
-    "channel": "The map of one channel in both networks. Choose the channel among the bars, by click or with the arrow keys.",
-    "context": (
-        "softmax over W_k F: the weights with which R of the global term (eq. 13) sums the cells. "
-        "Every query cell has the same weights."
-    ),
+    "attention": "Softmax of the mean |F| over channels at temperature T (eqs. 5 and 7). 1 is the average cell.",
+    "channel": "The map of one channel in both networks. Choose the channel among the bars, by click or arrow keys.",
+    "context": "Softmax over W_k F: the weights of cells in R of the global term (eq. 13), equal for every query cell.",
     "loss": "Each cell's part of the weighted loss of this image; all levels together are 100 %.",
 }
 
 
 def static_info(inference: DetectorInference, start: State, quantities: tuple[str, ...]) -> dict:
-    """What stays the same while the explorer is open: choices with labels, values of the sliders, colours."""
+    """What stays the same: choices with labels, values of the sliders, colours."""
     students, colours = inference.students, network_colours(list(inference.students))
 
     def choices(names) -> list[dict]:
@@ -75,13 +67,14 @@ def static_info(inference: DetectorInference, start: State, quantities: tuple[st
 
 def slider(name: str, start: float) -> dict:
     values = slider_values(name, start)
-    return {"label": LABELS[name], "values": values, "texts": ["off" if value == 0 else f"{value:g}" for value in values]}
+    texts = ["off" if value == 0 else f"{value:g}" for value in values]
+    return {"label": LABELS[name], "values": values, "texts": texts}
 
 
 def view_message(view: ViewData) -> tuple[dict, bytes, bytes]:
     """A view as JSON and two blocks of float32 arrays, row by row.
 
-    First block: the panels' maps and the percent per cell. Second block, independent of T and weights: fg, bg, the scale mask.
+    First block: the panels' maps and the percent per cell. Second block: fg, bg, the scale mask.
     """
     state, channels, order = view.state, view.channels, view.channels.order[:MAX_BARS]
     percent_of_terms: dict[str, float] = {}
@@ -92,9 +85,7 @@ def view_message(view: ViewData) -> tuple[dict, bytes, bytes]:
         "rows": panel_rows(view),
         "panels": [panel_message(panel) for panel in view.panels],
         "boxes": view.sample.boxes.cpu().tolist(),
-        "ranges": {
-            name: cells.tolist() for name, cells in view.ranges.items() if "roundings" in state.overlays
-        },
+        "ranges": {name: cells.tolist() for name, cells in view.ranges.items() if "roundings" in state.overlays},
         "mask_edges": mask_edges(view.fg > 0) if "mask" in state.overlays else [],
         "channels": {
             "what": channels.what, "total": len(channels.order), "order": order.tolist(),
@@ -133,7 +124,7 @@ def panel_message(panel) -> dict:
 
 
 def as_json(value):
-    """The same with lists for tuples, and None for NaN and infinity, which JSON does not know and broken weights produce."""
+    """The same with lists for tuples, and None for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {name: as_json(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):

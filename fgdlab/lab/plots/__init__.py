@@ -12,8 +12,8 @@ __all__ = lazy_package(__name__, {
     "detection_boxes": "detections_figure detections_legend draw_detections image_panels",
     "loss_curves": "EXTRA_TERM_STYLES TERM_STYLES draw_loss_percentages loss_terms read_metrics",
     "map_panels": (
-        "ATTENTION_COLOUR BACKGROUND_COLOUR BAR_WIDTH BOTTOM_MARGIN BOX_COLOUR DISTILLED_COLOUR DPI NEUTRAL_COLOUR NotebookFigure "
-        "STUDENT_COLOUR TEACHER_COLOUR ZERO_COLOUR colour_bar draw_boxes draw_image draw_map panel_grid png set_title shared_norm "
-        "show show_maps style_axes"
+        "ATTENTION_COLOUR BACKGROUND_COLOUR BAR_WIDTH BOTTOM_MARGIN BOX_COLOUR DISTILLED_COLOUR DPI NEUTRAL_COLOUR "
+        "NotebookFigure STUDENT_COLOUR TEACHER_COLOUR ZERO_COLOUR colour_bar draw_boxes draw_image draw_map panel_grid "
+        "png set_title shared_norm show show_maps style_axes"
     ),
 })

@@ -19,15 +19,13 @@ def masks_and_attention(
 ) -> NotebookFigure:
     """One row per level: the image, M S, (1 - M) S, A^S of teacher and student, and their difference.
 
-    Within a row the two masks share one logarithmic scale (zeros grey). The two attention maps share one linear scale from their smallest to
-    their largest value. The difference is centred at 0.
+    Within a row the masks share a logarithmic scale (zeros grey), the attention maps a linear one.
 
     Args:
-        student, teacher: detectors (see fgdlab/scene.py) on one device; their modes are restored. Without a teacher its panel and the
-            difference are left out.
+        student, teacher: detectors (see fgdlab/scene.py) on one device. Without a teacher its panels are left out.
         dataset: as fgdlab/lab/datasets/dataset.py opens it.
         index: of the image in ``dataset``.
-        config: sets masks and temperature. Maps that the run's loss does not use are drawn too, with ", unused" in their titles.
+        config: sets masks and temperature. Titles of maps that the run's loss does not use end in ", unused".
     """
     scene, teacher_maps = scene_and_teacher_maps(student, teacher, *dataset[index])
     image, boxes, frame = padded_image(student, scene), scene.boxes[0], scene.padded_size
@@ -87,7 +85,7 @@ def scene_and_teacher_maps(
 
 
 def padded_image(detector: nn.Module, scene: Scene) -> Tensor:
-    """The padded image that a detector's maps span, (3, H_pad, W_pad) in 0..1, from its normalised pixels; padding is white."""
+    """The padded image that a detector's maps span, (3, H_pad, W_pad) in 0..1; padding is white."""
     transform = detector.transform
     mean, std = (scene.pixels.new_tensor(each)[:, None, None] for each in (transform.image_mean, transform.image_std))
     image = scene.pixels[0] * std + mean
@@ -97,7 +95,7 @@ def padded_image(detector: nn.Module, scene: Scene) -> Tensor:
 
 
 def unused_suffixes(config: RunConfig) -> dict[str, str]:
-    """Endings of panel titles: ", unused" for a mask or an attention map that the run's loss does not use, else ""."""
+    """Endings of panel titles: ", unused" for what the run's loss does not use, else ""."""
     terms = (config.fgd().weights() if config.method == "fgd" else {}).keys()
     used = {
         "fg": terms & {"fg", "both"}, "bg": "bg" in terms,

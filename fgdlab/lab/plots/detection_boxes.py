@@ -25,7 +25,7 @@ def detections_figure(
     """Images with ground truth (orange, dashed, class below) and detections (blue, class and score above).
 
     Args:
-        detections: in COCO's result format, of these images or of the whole split: detections.json of a run.
+        detections: in COCO's result format, e.g. detections.json of a run.
         dataset: the data set of the detections.
         indices: of images in ``dataset``, at least one.
         threshold: lowest score drawn, 0..1.
@@ -76,8 +76,8 @@ def draw_detections(ax: Axes, detections: list[dict], dataset, index: int, thres
     draw_boxes(ax, target["boxes"], color=BOX_COLOUR, linewidth=2.2, linestyle="--", gid="truth")
     for box, label in zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True):
         write_label(ax, box, dataset.classes[label - 1], BOX_COLOUR, below=True)
-    for each in shown:                                               # highest scores get the labels next to their boxes
-        x, y, width, height = (value * scale for value, scale in zip(each["bbox"], target["scale"].tolist(), strict=True))
+    for each in shown:  # highest scores get the labels next to their boxes
+        x, y, width, height = (torch.tensor(each["bbox"]) * target["scale"]).tolist()
         box = (x, y, x + width, y + height)
         draw_boxes(ax, torch.tensor([box]), color=TEACHER_COLOUR, gid="detection")
         write_label(ax, box, f"{names[each['category_id']]} {each['score']:.2f}", TEACHER_COLOUR)
@@ -90,18 +90,23 @@ def count_text(number: int, noun: str) -> str:
 def write_label(ax: Axes, box: Sequence[float], text: str, color: str, below: bool = False) -> None:
     """A label above or below a box: inside the image, and clear of other labels where there is room."""
     right, bottom = ax.get_xlim()[1], ax.get_ylim()[0]
-    line, letter = 0.055 * right, 0.026 * right                      # label size in image pixels on a panel of IMAGE_WIDTH
-    align_right = (box[0] + box[2]) / 2 > right / 2                  # labels in the right half end at the box's right edge
+    line, letter = 0.055 * right, 0.026 * right  # label size in image pixels on a panel of IMAGE_WIDTH
+    align_right = (box[0] + box[2]) / 2 > right / 2  # labels in the right half end at the box's right edge
     x = min(box[2], right) if align_right else max(box[0], 0.0)
 
     def span(x: float, text: str, align_right: bool) -> tuple[float, float]:
         return (x - letter * len(text), x) if align_right else (x, x + letter * len(text))
 
     start, stop = span(x, text, align_right)
-    others = [(each.get_position(), span(each.get_position()[0], each.get_text(), each.get_ha() == "right")) for each in ax.texts]
-    overlapping = [y for (_, y), (left, end) in others if left < stop and end > start]
+    overlapping = []  # tops of labels in the same columns
+    for other in ax.texts:
+        other_x, top = other.get_position()
+        left, end = span(other_x, other.get_text(), other.get_ha() == "right")
+        if left < stop and end > start:
+            overlapping.append(top)
     preferred = min(max(box[3] if below else box[1] - line, 0.0), bottom - line)
-    tops = sorted([preferred, *(y + step for y in overlapping for step in (-line, line))], key=lambda top: abs(top - preferred))
+    tops = [preferred, *(y + step for y in overlapping for step in (-line, line))]
+    tops.sort(key=lambda top: abs(top - preferred))
     free = [top for top in tops if 0 <= top <= bottom - line and all(abs(top - y) > 0.95 * line for y in overlapping)]
     ax.text(
         x, (free or tops)[0], text, color=color, fontsize=7.5, weight="bold", va="top",

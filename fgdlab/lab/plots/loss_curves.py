@@ -1,7 +1,4 @@
-"""Loss terms over training, and their percentages by pyramid level.
-
-    metrics.jsonl --read_metrics--> one row per term, level and step --loss_terms--> figure
-"""
+"""Loss terms over training, and their percentages by pyramid level."""
 import json
 from pathlib import Path
 
@@ -22,12 +19,12 @@ from .map_panels import (
     style_axes,
 )
 
-TERM_STYLES = {                                                      # name: (colour, line style)
+TERM_STYLES = {  # name: (colour, line style)
     "classification": (STUDENT_COLOUR, "-"), "bbox_regression": (STUDENT_COLOUR, "--"),
     "fg": (BOX_COLOUR, "-"), "bg": (BACKGROUND_COLOUR, "-"), "both": (BOX_COLOUR, "--"),
     "attention": (ATTENTION_COLOUR, "-"), "global": (DISTILLED_COLOUR, "-"),
 }
-EXTRA_TERM_STYLES = [                                                # for all other terms
+EXTRA_TERM_STYLES = [  # for all other terms
     (color, line) for line in ("-.", ":")
     for color in (BOX_COLOUR, BACKGROUND_COLOUR, ATTENTION_COLOUR, DISTILLED_COLOUR, STUDENT_COLOUR)
 ]
@@ -47,7 +44,7 @@ def read_metrics(path: Path | str) -> pd.DataFrame:
     for line in path.read_text().splitlines():
         try:
             rows.append(json.loads(line))
-        except ValueError:                                           # the run is still writing, or was killed
+        except ValueError:  # the run is still writing, or was killed
             continue
     if not rows:
         raise UserError(f"{path} must have a line for each term of a step, got none; let the run log a step first")
@@ -55,12 +52,12 @@ def read_metrics(path: Path | str) -> pd.DataFrame:
 
 
 def loss_terms(metrics: pd.DataFrame) -> NotebookFigure:
-    """Left: weighted terms over steps, summed over levels. Right: percentages of the total by level at the last logged step.
+    """Left: weighted terms over steps, summed over levels. Right: percent of the total by level at the last step.
 
     The left axis is logarithmic if values differ by more than a factor of 10; a value of 0 then leaves a gap.
 
     Args:
-        metrics: from :func:`read_metrics`. Rows named "total" are ignored; the total drawn is the sum of the other rows.
+        metrics: from :func:`read_metrics`. Rows named "total" are ignored.
     """
     terms = metrics[metrics["name"] != "total"]
     last_step = terms["step"].max()
@@ -84,18 +81,14 @@ def draw_term_curves(ax: Axes, terms: pd.DataFrame, styles: dict[str, tuple[str,
     by_step = terms.pivot_table(index="step", columns="name", values="weighted", aggfunc="sum")[list(styles)]
     marker = "o" if len(by_step) < 12 else None
     for name, (color, line) in styles.items():
-        ax.plot(
-            by_step.index, by_step[name], color=color, linestyle=line, linewidth=1.6, marker=marker, markersize=3.5,
-            gid=f"term-{name}",
-        )
-    ax.plot(
-        by_step.index, by_step.sum(axis=1), color="black", linewidth=1, marker=marker, markersize=2.5, gid="total",
-    )
+        style = {"color": color, "linestyle": line, "linewidth": 1.6, "markersize": 3.5}
+        ax.plot(by_step[name], marker=marker, gid=f"term-{name}", **style)
+    ax.plot(by_step.sum(axis=1), color="black", linewidth=1, marker=marker, markersize=2.5, gid="total")
     positive = by_step.where(by_step > 0).stack()
     logarithmic = len(positive) > 0 and positive.max() > 10 * positive.min()
     if logarithmic:
         ax.set_yscale("log", nonpositive="mask")
-        if positive.max() < 1000 * positive.min():                   # within three decades powers of ten are too few ticks
+        if positive.max() < 1000 * positive.min():  # powers of ten would be too few ticks
             ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.yaxis.set_major_formatter("{x:g}")
             ax.minorticks_off()

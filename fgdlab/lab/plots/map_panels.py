@@ -1,7 +1,6 @@
 """Panels of images and maps side by side on shared colour scales, laid out in inches.
 
-Compared panels share colour limits and one colour bar; a title gives the map's shape in cells and its range. Maps are neither smoothed nor
-laid over the image. Colours: Okabe-Ito by role, cividis for amounts, PuOr centred at 0 for differences.
+Colours: Okabe-Ito by role, cividis for amounts, PuOr centred at 0 for differences. Maps are not smoothed.
 """
 import io
 from collections.abc import Iterable
@@ -17,14 +16,13 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-# Okabe-Ito's palette. Shapes and positions carry the same information, so figures do not depend on hue.
 TEACHER_COLOUR, STUDENT_COLOUR, DISTILLED_COLOUR, BOX_COLOUR = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-BACKGROUND_COLOUR, ATTENTION_COLOUR = "#56B4E9", "#CC79A7"           # terms of the loss
-NEUTRAL_COLOUR, ZERO_COLOUR = "#555555", "#d9d9d9"                   # text and further networks; cells without a logarithm
+BACKGROUND_COLOUR, ATTENTION_COLOUR = "#56B4E9", "#CC79A7"  # terms of the loss
+NEUTRAL_COLOUR, ZERO_COLOUR = "#555555", "#d9d9d9"  # text; cells of value 0
 DPI = 90
-PANEL_WIDTH, IMAGE_WIDTH = 1.55, 2.6                                 # inches: a map; an image with detections
-GAP, TITLE_HEIGHT, BAR_WIDTH, LEFT_MARGIN, BOTTOM_MARGIN = 0.16, 0.42, 0.95, 0.32, 0.1          # inches
-MIN_RATIO, MAX_RATIO = 0.8, 1.7                                      # limits of a panel's height / width
+PANEL_WIDTH, IMAGE_WIDTH = 1.55, 2.6  # inches: a map; an image with detections
+GAP, TITLE_HEIGHT, BAR_WIDTH, LEFT_MARGIN, BOTTOM_MARGIN = 0.16, 0.42, 0.95, 0.32, 0.1  # inches
+MIN_RATIO, MAX_RATIO = 0.8, 1.7  # limits of a panel's height / width
 
 
 class NotebookFigure(Figure):
@@ -42,7 +40,7 @@ def png(figure: Figure) -> bytes:
 
 
 def show(figure: Figure):
-    """Any matplotlib figure as an image that a cell displays: ``show(fig)`` as its last line, or ``display(show(fig))``."""
+    """Any matplotlib figure as an image that a cell displays."""
     from IPython.display import Image
 
     return Image(data=png(figure), format="png")
@@ -52,14 +50,12 @@ def panel_grid(
     rows: int, columns: int, ratio: float, bars_after: Iterable[int] = (), *,
     width: float = PANEL_WIDTH, left: float = LEFT_MARGIN, bottom: float = BOTTOM_MARGIN,
 ) -> tuple[NotebookFigure, np.ndarray]:
-    """A figure of rows x columns panels with room for a title above each panel.
+    """A figure of rows x columns panels, and its (rows, columns) axes.
 
     Args:
         ratio: height / width of a panel.
         bars_after: columns with room for a colour bar on their right.
         width, left, bottom: inches of a panel and of two margins.
-    Returns:
-        the figure and its (rows, columns) axes.
     """
     panel_height = width * min(max(ratio, MIN_RATIO), MAX_RATIO)
     lefts, right = [], left
@@ -87,12 +83,12 @@ def draw_image(ax: Axes, image: Tensor, boxes: Tensor, title: str) -> None:
 def draw_map(
     ax: Axes, values: Tensor, frame: tuple[int, int], boxes: Tensor, norm: Normalize, cmap: str, name: str,
 ) -> AxesImage:
-    """A map (H, W) with boxes (K, 4) in pixels of ``frame`` (height, width). Axes count cells: cell j spans j to j + 1."""
+    """A map (H, W) with boxes (K, 4) in pixels of ``frame`` (height, width). The axes count cells."""
     (height, width), values = values.shape, values.detach().float().cpu().numpy()
     drawn = ax.imshow(
         np.ma.masked_less_equal(values, 0) if isinstance(norm, LogNorm) else values, extent=(0, width, height, 0),
         norm=norm, cmap=mpl.colormaps[cmap].with_extremes(bad=ZERO_COLOUR), interpolation="nearest",
-        aspect=(width / height) * (frame[0] / frame[1]),             # the panel has the image's shape, whatever the grid
+        aspect=(width / height) * (frame[0] / frame[1]),  # the panel has the image's shape
     )
     draw_boxes(ax, boxes, (width / frame[1], height / frame[0]))
     set_title(ax, f"{name}\n{height} x {width}: {values.min():.3g} to {values.max():.3g}")
@@ -102,7 +98,7 @@ def draw_map(
 def draw_boxes(
     ax: Axes, boxes: Tensor, scale: tuple[float, float] = (1.0, 1.0), color: str = BOX_COLOUR, **style,
 ) -> None:
-    """Edges of boxes (K, 4) xyxy, x and y multiplied by ``scale``; a white rim keeps them visible on any colour."""
+    """Edges of boxes (K, 4) xyxy, x and y multiplied by ``scale``; a white rim keeps them visible."""
     style = {"linewidth": 1.2, "gid": "box"} | style
     rim = withStroke(linewidth=style["linewidth"] + 1.2, foreground="white", alpha=0.8)
     for x1, y1, x2, y2 in (boxes.detach().cpu().reshape(-1, 4) * torch.tensor([*scale, *scale])).tolist():
@@ -139,9 +135,9 @@ def shared_norm(norm: Normalize | None, maps: Iterable[Tensor]) -> Normalize:
     norm = norm or Normalize()
     values = torch.cat([each.detach().float().cpu().flatten() for each in maps]).numpy()
     if isinstance(norm, LogNorm):
-        values = values[values > 0]                                  # zero has no logarithm and is drawn grey
+        values = values[values > 0]  # zero has no logarithm and is drawn grey
     norm.autoscale_None(values if len(values) else np.array([0.1, 1.0]))
-    if norm.vmin == norm.vmax:                                       # a constant map gets the middle of the scale
+    if norm.vmin == norm.vmax:  # a constant map gets the middle of the scale
         if isinstance(norm, CenteredNorm):
             norm.halfrange = 1.0
         elif isinstance(norm, LogNorm):
@@ -161,7 +157,7 @@ def show_maps(
         show_maps({"teacher - student": a_t - a_s}, image, boxes, norm=CenteredNorm(), label="difference")
 
     Args:
-        maps: {title: (H, W)}; grids may differ, each spans the whole image. About six fit on a screen.
+        maps: {title: (H, W)}; grids may differ, each spans the whole image.
         image: (3, h, w) in 0..1.
         boxes: (K, 4) xyxy in pixels of ``image``, K may be 0.
         label: what the colours mean, with its unit.

@@ -1,4 +1,5 @@
-"""Facts about the explorer without a browser: what may be given, what its state does, what it exports, what it keeps."""
+"""The explorer without a browser: its arguments, states, exports and cache."""
+
 import ast
 import base64
 import json
@@ -47,8 +48,15 @@ def snapshots(trio, tmp_path_factory) -> Path:
     first, last = (each.state_dict() for each in trio[0].values())
     for i, step in enumerate((50, 100, 1000)):
         module = detector(9)
-        module.load_state_dict({name: torch.lerp(first[name].float(), last[name].float(), i / 2).to(first[name].dtype) for name in first})
-        save_weights(module, folder.parent.joinpath("snapshots", f"step_{step:06d}.safetensors") if folder.mkdir(exist_ok=True) is None else folder)
+        module.load_state_dict(
+            {name: torch.lerp(first[name].float(), last[name].float(), i / 2).to(first[name].dtype) for name in first}
+        )
+        save_weights(
+            module,
+            folder.parent.joinpath("snapshots", f"step_{step:06d}.safetensors")
+            if folder.mkdir(exist_ok=True) is None
+            else folder,
+        )
     (folder.parent / "params.json").write_text(json.dumps(RunConfig(student="compact_s").dict()))
     return folder
 
@@ -68,9 +76,10 @@ def panels(explorer: Explorer) -> dict[str, np.ndarray]:
     return {panel.title: panel.values for panel in explorer.session.view(explorer.state).panels}
 
 
-# --- what is shown ------------------------------------------------------------------------------------------------------------------
+# --- views
 
-def test_panels_are_the_attentions_of_the_maps_and_their_difference(opened, trio, tiny_scenes):
+
+def test_panels_are_attention_maps_and_their_difference(opened, trio, tiny_scenes):
     students, teacher = trio
     opened.set(image=2, level="P4", temperature=0.2, student_name="baseline")
     scene, maps = scene_and_teacher_maps(students["baseline"], teacher, *tiny_scenes("val")[2])
@@ -81,7 +90,7 @@ def test_panels_are_the_attentions_of_the_maps_and_their_difference(opened, trio
     assert found["teacher - baseline"] == pytest.approx(a_t - a_s, abs=1e-4)
 
 
-def test_the_terms_are_those_of_the_loss_times_the_weights_of_the_sliders(opened, trio, tiny_scenes):
+def test_terms_are_those_of_the_loss_times_the_weights_of_the_sliders(opened, trio, tiny_scenes):
     students, teacher = trio
     opened.set(alpha=0.1, beta=0.02, gamma=0.5, lambda_=0.003, temperature=1.5, rounding="exact", image=1)
     scene, maps = scene_and_teacher_maps(students["distilled"], teacher, *tiny_scenes("val")[1])
@@ -93,8 +102,8 @@ def test_the_terms_are_those_of_the_loss_times_the_weights_of_the_sliders(opened
     assert opened.numbers()["percent"].sum() == pytest.approx(100)
 
 
-def test_the_shares_of_all_cells_and_of_channel_attention_are_the_whole_loss(opened):
-    opened.set(gamma=0.0)                                            # without the attention term every part of the loss belongs to a cell
+def test_percentages_of_all_cells_sum_to_100_without_the_attention_term(opened):
+    opened.set(gamma=0.0)  # without the attention term every part of the loss belongs to a cell
     shares = [opened.set(level=level).numbers("cells")["percent"].sum() for level in ("P3", "P4", "P5")]
     assert sum(shares) == pytest.approx(100, rel=1e-4) and min(shares) > 0
 
@@ -123,7 +132,7 @@ def test_zero_is_the_middle_of_every_difference(opened, limits):
     assert same == (limits == "shared")
 
 
-def test_before_and_after_shows_every_student_beside_the_teacher(opened):
+def test_before_and_after_shows_every_student_and_the_teacher(opened):
     opened.set(view="before_after")
     assert list(panels(opened)) == ["teacher", "baseline", "distilled", "teacher - baseline", "teacher - distilled"]
     assert opened.numbers("gaps")["student"].tolist() == ["baseline", "distilled"]
@@ -146,7 +155,7 @@ def test_a_cell_lists_its_channels_by_gap(opened, trio, tiny_scenes):
     assert opened.numbers("channels")["gap"].abs().is_monotonic_decreasing
 
 
-def test_a_clicked_cell_is_forgotten_on_another_level_and_on_another_image(opened):
+def test_another_level_or_image_clears_the_cell(opened):
     assert opened.set(cell=(3, 5)).set(temperature=1.0).state.cell == (3, 5)
     assert opened.set(level="P5").state.cell is None
     assert opened.set(cell=(0, 1)).set(image=1).state.cell is None
@@ -160,26 +169,38 @@ def test_context_weights_are_shown_where_r_is_a_gcblock_and_refused_elsewhere(op
     assert "untrained" in opened.view["notes"][0] and plain.view["notes"] == []
 
 
-def test_a_trained_loss_lends_its_blocks(trio, tiny_scenes, shake):
+def test_f_and_r_of_a_trained_loss_are_used(trio, tiny_scenes, shake):
     loss = shake(FGDLoss(("P3", "P4", "P5"), 48, 48, CONFIG))
-    trained, fresh = (explore(*trio, tiny_scenes("val"), CONFIG, quantity="context", **given) for given in ({"loss": loss}, {}))
-    assert trained.view["notes"] == [] and not np.allclose(panels(trained)["teacher"], panels(fresh)["teacher"], rtol=1e-2)
+    trained, fresh = (
+        explore(*trio, tiny_scenes("val"), CONFIG, quantity="context", **given) for given in ({"loss": loss}, {})
+    )
+    assert trained.view["notes"] == [] and not np.allclose(
+        panels(trained)["teacher"], panels(fresh)["teacher"], rtol=1e-2
+    )
     scene, maps = scene_and_teacher_maps(trio[0]["distilled"], trio[1], *tiny_scenes("val")[0])
     with torch.no_grad():
         expected = {term.level: term.raw.item() for term in loss(scene, maps) if term.name == "global"}
     rows = trained.numbers().query("term == 'global'").set_index("level")["raw"]
     assert dict(rows) == pytest.approx(expected, rel=1e-3)
-    assert not np.isclose(rows["P3"], fresh.numbers().query("term == 'global'").set_index("level")["raw"]["P3"], rtol=1e-3)
+    assert not np.isclose(
+        rows["P3"], fresh.numbers().query("term == 'global'").set_index("level")["raw"]["P3"], rtol=1e-3
+    )
 
 
-def test_students_with_other_channels_are_aligned_and_the_notes_say_by_what(tiny_scenes, retinanet):
+def test_students_with_other_channels_are_aligned_and_a_note_says_so(tiny_scenes, retinanet):
     explorer = explore(retinanet(8), retinanet(12), tiny_scenes("val"))
     assert any("f is untrained" in note for note in explorer.view["notes"])
-    assert len(explorer.numbers("channels")) == 12 and explorer.session.inference.levels == ("P3", "P4", "P5", "P6", "P7")
+    assert len(explorer.numbers("channels")) == 12 and explorer.session.inference.levels == (
+        "P3",
+        "P4",
+        "P5",
+        "P6",
+        "P7",
+    )
 
 
-def test_a_detector_that_resizes_sees_its_boxes_in_place(tiny_scenes, retinanet):
-    """tiny_retinanet resizes 64 px images to 64..96 and pads: boxes, photo and grid are all of what it sees."""
+def test_boxes_follow_the_detectors_resize(tiny_scenes, retinanet):
+    """Boxes, image and grid are in pixels after resize and padding."""
     net = retinanet(8)
     net.transform.min_size, net.transform.max_size = (80,), 200
     explorer = explore(net, retinanet(8), tiny_scenes("val"), config=FGDConfig())
@@ -190,30 +211,43 @@ def test_a_detector_that_resizes_sees_its_boxes_in_place(tiny_scenes, retinanet)
     assert (sample.rgb[80:] == 255).all() and not (sample.rgb[:80, :80] == 255).all()
 
 
-# --- what may be given --------------------------------------------------------------------------------------------------------------
+# --- arguments
+
 
 def test_one_detector_is_a_student_and_has_no_before_and_after(trio, tiny_scenes, refusal):
     explorer = explore(trio[0]["distilled"], trio[1], tiny_scenes("val"))
-    assert explorer.state.student_name == "student" and [each["value"] for each in explorer.info["views"]] == ["difference"]
+    assert explorer.state.student_name == "student" and [each["value"] for each in explorer.info["views"]] == [
+        "difference"
+    ]
     assert "before_after" in refusal(explorer.set, view="before_after")
 
 
-def test_checkpoints_of_a_folder_are_stages_in_the_order_of_their_steps(snapshots, trio, tiny_scenes):
+def test_checkpoints_of_a_folder_are_sorted_by_step(snapshots, trio, tiny_scenes):
     explorer = explore(snapshots, trio[1], tiny_scenes("val"))
-    assert explorer.info["students"][0]["checkpoints"] == ["step 50", "step 100", "step 1000"] and explorer.state.checkpoint == 2
+    assert (
+        explorer.info["students"][0]["checkpoints"] == ["step 50", "step 100", "step 1000"]
+        and explorer.state.checkpoint == 2
+    )
     curve = explorer.numbers("checkpoints")
-    assert curve["checkpoint"].tolist() == ["step 50", "step 100", "step 1000"] and curve["feature_fg"].notna().all() and curve["feature_fg"].nunique() == 3
+    assert (
+        curve["checkpoint"].tolist() == ["step 50", "step 100", "step 1000"]
+        and curve["feature_fg"].notna().all()
+        and curve["feature_fg"].nunique() == 3
+    )
     last = explore(trio[0]["distilled"], trio[1], tiny_scenes("val")).numbers("gaps")
     assert curve["feature_bg"].iloc[2] == pytest.approx(last["feature_bg"].iloc[0], rel=1e-4)
     first = explore(trio[0]["baseline"], trio[1], tiny_scenes("val")).numbers("gaps")
     assert curve["feature_bg"].iloc[0] == pytest.approx(first["feature_bg"].iloc[0], rel=1e-4)
 
 
-def test_the_folder_of_a_run_leads_to_its_snapshots(snapshots, trio, tiny_scenes):
-    assert explore({"run": snapshots.parent}, trio[1], tiny_scenes("val")).info["students"][0]["checkpoints"][-1] == "step 1000"
+def test_the_folder_of_a_run_opens_its_snapshots(snapshots, trio, tiny_scenes):
+    assert (
+        explore({"run": snapshots.parent}, trio[1], tiny_scenes("val")).info["students"][0]["checkpoints"][-1]
+        == "step 1000"
+    )
 
 
-def test_checkpoints_that_do_not_say_their_settings_need_a_detector_like_them(snapshots, trio, tiny_scenes, tmp_path, refusal):
+def test_checkpoints_without_settings_need_like(snapshots, trio, tiny_scenes, tmp_path, refusal):
     bare = tmp_path / "bare"
     bare.mkdir()
     for file in snapshots.iterdir():
@@ -224,7 +258,11 @@ def test_checkpoints_that_do_not_say_their_settings_need_a_detector_like_them(sn
 
 def test_another_student_starts_at_its_last_checkpoint(snapshots, trio, tiny_scenes):
     explorer = explore({"plain": trio[0]["baseline"], "run": snapshots}, trio[1], tiny_scenes("val"))
-    assert explorer.state.checkpoint == 2 and explorer.set(student_name="plain").state.checkpoint == 0 and explorer.set(student_name="run").state.checkpoint == 2
+    assert (
+        explorer.state.checkpoint == 2
+        and explorer.set(student_name="plain").state.checkpoint == 0
+        and explorer.set(student_name="run").state.checkpoint == 2
+    )
 
 
 def test_a_folder_of_own_images_needs_no_boxes(own_images, trio):
@@ -232,10 +270,10 @@ def test_a_folder_of_own_images_needs_no_boxes(own_images, trio):
     assert explorer.info["images"] == 3
     assert (explorer.numbers("cells")["fg"] == 0).all() and explorer.numbers("gaps")["feature_fg"].isna().all()
     assert isinstance(explorer.figure(), NotebookFigure)
-    assert explorer.set(image=2).view["size"] == [64, 128]          # 40 x 120, padded to a multiple of 32
+    assert explorer.set(image=2).view["size"] == [64, 128]  # 40 x 120, padded to a multiple of 32
 
 
-def test_own_images_may_have_boxes_and_are_shrunk_with_them(own_images, trio, refusal):
+def test_boxes_of_own_images_are_shrunk_with_them(own_images, trio, refusal):
     explorer = explore(*trio, own_images, boxes={"c.JPEG": [[60, 10, 110, 30]]}, long_side=60, image=2)
     sample = explorer.session.view(explorer.state).sample
     assert sample.loaded_size == (20, 60) and sample.boxes.tolist() == [[30, 5, 55, 15]]
@@ -243,19 +281,25 @@ def test_own_images_may_have_boxes_and_are_shrunk_with_them(own_images, trio, re
     assert "x1 < x2" in refusal(explore, *trio, own_images, boxes={"a.jpg": [[5, 5, 2, 9]]})
 
 
-def test_a_coco_folder_opens_at_val_or_at_the_split_that_is_named(coco_folder, trio, refusal):
-    folder = coco_folder([(64, 64), (64, 48), (64, 64)], {1: [(4, 4, 20, 20, 3, 0)], 3: [(8, 8, 30, 30, 7, 0)]}, splits={"train": [1, 2], "val": [3]})
+def test_a_coco_folder_opens_val_or_the_named_split(coco_folder, trio, refusal):
+    folder = coco_folder(
+        [(64, 64), (64, 48), (64, 64)],
+        {1: [(4, 4, 20, 20, 3, 0)], 3: [(8, 8, 30, 30, 7, 0)]},
+        splits={"train": [1, 2], "val": [3]},
+    )
     assert explore(*trio, folder).info["images"] == 1 and explore(*trio, folder).view["boxes"] == [[8, 8, 38, 38]]
     assert explore(*trio, str(folder), split="train").info["images"] == 2
     assert "unknown split" in refusal(explore, *trio, folder, split="valid")
 
 
-def test_a_teacher_of_the_bench_brings_its_ap(trio, tiny_scenes):
+def test_ap_comes_from_a_teacher_object_and_from_the_argument(trio, tiny_scenes):
     explorer = explore(trio[0], Teacher(Path("x"), trio[1], "given", 32.1), tiny_scenes("val"), ap={"distilled": 18.8})
-    assert explorer.numbers("networks").set_index("name")["AP"].to_dict() == pytest.approx({"teacher": 32.1, "baseline": np.nan, "distilled": 18.8}, nan_ok=True)
+    assert explorer.numbers("networks").set_index("name")["AP"].to_dict() == pytest.approx(
+        {"teacher": 32.1, "baseline": np.nan, "distilled": 18.8}, nan_ok=True
+    )
 
 
-def test_configurations_come_in_four_forms(trio, tiny_scenes, refusal):
+def test_config_may_be_a_preset_an_fgdconfig_a_runconfig_or_that_of_the_loss(trio, tiny_scenes, refusal):
     scenes = tiny_scenes("val")
     assert explore(*trio, scenes).state.alpha == 1e-3
     assert explore(*trio, scenes, "fcos").state.temperature == 0.8
@@ -265,24 +309,49 @@ def test_configurations_come_in_four_forms(trio, tiny_scenes, refusal):
     assert "FGDConfig" in refusal(explore, *trio, scenes, 0.5)
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"image": 8}, "image must be a whole number from 0 to 7"), ({"image": True}, "image"), ({"level": "P9"}, "unknown level"), ({"student_name": "distiled"}, "distilled"),
-    ({"temperature": 0}, "above 0"), ({"beta": -1}, "beta"), ({"alpha": float("nan")}, "alpha"), ({"cell": (16, 0)}, "within 8 x 8"), ({"channel": 48}, "0 to 47"),
-    ({"overlays": ("box",)}, "boxes"), ({"quantity": "atention"}, "attention"), ({"tempersture": 1}, "temperature"), ({"checkpoint": 1}, "checkpoint"),
-])
-def test_a_state_that_does_not_fit_is_refused_and_leaves_the_view_as_it_was(opened, refusal, changes, words):
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"image": 8}, "image must be a whole number from 0 to 7"),
+        ({"image": True}, "image"),
+        ({"level": "P9"}, "unknown level"),
+        ({"student_name": "distiled"}, "distilled"),
+        ({"temperature": 0}, "above 0"),
+        ({"beta": -1}, "beta"),
+        ({"alpha": float("nan")}, "alpha"),
+        ({"cell": (16, 0)}, "within 8 x 8"),
+        ({"channel": 48}, "0 to 47"),
+        ({"overlays": ("box",)}, "boxes"),
+        ({"quantity": "atention"}, "attention"),
+        ({"tempersture": 1}, "temperature"),
+        ({"checkpoint": 1}, "checkpoint"),
+    ],
+)
+def test_a_wrong_state_is_refused_and_the_view_stays(opened, refusal, changes, words):
     before, count = opened.state, opened.view
     assert words in refusal(opened.set, **changes)
     assert opened.state == before and opened.view is count
 
 
-@pytest.mark.parametrize(("student", "teacher", "data", "words"), [
-    (torch.nn.Linear(1, 1), None, None, "student 'student' must be a detector"), (None, torch.nn.Linear(1, 1), None, "teacher must be a detector"),
-    ({}, None, None, "empty dict"), ("no/such/folder", None, None, "no folder"), (None, None, "no/such/folder", "data must be a folder"), (None, None, 5, "data must be"),
-    (None, None, [], "empty data set"),
-])
-def test_what_cannot_be_explored_is_refused_in_one_line(trio, tiny_scenes, refusal, student, teacher, data, words):
-    assert words in refusal(explore, trio[0] if student is None else student, teacher or trio[1], tiny_scenes("val") if data is None else data)
+@pytest.mark.parametrize(
+    ("student", "teacher", "data", "words"),
+    [
+        (torch.nn.Linear(1, 1), None, None, "student 'student' must be a detector"),
+        (None, torch.nn.Linear(1, 1), None, "teacher must be a detector"),
+        ({}, None, None, "empty dict"),
+        ("no/such/folder", None, None, "no folder"),
+        (None, None, "no/such/folder", "data must be a folder"),
+        (None, None, 5, "data must be"),
+        (None, None, [], "empty data set"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(trio, tiny_scenes, refusal, student, teacher, data, words):
+    assert words in refusal(
+        explore,
+        trio[0] if student is None else student,
+        teacher or trio[1],
+        tiny_scenes("val") if data is None else data,
+    )
 
 
 def test_levels_are_those_that_all_networks_have(tiny_scenes, retinanet):
@@ -295,18 +364,27 @@ def test_grids_that_differ_are_refused(tiny_scenes, refusal):
     assert "the same grid on P3, got 7 x 8 and 8 x 8 cells" in refusal(explore, cut, detector(1), tiny_scenes("val"))
 
 
-# --- what comes out -----------------------------------------------------------------------------------------------------------------
+# --- exports
 
 VIEWS = {
-    "start": {}, "before and after": {"view": "before_after", "overlays": ("boxes", "mask", "roundings", "detections")},
-    "channel of a cell": {"quantity": "channel", "channel": 3, "cell": (2, 2), "overlays": ("scale",)}, "context": {"quantity": "context", "limits": "own", "level": "P4"},
-    "loss": {"quantity": "loss", "temperature": 0.1, "gamma": 0.02, "rounding": "exact"}, "losses": {"quantity": "loss", "view": "before_after", "image": 5},
+    "start": {},
+    "before and after": {"view": "before_after", "overlays": ("boxes", "mask", "roundings", "detections")},
+    "channel of a cell": {"quantity": "channel", "channel": 3, "cell": (2, 2), "overlays": ("scale",)},
+    "context": {"quantity": "context", "limits": "own", "level": "P4"},
+    "loss": {"quantity": "loss", "temperature": 0.1, "gamma": 0.02, "rounding": "exact"},
+    "losses": {"quantity": "loss", "view": "before_after", "image": 5},
 }
 
 
-@pytest.mark.parametrize("changes", [
-    pytest.param(changes, id=name, marks=() if name in ("before and after", "channel of a cell") else pytest.mark.slow) for name, changes in VIEWS.items()
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(
+            changes, id=name, marks=() if name in ("before and after", "channel of a cell") else pytest.mark.slow
+        )
+        for name, changes in VIEWS.items()
+    ],
+)
 def test_the_code_draws_the_same_figure_and_computes_the_same_arrays(opened, trio, tiny_scenes, changes):
     opened.set(**changes)
     names = {"student": trio[0], "teacher": trio[1], "data": tiny_scenes("val")}
@@ -315,7 +393,9 @@ def test_the_code_draws_the_same_figure_and_computes_the_same_arrays(opened, tri
     view = opened.session.view(opened.state)
     if opened.state.quantity == "attention":
         assert names["difference"].numpy() == pytest.approx(view.panels[-1].values, abs=1e-4)
-    assert names["masks"].fg[0].numpy() == pytest.approx(view.fg) and names["masks"].bg[0].numpy() == pytest.approx(view.bg)
+    assert names["masks"].fg[0].numpy() == pytest.approx(view.fg) and names["masks"].bg[0].numpy() == pytest.approx(
+        view.bg
+    )
     raws = {(term.level, term.name): term.raw.item() for term in names["terms"]}
     assert raws == pytest.approx({(row["level"], row["term"]): row["raw"] for row in view.terms}, rel=1e-3)
 
@@ -332,7 +412,12 @@ def test_the_code_of_folders_and_of_other_channels_runs(snapshots, own_images, t
     exec(explorer.code(), names)
     assert names["figure"]._repr_png_() == explorer.figure()._repr_png_()
     assert names["difference"].numpy() == pytest.approx(panels(explorer)["teacher - student"], abs=1e-4)
-    names = {"student": {"small": retinanet(8)}, "teacher": retinanet(12), "data": tiny_scenes("val"), "loss": shake(FGDLoss(("P3", "P5"), 8, 12, CONFIG))}
+    names = {
+        "student": {"small": retinanet(8)},
+        "teacher": retinanet(12),
+        "data": tiny_scenes("val"),
+        "loss": shake(FGDLoss(("P3", "P5"), 8, 12, CONFIG)),
+    }
     explorer = explore(names["student"], names["teacher"], names["data"], CONFIG, loss=names["loss"])
     exec(explorer.code(), names)
     assert names["difference"].numpy() == pytest.approx(panels(explorer)["teacher - small"], abs=1e-4)
@@ -340,20 +425,28 @@ def test_the_code_of_folders_and_of_other_channels_runs(snapshots, own_images, t
     assert {(term.level, term.name): term.raw.item() for term in names["terms"]} == pytest.approx(rows, rel=1e-3)
 
 
-def test_still_needs_no_widget_and_is_the_figure(trio, tiny_scenes, opened, monkeypatch):
+def test_static_figure_needs_no_widget_and_is_the_figure(trio, tiny_scenes, opened, monkeypatch):
     monkeypatch.setattr("fgdlab.lab.explorer.widget.ExplorerWidget.__init__", None)
-    assert static_figure(*trio, tiny_scenes("val"), CONFIG, threshold=0.011, level="P3")._repr_png_() == opened.figure()._repr_png_()
+    assert (
+        static_figure(*trio, tiny_scenes("val"), CONFIG, threshold=0.011, level="P3")._repr_png_()
+        == opened.figure()._repr_png_()
+    )
 
 
 def test_every_export_is_a_file_of_its_kind(opened, tmp_path, refusal):
-    starts = {"png": b"\x89PNG", "svg": b"<?xml", "csv": b"student,level,term,raw,weight,weighted,percent", "py": b"import torch"}
+    starts = {
+        "png": b"\x89PNG",
+        "svg": b"<?xml",
+        "csv": b"student,level,term,raw,weight,weighted,percent",
+        "py": b"import torch",
+    }
     assert starts.keys() == EXPORTS.keys()
     for kind, start in starts.items():
         assert opened.save(tmp_path / f"view.{kind}").read_bytes().startswith(start)
     assert ".png" in refusal(opened.save, tmp_path / "view.jpg")
 
 
-def test_a_cell_shows_the_widget_and_beside_it_a_picture_for_readers_without_a_kernel(opened):
+def test_a_cell_shows_the_widget_and_an_image_for_readers_without_a_kernel(opened):
     data, _ = opened._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data
     assert base64.b64decode(data["image/png"]) == opened.figure()._repr_png_()
@@ -367,48 +460,60 @@ def test_figures_of_any_view_stay_within_their_edge(opened):
 
 
 def test_each_kind_of_numbers_is_a_table_and_others_are_refused(opened, refusal):
-    assert {kind: len(opened.numbers(kind)) for kind in ("terms", "gaps", "cells", "channels", "networks", "checkpoints")} == {
-        "terms": 12, "gaps": 2, "cells": 64, "channels": 48, "networks": 3, "checkpoints": 1}
+    assert {
+        kind: len(opened.numbers(kind)) for kind in ("terms", "gaps", "cells", "channels", "networks", "checkpoints")
+    } == {"terms": 12, "gaps": 2, "cells": 64, "channels": 48, "networks": 3, "checkpoints": 1}
     assert "cells" in refusal(opened.numbers, "cell")
 
 
-# --- kernel and browser -------------------------------------------------------------------------------------------------------------
+# --- kernel and browser
+
 
 def arrays(explorer: Explorer) -> list[np.ndarray]:
     shape = (-1, *explorer.view["grid"])
     return [np.frombuffer(each, np.float32).reshape(shape) for each in (explorer.maps, explorer.masks)]
 
 
-def test_what_is_sent_is_what_the_figure_shows(opened):
+def test_the_browser_gets_the_arrays_of_the_figure(opened):
     opened.set(level="P4", view="before_after", overlays=("mask", "scale"))
     view, (maps, masks) = opened.session.view(opened.state), arrays(opened)
-    assert maps[:-1] == pytest.approx(np.stack([panel.values for panel in view.panels])) and maps[-1] == pytest.approx(view.percent)
-    assert masks[0] == pytest.approx(view.fg) and masks[1] == pytest.approx(view.bg) and 0 <= masks[2].min() <= masks[2].max() == 1
+    assert maps[:-1] == pytest.approx(np.stack([panel.values for panel in view.panels])) and maps[-1] == pytest.approx(
+        view.percent
+    )
+    assert (
+        masks[0] == pytest.approx(view.fg)
+        and masks[1] == pytest.approx(view.bg)
+        and 0 <= masks[2].min() <= masks[2].max() == 1
+    )
     assert json.loads(json.dumps(opened.view, allow_nan=False))["panels"][0]["title"] == "teacher"
 
 
-def test_what_the_browser_chooses_comes_back_as_a_frame(opened):
+def test_a_choice_of_the_browser_changes_the_view(opened):
     opened.choice = {**opened.choice, "temperature": 2, "overlays": ["boxes", "mask"], "cell": [1, 2]}
     assert (opened.state.temperature, opened.state.overlays, opened.state.cell) == (2, ("boxes", "mask"), (1, 2))
     assert opened.view["state"]["temperature"] == 2 and opened.view["mask_edges"]
 
 
-def test_a_wrong_choice_of_the_browser_is_told_and_taken_back(opened, monkeypatch):
+def test_a_wrong_choice_of_the_browser_is_reported_and_reverted(opened, monkeypatch):
     sent, before = [], dict(opened.choice)
     monkeypatch.setattr(Explorer, "send", lambda self, content, buffers=None: sent.append(content))
     opened.choice = {**opened.choice, "level": "P9"}
     assert opened.choice == before and "unknown level" in sent[0]["error"]
 
 
-def test_a_detector_that_fails_is_told_and_the_view_stays(opened, monkeypatch):
+def test_an_error_of_a_detector_is_reported_and_the_view_stays(opened, monkeypatch):
     sent = []
     monkeypatch.setattr(Explorer, "send", lambda self, content, buffers=None: sent.append(content))
     monkeypatch.setattr("fgdlab.lab.explorer.inference.predictions_of", lambda *args: 1 / 0)
     opened.choice = {**opened.choice, "image": 6}
-    assert opened.state.image == 0 and opened.choice["image"] == 0 and any("ZeroDivisionError" in each.get("error", "") for each in sent)
+    assert (
+        opened.state.image == 0
+        and opened.choice["image"] == 0
+        and any("ZeroDivisionError" in each.get("error", "") for each in sent)
+    )
 
 
-def test_broken_teacher_weights_are_shown_and_do_not_break_the_page(tiny_scenes, trio):
+def test_nan_in_teacher_weights_gives_a_warning_and_valid_json(tiny_scenes, trio):
     broken = detector(3)
     with torch.no_grad():
         for parameter in broken.backbone.parameters():
@@ -419,20 +524,23 @@ def test_broken_teacher_weights_are_shown_and_do_not_break_the_page(tiny_scenes,
     assert explorer.figure()._repr_png_().startswith(b"\x89PNG")
 
 
-def test_the_start_of_every_slider_is_one_of_its_stops():
+def test_the_start_of_a_slider_is_one_of_its_values():
     for start in (0.0, 1.7e-3, 0.014, 3e-12):
         assert start in widget.slider("alpha", start)["values"]
-    assert widget.slider("temperature", 0.8)["values"].count(0.8) == 1 and widget.slider("beta", 0.0)["texts"][0] == "off"
+    assert (
+        widget.slider("temperature", 0.8)["values"].count(0.8) == 1 and widget.slider("beta", 0.0)["texts"][0] == "off"
+    )
 
 
-def test_the_scripts_hold_no_mathematics_of_the_method():
-    """Colour, sample and words are the browser's; softmax, masks and sums are the kernel's."""
+def test_the_scripts_compute_nothing_of_the_method():
+    """The browser colours and lays out; the kernel computes softmax, masks and sums."""
     for file in widget.STATIC.glob("*.js"):
         assert "Math.exp" not in file.read_text() and "Math.log" not in file.read_text(), file.name
     assert {*widget.SCRIPTS} == {file.name for file in widget.STATIC.glob("*.js")}
 
 
-# --- what is kept -------------------------------------------------------------------------------------------------------------------
+# --- cache
+
 
 def counted_forwards(*modules) -> list[int]:
     count = [0]
@@ -441,12 +549,23 @@ def counted_forwards(*modules) -> list[int]:
     return count
 
 
-def test_networks_run_once_an_image_and_sliders_never_run_them(tiny_scenes):
+def test_detectors_run_once_per_image_and_never_for_sliders(tiny_scenes):
     students, teacher = {"a": detector(0), "b": detector(1)}, detector(2)
     count = counted_forwards(*students.values(), teacher)
-    explorer = explore(students, teacher, tiny_scenes("val"), cache_mb=0.001)         # far below one image: what is shown is kept all the same
+    explorer = explore(
+        students, teacher, tiny_scenes("val"), cache_mb=0.001
+    )  # far below one image: what is shown is kept all the same
     assert count[0] == 3
-    for changes in ({"temperature": 0.1}, {"alpha": 0.5}, {"level": "P5"}, {"student_name": "a"}, {"view": "before_after"}, {"quantity": "loss"}, {"rounding": "exact"}, {"cell": (0, 0)}):
+    for changes in (
+        {"temperature": 0.1},
+        {"alpha": 0.5},
+        {"level": "P5"},
+        {"student_name": "a"},
+        {"view": "before_after"},
+        {"quantity": "loss"},
+        {"rounding": "exact"},
+        {"cell": (0, 0)},
+    ):
         explorer.set(**changes)
     explorer.figure(), explorer.numbers()
     assert count[0] == 3
@@ -463,7 +582,7 @@ def test_images_come_back_from_the_cache_until_the_bound(tiny_scenes):
     assert count[0] == 6
 
 
-def test_modes_and_weights_of_the_detectors_are_left_as_they_were(tiny_scenes, bits, same_bits):
+def test_modes_and_weights_of_the_detectors_stay(tiny_scenes, bits, same_bits):
     student, teacher = detector(0).train(), detector(1).train()
     teacher.backbone.eval()
     before = bits(student), bits(teacher), torch.random.get_rng_state()
@@ -474,7 +593,7 @@ def test_modes_and_weights_of_the_detectors_are_left_as_they_were(tiny_scenes, b
     assert torch.equal(before[2], torch.random.get_rng_state())
 
 
-def test_a_slow_first_look_says_so(trio, tiny_scenes, monkeypatch, capsys):
+def test_a_slow_computation_prints_its_progress(trio, tiny_scenes, monkeypatch, capsys):
     import time
 
     monkeypatch.setattr("fgdlab.lab.explorer.explorer.PROGRESS_DELAY", 0.05)
@@ -484,7 +603,7 @@ def test_a_slow_first_look_says_so(trio, tiny_scenes, monkeypatch, capsys):
     assert "teacher: computing image 1 of 8" in capsys.readouterr().err
 
 
-def test_user_errors_are_of_one_line():
+def test_user_errors_have_one_line():
     with pytest.raises(UserError) as caught:
         explore("nowhere", detector(0), [1])
     assert "\n" not in str(caught.value)

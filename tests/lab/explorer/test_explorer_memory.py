@@ -1,4 +1,5 @@
-"""Looking at many images does not fill the memory."""
+"""The explorer's cache is bounded."""
+
 import gc
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from fgdlab.lab.explorer.explorer import explore
 from fgdlab.lab.explorer.lru_cache import LRUCache
 
 
-class Endless:
-    """As many different images as one asks for, none of them cache."""
+class RandomImages:
+    """1000 different images, computed on demand."""
 
     classes, category_ids, image_ids = ["a", "b"], [1, 2], list(range(1000))
 
@@ -21,7 +22,11 @@ class Endless:
 
     def __getitem__(self, i: int):
         pixels = np.random.default_rng(i).random((3, 128, 128), dtype=np.float32)
-        return torch.from_numpy(pixels), {"boxes": torch.tensor([[10.0, 10.0, 60.0, 70.0]]), "labels": torch.tensor([1]), "image_id": torch.tensor(i)}
+        return torch.from_numpy(pixels), {
+            "boxes": torch.tensor([[10.0, 10.0, 60.0, 70.0]]),
+            "labels": torch.tensor([1]),
+            "image_id": torch.tensor(i),
+        }
 
 
 def resident_mb() -> float:
@@ -32,12 +37,15 @@ def resident_mb() -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="skipped, because memory in use is read from /proc, which this system does not have")
+@pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(),
+    reason="skipped, because memory in use is read from /proc, which this system does not have",
+)
 def test_200_changes_of_the_image_grow_the_kernel_by_less_than_50_mb():
     torch.manual_seed(0)
     students = {"baseline": build("retinanet", "compact_s", 2), "distilled": build("retinanet", "compact_s", 2)}
-    explorer = explore(students, build("retinanet", "compact_t", 2), Endless(), view="before_after")
-    for image in range(1, 6):                                        # the allocator's and the libraries' own first needs
+    explorer = explore(students, build("retinanet", "compact_t", 2), RandomImages(), view="before_after")
+    for image in range(1, 6):  # memory that the allocator and libraries need once
         explorer.set(image=image)
     before = resident_mb()
     for image in range(6, 206):
@@ -49,28 +57,28 @@ def test_200_changes_of_the_image_grow_the_kernel_by_less_than_50_mb():
     assert len(explorer.session.inference.cache) <= 64
 
 
-def test_a_bounded_memory_forgets_what_was_used_longest_ago():
+def test_the_least_recently_used_entry_is_evicted():
     computed = []
     cache = LRUCache(max_bytes=10, max_items=100, min_items=1)
 
     def get(key):
         return cache.get(key, lambda: computed.append(key) or key, lambda value: 4)
 
-    for key in "abac":                                               # a was used after b: b goes
+    for key in "abac":  # a was used after b: b goes
         get(key)
     assert "b" not in cache and "a" in cache and cache.bytes == 8
     get("b")
     assert computed == ["a", "b", "c", "b"] and "a" not in cache
 
 
-def test_a_bounded_memory_counts_its_items():
+def test_the_number_of_items_is_bounded():
     cache = LRUCache(max_bytes=1000, max_items=3, min_items=1)
     for key in range(5):
         cache.get(key, lambda: 0, lambda value: 1)
     assert len(cache) == 3 and cache.bytes == 3 and 4 in cache
 
 
-def test_a_bounded_memory_never_forgets_what_is_on_the_screen():
+def test_the_latest_entries_are_never_evicted():
     cache = LRUCache(max_bytes=1, max_items=1, min_items=2)
     for key in range(4):
         cache.get(key, lambda: 0, lambda value: 100)

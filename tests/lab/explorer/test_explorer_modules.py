@@ -1,4 +1,5 @@
-"""Facts about the explorer's rooms one by one: detections in place, the check of the teacher, outlines, checkpoints, images."""
+"""Single modules of the explorer: detections, teacher checks, mask edges, checkpoints, image folders."""
+
 import numpy as np
 import pytest
 import torch
@@ -17,23 +18,43 @@ from fgdlab.lab.explorer.view_data import mask_edges, panel_rows, scale_mask
 
 
 def sample(boxes, labels) -> Sample:
-    return Sample(1, torch.zeros(1, 3, 64, 64), np.zeros((64, 64, 3), np.uint8), torch.tensor(boxes).reshape(-1, 4), np.array(labels), (64, 64), (64, 64))
+    return Sample(
+        1,
+        torch.zeros(1, 3, 64, 64),
+        np.zeros((64, 64, 3), np.uint8),
+        torch.tensor(boxes).reshape(-1, 4),
+        np.array(labels),
+        (64, 64),
+        (64, 64),
+    )
 
 
 def predictions(boxes=(), labels=(), scores=(), scale=1.0, spread=1.0) -> Predictions:
-    return Predictions({"P3": torch.zeros(2, 8, 8)}, np.array(boxes, dtype=float).reshape(-1, 4), np.array(labels, dtype=int), np.array(scores), {"P3": scale}, {"P3": spread})
+    return Predictions(
+        {"P3": torch.zeros(2, 8, 8)},
+        np.array(boxes, dtype=float).reshape(-1, 4),
+        np.array(labels, dtype=int),
+        np.array(scores),
+        {"P3": scale},
+        {"P3": spread},
+    )
 
 
-# --- detections and the check of the teacher ----------------------------------------------------------------------------------------
+# --- detections and the check of the teacher
 
-def test_an_object_is_found_by_a_sure_box_of_its_class_that_covers_it():
+
+def test_an_object_is_detected_by_a_box_of_its_class_with_iou_and_score():
     there = sample([[0.0, 0.0, 20.0, 20.0], [40.0, 40.0, 60.0, 60.0]], [1, 2])
-    found = predictions([[1, 1, 20, 20], [1, 1, 20, 20], [40, 40, 60, 60], [40, 40, 60, 60]], [1, 1, 3, 2], [0.9, 0.8, 0.9, 0.1])
+    found = predictions(
+        [[1, 1, 20, 20], [1, 1, 20, 20], [40, 40, 60, 60], [40, 40, 60, 60]], [1, 1, 3, 2], [0.9, 0.8, 0.9, 0.1]
+    )
     assert count_detected(there, found, 0.3, any_class=False) == (3, 1)
     assert count_detected(there, found, 0.3, any_class=True) == (3, 2)
     assert count_detected(there, found, 0.05, any_class=False) == (4, 2)
-    assert count_detected(there, predictions([[0, 0, 9, 20]], [1], [0.9]), 0.3, any_class=False) == (1, 0)           # IoU 0.45
-    assert count_detected(sample([], []), found, 0.3, any_class=False) == (3, 0) and count_detected(there, predictions(), 0.3, any_class=False) == (0, 0)
+    assert count_detected(there, predictions([[0, 0, 9, 20]], [1], [0.9]), 0.3, any_class=False) == (1, 0)  # IoU 0.45
+    assert count_detected(sample([], []), found, 0.3, any_class=False) == (3, 0) and count_detected(
+        there, predictions(), 0.3, any_class=False
+    ) == (0, 0)
 
 
 def rows(**changes) -> list[dict]:
@@ -42,23 +63,39 @@ def rows(**changes) -> list[dict]:
     return [{**teacher, **changes}, student]
 
 
-@pytest.mark.parametrize(("changes", "spread", "words"), [
-    ({}, 1.0, None), ({"scale": {"P3": float("nan")}}, float("nan"), "NaN or infinity"), ({}, 0.0, "is constant"), ({"detected": 0}, 1.0, "none of the 1 objects"),
-    ({"detected": 0, "objects": 0}, 1.0, None), ({"AP": 10.0}, 1.0, "not above that of student"), ({"AP": None}, 1.0, None),
-    ({"scale": {"P3": 6.0}}, 1.0, "6 times on P3"), ({"scale": {"P3": 0.1}}, 1.0, "0.1 times on P3"), ({"scale": {"P3": 4.9}}, 1.0, None),
-])
-def test_what_looks_wrong_with_a_teacher_is_said_and_nothing_else(changes, spread, words):
+@pytest.mark.parametrize(
+    ("changes", "spread", "words"),
+    [
+        ({}, 1.0, None),
+        ({"scale": {"P3": float("nan")}}, float("nan"), "NaN or infinity"),
+        ({}, 0.0, "is constant"),
+        ({"detected": 0}, 1.0, "none of the 1 objects"),
+        ({"detected": 0, "objects": 0}, 1.0, None),
+        ({"AP": 10.0}, 1.0, "not above that of student"),
+        ({"AP": None}, 1.0, None),
+        ({"scale": {"P3": 6.0}}, 1.0, "6 times on P3"),
+        ({"scale": {"P3": 0.1}}, 1.0, "0.1 times on P3"),
+        ({"scale": {"P3": 4.9}}, 1.0, None),
+    ],
+)
+def test_teacher_warnings(changes, spread, words):
     lines = teacher_warnings(rows(**changes), predictions(spread=spread), ("P3",))
     assert lines == [] if words is None else (len(lines) == 1 and words in lines[0])
 
 
-def test_detections_lie_where_the_networks_see_the_image():
-    """A network that enlarges images twofold gives boxes in pixels of the image; panels need them in pixels of what it sees."""
+def test_detections_are_in_pixels_of_the_sample():
+    """This detector enlarges images twofold and returns boxes in pixels of the image as loaded."""
     torch.manual_seed(0)
     detector = build("retinanet", "compact_s", 3, min_size=128, max_size=256, score_thresh=0.0).eval()
     image = torch.rand(3, 64, 64)
-    there = sample_of(detector, image, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "image_id": torch.tensor(3)})
-    found = predictions_of(detector, image, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}, there)
+    there = sample_of(
+        detector,
+        image,
+        {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "image_id": torch.tensor(3)},
+    )
+    found = predictions_of(
+        detector, image, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}, there
+    )
     with torch.no_grad():
         expected = 2 * detector([image])[0]["boxes"].numpy()
     assert there.image_size == (128, 128) and there.loaded_size == (64, 64) and there.image_id == 3
@@ -68,7 +105,10 @@ def test_detections_lie_where_the_networks_see_the_image():
 
 def test_a_teacher_of_another_transform_gets_the_students_pixels():
     torch.manual_seed(0)
-    student, teacher = build("retinanet", "compact_s", 3).eval(), build("retinanet", "compact_s", 3, min_size=96, max_size=200).eval()
+    student, teacher = (
+        build("retinanet", "compact_s", 3).eval(),
+        build("retinanet", "compact_s", 3, min_size=96, max_size=200).eval(),
+    )
     image, target = torch.rand(3, 64, 64), {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     there = sample_of(student, image, target)
     with torch.no_grad():
@@ -76,12 +116,15 @@ def test_a_teacher_of_another_transform_gets_the_students_pixels():
     assert torch.equal(predictions_of(teacher, image, target, there).maps["P3"], expected)
 
 
-# --- view -------------------------------------------------------------------------------------------------------------------------
+# --- view
 
-def test_the_outline_of_cells_is_their_outer_edges():
+
+def test_mask_edges_are_the_outer_edges_of_cells():
     inside = np.zeros((3, 4), bool)
     inside[0, 0] = inside[0, 1] = True
-    assert sorted(mask_edges(inside)) == sorted([[0, 0, 1, 0], [1, 0, 2, 0], [0, 1, 1, 1], [1, 1, 2, 1], [0, 0, 0, 1], [2, 0, 2, 1]])
+    assert sorted(mask_edges(inside)) == sorted(
+        [[0, 0, 1, 0], [1, 0, 2, 0], [0, 1, 1, 1], [1, 1, 2, 1], [0, 0, 0, 1], [2, 0, 2, 1]]
+    )
     assert mask_edges(np.zeros((3, 4), bool)) == [] and len(mask_edges(np.ones((3, 4), bool))) == 14
 
 
@@ -93,13 +136,17 @@ def view(tiny_scenes):
     return lambda **changes: explorer.session.view(explorer.set(**changes).state)
 
 
-def test_a_difference_stands_below_its_student(view):
+def test_a_difference_is_below_its_student(view):
     assert panel_rows(view()) == [["image", 0, 1, 2]]
     data = view(view="before_after")
     above, below = panel_rows(data)
     titles = ["image", *(panel.title for panel in data.panels)]
     assert [titles[0 if cell == "image" else cell + 1] for cell in above] == ["image", "teacher", "one", "two", "three"]
-    assert below[:2] == [None, None] and [data.panels[cell].title for cell in below[2:]] == ["teacher - one", "teacher - two", "teacher - three"]
+    assert below[:2] == [None, None] and [data.panels[cell].title for cell in below[2:]] == [
+        "teacher - one",
+        "teacher - two",
+        "teacher - three",
+    ]
     assert panel_rows(view(quantity="loss", view="difference")) == [["image", 0, 1, 2, 3]]
 
 
@@ -110,7 +157,7 @@ def test_the_scale_mask_is_one_on_the_smallest_box_and_zero_on_the_lightest_cell
     assert (np.argsort(shown.ravel(), kind="stable") == np.argsort(weights.ravel(), kind="stable")).all()
 
 
-def test_unsplit_loss_still_tells_objects_from_background(tiny_scenes):
+def test_gaps_of_an_unsplit_loss_separate_objects_and_background(tiny_scenes):
     torch.manual_seed(0)
     student, teacher = build("retinanet", "compact_s", 10), build("retinanet", "compact_s", 10)
     split, unsplit = (explore(student, teacher, tiny_scenes("val"), FGDConfig(area=area)) for area in ("split", "both"))
@@ -119,18 +166,29 @@ def test_unsplit_loss_still_tells_objects_from_background(tiny_scenes):
     assert set(unsplit.numbers()["term"]) == {"both", "attention", "global"}
 
 
-def test_stops_rise_and_include_the_ends():
+def test_slider_values_are_sorted_and_include_start_and_ends():
     for name in ("temperature", "alpha"):
         found = slider_values(name, 0.123)
         assert found == sorted(set(found)) and 0.123 in found
-    assert slider_values("beta", 0.0)[0] == 0 and slider_values("beta", 0.0)[-1] == 1 and slider_values("temperature", 0.5)[0] == 0.05
+    assert (
+        slider_values("beta", 0.0)[0] == 0
+        and slider_values("beta", 0.0)[-1] == 1
+        and slider_values("temperature", 0.5)[0] == 0.05
+    )
 
 
-# --- checkpoints and images ---------------------------------------------------------------------------------------------------------
+# --- checkpoints and images
+
 
 def test_the_step_is_the_last_number_of_a_name(tmp_path):
-    assert [step_number(tmp_path / name) for name in ("step_000150.safetensors", "run2_step_30_ema.safetensors", "last.safetensors")] == [150, 30, -1]
-    assert checkpoint_label(tmp_path / "step_000150.safetensors") == "step 150" and checkpoint_label(tmp_path / "last.safetensors") == "last"
+    assert [
+        step_number(tmp_path / name)
+        for name in ("step_000150.safetensors", "run2_step_30_ema.safetensors", "last.safetensors")
+    ] == [150, 30, -1]
+    assert (
+        checkpoint_label(tmp_path / "step_000150.safetensors") == "step 150"
+        and checkpoint_label(tmp_path / "last.safetensors") == "last"
+    )
 
 
 def test_classes_are_counted_from_the_last_layers(tmp_path):
@@ -139,9 +197,9 @@ def test_classes_are_counted_from_the_last_layers(tmp_path):
     assert classes_of(tmp_path / "seven.safetensors") == 7 and classes_of(tmp_path / "other.safetensors") is None
 
 
-def test_photos_come_in_the_order_of_their_names_upright_and_in_0_to_1(tmp_path):
+def test_images_are_sorted_by_name_rotated_by_exif_and_in_0_to_1(tmp_path):
     exif = Image.Exif()
-    exif[274] = 6                                                    # a quarter turn clockwise
+    exif[274] = 6  # a quarter turn clockwise
     Image.fromarray(np.full((20, 30, 3), 255, np.uint8)).save(tmp_path / "b.jpg", exif=exif)
     Image.fromarray(np.zeros((10, 12), np.uint8)).save(tmp_path / "a.PNG")
     images = ImageFolder(tmp_path)
@@ -149,7 +207,7 @@ def test_photos_come_in_the_order_of_their_names_upright_and_in_0_to_1(tmp_path)
     assert images[0][1]["boxes"].shape == (0, 4) and images[1][1]["image_id"] == 2
 
 
-def test_a_broken_photo_is_named(tmp_path, refusal):
+def test_a_broken_image_is_named(tmp_path, refusal):
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     assert "broken.jpg" in refusal(ImageFolder(tmp_path).__getitem__, 0)
 

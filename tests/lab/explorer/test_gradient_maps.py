@@ -1,4 +1,5 @@
 """gradient_maps.py: the effective weight of a weighted squared error is its weight map; detectors stay unchanged."""
+
 import pytest
 import torch
 from matplotlib.colors import LogNorm
@@ -8,7 +9,13 @@ from fgdlab.attention import attention
 from fgdlab.fgd import masks_of
 from fgdlab.lab.config.run_config import METHODS, RunConfig
 from fgdlab.lab.detectors.builder import build
-from fgdlab.lab.explorer.gradient_maps import GradientMaps, gradient_maps, gradient_maps_figure, relative_to_mean, set_align_to_identity
+from fgdlab.lab.explorer.gradient_maps import (
+    GradientMaps,
+    gradient_maps,
+    gradient_maps_figure,
+    relative_to_mean,
+    set_align_to_identity,
+)
 from fgdlab.lab.plots.attention_maps import scene_and_teacher_maps
 from fgdlab.lab.training.losses import make_loss
 from fgdlab.methods.boxes import cells_of_level
@@ -16,7 +23,9 @@ from fgdlab.methods.tadf import gaussians
 
 LEVELS = ("P3", "P4", "P5")
 ONE_STAGE = [name for name in METHODS if name not in ("none", "mimick")]
-AREAS = RunConfig(method="fgd", alpha=3e-3, beta=2e-2, gamma=0.0, lambda_=0.0, rounding="exact", channel_attention=False)
+AREAS = RunConfig(
+    method="fgd", alpha=3e-3, beta=2e-2, gamma=0.0, lambda_=0.0, rounding="exact", channel_attention=False
+)
 
 
 class DetectionDataset:
@@ -26,7 +35,10 @@ class DetectionDataset:
 
     def __getitem__(self, index):
         boxes = torch.tensor([[8.0, 16.0, 24.0, 40.0], [40.0, 4.0, 90.0, 60.0]])
-        return torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(index)), {"boxes": boxes, "labels": torch.tensor([1, 2])}
+        return torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(index)), {
+            "boxes": boxes,
+            "labels": torch.tensor([1, 2]),
+        }
 
 
 SCENES = DetectionDataset()
@@ -48,7 +60,7 @@ def computed(detectors, config: RunConfig, **settings) -> GradientMaps:
     return gradient_maps(*detectors, SCENES, 0, {"it": config}, **settings)["it"]
 
 
-# ---- gradient ------------------------------------------------------------------------------------------------------------------------
+# ---- gradient
 
 
 def test_the_gradient_of_hint_is_the_distance_over_the_number_of_values(detectors, maps):
@@ -58,7 +70,12 @@ def test_the_gradient_of_hint_is_the_distance_over_the_number_of_values(detector
     for level in LEVELS:
         difference = (scene.features[level] - teacher[level])[0]
         channels, height, width = difference.shape
-        by_hand = torch.tensor([[sum(difference[c, y, x] ** 2 for c in range(channels)) ** 0.5 for x in range(width)] for y in range(height)])
+        by_hand = torch.tensor(
+            [
+                [sum(difference[c, y, x] ** 2 for c in range(channels)) ** 0.5 for x in range(width)]
+                for y in range(height)
+            ]
+        )
         assert_close(gradient[level], by_hand / difference.numel(), rtol=1e-5, atol=0)
 
 
@@ -66,8 +83,10 @@ def test_the_gradient_is_that_of_the_weighted_sum_of_all_terms(detectors):
     whole = AREAS.but(alpha=2e-3, beta=5e-2, channel_attention=True)
     parts, both = {"fg": whole.but(beta=0.0), "bg": whole.but(alpha=0.0)}, computed(detectors, whole)
     alone = {name: computed(detectors, config) for name, config in parts.items()}
-    for level in LEVELS:                                             # no cell has both weights, so the lengths add up
-        assert_close(both.gradient[level], alone["fg"].gradient[level] + alone["bg"].gradient[level], rtol=1e-5, atol=1e-12)
+    for level in LEVELS:  # no cell has both weights, so the lengths add up
+        assert_close(
+            both.gradient[level], alone["fg"].gradient[level] + alone["bg"].gradient[level], rtol=1e-5, atol=1e-12
+        )
         assert alone["fg"].gradient[level].max() > 0
     assert {row["name"] for row in both.terms} == {"fg", "bg"}
     assert_close(both.terms[0]["weighted"], 2e-3 * both.terms[0]["raw"])
@@ -85,7 +104,9 @@ def test_the_gradient_is_the_slope_of_the_loss(detectors, maps):
         for step in (1e-5, -1e-5):
             moved = start.clone()
             moved[0, c, y, x] += step
-            (term,) = loss(type(scene)(scene.pixels, scene.boxes, scene.image_sizes, {"P5": moved}), {"P5": teacher["P5"].double()})
+            (term,) = loss(
+                type(scene)(scene.pixels, scene.boxes, scene.image_sizes, {"P5": moved}), {"P5": teacher["P5"].double()}
+            )
             values.append(float(term.weight * term.raw))
         slopes.append((values[0] - values[1]) / 2e-5)
     assert_close(torch.tensor(slopes).norm(), gradient[y, x], rtol=1e-3, atol=0)
@@ -100,7 +121,7 @@ def test_every_method_has_a_finite_gradient(name, detectors):
         assert sum(float(each.sum()) for each in maps.values()) > 0
 
 
-# ---- effective weight ----------------------------------------------------------------------------------------------------------------------------
+# ---- effective weight
 
 
 def test_effective_weight_of_hint_is_constant(detectors):
@@ -119,7 +140,10 @@ def test_effective_weight_of_fgd_is_masks_times_spatial_attention(detectors, map
 
 def test_channel_attention_scales_the_weight_within_its_range(detectors, maps):
     _, teacher = maps
-    plain, weighed = computed(detectors, AREAS).effective_weight["P3"], computed(detectors, AREAS.but(channel_attention=True)).effective_weight["P3"]
+    plain, weighed = (
+        computed(detectors, AREAS).effective_weight["P3"],
+        computed(detectors, AREAS.but(channel_attention=True)).effective_weight["P3"],
+    )
     channel = attention(teacher["P3"], 0.5).channel
     factor = weighed / plain
     assert channel.min() < factor.min() < factor.max() < channel.max()
@@ -129,13 +153,17 @@ def tadf_mask(loss, scene, teacher):
     return gaussians(cells_of_level(scene, teacher, "P3", LEVELS, loss.finest_size, "exact"), tuple(teacher.shape[-2:]))
 
 
-@pytest.mark.parametrize(("name", "mask_of", "weight"), [
-    ("tadf", tadf_mask, lambda m: m / (2 * m.sum())),
-    (
-        "defeat", lambda loss, *inputs: loss.mask("P3", *inputs),
-        lambda m: (3 * m / m.sum() + 12 * (1 - m) / (1 - m).sum()) / (2 * 3),
-    ),
-])
+@pytest.mark.parametrize(
+    ("name", "mask_of", "weight"),
+    [
+        ("tadf", tadf_mask, lambda m: m / (2 * m.sum())),
+        (
+            "defeat",
+            lambda loss, *inputs: loss.mask("P3", *inputs),
+            lambda m: (3 * m / m.sum() + 12 * (1 - m) / (1 - m).sum()) / (2 * 3),
+        ),
+    ],
+)
 def test_effective_weight_of_a_masked_squared_error_is_its_normalised_mask(name, mask_of, weight, detectors, maps):
     scene, teacher = maps
     mask = mask_of(make_loss(RunConfig(method=name), LEVELS, *detectors), scene, teacher["P3"])[0]
@@ -177,7 +205,11 @@ class Norm(PyramidLoss):
 def test_equal_maps_have_no_effective_weight(detectors):
     teacher = detectors[1]
     maps_of_method = gradient_maps(teacher, teacher, SCENES, 0, ["hint", "crosskd"])
-    nothing = *maps_of_method["hint"].effective_weight.values(), *maps_of_method["hint"].gradient.values(), *maps_of_method["crosskd"].effective_weight.values()
+    nothing = (
+        *maps_of_method["hint"].effective_weight.values(),
+        *maps_of_method["hint"].gradient.values(),
+        *maps_of_method["crosskd"].effective_weight.values(),
+    )
     assert all(float(each.sum()) == 0 for each in nothing)
 
 
@@ -207,7 +239,7 @@ def test_effective_weight_is_the_weight_where_channels_differ(retinanet):
     assert maps_of_method.gradient["P3"].shape == scene.features["P3"].shape[2:]
 
 
-# ---- no side effects -------------------------------------------------------------------------------------------------------------
+# ---- no side effects
 
 
 def test_detectors_stay_unchanged(detectors, bits, same_bits):
@@ -227,7 +259,10 @@ def test_a_seed_decides_what_a_method_draws(detectors):
 
 
 def test_methods_do_not_depend_on_each_other(detectors):
-    alone, second = gradient_maps(*detectors, SCENES, 0, ["mgd"])["mgd"], gradient_maps(*detectors, SCENES, 0, ["fbkd", "mgd"])["mgd"]
+    alone, second = (
+        gradient_maps(*detectors, SCENES, 0, ["mgd"])["mgd"],
+        gradient_maps(*detectors, SCENES, 0, ["fbkd", "mgd"])["mgd"],
+    )
     assert torch.equal(alone.gradient["P3"], second.gradient["P3"])
 
 
@@ -239,13 +274,20 @@ def test_wrong_methods_are_refused(detectors, refusal):
 
 def test_a_loss_without_terms_has_no_gradient(detectors):
     maps_of_method = computed(detectors, AREAS.but(area="none"))
-    assert maps_of_method.terms == [] and all(float(each.sum()) == 0 for each in (*maps_of_method.gradient.values(), *maps_of_method.effective_weight.values()))
+    assert maps_of_method.terms == [] and all(
+        float(each.sum()) == 0
+        for each in (*maps_of_method.gradient.values(), *maps_of_method.effective_weight.values())
+    )
 
 
-# ---- numbers -------------------------------------------------------------------------------------------------------------
+# ---- numbers
 
 
-MAPS = GradientMaps({"P3": torch.tensor([[1.0, 2.0], [0.0, 3.0]]), "P4": torch.tensor([[4.0]])}, {"P3": torch.zeros(2, 2), "P4": torch.zeros(1, 1)}, [])
+MAPS = GradientMaps(
+    {"P3": torch.tensor([[1.0, 2.0], [0.0, 3.0]]), "P4": torch.tensor([[4.0]])},
+    {"P3": torch.zeros(2, 2), "P4": torch.zeros(1, 1)},
+    [],
+)
 ZERO_MAPS = GradientMaps({"P3": torch.zeros(2, 2)}, {"P3": torch.zeros(2, 2)}, [])
 
 
@@ -257,11 +299,14 @@ def test_fractions_of_a_gradient_are_of_its_sum_over_all_levels():
 
 
 def test_one_is_the_average_cell():
-    assert relative_to_mean(torch.tensor([[1.0, 2.0], [0.0, 3.0]])).tolist() == [[pytest.approx(2 / 3), pytest.approx(4 / 3)], [0.0, 2.0]]
+    assert relative_to_mean(torch.tensor([[1.0, 2.0], [0.0, 3.0]])).tolist() == [
+        [pytest.approx(2 / 3), pytest.approx(4 / 3)],
+        [0.0, 2.0],
+    ]
     assert relative_to_mean(torch.zeros(2, 2)).tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
-# ---- figure --------------------------------------------------------------------------------------------------------------------------
+# ---- figure
 
 
 @pytest.fixture(scope="module")
@@ -271,12 +316,23 @@ def by_method(detectors):
 
 def images_of(figure) -> dict:
     """{name and word: the AxesImage}, of the panels that are maps."""
-    return {ax.get_title().split("\n")[0]: ax.get_images()[0] for ax in figure.axes if ax.get_images() and not ax.get_title().startswith("image")}
+    return {
+        ax.get_title().split("\n")[0]: ax.get_images()[0]
+        for ax in figure.axes
+        if ax.get_images() and not ax.get_title().startswith("image")
+    }
 
 
 def test_the_figure_has_weight_and_gradient_of_every_method_divided_by_their_means(by_method, detectors):
     shown = images_of(gradient_maps_figure(by_method, detectors[0], SCENES, 0, "P3"))
-    assert list(shown) == ["hint: effective weight P3", "tadf: effective weight P3", "cwd: effective weight P3", "hint: gradient P3", "tadf: gradient P3", "cwd: gradient P3"]
+    assert list(shown) == [
+        "hint: effective weight P3",
+        "tadf: effective weight P3",
+        "cwd: effective weight P3",
+        "hint: gradient P3",
+        "tadf: gradient P3",
+        "cwd: gradient P3",
+    ]
     for title, image in shown.items():
         name, kind = title.removesuffix(" P3").split(": ")
         values = getattr(by_method[name], kind.replace(" ", "_"))["P3"]
@@ -286,7 +342,9 @@ def test_the_figure_has_weight_and_gradient_of_every_method_divided_by_their_mea
 def test_all_panels_share_one_scale_and_zeros_are_grey(by_method, detectors):
     shown = images_of(gradient_maps_figure(by_method, detectors[0], SCENES, 0, "P3"))
     assert {(type(image.norm), image.norm.vmin, image.norm.vmax) for image in shown.values()} == {(LogNorm, 0.1, 10.0)}
-    assert torch.equal(torch.tensor(shown["tadf: effective weight P3"].get_array().mask), by_method["tadf"].effective_weight["P3"] == 0)
+    assert torch.equal(
+        torch.tensor(shown["tadf: effective weight P3"].get_array().mask), by_method["tadf"].effective_weight["P3"] == 0
+    )
 
 
 def test_boxes_lie_on_every_map_at_the_scale_of_its_grid(by_method, detectors):
@@ -300,7 +358,13 @@ def test_boxes_lie_on_every_map_at_the_scale_of_its_grid(by_method, detectors):
 def test_methods_beyond_the_last_column_begin_a_new_pair_of_rows(by_method, detectors):
     figure = gradient_maps_figure(by_method, detectors[0], SCENES, 0, "P3", columns=2)
     tops = {title: image.axes.get_position().y0 for title, image in images_of(figure).items()}
-    assert tops["hint: effective weight P3"] == tops["tadf: effective weight P3"] > tops["hint: gradient P3"] > tops["cwd: effective weight P3"] > tops["cwd: gradient P3"]
+    assert (
+        tops["hint: effective weight P3"]
+        == tops["tadf: effective weight P3"]
+        > tops["hint: gradient P3"]
+        > tops["cwd: effective weight P3"]
+        > tops["cwd: gradient P3"]
+    )
     assert sum(ax.get_title().startswith("image 17") for ax in figure.axes) == 2
     assert figure._repr_png_().startswith(b"\x89PNG")
 

@@ -1,4 +1,5 @@
 """loss_maps.py: its small arrays sum to the terms of FGDLoss."""
+
 from dataclasses import replace
 
 import numpy as np
@@ -20,10 +21,20 @@ from fgdlab.scene import Scene
 
 LEVELS = ("P3", "P4")
 SWITCHES = {
-    "default": {}, "unsplit": {"area": "both"}, "fg alone": {"area": "fg"}, "bg alone": {"area": "bg"}, "no area": {"area": "none"},
-    "no spatial": {"spatial_attention": False}, "no channel": {"channel_attention": False}, "neither": {"spatial_attention": False, "channel_attention": False},
-    "mse": {"relation": "mse"}, "centred": {"relation": "centred"}, "nonlocal": {"relation": "nonlocal"}, "no relation": {"relation": "none"},
-    "exact": {"rounding": "exact"}, "image frame": {"frame": "image"},
+    "default": {},
+    "unsplit": {"area": "both"},
+    "fg alone": {"area": "fg"},
+    "bg alone": {"area": "bg"},
+    "no area": {"area": "none"},
+    "no spatial": {"spatial_attention": False},
+    "no channel": {"channel_attention": False},
+    "neither": {"spatial_attention": False, "channel_attention": False},
+    "mse": {"relation": "mse"},
+    "centred": {"relation": "centred"},
+    "nonlocal": {"relation": "nonlocal"},
+    "no relation": {"relation": "none"},
+    "exact": {"rounding": "exact"},
+    "image frame": {"frame": "image"},
 }
 
 
@@ -51,7 +62,11 @@ def test_raw_terms_are_those_of_the_loss(seed, switches, shake):
     loss = shake(FGDLoss(LEVELS, scene.features["P3"].shape[1], 6, config))
     with torch.no_grad():
         expected = {(term.level, term.name): term.raw.item() for term in loss(scene, teacher)}
-    found = {(level, name): raw for level in LEVELS for name, raw in pair_and_loss_maps(scene, teacher, loss, config, level)[1].raw.items()}
+    found = {
+        (level, name): raw
+        for level in LEVELS
+        for name, raw in pair_and_loss_maps(scene, teacher, loss, config, level)[1].raw.items()
+    }
     assert found.keys() == expected.keys() and found
     for key in expected:
         assert found[key] == pytest.approx(expected[key], rel=2e-4, abs=1e-6), key
@@ -72,8 +87,12 @@ def test_cells_sum_to_the_term_and_channel_attention_belongs_to_no_cell(shake):
 def test_attention_from_the_means_is_attention_of_the_map(temperature):
     features = 3 * torch.randn(1, 5, 7, 9)
     expected = attention(features, temperature)
-    assert attention_from_means(features[0].abs().mean(dim=0).numpy(), temperature) == pytest.approx(expected.spatial[0].numpy(), rel=1e-4)
-    assert attention_from_means(features[0].abs().mean(dim=(1, 2)).numpy(), temperature) == pytest.approx(expected.channel[0].numpy(), rel=1e-4)
+    assert attention_from_means(features[0].abs().mean(dim=0).numpy(), temperature) == pytest.approx(
+        expected.spatial[0].numpy(), rel=1e-4
+    )
+    assert attention_from_means(features[0].abs().mean(dim=(1, 2)).numpy(), temperature) == pytest.approx(
+        expected.channel[0].numpy(), rel=1e-4
+    )
 
 
 def test_attention_of_huge_features_at_low_temperature_is_finite_and_sums_to_its_size():
@@ -98,7 +117,7 @@ def test_no_gcblock_no_context(relation):
     assert map_pair(scene.features["P3"][0], teacher["P3"][0], loss, "P3").context == {}
 
 
-def test_a_coefficient_of_zero_silences_a_term_but_a_switch_removes_it():
+def test_enabled_terms_depend_on_switches_and_not_on_weights():
     assert enabled_terms(FGDConfig(beta=0, gamma=0)) == ("fg", "bg", "attention", "global")
     assert enabled_terms(FGDConfig(area="both", relation="none")) == ("both", "attention")
     assert set(WEIGHT_OF) == {"fg", "both", "bg", "attention", "global"}
@@ -115,7 +134,9 @@ def test_gap_is_the_root_mean_square_over_cells_and_channels():
     found = gap(pair, maps, inside)
     assert found["feature_fg"] == pytest.approx(np.sqrt((difference[:, 2:5, 3:7] ** 2).mean()), rel=1e-5)
     assert found["feature_bg"] == pytest.approx(np.sqrt((difference[:, ~inside] ** 2).mean()), rel=1e-5)
-    assert found["attention_fg"] == pytest.approx(distance[2:5, 3:7].mean()) and found["attention_bg"] == pytest.approx(distance[~inside].mean())
+    assert found["attention_fg"] == pytest.approx(distance[2:5, 3:7].mean()) and found["attention_bg"] == pytest.approx(
+        distance[~inside].mean()
+    )
 
 
 def test_gap_where_there_is_no_such_cell_is_none():
@@ -138,6 +159,8 @@ def test_maps_of_different_grids_are_refused():
 
 def test_bytes_count_every_large_array():
     scene, teacher = one_image(2)
-    pair = map_pair(scene.features["P3"][0], teacher["P3"][0], FGDLoss(LEVELS, 6, 6, all_terms_config(FGDConfig())), "P3")
+    pair = map_pair(
+        scene.features["P3"][0], teacher["P3"][0], FGDLoss(LEVELS, 6, 6, all_terms_config(FGDConfig())), "P3"
+    )
     assert pair.nbytes >= pair.student.nbytes + pair.error_mean.nbytes
     assert replace(FGDConfig(), alpha=0).weights().keys() == {"bg", "attention", "global"}

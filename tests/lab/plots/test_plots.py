@@ -1,4 +1,5 @@
-"""Facts about the figures of a run: what is drawn where, on which scale, and that nothing is cut off."""
+"""The figures of a run: contents, scales, and nothing cut off."""
+
 import ast
 import json
 from pathlib import Path
@@ -27,8 +28,10 @@ FGD = RunConfig(method="fgd")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Three digit scenes to judge, of 64 px."""
-    return digit_folder(DigitScenes(64, train=1, tune=1, val=3), tmp_path_factory.mktemp("digits") / "scenes", progress=False)
+    """Three digit images of 64 pixels in the evaluation set."""
+    return digit_folder(
+        DigitScenes(64, train=1, tune=1, val=3), tmp_path_factory.mktemp("digits") / "scenes", progress=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +71,7 @@ def drawn(ax):
     return image
 
 
-def segmentations(ax, gid="box") -> np.ndarray:
+def rectangles(ax, gid="box") -> np.ndarray:
     """(K, 4) x1 y1 x2 y2 of the rectangles on a panel, in its own units."""
     return np.array([each.get_bbox().extents for each in ax.patches if each.get_gid() == gid]).reshape(-1, 4)
 
@@ -80,26 +83,33 @@ def cut_off(figure) -> bool:
     return box.x0 < -0.001 or box.y0 < -0.001 or box.x1 > width + 0.001 or box.y1 > height + 0.001
 
 
-# --- pictures -----------------------------------------------------------------------------------------------------------------------
+# --- pictures
 
-def test_a_picture_shows_itself_in_any_kernel_without_pyplot():
+
+def test_a_figure_displays_itself_without_pyplot():
     picture = plots.show_maps({"a": torch.rand(4, 4)}, torch.rand(3, 32, 32), BOXES[:0], label="a")
     assert PNGFormatter()(picture).startswith(PNG)
     rooms = [*Path(plots.__file__).parent.glob("*.py")]
     assert len(rooms) >= 4
-    imported = [node for room in rooms for node in ast.walk(ast.parse(room.read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    imported = [
+        node
+        for room in rooms
+        for node in ast.walk(ast.parse(room.read_text()))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    ]
     assert imported and not any("pyplot" in ast.unparse(node) for node in imported)
 
 
-def test_show_makes_a_picture_of_any_figure():
+def test_show_makes_an_image_of_any_figure():
     figure = Figure()
     figure.subplots().plot([1, 2])
     assert plots.show(figure).data.startswith(PNG)
 
 
-# --- maps ---------------------------------------------------------------------------------------------------------------------------
+# --- maps
 
-def test_maps_stand_beside_the_image_and_share_their_limits():
+
+def test_maps_share_their_limits():
     maps = {"teacher": torch.rand(8, 8), "student": 5 * torch.rand(4, 4) - 2}
     figure = plots.show_maps(maps, torch.rand(3, 64, 64), BOXES, label="weight")
     image, *panels = figure.axes
@@ -116,11 +126,13 @@ def test_a_title_says_shape_and_range():
 
 
 def test_boxes_are_scaled_to_the_grid_of_each_map():
-    figure = plots.show_maps({"fine": torch.rand(8, 12), "coarse": torch.rand(2, 3)}, torch.rand(3, 64, 96), BOXES, label="a")
+    figure = plots.show_maps(
+        {"fine": torch.rand(8, 12), "coarse": torch.rand(2, 3)}, torch.rand(3, 64, 96), BOXES, label="a"
+    )
     image, fine, coarse = figure.axes
-    assert np.allclose(segmentations(image), BOXES)
-    assert np.allclose(segmentations(fine), BOXES / 8)
-    assert np.allclose(segmentations(coarse), BOXES / 32)
+    assert np.allclose(rectangles(image), BOXES)
+    assert np.allclose(rectangles(fine), BOXES / 8)
+    assert np.allclose(rectangles(coarse), BOXES / 32)
 
 
 def test_a_grid_that_does_not_fit_the_image_is_drawn_as_wide_as_the_image():
@@ -128,7 +140,7 @@ def test_a_grid_that_does_not_fit_the_image_is_drawn_as_wide_as_the_image():
     figure.draw_without_rendering()
     image, coarse = (ax.get_window_extent() for ax in figure.axes)
     assert np.allclose((image.width, image.height), (coarse.width, coarse.height))
-    assert np.allclose(segmentations(figure.axes[1]), BOXES / torch.tensor([48, 64, 48, 64]))
+    assert np.allclose(rectangles(figure.axes[1]), BOXES / torch.tensor([48, 64, 48, 64]))
 
 
 def test_zero_is_the_middle_of_a_difference_over_all_maps_together():
@@ -139,28 +151,39 @@ def test_zero_is_the_middle_of_a_difference_over_all_maps_together():
 
 
 def test_zero_is_no_value_on_a_logarithmic_scale():
-    figure = plots.show_maps({"a": torch.tensor([[0.0, 0.1, 2.0]])}, torch.rand(3, 32, 96), BOXES[:0], norm=LogNorm(), label="a")
+    figure = plots.show_maps(
+        {"a": torch.tensor([[0.0, 0.1, 2.0]])}, torch.rand(3, 32, 96), BOXES[:0], norm=LogNorm(), label="a"
+    )
     assert np.allclose(drawn(figure.axes[1]).get_clim(), (0.1, 2.0))
     assert drawn(figure.axes[1]).get_array().mask.tolist() == [[True, False, False]]
 
 
 @pytest.mark.parametrize("size", [1e-9, 1.23456e-4, 123456.0])
 def test_numbers_of_any_size_fit_at_the_colour_bar(size):
-    figure = plots.show_maps({"a": size * torch.tensor([[-1.0, 1.0]])}, torch.rand(3, 32, 64), BOXES[:0], norm=CenteredNorm(), label="difference")
+    figure = plots.show_maps(
+        {"a": size * torch.tensor([[-1.0, 1.0]])},
+        torch.rand(3, 32, 64),
+        BOXES[:0],
+        norm=CenteredNorm(),
+        label="difference",
+    )
     assert not cut_off(figure)
 
 
 @pytest.mark.parametrize("norm", [None, LogNorm, CenteredNorm])
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_map_of_one_value_can_be_drawn(norm, value):
-    figure = plots.show_maps({"a": torch.full((4, 4), value)}, torch.rand(3, 32, 32), BOXES[:0], norm=norm and norm(), label="a")
+    figure = plots.show_maps(
+        {"a": torch.full((4, 4), value)}, torch.rand(3, 32, 32), BOXES[:0], norm=norm and norm(), label="a"
+    )
     low, high = drawn(figure.axes[1]).get_clim()
     assert low < high and plots.png(figure).startswith(PNG)
 
 
-# --- masks and attention ------------------------------------------------------------------------------------------------------------
+# --- masks and attention
 
-def test_a_level_is_a_row_of_image_masks_attentions_and_their_difference(detectors, scenes):
+
+def test_a_row_per_level_shows_image_masks_attention_and_difference(detectors, scenes):
     figure = plots.masks_and_attention(*detectors, scenes, 0, FGD)
     rows = np.reshape(figure.axes, (3, 6))
     assert [row[0].get_ylabel() for row in rows] == ["P3, stride 8", "P4, stride 16", "P5, stride 32"]
@@ -194,12 +217,21 @@ def test_an_image_without_boxes_has_masks_too(detectors, scenes):
     assert plots.png(figure).startswith(PNG)
 
 
-@pytest.mark.parametrize(("settings", "unused"), [
-    ({}, ""), ({"method": "none"}, "fg bg teacher student"), ({"area": "fg", "gamma": 0}, "bg student"), ({"area": "both"}, "bg"),
-    ({"spatial_attention": False}, "teacher student"), ({"area": "none", "gamma": 0, "lambda_": 0}, "fg bg teacher student"),
-])
+@pytest.mark.parametrize(
+    ("settings", "unused"),
+    [
+        ({}, ""),
+        ({"method": "none"}, "fg bg teacher student"),
+        ({"area": "fg", "gamma": 0}, "bg student"),
+        ({"area": "both"}, "bg"),
+        ({"spatial_attention": False}, "teacher student"),
+        ({"area": "none", "gamma": 0, "lambda_": 0}, "fg bg teacher student"),
+    ],
+)
 def test_what_the_loss_does_not_use_is_called_unused(settings, unused):
-    assert [name for name, words in plots.unused_suffixes(FGD.but(**settings)).items() if words == ", unused"] == unused.split()
+    assert [
+        name for name, words in plots.unused_suffixes(FGD.but(**settings)).items() if words == ", unused"
+    ] == unused.split()
 
 
 def test_a_title_says_what_is_unused(detectors, scenes):
@@ -207,7 +239,7 @@ def test_a_title_says_what_is_unused(detectors, scenes):
     assert ["unused" in ax.get_title() for ax in first_row] == [False, False, True, False, True, False]
 
 
-def test_looking_leaves_detectors_as_they_were(detectors, scenes):
+def test_detectors_stay_unchanged(detectors, scenes):
     student, teacher = detectors[0].train(), detectors[1].eval()
     student.head.eval()
     before = {name: value.clone() for name, value in student.state_dict().items()}
@@ -222,21 +254,37 @@ def test_padding_is_white_and_boxes_stay_where_they_were(detectors, size):
     height, width = size
     pixels = drawn(figure.axes[0]).get_array()
     assert pixels.shape[0] % 32 == pixels.shape[1] % 32 == 0
-    assert (pixels[height:] == 1).all() and (pixels[:, width:] == 1).all() and (pixels[:height, :width] < 1).any(axis=2).all()
-    assert np.allclose(segmentations(figure.axes[0]), [[2, 3, 20, 30]])
-    assert np.allclose(segmentations(figure.axes[3]), np.array([[2, 3, 20, 30]]) / 8)
+    assert (
+        (pixels[height:] == 1).all()
+        and (pixels[:, width:] == 1).all()
+        and (pixels[:height, :width] < 1).any(axis=2).all()
+    )
+    assert np.allclose(rectangles(figure.axes[0]), [[2, 3, 20, 30]])
+    assert np.allclose(rectangles(figure.axes[3]), np.array([[2, 3, 20, 30]]) / 8)
     assert not cut_off(figure)
 
 
-# --- losses -------------------------------------------------------------------------------------------------------------------------
+# --- losses
+
 
 def metrics(*terms: tuple[str, str, float], steps=(1, 2)) -> pd.DataFrame:
     """Rows of (name, level, weighted) at each step, with their total; at the last step every value is halved."""
     rows = []
     for step in steps:
         values = [(name, level, value / (2 if step == steps[-1] else 1)) for name, level, value in terms]
-        rows += [{"step": step, "name": name, "level": level, "raw": 7.0, "weighted": value} for name, level, value in values]
-        rows.append({"step": step, "name": "total", "level": "all", "raw": 0.0, "weighted": sum(value for *_, value in values), "lr": 0.1})
+        rows += [
+            {"step": step, "name": name, "level": level, "raw": 7.0, "weighted": value} for name, level, value in values
+        ]
+        rows.append(
+            {
+                "step": step,
+                "name": "total",
+                "level": "all",
+                "raw": 0.0,
+                "weighted": sum(value for *_, value in values),
+                "lr": 0.1,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -245,7 +293,13 @@ def curve(figure, gid) -> list[float]:
     return list(line.get_ydata())
 
 
-DISTILLING = metrics(("classification", "all", 2.0), ("bbox_regression", "all", 1.0), ("fg", "P3", 0.5), ("fg", "P4", 0.3), ("bg", "P3", 0.2))
+DISTILLING = metrics(
+    ("classification", "all", 2.0),
+    ("bbox_regression", "all", 1.0),
+    ("fg", "P3", 0.5),
+    ("fg", "P4", 0.3),
+    ("bg", "P3", 0.2),
+)
 
 
 def test_curves_are_weighted_terms_summed_over_levels():
@@ -255,39 +309,47 @@ def test_curves_are_weighted_terms_summed_over_levels():
     assert not cut_off(figure)
 
 
-def test_shares_of_the_last_step_add_up_to_a_hundred_percent():
-    bars = {bar.patches[0].get_gid(): bar.patches[0].get_width() for bar in plots.loss_terms(DISTILLING).axes[1].containers}
+def test_percentages_of_the_last_step_sum_to_100():
+    bars = {
+        bar.patches[0].get_gid(): bar.patches[0].get_width() for bar in plots.loss_terms(DISTILLING).axes[1].containers
+    }
     assert sum(bars.values()) == pytest.approx(100)
     assert bars["percent-fg-P3"] == pytest.approx(12.5) and bars["percent-classification-all"] == pytest.approx(50)
 
 
-def test_losses_far_apart_stand_on_a_logarithmic_scale():
+def test_losses_of_different_size_get_a_logarithmic_scale():
     assert plots.loss_terms(DISTILLING).axes[0].get_yscale() == "log"
-    assert plots.loss_terms(metrics(("classification", "all", 2.0), ("bbox_regression", "all", 1.0))).axes[0].get_yscale() == "linear"
+    assert (
+        plots.loss_terms(metrics(("classification", "all", 2.0), ("bbox_regression", "all", 1.0))).axes[0].get_yscale()
+        == "linear"
+    )
 
 
-def test_a_plain_student_and_a_single_step_can_be_drawn():
+def test_a_baseline_and_a_single_step_can_be_drawn():
     figure = plots.loss_terms(metrics(("classification", "all", 2.0), ("bbox_regression", "all", 0.0), steps=(1,)))
     assert [each.get_text() for each in figure.axes[1].get_yticklabels()] == ["task loss"]
     assert plots.png(figure).startswith(PNG)
 
 
-def test_terms_nobody_has_named_yet_get_styles_of_their_own():
+def test_unknown_terms_get_different_styles():
     names = ["feature", "channel", "spatial", "relation", "logits", "mask"]
     figure = plots.loss_terms(metrics(*((name, "P3", 1.0) for name in names)))
     styles = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines if line.get_gid() != "total"}
     assert len(styles) == len(names) and not cut_off(figure)
 
 
-def test_metrics_are_read_but_for_the_half_line_of_a_kill(tmp_path):
+def test_an_incomplete_last_line_of_metrics_is_skipped(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    whole = [{"step": 1, "name": "fg", "level": "P3", "raw": 2.0, "weighted": 0.2}, {"step": 1, "name": "total", "level": "all", "raw": 0.2, "weighted": 0.2}]
+    whole = [
+        {"step": 1, "name": "fg", "level": "P3", "raw": 2.0, "weighted": 0.2},
+        {"step": 1, "name": "total", "level": "all", "raw": 0.2, "weighted": 0.2},
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in whole) + '{"step": 2, "na')
     assert plots.read_metrics(path).to_dict("records") == whole
 
 
 @pytest.mark.parametrize("text", [None, "", '{"step"'])
-def test_no_metrics_is_a_users_error_of_one_line(tmp_path, text):
+def test_missing_metrics_are_refused_in_one_line(tmp_path, text):
     path = tmp_path / "metrics.jsonl"
     if text is not None:
         path.write_text(text)
@@ -295,21 +357,27 @@ def test_no_metrics_is_a_users_error_of_one_line(tmp_path, text):
         plots.read_metrics(path)
 
 
-# --- detections ---------------------------------------------------------------------------------------------------------------------
+# --- detections
+
 
 def found(scenes: DetectionDataset, index: int, score: float, box=(1.0, 2.0, 10.0, 20.0), label: int = 1) -> dict:
-    return {"image_id": scenes.image_ids[index], "category_id": scenes.category_ids[label - 1], "bbox": list(box), "score": score}
+    return {
+        "image_id": scenes.image_ids[index],
+        "category_id": scenes.category_ids[label - 1],
+        "bbox": list(box),
+        "score": score,
+    }
 
 
 def words(ax) -> set[str]:
     return {each.get_text() for each in ax.texts}
 
 
-def test_truth_and_detections_above_the_threshold_are_drawn_on_their_image(scenes):
+def test_ground_truth_and_detections_above_the_threshold_are_drawn_on_their_image(scenes):
     three = [found(scenes, 0, 0.9), found(scenes, 0, 0.2), found(scenes, 1, 0.5, label=4)]
     first, second = plots.detections_figure(three, scenes, [0, 1], threshold=0.3).axes
-    assert np.allclose(segmentations(first, "truth"), scenes[0][1]["boxes"])
-    assert np.allclose(segmentations(first, "detection"), [[1, 2, 11, 22]])
+    assert np.allclose(rectangles(first, "truth"), scenes[0][1]["boxes"])
+    assert np.allclose(rectangles(first, "detection"), [[1, 2, 11, 22]])
     assert f"{scenes.classes[0]} 0.90" in words(first) and f"{scenes.classes[3]} 0.50" in words(second)
     assert words(first) >= {scenes.classes[label - 1] for label in scenes[0][1]["labels"]}
 
@@ -317,25 +385,37 @@ def test_truth_and_detections_above_the_threshold_are_drawn_on_their_image(scene
 def test_detections_in_pixels_of_the_file_land_on_the_shrunk_image(folder):
     small = DetectionDataset(read_split(folder, "val"), long_side=32)
     (ax,) = plots.detections_figure([found(small, 0, 0.9)], small, [0]).axes
-    assert np.allclose(segmentations(ax, "detection"), [[0.5, 1, 5.5, 11]])
-    assert np.allclose(segmentations(ax, "truth"), small[0][1]["boxes"])
+    assert np.allclose(rectangles(ax, "detection"), [[0.5, 1, 5.5, 11]])
+    assert np.allclose(rectangles(ax, "truth"), small[0][1]["boxes"])
 
 
-def test_where_nothing_is_sure_enough_the_best_score_is_told(scenes):
+def test_the_best_score_is_written_if_no_detection_is_above_the_threshold(scenes):
     first, second = plots.detections_figure([found(scenes, 0, 0.21), found(scenes, 0, 0.04)], scenes, [0, 1]).axes
     assert first.get_title().endswith("0 detections (best score 0.21)")
     assert second.get_title().endswith("0 detections")
 
 
-def test_words_stay_inside_the_image_and_off_each_other(scenes):
-    corners = [(-2.0, -3.0, 12.0, 9.0), (0.0, 0.0, 12.0, 9.0), (55.0, 0.0, 9.0, 9.0), (56.0, 58.0, 9.0, 8.0), (20.0, 30.0, 9.0, 9.0), (20.0, 30.5, 9.0, 9.0)]
-    figure = plots.detections_figure([found(scenes, 0, 0.9 - i / 10, box) for i, box in enumerate(corners)], scenes, [0, 1, 2])
+def test_labels_stay_inside_the_image_and_do_not_overlap(scenes):
+    corners = [
+        (-2.0, -3.0, 12.0, 9.0),
+        (0.0, 0.0, 12.0, 9.0),
+        (55.0, 0.0, 9.0, 9.0),
+        (56.0, 58.0, 9.0, 8.0),
+        (20.0, 30.0, 9.0, 9.0),
+        (20.0, 30.5, 9.0, 9.0),
+    ]
+    figure = plots.detections_figure(
+        [found(scenes, 0, 0.9 - i / 10, box) for i, box in enumerate(corners)], scenes, [0, 1, 2]
+    )
     figure.draw_without_rendering()
     ax = figure.axes[0]
     inside, texts = ax.get_window_extent(), [each for each in ax.texts if "0." in each.get_text()]
     boxes = [each.get_window_extent() for each in texts]
     assert len(texts) == len(corners)
-    assert all(box.x0 >= inside.x0 - 2 and box.x1 <= inside.x1 + 2 and box.y0 >= inside.y0 - 2 and box.y1 <= inside.y1 + 2 for box in boxes)
+    assert all(
+        box.x0 >= inside.x0 - 2 and box.x1 <= inside.x1 + 2 and box.y0 >= inside.y0 - 2 and box.y1 <= inside.y1 + 2
+        for box in boxes
+    )
     assert not any(a.padded(-2).overlaps(b.padded(-2)) for i, a in enumerate(boxes) for b in boxes[:i])
     assert not cut_off(figure)
 
