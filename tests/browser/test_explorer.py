@@ -28,7 +28,8 @@ states = [each.state_dict() for each in students.values()]
 between = pretrained_detector("distilled")
 for i in range(3):
     between.load_state_dict({
-        name: torch.lerp(value.float(), states[1][name].float(), i / 2).to(value.dtype) for name, value in states[0].items()
+        name: torch.lerp(value.float(), states[1][name].float(), i / 2).to(value.dtype)
+        for name, value in states[0].items()
     })
     file = folder / f"step_{150 * (i + 1):06d}.safetensors"
     save_weights(between, file, settings=pretrained_facts("distilled")["settings"])

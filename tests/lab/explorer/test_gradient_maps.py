@@ -219,7 +219,7 @@ def test_the_gradient_includes_paths_besides_f(detectors):
     assert whole.effective_weight["P3"].max() > 2 * hint.effective_weight["P3"].max()
 
 
-# ---- f -------------------------------------------------------------------------------------------------------------------------------
+# ---- f
 
 
 @pytest.mark.parametrize("name", ["defeat", "chen"])
