@@ -1,4 +1,5 @@
-"""Several processes for a test, as torchrun would start them. A test module asks for them with ``pytest_plugins = "process_fixtures"``."""
+"""Several processes for a test, as torchrun would start them."""
+
 import multiprocessing
 import os
 import pickle
@@ -10,27 +11,42 @@ import pytest
 ALLOWED = 120                                                        # seconds, on a machine that has other work to do
 
 
-def forked(world: int, work, *arguments) -> list:
-    """work(*arguments) in so many forked processes that find each other; what each returned, in order of rank.
+def forked(world_size: int, work, *arguments) -> list:
+    """Run work(*arguments) in forked processes that find each other; returns their results, in order of rank.
 
-    The processes know themselves by the variables that torchrun sets. An error in one of them fails the test with its traceback.
+    They have the environment variables that torchrun sets. An error in one of them fails the test with its traceback.
     """
-    context = multiprocessing.get_context("fork")                    # torch is imported already; a fresh process would take seconds for that
+    context = multiprocessing.get_context(
+        "fork"
+    )  # torch is imported already; a fresh process would take seconds for that
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     pipes, processes = [], []
-    for rank in range(world):
+    for rank in range(world_size):
         ours, theirs = context.Pipe(duplex=False)
-        of_torchrun = {
-            "TORCHELASTIC_RUN_ID": "test", "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+        environment = {
+            "TORCHELASTIC_RUN_ID": "test",
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "WORLD_SIZE": world_size,
+            "LOCAL_WORLD_SIZE": world_size,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
         }
-        processes.append(context.Process(target=child, args=(theirs, {name: str(value) for name, value in of_torchrun.items()}, work, arguments)))
+        processes.append(
+            context.Process(
+                target=child, args=(theirs, {name: str(value) for name, value in environment.items()}, work, arguments)
+            )
+        )
         pipes.append(ours)
     for process in processes:
         process.start()
     try:
-        answers = [pipe.recv() if pipe.poll(ALLOWED) else ("error", f"rank {rank} said nothing for {ALLOWED} s") for rank, pipe in enumerate(pipes)]
+        answers = [
+            pipe.recv() if pipe.poll(ALLOWED) else ("error", f"rank {rank} said nothing for {ALLOWED} s")
+            for rank, pipe in enumerate(pipes)
+        ]
     finally:
         for process in processes:
             process.join(1)

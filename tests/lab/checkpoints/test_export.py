@@ -1,4 +1,5 @@
-"""A student leaves the bench as plain weights: bit-equal detections in torchvision's own class, and MMDetection's names; both commands."""
+"""Exported students: bit-equal detections in torchvision's class, MMDetection's names, and both commands."""
+
 import pytest
 import torch
 from click.testing import CliRunner
@@ -18,7 +19,13 @@ CLASSES = ["a", "b", "c"]
 
 def run_folder(path, detector, backbone, made):
     """What a finished run leaves: weights with its settings and classes in the header."""
-    save_weights(made, path / "student.safetensors", settings={"detector": detector, "student": backbone, "pretrained": False}, classes=CLASSES, AP=1.0)
+    save_weights(
+        made,
+        path / "student.safetensors",
+        settings={"detector": detector, "student": backbone, "pretrained": False},
+        classes=CLASSES,
+        AP=1.0,
+    )
     return path
 
 
@@ -38,8 +45,14 @@ def shaken(detector):
 def torchvisions(name, **sizes):
     """The detector as a user of torchvision writes it, without anything of this project."""
     def maps(levels, extra=None):
-        return resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=torch.nn.BatchNorm2d, returned_layers=levels, trainable_layers=5,
-                                   extra_blocks=extra)
+        return resnet_fpn_backbone(
+            backbone_name="resnet18",
+            weights=None,
+            norm_layer=torch.nn.BatchNorm2d,
+            returned_layers=levels,
+            trainable_layers=5,
+            extra_blocks=extra,
+        )
 
     if name in ("retinanet", "fcos"):
         backbone = maps([2, 3, 4], LastLevelP6P7(256, 256))
@@ -53,7 +66,10 @@ def torchvisions(name, **sizes):
 FEW = {"rpn_pre_nms_top_n_test": 40, "rpn_post_nms_top_n_test": 20, "box_detections_per_img": 8}
 
 
-@pytest.mark.parametrize("name", ["retinanet", "fcos", *(pytest.param(each, marks=pytest.mark.slow) for each in ("faster_rcnn", "mask_rcnn"))])
+@pytest.mark.parametrize(
+    "name",
+    ["retinanet", "fcos", *(pytest.param(each, marks=pytest.mark.slow) for each in ("faster_rcnn", "mask_rcnn"))],
+)
 def test_an_exported_student_gives_bit_equal_detections_in_plain_torchvision(name, tmp_path):
     few = FEW if name.endswith("rcnn") else {}
     student = shaken(build(name, "resnet18", 3, min_size=64, max_size=96, **few)).eval()
@@ -80,15 +96,38 @@ def test_an_exported_reppoints_gives_bit_equal_detections_in_ours(tmp_path):
 
 
 def test_import_and_export_give_back_the_very_checkpoint(tmp_path):
-    """A distilled checkpoint of the authors' kind -> import -> export under MMDetection's names: the student, tensor by tensor."""
+    """A checkpoint of the authors -> import -> export under MMDetection's names: the student's tensors."""
     student = shaken(build("retinanet", "resnet18", 3, flavour="mmdet"))
     state = export_mmdet(student)
-    torch.save({"state_dict": {**{f"student.{name}": each for name, each in state.items()}, "teacher.backbone.conv1.weight": torch.zeros(1)}}, tmp_path / "in.pth")
-    done = call("import", tmp_path / "in.pth", "--detector", "retinanet", "--backbone", "resnet18", "--out", tmp_path / "x.safetensors")
+    torch.save(
+        {
+            "state_dict": {
+                **{f"student.{name}": each for name, each in state.items()},
+                "teacher.backbone.conv1.weight": torch.zeros(1),
+            }
+        },
+        tmp_path / "in.pth",
+    )
+    done = call(
+        "import",
+        tmp_path / "in.pth",
+        "--detector",
+        "retinanet",
+        "--backbone",
+        "resnet18",
+        "--out",
+        tmp_path / "x.safetensors",
+    )
     assert done.exit_code == 0, done.output
-    assert f"copied {len(state)}; skipped 0; missing 0" in done.output and "retinanet on resnet18, 3 classes" in done.output
+    assert (
+        f"copied {len(state)}; skipped 0; missing 0" in done.output
+        and "retinanet on resnet18, 3 classes" in done.output
+    )
     facts = read_facts(tmp_path / "x.safetensors")
-    assert facts["build"] == {"name": "retinanet", "backbone": "resnet18", "classes": 3, "flavour": "mmdet"} and facts["source"]["file"] == "in.pth"
+    assert (
+        facts["build"] == {"name": "retinanet", "backbone": "resnet18", "classes": 3, "flavour": "mmdet"}
+        and facts["source"]["file"] == "in.pth"
+    )
     made, settings = detector_of(tmp_path / "x.safetensors")
     assert settings == facts["build"] and made.flavour == "mmdet" and not made.training
     done = call("export", tmp_path / "x.safetensors", "--out", tmp_path / "out.pth", "--names", "mmdet")
@@ -100,13 +139,22 @@ def test_import_and_export_give_back_the_very_checkpoint(tmp_path):
 def test_a_checkpoint_of_plain_fcos_is_recognised_by_its_towers(tmp_path):
     state = export_mmdet(build("fcos", "resnet18", 3, flavour="mmdet", conv_bias=False, norm_on_bbox=False))
     torch.save(state, tmp_path / "in.pth")
-    done = call("import", tmp_path / "in.pth", "--detector", "fcos", "--backbone", "resnet18", "--out", tmp_path / "x.safetensors")
+    done = call(
+        "import",
+        tmp_path / "in.pth",
+        "--detector",
+        "fcos",
+        "--backbone",
+        "resnet18",
+        "--out",
+        tmp_path / "x.safetensors",
+    )
     assert done.exit_code == 0, done.output
     assert detector_of(tmp_path / "x.safetensors")[0].head.norm_on_bbox is False
     assert header_settings(tmp_path / "x.safetensors")["conv_bias"] is False
 
 
-# ---- mistakes ----------------------------------------------------------------------------------------------------------------------
+# ---- mistakes --------------------------------------------------------------------------------------------------------
 
 def call(*arguments):
     return CliRunner().invoke(main, [str(each) for each in arguments], prog_name="fgdlab")
@@ -122,9 +170,13 @@ def test_mistakes_of_import_are_one_line(tmp_path):
     torch.save({"state_dict": {"fc.weight": torch.zeros(1)}}, tmp_path / "in.pth")
     usual = ("--detector", "retinanet", "--backbone", "resnet18")
     assert "must end in .safetensors" in mistake("import", tmp_path / "in.pth", *usual, "--out", tmp_path / "x.pth")
-    assert "checkpoint must be a file" in mistake("import", tmp_path / "none.pth", *usual, "--out", tmp_path / "x.safetensors")
+    assert "checkpoint must be a file" in mistake(
+        "import", tmp_path / "none.pth", *usual, "--out", tmp_path / "x.safetensors"
+    )
     assert "say --classes" in mistake("import", tmp_path / "in.pth", *usual, "--out", tmp_path / "x.safetensors")
-    assert "1 too many (fc.weight)" in mistake("import", tmp_path / "in.pth", *usual, "--classes", 3, "--out", tmp_path / "x.safetensors")
+    assert "1 too many (fc.weight)" in mistake(
+        "import", tmp_path / "in.pth", *usual, "--classes", 3, "--out", tmp_path / "x.safetensors"
+    )
     assert not (tmp_path / "x.safetensors").exists()
 
 
@@ -133,8 +185,14 @@ def test_mistakes_of_export_are_one_line(tmp_path):
     run_folder(tmp_path / "run", "retinanet", "compact_s", made)
     save_weights(made, tmp_path / "bare.safetensors")
     assert "got no student.safetensors" in mistake("export", tmp_path, "--out", tmp_path / "x.pth")
-    assert "say in its header how its detector is built" in mistake("export", tmp_path / "bare.safetensors", "--out", tmp_path / "x.pth")
-    assert "must end in one of .pth, .pt, .safetensors" in mistake("export", tmp_path / "run", "--out", tmp_path / "x.bin")
-    assert "must be of the mmdet flavour" in mistake("export", tmp_path / "run", "--out", tmp_path / "x.pth", "--names", "mmdet")
+    assert "say in its header how its detector is built" in mistake(
+        "export", tmp_path / "bare.safetensors", "--out", tmp_path / "x.pth"
+    )
+    assert "must end in one of .pth, .pt, .safetensors" in mistake(
+        "export", tmp_path / "run", "--out", tmp_path / "x.bin"
+    )
+    assert "must be of the mmdet flavour" in mistake(
+        "export", tmp_path / "run", "--out", tmp_path / "x.pth", "--names", "mmdet"
+    )
     assert not (tmp_path / "x.pth").exists()
     assert call("export", tmp_path / "run", "--out", tmp_path / "x.pth").exit_code == 0

@@ -18,8 +18,18 @@ def pair(student: str = "compact_h", teacher: str = "compact_t", classes: int = 
 
 
 def test_neck_and_head_are_inherited_and_the_body_is_not():
-    assert all(is_inherited(name) for name in ("head.classification_head.cls_logits.weight", "rpn.head.conv.bias", "backbone.fpn.layer_blocks.0.0.weight"))
-    assert not any(is_inherited(name) for name in ("backbone.body.conv1.weight", "backbone.stages.0.0.0.weight", "backbone.stem.0.weight"))
+    assert all(
+        is_inherited(name)
+        for name in (
+            "head.classification_head.cls_logits.weight",
+            "rpn.head.conv.bias",
+            "backbone.fpn.layer_blocks.0.0.weight",
+        )
+    )
+    assert not any(
+        is_inherited(name)
+        for name in ("backbone.body.conv1.weight", "backbone.stages.0.0.0.weight", "backbone.stem.0.weight")
+    )
 
 
 def test_a_student_with_its_teachers_head_takes_all_of_it_and_the_shared_part_of_the_neck():
@@ -27,8 +37,13 @@ def test_a_student_with_its_teachers_head_takes_all_of_it_and_the_shared_part_of
     before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
     report, after, theirs = inherit(student, teacher), student.state_dict(), teacher.state_dict()
     heads = [name for name in before if name.startswith("head.")]
-    assert set(heads) <= set(report.copied) and any(name.startswith("backbone.fpn.layer_blocks") for name in report.copied)
-    assert report.other_shape == tuple(f"backbone.fpn.inner_blocks.{level}.0.weight" for level in range(3)) and report.not_there == ()
+    assert set(heads) <= set(report.copied) and any(
+        name.startswith("backbone.fpn.layer_blocks") for name in report.copied
+    )
+    assert (
+        report.other_shape == tuple(f"backbone.fpn.inner_blocks.{level}.0.weight" for level in range(3))
+        and report.not_there == ()
+    )
     assert all(torch.equal(after[name], theirs[name]) for name in report.copied)
     assert all(torch.equal(after[name], before[name]) for name in before if name not in report.copied)
 
@@ -38,19 +53,26 @@ def test_the_copies_are_the_students_own():
     inherit(student, teacher)
     with torch.no_grad():
         student.head.classification_head.cls_logits.weight.add_(1)
-    assert not torch.equal(student.head.classification_head.cls_logits.weight, teacher.head.classification_head.cls_logits.weight)
+    assert not torch.equal(
+        student.head.classification_head.cls_logits.weight, teacher.head.classification_head.cls_logits.weight
+    )
 
 
 def test_equal_detectors_inherit_the_whole_neck():
     student, teacher = pair("compact_t", "compact_t")
     report = inherit(student, teacher)
-    assert report.other_shape == report.not_there == () and sorted(report.copied) == sorted(filter(is_inherited, student.state_dict()))
+    assert report.other_shape == report.not_there == () and sorted(report.copied) == sorted(
+        filter(is_inherited, student.state_dict())
+    )
 
 
 def test_a_head_that_fits_nowhere_is_refused_and_the_student_is_left_as_it_was():
     student, teacher = build("retinanet", "resnet18", 4), build("retinanet", "compact_t", 4)
     before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-    with pytest.raises(UserError, match="inherit must find tensors of the same name and shape in both heads, got none.*leave inherit off"):
+    with pytest.raises(
+        UserError,
+        match="inherit must find tensors of the same name and shape in both heads, got none.*leave inherit off",
+    ):
         inherit(student, teacher)
     assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
 
@@ -61,7 +83,10 @@ def test_a_shallow_student_inherits_all_that_does_not_read_its_bodys_channels(na
     student, teacher = build(name, "resnet18", 3, flavour="mmdet"), build(name, "mobilenet_v2", 3, flavour="mmdet")
     report = inherit(student, teacher)
     lateral = [f"backbone.fpn.inner_blocks.{i}.0.weight" for i in range(len(student.backbone.fpn.inner_blocks))]
-    from_c5 = {"retinanet": ["backbone.fpn.extra_blocks.p6.weight"], "reppoints": ["backbone.fpn.extra_blocks.p6.0.weight"]}.get(name, [])
+    from_c5 = {
+        "retinanet": ["backbone.fpn.extra_blocks.p6.weight"],
+        "reppoints": ["backbone.fpn.extra_blocks.p6.0.weight"],
+    }.get(name, [])
     assert sorted(report.other_shape) == sorted(lateral + from_c5) and report.not_there == ()
     assert len(report.copied) == sum(is_inherited(each) for each in student.state_dict()) - len(report.other_shape)
 
@@ -100,30 +125,49 @@ def test_a_run_starts_from_the_teachers_head_with_and_without_distilling(method,
     assert torch.equal(starts[True]["backbone.stem.0.weight"], starts[False]["backbone.stem.0.weight"])
 
 
-def test_a_plain_run_that_inherits_finds_its_teacher_but_caches_no_maps(tiny_config, scene_cache, tmp_path, monkeypatch):
+def test_a_plain_run_that_inherits_finds_its_teacher_but_caches_no_maps(
+    tiny_config, scene_cache, tmp_path, monkeypatch
+):
     (tmp_path / "data").symlink_to(scene_cache / "data")
     monkeypatch.setenv("FGDLAB_HOME", str(tmp_path))
     inputs = prepare(tiny_config(inherit=True, student="compact_h", teacher="compact_h"), progress=False)
     assert inputs.teacher is not None and inputs.cache is None
 
 
-# ---- the report --------------------------------------------------------------------------------------------------------------------
+# ---- the report ------------------------------------------------------------------------------------------------------
 
 def test_the_report_in_words_counts_what_was_copied_and_names_what_was_not():
     student, teacher = pair()
-    lateral = "backbone.fpn.inner_blocks.0.0.weight, backbone.fpn.inner_blocks.1.0.weight, backbone.fpn.inner_blocks.2.0.weight"
+    lateral = ", ".join(f"backbone.fpn.inner_blocks.{level}.0.weight" for level in range(3))
     report = inherit(student, teacher)
-    assert str(report) == f"{len(report.copied)} tensors of neck and head are the teacher's; the student keeps its own: 3 of another shape there ({lateral})"
+    assert (
+        str(report)
+        == f"{len(report.copied)} tensors of neck and head are the teacher's; "
+        f"the student keeps its own: 3 of another shape there ({lateral})"
+    )
     assert str(Inherited(("a",), (), ())).endswith("keeps its own: none")
-    assert str(Inherited(("a",), ("b",), ("c", "d", "e", "f"))).endswith("1 of another shape there (b); 4 not there (c, d, e and 1 more)")
+    assert str(Inherited(("a",), ("b",), ("c", "d", "e", "f"))).endswith(
+        "1 of another shape there (b); 4 not there (c, d, e and 1 more)"
+    )
 
 
-def test_a_run_says_what_was_inherited_and_what_is_worth_a_look_and_keeps_the_report(lab_home, tiny_config, tmp_path, capsys):
-    config = tiny_config(method="fgd", student="compact_s", epochs=1, inherit=True, alpha=1e-12, beta=0.0, gamma=0.0, lambda_=0.0)
+def test_a_run_says_what_was_inherited_and_what_is_worth_a_look_and_keeps_the_report(
+    lab_home, tiny_config, tmp_path, capsys
+):
+    config = tiny_config(
+        method="fgd", student="compact_s", epochs=1, inherit=True, alpha=1e-12, beta=0.0, gamma=0.0, lambda_=0.0
+    )
     result = run(config, tmp_path / "run", progress="lines")
     said = capsys.readouterr().out.splitlines()
-    assert set(result["inherited"]) == {"copied", "other_shape", "not_there"} and result["inherited"]["other_shape"] == result["inherited"]["not_there"] == []
-    assert f"inherited: {len(result['inherited']['copied'])} tensors of neck and head are the teacher's; the student keeps its own: none" in said
+    assert (
+        set(result["inherited"]) == {"copied", "other_shape", "not_there"}
+        and result["inherited"]["other_shape"] == result["inherited"]["not_there"] == []
+    )
+    assert (
+        f"inherited: {len(result['inherited']['copied'])} tensors of neck and head are the teacher's; "
+        "the student keeps its own: none"
+        in said
+    )
     (look,) = [line for line in said if line.startswith("worth a look: ")]
     assert "loss ratio of the distillation" in look and "of the task loss; change it by strength or loss_ratio" in look
     plain = run(config.but(inherit=False, seed=1), tmp_path / "plain", progress="off")

@@ -1,4 +1,5 @@
-"""A teacher from weights of any origin: torchvision's published ones, MMDetection's names, plain state dicts, files of this project."""
+"""Teachers from torchvision's weights, MMDetection's checkpoints, plain state dicts and files of this project."""
+
 import hashlib
 import http.client
 import io
@@ -45,7 +46,7 @@ def lively(detector):
     return detector
 
 
-# ---- classes -----------------------------------------------------------------------------------------------------------------------
+# ---- classes ---------------------------------------------------------------------------------------------------------
 
 def test_coco_rows_are_its_sparse_ids_in_the_order_of_the_data():
     assert coco_rows(PETS) == [0, 18, 17] and coco_rows(["person", "toothbrush"]) == [0, 1, 90]
@@ -54,7 +55,9 @@ def test_coco_rows_are_its_sparse_ids_in_the_order_of_the_data():
 
 @pytest.mark.parametrize("name", ["retinanet", "fcos"])
 def test_a_narrowed_one_stage_head_gives_the_kept_classes_the_same_scores_and_boxes(name):
-    detector = lively(build(name, "resnet18", 6, score_thresh=0.0, topk_candidates=10**6, detections_per_img=10**6, nms_thresh=1.0))
+    detector = lively(
+        build(name, "resnet18", 6, score_thresh=0.0, topk_candidates=10**6, detections_per_img=10**6, nms_thresh=1.0)
+    )
     before = seen(detector)
     narrow(detector, [0, 5, 2])
     for old, new in zip(before, seen(detector), strict=True):
@@ -86,7 +89,7 @@ def test_only_torchvisions_detectors_are_narrowed():
         narrow(build("reppoints", "resnet18", 2), [0, 1])
 
 
-# ---- torchvision's published weights -----------------------------------------------------------------------------------------------
+# ---- torchvision's published weights ---------------------------------------------------------------------------------
 
 @pytest.fixture
 def zoo(monkeypatch, retinanet):
@@ -105,10 +108,21 @@ def test_a_published_detector_is_taken_by_the_name_of_its_weights_with_the_heads
     name = "RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1"
     config = settings(f"torchvision:{name}", min_size=64, max_size=96)
     detector, path = teacher_from_checkpoint(config, PETS)
-    assert zoo == [("retinanet_resnet50_fpn_v2", name)] and path.name.startswith("retinanet_resnet50_fpn_v2_coco") and path.suffix == ".pth"
-    assert head_is_loaded(detector) and detector.levels == ("P3", "P4", "P5", "P6", "P7") and detector.flavour == "torchvision"
+    assert (
+        zoo == [("retinanet_resnet50_fpn_v2", name)]
+        and path.name.startswith("retinanet_resnet50_fpn_v2_coco")
+        and path.suffix == ".pth"
+    )
+    assert (
+        head_is_loaded(detector)
+        and detector.levels == ("P3", "P4", "P5", "P6", "P7")
+        and detector.flavour == "torchvision"
+    )
     assert detector.transform.min_size == (64,) and detector.head.classification_head.num_classes == 3
-    for classes, parts in (([*PETS, "blood cell"], "all"), (PETS, "backbone+neck")):       # not COCO's classes, or no head wanted: the pyramid alone
+    for classes, parts in (
+        ([*PETS, "blood cell"], "all"),
+        (PETS, "backbone+neck"),
+    ):  # not COCO's classes, or no head wanted: the pyramid alone
         other = teacher_from_checkpoint(config.but(teacher_parts=parts), classes)[0]
         assert not head_is_loaded(other) and other.head.classification_head.num_classes == 91
         assert other.not_loaded and all(not each.startswith("backbone.") for each in other.not_loaded)
@@ -116,7 +130,10 @@ def test_a_published_detector_is_taken_by_the_name_of_its_weights_with_the_heads
 
 def test_torchvision_reads_its_files_as_numbers_alone_and_a_missing_network_is_one_line(monkeypatch, refusal, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    config, file = settings("torchvision:FCOS_ResNet50_FPN_Weights.COCO_V1"), tmp_path / "hub/checkpoints/fcos_resnet50_fpn_coco-99b0c9b7.pth"
+    config, file = (
+        settings("torchvision:FCOS_ResNet50_FPN_Weights.COCO_V1"),
+        tmp_path / "hub/checkpoints/fcos_resnet50_fpn_coco-99b0c9b7.pth",
+    )
     file.parent.mkdir(parents=True)
     torch.save({"w": Code()}, file)                                  # where torchvision would look for its download
     text = refusal(teacher_from_checkpoint, config, PETS)
@@ -139,7 +156,12 @@ class Code:
 
 
 def test_torchvision_has_the_detectors_that_are_offered():
-    assert {"retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "maskrcnn_resnet50_fpn_v2"} <= set(detection_models())
+    assert {
+        "retinanet_resnet50_fpn_v2",
+        "fcos_resnet50_fpn",
+        "fasterrcnn_resnet50_fpn_v2",
+        "maskrcnn_resnet50_fpn_v2",
+    } <= set(detection_models())
     assert not [name for name in detection_models() if name.startswith(("ssd", "keypoint"))]
 
 
@@ -148,7 +170,7 @@ def test_an_unknown_name_of_weights_is_refused_before_anything_is_built(zoo, ref
     assert "did you mean 'RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1'?" in text and "SSD" not in text and zoo == []
 
 
-# ---- files -------------------------------------------------------------------------------------------------------------------------
+# ---- files -----------------------------------------------------------------------------------------------------------
 
 def test_a_checkpoint_in_mmdetections_names_becomes_a_detector_of_its_flavour(tmp_path, same_bits):
     torch.manual_seed(1)
@@ -197,11 +219,15 @@ def test_an_imported_file_is_built_as_its_header_says(tmp_path, same_bits, refus
     assert "the data's 1 classes, got one of 2" in refusal(from_file, tmp_path / "t.safetensors", config, ["cat"])
 
 
-# ---- as a run's teacher ------------------------------------------------------------------------------------------------------------
+# ---- as a run's teacher ----------------------------------------------------------------------------------------------
 
 def test_a_teacher_without_a_head_has_no_ap_and_no_floor(lab_home, tiny_config, tmp_path, refusal):
-    made = build("retinanet", "resnet18", 10, frozen_norms=True)     # as torchvision publishes them: without num_batches_tracked
-    torch.save({name: each for name, each in made.state_dict().items() if name.startswith("backbone.")}, tmp_path / "b.pth")
+    made = build(
+        "retinanet", "resnet18", 10, frozen_norms=True
+    )  # as torchvision publishes them: without num_batches_tracked
+    torch.save(
+        {name: each for name, each in made.state_dict().items() if name.startswith("backbone.")}, tmp_path / "b.pth"
+    )
     config = tiny_config(teacher="resnet18", teacher_checkpoint=str(tmp_path / "b.pth"), teacher_parts="backbone+neck")
     data = open_data(config, progress=False)
     teacher = get_teacher(config, *data, progress=False)
@@ -213,12 +239,18 @@ def test_a_teacher_without_a_head_has_no_ap_and_no_floor(lab_home, tiny_config, 
 
 def test_flavour_and_sizes_reach_a_teacher(lab_home, tiny_config, tmp_path):
     save_weights(build("retinanet", "resnet18", 10, flavour="mmdet"), tmp_path / "m.safetensors")
-    config = tiny_config(teacher="resnet18", teacher_checkpoint=str(tmp_path / "m.safetensors"), flavour="mmdet", min_size=48, max_size=60)
+    config = tiny_config(
+        teacher="resnet18",
+        teacher_checkpoint=str(tmp_path / "m.safetensors"),
+        flavour="mmdet",
+        min_size=48,
+        max_size=60,
+    )
     detector, *_ = load_teacher(config, *open_data(config, progress=False), progress=False)
     assert (detector.flavour, detector.transform.min_size, detector.transform.max_size) == ("mmdet", (48,), 60)
 
 
-# ---- addresses ---------------------------------------------------------------------------------------------------------------------
+# ---- addresses -------------------------------------------------------------------------------------------------------
 
 class Reply(io.BytesIO):
     """An answer of urlopen."""
@@ -262,7 +294,9 @@ def test_an_address_is_downloaded_once_with_the_hash_in_its_name(lab_home, serve
         assert asked.pop() and next(iter(paths)).name.endswith(name) and paths.pop().read_bytes() == b"weights"
 
 
-@pytest.mark.parametrize("error", [urllib.error.URLError("no route"), TimeoutError("no route"), http.client.InvalidURL("no route")])
+@pytest.mark.parametrize(
+    "error", [urllib.error.URLError("no route"), TimeoutError("no route"), http.client.InvalidURL("no route")]
+)
 def test_a_network_error_is_one_line_and_leaves_nothing(lab_home, server, refusal, error):
     server(error=error)
     text = refusal(download, "https://example.org/a.pth", progress=False)
@@ -275,6 +309,8 @@ def test_bytes_with_another_hash_are_refused_and_leave_nothing(lab_home, server,
     assert 'got: invalid hash value (expected "00000000"' in text and left(lab_home) == []
 
 
-@pytest.mark.parametrize("address", ["http://example.org/a.pth", "https://example.org/", "file:///etc/passwd", "https://[example.org/a.pth"])
+@pytest.mark.parametrize(
+    "address", ["http://example.org/a.pth", "https://example.org/", "file:///etc/passwd", "https://[example.org/a.pth"]
+)
 def test_other_addresses_are_refused(lab_home, refusal, address):
     assert "must begin with https:// and end in a file" in refusal(download, address, progress=False)

@@ -1,4 +1,5 @@
-"""Checkpoints in and out under MMDetection's names: every tensor accounted for, nothing executed, students without their teachers."""
+"""Checkpoints in MMDetection's names: every tensor is accounted for, no code runs, students come without teachers."""
+
 import ast
 import pickle
 from pathlib import Path
@@ -32,7 +33,7 @@ def unchanged(detector, load, refusal, **settings):
     return text
 
 
-# ---- names -------------------------------------------------------------------------------------------------------------------------
+# ---- names -----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", ["retinanet", "fcos", "faster_rcnn", "mask_rcnn", "reppoints"])
 def test_every_tensor_has_one_name_of_theirs(name):
@@ -52,10 +53,12 @@ def test_every_tensor_has_one_name_of_theirs(name):
 
 def test_torchvisions_flavour_and_other_backbones_have_no_names_of_theirs(refusal):
     assert "must be of the mmdet flavour, got 'torchvision'" in refusal(export_mmdet, build("retinanet", "resnet18", 2))
-    assert "must be a ResNet or ResNeXt" in refusal(export_mmdet, build("retinanet", "mobilenet_v2", 2, flavour="mmdet"))
+    assert "must be a ResNet or ResNeXt" in refusal(
+        export_mmdet, build("retinanet", "mobilenet_v2", 2, flavour="mmdet")
+    )
 
 
-# ---- loading -----------------------------------------------------------------------------------------------------------------------
+# ---- loading ---------------------------------------------------------------------------------------------------------
 
 def test_a_whole_checkpoint_is_copied_and_told(fcos, state):
     detector = build("fcos", "resnet18", 2, flavour="mmdet")
@@ -79,7 +82,11 @@ def test_not_strict_copies_what_it_can_and_reports_the_rest(state):
     del state["neck.fpn_convs.4.conv.bias"]
     state["bbox_head.other.weight"] = torch.zeros(2)
     report = load_mmdet(detector, state, strict=False)
-    assert (report.skipped, report.missing, len(report.copied)) == (["bbox_head.other.weight"], ["backbone.fpn.extra_blocks.p7.bias"], len(state) - 1)
+    assert (report.skipped, report.missing, len(report.copied)) == (
+        ["bbox_head.other.weight"],
+        ["backbone.fpn.extra_blocks.p7.bias"],
+        len(state) - 1,
+    )
     assert torch.equal(detector.state_dict()["backbone.fpn.extra_blocks.p7.bias"], kept)
     assert "skipped 1 (bbox_head.other.weight)" in str(report)
 
@@ -88,8 +95,12 @@ def test_backbone_and_neck_alone_leave_the_heads(state):
     detector = build("fcos", "resnet18", 2, flavour="mmdet")
     before = {name: each.clone() for name, each in detector.state_dict().items()}
     report = load_mmdet(detector, state, parts="backbone+neck")
-    assert all(name.startswith("backbone.") for name in report.copied) and all(name.startswith("head.") for name in report.missing)
-    assert all(name.startswith("bbox_head.") for name in report.skipped) and len(report.copied) + len(report.skipped) == len(state)
+    assert all(name.startswith("backbone.") for name in report.copied) and all(
+        name.startswith("head.") for name in report.missing
+    )
+    assert all(name.startswith("bbox_head.") for name in report.skipped) and len(report.copied) + len(
+        report.skipped
+    ) == len(state)
     for name, each in detector.state_dict().items():
         assert torch.equal(each, before[name]) == (name.startswith("head.") or not each.is_floating_point()), name
 
@@ -102,20 +113,37 @@ def test_backbone_and_neck_are_still_strict(fcos, state, refusal):
 def test_other_shapes_are_refused_with_both(fcos, state, refusal):
     state["bbox_head.conv_cls.weight"] = torch.zeros(80, 256, 3, 3)
     text = unchanged(fcos, state, refusal, strict=False)
-    assert "bbox_head.conv_cls.weight (80, 256, 3, 3) for (2, 256, 3, 3)" in text and "check backbone and classes" in text
+    assert (
+        "bbox_head.conv_cls.weight (80, 256, 3, 3) for (2, 256, 3, 3)" in text and "check backbone and classes" in text
+    )
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda state: {name: each for name, each in state.items() if not ("_convs." in name and "bbox_head" in name and name.endswith("conv.bias"))}, "conv_bias=False"),
-    (lambda state: state | {"backbone.layer2.0.conv2.conv_offset.weight": torch.zeros(18, 8, 3, 3)}, "resnext101_32x4d_dconv"),
-    (lambda state: state | {"roi_head.bbox_head.0.fc_cls.bias": torch.zeros(3)}, 'parts="backbone+neck"'),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda state: {
+                name: each
+                for name, each in state.items()
+                if not ("_convs." in name and "bbox_head" in name and name.endswith("conv.bias"))
+            },
+            "conv_bias=False",
+        ),
+        (
+            lambda state: state | {"backbone.layer2.0.conv2.conv_offset.weight": torch.zeros(18, 8, 3, 3)},
+            "resnext101_32x4d_dconv",
+        ),
+        (lambda state: state | {"roi_head.bbox_head.0.fc_cls.bias": torch.zeros(3)}, 'parts="backbone+neck"'),
+    ],
+)
 def test_a_refusal_names_the_usual_reason(fcos, state, change, words, refusal):
     assert words in unchanged(fcos, change(state), refusal)
 
 
 def test_tensors_of_another_origin_are_refused(fcos, refusal):
-    assert "got none that this detector has (fc.weight)" in unchanged(fcos, {"fc.weight": torch.zeros(1)}, refusal, strict=False)
+    assert "got none that this detector has (fc.weight)" in unchanged(
+        fcos, {"fc.weight": torch.zeros(1)}, refusal, strict=False
+    )
     assert "parts must be one of" in refusal(load_mmdet, fcos, {}, parts="head")
 
 
@@ -123,34 +151,64 @@ def test_a_report_shows_a_few_names_of_many():
     assert str(Report(["a"], [str(i) for i in range(9)], [])) == "copied 1; skipped 9 (0, 1, 2, 3, 4, ...); missing 0"
 
 
-# ---- students of distillers --------------------------------------------------------------------------------------------------------
+# ---- students of distillers ------------------------------------------------------------------------------------------
 
 def tensors(*names):
     return {name: torch.tensor(float(i)) for i, name in enumerate(names)}
 
 
-@pytest.mark.parametrize("state", [
-    tensors("student.backbone.a", "student.neck.b", "teacher.backbone.a", "distill_losses.x", "student_neck_fpn_convs_0_conv"),          # the authors'
-    tensors("architecture.model.backbone.a", "architecture.model.neck.b", "distiller.teacher.backbone.a"),                               # MMRazor 0.x
-    tensors("architecture.model.backbone.a", "architecture.model.neck.b", "architecture.model.distiller.teacher.backbone.a"),
-    tensors("architecture.backbone.a", "architecture.neck.b", "architecture.teacher.backbone.a", "teacher.backbone.a", "distiller.x"),   # MMRazor 1.x
-    tensors("module.student.backbone.a", "module.student.neck.b", "module.teacher.backbone.a"),
-    tensors("backbone.a", "neck.b"),
-], ids=["authors", "mmrazor0", "mmrazor0-inside", "mmrazor1", "ddp", "plain"])
+@pytest.mark.parametrize(
+    "state",
+    [
+        tensors(
+            "student.backbone.a",
+            "student.neck.b",
+            "teacher.backbone.a",
+            "distill_losses.x",
+            "student_neck_fpn_convs_0_conv",
+        ),  # the authors'
+        tensors(
+            "architecture.model.backbone.a", "architecture.model.neck.b", "distiller.teacher.backbone.a"
+        ),  # MMRazor 0.x
+        tensors(
+            "architecture.model.backbone.a",
+            "architecture.model.neck.b",
+            "architecture.model.distiller.teacher.backbone.a",
+        ),
+        tensors(
+            "architecture.backbone.a",
+            "architecture.neck.b",
+            "architecture.teacher.backbone.a",
+            "teacher.backbone.a",
+            "distiller.x",
+        ),  # MMRazor 1.x
+        tensors("module.student.backbone.a", "module.student.neck.b", "module.teacher.backbone.a"),
+        tensors("backbone.a", "neck.b"),
+    ],
+    ids=["authors", "mmrazor0", "mmrazor0-inside", "mmrazor1", "ddp", "plain"],
+)
 def test_a_distillers_state_is_reduced_to_its_student(state):
     assert {name: float(each) for name, each in student_of(state).items()} == {"backbone.a": 0.0, "neck.b": 1.0}
 
 
 def test_a_distilled_checkpoint_loads_as_its_student(state, tmp_path):
-    torch.save({"meta": {"epoch": 24}, "state_dict": {**{f"student.{name}": each for name, each in state.items()}, "teacher.backbone.x": torch.zeros(1)}},
-               tmp_path / "fgd.pth")
+    torch.save(
+        {
+            "meta": {"epoch": 24},
+            "state_dict": {
+                **{f"student.{name}": each for name, each in state.items()},
+                "teacher.backbone.x": torch.zeros(1),
+            },
+        },
+        tmp_path / "fgd.pth",
+    )
     detector = build("fcos", "resnet18", 2, flavour="mmdet")
     load_mmdet(detector, tmp_path / "fgd.pth")
     back = export_mmdet(detector)
     assert all(torch.equal(back[name], state[name]) for name in state)
 
 
-# ---- files -------------------------------------------------------------------------------------------------------------------------
+# ---- files -----------------------------------------------------------------------------------------------------------
 
 class Bomb:
     """Unpickled, it writes a file: what a checkpoint of a stranger could do."""
@@ -164,9 +222,18 @@ class Bomb:
 
 @pytest.mark.parametrize("old_format", [False, True])
 def test_a_pickle_that_runs_code_is_refused_unrun_with_a_safe_way(tmp_path, old_format, refusal):
-    torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": Bomb(tmp_path / "ran")}, tmp_path / "c.pth", _use_new_zipfile_serialization=not old_format)
+    torch.save(
+        {"state_dict": {"a": torch.zeros(1)}, "meta": Bomb(tmp_path / "ran")},
+        tmp_path / "c.pth",
+        _use_new_zipfile_serialization=not old_format,
+    )
     text = refusal(read_state, tmp_path / "c.pth")
-    assert "must be readable with weights_only=True" in text and "open" in text and "weights_only=False" in text and "container without network" in text
+    assert (
+        "must be readable with weights_only=True" in text
+        and "open" in text
+        and "weights_only=False" in text
+        and "container without network" in text
+    )
     assert not (tmp_path / "ran").exists()
 
 
@@ -199,7 +266,9 @@ def test_files_without_tensors_are_refused(tmp_path, refusal):
 
 def test_every_file_is_loaded_with_weights_only():
     calls = [
-        (path.name, ast.unparse(node)) for path in Path(fgdlab.__file__).parent.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))
+        (path.name, ast.unparse(node))
+        for path in Path(fgdlab.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
     ]
     assert len(calls) >= 2 and [call for call in calls if "weights_only=True" not in call[1]] == []

@@ -17,7 +17,11 @@ def test_weights_and_facts_come_back(tmp_path, compact, same_bits):
     save_weights(compact, tmp_path / "deep" / "w.safetensors", **facts)
     torch.manual_seed(5)
     other = build("retinanet", "compact_s", 4)
-    assert load_weights(other, tmp_path / "deep" / "w.safetensors") == facts == read_facts(tmp_path / "deep" / "w.safetensors")
+    assert (
+        load_weights(other, tmp_path / "deep" / "w.safetensors")
+        == facts
+        == read_facts(tmp_path / "deep" / "w.safetensors")
+    )
     same_bits(other, compact)
     assert [each.name for each in (tmp_path / "deep").iterdir()] == ["w.safetensors"]
 
@@ -36,20 +40,33 @@ def test_strange_layouts_are_saved_as_they_look(tmp_path):
     assert other.weight.tolist() == [[0, 2, 4], [1, 3, 5]]
 
 
-@pytest.mark.parametrize("backbone, classes, first", [("compact_t", 4, "backbone."), ("compact_s", 5, "head.classification_head.")])
-def test_weights_of_another_architecture_are_refused_and_nothing_is_loaded(tmp_path, compact, refusal, bits, same_bits, backbone, classes, first):
+@pytest.mark.parametrize(
+    "backbone, classes, first", [("compact_t", 4, "backbone."), ("compact_s", 5, "head.classification_head.")]
+)
+def test_weights_of_another_architecture_are_refused_and_nothing_is_loaded(
+    tmp_path, compact, refusal, bits, same_bits, backbone, classes, first
+):
     save_weights(compact, tmp_path / "w.safetensors")
     other = build("retinanet", backbone, classes)
     before = bits(other)
     text = refusal(load_weights, other, tmp_path / "w.safetensors")
-    assert "w.safetensors must hold the weights of this detector" in text and f"the first '{first}" in text and "check backbone and classes" in text
+    assert (
+        "w.safetensors must hold the weights of this detector" in text
+        and f"the first '{first}" in text
+        and "check backbone and classes" in text
+    )
     same_bits(other, before)
 
 
-@pytest.mark.parametrize("content", [b"", b"half", b"PK\x03\x04 a zip file, as torch.save writes", b"\x00" * 64, b"\xff" * 64])
+@pytest.mark.parametrize(
+    "content", [b"", b"half", b"PK\x03\x04 a zip file, as torch.save writes", b"\x00" * 64, b"\xff" * 64]
+)
 def test_another_kind_of_file_is_refused(tmp_path, compact, refusal, content):
     (tmp_path / "w.safetensors").write_bytes(content)
-    for text in (refusal(load_weights, compact, tmp_path / "w.safetensors"), refusal(read_facts, tmp_path / "w.safetensors")):
+    for text in (
+        refusal(load_weights, compact, tmp_path / "w.safetensors"),
+        refusal(read_facts, tmp_path / "w.safetensors"),
+    ):
         assert "must be a .safetensors file" in text
 
 

@@ -20,7 +20,15 @@ from fgdlab.lab.training import loop as lab_train
 from fgdlab.lab.training.evaluate import SCORES
 
 FGD = {"method": "fgd", "rounding": "exact", "epochs": 1}
-FILES = {"params.json", "code.json", "metrics.jsonl", "checkpoint.pt", "student.safetensors", "detections.json", "result.json"}
+FILES = {
+    "params.json",
+    "code.json",
+    "metrics.jsonl",
+    "checkpoint.pt",
+    "student.safetensors",
+    "detections.json",
+    "result.json",
+}
 
 
 def quiet_run(config, folder):
@@ -29,7 +37,7 @@ def quiet_run(config, folder):
 
 @pytest.fixture(scope="module")
 def finished(scene_cache, tmp_path_factory, tiny_config):
-    """(settings, folder, result, files that were there when result.json was written) of one distilled run; its cache is in home."""
+    """(settings, folder, result, files before result.json was written, cache folder) of one distilled run."""
     config, folder = tiny_config(**FGD), tmp_path_factory.mktemp("runs") / "fgd"
     home = tmp_path_factory.mktemp("home")
     (home / "data").symlink_to(scene_cache / "data")
@@ -47,7 +55,7 @@ def finished(scene_cache, tmp_path_factory, tiny_config):
     return config, folder, result, there, home
 
 
-# ---- what a run leaves -------------------------------------------------------------------------------------------------------------
+# ---- what a run leaves -----------------------------------------------------------------------------------------------
 
 def test_result_json_comes_last(finished):
     _, folder, _, there, _ = finished
@@ -58,13 +66,28 @@ def test_result_json_comes_last(finished):
 def test_the_result_holds_scores_settings_and_provenance(finished):
     config, folder, result, *_ = finished
     assert result == json.loads((folder / "result.json").read_text())
-    assert {*SCORES, "AP_per_class", "teacher_AP", "seconds", "train_seconds", "images_per_second", "peak_memory_gb", "parameters", "data_line"} <= result.keys()
+    assert {
+        *SCORES,
+        "AP_per_class",
+        "teacher_AP",
+        "seconds",
+        "train_seconds",
+        "images_per_second",
+        "peak_memory_gb",
+        "parameters",
+        "data_line",
+    } <= result.keys()
     assert all(result[name] is None or 0 <= result[name] <= 100 for name in SCORES) and 0 <= result["AP"] <= 100
     assert result["settings"] == config.dict() and result["steps"] == 3 and len(result["AP_per_class"]) == 10
     assert result["teacher"]["origin"] == "trained now" and len(result["teacher"]["weights"]) == 12
-    assert {"commit", "dirty", "python", "packages", "device", "cores", "threads", "finished"} <= result["provenance"].keys()
+    assert {"commit", "dirty", "python", "packages", "device", "cores", "threads", "finished"} <= result[
+        "provenance"
+    ].keys()
     assert result["provenance"]["packages"]["torch"] == version("torch")
-    assert result["data_line"] == "digit scenes with look-alikes, 64 px; 12 training images, 8 evaluation images of split val"
+    assert (
+        result["data_line"]
+        == "digit scenes with look-alikes, 64 px; 12 training images, 8 evaluation images of split val"
+    )
 
 
 def test_the_result_names_no_folder_of_this_machine(finished):
@@ -82,7 +105,9 @@ def test_params_json_are_the_settings_and_the_student_carries_them(finished):
 
 
 def test_every_level_of_every_term_is_in_the_metrics(finished):
-    found = {(row["name"], row["level"]) for row in map(json.loads, (finished[1] / "metrics.jsonl").read_text().splitlines())}
+    found = {
+        (row["name"], row["level"]) for row in map(json.loads, (finished[1] / "metrics.jsonl").read_text().splitlines())
+    }
     assert {(name, level) for name in ("fg", "bg", "attention", "global") for level in ("P3", "P4", "P5")} < found
 
 
@@ -106,9 +131,16 @@ def test_a_finished_run_can_be_loaded_for_figures(finished, monkeypatch, same_bi
     monkeypatch.setenv("FGDLAB_HOME", str(home))
     its_config, its_result, student, judged, teacher = load_run(folder)
     assert its_config == config and its_result == result and judged.image_ids == list(range(21, 29))
-    assert not student.training and not teacher.detector.training and result["teacher_AP"] == teacher.AP and teacher.origin == "cached"
+    assert (
+        not student.training
+        and not teacher.detector.training
+        and result["teacher_AP"] == teacher.AP
+        and teacher.origin == "cached"
+    )
     state = torch.load(folder / "checkpoint.pt", weights_only=True)["distiller"]
-    same_bits(student, {name.removeprefix("student."): value for name, value in state.items() if name.startswith("student.")})
+    same_bits(
+        student, {name.removeprefix("student."): value for name, value in state.items() if name.startswith("student.")}
+    )
 
 
 def test_an_unfinished_run_cannot_be_loaded(tmp_path, refusal):
@@ -131,10 +163,17 @@ def test_whatever_a_run_loads_its_workers_decode(lab_home, tiny_config, tmp_path
 
     monkeypatch.setattr(lab_data, "DataLoader", loader)
     quiet_run(tiny_config(method="fgd", epochs=2, workers=2), tmp_path / "run")
-    assert seen == [(2, 12), (2, 8), (2, 8), (2, 12), (2, 12), (2, 8)]        # teacher trained, evaluated twice, its maps; student trained, evaluated
+    assert seen == [
+        (2, 12),
+        (2, 8),
+        (2, 8),
+        (2, 12),
+        (2, 12),
+        (2, 8),
+    ]  # teacher trained, evaluated twice, its maps; student trained, evaluated
 
 
-# ---- interrupted -------------------------------------------------------------------------------------------------------------------
+# ---- interrupted -----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("broken", ["train", "detections", "all_scores", "save_weights"])
 def test_a_run_that_breaks_has_no_result_and_goes_on_to_the_same_one(finished, monkeypatch, tmp_path, broken):
@@ -185,7 +224,7 @@ def test_two_processes_cannot_run_in_one_folder(lab_home, tiny_config, tmp_path,
         assert "another process is running in it" in refusal(quiet_run, tiny_config(epochs=1), tmp_path)
 
 
-# ---- device ------------------------------------------------------------------------------------------------------------------------
+# ---- device ----------------------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def without_cuda(monkeypatch):
@@ -198,7 +237,9 @@ def test_cuda_without_a_gpu_is_an_error_and_no_silent_cpu(without_cuda, lab_home
     assert (device_of(tiny_config(device="auto")), device_of(tiny_config(device="cpu"))) == ("cpu", "cpu")
 
 
-def test_the_folder_of_a_run_that_found_no_gpu_serves_the_next_one(without_cuda, lab_home, tiny_config, tmp_path, refusal):
+def test_the_folder_of_a_run_that_found_no_gpu_serves_the_next_one(
+    without_cuda, lab_home, tiny_config, tmp_path, refusal
+):
     """The error advises device=cpu, so the same folder must take it."""
     refusal(quiet_run, tiny_config(device="cuda", epochs=1), tmp_path / "run")
     assert quiet_run(tiny_config(device="cpu", epochs=1), tmp_path / "run")["steps"] == 3
@@ -210,10 +251,12 @@ def test_a_distilled_run_works_on_a_gpu(lab_home, tiny_config, tmp_path):
     assert result["steps"] == 3 and result["provenance"]["device"] == torch.cuda.get_device_name()
 
 
-# ---- rows of a sweep ---------------------------------------------------------------------------------------------------------------
+# ---- rows of a sweep -------------------------------------------------------------------------------------------------
 
 NOTHING_LEFT = [
-    {"method": "none"}, {"method": "fgd", "area": "none", "gamma": 0, "lambda_": 0}, {"method": "fgd", "alpha": 0, "beta": 0, "gamma": 0, "lambda_": 0},
+    {"method": "none"},
+    {"method": "fgd", "area": "none", "gamma": 0, "lambda_": 0},
+    {"method": "fgd", "alpha": 0, "beta": 0, "gamma": 0, "lambda_": 0},
     {"method": "fgd", "area": "none", "spatial_attention": False, "channel_attention": False, "relation": "none"},
 ]
 
@@ -236,8 +279,14 @@ def test_rows_of_the_same_seed_start_from_the_same_student(finished, monkeypatch
     config, *_, home = finished
     monkeypatch.setenv("FGDLAB_HOME", str(home))
     rows = [
-        {}, {"area": "fg"}, {"area": "bg", "relation": "none"}, {"method": "none"}, {"alpha": 0.5, "relation": "nonlocal"}, {"teacher_cache": "off"},
-        {"area": "none", "gamma": 0, "lambda_": 0}, {"lr": 0.1, "epochs": 7, "optimizer": "sgd"},
+        {},
+        {"area": "fg"},
+        {"area": "bg", "relation": "none"},
+        {"method": "none"},
+        {"alpha": 0.5, "relation": "nonlocal"},
+        {"teacher_cache": "off"},
+        {"area": "none", "gamma": 0, "lambda_": 0},
+        {"lr": 0.1, "epochs": 7, "optimizer": "sgd"},
     ]
     students = []
     for number, row in enumerate(rows):
@@ -278,7 +327,10 @@ def test_the_smoke_scale_is_small(tiny_config):
 
 
 def test_a_distilled_student_is_finite(finished):
-    assert all(math.isfinite(row["weighted"]) for row in map(json.loads, (finished[1] / "metrics.jsonl").read_text().splitlines()))
+    assert all(
+        math.isfinite(row["weighted"])
+        for row in map(json.loads, (finished[1] / "metrics.jsonl").read_text().splitlines())
+    )
 
 
 @pytest.mark.slow
@@ -294,5 +346,7 @@ def test_the_smoke_scale_runs_every_way_that_the_paper_table_needs(lab_home, tmp
 
 
 def test_an_unknown_level_is_refused_before_a_teacher_is_trained(tiny_config, tmp_path, refusal, monkeypatch):
-    monkeypatch.setattr("fgdlab.lab.run.one_run.prepare", lambda *given, **settings: pytest.fail("nothing must be made"))
+    monkeypatch.setattr(
+        "fgdlab.lab.run.one_run.prepare", lambda *given, **settings: pytest.fail("nothing must be made")
+    )
     assert "'P9'; known: P3, P4, P5" in refusal(run, tiny_config(method="fgd", levels="P3,P9"), tmp_path / "run")

@@ -30,7 +30,7 @@ def fill(config, scenes, teacher, key="key"):
     return get_cache(config, scenes, teacher, key, progress=False)
 
 
-# ---- what is kept ------------------------------------------------------------------------------------------------------------------
+# ---- what is kept ----------------------------------------------------------------------------------------------------
 
 def test_cached_maps_are_the_live_ones_rounded_to_float16(lab_home, tiny_config, tiny_scenes, teacher):
     scenes = tiny_scenes()
@@ -66,18 +66,27 @@ def test_a_last_batch_that_is_not_full_is_kept_too(lab_home, tmp_path, tiny_scen
     teacher_cache.fill(tmp_path / "maps", scenes, teacher, "cpu", False, batch_size=5)
     cache = teacher_cache.TeacherCache(tmp_path / "maps")
     with torch.no_grad():
-        assert_close(cache(scenes.image_ids)["P4"], torch.cat([one_batch(teacher, [image])["P4"] for image, _ in scenes]), rtol=2e-3, atol=1e-3)
+        assert_close(
+            cache(scenes.image_ids)["P4"],
+            torch.cat([one_batch(teacher, [image])["P4"] for image, _ in scenes]),
+            rtol=2e-3,
+            atol=1e-3,
+        )
 
 
 def test_whoever_loads_the_images_the_maps_are_the_same(lab_home, tmp_path, tiny_scenes, teacher):
     for name, workers in (("here", 0), ("there", 2)):
         teacher_cache.fill(tmp_path / name, tiny_scenes(), teacher, "cpu", False, workers, batch_size=5)
     files = sorted(each.name for each in (tmp_path / "here").iterdir())
-    assert len(files) == 4 and all((tmp_path / "here" / each).read_bytes() == (tmp_path / "there" / each).read_bytes() for each in files)
+    assert len(files) == 4 and all(
+        (tmp_path / "here" / each).read_bytes() == (tmp_path / "there" / each).read_bytes() for each in files
+    )
 
 
 @pytest.mark.parametrize("relation", ["gc", "mse", "centred"])
-def test_a_distiller_has_the_same_terms_with_cache_and_live(lab_home, tiny_config, tiny_scenes, teacher, shake, relation):
+def test_a_distiller_has_the_same_terms_with_cache_and_live(
+    lab_home, tiny_config, tiny_scenes, teacher, shake, relation
+):
     scenes = tiny_scenes()
     loss = shake(FGDLoss(teacher.levels, 48, 48, FGDConfig(relation=relation)))
     torch.manual_seed(0)
@@ -87,7 +96,10 @@ def test_a_distiller_has_the_same_terms_with_cache_and_live(lab_home, tiny_confi
     images, targets = zip(*(scenes[i] for i in (3, 0, 8, 11)), strict=True)
     cache = fill(tiny_config(), scenes, teacher)
     live, cached = (
-        {(term.name, term.level): term.raw.item() for term in Distiller(student, teacher, loss, recall=recall)(list(images), list(targets))}
+        {
+            (term.name, term.level): term.raw.item()
+            for term in Distiller(student, teacher, loss, recall=recall)(list(images), list(targets))
+        }
         for recall in (None, cache)
     )
     assert live.keys() == cached.keys() and len(live) == 2 + 3 * 4
@@ -108,7 +120,13 @@ def test_with_a_cache_the_teacher_does_not_run(lab_home, tiny_config, tiny_scene
 def test_it_is_filled_once_for_each_teacher_and_data(lab_home, tiny_config, tiny_scenes, teacher, monkeypatch):
     filled, real = [], teacher_cache.fill
     monkeypatch.setattr(teacher_cache, "fill", lambda folder, *rest: (filled.append(folder), real(folder, *rest)))
-    for scenes, key in [(tiny_scenes(), "a"), (tiny_scenes(), "a"), (tiny_scenes(), "b"), (tiny_scenes(limit=5), "a"), (tiny_scenes("val"), "a")]:
+    for scenes, key in [
+        (tiny_scenes(), "a"),
+        (tiny_scenes(), "a"),
+        (tiny_scenes(), "b"),
+        (tiny_scenes(limit=5), "a"),
+        (tiny_scenes("val"), "a"),
+    ]:
         fill(tiny_config(), scenes, teacher, key)
     assert len(filled) == 4 and len(list((lab_home / "teacher_maps").glob("*/index.json"))) == 4
 
@@ -121,7 +139,10 @@ def test_the_size_is_known_before_a_file_is_written(lab_home, tiny_config, tiny_
     (folder,) = [each for each in (lab_home / "teacher_maps").iterdir() if each.is_dir()]
     maps = [np.load(each) for each in sorted(folder.glob("*.npy"))]
     assert sum(each.nbytes for each in maps) == size and {each.dtype for each in maps} == {np.dtype(np.float16)}
-    assert json.loads((folder / "index.json").read_text()) == {"image_ids": scenes.image_ids, "levels": ["P3", "P4", "P5"]}
+    assert json.loads((folder / "index.json").read_text()) == {
+        "image_ids": scenes.image_ids,
+        "levels": ["P3", "P4", "P5"],
+    }
 
 
 def test_the_size_is_found_on_the_teachers_own_device(tiny_scenes, teacher):
@@ -149,7 +170,7 @@ def test_a_failure_half_way_leaves_nothing_behind(lab_home, tiny_config, tiny_sc
     assert [each.name for each in (lab_home / "teacher_maps").iterdir() if each.suffix != ".lock"] == []
 
 
-# ---- why not -----------------------------------------------------------------------------------------------------------------------
+# ---- why not ---------------------------------------------------------------------------------------------------------
 
 def refused(tiny_config, scenes, teacher, refusal, capsys, words, **settings):
     """Auto says why and goes on without; on is an error with the same reason."""
@@ -173,12 +194,23 @@ def test_images_of_several_sizes_are_refused(lab_home, tiny_config, coco_folder,
 
 def test_more_than_the_bound_is_refused(lab_home, tiny_config, tiny_scenes, teacher, refusal, capsys):
     size = cache_bytes(tiny_scenes(), teacher) / 1e9
-    refused(tiny_config, tiny_scenes(), teacher, refusal, capsys, "more than teacher_cache_gb=", teacher_cache_gb=size * 0.99)
+    refused(
+        tiny_config,
+        tiny_scenes(),
+        teacher,
+        refusal,
+        capsys,
+        "more than teacher_cache_gb=",
+        teacher_cache_gb=size * 0.99,
+    )
     assert cache_refusal(tiny_config(teacher_cache_gb=size * 1.01), tiny_scenes(), teacher) is None
 
 
 def test_off_is_off(lab_home, tiny_config, tiny_scenes, teacher):
-    assert fill(tiny_config(teacher_cache="off"), tiny_scenes(), teacher) is None and not (lab_home / "teacher_maps").exists()
+    assert (
+        fill(tiny_config(teacher_cache="off"), tiny_scenes(), teacher) is None
+        and not (lab_home / "teacher_maps").exists()
+    )
 
 
 def test_nothing_stands_against_the_tiny_scenes(lab_home, tiny_config, tiny_scenes, teacher):

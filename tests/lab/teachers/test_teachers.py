@@ -28,14 +28,16 @@ def another(name):
         return next(word for word in among if word != default)
     if isinstance(default, bool):
         return not default
-    return default + "x" if isinstance(default, str) else default + 1 if isinstance(default, int) else default / 2 + 0.125
+    return (
+        default + "x" if isinstance(default, str) else default + 1 if isinstance(default, int) else default / 2 + 0.125
+    )
 
 
 def quiet(call, config):
     return call(config, *open_data(config, progress=False), progress=False)
 
 
-# ---- the hash ----------------------------------------------------------------------------------------------------------------------
+# ---- the hash --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if name != "data"])
 def test_the_hash_changes_with_what_decides_the_weights_and_with_nothing_else(name):
@@ -45,7 +47,20 @@ def test_the_hash_changes_with_what_decides_the_weights_and_with_nothing_else(na
 
 def test_what_decides_the_weights_are_settings_of_a_run():
     assert set(TEACHER_DECIDES) <= FIELDS.keys() and len(set(TEACHER_DECIDES)) == len(TEACHER_DECIDES)
-    assert not {"student", "method", "seed", "epochs", "lr", "batch_size", "optimizer", "alpha", "area", "eval_split", "eval_images", "device"} & set(TEACHER_DECIDES)
+    assert not {
+        "student",
+        "method",
+        "seed",
+        "epochs",
+        "lr",
+        "batch_size",
+        "optimizer",
+        "alpha",
+        "area",
+        "eval_split",
+        "eval_images",
+        "device",
+    } & set(TEACHER_DECIDES)
 
 
 def test_the_hash_changes_with_the_recipe_of_the_digits(monkeypatch):
@@ -57,22 +72,27 @@ def test_the_hash_changes_with_the_recipe_of_the_digits(monkeypatch):
 def test_for_a_folder_the_hash_depends_on_what_is_in_it_and_not_on_where_it_lies(coco_folder):
     boxes = {n: [(4, 4, 10, 10, 3, 0)] for n in range(1, 9)}
     one, copy, other = (
-        RunConfig(data=str(coco_folder([(40, 20)] * 8, each, splits={"train": [1, 2, 3, 4, 5], "val": [6, 7, 8]}, name=name)))
+        RunConfig(
+            data=str(coco_folder([(40, 20)] * 8, each, splits={"train": [1, 2, 3, 4, 5], "val": [6, 7, 8]}, name=name))
+        )
         for name, each in {"one": boxes, "copy": boxes, "other": boxes | {2: [(4, 4, 11, 10, 3, 0)]}}.items()
     )
     assert teacher_hash(one) == teacher_hash(copy) != teacher_hash(other)
-    assert len({teacher_hash(each) for each in (one, one.but(train_images=3), one.but(train_split="val"), RunConfig())}) == 4
+    assert (
+        len({teacher_hash(each) for each in (one, one.but(train_images=3), one.but(train_split="val"), RunConfig())})
+        == 4
+    )
 
 
 def test_a_teacher_of_other_images_has_another_hash(lab_home, tiny_config):
-    """Evaluated on its own training images, a run must not leave a teacher of fewer images under the name of the full one."""
+    """A run evaluated on its training images must not save a teacher of fewer images under the full one's name."""
     full = tiny_config()
     evaluated_on_train = full.but(eval_split="train")
     same_images = open_split(full, "train").image_ids == open_split(evaluated_on_train, "train").image_ids
     assert same_images == (teacher_hash(full) == teacher_hash(evaluated_on_train))
 
 
-# ---- where it comes from -----------------------------------------------------------------------------------------------------------
+# ---- where it comes from ---------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def no_training(monkeypatch):
@@ -88,7 +108,9 @@ def no_training(monkeypatch):
     return trained
 
 
-def test_shipped_comes_before_cached_and_cached_before_trained(lab_home, tiny_config, monkeypatch, tmp_path, no_training):
+def test_shipped_comes_before_cached_and_cached_before_trained(
+    lab_home, tiny_config, monkeypatch, tmp_path, no_training
+):
     config = tiny_config()
     name = f"retinanet-compact_s-{teacher_hash(config)}.safetensors"
     monkeypatch.setattr(teachers, "SHIPPED", tmp_path / "shipped")
@@ -145,7 +167,7 @@ def test_a_given_file_that_is_missing_is_refused(lab_home, tiny_config, refusal)
     assert "weights must be a file" in refusal(quiet, get_teacher, tiny_config(teacher_checkpoint="none.safetensors"))
 
 
-# ---- trained -----------------------------------------------------------------------------------------------------------------------
+# ---- trained ---------------------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
 def trained(scene_cache, tmp_path_factory, tiny_config):
@@ -162,11 +184,15 @@ def test_a_teacher_file_has_the_facts_of_its_training(trained):
     config, path = trained
     facts = read_facts(path)
     assert facts["settings"] == {name: getattr(config, name) for name in TEACHER_DECIDES}
-    assert (facts["seed"], facts["steps"], facts["data"], facts["eval_split"]) == (4, 3, "digits", "val") and facts["torch"] == torch.__version__
+    assert (facts["seed"], facts["steps"], facts["data"], facts["eval_split"]) == (4, 3, "digits", "val") and facts[
+        "torch"
+    ] == torch.__version__
     assert 0 <= facts["AP"] <= 100 and "/" not in json.dumps(facts)
 
 
-def test_training_a_teacher_again_gives_the_same_weights_whatever_the_students_settings(trained, lab_home, tmp_path, same_bits):
+def test_training_a_teacher_again_gives_the_same_weights_whatever_the_students_settings(
+    trained, lab_home, tmp_path, same_bits
+):
     """Size, seed, method and schedule of the student do not matter."""
     config, path = trained
     other = {"student": "compact_s", "seed": 3, "epochs": 1, "log_every": 7, "lr": 0.1, "batch_size": 2, "clip": 1e-3}
@@ -196,7 +222,7 @@ def test_a_teacher_of_another_backbone_is_refused(trained, lab_home, refusal):
     assert "check backbone and classes" in refusal(quiet, get_teacher, config)
 
 
-# ---- the floor ---------------------------------------------------------------------------------------------------------------------
+# ---- the floor -------------------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def untrained(lab_home, tiny_config, tmp_path):
@@ -212,7 +238,11 @@ def with_scores(monkeypatch, **scores):
 def test_a_teacher_below_the_floor_is_refused_with_its_ap(untrained, refusal, monkeypatch):
     with_scores(monkeypatch, AP=12.34)
     text = refusal(quiet, get_teacher, untrained.but(teacher_floor=30))
-    assert "AP on 'val' must be at least 30, got 12.3" in text and "raw.safetensors, given" in text and "teacher_epochs" in text
+    assert (
+        "AP on 'val' must be at least 30, got 12.3" in text
+        and "raw.safetensors, given" in text
+        and "teacher_epochs" in text
+    )
 
 
 def test_a_teacher_at_the_floor_is_taken(untrained, monkeypatch):

@@ -1,4 +1,5 @@
-"""Two processes and one: the same losses on the same batch, the same weights and detections, and resuming after a kill."""
+"""Two processes and one: the same losses on the same batch, the same weights and detections, resuming after a kill."""
+
 import json
 import math
 
@@ -76,12 +77,18 @@ def train_shared(scenes, config, folder, kill_in: int = 0):
     return distiller.state_dict(), timing, torch.rand(3).tolist()
 
 
-# ---- training ----------------------------------------------------------------------------------------------------------------------
+# ---- training --------------------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
 def alone(tiny_config, tiny_scenes, tmp_path_factory):
-    """(settings, folder, state) of two epochs in one process: batches of 5, so that the shares of two processes differ. AdamW would blow up rounding."""
-    config, folder = tiny_config(batch_size=5, epochs=2, flip=0.5, checkpoint_every=1, optimizer="sgd", lr=0.01), tmp_path_factory.mktemp("alone")
+    """(settings, folder, state) of two epochs in one process.
+
+    Batches of 5, so that the shares of two processes differ; SGD, since AdamW would amplify rounding.
+    """
+    config, folder = (
+        tiny_config(batch_size=5, epochs=2, flip=0.5, checkpoint_every=1, optimizer="sgd", lr=0.01),
+        tmp_path_factory.mktemp("alone"),
+    )
     state, *_ = train_shared(tiny_scenes(), config, folder)
     return config, folder, state
 
@@ -97,9 +104,11 @@ def shared(alone, tiny_scenes, tmp_path_factory):
 
 def test_two_processes_have_the_losses_of_one(alone, shared):
     one, two = log_rows(alone[1]), log_rows(shared[0])
-    assert [(row["step"], row["name"], row["level"]) for row in one] == [(row["step"], row["name"], row["level"]) for row in two] and len(one) == 4 * 15
+    assert [(row["step"], row["name"], row["level"]) for row in one] == [
+        (row["step"], row["name"], row["level"]) for row in two
+    ] and len(one) == 4 * 15
     for mine, theirs in zip(one, two, strict=True):
-        tolerance = 1e-5 if mine["step"] == 1 else 2e-3              # later steps stand on weights that differ by rounding
+        tolerance = 1e-5 if mine["step"] == 1 else 2e-3  # later steps stand on weights that differ by rounding
         assert theirs["raw"] == pytest.approx(mine["raw"], rel=tolerance), mine
         assert theirs["weighted"] == pytest.approx(mine["weighted"], rel=tolerance), mine
         if mine["name"] == "total":
@@ -108,7 +117,9 @@ def test_two_processes_have_the_losses_of_one(alone, shared):
 
 def test_both_processes_end_in_the_same_bits_and_near_those_of_one(alone, shared, same_bits):
     (first, *_), (second, *_) = shared[1]
-    tensors = lambda state: {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}      # noqa: E731
+    def tensors(state):
+        return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+
     same_bits(tensors(first), tensors(second))
     assert first["balance._extra_state"] == second["balance._extra_state"]
     assert {"loss.align.P3.weight", "loss.relation.P3.teacher.transform.3.weight"} <= first.keys()
@@ -127,7 +138,12 @@ def test_a_killed_group_resumes_to_the_same_bits(alone, shared, tiny_scenes, tog
     resumed = together(train_shared, tiny_scenes(), config, tmp_path)
     for (state, timing, drawn), (wanted, _, drawn_straight) in zip(resumed, straight, strict=True):
         assert timing["resumed_at"] == 3 and drawn == drawn_straight
-        same_bits(*({name: value for name, value in each.items() if isinstance(value, torch.Tensor)} for each in (state, wanted)))
+        same_bits(
+            *(
+                {name: value for name, value in each.items() if isinstance(value, torch.Tensor)}
+                for each in (state, wanted)
+            )
+        )
     assert (tmp_path / "metrics.jsonl").read_bytes() == (shared[0] / "metrics.jsonl").read_bytes()
 
 
@@ -138,7 +154,7 @@ def test_one_process_may_resume_from_a_checkpoint_of_two(alone, shared, tiny_sce
     assert torch.equal(state["student.backbone.stem.0.weight"], shared[1][0][0]["student.backbone.stem.0.weight"])
 
 
-# ---- evaluation and a whole run ----------------------------------------------------------------------------------------------------
+# ---- evaluation and a whole run --------------------------------------------------------------------------------------
 
 def detect_shared(scenes):
     seen, real = [], scenes._pixels
@@ -168,12 +184,17 @@ def test_a_run_of_two_processes_is_written_once_and_both_return_it(lab_home, tin
     assert [row["step"] for row in log_rows(tmp_path / "two")] == [row["step"] for row in log_rows(tmp_path / "one")]
 
 
-# ---- norms -------------------------------------------------------------------------------------------------------------------------
+# ---- norms -----------------------------------------------------------------------------------------------------------
 
-def test_norms_that_learn_are_refused_in_several_processes_on_the_cpu(tiny_config, tiny_scenes, tiny_distiller, refusal):
+def test_norms_that_learn_are_refused_in_several_processes_on_the_cpu(
+    tiny_config, tiny_scenes, tiny_distiller, refusal
+):
     """So a student that would learn from one process's share is never trained; the teacher's norms do not count."""
     text = refusal(train, tiny_distiller(), tiny_scenes(), tiny_config(), progress="off", group=group_of(2))
-    assert text.startswith("batch norms that learn must train on CUDA or in one process, got 'student.backbone.stem.1' in 2 processes on the CPU")
+    assert text.startswith(
+        "batch norms that learn must train on CUDA or in one process, "
+        "got 'student.backbone.stem.1' in 2 processes on the CPU"
+    )
     assert "flavour=mmdet" in text
 
 
@@ -193,7 +214,7 @@ def test_on_cuda_norms_that_learn_become_those_of_torch_with_the_same_weights(sa
     same_bits(module, before)
 
 
-# ---- what is refused ---------------------------------------------------------------------------------------------------------------
+# ---- what is refused -------------------------------------------------------------------------------------------------
 
 def group_of(world_size: int, rank: int = 0, values=()) -> ProcessGroup:
     group = ProcessGroup()
@@ -209,13 +230,17 @@ def test_shares_are_neighbours_that_differ_by_one_at_most_and_leave_nothing_out(
 
 def test_a_batch_must_have_an_image_for_every_part_of_every_process(refusal):
     check_batch_split(group_of(4), 8, 2)
-    assert "batch_size must be at least 4 processes x accumulate 2, got 7" in refusal(check_batch_split, group_of(4), 7, 2)
+    assert "batch_size must be at least 4 processes x accumulate 2, got 7" in refusal(
+        check_batch_split, group_of(4), 7, 2
+    )
 
 
 def test_weights_that_differ_between_processes_are_not_saved():
     module = nn.Linear(2, 2)
     check_ranks_agree(ProcessGroup(), 5, module)
-    with pytest.raises(FloatingPointError, match="all 2 processes must hold the same weights after step 5, got 2 versions"):
+    with pytest.raises(
+        FloatingPointError, match="all 2 processes must hold the same weights after step 5, got 2 versions"
+    ):
         check_ranks_agree(group_of(2, values=[0.5]), 5, module)
 
 
@@ -229,16 +254,26 @@ def test_a_layer_that_the_loss_does_not_reach_is_named(refusal):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_batch_without_objects_reaches_every_parameter_of_a_detector(name):
-    """So no process waits for a gradient that its share does not give. FGD's own layers: test_two_processes_have_the_losses_of_one."""
+    """So no process waits for a gradient that its share of the batch does not give."""
     distiller = Distiller(build(name, "resnet18", 3)).train()
-    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "masks": torch.zeros(0, 64, 64, dtype=torch.uint8)}
+    nothing = {
+        "boxes": torch.zeros(0, 4),
+        "labels": torch.zeros(0, dtype=torch.int64),
+        "masks": torch.zeros(0, 64, 64, dtype=torch.uint8),
+    }
     total(distiller([torch.rand(3, 64, 64)] * 2, [nothing] * 2)).backward()
     check_reached(group_of(2), distiller)
 
 
 def test_the_learning_rate_is_printed_with_its_batch_size(tiny_config):
-    assert ProcessGroup().batch_line(tiny_config(batch_size=16, lr=0.01)) == "16 images per step, peak lr 0.01: 0.000625 per image"
-    assert group_of(8).batch_line(tiny_config(batch_size=16, lr=0.02, accumulate=2)) == "16 images per step (8 processes x 2 parts), peak lr 0.02: 0.00125 per image"
+    assert (
+        ProcessGroup().batch_line(tiny_config(batch_size=16, lr=0.01))
+        == "16 images per step, peak lr 0.01: 0.000625 per image"
+    )
+    assert (
+        group_of(8).batch_line(tiny_config(batch_size=16, lr=0.02, accumulate=2))
+        == "16 images per step (8 processes x 2 parts), peak lr 0.02: 0.00125 per image"
+    )
 
 
 def test_a_single_process_is_a_group_whatever_variables_a_cluster_sets(monkeypatch):

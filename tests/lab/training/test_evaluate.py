@@ -32,9 +32,17 @@ from fgdlab.lab.training.evaluate import (
 def truth_of(boxes, images=4, categories=(3, 7, 9)) -> dict:
     """boxes: (image id, category id, x, y, w, h[, iscrowd])."""
     return {
-        "info": {}, "images": [{"id": n, "file_name": f"{n}.png", "width": 300, "height": 300} for n in range(1, images + 1)],
+        "info": {},
+        "images": [{"id": n, "file_name": f"{n}.png", "width": 300, "height": 300} for n in range(1, images + 1)],
         "annotations": [
-            {"id": k, "image_id": image, "category_id": category, "bbox": [x, y, w, h], "area": w * h, "iscrowd": crowd[0] if crowd else 0}
+            {
+                "id": k,
+                "image_id": image,
+                "category_id": category,
+                "bbox": [x, y, w, h],
+                "area": w * h,
+                "iscrowd": crowd[0] if crowd else 0,
+            }
             for k, (image, category, x, y, w, h, *crowd) in enumerate(boxes, start=1)
         ],
         "categories": [{"id": each, "name": f"class {each}"} for each in categories],
@@ -42,14 +50,23 @@ def truth_of(boxes, images=4, categories=(3, 7, 9)) -> dict:
 
 
 BOXES = [  # small, medium and large ones; every class in two images
-    (1, 3, 10, 10, 20, 25), (1, 7, 60, 60, 50, 60), (2, 3, 30, 30, 120, 130), (2, 9, 200, 10, 12, 14), (3, 7, 5, 5, 15, 20), (3, 9, 100, 100, 110, 100),
-    (4, 3, 40, 40, 60, 60), (4, 9, 150, 150, 70, 50),
+    (1, 3, 10, 10, 20, 25),
+    (1, 7, 60, 60, 50, 60),
+    (2, 3, 30, 30, 120, 130),
+    (2, 9, 200, 10, 12, 14),
+    (3, 7, 5, 5, 15, 20),
+    (3, 9, 100, 100, 110, 100),
+    (4, 3, 40, 40, 60, 60),
+    (4, 9, 150, 150, 70, 50),
 ]
 
 
 def found_of(truth, score=0.9) -> list[dict]:
-    return [{"image_id": each["image_id"], "category_id": each["category_id"], "bbox": list(each["bbox"]), "score": score}
-            for each in truth["annotations"] if not each["iscrowd"]]
+    return [
+        {"image_id": each["image_id"], "category_id": each["category_id"], "bbox": list(each["bbox"]), "score": score}
+        for each in truth["annotations"]
+        if not each["iscrowd"]
+    ]
 
 
 def numbers(scores) -> dict:
@@ -57,14 +74,23 @@ def numbers(scores) -> dict:
 
 
 def random_case(seed):
-    """Objects and detections of every quality: moved, of the wrong class, doubled, invented; crowds; sizes from 5 to 150 pixels."""
+    """Objects and detections: moved, of the wrong class, doubled, invented; crowds; sizes from 5 to 150 pixels."""
     rng = np.random.default_rng(seed)
     sides = np.exp(np.linspace(1.6, 5, 40))                          # pixels; so that every size class has objects
-    truth = truth_of([
-        (int(rng.integers(1, 6)), int(rng.choice([3, 7, 9])), *rng.uniform(0, 120, 2).tolist(), float(side), float(side * rng.uniform(0.8, 1.25)),
-         int(rng.random() < 0.1))
-        for side in sides
-    ], images=6)                                                     # no object in image 6
+    truth = truth_of(
+        [
+            (
+                int(rng.integers(1, 6)),
+                int(rng.choice([3, 7, 9])),
+                *rng.uniform(0, 120, 2).tolist(),
+                float(side),
+                float(side * rng.uniform(0.8, 1.25)),
+                int(rng.random() < 0.1),
+            )
+            for side in sides
+        ],
+        images=6,
+    )                                                     # no object in image 6
     found = []
     for each in found_of(truth) * 2:
         if rng.random() < 0.7:
@@ -72,7 +98,13 @@ def random_case(seed):
             category = each["category_id"] if rng.random() < 0.8 else int(rng.choice([3, 7, 9]))
             found.append(each | {"bbox": [x, y, w, h], "category_id": category, "score": float(rng.random())})
     found += [
-        {"image_id": int(rng.integers(1, 7)), "category_id": 7, "bbox": rng.uniform(1, 150, 4).tolist(), "score": float(rng.random())} for _ in range(15)
+        {
+            "image_id": int(rng.integers(1, 7)),
+            "category_id": 7,
+            "bbox": rng.uniform(1, 150, 4).tolist(),
+            "score": float(rng.random()),
+        }
+        for _ in range(15)
     ]
     return truth, found
 
@@ -89,7 +121,7 @@ def by_hand(truth, found, folder):
     return evaluation
 
 
-# ---- scores ------------------------------------------------------------------------------------------------------------------------
+# ---- scores ----------------------------------------------------------------------------------------------------------
 
 def test_perfect_detections_score_100():
     truth = truth_of(BOXES)
@@ -101,7 +133,11 @@ def test_perfect_detections_score_100():
 
 def test_no_detection_at_all_scores_0():
     scores = coco_scores(truth_of(BOXES), [])
-    assert numbers(scores) == dict.fromkeys(SCORES, 0.0) and scores["AP_per_class"] == {"class 3": 0, "class 7": 0, "class 9": 0}
+    assert numbers(scores) == dict.fromkeys(SCORES, 0.0) and scores["AP_per_class"] == {
+        "class 3": 0,
+        "class 7": 0,
+        "class 9": 0,
+    }
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -110,8 +146,10 @@ def test_scores_are_those_of_pycocotools_by_hand(tmp_path, capsys, seed):
     evaluation = by_hand(truth, found, tmp_path)
     capsys.readouterr()
     scores = coco_scores(truth, found)
-    assert capsys.readouterr().out == ""                             # nothing of pycocotools' chatter
-    assert [scores[name] for name in SCORES] == pytest.approx([100 * each if each > -1 else math.nan for each in evaluation.stats], abs=1e-9, nan_ok=True)
+    assert capsys.readouterr().out == ""  # nothing of pycocotools' chatter
+    assert [scores[name] for name in SCORES] == pytest.approx(
+        [100 * each if each > -1 else math.nan for each in evaluation.stats], abs=1e-9, nan_ok=True
+    )
     assert 5 < scores["AP"] < 90 and not any(map(math.isnan, numbers(scores).values()))
     assert scores["AP"] == pytest.approx(np.mean(list(scores["AP_per_class"].values())))
 
@@ -122,7 +160,9 @@ def test_only_the_named_images_are_judged():
     part = {**truth, "images": [each for each in truth["images"] if each["id"] in ids],
             "annotations": [each for each in truth["annotations"] if each["image_id"] in ids]}
     alone = coco_scores(copy.deepcopy(part), [dict(each) for each in found if each["image_id"] in ids])
-    assert numbers(coco_scores(copy.deepcopy(truth), [dict(each) for each in found], ids)) == pytest.approx(numbers(alone), nan_ok=True)
+    assert numbers(coco_scores(copy.deepcopy(truth), [dict(each) for each in found], ids)) == pytest.approx(
+        numbers(alone), nan_ok=True
+    )
     assert numbers(alone) != pytest.approx(numbers(coco_scores(truth, found)), nan_ok=True)
 
 
@@ -159,7 +199,9 @@ def test_a_split_without_objects_is_nan_and_no_crash():
     truth = truth_of([])
     for found in ([], [{"image_id": 1, "category_id": 3, "bbox": [0, 0, 5, 5], "score": 0.5}]):
         scores = coco_scores(truth, found)
-        assert all(math.isnan(scores[name]) for name in SCORES) and all(map(math.isnan, scores["AP_per_class"].values()))
+        assert all(math.isnan(scores[name]) for name in SCORES) and all(
+            map(math.isnan, scores["AP_per_class"].values())
+        )
 
 
 def test_recall_counts_so_many_detections_an_image():
@@ -180,7 +222,7 @@ def test_percent_keeps_0_and_turns_minus_1_into_nan():
     assert percent(0.0) == 0 and percent(0.5) == 50 and math.isnan(percent(-1))
 
 
-# ---- by faster-coco-eval -----------------------------------------------------------------------------------------------------------
+# ---- by faster-coco-eval ---------------------------------------------------------------------------------------------
 
 def agree(truth, found, image_ids=None, of="bbox") -> dict:
     """The scores, once both packages gave the same."""
@@ -200,11 +242,17 @@ def crowded(seed):
 
 
 def with_masks(truth, found):
-    """Objects and detections as ellipses in their boxes: polygons, run lengths as text and as lists in turn; a detection keeps its box."""
+    """Objects and detections as ellipses in their boxes: polygons, run lengths as text and as lists in turn."""
+
     def ellipse(box):
         turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         x, y, w, h = box
-        return [np.stack([x + w / 2 * (1 + np.cos(turn)), y + h / 2 * (1 + np.sin(turn))], axis=1).clip(0, 300).flatten().tolist()]
+        return [
+            np.stack([x + w / 2 * (1 + np.cos(turn)), y + h / 2 * (1 + np.sin(turn))], axis=1)
+            .clip(0, 300)
+            .flatten()
+            .tolist()
+        ]
 
     def run_lengths(outline, plain):
         packed = coco_mask.merge(coco_mask.frPyObjects(outline, 300, 300))
@@ -217,14 +265,29 @@ def with_masks(truth, found):
     objects = []
     for k, each in enumerate(truth["annotations"]):
         outline = ellipse(each["bbox"])
-        objects.append(each | {"segmentation": outline if k % 3 == 0 and not each["iscrowd"] else run_lengths(outline, plain=k % 3 == 1 or each["iscrowd"])})
-    return {**truth, "annotations": objects}, [each | {"segmentation": run_lengths(ellipse(each["bbox"]), plain=False)} for each in found]
+        objects.append(
+            each
+            | {
+                "segmentation": outline
+                if k % 3 == 0 and not each["iscrowd"]
+                else run_lengths(outline, plain=k % 3 == 1 or each["iscrowd"])
+            }
+        )
+    return {**truth, "annotations": objects}, [
+        each | {"segmentation": run_lengths(ellipse(each["bbox"]), plain=False)} for each in found
+    ]
 
 
 def test_where_it_is_installed_it_counts_and_the_result_says_so(monkeypatch):
-    assert evaluation_here().package == "faster-coco-eval" and provenance()["packages"]["faster-coco-eval"] == version("faster-coco-eval")
+    assert evaluation_here().package == "faster-coco-eval" and provenance()["packages"]["faster-coco-eval"] == version(
+        "faster-coco-eval"
+    )
     truth, seen = truth_of(BOXES), []
-    monkeypatch.setattr(COCOeval_faster, "evaluate", lambda self, real=COCOeval_faster.evaluate: (seen.append(self.params.iouType), real(self)))
+    monkeypatch.setattr(
+        COCOeval_faster,
+        "evaluate",
+        lambda self, real=COCOeval_faster.evaluate: (seen.append(self.params.iouType), real(self)),
+    )
     assert coco_scores(truth, found_of(truth))["AP"] == pytest.approx(100) and seen == ["bbox"]
 
 
@@ -234,10 +297,15 @@ def test_where_it_is_not_pycocotools_counts_and_the_result_says_so(monkeypatch):
 
     monkeypatch.setattr(evaluate, "find_spec", lambda name: None)
     monkeypatch.setattr(COCOeval_faster, "evaluate", lambda self: pytest.fail("it is not installed"))
-    monkeypatch.setattr("fgdlab.lab.provenance.environment.version", lambda name: absent(name) if name == "faster-coco-eval" else version(name))
+    monkeypatch.setattr(
+        "fgdlab.lab.provenance.environment.version",
+        lambda name: absent(name) if name == "faster-coco-eval" else version(name),
+    )
     truth = truth_of(BOXES)
     assert evaluation_here() is PYCOCOTOOLS and coco_scores(truth, found_of(truth))["AP"] == pytest.approx(100)
-    assert "faster-coco-eval" not in provenance()["packages"] and provenance()["packages"]["pycocotools"] == version("pycocotools")
+    assert "faster-coco-eval" not in provenance()["packages"] and provenance()["packages"]["pycocotools"] == version(
+        "pycocotools"
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -251,9 +319,15 @@ def test_both_packages_agree_on_boxes_with_crowds_and_gaps_in_category_ids(seed)
 def test_both_packages_agree_on_masks_of_every_kind_with_crowds(seed):
     truth, found = with_masks(*crowded(seed))
     assert {type(each["segmentation"]) for each in truth["annotations"]} == {list, dict}
-    boxes, masks = agree(truth, found), agree(truth, [{name: value for name, value in each.items() if name != "bbox"} for each in found], of="segm")
+    boxes, masks = (
+        agree(truth, found),
+        agree(truth, [{name: value for name, value in each.items() if name != "bbox"} for each in found], of="segm"),
+    )
     assert 5 < masks["AP"] < 90 and masks["AP"] != pytest.approx(boxes["AP"])
-    assert numbers(all_scores(truth, found, masks=True)) == numbers(boxes) and all_scores(truth, found, masks=True)["mask_AP"] == masks["AP"]
+    assert (
+        numbers(all_scores(truth, found, masks=True)) == numbers(boxes)
+        and all_scores(truth, found, masks=True)["mask_AP"] == masks["AP"]
+    )
 
 
 @pytest.mark.parametrize("of", ["bbox", "segm"])
@@ -263,7 +337,11 @@ def test_both_packages_agree_where_there_is_nothing(of):
     empty = {**truth, "annotations": []}
     for some in ([], found):
         assert all(map(math.isnan, numbers(agree(empty, some, of=of)).values()))
-    assert math.isnan(agree({**truth, "annotations": [each for each in truth["annotations"] if each["category_id"] != 9]}, found, of=of)["AP_per_class"]["class 9"])
+    assert math.isnan(
+        agree(
+            {**truth, "annotations": [each for each in truth["annotations"] if each["category_id"] != 9]}, found, of=of
+        )["AP_per_class"]["class 9"]
+    )
 
 
 def test_both_packages_look_at_a_hundred_detections_an_image_and_class_the_best_first():
@@ -271,8 +349,18 @@ def test_both_packages_look_at_a_hundred_detections_an_image_and_class_the_best_
     rng = np.random.default_rng(1)
     truth = truth_of([(1, 3, 4.0 * n, 10, 30, 30) for n in range(60)] + [(2, 7, 50, 50, 40, 40)], images=2)
     objects = found_of(truth)
-    found = [each | {"score": 0.9 - 0.001 * k} for k, each in enumerate(objects[:30])] + [each | {"score": 0.2 - 0.001 * k} for k, each in enumerate(objects[30:])]
-    found += [{"image_id": 1, "category_id": 3, "bbox": [*rng.uniform(0, 200, 2).tolist(), 3.0, 3.0], "score": float(rng.uniform(0.3, 0.8))} for _ in range(65)]
+    found = [each | {"score": 0.9 - 0.001 * k} for k, each in enumerate(objects[:30])] + [
+        each | {"score": 0.2 - 0.001 * k} for k, each in enumerate(objects[30:])
+    ]
+    found += [
+        {
+            "image_id": 1,
+            "category_id": 3,
+            "bbox": [*rng.uniform(0, 200, 2).tolist(), 3.0, 3.0],
+            "score": float(rng.uniform(0.3, 0.8)),
+        }
+        for _ in range(65)
+    ]
     for order in (found, found[::-1]):
         scores = agree(truth, order)
         assert scores["AR"] == pytest.approx(100 * (35 / 60 + 1) / 2)
@@ -292,7 +380,7 @@ def test_it_prints_nothing_and_asks_nobody(capfd, monkeypatch):
     assert capfd.readouterr() == ("", "")
 
 
-# ---- detections --------------------------------------------------------------------------------------------------------------------
+# ---- detections ------------------------------------------------------------------------------------------------------
 
 class Answering(torch.nn.Module):
     """Answers with given outputs, image by image, and notes how it was called."""
@@ -308,14 +396,26 @@ class Answering(torch.nn.Module):
 
 def output(labels, scores=None, boxes=None):
     count = len(labels)
-    return {"boxes": torch.tensor(boxes or [[2.0, 3.0, 12.0, 33.0]] * count).reshape(-1, 4), "labels": torch.tensor(labels, dtype=torch.int64),
-            "scores": torch.tensor(scores or [0.5] * count)}
+    return {
+        "boxes": torch.tensor(boxes or [[2.0, 3.0, 12.0, 33.0]] * count).reshape(-1, 4),
+        "labels": torch.tensor(labels, dtype=torch.int64),
+        "scores": torch.tensor(scores or [0.5] * count),
+    }
 
 
 @pytest.fixture
 def gaps(coco_folder):
     """Categories 2, 30 and 90 listed out of order; three images."""
-    return DetectionDataset(read_split(coco_folder([(40, 40)] * 3, {1: [(2, 3, 10, 30, 90, 0)], 2: [(2, 3, 10, 30, 2, 0)], 3: [(2, 3, 10, 30, 30, 0)]}, (90, 2, 30)), "all"))
+    return DetectionDataset(
+        read_split(
+            coco_folder(
+                [(40, 40)] * 3,
+                {1: [(2, 3, 10, 30, 90, 0)], 2: [(2, 3, 10, 30, 2, 0)], 3: [(2, 3, 10, 30, 30, 0)]},
+                (90, 2, 30),
+            ),
+            "all",
+        )
+    )
 
 
 def test_labels_become_the_category_ids_of_the_file(gaps):
@@ -334,7 +434,9 @@ def test_right_answers_on_category_ids_with_gaps_score_100(gaps):
 
 
 def test_label_0_is_nobody(gaps):
-    assert [each["category_id"] for each in detections(Answering([output([0, 1]), output([0]), output([])]), gaps)] == [2]
+    assert [each["category_id"] for each in detections(Answering([output([0, 1]), output([0]), output([])]), gaps)] == [
+        2
+    ]
 
 
 def test_every_image_is_seen_once_in_eval_mode_without_gradients(gaps):

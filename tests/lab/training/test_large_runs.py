@@ -1,4 +1,8 @@
-"""What a large run needs besides the loop: parts of a batch, half precision, shapes, sizes, layouts, compiling, boards. Each knob does what it says, and nothing at its default."""
+"""Settings of large runs: parts of a batch, half precision, image sizes, memory layouts, compiling, TensorBoard.
+
+Each setting does what it says, and nothing at its default.
+"""
+
 import copy
 import sys
 import types
@@ -38,7 +42,9 @@ def one_batch(scenes, size: int = 5) -> tuple:
 
 def step_of(distiller, config, scenes, precision: str = "fp32"):
     """Terms, loss and gradients of one step over the first batch."""
-    terms, loss = Step(distiller.train(), config, Precision(precision, "cpu"), ProcessGroup())(*one_batch(scenes, config.batch_size))
+    terms, loss = Step(distiller.train(), config, Precision(precision, "cpu"), ProcessGroup())(
+        *one_batch(scenes, config.batch_size)
+    )
     return terms, loss, gradients(distiller)
 
 
@@ -50,7 +56,7 @@ def with_still_norms(distiller: Distiller) -> Distiller:
     return distiller
 
 
-# ---- parts of a batch --------------------------------------------------------------------------------------------------------------
+# ---- parts of a batch ------------------------------------------------------------------------------------------------
 
 def test_a_batch_in_parts_has_the_losses_and_the_gradient_of_the_whole(tiny_config, tiny_scenes, tiny_distiller):
     whole, parts = (with_still_norms(tiny_distiller(0, FGD)) for _ in range(2))
@@ -66,7 +72,10 @@ def test_a_batch_in_parts_has_the_losses_and_the_gradient_of_the_whole(tiny_conf
 
 def test_norms_that_learn_see_one_part_at_a_time(tiny_config, tiny_scenes, tiny_distiller):
     """The one thing that parts change; the knob's help says so, and training/step.py which losses it concerns."""
-    losses = [step_of(tiny_distiller(0, None), tiny_config(batch_size=4, accumulate=parts), tiny_scenes())[1] for parts in (1, 2)]
+    losses = [
+        step_of(tiny_distiller(0, None), tiny_config(batch_size=4, accumulate=parts), tiny_scenes())[1]
+        for parts in (1, 2)
+    ]
     assert losses[0] != losses[1]
 
 
@@ -80,17 +89,23 @@ def test_one_part_is_the_plain_step_to_the_last_bit(tiny_config, tiny_scenes, ti
 @pytest.mark.parametrize("count, parts, sizes", [(5, 3, [1, 2, 2]), (4, 1, [4]), (6, 3, [2, 2, 2])])
 def test_parts_are_as_equal_as_can_be(count, parts, sizes):
     pieces = list(cut(list(range(count)), list(range(count)), parts))
-    assert [len(images) for images, _ in pieces] == sizes and sum((images for images, _ in pieces), []) == list(range(count))
+    assert [len(images) for images, _ in pieces] == sizes and sum((images for images, _ in pieces), []) == list(
+        range(count)
+    )
 
 
-# ---- precision ---------------------------------------------------------------------------------------------------------------------
+# ---- precision -------------------------------------------------------------------------------------------------------
 
 def test_fp16_computes_near_fp32_with_the_distillation_in_float32(tiny_config, tiny_scenes, tiny_distiller):
     losses, maps, sums = {}, {}, set()
     for name in ("fp32", "fp16"):
         distiller = tiny_distiller(0, FGD)
-        distiller.student.backbone.register_forward_hook(lambda module, args, output, name=name: maps.update({name: output["0"].dtype}))
-        distiller.loss.register_forward_hook(lambda module, args, output: sums.update(term.raw.dtype for term in output))
+        distiller.student.backbone.register_forward_hook(
+            lambda module, args, output, name=name: maps.update({name: output["0"].dtype})
+        )
+        distiller.loss.register_forward_hook(
+            lambda module, args, output: sums.update(term.raw.dtype for term in output)
+        )
         terms, losses[name], _ = step_of(distiller, tiny_config(precision=name), tiny_scenes(), name)
     assert maps == {"fp32": torch.float32, "fp16": torch.float16} and sums == {torch.float32}
     half, full = (losses[name].item() for name in ("fp16", "fp32"))
@@ -114,8 +129,10 @@ def steep(distiller, factor: float) -> Distiller:
     return Distiller(distiller.student, None, Pull(factor), recall=lambda ids: {})
 
 
-def test_a_step_that_overflows_float16_is_left_out_and_the_scale_halves(tiny_config, tiny_scenes, tiny_distiller, tmp_path):
-    distiller = steep(tiny_distiller(0, None), 1e34)                 # times the first scale, 65536, more than float32 holds
+def test_a_step_that_overflows_float16_is_left_out_and_the_scale_halves(
+    tiny_config, tiny_scenes, tiny_distiller, tmp_path
+):
+    distiller = steep(tiny_distiller(0, None), 1e34)  # times the first scale, 65536, more than float32 holds
     before = copy.deepcopy(distiller.student.head.state_dict())
     precisions = []
     with pytest.MonkeyPatch.context() as patch:
@@ -132,11 +149,16 @@ def test_a_gradient_that_no_scale_saves_stops_the_run():
     precision = Precision("fp16", "cpu")
     precision.check(1)
     precision.scaler.load_state_dict({**precision.scaler.state_dict(), "scale": 0.5})
-    with pytest.raises(FloatingPointError, match=r"must fit into float16, but overflows at a scale of 0.5 at step 9; use precision=bf16"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"must fit into float16, but overflows at a scale of 0.5 at step 9; use precision=bf16",
+    ):
         precision.check(9)
 
 
-def test_an_interrupted_fp16_run_ends_in_the_same_bits(tiny_config, tiny_scenes, tiny_distiller, same_bits, tmp_path, monkeypatch):
+def test_an_interrupted_fp16_run_ends_in_the_same_bits(
+    tiny_config, tiny_scenes, tiny_distiller, same_bits, tmp_path, monkeypatch
+):
     config = tiny_config(epochs=1, precision="fp16", checkpoint_every=1)
     straight = tiny_distiller(0, None)
     train(straight, tiny_scenes(), config, progress="off")
@@ -155,7 +177,7 @@ def test_an_interrupted_fp16_run_ends_in_the_same_bits(tiny_config, tiny_scenes,
     same_bits(resumed, straight)
 
 
-# ---- shapes and sizes --------------------------------------------------------------------------------------------------------------
+# ---- shapes and sizes ------------------------------------------------------------------------------------------------
 
 class Shapes:
     """Stands for a data set of which only the sizes matter: every third image is wider than tall."""
@@ -170,7 +192,9 @@ class Shapes:
 def test_no_batch_holds_wide_images_and_others(monkeypatch):
     for epoch in range(4):
         found = epoch_batches(Shapes(), 4, seed=1, epoch=epoch, aspect_groups=True)
-        assert [len({i % 3 == 0 for i in batch}) for batch in found] == [1] * len(found) and all(len(batch) == 4 for batch in found)
+        assert [len({i % 3 == 0 for i in batch}) for batch in found] == [1] * len(found) and all(
+            len(batch) == 4 for batch in found
+        )
         assert len(found) == batches_per_epoch(Shapes(), 4, aspect_groups=True) == 8 // 4 + 15 // 4
         flat = sum(found, [])
         assert len(set(flat)) == len(flat)
@@ -179,7 +203,10 @@ def test_no_batch_holds_wide_images_and_others(monkeypatch):
 
 def test_without_groups_the_order_is_what_it_was():
     order = torch.randperm(23, generator=torch.Generator().manual_seed(3 * 100_003 + 5)).tolist()
-    assert epoch_batches(Shapes(), 4, seed=3, epoch=5) == [order[i:i + 4] for i in range(0, 20, 4)] and batches_per_epoch(Shapes(), 4) == 5
+    assert (
+        epoch_batches(Shapes(), 4, seed=3, epoch=5) == [order[i : i + 4] for i in range(0, 20, 4)]
+        and batches_per_epoch(Shapes(), 4) == 5
+    )
 
 
 def test_groups_of_shapes_save_padding(coco_folder, tiny_distiller, tiny_config):
@@ -191,8 +218,15 @@ def test_groups_of_shapes_save_padding(coco_folder, tiny_distiller, tiny_config)
     pixels = {}
     for grouped in (False, True):
         distiller, seen = tiny_distiller(0, None), []
-        distiller.student.backbone.register_forward_pre_hook(lambda module, args, seen=seen: seen.append(args[0].shape[2] * args[0].shape[3]))
-        done = train(distiller, DetectionDataset(read_split(folder, "train")), tiny_config(epochs=1, batch_size=3, aspect_groups=grouped), progress="off")
+        distiller.student.backbone.register_forward_pre_hook(
+            lambda module, args, seen=seen: seen.append(args[0].shape[2] * args[0].shape[3])
+        )
+        done = train(
+            distiller,
+            DetectionDataset(read_split(folder, "train")),
+            tiny_config(epochs=1, batch_size=3, aspect_groups=grouped),
+            progress="off",
+        )
         pixels[grouped] = seen
         assert done["steps"] == 4
     assert set(pixels[True]) == {32 * 96} and 96 * 96 in pixels[False]
@@ -205,12 +239,18 @@ def test_short_sides_are_whole_numbers_with_commas(text, sides):
 
 @pytest.mark.parametrize("text", ["x", "640;800", "640,", "31", "64.5", "-64", "99999999"])
 def test_other_short_sides_are_refused_in_one_line(refusal, tiny_config, text):
-    assert f"min_sizes must be whole numbers of 32 to 65535 pixels with commas between, got {text!r}" in refusal(check_sizes, tiny_config(min_sizes=text, min_size=64))
+    assert f"min_sizes must be whole numbers of 32 to 65535 pixels with commas between, got {text!r}" in refusal(
+        check_sizes, tiny_config(min_sizes=text, min_size=64)
+    )
 
 
 def test_sides_to_draw_from_need_a_size_to_be_judged_at(refusal, lab_home, tiny_config, tmp_path):
     text = refusal(run, tiny_config(min_sizes="64,96"), tmp_path / "run", progress="off")
-    assert "min_sizes must go with a min_size" in text and "give min_size=96" in text and not (lab_home / "teachers").exists()
+    assert (
+        "min_sizes must go with a min_size" in text
+        and "give min_size=96" in text
+        and not (lab_home / "teachers").exists()
+    )
 
 
 def test_a_side_follows_from_seed_and_step_alone():
@@ -227,12 +267,14 @@ def test_student_and_teacher_see_one_size_a_step_and_the_student_is_judged_at_it
     distiller.student.backbone.register_forward_pre_hook(lambda module, args: student.append(args[0]))
     distiller.teacher.backbone.register_forward_pre_hook(lambda module, args: teacher.append(args[0]))
     train(distiller, parts.train_set, config, progress="off")
-    assert [each.shape[-1] for each in student] == [drawn_side((64, 96), 0, step) for step in range(6)] and len({each.shape[-1] for each in student}) == 2
+    assert [each.shape[-1] for each in student] == [drawn_side((64, 96), 0, step) for step in range(6)] and len(
+        {each.shape[-1] for each in student}
+    ) == 2
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(student, teacher, strict=True))
     assert distiller.student.transform.min_size == (64,)
 
 
-# ---- layout and compiling ----------------------------------------------------------------------------------------------------------
+# ---- layout and compiling --------------------------------------------------------------------------------------------
 
 def test_channels_last_is_a_layout_and_no_other_number(lab_home, tiny_config, tiny_scenes):
     found = {}
@@ -249,7 +291,7 @@ def test_channels_last_is_a_layout_and_no_other_number(lab_home, tiny_config, ti
 
 @pytest.fixture
 def eager_compiler(monkeypatch):
-    """torch.compile without a compiler behind it: it traces, and runs what it traced as it is. Gives the functions that were compiled."""
+    """torch.compile without a compiler: it traces and runs the trace. Returns the functions that were compiled."""
     asked, real = [], torch.compile
 
     def traced(function):
@@ -262,7 +304,9 @@ def eager_compiler(monkeypatch):
 
 
 @pytest.mark.slow
-def test_compiled_pyramids_give_the_same_losses_and_are_plain_again_afterwards(eager_compiler, tiny_config, tiny_scenes, tiny_distiller):
+def test_compiled_pyramids_give_the_same_losses_and_are_plain_again_afterwards(
+    eager_compiler, tiny_config, tiny_scenes, tiny_distiller
+):
     distiller, plain = tiny_distiller(0, FGD), tiny_distiller(0, FGD)
     names = list(distiller.state_dict())
     with compiled_pyramids(distiller, True, "cpu"):
@@ -281,7 +325,9 @@ def test_nothing_is_compiled_unless_asked(eager_compiler, tiny_config, tiny_scen
     assert eager_compiler == []
 
 
-def test_a_machine_without_a_compiler_says_so_before_the_first_step(monkeypatch, refusal, tiny_config, tiny_scenes, tiny_distiller):
+def test_a_machine_without_a_compiler_says_so_before_the_first_step(
+    monkeypatch, refusal, tiny_config, tiny_scenes, tiny_distiller
+):
     def broken(function):
         raise RuntimeError("no g++\nand a page of advice")
 
@@ -290,11 +336,11 @@ def test_a_machine_without_a_compiler_says_so_before_the_first_step(monkeypatch,
     assert "compile=true must find a C++ compiler, and Triton for CUDA, got: no g++;" in text
 
 
-# ---- the log -----------------------------------------------------------------------------------------------------------------------
+# ---- the log ---------------------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def board(monkeypatch) -> list:
-    """A stand-in for the package tensorboard; gives what was written as (tag, value, step), the writer's settings first."""
+    """A stand-in for tensorboard: the writer's settings, then what was written as (tag, value, step)."""
     written = []
 
     class SummaryWriter:
@@ -319,17 +365,30 @@ def test_every_logged_row_goes_to_the_board_too(board, tiny_config, tiny_scenes,
     train(tiny_distiller(0, FGD), tiny_scenes(), config, tmp_path, progress="off")
     assert board[0] == (str(tmp_path / "tensorboard"), 1) and board[-1] == "closed"
     tags = {(tag, step) for tag, _, step in board[1:-1]}
-    assert {("loss/fg/P3", 1), ("loss/global/P5", 3), ("loss/total/all", 2), ("training/lr", 1), ("training/grad_norm", 3)} <= tags
+    assert {
+        ("loss/fg/P3", 1),
+        ("loss/global/P5", 3),
+        ("loss/total/all", 2),
+        ("training/lr", 1),
+        ("training/grad_norm", 3),
+    } <= tags
     board.clear()
     (tmp_path / "without").mkdir()
     train(tiny_distiller(0, None), tiny_scenes(limit=4), tiny_config(epochs=1), tmp_path / "without", progress="off")
     assert board == []
 
 
-def test_without_the_package_a_board_is_refused_before_anything_is_made(monkeypatch, refusal, lab_home, tiny_config, tmp_path):
+def test_without_the_package_a_board_is_refused_before_anything_is_made(
+    monkeypatch, refusal, lab_home, tiny_config, tmp_path
+):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     text = refusal(run, tiny_config(tensorboard=True, method="fgd"), tmp_path / "run", progress="off")
-    assert "tensorboard=true must find the package tensorboard, got none; install it by `pip install 'fgdlab[tensorboard]'`" in text and not (lab_home / "teachers").exists()
+    assert (
+        "tensorboard=true must find the package tensorboard, got none; "
+        "install it by `pip install 'fgdlab[tensorboard]'`"
+        in text
+        and not (lab_home / "teachers").exists()
+    )
 
 
 def test_the_time_left_after_a_resumption_counts_the_steps_of_this_call(capsys):

@@ -47,13 +47,13 @@ def interrupt_in_step(distiller, step):
     return distiller.student.backbone.register_forward_pre_hook(hook)
 
 
-# ---- resuming ----------------------------------------------------------------------------------------------------------------------
+# ---- resuming --------------------------------------------------------------------------------------------------------
 
 ADAMW = {"optimizer": "adamw", "schedule": "cosine"}
 SGD = {"optimizer": "sgd", "schedule": "step", "lr": 1e-3, "clip": 0.0, "warmup": 0.25}
 PLAIN = None
 FGD = FGDConfig(1e-3, 5e-4, 1e-2, 1e-4)
-WAYS = {                                                             # settings, loss, steps in which it is interrupted, one after the other
+WAYS = {  # settings, loss, steps in which it is interrupted, one after the other
     "adamw, cosine, a checkpoint an epoch": (ADAMW, PLAIN, [5]),
     "adamw, fgd, checkpoints within an epoch": (ADAMW | {"checkpoint_every": 2}, FGD, [4, 8]),
     "adamw, a checkpoint each step": (ADAMW | {"checkpoint_every": 1, "log_every": 2}, PLAIN, [1, 2, 7, 9]),
@@ -93,12 +93,18 @@ def test_an_interrupted_training_ends_in_the_same_bits(
     assert (tmp_path / "broken/metrics.jsonl").read_bytes() == (tmp_path / "straight/metrics.jsonl").read_bytes()
     learned = [name for name in start if not torch.equal(start[name], straight.state_dict()[name])]
     assert any(name.startswith("student.head") for name in learned)
-    if loss:                                                         # the loss's own layers are trained and resumed too
-        blocks = {f"loss.relation.{level}.{who}.transform.3.weight" for level in ("P3", "P4", "P5") for who in ("student", "teacher")}
+    if loss:  # the loss's own layers are trained and resumed too
+        blocks = {
+            f"loss.relation.{level}.{who}.transform.3.weight"
+            for level in ("P3", "P4", "P5")
+            for who in ("student", "teacher")
+        }
         assert blocks <= set(learned)
 
 
-def test_a_kill_between_log_and_checkpoint_leaves_no_row_twice(tiny_config, tiny_scenes, tiny_distiller, same_bits, monkeypatch, tmp_path):
+def test_a_kill_between_log_and_checkpoint_leaves_no_row_twice(
+    tiny_config, tiny_scenes, tiny_distiller, same_bits, monkeypatch, tmp_path
+):
     config = tiny_config(checkpoint_every=2)
     straight = tiny_distiller(0, None)
     train_tiny(straight, tiny_scenes(), config, tmp_path / "straight")
@@ -118,7 +124,9 @@ def test_a_kill_between_log_and_checkpoint_leaves_no_row_twice(tiny_config, tiny
     assert (tmp_path / "broken/metrics.jsonl").read_bytes() == (tmp_path / "straight/metrics.jsonl").read_bytes()
 
 
-def test_a_finished_training_is_not_trained_further(tiny_config, tiny_scenes, tiny_distiller, bits, same_bits, tmp_path):
+def test_a_finished_training_is_not_trained_further(
+    tiny_config, tiny_scenes, tiny_distiller, bits, same_bits, tmp_path
+):
     first = tiny_distiller(0, None)
     train_tiny(first, tiny_scenes(), tiny_config(epochs=1), tmp_path)
     logged, after = (tmp_path / "metrics.jsonl").read_bytes(), bits(first)
@@ -143,7 +151,9 @@ def test_a_half_written_line_is_dropped(tiny_config, tiny_scenes, tiny_distiller
 def test_rows_of_a_run_without_checkpoint_are_written_anew(tiny_config, tiny_scenes, tiny_distiller, tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "name": "total"}\n')
     train_tiny(tiny_distiller(0, None), tiny_scenes(), tiny_config(epochs=1), tmp_path)
-    assert [row["step"] for row in log_rows(tmp_path) if row["name"] == "total"] == [1, 2, 3] and len(log_rows(tmp_path)) == 9
+    assert [row["step"] for row in log_rows(tmp_path) if row["name"] == "total"] == [1, 2, 3] and len(
+        log_rows(tmp_path)
+    ) == 9
 
 
 def cut(content):
@@ -156,11 +166,25 @@ def pickled(value):
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("damage", [
-    cut, lambda content: b"", lambda content: b"no checkpoint at all", lambda content: pickled({"step": 3}), lambda content: pickled([1, 2]),
-    lambda content: pickled({**torch.load(io.BytesIO(content), weights_only=True), "distiller": {}}),
-    lambda content: pickled({key: value for key, value in torch.load(io.BytesIO(content), weights_only=True).items() if key not in ("random", "step")}),
-], ids=["cut off", "empty", "text", "without weights", "a list", "of another model", "without step"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        lambda content: b"",
+        lambda content: b"no checkpoint at all",
+        lambda content: pickled({"step": 3}),
+        lambda content: pickled([1, 2]),
+        lambda content: pickled({**torch.load(io.BytesIO(content), weights_only=True), "distiller": {}}),
+        lambda content: pickled(
+            {
+                key: value
+                for key, value in torch.load(io.BytesIO(content), weights_only=True).items()
+                if key not in ("random", "step")
+            }
+        ),
+    ],
+    ids=["cut off", "empty", "text", "without weights", "a list", "of another model", "without step"],
+)
 def test_a_broken_checkpoint_is_one_line(tiny_config, tiny_scenes, tiny_distiller, refusal, tmp_path, damage):
     train_tiny(tiny_distiller(0, None), tiny_scenes(), tiny_config(epochs=1), tmp_path)
     (tmp_path / "checkpoint.pt").write_bytes(damage((tmp_path / "checkpoint.pt").read_bytes()))
@@ -181,13 +205,15 @@ def test_without_a_folder_nothing_is_written(tiny_config, tiny_scenes, tiny_dist
     assert list(tmp_path.iterdir()) == []
 
 
-# ---- seeds -------------------------------------------------------------------------------------------------------------------------
+# ---- seeds -----------------------------------------------------------------------------------------------------------
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_config, tiny_scenes, tiny_distiller, same_bits):
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    tiny_config, tiny_scenes, tiny_distiller, same_bits
+):
     trained = []
     for seed in (0, 0, 1):
         trained.append(tiny_distiller(0, None))
-        torch.manual_seed(len(trained))                              # the seed of the settings decides, not the state of the process
+        torch.manual_seed(len(trained))  # the seed of the settings decides, not the state of the process
         train_tiny(trained[-1], tiny_scenes(), tiny_config(seed=seed, epochs=1))
     same_bits(trained[0], trained[1])
     with pytest.raises(AssertionError):
@@ -209,11 +235,21 @@ def test_the_teacher_is_bit_unchanged_by_training(tiny_config, tiny_scenes, tiny
     assert not any(module.training for module in distiller.teacher.modules())
 
 
-# ---- the step ----------------------------------------------------------------------------------------------------------------------
+# ---- the step --------------------------------------------------------------------------------------------------------
 
 def test_two_steps_of_sgd_are_those_by_hand(tiny_config, tiny_scenes, tiny_distiller):
     """v = 0.9 v + g + decay w;  w = w - lr v;  g scaled down to the norm that clip allows."""
-    config = tiny_config(optimizer="sgd", lr=0.01, weight_decay=0.1, momentum=0.9, clip=0.5, warmup=0.0, schedule="step", epochs=1, batch_size=6)
+    config = tiny_config(
+        optimizer="sgd",
+        lr=0.01,
+        weight_decay=0.1,
+        momentum=0.9,
+        clip=0.5,
+        warmup=0.0,
+        schedule="step",
+        epochs=1,
+        batch_size=6,
+    )
     trained, byhand = tiny_distiller(0, None), tiny_distiller(0, None).train()
     train_tiny(trained, tiny_scenes(), config)
     velocity = {}
@@ -232,11 +268,15 @@ def test_two_steps_of_sgd_are_those_by_hand(tiny_config, tiny_scenes, tiny_disti
         assert_close(value, state[name], rtol=1e-4, atol=1e-6)
 
 
-def test_clip_0_bounds_nothing_and_the_logged_norm_is_the_one_before_clipping(tiny_config, tiny_scenes, tiny_distiller, tmp_path):
+def test_clip_0_bounds_nothing_and_the_logged_norm_is_the_one_before_clipping(
+    tiny_config, tiny_scenes, tiny_distiller, tmp_path
+):
     norms = []
     for clip in (0.0, 1e-3, 1e9):
         folder = tmp_path / str(clip)
-        train_tiny(tiny_distiller(0, None), tiny_scenes(), tiny_config(epochs=1, clip=clip, optimizer="sgd", lr=1e-4), folder)
+        train_tiny(
+            tiny_distiller(0, None), tiny_scenes(), tiny_config(epochs=1, clip=clip, optimizer="sgd", lr=1e-4), folder
+        )
         norms.append([row["grad_norm"] for row in log_rows(folder) if row["name"] == "total"])
     assert norms[0] == norms[2] and norms[0][0] == norms[1][0] > 1e-3 and norms[0][1] != norms[1][1]
 
@@ -245,7 +285,11 @@ def test_the_optimizer_has_the_settings_of_the_run():
     weight = [nn.Parameter(torch.zeros(1))]
     sgd = make_optimizer(weight, RunConfig(optimizer="sgd", lr=0.5, momentum=0.8, weight_decay=0.25))
     adamw = make_optimizer(weight, RunConfig(optimizer="adamw", lr=0.5, weight_decay=0.25))
-    assert type(sgd) is torch.optim.SGD and [sgd.defaults[name] for name in ("lr", "momentum", "weight_decay")] == [0.5, 0.8, 0.25]
+    assert type(sgd) is torch.optim.SGD and [sgd.defaults[name] for name in ("lr", "momentum", "weight_decay")] == [
+        0.5,
+        0.8,
+        0.25,
+    ]
     assert type(adamw) is torch.optim.AdamW and [adamw.defaults[name] for name in ("lr", "weight_decay")] == [0.5, 0.25]
 
 
@@ -261,13 +305,15 @@ def test_bf16_runs_the_networks_in_bf16_and_the_distillation_sums_in_float32(tin
     distiller = tiny_distiller(0, FGD)
     seen = {}
     distiller.student.backbone.register_forward_hook(lambda module, args, output: seen.update(maps=output["0"].dtype))
-    distiller.loss.register_forward_hook(lambda module, args, output: seen.update(terms={term.raw.dtype for term in output}))
+    distiller.loss.register_forward_hook(
+        lambda module, args, output: seen.update(terms={term.raw.dtype for term in output})
+    )
     train_tiny(distiller, tiny_scenes(limit=4), tiny_config(epochs=1, precision="bf16"))
     assert seen == {"maps": torch.bfloat16, "terms": {torch.float32}}
     assert {parameter.dtype for parameter in distiller.parameters()} == {torch.float32}
 
 
-# ---- the learning rate -------------------------------------------------------------------------------------------------------------
+# ---- the learning rate -----------------------------------------------------------------------------------------------
 
 def test_cosine_rises_over_the_warm_up_and_falls_to_0():
     config = RunConfig(lr=1.0, schedule="cosine", warmup=0.2)
@@ -278,8 +324,12 @@ def test_cosine_rises_over_the_warm_up_and_falls_to_0():
 
 def test_step_falls_after_16_and_22_of_24_epochs():
     config = RunConfig(lr=0.5, schedule="step", warmup=0.0)
-    assert [learning_rate(step, 24, config) for step in range(24)] == pytest.approx([0.5] * 16 + [0.05] * 6 + [0.005] * 2)
-    assert [learning_rate(step, 24, config.but(warmup=0.125)) for step in range(4)] == pytest.approx([0.5 / 3, 1.0 / 3, 0.5, 0.5])
+    assert [learning_rate(step, 24, config) for step in range(24)] == pytest.approx(
+        [0.5] * 16 + [0.05] * 6 + [0.005] * 2
+    )
+    assert [learning_rate(step, 24, config.but(warmup=0.125)) for step in range(4)] == pytest.approx(
+        [0.5 / 3, 1.0 / 3, 0.5, 0.5]
+    )
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step"])
@@ -304,13 +354,17 @@ def test_the_optimizer_gets_the_rate_of_the_step(tiny_config, tiny_scenes, tiny_
     assert [row["lr"] for row in log_rows(tmp_path) if row["name"] == "total"] == used
 
 
-# ---- the log -----------------------------------------------------------------------------------------------------------------------
+# ---- the log ---------------------------------------------------------------------------------------------------------
 
 def test_every_term_on_every_level_is_logged_with_the_total(tiny_config, tiny_scenes, tiny_distiller, tmp_path):
     train_tiny(tiny_distiller(0, FGD), tiny_scenes(), tiny_config(), tmp_path)
     found = log_rows(tmp_path)
-    wanted = [("classification", "all"), ("bbox_regression", "all"),
-              *((name, level) for level in ("P3", "P4", "P5") for name in ("fg", "bg", "attention", "global")), ("total", "all")]
+    wanted = [
+        ("classification", "all"),
+        ("bbox_regression", "all"),
+        *((name, level) for level in ("P3", "P4", "P5") for name in ("fg", "bg", "attention", "global")),
+        ("total", "all"),
+    ]
     for step in range(1, STEPS + 1):
         of_step = [row for row in found if row["step"] == step]
         assert [(row["name"], row["level"]) for row in of_step] == wanted
@@ -321,7 +375,9 @@ def test_every_term_on_every_level_is_logged_with_the_total(tiny_config, tiny_sc
 
 
 @pytest.mark.parametrize("every, logged", [(1, list(range(1, 10))), (4, [1, 4, 8, 9]), (100, [1, 9])])
-def test_so_many_steps_lie_between_rows_and_first_and_last_are_there(tiny_config, tiny_scenes, tiny_distiller, tmp_path, every, logged):
+def test_so_many_steps_lie_between_rows_and_first_and_last_are_there(
+    tiny_config, tiny_scenes, tiny_distiller, tmp_path, every, logged
+):
     train_tiny(tiny_distiller(0, None), tiny_scenes(), tiny_config(log_every=every), tmp_path)
     assert [row["step"] for row in log_rows(tmp_path) if row["name"] == "total"] == logged
 
@@ -329,10 +385,12 @@ def test_so_many_steps_lie_between_rows_and_first_and_last_are_there(tiny_config
 def test_lines_for_a_log_name_step_loss_and_time_left(tiny_config, tiny_scenes, tiny_distiller, capsys):
     train(tiny_distiller(0, None), tiny_scenes(), tiny_config(epochs=1, log_every=2), progress="lines")
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"] and all("loss" in line and "s left" in line for line in lines)
+    assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"] and all(
+        "loss" in line and "s left" in line for line in lines
+    )
 
 
-# ---- what stops it -----------------------------------------------------------------------------------------------------------------
+# ---- what stops it ---------------------------------------------------------------------------------------------------
 
 def test_fewer_images_than_a_batch_is_one_line(tiny_config, tiny_scenes, tiny_distiller, refusal):
     text = refusal(train_tiny, tiny_distiller(0, None), tiny_scenes(), tiny_config(batch_size=13))
@@ -357,7 +415,9 @@ def sour(distiller, values, gradient=1.0):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_term_that_is_not_finite_stops_with_name_level_and_step(tiny_config, tiny_scenes, tiny_distiller, bits, same_bits, tmp_path, value):
+def test_a_term_that_is_not_finite_stops_with_name_level_and_step(
+    tiny_config, tiny_scenes, tiny_distiller, bits, same_bits, tmp_path, value
+):
     distiller = sour(tiny_distiller(0, None), [1.0, 1.0, 1.0, 1.0, value])
     with pytest.raises(FloatingPointError, match=rf"'bg' on P4 must be finite, got {value} at step 5"):
         train_tiny(distiller, tiny_scenes(), tiny_config(log_every=100), tmp_path)

@@ -1,4 +1,5 @@
-"""From the word ``method`` to a loss: every name builds, parts can be chosen, and a file of one's own needs no registration."""
+"""From the setting ``method`` to a loss: every name builds, parts can be chosen, custom losses need no registration."""
+
 import inspect
 import json
 
@@ -20,7 +21,7 @@ from fgdlab.methods import METHOD_CLASSES, method_class
 from fgdlab.methods.fbkd import FBKDLoss
 from fgdlab.terms import total
 
-TWO_STAGE = {"mimick"}                                               # refuses the detectors of the laptop, and says what it needs
+TWO_STAGE = {"mimick"}  # refuses the detectors of the laptop, and says what it needs
 OWN = '''
 from fgdlab.pyramid import PyramidLoss
 from fgdlab.terms import Term
@@ -53,7 +54,10 @@ def built(config, detectors):
 
 def images():
     torch.manual_seed(1)
-    targets = [{"boxes": torch.tensor([[10.0, 12.0, 40.0, 60.0]]), "labels": torch.tensor([3])}, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}]
+    targets = [
+        {"boxes": torch.tensor([[10.0, 12.0, 40.0, 60.0]]), "labels": torch.tensor([3])},
+        {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)},
+    ]
     return list(torch.rand(2, 3, 64, 64)), targets
 
 
@@ -80,7 +84,10 @@ def test_leaving_parts_out_removes_their_terms(name, detectors, tiny_config):
     method = FBKDLoss if name == "fbkd" else method_class(name)
     for part in method.PARTS if name not in TWO_STAGE else ():
         loss = built(tiny_config(method=name, method_parts=part), detectors)
-        names = {term.name for term in Distiller(detectors[0], detectors[1], loss).train()(*images())} - {"classification", "bbox_regression"}
+        names = {term.name for term in Distiller(detectors[0], detectors[1], loss).train()(*images())} - {
+            "classification",
+            "bbox_regression",
+        }
         assert names == {part}
 
 
@@ -94,19 +101,36 @@ def test_fgd_is_built_with_its_own_settings(detectors, tiny_config):
     assert isinstance(loss, FGDLoss) and loss.config.alpha == 3e-3 and loss.config.area == "fg"
 
 
-@pytest.mark.parametrize("asked, device, applies, answer", [
-    ("auto", "cpu", True, True), ("auto", "cpu", False, False), ("auto", "cuda", True, False), ("on", "cuda", True, True), ("on", "cpu", True, True), ("off", "cpu", True, False),
-])
-def test_fgd_is_fused_where_that_applies_and_on_a_card_where_it_is_asked_for(asked, device, applies, answer, detectors, tiny_config, monkeypatch):
-    monkeypatch.setattr("fgdlab.lab.training.losses.why_readable", lambda config, device: None if applies else "numba is not there")
+@pytest.mark.parametrize(
+    "asked, device, applies, answer",
+    [
+        ("auto", "cpu", True, True),
+        ("auto", "cpu", False, False),
+        ("auto", "cuda", True, False),
+        ("on", "cuda", True, True),
+        ("on", "cpu", True, True),
+        ("off", "cpu", True, False),
+    ],
+)
+def test_fgd_is_fused_where_that_applies_and_on_a_card_where_it_is_asked_for(
+    asked, device, applies, answer, detectors, tiny_config, monkeypatch
+):
+    monkeypatch.setattr(
+        "fgdlab.lab.training.losses.why_readable", lambda config, device: None if applies else "numba is not there"
+    )
     loss = make_loss(tiny_config(method="fgd", fused=asked), ("P3",), *detectors, device=device)
     assert isinstance(loss, FusedFGDLoss) is answer
-    assert fgd_implementation(loss) == {"fgd_sums": "fused" if answer else "readable"} and fgd_implementation(None) == {}
+    assert (
+        fgd_implementation(loss) == {"fgd_sums": "fused" if answer else "readable"} and fgd_implementation(None) == {}
+    )
 
 
 def test_a_fused_form_that_does_not_apply_is_refused_where_it_was_asked_for(detectors, tiny_config, refusal):
     line = refusal(make_loss, tiny_config(method="fgd", relation="nonlocal", fused="on"), ("P3",), *detectors)
-    assert "fused=on must find a fused implementation that applies, but relation nonlocal compares" in line and "fused=auto" in line
+    assert (
+        "fused=on must find a fused implementation that applies, but relation nonlocal compares" in line
+        and "fused=auto" in line
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in METHOD_CLASSES if method_class(name).PIXELS])
@@ -118,23 +142,35 @@ def test_sizes_in_pixels_follow_the_students_smallest_anchor(name, detectors, ti
         assert getattr(built(tiny_config(method=name), detectors), size) == pytest.approx(authors * 14 / 32)
 
 
-@pytest.mark.parametrize(("settings", "answer"), [
-    ({"method": "none"}, False), ({"method": "fgd"}, True), ({"method": "fgd", "area": "none", "gamma": 0, "lambda_": 0}, False),
-    ({"method": "cwd"}, True), ({"method": "cwd", "strength": 0}, False), ({"method": "fgd", "area": "none", "lambda_": 0}, True),
-    ({"method": "fgd", "area": "none", "gamma": 0}, True),
-])
+@pytest.mark.parametrize(
+    ("settings", "answer"),
+    [
+        ({"method": "none"}, False),
+        ({"method": "fgd"}, True),
+        ({"method": "fgd", "area": "none", "gamma": 0, "lambda_": 0}, False),
+        ({"method": "cwd"}, True),
+        ({"method": "cwd", "strength": 0}, False),
+        ({"method": "fgd", "area": "none", "lambda_": 0}, True),
+        ({"method": "fgd", "area": "none", "gamma": 0}, True),
+    ],
+)
 def test_a_teacher_runs_only_where_something_is_distilled(tiny_config, settings, answer):
     assert distils(tiny_config(**settings)) is answer
 
 
 def test_balance_is_made_only_where_it_changes_something(tiny_config):
     assert make_balance(tiny_config()) is None
-    assert make_balance(tiny_config(strength=2.0)).strength == 2.0 and make_balance(tiny_config(loss_ratio=0.5)).loss_ratio == 0.5
+    assert (
+        make_balance(tiny_config(strength=2.0)).strength == 2.0
+        and make_balance(tiny_config(loss_ratio=0.5)).loss_ratio == 0.5
+    )
 
 
-# ---- a loss of one's own -----------------------------------------------------------------------------------------------------------
+# ---- a loss of one's own ---------------------------------------------------------------------------------------------
 
-def test_a_loss_in_a_file_runs_without_registration_and_the_run_keeps_its_text(custom_loss_file, tmp_path, tiny_config, scene_cache, monkeypatch):
+def test_a_loss_in_a_file_runs_without_registration_and_the_run_keeps_its_text(
+    custom_loss_file, tmp_path, tiny_config, scene_cache, monkeypatch
+):
     monkeypatch.setenv("FGDLAB_HOME", str(scene_cache))
     result = run(tiny_config(method=f"{custom_loss_file}:Plain", epochs=1), tmp_path / "run", progress="off")
     names = {json.loads(line)["name"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()}
@@ -143,7 +179,16 @@ def test_a_loss_in_a_file_runs_without_registration_and_the_run_keeps_its_text(c
 
 
 def test_changing_the_file_changes_the_id_of_the_run(custom_loss_file):
-    sweep = parse_sweep("mine", {"title": "t", "question": "q", "baseline": "plain", "rows": {"plain": {"set": {"method": f"{custom_loss_file}:Plain"}}}, "seeds": [0]})
+    sweep = parse_sweep(
+        "mine",
+        {
+            "title": "t",
+            "question": "q",
+            "baseline": "plain",
+            "rows": {"plain": {"set": {"method": f"{custom_loss_file}:Plain"}}},
+            "seeds": [0],
+        },
+    )
     before = plan(sweep)[0].id
     assert plan(sweep)[0].id == before
     custom_loss_file.write_text(OWN.replace("2.0", "3.0"))

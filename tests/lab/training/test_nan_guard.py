@@ -24,7 +24,9 @@ def poison(monkeypatch, name: str, level: str, at_step: int, value: float) -> No
         terms = forward(self, images, targets)
         hit = [term for term in terms if (term.name, term.level) == (name, level)]
         assert len(hit) == 1
-        return [term._replace(raw=term.raw + value) if term is hit[0] and len(calls) == at_step else term for term in terms]
+        return [
+            term._replace(raw=term.raw + value) if term is hit[0] and len(calls) == at_step else term for term in terms
+        ]
 
     monkeypatch.setattr(Distiller, "forward", poisoned)
 
@@ -35,7 +37,9 @@ def test_a_bad_term_stops_the_run_with_name_level_and_step_and_the_last_good_che
 ):
     value = math.nan if TERMS.index((name, level)) % 2 else math.inf
     poison(monkeypatch, name, level, 3, value)
-    with pytest.raises(FloatingPointError, match=rf"loss term '{name}' on {level} must be finite, got {value} at step 3; lower"):
+    with pytest.raises(
+        FloatingPointError, match=rf"loss term '{name}' on {level} must be finite, got {value} at step 3; lower"
+    ):
         lab_train.train(tiny_distiller(), tiny_scenes(), tiny_config(checkpoint_every=1), tmp_path, progress="off")
     kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert kept["step"] == 2 and all(each.isfinite().all() for each in kept["distiller"].values())
@@ -45,11 +49,16 @@ def test_a_bad_term_stops_the_run_with_name_level_and_step_and_the_last_good_che
     assert done["resumed_at"] == 2 and done["steps"] == 9
 
 
-def test_weights_that_a_finite_gradient_made_infinite_are_not_kept(tiny_config, tiny_scenes, tiny_distiller, tmp_path, monkeypatch):
+def test_weights_that_a_finite_gradient_made_infinite_are_not_kept(
+    tiny_config, tiny_scenes, tiny_distiller, tmp_path, monkeypatch
+):
     """Every term of the step and its gradient are finite; only the learning rate is too large."""
     monkeypatch.setattr(lab_train, "learning_rate", lambda step, steps, config: math.inf)
     config = tiny_config(optimizer="sgd", checkpoint_every=1)
-    with pytest.raises(FloatingPointError, match=r"weights must be finite, got NaN or infinity in 'student\..*' after step 1; lower the learning rate"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"weights must be finite, got NaN or infinity in 'student\..*' after step 1; lower the learning rate",
+    ):
         lab_train.train(tiny_distiller(0, None), tiny_scenes(), config, tmp_path, progress="off")
     assert not (tmp_path / "checkpoint.pt").exists()
 
@@ -59,7 +68,12 @@ def scalar(value: float) -> torch.Tensor:
 
 
 def record(guard: NanGuard, step: int, first: float, second: float, norm: float = 1.0) -> None:
-    guard.record(step, [Term("fg", "P3", scalar(first)), Term("bg", "P4", scalar(second), 0.5)], scalar(first + 0.5 * second), scalar(norm))
+    guard.record(
+        step,
+        [Term("fg", "P3", scalar(first)), Term("bg", "P4", scalar(second), 0.5)],
+        scalar(first + 0.5 * second),
+        scalar(norm),
+    )
 
 
 def test_a_check_after_many_steps_names_the_first_bad_one():

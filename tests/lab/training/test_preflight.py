@@ -30,7 +30,7 @@ def failed(distiller, train_set) -> str:
     return str(lines[0])
 
 
-# ---- what is right -----------------------------------------------------------------------------------------------------------------
+# ---- what is right ---------------------------------------------------------------------------------------------------
 
 def test_a_sound_distiller_passes_with_shapes_and_loss_ratios(ready, tiny_scenes):
     lines = {line.name: line for line in preflight(ready, tiny_scenes())}
@@ -49,7 +49,9 @@ def test_loss_ratios_are_weighted_terms_over_the_task_loss(ready, tiny_scenes):
         terms = ready.train()(images, targets)
     task_loss = sum(float(term.raw) for term in terms if term.level == "all")
     for name in ("fg", "global"):
-        expected = [f"{term.level} {term.weight * float(term.raw) / task_loss:.3g}" for term in terms if term.name == name]
+        expected = [
+            f"{term.level} {term.weight * float(term.raw) / task_loss:.3g}" for term in terms if term.name == name
+        ]
         assert found[f"loss ratio of {name!r}"] == ", ".join(expected)
 
 
@@ -58,16 +60,24 @@ def test_preflight_changes_nothing(ready, tiny_scenes, bits, same_bits):
     before, random = bits(ready), torch.get_rng_state()
     preflight(ready, tiny_scenes())
     same_bits(bits(ready), before)
-    assert torch.equal(torch.get_rng_state(), random) and not ready.training and not any(each.training for each in ready.modules())
+    assert (
+        torch.equal(torch.get_rng_state(), random)
+        and not ready.training
+        and not any(each.training for each in ready.modules())
+    )
     assert not ready.loss._forward_pre_hooks
 
 
 def test_a_plain_student_is_checked_too(tiny_distiller, tiny_scenes):
     lines = preflight(tiny_distiller(0, None), tiny_scenes())
-    assert all(line.passed for line in lines) and [line.name for line in lines] == ["parameters in the optimiser", "boxes", "loss terms"]
+    assert all(line.passed for line in lines) and [line.name for line in lines] == [
+        "parameters in the optimiser",
+        "boxes",
+        "loss terms",
+    ]
 
 
-# ---- what is wrong -----------------------------------------------------------------------------------------------------------------
+# ---- what is wrong ---------------------------------------------------------------------------------------------------
 
 def test_layers_of_the_loss_that_are_not_trained_are_named(ready, tiny_scenes):
     ready.loss.relation["P4"].student.key.weight.requires_grad_(False)
@@ -106,7 +116,9 @@ def test_an_inherited_head_that_was_overwritten_is_refused(ready, tiny_scenes):
     ready.student.inherited = (name,)
     ready.student.head.classification_head.cls_logits.bias.data.fill_(1.0)
     assert f"1 of 1 tensors differ ({name})" in failed(ready, tiny_scenes())
-    ready.student.head.classification_head.cls_logits.bias.data.copy_(ready.teacher.head.classification_head.cls_logits.bias)
+    ready.student.head.classification_head.cls_logits.bias.data.copy_(
+        ready.teacher.head.classification_head.cls_logits.bias
+    )
     assert all(line.passed for line in preflight(ready, tiny_scenes()))
 
 
@@ -142,26 +154,40 @@ def test_levels_of_different_size_are_reported_with_both_shapes(tiny_scenes):
 
     student, teacher = build("retinanet", "compact_s", 10), build("retinanet", "compact_s", 10)
     teacher.backbone = Doubled(teacher.backbone)
-    text = str(next(line for line in preflight(Distiller(student, teacher, FGDLoss(LEVELS, 48, 48)), tiny_scenes()) if line.passed is False))
+    text = str(
+        next(
+            line
+            for line in preflight(Distiller(student, teacher, FGDLoss(LEVELS, 48, 48)), tiny_scenes())
+            if line.passed is False
+        )
+    )
     assert "P3 must have one size in both: student (4, 48, 8, 8), teacher (4, 48, 8, 16)" in text
 
 
 def test_a_checksum_sees_any_changed_bit_and_ignores_the_memory_format():
     module = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 1), torch.nn.BatchNorm2d(3))
     before = checksum(module)
-    assert changed_tensors(before, module) == [] and changed_tensors(before, module.to(memory_format=torch.channels_last)) == []
+    assert (
+        changed_tensors(before, module) == []
+        and changed_tensors(before, module.to(memory_format=torch.channels_last)) == []
+    )
     module[1].num_batches_tracked += 1
     module[0].weight.data[0, 0] = torch.nextafter(module[0].weight.data[0, 0], torch.tensor(9.0))
     assert sorted(changed_tensors(before, module)) == ["0.weight", "1.num_batches_tracked"]
 
 
 def test_the_first_failed_check_ends_a_run(refusal):
-    lines = [CheckResult("a", True, "fine"), CheckResult("b", None, "odd"), CheckResult("c must be d", False, "e", "do f"), CheckResult("g", False, "h")]
+    lines = [
+        CheckResult("a", True, "fine"),
+        CheckResult("b", None, "odd"),
+        CheckResult("c must be d", False, "e", "do f"),
+        CheckResult("g", False, "h"),
+    ]
     assert refusal(refuse, lines) == "before the first step, c must be d: e; do f"
     refuse(lines[:2])
 
 
-# ---- in a run, and by the doctor ---------------------------------------------------------------------------------------------------
+# ---- in a run, and by the doctor -------------------------------------------------------------------------------------
 
 def raw_teacher(path) -> str:
     torch.manual_seed(0)
@@ -169,8 +195,12 @@ def raw_teacher(path) -> str:
     return str(path)
 
 
-def test_a_run_whose_teacher_lost_its_weights_stops_before_its_first_step(lab_home, tiny_config, tmp_path, refusal, monkeypatch):
-    config = tiny_config(method="fgd", rounding="exact", teacher_checkpoint=raw_teacher(tmp_path / "t.safetensors"), epochs=1)
+def test_a_run_whose_teacher_lost_its_weights_stops_before_its_first_step(
+    lab_home, tiny_config, tmp_path, refusal, monkeypatch
+):
+    config = tiny_config(
+        method="fgd", rounding="exact", teacher_checkpoint=raw_teacher(tmp_path / "t.safetensors"), epochs=1
+    )
 
     def spoilt(*args, real=lab_run.get_teacher, **options):
         teacher = real(*args, **options)
@@ -179,10 +209,26 @@ def test_a_run_whose_teacher_lost_its_weights_stops_before_its_first_step(lab_ho
 
     monkeypatch.setattr(lab_run, "get_teacher", spoilt)
     text = refusal(lab_run.run, config, tmp_path / "run", progress="off")
-    assert text.startswith("before the first step, the teacher's weights must be those that were loaded") and not (tmp_path / "run/metrics.jsonl").exists()
+    assert (
+        text.startswith("before the first step, the teacher's weights must be those that were loaded")
+        and not (tmp_path / "run/metrics.jsonl").exists()
+    )
 
 
-FLAGS = ["--image-size", "64", "--train-images", "12", "--eval-images", "8", "--teacher", "compact_s", "--batch-size", "4", "--device", "cpu"]
+FLAGS = [
+    "--image-size",
+    "64",
+    "--train-images",
+    "12",
+    "--eval-images",
+    "8",
+    "--teacher",
+    "compact_s",
+    "--batch-size",
+    "4",
+    "--device",
+    "cpu",
+]
 
 
 def doctor(*words):
@@ -192,7 +238,13 @@ def doctor(*words):
 def test_the_doctor_looks_at_the_machine(lab_home):
     done = doctor()
     assert done.exit_code in (0, 1) and "Traceback" not in done.output
-    for words in ("python and packages: python 3", "processor: ", "fused FGD loss on cpu: ", "cache: ", "disk for runs/: "):
+    for words in (
+        "python and packages: python 3",
+        "processor: ",
+        "fused FGD loss on cpu: ",
+        "cache: ",
+        "disk for runs/: ",
+    ):
         assert words in done.stdout
     assert "teacher" not in done.stdout.replace("a teacher's maps", "")
 
@@ -200,8 +252,16 @@ def test_the_doctor_looks_at_the_machine(lab_home):
 def test_the_doctor_says_what_is_wrong_with_settings_and_exits_with_1(lab_home, tmp_path):
     done = doctor(*FLAGS, "--teacher-checkpoint", raw_teacher(tmp_path / "t.safetensors"))
     assert done.exit_code == 1 and "WRONG  teacher's AP: 0.0 on 8 images of val; check its checkpoint" in done.stdout
-    assert "data, split train: 12 images" in done.stdout and "loss ratio of 'fg'" in done.stdout and "P3: student (4, 48, 8, 8)" in done.stdout
+    assert (
+        "data, split train: 12 images" in done.stdout
+        and "loss ratio of 'fg'" in done.stdout
+        and "P3: student (4, 48, 8, 8)" in done.stdout
+    )
     waits = doctor(*FLAGS)
     assert "look   teacher: compact_s is not there yet; the first run trains it for 8 epochs" in waits.stdout
     missing = doctor(*FLAGS, "--teacher-checkpoint", "none.safetensors")
-    assert missing.exit_code == 1 and "WRONG  settings: weights must be a file, got 'none.safetensors', which is none; check the path" in missing.stdout
+    assert (
+        missing.exit_code == 1
+        and "WRONG  settings: weights must be a file, got 'none.safetensors', which is none; check the path"
+        in missing.stdout
+    )
