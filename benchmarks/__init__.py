@@ -1,1 +1,1 @@
-"""Timings, each as a ratio to a named rival measured in the same run."""
+"""Timings, each as a ratio to a named baseline measured in the same run."""

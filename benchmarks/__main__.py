@@ -1,7 +1,18 @@
-"""``make bench``: every figure of this folder that needs no card, each as a ratio to a rival of the same run, as a table and as JSON in benchmarks/results/.
+"""All benchmarks that need no GPU: ``make bench``, about twenty-five minutes on two quiet cores.
 
-The loss, then what a step is made of, then data and evaluation, a run, the runner, the explorer (which wants Chromium), and last Table 1 as a whole.
-Some twenty-five minutes on two quiet cores; each is a command of its own as well: ``python -m benchmarks.NAME``. What needs a card: benchmarks/gpu.sh.
+Each prints a table and writes JSON to benchmarks/results/; each is also a command of its own: ``python -m
+benchmarks.NAME``. Times are ratios to a baseline measured in the same run. benchmarks/gpu.sh runs those that need a
+GPU.
+
+    fgd_loss      the fused FGD loss against the sums written out
+    laptop_step   a distilling training step against a plain one
+    methods       a training step with each method against a plain one
+    making        drawing digit scenes against reading them back
+    evaluation    COCO scores against pycocotools
+    laptop_run    the parts of one run of Table 1
+    runner        the overhead of a sweep
+    explorer      from a key press to the repainted maps (needs Chromium)
+    table1        the whole of Table 1 with an empty cache
 """
 from benchmarks import evaluation, explorer, fgd_loss, laptop_run, laptop_step, making, methods, runner, table1
 
@@ -9,9 +20,10 @@ ALL = (fgd_loss, laptop_step, methods, making, evaluation, laptop_run, runner, e
 
 
 def main() -> None:
-    for each in ALL:
-        print(f"\n== {each.__name__}", flush=True)
-        each.main()
+    print(__doc__)
+    for module in ALL:
+        print(f"\n== {module.__name__}", flush=True)
+        module.main()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""How long from a key press on the explorer's temperature slider to the repainted maps, in a real JupyterLab, beside the naive way.
+"""Time from a key press on the explorer's temperature slider to the repainted maps, in a real JupyterLab.
 
-The rival is what a notebook does without thought: ipywidgets' ``interact`` around a function that draws a new inline matplotlib figure.
-Both are measured in the page, from the keydown event to the animation frame after the new picture is in place, turn by turn in one run.
+The baseline is the simplest notebook code: ipywidgets' ``interact`` around a function that draws a new inline
+matplotlib figure. Both are measured in the page, from the keydown event to the animation frame after the new picture is
+in place, in turns of one run.
 """
 import os
 import statistics
@@ -39,7 +40,7 @@ class Patches(nn.Module):
 
 
 class FullSize(nn.Module):
-    """A detector under the contract that finds nothing."""
+    """A detector that finds nothing."""
 
     def __init__(self, seed: int):
         super().__init__()
@@ -50,7 +51,8 @@ class FullSize(nn.Module):
     def forward(self, images, targets=None):
         batch, _ = self.transform(images, targets)
         self.backbone(batch.tensors)
-        return [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "scores": torch.zeros(0)} for _ in images]
+        nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "scores": torch.zeros(0)}
+        return [nothing for _ in images]
 
 
 class Noise:
@@ -79,7 +81,8 @@ from fgdlab.lab.explorer import explore
 from fgdlab.lab.course.pretrained import pretrained_detector
 from fgdlab.lab.plots import scene_and_teacher_maps
 
-laptop = pretrained_detector("distilled"), pretrained_detector("teacher"), open_split(RunConfig(train_images=16, eval_images=8), "val", progress=False)
+few = RunConfig(train_images=16, eval_images=8)
+laptop = pretrained_detector("distilled"), pretrained_detector("teacher"), open_split(few, "val", progress=False)
 full = FullSize(0), FullSize(1), Noise()
 
 def naive(student, teacher, data):
@@ -95,15 +98,22 @@ def naive(student, teacher, data):
 """
 CELLS = (SET_UP, "explore(*laptop, image=1)", "explore(*full, image=1)", "naive(*laptop);", "naive(*full);")
 
-# Each contestant notes performance.now() - keydown in window.took, in the task after the animation frame that follows its new picture.
+# Both record performance.now() - keydown in window.took, in the task after the animation frame of the new picture.
 WATCH = """() => {
     window.took = []; let pressed = 0;
     document.addEventListener('keydown', () => { pressed = performance.now(); window.took = []; }, true);
-    const note = () => requestAnimationFrame(() => { const port = new MessageChannel(); port.port1.onmessage = () => window.took.push(performance.now() - pressed); port.port2.postMessage(0); });
+    const note = () => requestAnimationFrame(() => {
+        const port = new MessageChannel();
+        port.port1.onmessage = () => window.took.push(performance.now() - pressed);
+        port.port2.postMessage(0);
+    });
+    const images = (node) => node.querySelectorAll
+        ? [...(node.matches('img') ? [node] : []), ...node.querySelectorAll('img')] : [];
     document.querySelectorAll('.fgd').forEach((each) => each.addEventListener('fgd-painted', note));
-    document.querySelectorAll('.widget-interact').forEach((each) => new MutationObserver((changes) => {
+    const interacts = document.querySelectorAll('.widget-interact');
+    interacts.forEach((each) => new MutationObserver((changes) => {
         for (const change of changes) for (const node of change.addedNodes)
-            for (const image of node.querySelectorAll ? [...(node.matches('img') ? [node] : []), ...node.querySelectorAll('img')] : []) image.decode().then(note);
+            for (const image of images(node)) image.decode().then(note);
     }).observe(each, { childList: true, subtree: true }));
 }"""
 
@@ -112,33 +122,37 @@ def measured(page, control, key: str) -> float:
     """Milliseconds from one key press to the repaint."""
     control.scroll_into_view_if_needed()
     control.focus()
-    page.wait_for_timeout(REST)  # scrolling and focus have been drawn, and the kernel rests: no turn pays for another
+    page.wait_for_timeout(REST)  # the page has drawn scrolling and focus, and the kernel is idle
     page.evaluate("() => { window.took = []; }")
     page.keyboard.press(key)
     page.wait_for_function("() => window.took.length > 0")
     return page.evaluate("() => window.took[0]")
 
 
-def race(page) -> dict[str, list[float]]:
-    """Milliseconds of every turn by contestant; three first turns do not count."""
+def time_all(page) -> dict[str, list[float]]:
+    """{control: milliseconds of every turn}; the first three turns do not count."""
     sliders, handles = page.locator('[data-control="temperature"]'), page.locator(".widget-interact .noUi-handle")
-    named_detectors = {"explorer, laptop": sliders.nth(0), "explorer, full": sliders.nth(1), "interact, laptop": handles.nth(0), "interact, full": handles.nth(1)}
-    times = {name: [] for name in named_detectors}
+    controls = {
+        "explorer, laptop": sliders.nth(0), "explorer, full": sliders.nth(1),
+        "interact, laptop": handles.nth(0), "interact, full": handles.nth(1),
+    }
+    times = {name: [] for name in controls}
     for turn in range(TURNS + 3):
-        for name, control in named_detectors.items():
+        for name, control in controls.items():
             times[name].append(measured(page, control, "ArrowRight" if turn % 2 else "ArrowLeft"))
-    return {name: each[3:] for name, each in times.items()}
+    return {name: values[3:] for name, values in times.items()}
 
 
 def rows(times: dict[str, list[float]]) -> list[dict]:
-    """As the other benchmarks write them, with the 90th percentile of ours."""
+    """Rows as in the other benchmarks, with the explorer's 90th percentile."""
     result = []
     for which, what in (("laptop", "48 x 16 x 16 map of the laptop detectors"), ("full", "256 x 100 x 168 map")):
-        ours, theirs = times[f"explorer, {which}"], times[f"interact, {which}"]
+        ours, baseline = times[f"explorer, {which}"], times[f"interact, {which}"]
         result.append({
-            "what": f"key press to repaint, {what}", "ours_ms": round(statistics.median(ours), 1), "ours_p90_ms": round(statistics.quantiles(ours, n=10)[-1], 1),
-            "rival": "interact and a new inline figure", "rival_ms": round(statistics.median(theirs), 1),
-            "rival_over_ours": round(statistics.median(b / a for a, b in zip(ours, theirs, strict=True)), 2),
+            "what": f"key press to repaint, {what}", "ours_ms": round(statistics.median(ours), 1),
+            "ours_p90_ms": round(statistics.quantiles(ours, n=10)[-1], 1),
+            "baseline": "interact and a new inline figure", "baseline_ms": round(statistics.median(baseline), 1),
+            "baseline_over_ours": round(statistics.median(b / a for a, b in zip(ours, baseline, strict=True)), 2),
         })
     return result
 
@@ -148,18 +162,30 @@ def main() -> None:
     if reason:
         print(f"explorer: skipped, because {reason}")
         return
-    with tempfile.TemporaryDirectory() as folder, browser_lab.jupyter_lab(Path(folder), PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1") as lab, browser_lab.chromium() as browser:
-        page = browser_lab.open_and_run(lab, browser, browser_lab.write_notebook(Path(folder) / "latency.ipynb", *CELLS))
-        page.wait_for_function("() => document.querySelectorAll('.fgd').length === 2 && document.querySelectorAll('.widget-interact img').length === 2")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        browser_lab.jupyter_lab(Path(folder), PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1") as lab,
+        browser_lab.chromium() as browser,
+    ):
+        notebook = browser_lab.write_notebook(Path(folder) / "latency.ipynb", *CELLS)
+        page = browser_lab.open_and_run(lab, browser, notebook)
+        for selector in (".fgd", ".widget-interact img"):
+            page.wait_for_function(f"() => document.querySelectorAll('{selector}').length === 2")
         page.evaluate(WATCH)
-        results = rows(race(page))
+        results = rows(time_all(page))
         version, complaints, load = browser.version, page.complaints, os.getloadavg()[0]
     for row in results:
-        print(f"{row['what']}: {row['ours_ms']} ms; {row['rival']}: {row['rival_ms']} ms; rival / ours = {row['rival_over_ours']}")
+        print(
+            f"{row['what']}: {row['ours_ms']} ms; {row['baseline']}: {row['baseline_ms']} ms; "
+            f"baseline / ours = {row['baseline_over_ours']}"
+        )
     if complaints:
-        raise RuntimeError(f"the page must have nothing to complain of, got {complaints}")
+        raise RuntimeError(f"the page must have no error, got {complaints}")
     path = Path("benchmarks/results/explorer.json")
-    write_json(path, {"turns": TURNS, "threads": 1, "chromium": version, "load_average": round(load, 1), "results": results, "machine": provenance()})
+    write_json(path, {
+        "turns": TURNS, "threads": 1, "chromium": version, "load_average": round(load, 1), "results": results,
+        "machine": provenance(),
+    })
     print(f"written to {path}")
 
 

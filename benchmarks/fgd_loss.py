@@ -1,13 +1,14 @@
-"""The fused FGD loss, all terms, forward and backward, against a plain transcription, the readable form and the bandwidth of a copy.
+"""The fused FGD loss, all terms, forward and backward, against a plain transcription and the readable implementation.
 
-Times: contestants take turns in one run. The floor is seven passes over the maps at the speed of a copy of the same size (two passes),
-which is what the sums need when each pass reads or writes one map: student and teacher twice forward, once backward, and one gradient. (The
-CPU's loops read each map once forward, five passes; the floor stays, for the card's kernels need seven.)
-Memory: how far a fresh process's high-water mark moves during one forward and backward, its inputs being there before.
+Times: the implementations take turns in one run. The floor is seven passes over the maps at the speed of a copy of the
+same size (two passes). The sums need seven where each pass reads or writes one map: student and teacher twice forward,
+once backward, and one gradient. (The CPU loops read each map once forward, five passes; the floor is the same for both,
+because the GPU kernels need seven.)
+Memory: the increase of a fresh process's peak memory during one forward and backward, after its inputs are allocated.
 
     python -m benchmarks.fgd_loss                     on the CPU, with 1 thread and with all
-    python -m benchmarks.fgd_loss --device cuda       on a card: 16 images in bfloat16, and whether the host ever waits
-    python -m benchmarks.fgd_loss --quick             rehearses the script on small maps; writes nothing
+    python -m benchmarks.fgd_loss --device cuda       on a GPU: 16 images in bfloat16, and whether the CPU ever waits
+    python -m benchmarks.fgd_loss --quick             a trial of the script on small maps; writes nothing
 """
 import argparse
 import json
@@ -33,68 +34,76 @@ TURNS = 5
 COCO = (800, 1344)                                                   # pixels of a COCO image as detectors see it
 BOXES = (1, 10, 100, 1000)
 PASSES = 7
+BASELINES = ("plain transcription", "readable implementation")
 BALLAST = 2**26                                                      # bytes
 
 
 class Case:
-    """Random maps on P3-P7, boxes, and one loss with trained-like blocks."""
+    """Random maps on P3-P7, boxes, and a loss whose blocks are not at their start."""
 
     def __init__(
-        self, batch: int, channels: int, frame: tuple[int, int], boxes_per_image: int = 10, levels=("P3", "P4", "P5", "P6", "P7"), *,
+        self, batch: int, channels: int, frame: tuple[int, int], boxes_per_image: int = 10,
+        levels=("P3", "P4", "P5", "P6", "P7"), *,
         device: str = "cpu", dtype: torch.dtype = torch.float32,
     ):
         torch.manual_seed(0)
         self.frame, self.levels, self.device = frame, levels, device
         self.boxes = [each.to(device) for each in random_boxes(batch, boxes_per_image, frame)]
         grids = {level: tuple(-(-size // 2**int(level[1:])) for size in frame) for level in levels}
-        self.student = {level: torch.randn(batch, channels, *grid, device=device, dtype=dtype, requires_grad=True) for level, grid in grids.items()}
-        self.teacher = {level: torch.randn(batch, channels, *grid, device=device, dtype=dtype) for level, grid in grids.items()}
+        shapes = {level: (batch, channels, *grid) for level, grid in grids.items()}
+        settings = {"device": device, "dtype": dtype}
+        self.student = {level: torch.randn(shape, **settings, requires_grad=True) for level, shape in shapes.items()}
+        self.teacher = {level: torch.randn(shape, **settings) for level, shape in shapes.items()}
         self.loss = FusedFGDLoss(levels, channels, channels, FGDConfig()).to(device)
         with torch.no_grad():
             for parameter in self.loss.parameters():
-                parameter.add_(0.02 * torch.randn_like(parameter))   # off its start, where R is the identity
+                parameter.add_(0.02 * torch.randn_like(parameter))  # at the start R is the identity
 
-    def forget(self) -> None:
+    def clear_gradients(self) -> None:
         for each in (*self.student.values(), *self.loss.parameters()):
             each.grad = None
 
     def step(self, fused: bool, boxes: list[Tensor] | None = None) -> None:
-        self.forget()
+        self.clear_gradients()
         boxes = self.boxes if boxes is None else boxes
-        scene = Scene(torch.zeros(len(boxes), 3, 1, 1, device=self.device).expand(-1, -1, *self.frame), boxes, [self.frame] * len(boxes), self.student)
+        pixels = torch.zeros(len(boxes), 3, 1, 1, device=self.device).expand(-1, -1, *self.frame)
+        scene = Scene(pixels, boxes, [self.frame] * len(boxes), self.student)
         forward = FusedFGDLoss.forward if fused else FGDLoss.forward
         total(forward(self.loss, scene, self.teacher)).backward()
 
     def plain(self) -> None:
-        """Sum after sum as the paper writes them, and the global term as the blocks compute it."""
-        self.forget()
+        """The sums as the paper writes them, and the global term as the blocks compute it."""
+        self.clear_gradients()
         for level in self.levels:
             student, teacher = self.student[level].float(), self.teacher[level].float()
             fg, bg, attention = plain_fgd(student, teacher, self.boxes, self.frame)
             relation = self.loss.relation[level](student, teacher)
             (1e-3 * fg + 5e-4 * bg + 5e-4 * attention + 5e-6 * relation).backward()
 
-    def named_detectors(self) -> dict[str, Callable[[], None]]:
+    def timed_steps(self) -> dict[str, Callable[[], None]]:
         copies = {level: torch.empty_like(each) for level, each in self.teacher.items()}
 
         def copy() -> None:
             for level, each in self.teacher.items():
                 copies[level].copy_(each)
 
-        steps = {"fused": lambda: self.step(True), "plain transcription": self.plain, "readable form": lambda: self.step(False), "copy": copy}
-        return {name: self.waited(step) for name, step in steps.items()}
+        steps = {
+            "fused": lambda: self.step(True), "plain transcription": self.plain,
+            "readable implementation": lambda: self.step(False), "copy": copy,
+        }
+        return {name: self.synchronized(step) for name, step in steps.items()}
 
     def freed(self, step: Callable[[], None]) -> Callable[[], None]:
-        """A step that gives its gradients back itself: else the next contestant would pay for it, and large tensors cost as much to free as to fill."""
+        """A step that frees its gradients: freeing takes as long as filling, and belongs to its time."""
 
         def whole() -> None:
             step()
-            self.forget()
+            self.clear_gradients()
 
         return whole
 
-    def waited(self, step: Callable[[], None]) -> Callable[[], None]:
-        """A step that ends when its device has done it."""
+    def synchronized(self, step: Callable[[], None]) -> Callable[[], None]:
+        """A step that returns when its device has finished."""
         if self.device != "cuda":
             return step
 
@@ -111,64 +120,68 @@ def random_boxes(batch: int, count: int, frame: tuple[int, int]) -> list[Tensor]
     return list(torch.cat([corners, corners + torch.rand(batch, count, 2) * 0.2 * size], dim=2))
 
 
-# ---- times -------------------------------------------------------------------------------------------------------------------------
+# ---- times ----
 
 def times(name: str, case: Case) -> dict:
-    """Medians of all contestants in milliseconds, the rivals' over ours, and ours over the floor of seven passes."""
-    taken = in_turns({who: case.freed(step) for who, step in case.named_detectors().items()}, TURNS)
-    rivals = {method_class: round(ratio(taken, method_class, "fused"), 2) for method_class in ("plain transcription", "readable form")}
+    """Medians in milliseconds, the baselines over the fused loss, and the fused loss over the floor of seven passes."""
+    taken = in_turns({who: case.freed(step) for who, step in case.timed_steps().items()}, TURNS)
     return {
-        "what": f"FGD loss, forward and backward, {name}", "ms": {who: round(statistics.median(each), 2) for who, each in taken.items()},
-        "rival_over_fused": rivals, "fused_over_floor": round(ratio(taken, "fused", "copy") * 2 / PASSES, 2),
+        "what": f"FGD loss, forward and backward, {name}",
+        "ms": {who: round(statistics.median(each), 2) for who, each in taken.items()},
+        "baseline_over_fused": {who: round(ratio(taken, who, "fused"), 2) for who in BASELINES},
+        "fused_over_floor": round(ratio(taken, "fused", "copy") * 2 / PASSES, 2),
     }
 
 
 def by_boxes(case: Case) -> dict:
-    """Ours by number of boxes an image, as ratios to one box."""
-    given = {str(count): random_boxes(len(case.boxes), count, case.frame) for count in BOXES}
-    given = {count: [each.to(case.device) for each in boxes] for count, boxes in given.items()}
-    taken = in_turns({count: case.waited(lambda boxes=boxes: case.step(True, boxes)) for count, boxes in given.items()}, TURNS)
+    """The fused loss by number of boxes per image, as ratios to one box."""
+    steps = {}
+    for count in BOXES:
+        boxes = [of_image.to(case.device) for of_image in random_boxes(len(case.boxes), count, case.frame)]
+        steps[str(count)] = case.synchronized(lambda boxes=boxes: case.step(True, boxes))
+    taken = in_turns(steps, TURNS)
     return {
-        "what": "fused FGD loss by boxes an image, over one box", "ms": {count: round(statistics.median(each), 2) for count, each in taken.items()},
-        "over_one_box": {count: round(ratio(taken, count, "1"), 2) for count in given},
+        "what": "fused FGD loss by boxes per image, over one box",
+        "ms": {count: round(statistics.median(each), 2) for count, each in taken.items()},
+        "over_one_box": {count: round(ratio(taken, count, "1"), 2) for count in taken},
     }
 
 
-# ---- memory ------------------------------------------------------------------------------------------------------------------------
+# ---- memory ----
 
-def high_water() -> int:
-    """Bytes that this process has held at most."""
+def peak_memory() -> int:
+    """The peak memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def extra_memory(contestant: str) -> int:
-    """Bytes by which the first step at COCO's size moves this process's high-water mark; to be called in a fresh process."""
-    small, case = Case(1, 256, (64, 64)).named_detectors(), Case(2, 256, COCO).named_detectors()
-    small[contestant]()                                              # libraries fetch their own memory on first use
+def extra_memory(name: str) -> int:
+    """Bytes by which the first step at COCO's size raises this process's peak memory. Call it in a fresh process."""
+    small, case = Case(1, 256, (64, 64)).timed_steps(), Case(2, 256, COCO).timed_steps()
+    small[name]()  # libraries allocate their own memory on first use
     ballast = []
-    while True:                                                      # until the mark is where we are: a process may start below its parent's
-        before = high_water()
+    while True:  # until the peak is the present use: a process starts with the peak of its parent
+        before = peak_memory()
         ballast.append(torch.ones(BALLAST // 4))
-        if high_water() - before > 0.9 * BALLAST:
+        if peak_memory() - before > 0.9 * BALLAST:
             break
-    before = high_water()
-    case[contestant]()
-    return high_water() - before
+    before = peak_memory()
+    case[name]()
+    return peak_memory() - before
 
 
 def memory() -> dict:
     found = {}
-    for who in ("fused", "plain transcription", "readable form"):
-        done = subprocess.run([sys.executable, "-m", "benchmarks.fgd_loss", "memory", who], capture_output=True, text=True, check=True)
-        found[who] = json.loads(done.stdout)
+    for who in ("fused", *BASELINES):
+        command = [sys.executable, "-m", "benchmarks.fgd_loss", "memory", who]
+        found[who] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return {
         "what": f"peak extra memory of one step, 2 x 256 channels at {COCO[0]}x{COCO[1]}",
         "MB": {who: round(each / 1e6, 1) for who, each in found.items()},
-        "fused_over_rival": {who: round(found["fused"] / each, 3) for who, each in found.items() if who != "fused"},
+        "fused_over_baseline": {who: round(found["fused"] / each, 3) for who, each in found.items() if who != "fused"},
     }
 
 
-# ---- what is run -------------------------------------------------------------------------------------------------------------------
+# ---- cases ----
 
 def on_cpu() -> list[dict]:
     before, results = torch.get_num_threads(), []
@@ -178,7 +191,8 @@ def on_cpu() -> list[dict]:
         rows = [times(f"2 x 256 channels at {COCO[0]}x{COCO[1]}", coco), by_boxes(coco)]
         if threads == 1:
             rows += [
-                times("1 x 256 channels at 800x1344", Case(1, 256, COCO)), times("4 x 256 channels at 400x672", Case(4, 256, (400, 672))),
+                times("1 x 256 channels at 800x1344", Case(1, 256, COCO)),
+                times("4 x 256 channels at 400x672", Case(4, 256, (400, 672))),
                 times("8 x 48 channels at 128x128", Case(8, 48, (128, 128), 2)),
             ]
         results += [{**row, "threads": threads} for row in rows]
@@ -186,18 +200,20 @@ def on_cpu() -> list[dict]:
     return [*results, memory()]
 
 
-def on_card() -> list[dict]:
+def on_gpu() -> list[dict]:
     results = []
     for batch, dtype in ((16, torch.bfloat16), (2, torch.bfloat16), (2, torch.float32)):
-        case, name = Case(batch, 256, COCO, device="cuda", dtype=dtype), f"{batch} x 256 channels at {COCO[0]}x{COCO[1]}, {str(dtype).split('.')[1]}"
-        results += [{**times(name, case), "peak_extra_MB": extra_memory_of_card(case)}, {**by_boxes(case), "maps": name, "host_waits": host_waits(case)}]
+        case = Case(batch, 256, COCO, device="cuda", dtype=dtype)
+        name = f"{batch} x 256 channels at {COCO[0]}x{COCO[1]}, {str(dtype).split('.')[1]}"
+        results.append({**times(name, case), "peak_extra_MB": extra_gpu_memory(case)})
+        results.append({**by_boxes(case), "maps": name, "host_waits": host_waits(case)})
     return results
 
 
-def extra_memory_of_card(case: Case) -> dict[str, float]:
+def extra_gpu_memory(case: Case) -> dict[str, float]:
     found = {}
-    for name, step in case.named_detectors().items():
-        case.forget()
+    for name, step in case.timed_steps().items():
+        case.clear_gradients()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
@@ -206,7 +222,7 @@ def extra_memory_of_card(case: Case) -> dict[str, float]:
 
 
 def host_waits(case: Case) -> bool:
-    """Does a step, once compiled, ever make the host wait for the card?"""
+    """Whether a step, once compiled, makes the CPU wait for the GPU."""
     torch.cuda.set_sync_debug_mode("error")
     try:
         case.step(True)
@@ -222,15 +238,16 @@ def quick(device: str) -> list[dict]:
     return [times("2 x 16 channels at 96x128", case), by_boxes(case)]
 
 
-def main(device: str = "cpu", rehearse: bool = False) -> None:
+def main(device: str = "cpu", trial: bool = False) -> None:
     load = os.getloadavg()[0]
-    results = quick(device) if rehearse else on_card() if device == "cuda" else on_cpu()
+    results = quick(device) if trial else on_gpu() if device == "cuda" else on_cpu()
     for row in results:
         print(json.dumps(row))
-    if rehearse:
+    if trial:
         return
     write_json(PATHS[device], {
-        "turns": TURNS, "load_average": {"before": round(load, 1), "after": round(os.getloadavg()[0], 1)}, "results": results, "machine": provenance(device),
+        "turns": TURNS, "load_average": {"before": round(load, 1), "after": round(os.getloadavg()[0], 1)},
+        "results": results, "machine": provenance(device),
     })
     print(f"written to {PATHS[device]}")
 
@@ -242,8 +259,8 @@ if __name__ == "__main__":
     else:
         parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
         parser.add_argument("--device", default="cpu", choices=tuple(PATHS))
-        parser.add_argument("--quick", action="store_true", help="small maps: rehearses the script, writes nothing")
-        asked = parser.parse_args()
-        if asked.device == "cuda" and not torch.cuda.is_available():
-            raise SystemExit("device cuda must find a CUDA card, got none; rehearse with --quick")
-        main(asked.device, asked.quick)
+        parser.add_argument("--quick", action="store_true", help="a trial on small maps; writes nothing")
+        args = parser.parse_args()
+        if args.device == "cuda" and not torch.cuda.is_available():
+            raise SystemExit("device cuda must find a CUDA GPU, got none; try the script with --quick")
+        main(args.device, args.quick)

@@ -1,22 +1,23 @@
-"""Where the time of one laptop run of Table 1 goes, part by part, in seconds of one core.
+"""CPU seconds of each part of one laptop run of Table 1.
 
     python -m benchmarks.laptop_run            about two minutes on a quiet core
 
-Two runs side by side keep both cores of a laptop busy, so that what counts is the work of each part, not how long it waits: all figures are CPU
-seconds of the process that does it. A part of a step is the median over STEPS steps times the 900 steps of a run. Imports are those of a process of its
-own; a run that is forked in its slot (fgdlab/lab/sweeps/forkserver.py) has none.
+Two runs side by side keep both cores of a laptop busy, so the work of each part counts, not its waiting time: all
+figures are CPU seconds of the process that does the work. A part of a step is the median over STEPS steps times the 900
+steps of a run. Imports are those of a fresh process; a run that is forked from a warm process has none.
 
-What came out on the machine of results/laptop_run.json, in shares of a run that is not forked:
+On the machine of results/laptop_run.json, as shares of a run that is not forked:
 
-    imports, kernel and launch process     16.9 %      torch._dynamo among them, which torchvision.ops and optimisers bring in
+    imports, kernel and launch process     16.9 %             with torch._dynamo, imported by torchvision and optimisers
     student's step, forward / backward     26.0 / 35.7 %      mostly convolutions
-    distillation, forward                   4.2 %      teacher's maps from the cache 1.1 %
+    distillation, forward                   4.2 %             of this, the teacher's maps from the cache: 1.1 %
     data / clipping and optimiser           2.9 / 3.9 %
     detections / scores                     2.4 / 1.9 %
     figures                                 4.6 %
     opening data and teacher, writing       1.6 %
 
-So forking takes a sixth off a run (cold / forked = 1.20), and what is left is the student: a quicker run needs quicker convolutions or fewer steps.
+Forking saves a sixth of a run (cold / forked = 1.20). The rest is the student: a faster run needs faster convolutions
+or fewer steps.
 """
 import json
 import os
@@ -44,11 +45,25 @@ from fgdlab.lab.training import coco_scores, detections, evaluation_here, make_o
 
 PATH = Path("benchmarks/results/laptop_run.json")
 ROW, STEPS, WARM = "split", 40, 5
+STEP_PARTS = (
+    "data", "student, forward", "teacher's maps from the cache", "distillation, forward", "backward",
+    "clipping and optimiser",
+)
 IMPORTS = {
-    "launch process": "import sys; sys.modules.setdefault('rfc3987_syntax', None); import papermill, nbclient, jupyter_client",
+    "launch process": (
+        "import sys; sys.modules.setdefault('rfc3987_syntax', None); import papermill, nbclient, jupyter_client"
+    ),
     "kernel": "import ipykernel.kernelapp, ipykernel.ipkernel, pandas, fgdlab.lab.run, fgdlab.lab.plots.attention_maps",
 }
-DYNAMO = "import torch._dynamo"                                      # comes with torchvision.ops, and with every optimiser's first step
+DYNAMO = "import torch._dynamo"  # imported by torchvision.ops and by an optimiser's first step
+OPEN = """
+import json, sys, time
+from fgdlab.lab.config import RunConfig
+from fgdlab.lab.run import prepare
+started = time.process_time()
+prepare(RunConfig.of(json.loads(sys.stdin.read())), progress=False)
+print(time.process_time() - started)
+"""
 
 
 class Clock:
@@ -65,7 +80,7 @@ class Clock:
 
 
 def import_seconds(code: str) -> float:
-    """CPU seconds of a process that runs this code and ends, the least of three."""
+    """CPU seconds of a process that runs this code, the least of three."""
     def once() -> float:
         before = os.times()
         subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, **cpu_environment(1)})
@@ -76,7 +91,7 @@ def import_seconds(code: str) -> float:
 
 
 def steps(distiller, scenes, config, clock: Clock) -> None:
-    """A training step as train.py takes it, with the distiller's forward in the open."""
+    """A training step as the training loop takes it, with the distiller's forward in parts."""
     optimizer = make_optimizer(list(distiller.parameters()), config)
     drawn = iter(shuffled_batches(scenes, config.batch_size, seed=0, epoch=0))
     distiller.train()
@@ -98,58 +113,61 @@ def steps(distiller, scenes, config, clock: Clock) -> None:
             optimizer.step()
 
 
-def figures(student, teacher, judged, found: list[dict], config) -> list[Callable]:
-    """What the notebook of a run draws, but for the curves of its loss."""
+def figures(student, teacher, eval_set, boxes: list[dict], config) -> list[Callable]:
+    """The figures of a run's notebook except the loss curves."""
     return [
-        lambda: plots.png(plots.masks_and_attention(student, teacher, judged, 0, config)),
-        lambda: plots.png(plots.masks_and_attention(student, teacher, judged, len(judged) // 2, config)),
-        lambda: plots.png(plots.detections_figure(found, judged, range(4), threshold=0.2)),
+        lambda: plots.png(plots.masks_and_attention(student, teacher, eval_set, 0, config)),
+        lambda: plots.png(plots.masks_and_attention(student, teacher, eval_set, len(eval_set) // 2, config)),
+        lambda: plots.png(plots.detections_figure(boxes, eval_set, range(4), threshold=0.2)),
     ]
 
 
 def measure() -> dict:
     config, clock = active_settings(load_sweep("table1_areas").settings(ROW, 0, "laptop")), Clock()
-    prepare(config, progress=False)                                  # whatever is missing is made before the clock starts
-    open_again = "import json, sys\nfrom fgdlab.lab.config import RunConfig\nfrom fgdlab.lab.run import prepare\nimport time\nstarted = time.process_time()\n"
-    open_again += "prepare(RunConfig.of(json.loads(sys.stdin.read())), progress=False)\nprint(time.process_time() - started)"
-    done = subprocess.run([sys.executable, "-c", open_again], input=config.json(), capture_output=True, text=True, check=True, env={**os.environ, **cpu_environment(1)})
+    prepare(config, progress=False)  # makes what is missing before the clock starts
+    opening = subprocess.run(
+        [sys.executable, "-c", OPEN], input=config.json(), capture_output=True, text=True, check=True,
+        env={**os.environ, **cpu_environment(1)},
+    )
     inputs = prepare(config, progress=False)
     distiller = make_distiller(config, inputs)
     steps(distiller, inputs.train_set, config, clock)
     student = distiller.student.eval()
     with clock("detections"):
-        found = detections(student, inputs.eval_set)
+        boxes = detections(student, inputs.eval_set)
     with clock(f"scores by {evaluation_here().package}"):
-        coco_scores(inputs.eval_set.ground_truth(), found, inputs.eval_set.image_ids)
-    for draw in figures(student, inputs.teacher.detector, inputs.eval_set, found, config):
+        coco_scores(inputs.eval_set.ground_truth(), boxes, inputs.eval_set.image_ids)
+    for draw in figures(student, inputs.teacher.detector, inputs.eval_set, boxes, config):
         with clock("figures"):
             draw()
     with clock("result, detections and weights written"), tempfile.TemporaryDirectory() as folder:
-        Path(folder, "detections.json").write_text(json.dumps(found))
+        Path(folder, "detections.json").write_text(json.dumps(boxes))
         torch.save(distiller.state_dict(), Path(folder, "checkpoint.pt"))
     per_run = config.epochs * (len(inputs.train_set) // config.batch_size)
-    in_a_step = ("data", "student, forward", "teacher's maps from the cache", "distillation, forward", "backward", "clipping and optimiser")
     seconds = {f"imports, {who}": import_seconds(code) for who, code in IMPORTS.items()}
-    seconds["data, teacher and cache opened"] = float(done.stdout)
-    seconds |= {f"training: {part}": per_run * statistics.median(clock.seconds[part][WARM:]) for part in in_a_step}
-    seconds |= {part: sum(each) for part, each in clock.seconds.items() if part not in in_a_step}
+    seconds["data, teacher and cache opened"] = float(opening.stdout)
+    seconds |= {f"training: {part}": per_run * statistics.median(clock.seconds[part][WARM:]) for part in STEP_PARTS}
+    seconds |= {part: sum(each) for part, each in clock.seconds.items() if part not in STEP_PARTS}
     return {"seconds": seconds, "steps": per_run, "dynamo": import_seconds(DYNAMO) - import_seconds("import torch")}
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    load, found = os.getloadavg()[0], measure()
-    seconds = found["seconds"]
+    load, measured = os.getloadavg()[0], measure()
+    seconds = measured["seconds"]
     warm = sum(each for part, each in seconds.items() if not part.startswith("imports"))
     cold = sum(seconds.values())
     for part, each in seconds.items():
         print(f"{part:42} {each:6.2f} s  {100 * each / cold:4.1f} %")
     print(f"{'all, cold':42} {cold:6.2f} s\n{'all, forked':42} {warm:6.2f} s  cold / forked = {cold / warm:.2f}")
     write_json(PATH, {
-        "what": f"one laptop run of table1_areas, row {ROW}, {found['steps']} steps: CPU seconds by part; forked = without imports", "row": ROW,
-        "seconds": {part: round(each, 2) for part, each in seconds.items()}, "share": {part: round(each / cold, 3) for part, each in seconds.items()},
+        "what": f"one laptop run of table1_areas, row {ROW}, {measured['steps']} steps: CPU seconds by part; "
+                "forked = without imports",
+        "row": ROW, "seconds": {part: round(each, 2) for part, each in seconds.items()},
+        "share": {part: round(each / cold, 3) for part, each in seconds.items()},
         "cold_seconds": round(cold, 2), "forked_seconds": round(warm, 2), "cold_over_forked": round(cold / warm, 2),
-        "of_the_imports_torch_dynamo": round(found["dynamo"], 2), "load_before": round(load, 2), "machine": provenance(),
+        "of_the_imports_torch_dynamo": round(measured["dynamo"], 2), "load_before": round(load, 2),
+        "machine": provenance(),
     })
     print(f"written to {PATH}")
 

@@ -1,4 +1,4 @@
-"""How fast digit scenes are made and written as a COCO folder, against reading the same images back, one process, in the same run.
+"""Drawing digit scenes and writing them as a COCO folder, against reading the same images back, in one process.
 
     python -m benchmarks.making            about a minute
 """
@@ -18,7 +18,9 @@ from fgdlab.lab.provenance import provenance
 PATH = Path("benchmarks/results/making.json")
 SCENES, TURNS = 200, 7
 RECIPES = {
-    "laptop, 128 px": DigitScenes(128, SCENES, 1, 1), "the same with masks": DigitScenes(128, SCENES, 1, 1, masks=True), "gpu, 256 px": DigitScenes(256, SCENES, 1, 1),
+    "laptop, 128 px": DigitScenes(128, SCENES, 1, 1),
+    "the same with masks": DigitScenes(128, SCENES, 1, 1, masks=True),
+    "gpu, 256 px": DigitScenes(256, SCENES, 1, 1),
 }
 
 
@@ -37,18 +39,25 @@ def against_reading(what: str, recipe: DigitScenes, folder: Path) -> dict:
     times = in_turns({"making": make, "reading": read}, TURNS, time.process_time)
     speed = {name: 1000 * made / statistics.median(each) for name, each in times.items()}
     return {
-        "what": what, "images": made, "made_per_second": round(speed["making"], 1), "rival": "reading them back as tensors", "read_per_second": round(speed["reading"], 1),
-        "rival_over_ours": round(ratio(times, "reading", "making"), 3),
+        "what": what, "images": made, "made_per_second": round(speed["making"], 1),
+        "baseline": "reading them back as tensors", "read_per_second": round(speed["reading"], 1),
+        "baseline_over_ours": round(ratio(times, "reading", "making"), 3),
     }
 
 
 def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        rows = [against_reading(what, recipe, Path(folder) / str(number)) for number, (what, recipe) in enumerate(RECIPES.items())]
+        rows = [against_reading(what, recipe, Path(folder) / what) for what, recipe in RECIPES.items()]
     for row in rows:
-        print(f"{row['what']:20} {row['made_per_second']:7.1f} images a second made, {row['read_per_second']:7.1f} read back; times reading / making = {row['rival_over_ours']}")
-    write_json(PATH, {"what": "digit scenes made and written, CPU time of one process, medians of turns", "turns": TURNS, "results": rows, "machine": provenance()})
+        print(
+            f"{row['what']:20} {row['made_per_second']:7.1f} images per second made, {row['read_per_second']:7.1f} "
+            f"read back; times reading / making = {row['baseline_over_ours']}"
+        )
+    write_json(PATH, {
+        "what": "digit scenes made and written, CPU time of one process, medians of turns", "turns": TURNS,
+        "results": rows, "machine": provenance(),
+    })
     print(f"written to {PATH}")
 
 

@@ -1,11 +1,13 @@
-"""What the runner costs, in a folder of its own: seconds a run over its notebook's own, two slots against one, a thousand planned runs.
+"""The overhead of a sweep: seconds per run besides its notebook's, two slots against one, a thousand planned runs.
 
     python -m benchmarks.runner            about six minutes on two quiet cores
 
-Overhead of a run = its share of a whole call of ``execute`` in one slot - the time of its notebook's cells; the look at data and teacher, the start of
-a slot, of processes and of kernels are in it. Twelve smoke runs, near the fifteen of `make table1`: what a slot imports once is shared by as many.
-Two slots against one: four runs of the laptop scale, which is what the slots of a laptop are for; and the twelve smoke runs, of a second and a half each,
-where the start of the slots weighs most. Data and teacher are made before the clock starts. Figures are taken of every run, as in a sweep.
+Overhead of a run = its share of a whole call of ``execute`` in one slot - the time of its notebook's cells. It includes
+the check of data and teacher, and the start of slots, processes and kernels. It is measured on twelve smoke runs, about
+as many as the fifteen of `make table1`, because all runs of a slot share its imports.
+Two slots against one: on four runs of the laptop scale, the usual case; and on the twelve smoke runs of 1.5 seconds
+each, where the start of the slots matters most. Data and teacher are made before the clock starts. Each run draws its
+figures, as in a sweep.
 """
 import json
 import os
@@ -16,17 +18,28 @@ from pathlib import Path
 
 from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
-from fgdlab.lab.sweeps import SCORE_COLUMNS, PlannedRun, Sweep, collect, dry_run, execute, load_sweep, plan, prepare_shared, write_results
+from fgdlab.lab.sweeps import (
+    SCORE_COLUMNS,
+    PlannedRun,
+    Sweep,
+    collect,
+    dry_run,
+    execute,
+    load_sweep,
+    plan,
+    prepare_shared,
+    write_results,
+)
 
 PATH = Path("benchmarks/results/runner.json")
 BOUNDS = {"overhead_seconds": 3.0, "two_slots_over_one": 1.8, "thousand_seconds": 10.0}
 SMOKE_SEEDS, LAPTOP_SEEDS = [0, 1, 2], [0]
-ROWS = ("fg", "bg", "both", "split")                                 # of Table 1: equal work, so that two slots can share it evenly
-MEGABYTES = 20                                                       # of annotations that the ids of a thousand runs hash: COCO's val2017 has as much
+ROWS = ("fg", "bg", "both", "split")  # of Table 1: of equal work, so that two slots can share it evenly
+MEGABYTES = 20  # of annotations that the ids of a thousand runs hash, as many as COCO's val2017
 
 
 def sweep_time(runs: list[PlannedRun], slots: int) -> float:
-    """Seconds of a whole call, from the look at what is there to the last result."""
+    """Seconds of a whole call of execute, from the check of states to the last result."""
     started = time.perf_counter()
     states = execute(runs, jobs=slots)
     assert len(states["done"]) == len(runs)
@@ -34,13 +47,13 @@ def sweep_time(runs: list[PlannedRun], slots: int) -> float:
 
 
 def cell_seconds(run: PlannedRun) -> float:
-    """The notebook's own time, as papermill took it cell by cell."""
+    """The time of the notebook's cells, as papermill measured it."""
     cells = json.loads((run.folder / "run.ipynb").read_text())["cells"]
     return sum(cell["metadata"].get("papermill", {}).get("duration") or 0.0 for cell in cells)
 
 
 def one_and_two_slots(folder: Path, sweep: Sweep, scale: str) -> dict:
-    """The same runs in one slot, then in two; in folders that are no siblings, or the second would take the first's."""
+    """The same runs in one slot, then in two; in separate folders, so that no run is reused."""
     times, own = {}, {}
     for slots in (1, 2):
         runs = [run for run in plan(sweep, folder / f"{scale}_{slots}" / "runs", scale=scale) if run.row in ROWS]
@@ -48,13 +61,15 @@ def one_and_two_slots(folder: Path, sweep: Sweep, scale: str) -> dict:
         times[slots] = sweep_time(runs, slots)
         own[slots] = [round(cell_seconds(run), 2) for run in runs]
     return {
-        "runs": len(own[1]), "one_slot_seconds": round(times[1], 2), "two_slots_seconds": round(times[2], 2), "two_slots_over_one": round(times[1] / times[2], 2),
-        "notebook_seconds": own[1], "notebook_seconds_in_two_slots": own[2], "overhead_seconds": round((times[1] - sum(own[1])) / len(own[1]), 2),
+        "runs": len(own[1]), "one_slot_seconds": round(times[1], 2), "two_slots_seconds": round(times[2], 2),
+        "two_slots_over_one": round(times[1] / times[2], 2),
+        "notebook_seconds": own[1], "notebook_seconds_in_two_slots": own[2],
+        "overhead_seconds": round((times[1] - sum(own[1])) / len(own[1]), 2),
     }
 
 
 class AtOnce(Executor):
-    """Stands in for processes: what is submitted is done at once, with the numbers of ``result``."""
+    """An executor without processes: every run is done at once, with the numbers of ``result``."""
 
     def __init__(self, result: dict):
         self.result = result
@@ -67,15 +82,17 @@ class AtOnce(Executor):
 
 
 def a_thousand(folder: Path, sweep: Sweep) -> dict:
-    """A thousand planned runs on a data set with long annotations, 900 of them done: listed, resumed, collected."""
+    """A thousand planned runs on a data set with large annotations, 900 of them done: listed, resumed, collected."""
     data = folder / "data"
     data.mkdir(parents=True)
     (data / "annotations.json").write_bytes(b'{"images": []}' + b" " * (MEGABYTES * 2**20))
     rows, settings = list(sweep.rows), {"data": str(data)}
     sweep = Sweep(**{**vars(sweep), "seeds": list(range(1000 // len(rows)))})
     result = {
-        **{name: 20.0 for name in SCORE_COLUMNS}, "teacher_AP": 30.0, "seconds": 30.0, "train_seconds": 20.0, "eval_seconds": 2.0, "images_per_second": 40.0,
-        "steps": 6, "settings": sweep.settings(rows[0], 0, "smoke", settings).dict(), "provenance": provenance(), "data_line": "scenes",
+        **{name: 20.0 for name in SCORE_COLUMNS}, "teacher_AP": 30.0, "seconds": 30.0, "train_seconds": 20.0,
+        "eval_seconds": 2.0, "images_per_second": 40.0, "steps": 6,
+        "settings": sweep.settings(rows[0], 0, "smoke", settings).dict(), "provenance": provenance(),
+        "data_line": "scenes",
     }
     times = {}
 
@@ -91,11 +108,15 @@ def a_thousand(folder: Path, sweep: Sweep) -> dict:
         for name, value in {"params.json": run.config.dict(), "job.json": {}, "result.json": result}.items():
             (run.folder / name).write_text(json.dumps(value))
     lines = clock("list_seconds", lambda: dry_run(runs, sweep, "smoke", 2))
-    states = clock("resume_seconds", lambda: execute(runs, jobs=2, executor=AtOnce(result), elsewhere=True, say=lambda line: None))
+    executor = AtOnce(result)
+    states = clock(
+        "resume_seconds", lambda: execute(runs, jobs=2, executor=executor, elsewhere=True, say=lambda line: None),
+    )
     frame = clock("collect_seconds", lambda: collect(runs, sweep))
     clock("write_seconds", lambda: write_results(frame, folder / "runs" / "many" / "results.csv"))
     assert len(runs) == len(lines) - 1 == len(states["done"]) == len(frame) == 1000
-    return {"runs": len(runs), "done_before": 900, "annotation_megabytes": MEGABYTES, **times, "thousand_seconds": round(sum(times.values()), 2)}
+    times["thousand_seconds"] = round(sum(times.values()), 2)
+    return {"runs": len(runs), "done_before": 900, "annotation_megabytes": MEGABYTES, **times}
 
 
 def main() -> None:
@@ -103,15 +124,25 @@ def main() -> None:
     smoke, laptop = table.at("smoke", SMOKE_SEEDS), table.at("laptop", LAPTOP_SEEDS)
     with tempfile.TemporaryDirectory() as folder:
         many = a_thousand(Path(folder) / "many", smoke)
-        slots = {scale: one_and_two_slots(Path(folder), sweep, scale) for scale, sweep in (("smoke", smoke), ("laptop", laptop))}
-    found = {"overhead_seconds": slots["smoke"]["overhead_seconds"], "two_slots_over_one": slots["laptop"]["two_slots_over_one"], **many}
-    kept = {name: (found[name] >= bound if name == "two_slots_over_one" else found[name] <= bound) for name, bound in BOUNDS.items()}
+        slots = {
+            scale: one_and_two_slots(Path(folder), sweep, scale)
+            for scale, sweep in (("smoke", smoke), ("laptop", laptop))
+        }
+    measured = {
+        "overhead_seconds": slots["smoke"]["overhead_seconds"], **many,
+        "two_slots_over_one": slots["laptop"]["two_slots_over_one"],
+    }
+    kept = {}
     for name, bound in BOUNDS.items():
-        print(f"{name:20} {found[name]:6.2f}   bound {bound:g}   {'kept' if kept[name] else 'NOT KEPT'}")
+        value = measured[name]
+        kept[name] = value >= bound if name == "two_slots_over_one" else value <= bound
+        print(f"{name:20} {value:6.2f}   bound {bound:g}   {'kept' if kept[name] else 'NOT KEPT'}")
     print(f"two slots over one on smoke runs: {slots['smoke']['two_slots_over_one']:.2f}")
     write_json(PATH, {
-        "what": "the runner: overhead of a smoke run over its notebook's cells, two slots over one on laptop runs, a thousand planned runs listed, resumed and collected",
-        "bounds": BOUNDS, "kept": kept, "slots": slots, "thousand": many, "load_before": round(load, 2), "machine": provenance(),
+        "what": "the runner: overhead of a smoke run over its notebook's cells, two slots over one on laptop runs, "
+                "a thousand planned runs listed, resumed and collected",
+        "bounds": BOUNDS, "kept": kept, "slots": slots, "thousand": many, "load_before": round(load, 2),
+        "machine": provenance(),
     })
     print(f"written to {PATH}")
 

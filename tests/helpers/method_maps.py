@@ -34,7 +34,7 @@ def leaves(scene: Scene) -> dict:
     return {level: each.requires_grad_() for level, each in scene.features.items()}
 
 
-# ---- loops -------------------------------------------------------------------------------------------------------------------------
+# ---- loops ----
 
 def cells(F):
     """Every (n, c, y, x) of a batch of nested lists."""

@@ -79,7 +79,7 @@ def one_step(method_class, **settings):
     return terms, student, distiller
 
 
-# ---- plain Python: boxes are lists of four floats or 0-dim tensors -----------------------------------------------------------------
+# ---- plain Python: boxes are lists of four floats or 0-dim tensors ----
 
 def naive_iou(a, b):
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])

@@ -36,7 +36,7 @@ def close(first, second, **tolerance):
         assert_close(first[key], second[key], **{"rtol": 1e-9, "atol": 0} | tolerance)
 
 
-# ---- the definition ----------------------------------------------------------------------------------------------------------------
+# ---- the definition ----
 
 @pytest.mark.parametrize("power", [2.0, 1.0, 3.0])
 @pytest.mark.parametrize("channels", [4, 3])
@@ -64,7 +64,7 @@ def test_the_name_leads_to_the_class_and_its_rows():
     assert [(term.name, term.level, term.weight) for term in terms] == [("attention", "P4", 0.25), ("attention", "P3", 0.25)]
 
 
-# ---- what it does not see ----------------------------------------------------------------------------------------------------------
+# ---- what it does not see ----
 
 @pytest.mark.parametrize("blind", ["size", "sign", "order of channels", "rotation of channels", "channels twice"])
 def test_only_the_pattern_counts(blind):
@@ -123,7 +123,7 @@ def test_the_batch_is_averaged():
     close(raws(doubled), raws(loss(scene, teacher)))
 
 
-# ---- knobs and refusals ------------------------------------------------------------------------------------------------------------
+# ---- knobs and refusals ----
 
 def test_every_knob_changes_the_total():
     scene = two_images()
@@ -159,7 +159,7 @@ def test_another_grid_is_refused():
         AttentionTransfer(LEVELS, 4, 4)(scene, change(teacher_of(scene), lambda each: each.flip(-1).transpose(2, 3)))
 
 
-# ---- degenerate maps, precision, a training step -----------------------------------------------------------------------------------
+# ---- degenerate maps, precision, a training step ----
 
 @pytest.mark.parametrize("grid", [(3, 4), (1, 1)])
 @pytest.mark.parametrize("power", [2.0, 1.0])

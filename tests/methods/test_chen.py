@@ -77,7 +77,7 @@ def test_chen_equals_the_loops(seed, channels, settings):
     assert_close(gradients(sum(found.values()), scene.features), gradients(sum(wanted.values()), scene.features), rtol=1e-8, atol=1e-12)
 
 
-# ---- one fact each -----------------------------------------------------------------------------------------------------------------
+# ---- one fact each ----
 
 def test_with_background_1_the_class_term_is_cross_entropy_and_has_no_gradient_at_the_teacher():
     target = torch.rand(5).double()

@@ -22,7 +22,7 @@ from tests.helpers.small_retinanets import (
     teacher_maps,
 )
 
-# ---- loops: every number is a 0-dim tensor, so that its gradient is known, too ---------------------------------------------------
+# ---- loops: every number is a 0-dim tensor, so that its gradient is known, too ----
 
 def naive_head(conv, output, features, replaced=None):
     """A tower and its output layer written out; ``replaced`` = (feature before the ReLU, after how many convolutions) enters in the middle."""
@@ -115,7 +115,7 @@ def test_all_but_the_teachers_last_convolution_are_replaced(depths, crossing):
     assert CrossKD(LEVELS, *(small_retinanet(depth=depth) for depth in depths)).crossing == crossing
 
 
-# ---- one fact each -----------------------------------------------------------------------------------------------------------------
+# ---- one fact each ----
 
 def twins(**settings):
     """A student that is its teacher: the same head, the same maps."""

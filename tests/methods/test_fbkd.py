@@ -43,7 +43,7 @@ def plain_lists(module):
     return {name: (p.flatten(1) if p.ndim == 4 else p).tolist() for name, p in module.named_parameters()}
 
 
-# ---- against the loops -------------------------------------------------------------------------------------------------------------
+# ---- against the loops ----
 # Batches of nested lists: x[n][c][i][j].
 
 def norm(numbers):
@@ -188,7 +188,7 @@ def test_gradcheck_of_each_term_in_the_student_and_its_layers(part, channels, sh
     assert torch.autograd.gradcheck(call, (student["P3"].requires_grad_(), *values))
 
 
-# ---- the mask is a constant --------------------------------------------------------------------------------------------------------
+# ---- the mask is a constant ----
 
 def test_the_masks_hold_still_in_the_gradient(shake):
     """The gradient is that of the weighted distance with M as numbers."""
@@ -226,7 +226,7 @@ def test_a_temperature_without_end_is_no_mask():
     assert_close(raws(loss(scene_of(maps), teacher))["feature", "P4"], raws(plain(scene_of(maps), teacher))["feature", "P4"], rtol=1e-10, atol=0)
 
 
-# ---- every knob turns something ----------------------------------------------------------------------------------------------------
+# ---- every knob turns something ----
 
 KNOBS = [
     ("feature_weight", 2.0, ("feature",)), ("channel_weight", 2.0, ("channel",)), ("spatial_weight", 2.0, ("spatial",)),
@@ -324,7 +324,7 @@ def test_another_grid_is_refused():
             scene_of(random_maps()), random_maps(grids=((6, 6), (3, 4))))
 
 
-# ---- square roots at zero ----------------------------------------------------------------------------------------------------------
+# ---- square roots at zero ----
 
 def identity(loss):
     """Set every adaptation so that equal maps are at distance 0; the non-local blocks are the identity from the start."""
@@ -384,7 +384,7 @@ def test_four_times_the_images_weigh_twice_as_much(shake):
         assert_close(again[key], 2 * once[key], rtol=1e-9, atol=0)
 
 
-# ---- the non-local block -----------------------------------------------------------------------------------------------------------
+# ---- the non-local block ----
 
 def test_the_block_starts_as_the_identity():
     maps = random_maps()["P3"]
@@ -441,7 +441,7 @@ def test_batch_norm_learns_its_running_mean_in_training_only(shake):
     assert block.norm.num_batches_tracked == 1 and block.norm.running_mean.abs().amax() > 0
 
 
-# ---- precision, gradients, detectors -----------------------------------------------------------------------------------------------
+# ---- precision, gradients, detectors ----
 
 def test_the_teachers_maps_get_no_gradient_and_every_parameter_does():
     loss, teacher = FBKDLoss(LEVELS, 3, 4, EVERYTHING).double(), {level: each.requires_grad_() for level, each in random_maps().items()}

@@ -34,7 +34,7 @@ def pair(channels=4, **settings):
     return small_retinanet(**settings), small_retinanet(channels, depth=2, seed=1, **settings)
 
 
-# ---- the whole as loops ------------------------------------------------------------------------------------------------------------
+# ---- the whole as loops ----
 
 def naive_sample(F, y, x):
     """Bilinear value of a map (C, H, W) at row y, column x; beyond the last pixel's centre the border's value."""
@@ -132,7 +132,7 @@ def test_gid_equals_the_loops(seed, channels):
     assert found["feature", "P3"] > 0 and found["feature", "P4"] > 0
 
 
-# ---- its parts against torchvision's -----------------------------------------------------------------------------------------------
+# ---- its parts against torchvision's ----
 
 def test_roi_align_equals_torchvisions_with_its_gradient():
     features = torch.randn(2, 3, 6, 8, dtype=torch.float64, requires_grad=True)
@@ -162,7 +162,7 @@ def test_a_score_of_minus_infinity_is_never_chosen_and_boxes_without_area_come_o
     assert nms_top_k(boxes, scores, 0.3, 3)[1].tolist() == [[True, True, False]]
 
 
-# ---- one fact each -----------------------------------------------------------------------------------------------------------------
+# ---- one fact each ----
 
 def test_the_relation_does_not_see_scale_shift_or_rotation():
     student, real = torch.randn(6, 5).double(), torch.ones(6, dtype=torch.bool)

@@ -35,7 +35,7 @@ def weight_keywords(name):
     return [f"{part}_weight" for part in PARTS[name]] if name in PARTS else ["weight"]
 
 
-# ---- the table and the rows --------------------------------------------------------------------------------------------------------
+# ---- the table and the rows ----
 
 @each
 def test_the_name_leads_to_the_class(name):
@@ -66,7 +66,7 @@ def test_the_weights_do_not_reach_the_raw_sums(name):
     assert raws(terms_of(louder, scene, teacher_of(scene))) == raws(terms_of(make(name).double(), scene, teacher_of(scene)))
 
 
-# ---- knobs -------------------------------------------------------------------------------------------------------------------------
+# ---- knobs ----
 
 KNOBS = {
     "hint": {"weight": 2.0, "kernel": 3, "always": True},
@@ -122,7 +122,7 @@ def test_a_weight_that_is_none_is_refused(name, keyword, weight):
         make(name, **{keyword: weight})
 
 
-# ---- gradients ---------------------------------------------------------------------------------------------------------------------
+# ---- gradients ----
 
 @pytest.mark.parametrize("channels", [4, 3])
 @each
@@ -164,7 +164,7 @@ def test_a_student_equal_to_its_teacher_has_a_finite_gradient(name):
         assert all(each.grad.abs().max() < 1e-12 for each in maps.values())
 
 
-# ---- degenerate scenes -------------------------------------------------------------------------------------------------------------
+# ---- degenerate scenes ----
 
 BOXES = [(), ((0, 0, 64, 48),), ((-50, -50, 500, 500),), ((32, 24, 32, 24),), ((-30, -30, -10, -10),), ((64, 48, 64, 48),), ((90, 90, 120, 120),)]
 
@@ -201,7 +201,7 @@ def test_maps_of_zeros_are_fine(name):
     assert all(term.raw.isfinite() for term in terms) and all(each.grad.isfinite().all() for each in maps.values())
 
 
-# ---- precision ---------------------------------------------------------------------------------------------------------------------
+# ---- precision ----
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @each
@@ -231,7 +231,7 @@ def test_float64_stays_float64(name):
     assert {term.raw.dtype for term in terms_of(make(name).double(), scene, teacher_of(scene))} == {torch.float64}
 
 
-# ---- symmetries --------------------------------------------------------------------------------------------------------------------
+# ---- symmetries ----
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "mgd"])           # MGD's masks belong to places in the batch
 def test_order_of_images_does_not_matter_and_a_batch_twice_over_has_the_same_loss(name):
@@ -247,7 +247,7 @@ def test_order_of_images_does_not_matter_and_a_batch_twice_over_has_the_same_los
             assert_close(after[key], before[key], rtol=1e-12, atol=0, msg=lambda text, key=key: f"{key}: {text}")
 
 
-# ---- errors ------------------------------------------------------------------------------------------------------------------------
+# ---- errors ----
 
 @each
 def test_a_missing_level_is_named_with_the_network_that_lacks_it(name):
@@ -278,7 +278,7 @@ def test_a_finest_size_that_is_none_is_refused(name, size):
         make(name, finest_size=size)
 
 
-# ---- in a training -----------------------------------------------------------------------------------------------------------------
+# ---- in a training ----
 
 @each
 def test_one_training_step_of_the_compact_pair(name):

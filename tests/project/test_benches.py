@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say: methods agree, figures add up, and all of them are in `make bench`."""
+"""Benchmarks: implementations agree, times add up, and all of them are in `make bench`."""
 import json
 from pathlib import Path
 
@@ -7,53 +7,53 @@ import pandas as pd
 import pytest
 import torch
 
-import benchmarks.__main__ as every
+import benchmarks.__main__ as bench
 from benchmarks import evaluation, gpu_step, making, table1
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets.digits import DigitScenes
 from fgdlab.lab.sweeps.spec import load_sweep, results_file
 from fgdlab.lab.training.evaluate import PYCOCOTOOLS
 
-FOLDER = Path(every.__file__).parent
+FOLDER = Path(bench.__file__).parent
 TOOLS = {"__init__", "__main__", "plain_fgd", "timing"}
-ON_A_CARD = {"gpu_step"}
+ON_GPU = {"gpu_step"}
 
 
 def test_make_bench_runs_every_benchmark_once_and_each_has_its_own_file():
-    named = [each.__name__.rsplit(".", 1)[-1] for each in every.ALL]
-    assert sorted(named) == sorted({path.stem for path in FOLDER.glob("*.py")} - TOOLS - ON_A_CARD)
-    assert all(callable(each.main) for each in every.ALL)
-    assert {path.stem for path in (FOLDER / "results").glob("*.json")} <= {*named, *ON_A_CARD, "gpu_fgd_loss"}
+    named = [each.__name__.rsplit(".", 1)[-1] for each in bench.ALL]
+    assert sorted(named) == sorted({path.stem for path in FOLDER.glob("*.py")} - TOOLS - ON_GPU)
+    assert all(callable(each.main) for each in bench.ALL)
+    assert {path.stem for path in (FOLDER / "results").glob("*.json")} <= {*named, *ON_GPU, "gpu_fgd_loss"}
 
 
-# ---- evaluation --------------------------------------------------------------------------------------------------------------------
+# ---- evaluation ----
 
 @pytest.mark.parametrize("of", ["bbox", "segm"])
-def test_the_drawn_data_set_is_scored_by_both_packages_alike(of):
-    truth, found = evaluation.coco_sized(12, 20, masks=of == "segm")
-    assert len(truth["categories"]) == 80 and max(each["id"] for each in truth["categories"]) > 80 and len(found) == 240
-    row = evaluation.against_pycocotools("some", truth, found, of, turns=1)
-    assert row["ours"] == "faster-coco-eval" and row["rival"] == "pycocotools" and row["largest_difference"] <= 1e-12 and row["AP"] > 0
-    assert row["rival_over_ours"] > 0 and (row["images"], row["detections"]) == (12, 240)
+def test_both_packages_give_the_drawn_data_set_the_same_scores(of):
+    ground_truth, found = evaluation.coco_sized(12, 20, masks=of == "segm")
+    assert len(ground_truth["categories"]) == 80 and max(each["id"] for each in ground_truth["categories"]) > 80 and len(found) == 240
+    row = evaluation.against_pycocotools("some", ground_truth, found, of, turns=1)
+    assert row["ours"] == "faster-coco-eval" and row["baseline"] == "pycocotools" and row["largest_difference"] <= 1e-12 and row["AP"] > 0
+    assert row["baseline_over_ours"] > 0 and (row["images"], row["detections"]) == (12, 240)
 
 
-def test_scores_that_differ_are_no_result(monkeypatch):
+def test_scores_that_differ_are_refused(monkeypatch):
     real = evaluation.coco_scores
-    monkeypatch.setattr(evaluation, "coco_scores", lambda *args, by, **of: real(*args, by=by, **of) | ({"AP75": 1.0} if by is PYCOCOTOOLS else {}))
+    monkeypatch.setattr(evaluation, "coco_scores", lambda *args, by, **settings: real(*args, by=by, **settings) | ({"AP75": 1.0} if by is PYCOCOTOOLS else {}))
     with pytest.raises(ValueError, match="both packages must give the same scores of some"):
         evaluation.against_pycocotools("some", *evaluation.coco_sized(4, 10), turns=1)
 
 
-def test_without_the_quick_package_pycocotools_is_timed_against_itself(monkeypatch):
+def test_without_the_faster_package_pycocotools_is_timed_against_itself(monkeypatch):
     monkeypatch.setattr(evaluation, "evaluation_here", lambda: PYCOCOTOOLS)
     row = evaluation.against_pycocotools("some", *evaluation.coco_sized(4, 10), turns=1)
-    assert (row["ours"], row["rival"], row["largest_difference"]) == ("pycocotools", "pycocotools, again", 0)
+    assert (row["ours"], row["baseline"], row["largest_difference"]) == ("pycocotools", "pycocotools, again", 0)
 
 
-# ---- making ------------------------------------------------------------------------------------------------------------------------
+# ---- making ----
 
 @pytest.mark.parametrize("masks", [False, True])
-def test_scenes_are_made_anew_each_turn_and_all_of_them_read_back(tmp_path, monkeypatch, masks):
+def test_every_turn_makes_new_scenes_and_all_of_them_are_read_back(tmp_path, monkeypatch, masks):
     monkeypatch.setattr(making, "TURNS", 1)
     row = making.against_reading("some", DigitScenes(64, 3, 1, 2, masks=masks), tmp_path)
     assert row["images"] == 6 and row["made_per_second"] > 0 and row["read_per_second"] > 0
@@ -61,7 +61,7 @@ def test_scenes_are_made_anew_each_turn_and_all_of_them_read_back(tmp_path, monk
     assert all(len(list((tmp_path / name / "images").iterdir())) == 6 for name in "012")
 
 
-# ---- a step on a card, rehearsed ---------------------------------------------------------------------------------------------------
+# ---- a step on a GPU, tried on the CPU ----
 
 def test_the_breakdown_of_a_fed_step_adds_up(lab_home, monkeypatch):
     for name, value in {"TURNS": 1, "WARM": 0, "LOADED": 2, "SCENES": 12}.items():
@@ -74,40 +74,40 @@ def test_the_breakdown_of_a_fed_step_adds_up(lab_home, monkeypatch):
     for each in found["loader"].values():
         assert each["over_the_fgd_step"] == pytest.approx(each["images_per_second"] / taken, rel=0.02)
     assert set(found["loader"]) == {"shared pixels", "files"} and found["settings"]["workers"] == 1
-    assert found["ms"]["fgd, readable"] > 0                          # beside the form that runs take on the CPU
+    assert found["ms"]["fgd, readable"] > 0
 
 
-def test_scenes_from_files_are_those_of_the_store_and_nothing_is_kept(tiny_scenes):
+def test_scenes_from_files_equal_the_cached_ones_and_are_not_kept(tiny_scenes):
     scenes = tiny_scenes()
     files = gpu_step.FromFiles(scenes.annotations)
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(scenes, files, strict=True)) and not files._kept and scenes._kept
 
 
-# ---- table 1 -----------------------------------------------------------------------------------------------------------------------
+# ---- table 1 ----
 
 def results(**AP) -> pd.DataFrame:
     return pd.DataFrame([{"row": row, "seed": seed, "AP": value} for row, values in AP.items() for seed, value in enumerate(values)])
 
 
-def test_a_row_holds_where_the_interval_of_its_difference_has_0_in_it():
+def test_a_row_holds_if_the_interval_of_its_difference_contains_0():
     committed = results(none=[5, 6, 7, 8], fg=[15, 16, 17, 18])
-    rows = table1.beside(results(none=[5.5, 5.5, 7.0], fg=[16, 17.1, 17.9]), committed)
+    rows = table1.against_committed(results(none=[5.5, 5.5, 7.0], fg=[16, 17.1, 17.9]), committed)
     assert [(each["row"], each["n"], each["difference"], each["holds"]) for each in rows] == [("none", 3, 0.0, True), ("fg", 3, 1.0, False)]
     half = 4.302653 * np.std([0.5, -0.5, 0.0], ddof=1) / np.sqrt(3)
     assert rows[0]["interval"] == pytest.approx([-half, half], abs=1e-3) and (rows[1]["AP"], rows[1]["committed_AP"]) == (17.0, 16.0)
-    assert all(each["holds"] and each["interval"] == [0, 0] for each in table1.beside(committed, committed))
+    assert all(each["holds"] and each["interval"] == [0, 0] for each in table1.against_committed(committed, committed))
     with pytest.raises(ValueError, match="must have every row and seed of this one, got 4 of 5"):
-        table1.beside(results(none=[5, 6, 7, 8, 9]), committed)
+        table1.against_committed(results(none=[5, 6, 7, 8, 9]), committed)
 
 
 def test_the_committed_table_has_the_rows_and_seeds_that_are_compared():
     committed = pd.read_csv(results_file(table1.NAME, "laptop"))
     here = committed[committed["seed"].isin(table1.SEEDS)]
     assert len(here) == len(load_sweep(table1.NAME).rows) * len(table1.SEEDS) == 15
-    assert {each["difference"] for each in table1.beside(here, committed)} == {0}
+    assert {each["difference"] for each in table1.against_committed(here, committed)} == {0}
 
 
-def test_seconds_of_the_clock_add_up_to_the_whole_and_those_of_runs_to_their_notebooks(tmp_path):
+def test_wall_times_add_up_to_the_whole_and_times_of_runs_to_their_notebooks(tmp_path):
     for number, (begun, done) in enumerate([("00:10", "00:40"), ("00:12", "00:50"), ("00:40", "01:20")]):
         folder = tmp_path / str(number)
         folder.mkdir()

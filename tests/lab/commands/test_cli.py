@@ -83,7 +83,7 @@ def environment() -> dict:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-# --- help -------------------------------------------------------------------------------------------------------------------------
+# ---- help ----
 
 def commands(group=main, path=()):
     """(path, command) of every command, groups included."""
@@ -156,7 +156,7 @@ def test_python_dash_m_is_the_same_program():
     assert done.returncode == 0 and done.stdout.startswith("fgdlab, version ")
 
 
-# --- what goes well ---------------------------------------------------------------------------------------------------------------
+# ---- what goes well ----
 
 def test_a_run_prints_its_scores_and_again_without_training_and_refuses_other_settings_in_its_folder():
     write_pets()
