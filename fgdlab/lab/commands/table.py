@@ -11,10 +11,10 @@ def comma_list(ctx, param, value: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
-def show_table(sweep, frame, format: str, figure: Path | None, metrics=("AP", "AR"), **noise) -> None:
+def show_table(sweep, frame, format: str, figure: Path | None, metrics=("AP", "AR"), **options) -> None:
     from ..tables import render, save_figure, table_figure
 
-    click.echo(render(frame, sweep, format, metrics, **noise))
+    click.echo(render(frame, sweep, format, metrics, **options))
     if figure is not None:
         save_figure(table_figure(frame, sweep, metrics[0]), figure)
 
@@ -56,7 +56,7 @@ def table(name, scale, out, format, metrics, noise, resamples, figure, publish) 
         from ..reports import resampled_intervals
 
         found = resampled_intervals(runs, metrics or ("AP",), noise, resamples, lambda line: click.echo(line, err=True))
-        intervals = {"noise": noise, "intervals": found}
+        intervals = {"variance": noise, "intervals": found}
     show_table(runs.sweep, runs.frame, format, figure, metrics, **intervals)
     click.echo(f"from {runs.path}", err=True)
     if publish:
@@ -75,7 +75,6 @@ def report(name, scale, runs, out) -> None:
     Table, figures, masks, detections, provenance, failures and cost; of your own runs if there are any, else of the
     committed ones.
     """
-    from ..reports import Report
+    from ..reports import write_report
 
-    page = Report.of(name, scale, runs)
-    click.echo(f"report: {page.write(out or page.runs.home / 'report.html')}")
+    click.echo(f"report: {write_report(name, scale, runs, out)}")

@@ -7,7 +7,8 @@ __all__ = lazy_package(__name__, {
     "comparison_inputs": "comparison_of_files comparison_of_rows",
     "image_intervals": "resampled_intervals",
     "publishing": "check_scale publish",
+    "report_page": "write_report",
     "seeds": "SeedTargets parse_analyses seeds_report",
-    "sweep_report": "Report",
+    "sweep_report": "Report show",
     "sweep_runs": "SweepRuns",
 })

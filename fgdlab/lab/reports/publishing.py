@@ -1,6 +1,6 @@
-"""From a sweep's results to what the project shows: ablations/results/NAME.csv, .md and .png, and the table in README.md.
+"""Publish a sweep: results, table and figure in ablations/results/NAME.csv, .md and .png, and the table in README.md.
 
-Results of another scale than the laptop's have files and a section of their own: NAME-gpu.csv, .md and .png, ``<!-- table NAME-gpu -->``.
+Another scale than laptop has its own files and section: NAME-gpu.csv, .md and .png, ``<!-- table NAME-gpu -->``.
 """
 import re
 from pathlib import Path
@@ -14,12 +14,12 @@ from ..tables import render, save_figure, table_figure
 
 
 def publish(results: pd.DataFrame, sweep: Sweep, scale: str = "laptop") -> list[Path]:
-    """Write results, table and figure to ablations/results and put the table between its marks in README.md, if it has such marks.
+    """Write the files, and the table between its marks in README.md, if it has such marks.
 
     Args:
-        sweep: as it is at this scale, see :meth:`Sweep.at`.
+        sweep: at this scale, see :meth:`Sweep.at`.
     Raises:
-        UserError: the scale whose numbers mean nothing, or runs of another scale among the results.
+        UserError: scale smoke, or runs of another scale among the results.
     """
     check_scale(scale)
     csv = results_file(sweep.name, scale)
@@ -30,19 +30,19 @@ def publish(results: pd.DataFrame, sweep: Sweep, scale: str = "laptop") -> list[
     save_figure(table_figure(results, sweep), png)
     readme = ablations_folder().parent / "README.md"
     before = readme.read_text(encoding="utf-8") if readme.is_file() else ""
-    after = marked(before, of_scale(sweep.name, scale), table)
+    after = replace_table(before, of_scale(sweep.name, scale), table)
     if after != before:
         write_text(readme, after)
     return [csv, md, png]
 
 
 def check_scale(scale: str) -> None:
-    """Whether results of this scale may be shown at all."""
+    """Raise a UserError for scale smoke, whose numbers mean nothing."""
     if scale == "smoke":
-        raise UserError("what is published must be a table whose numbers mean something, got scale smoke; run the sweep at scale laptop or gpu")
+        raise UserError("a published table must be of scale laptop or gpu, got smoke; run the sweep at another scale")
 
 
-def marked(text: str, name: str, table: str) -> str:
-    """The text with ``table`` between ``<!-- table NAME -->`` and ``<!-- end NAME -->``; unchanged where it lacks these marks."""
+def replace_table(text: str, name: str, table: str) -> str:
+    """The text with ``table`` between ``<!-- table NAME -->`` and ``<!-- end NAME -->``, if it has these marks."""
     pattern = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end {re.escape(name)} -->)", re.DOTALL)
     return pattern.sub(lambda found: f"{found[1]}{table.strip()}\n{found[2]}", text)

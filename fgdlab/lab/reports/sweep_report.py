@@ -1,52 +1,59 @@
-"""Everything about a sweep on one page: what was asked, what came out, what it looks like, where it comes from, what failed, what it cost.
-
-    results, run folders --Report.of--> Report --its parts--> figures and frames, for a notebook (ablations/report.ipynb)
-                                               --write-----> one HTML file, readable without a network (reporting/page)
-"""
+"""The report on a sweep: its parts as figures and frames, displayed by ablations/report.ipynb."""
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, wraps
+from html import escape
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from .. import plots
 from ..errors import UserError
-from ..io import make_folder, write_text
-from ..plots import NotebookFigure, read_metrics
 from ..tables import METRICS, Table, table_figure
-from . import row_figures as report_figures
-from . import sweep_runs as report_runs
+from . import row_figures, sweep_runs
 from .row_runs import LoadedRows, missing_folders
 from .sweep_runs import SweepRuns
 
 
-class Unavailable(str):
-    """Why a part of a report is not there; a notebook shows the words."""
+class Paragraph(str):
+    """Text that a notebook displays as a paragraph."""
 
-    def _repr_markdown_(self) -> str:
-        return f"*Not here: {self}.*"
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self)}</p>"
 
 
-def or_absent(make: Callable):
-    """A part that tells why it is not there, instead of taking the rest of the report with it."""
-    def made(self, *args, **settings):
+class Unavailable(Paragraph):
+    """Why a part of a report is not available."""
+
+    def _repr_html_(self) -> str:
+        return f"<p><em>Not available: {escape(self)}.</em></p>"
+
+
+def or_reason(make: Callable):
+    """Turn a UserError into :class:`Unavailable`, so that the other parts of the report are still made."""
+    @wraps(make)
+    def wrapped(self, *args):
         try:
-            return make(self, *args, **settings)
+            return make(self, *args)
         except UserError as error:
             return Unavailable(str(error).rstrip("."))
 
-    made.__doc__, made.__name__ = make.__doc__, make.__name__
-    return made
+    return wrapped
+
+
+def show(part: Figure | Unavailable, alt: str) -> None:
+    """Display a figure with its alternative text, or the reason why it is not available."""
+    from IPython.display import Image, display
+
+    display(Image(data=plots.png(part), format="png", alt=alt) if isinstance(part, Figure) else part)
 
 
 class Report:
-    """The parts of a report. Each figure or frame is made when it is asked for; a part that cannot be made is an :class:`Absent` with the reason.
+    """The parts of a report. A part is made when it is asked for; if that fails, it is :class:`Unavailable`.
 
     Args:
         runs: of :meth:`SweepRuns.of`, or use :meth:`Report.of`.
     """
-
-    images = 2                                                       # on so many the page compares rows
 
     def __init__(self, runs: SweepRuns, metrics: tuple[str, ...] = METRICS):
         self.runs = runs
@@ -54,80 +61,80 @@ class Report:
 
     @classmethod
     def of(cls, name: str, scale: str = "laptop", runs: Path | str | None = None) -> "Report":
-        """The report on a sweep by name, of the runs in folder ``runs`` (default runs/NAME, then the committed results).
+        """The report on a sweep by name, of the runs in folder ``runs`` (default runs/NAME, then committed results).
 
         Raises:
-            UserError: no such sweep or scale, no results, or no run of it is done.
+            UserError: no such sweep or scale, no results, or no run is done.
         """
         return cls(SweepRuns.of(name, scale, runs or None))
 
     def figure(self) -> Figure:
-        """Every run as a point, differences paired by seed beside it (table_figure.py)."""
+        """Every run as a point, and its difference to the baseline's run of the same seed."""
         return table_figure(self.runs.frame, self.runs.sweep, self.table.metrics[0])
 
-    @or_absent
-    def losses(self) -> NotebookFigure | Unavailable:
-        """Loss terms over training, a panel a row, of every run whose folder is here."""
+    @or_reason
+    def losses(self) -> Figure | Unavailable:
+        """Loss terms over training, one panel per row, of every run whose folder is here."""
         metrics = {}
         for key, row in self.runs.sweep.rows.items():
-            frames = [read_metrics(folder / "metrics.jsonl") for folder in self.runs.finished(key).values() if (folder / "metrics.jsonl").is_file()]
+            files = [folder / "metrics.jsonl" for folder in self.runs.finished(key).values()]
+            frames = [plots.read_metrics(file) for file in files if file.is_file()]
             if frames:
                 metrics[row.label] = frames
         if not metrics:
             raise UserError(missing_folders(self.runs))
-        return report_figures.losses_by_row(metrics)
+        return row_figures.losses_by_row(metrics)
 
     @cached_property
-    def opened(self) -> LoadedRows | Unavailable:
-        """One finished run of each row, opened again."""
+    def loaded(self) -> LoadedRows:
+        """One finished run of each row; raises a UserError if there is none."""
+        return LoadedRows.of(self.runs)
+
+    @or_reason
+    def rows_shown(self) -> Paragraph:
+        """Which runs the figures of the rows show, and which rows they leave out."""
+        seeds = sorted({row.seed for row in self.loaded.rows})
+        left_out = "; ".join(f"{label} ({why.rstrip('.')})" for label, why in self.loaded.left_out.items())
+        text = f"The same images in every row, with the student of seed {', '.join(map(str, seeds))}."
+        return Paragraph(text + (f" Not shown: {left_out}." if left_out else ""))
+
+    def images(self, count: int = 2) -> list[int]:
+        """Indices of the images on which the rows are compared; [] if no run can be loaded."""
         try:
-            return LoadedRows.of(self.runs)
-        except UserError as error:
-            return Unavailable(str(error).rstrip("."))
+            return self.loaded.images(count)
+        except UserError:
+            return []
 
-    def place(self, image: int) -> int:
-        """Where in the split the report's image 0, 1, ... is."""
-        return self.opened.images(max(self.images, image + 1))[image]
+    def image_id(self, image: int) -> int:
+        return self.loaded.dataset.image_ids[image]
 
-    def masks(self, image: int = 0) -> NotebookFigure | Unavailable:
-        """How heavy each cell weighs in the rows' losses, on one image."""
-        if isinstance(self.opened, Unavailable):
-            return self.opened
-        return report_figures.masks_by_row(self.opened, self.place(image)) or Unavailable("no row that is shown weighs cells by FGD's masks")
+    @or_reason
+    def masks(self, image: int) -> Figure | Unavailable:
+        """The weight of each cell in the losses of the rows, on one image."""
+        return row_figures.masks_by_row(self.loaded, image) or Unavailable("no row that is shown uses FGD's masks")
 
-    def attention(self, image: int = 0) -> NotebookFigure | Unavailable:
-        """Where teacher and students attend, on one image."""
-        return self.opened if isinstance(self.opened, Unavailable) else report_figures.attention_by_row(self.opened, self.place(image))
+    @or_reason
+    def attention(self, image: int) -> Figure | Unavailable:
+        """Spatial attention of teacher and students, on one image."""
+        return row_figures.attention_by_row(self.loaded, image)
 
-    def found(self, image: int = 0) -> NotebookFigure | Unavailable:
-        """What teacher and students find, on one image."""
-        return self.opened if isinstance(self.opened, Unavailable) else report_figures.detections_by_row(self.opened, self.place(image))
+    @or_reason
+    def detections(self, image: int) -> Figure | Unavailable:
+        """Detections of teacher and students, on one image."""
+        return row_figures.detections_by_row(self.loaded, image)
 
     def settings(self) -> pd.DataFrame:
-        """Which settings tell the rows apart."""
-        return report_runs.settings(self.runs)
-
-    def provenance(self) -> pd.DataFrame:
-        """Code, packages, machine, data and teacher behind the numbers."""
-        return report_runs.provenance(self.runs)
+        """The settings that differ between the rows."""
+        return sweep_runs.settings(self.runs)
 
     def failures(self) -> pd.DataFrame:
-        """Runs without a number, why, and where their notebooks lie; no line where all are done."""
-        return report_runs.failures(self.runs)
+        """Runs without a score, why, and their notebooks; empty if all are done."""
+        return sweep_runs.failures(self.runs)
 
     def cost(self) -> pd.DataFrame:
-        """Seconds, images a second and memory of each row's runs."""
-        return report_runs.cost(self.runs)
+        """Seconds, images per second and memory of the runs of each row."""
+        return sweep_runs.cost(self.runs)
 
-    def html(self) -> str:
-        """The page."""
-        from .html_report import page
-
-        return page(self)
-
-    def write(self, path: Path | str) -> Path:
-        """Write the page; an old one is replaced as a whole."""
-        path = Path(path)
-        make_folder(path.parent)
-        write_text(path, self.html())
-        return path
+    def provenance(self) -> pd.DataFrame:
+        """Code, packages, machine, data and teacher of the runs."""
+        return sweep_runs.provenance(self.runs)

@@ -1,8 +1,4 @@
-"""The runs behind a table or a report: their results, and where each run's folder lies, if it does.
-
-    runs/NAME/results.csv, or ablations/results/NAME.csv --SweepRuns.of--> frame, folders
-    SweepRuns --settings, cost, provenance, failures--> DataFrames, a line a row of the sweep, a fact, or a missing run
-"""
+"""The runs behind a table or a report: their results, folders, settings, cost, failures and provenance."""
 import os
 from collections import Counter
 from dataclasses import dataclass, fields
@@ -16,15 +12,20 @@ from ..run import RunFolder
 from ..sweeps import Sweep, load_sweep, read_results, runs_folder
 from ..tables import done_runs, not_done, runs_of, unavailable_rows
 
-SIDE_BY_SIDE = " | "
+SEPARATOR = " | "
+COST = {                                    # {title: column of results.csv}
+    "seconds per run": "seconds", "training": "train_seconds", "evaluation": "eval_seconds",
+    "images / s": "images_per_second", "peak memory, GB": "peak_memory_gb",
+}
+DIRTY = {True: ", with uncommitted changes", False: ", no change left uncommitted"}
 
 
 @dataclass(frozen=True)
 class SweepRuns:
-    """A sweep at one scale and what was run of it.
+    """A sweep at one scale and its runs.
 
-    ``frame``: one row a run as in results.csv, with a column ``error`` where a run failed; ``path``: the file it was read from;
-    ``home``: the folder where the runs lie, or would lie.
+    ``frame``: one row per run as in results.csv, with a column ``error`` if a run failed; ``path``: the file it was
+    read from; ``home``: the folder of the runs.
     """
 
     sweep: Sweep
@@ -36,7 +37,7 @@ class SweepRuns:
     def of(cls, name: str, scale: str = "laptop", runs: Path | str | None = None) -> "SweepRuns":
         """The newest results of a sweep by name: those in folder ``runs``, else the committed ones.
 
-        Without ``runs`` they are sought in runs/NAME of the current folder, then of the one above it, where a notebook in ablations/ has them.
+        By default ``runs`` is runs/NAME in the current folder, then in its parent, for notebooks in ablations/.
 
         Raises:
             UserError: no such sweep or scale, or no results.
@@ -49,51 +50,52 @@ class SweepRuns:
         return cls(sweep, with_errors(frame, path.parent), path, home)
 
     def folder(self, row: str, seed: int) -> Path | None:
-        """Where a run lies; None where only its line in results.csv is here."""
+        """The folder of a run, if it is here."""
         lines = self.frame[(self.frame["row"] == row) & (self.frame["seed"] == seed)]
         return folder_of(lines.iloc[-1], self.path.parent) if len(lines) else None
 
     def finished(self, row: str) -> dict[int, Path]:
         """{seed: folder} of the row's done runs whose folders are here, smallest seed first."""
-        seeds = sorted(int(seed) for seed in self.frame.loc[(self.frame["row"] == row) & (self.frame["state"] == "done"), "seed"])
-        folders = {seed: self.folder(row, seed) for seed in seeds}
-        return {seed: folder for seed, folder in folders.items() if folder is not None and RunFolder(folder).has("result.json")}
+        done = self.frame[(self.frame["row"] == row) & (self.frame["state"] == "done")]
+        folders = {seed: self.folder(row, seed) for seed in sorted(map(int, done["seed"]))}
+        return {seed: folder for seed, folder in folders.items() if folder and RunFolder(folder).has("result.json")}
+
+    def done(self) -> pd.DataFrame:
+        return done_runs(runs_of(self.frame, self.sweep), self.sweep)
 
 
 def folder_of(line: pd.Series, home: Path) -> Path | None:
-    run_id = line.get("run_id")
-    folder = None if pd.isna(run_id) else home / str(run_id)
-    return folder if folder is not None and folder.is_dir() else None
+    folder = None if pd.isna(line.get("run_id")) else home / str(line["run_id"])
+    return folder if folder and folder.is_dir() else None
 
 
 def with_errors(frame: pd.DataFrame, home: Path) -> pd.DataFrame:
-    """The same runs with what each failed one raised, from its failed.json; no new column where none failed."""
+    """The same runs with a column of the errors in failed.json, if a run failed."""
     if "error" in frame or not (frame["state"] == "failed").any():
         return frame
-    errors = []
-    for _, line in frame.iterrows():
-        folder = folder_of(line, home) if line["state"] == "failed" else None
-        errors.append(RunFolder(folder).error() if folder else None)
+    folders = [folder_of(line, home) if line["state"] == "failed" else None for _, line in frame.iterrows()]
+    errors = [RunFolder(folder).error() if folder else None for folder in folders]
     return frame.assign(error=pd.Series(errors, index=frame.index, dtype=object))
 
 
-# --- what a report tells of them ------------------------------------------------------------------------------------------------------
-
 def settings(runs: SweepRuns) -> pd.DataFrame:
-    """What tells the rows apart: the settings, of those in results.csv, that differ between done runs. One line a row; None where a row does not use one."""
-    done = done_runs(runs_of(runs.frame, runs.sweep), runs.sweep)
-    names = [each.name for each in fields(RunConfig) if each.name in done and each.name not in ("seed", "scale")]
-    used = pd.DataFrame([{name: None if name in idle_knobs(line) else plain(line[name]) for name in names} for _, line in done.iterrows()], index=done.index)
+    """The settings that differ between done runs, one line per row; None if a row does not use one."""
+    done = runs.done()
+    names = [field.name for field in fields(RunConfig) if field.name in done and field.name not in ("seed", "scale")]
+    used = pd.DataFrame([
+        {name: None if name in unused_by_run(line) else setting_text(line[name]) for name in names}
+        for _, line in done.iterrows()
+    ], index=done.index)
     differing = [name for name in names if used[name].nunique() > 1]
     lines = []
     for key, row in runs.sweep.rows.items():
-        here = used[done["row"] == key]
-        lines.append({"row": row.label, **{name: SIDE_BY_SIDE.join(here[name].dropna().unique()) or None for name in differing}})
+        values = {name: used.loc[done["row"] == key, name].dropna().unique() for name in differing}
+        lines.append({"row": row.label, **{name: SEPARATOR.join(each) or None for name, each in values.items()}})
     return pd.DataFrame(lines)
 
 
-def idle_knobs(line: pd.Series) -> tuple[str, ...]:
-    """Settings that a run with this method makes no use of."""
+def unused_by_run(line: pd.Series) -> tuple[str, ...]:
+    """Settings that the method of this run does not use."""
     if not known(line.get("method")):
         return ()
     inherits = known(line.get("inherit")) and bool(line["inherit"])
@@ -102,49 +104,46 @@ def idle_knobs(line: pd.Series) -> tuple[str, ...]:
 
 
 def cost(runs: SweepRuns) -> pd.DataFrame:
-    """Means over a row's done runs: seconds in all, of training, of judging; images a second; GB of memory at most. The last line: all runs together."""
-    done = done_runs(runs_of(runs.frame, runs.sweep), runs.sweep)
-    columns = {"seconds a run": "seconds", "training": "train_seconds", "judging": "eval_seconds", "images / s": "images_per_second", "peak memory, GB": "peak_memory_gb"}
-    lines = []
+    """Means over the done runs of each row. The last line has the number and the total seconds of all runs."""
+    done, lines = runs.done(), []
     for key, row in runs.sweep.rows.items():
         here = done[done["row"] == key]
-        lines.append({"row": row.label, "runs": len(here), **{title: here[name].mean() if name in here else float("nan") for title, name in columns.items()}})
-    whole = done["seconds"].sum() if "seconds" in done else float("nan")
-    return pd.DataFrame([*lines, {"row": "all together", "runs": len(done), "seconds a run": whole}])
+        means = {title: here[name].mean() if name in here else float("nan") for title, name in COST.items()}
+        lines.append({"row": row.label, "runs": len(here), **means})
+    total = done["seconds"].sum() if "seconds" in done else float("nan")
+    return pd.DataFrame([*lines, {"row": "all together", "runs": len(done), "seconds per run": total}])
 
 
 def failures(runs: SweepRuns) -> pd.DataFrame:
-    """Every expected run without a number: row, seed, state, why, and where its notebook lies; then the rows that this scale cannot run."""
-    lines = []
+    """The expected runs without a score, why, and their notebooks; then the rows that cannot be run at this scale."""
+    rows, lines = runs.sweep.rows, []
     for _, line in not_done(runs_of(runs.frame, runs.sweep), runs.sweep).iterrows():
         folder = runs.folder(line["row"], line["seed"])
-        notebook = folder / "run.ipynb" if folder else None
-        lines.append({
-            "row": runs.sweep.rows[line["row"]].label, "seed": str(line["seed"]), "state": line["state"], "why": line["error"] or None,
-            "notebook": shown_path(notebook) if notebook and notebook.is_file() else None,
-        })
-    lines += [{"row": runs.sweep.rows[row].label, "seed": None, "state": "cannot be run here", "why": why, "notebook": None} for row, why in unavailable_rows(runs.sweep).items()]
+        notebook = relative_path(folder / "run.ipynb") if folder and (folder / "run.ipynb").is_file() else None
+        lines.append((rows[line["row"]].label, str(line["seed"]), line["state"], line["error"] or None, notebook))
+    for row, why in unavailable_rows(runs.sweep).items():
+        lines.append((rows[row].label, None, "cannot be run here", why, None))
     return pd.DataFrame(lines, columns=["row", "seed", "state", "why", "notebook"])
 
 
 def provenance(runs: SweepRuns) -> pd.DataFrame:
-    """Where the numbers come from: a line a fact; where runs differ, each value with its number of runs."""
-    done = done_runs(runs_of(runs.frame, runs.sweep), runs.sweep)
-    known = [facts(line, result_of(line, runs.path.parent)) for _, line in done.iterrows()]
+    """One line per fact; if runs differ, each value with its number of runs."""
+    done = runs.done()
+    of_runs = [facts(line, result_of(line, runs.path.parent)) for _, line in done.iterrows()]
     lines = []
-    for name in dict.fromkeys(name for each in known for name in each):
-        counts = Counter(each[name] for each in known if each.get(name))
-        if counts:
-            values = list(counts) if len(counts) == 1 else [f"{value} ({count} runs)" for value, count in counts.items()]
-            lines.append({"fact": name, "value": SIDE_BY_SIDE.join(values)})
-    finished = sorted(str(value) for value in done["finished"].dropna()) if "finished" in done else []
+    for name in dict.fromkeys(name for each in of_runs for name in each):
+        counts = Counter(each[name] for each in of_runs if each.get(name))
+        values = list(counts) if len(counts) == 1 else [f"{value} ({count} runs)" for value, count in counts.items()]
+        if values:
+            lines.append((name, SEPARATOR.join(values)))
+    finished = sorted(map(str, done["finished"].dropna())) if "finished" in done else []
     if finished:
-        lines.append({"fact": "finished", "value": finished[0] if finished[0] == finished[-1] else f"{finished[0]} to {finished[-1]}"})
-    return pd.DataFrame([*lines, {"fact": "read from", "value": shown_path(runs.path)}])
+        lines.append(("finished", " to ".join(dict.fromkeys([finished[0], finished[-1]]))))
+    return pd.DataFrame([*lines, ("read from", relative_path(runs.path))], columns=["fact", "value"])
 
 
 def result_of(line: pd.Series, home: Path) -> dict:
-    """result.json of a run, {} where it is not here."""
+    """result.json of a run; {} if it is missing or broken."""
     folder = folder_of(line, home)
     try:
         return RunFolder(folder).read("result.json") if folder else {}
@@ -153,20 +152,23 @@ def result_of(line: pd.Series, home: Path) -> dict:
 
 
 def facts(line: pd.Series, result: dict) -> dict[str, str]:
-    """What one run tells of its origin, in words; from result.json where that is here, else as much as results.csv has of it."""
-    origin, teacher, prints = result.get("provenance") or {}, result.get("teacher") or {}, result.get("data_hashes") or {}
-    packages = origin.get("packages") or {name: line[name] for name in ("torch", "torchvision") if known(line.get(name))}
-    dirty = {True: ", with uncommitted changes", False: ", no change left uncommitted"}.get(line.get("dirty") if known(line.get("dirty")) else None, "")
-    weights = teacher.get("weights") or (line.get("teacher_weights") if known(line.get("teacher_weights")) else "")
+    """The provenance of one run as text: from result.json if it is here, else from results.csv."""
+    def text(name: str, form: str = "{}") -> str:
+        return form.format(line[name]) if known(line.get(name)) else ""
+
+    origin, teacher, hashes = (result.get(name) or {} for name in ("provenance", "teacher", "data_hashes"))
+    packages = origin.get("packages") or {name: text(name) for name in ("torch", "torchvision")}
+    packages = {"Python": text("python"), **packages}
+    weights = teacher.get("weights") or text("teacher_weights")
+    of_teacher = [f"weights {weights}", teacher.get("origin") or "", text("teacher_AP", "AP {:.1f}")]
     return {
-        "commit": f"{line['commit']}{dirty}" if known(line.get("commit")) else "",
-        "device": f"{line['device']}" + (f", {int(line['cores'])} cores" if known(line.get("cores")) else "") if known(line.get("device")) else "",
+        "commit": text("commit") and text("commit") + DIRTY.get(line["dirty"] if text("dirty") else None, ""),
+        "device": text("device") and text("device") + text("cores", ", {:.0f} cores"),
         "system": origin.get("system") or "",
-        "packages": ", ".join([f"Python {line['python']}"] * known(line.get("python")) + [f"{name} {version}" for name, version in packages.items()]),
-        "data": f"{line['data']}" if known(line.get("data")) else "",
-        "data fingerprints": ", ".join(f"{split} {mark}" for split, mark in prints.items()),
-        "teacher": (f"weights {weights}" + (f", {teacher['origin']}" if teacher.get("origin") else "")
-                    + (f", AP {line['teacher_AP']:.1f}" if known(line.get("teacher_AP")) else "")) if weights else "",
+        "packages": ", ".join(f"{name} {version}" for name, version in packages.items() if version),
+        "data": text("data"),
+        "data hashes": ", ".join(f"{split} {value}" for split, value in hashes.items()),
+        "teacher": ", ".join(filter(None, of_teacher)) if weights else "",
     }
 
 
@@ -174,14 +176,11 @@ def known(value) -> bool:
     return value is not None and not pd.isna(value) and value != ""
 
 
-def plain(value) -> str:
-    """A setting as a person writes it."""
-    if not known(value):
-        return "–"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def setting_text(value) -> str:
+    return (f"{value:g}" if isinstance(value, float) else str(value)) if known(value) else "–"
 
 
-def shown_path(path: Path) -> str:
-    """A path from the current folder where it lies below it, else as it is given."""
+def relative_path(path: Path) -> str:
+    """The path relative to the current folder, if it is below it."""
     path, here = Path(os.path.abspath(path)), Path.cwd()
     return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.as_posix()

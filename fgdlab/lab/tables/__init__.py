@@ -2,10 +2,9 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "caption": "SMOKE missing_line setting",
-    "cells": "Block DASH",
+    "caption": "older_code_line",
     "figure": "save_figure table_figure",
-    "html": "caption_html table_html",
+    "html": "page styled_frame",
     "numbers": "METRICS Table ablation_table contrast_table render",
-    "runs": "unavailable_rows baseline_of done_runs expected_seeds is_smoke not_done runnable_rows runs_of",
+    "runs": "baseline_of done_runs not_done runnable_rows runs_of unavailable_rows",
 })

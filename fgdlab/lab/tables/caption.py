@@ -1,25 +1,41 @@
-"""What a reader must know of a table before believing it: data, meaning of the numbers, which noise, what is missing, source."""
+"""The caption of a table: data, meaning of the numbers, variance covered, source, tuning, missing runs."""
 import pandas as pd
 
 from ..stats import variance_covered
 from .cells import amount
 from .runs import baseline_of, distinct, done_runs, expected_count, expected_seeds, not_done, runs_of, unavailable_rows
 
-SMOKE = "SMOKE SCALE: these numbers mean nothing; they show only that every step runs."
+SMOKE_WARNING = "SMOKE SCALE: these numbers mean nothing; they show only that every step runs."
+COST = (
+    "Step time: forward and backward with cached teacher maps, relative to a step of the plain student; medians, "
+    "by `python -m benchmarks.methods`."
+)
 
 
-def caption(results: pd.DataFrame, sweep, metrics: tuple[str, ...] = ("AP", "AR"), noise: str = "seeds") -> list[str]:
-    """A statement a line.
+def caption(
+    results: pd.DataFrame, sweep, metrics: tuple[str, ...], variance: str = "seeds", code_hash: str | None = None,
+) -> list[str]:
+    """One statement per line.
 
     Args:
-        noise: which noise the intervals cover, a key of NOISES in stats.py: "seeds" for t-intervals over runs, "images" or "both" for resampled images.
+        variance: the variance source that the intervals cover, a key of VARIANCE_SOURCES in stats/intervals.py.
+        code_hash: hash of the present code; if given, runs of older code are counted.
     """
     runs = runs_of(results, sweep)
     done = done_runs(runs, sweep)
+    older = older_code_line(done, code_hash) if code_hash else None
     return [
-        setting(done, expected_seeds(runs, sweep)), *meaning(sweep, noise), source(sweep),
-        f"Tuning: {one_line(sweep.tuning) or 'not stated how the weights were chosen'}.", missing_line(runs, sweep, metrics[0]), *additions(runs, sweep),
+        conditions(done, expected_seeds(runs, sweep)), *definitions(sweep, variance), paper_line(sweep),
+        f"Tuning: {one_line(sweep.tuning) or 'not stated how the weights were chosen'}.",
+        missing_line(runs, sweep, metrics[0]), *([older] if older else []), *notes(runs, sweep),
     ]
+
+
+def older_code_line(runs: pd.DataFrame, code_hash: str) -> str | None:
+    """How many of the done ``runs`` do not have the ``code_hash`` of the present code; None if all have it."""
+    hashes = runs["code_hash"] if "code_hash" in runs else pd.Series(None, index=runs.index, dtype=object)
+    older = int((hashes != code_hash).sum())
+    return f"{older} of {len(runs)} runs were made by older code; their numbers may be outdated." if older else None
 
 
 def one_line(text: str) -> str:
@@ -27,44 +43,41 @@ def one_line(text: str) -> str:
     return " ".join(text.split()).rstrip(".")
 
 
-def setting(done: pd.DataFrame, seeds: list[int]) -> str:
+def conditions(done: pd.DataFrame, seeds: list[int]) -> str:
     """Data, scale, device, seeds, teacher of the done runs."""
-    listed = ", ".join(str(seed) for seed in seeds)
-    return ". ".join([*(one_or_mixed(done, column) for column in ("data", "scale", "device")), f"Seeds: {listed}", teachers(done)]) + "."
+    parts = [one_value(done, column) for column in ("data", "scale", "device")]
+    return ". ".join([*parts, f"Seeds: {', '.join(map(str, seeds))}", teachers(done)]) + "."
 
 
-def meaning(sweep, noise: str) -> list[str]:
-    """What AP, AR, ± and Δ are, and which noise they cover."""
-    covered = variance_covered(noise, "± and interval cover" if noise == "seeds" else "± is over seeds; the interval covers")
+def definitions(sweep, variance: str) -> list[str]:
+    """The meaning of AP, AR, ± and Δ, and the variance they cover."""
+    interval = "95 % t-interval" if variance == "seeds" else "95 % interval"
     return [
-        "AP is AP@[.50:.95] (the paper's mAP), AR is AR@100 (its mAR), in percent. ± is the sample standard deviation (n - 1) over n runs.",
-        f"Δ is the mean difference to {baselines(sweep)} (in a contrast: to the second row), paired by seed, n pairs; [low, high] is its "
-        f"95 % {'t-' if noise == 'seeds' else ''}interval, not corrected for several comparisons. {covered}",
+        "AP is AP@[.50:.95] (the paper's mAP), AR is AR@100 (its mAR), in percent. "
+        "±: sample standard deviation (n - 1) over n runs.",
+        f"Δ: mean difference to {baseline_names(sweep)} (in a contrast: to the second row), paired by seed, n pairs; "
+        f"[low, high]: its {interval}, not corrected for multiple comparisons.",
+        variance_covered(variance, "± and interval cover" if variance == "seeds" else "The interval covers"),
     ]
 
 
-def baselines(sweep) -> str:
-    """The row that all others are compared with; or, where rows name theirs, each of these with what is compared with it."""
-    groups: dict[str, list[str]] = {}
-    for key, row in sweep.rows.items():
-        if baseline_of(sweep, key) != key:
-            groups.setdefault(baseline_of(sweep, key), []).append(row.label)
-    first, *others = [f'"{sweep.rows[key].label}"' for key in groups] or [f'"{sweep.rows[sweep.baseline].label}"']
-    if not others:
-        return first
-    return f"the plain row above, which is {', '.join([first, *others[:-1]])} or {others[-1]}"
+def baseline_names(sweep) -> str:
+    """The row that all others are compared with; or, if rows name different ones, all of these."""
+    keys = [baseline_of(sweep, key) for key in sweep.rows if baseline_of(sweep, key) != key] or [sweep.baseline]
+    *others, last = [f'"{sweep.rows[key].label}"' for key in dict.fromkeys(keys)]
+    return f"the baseline above it, {', '.join(others)} or {last}" if others else last
 
 
-def source(sweep) -> str:
+def paper_line(sweep) -> str:
     """Where the paper's numbers come from, or that it has none."""
-    said = one_line(sweep.source)
+    source = one_line(sweep.source)
     if any(row.paper for row in sweep.rows.values()):
-        return f"The paper's numbers are the paper's (COCO; {said}): compare directions, not values."
-    return f"The paper has no numbers for these rows. Source: {said}." if said else "The paper has no numbers for these rows."
+        return f"The paper's numbers are on COCO ({source}). Compare directions, not values."
+    return "The paper has no numbers for these rows." + (f" Source: {source}." if source else "")
 
 
-def one_or_mixed(runs: pd.DataFrame, column: str) -> str:
-    """``Data: x``; or, where runs differ, a loud list of the values."""
+def one_value(runs: pd.DataFrame, column: str) -> str:
+    """``Data: x``; or, if runs differ, a warning with all values."""
     values = [str(value) for value in distinct(runs, column)]
     if len(values) > 1:
         return f"{column.capitalize()} MIXED, means and ± mix them: {' | '.join(values)}"
@@ -72,7 +85,7 @@ def one_or_mixed(runs: pd.DataFrame, column: str) -> str:
 
 
 def teachers(runs: pd.DataFrame) -> str:
-    """``Teacher AP 46.0``, a range where there are several teachers, or that it is unknown."""
+    """``Teacher AP 46.0``, or a range if there are several teachers."""
     values = distinct(runs, "teacher_AP")
     if not values:
         return "Teacher AP unknown"
@@ -81,27 +94,28 @@ def teachers(runs: pd.DataFrame) -> str:
 
 
 def missing_line(runs: pd.DataFrame, sweep, metric: str) -> str:
-    """Which of the expected runs have no number, by row and state, with what they raised; or that all are done."""
+    """The expected runs without a number, by row and state, with their error; or that all are done."""
     missing, expected = not_done(runs, sweep, metric), expected_count(runs, sweep)
     if missing.empty:
         return f"All {expected} runs are done."
-    mixed, parts = missing["scale"].nunique() > 1, []
+    parts = []
     for (scale, row, state, error), group in missing.groupby(["scale", "row", "state", "error"], sort=False):
-        seeds = ", ".join(str(seed) for seed in group["seed"])
-        why = f" ({one_line(error)})" if error else ""
-        parts.append(f"{scale + ': ' if mixed else ''}{sweep.rows[row].label}: seed{'s' if len(group) > 1 else ''} {seeds} {state}{why}")
+        where = f"{scale}: " if missing["scale"].nunique() > 1 else ""
+        seeds = f"seed{'s' if len(group) > 1 else ''} {', '.join(map(str, group['seed']))}"
+        parts.append(f"{where}{sweep.rows[row].label}: {seeds} {state}" + (f" ({one_line(error)})" if error else ""))
     return f"Not done, {len(missing)} of {expected} runs: {'; '.join(parts)}."
 
 
-def additions(runs: pd.DataFrame, sweep) -> list[str]:
-    """What only some tables need said."""
+def notes(runs: pd.DataFrame, sweep) -> list[str]:
+    """Statements that only some tables need."""
     reasons: dict[str, list[str]] = {}
     for row, why in unavailable_rows(sweep).items():
         reasons.setdefault(one_line(why), []).append(sweep.rows[row].label)
-    lines = [f"No run here of {'; '.join(labels)}: {why}." for why, labels in reasons.items()]
+    lines = [f"Not run here: {'; '.join(labels)}. Reason: {why}." for why, labels in reasons.items()]
     if getattr(sweep, "cost", {}):
-        lines.append("A step's cost, forward and backward with the teacher's maps cached, is over that of the plain student's step: `python -m benchmarks.methods`, medians of turns.")
-    strangers = runs[~runs["row"].isin(list(sweep.rows))]
-    if len(strangers):
-        lines.append(f"Left out: {len(strangers)} runs of rows that the sweep does not name ({', '.join(distinct(strangers, 'row'))}).")
+        lines.append(COST)
+    unknown = runs[~runs["row"].isin(list(sweep.rows))]
+    if len(unknown):
+        rows = ", ".join(distinct(unknown, "row"))
+        lines.append(f"Left out: {len(unknown)} runs of rows that the sweep does not name ({rows}).")
     return lines

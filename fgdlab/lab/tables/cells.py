@@ -1,7 +1,4 @@
-"""From numbers to the words in a table's cells, the same in every format.
-
-    numbers of tables.py --blocks, contrast_block--> Block(headers, rows) --table_text.py, table_latex.py, table_html.py--> a page
-"""
+"""The text in a table's cells, the same in every format: numbers --table_blocks, contrast_block--> Block."""
 from typing import NamedTuple
 
 import pandas as pd
@@ -10,7 +7,7 @@ DASH = "–"
 
 
 class Block(NamedTuple):
-    """One table as words. ``headers``: a column each, lines of a header parted by a newline; ``keys``: the row that each line shows."""
+    """One table as text. ``headers``: one per column, may hold newlines; ``keys``: the sweep's row of each line."""
 
     headers: list[str]
     rows: list[list[str]]
@@ -27,8 +24,8 @@ def signed(value: float) -> str:
     return DASH if pd.isna(value) else f"{round(value, 1) + 0.0:+.1f}"
 
 
-def ours(line: pd.Series, metric: str) -> str:
-    """``30.5 ± 0.7 (2 of 3)``: mean, sample std, how many of the expected runs; a dash where none is done."""
+def mean_cell(line: pd.Series, metric: str) -> str:
+    """``30.5 ± 0.7 (2 of 3)``: mean, sample std, number of done and expected runs; a dash if none is done."""
     n, missing = line[f"{metric}_n"], line[f"{metric}_missing"]
     if n == 0:
         return DASH
@@ -36,7 +33,7 @@ def ours(line: pd.Series, metric: str) -> str:
     return f"{amount(line[f'{metric}_mean'])} ± {amount(line[f'{metric}_std'])} ({count})"
 
 
-def delta(line: pd.Series, metric: str) -> str:
+def difference_cell(line: pd.Series, metric: str) -> str:
     """``+9.0 [+8.5, +9.5] (3)``: mean difference, its interval, number of pairs."""
     low, high, n = (line[f"{metric}_delta_{part}"] for part in ("low", "high", "n"))
     if line["row"] == line["against"]:
@@ -47,33 +44,43 @@ def delta(line: pd.Series, metric: str) -> str:
     return f"{signed(line[f'{metric}_delta'])} {interval} ({n})"
 
 
-def interval_header(noise: str) -> str:
-    """The line of a header that says what stands in brackets."""
-    return "[95 % t-interval] (n)" if noise == "seeds" else f"[95 %, {'seeds and images' if noise == 'both' else noise}] (n)"
+def difference_header(metric: str, variance: str) -> str:
+    interval = {"seeds": "95 % t-interval", "images": "95 %, images", "both": "95 %, seeds and images"}[variance]
+    return f"ours: Δ{metric}, paired\n[{interval}] (n)"
 
 
-def blocks(table: pd.DataFrame, metrics: tuple[str, ...], cost: dict[str, float], noise: str = "seeds") -> list[Block]:
-    """The table of all metrics, in blocks that fit a page; difference to the baseline, and cost of a step, only beside the first metrics."""
-    made = []
+def table_blocks(
+    table: pd.DataFrame, metrics: tuple[str, ...], cost: dict[str, float], variance: str = "seeds",
+) -> list[Block]:
+    """The table of all metrics, in blocks that fit a page. The first also has the difference and the step time."""
+    blocks, lines = [], [line for _, line in table.iterrows()]
     for start in (0, *range(2, len(metrics), 3)):
         part = metrics[:2] if start == 0 else metrics[start:start + 3]
-        paper = [metric for metric in part if table[f"{metric}_paper"].notna().any()]
-        headers = ["", *(f"paper\n{metric}" for metric in paper), *(f"ours: {metric}\nmean ± std (n)" for metric in part)]
-        cells = [[line["label"], *(amount(line[f"{metric}_paper"]) for metric in paper), *(ours(line, metric) for metric in part)] for _, line in table.iterrows()]
+        columns = {"": [line["label"] for line in lines]}
+        for metric in part:
+            if table[f"{metric}_paper"].notna().any():
+                columns[f"paper\n{metric}"] = [amount(line[f"{metric}_paper"]) for line in lines]
+        for metric in part:
+            columns[f"ours: {metric}\nmean ± std (n)"] = [mean_cell(line, metric) for line in lines]
         if start == 0:
-            headers.append(f"ours: Δ{part[0]}, paired\n{interval_header(noise)}")
-            cells = [[*shown, delta(line, part[0])] for shown, (_, line) in zip(cells, table.iterrows(), strict=True)]
+            columns[difference_header(part[0], variance)] = [difference_cell(line, part[0]) for line in lines]
             if cost:
-                headers.append("a step,\n× plain")
-                cells = [[*shown, f"{cost[row]:.2f}" if row in cost else DASH] for shown, row in zip(cells, table["row"], strict=True)]
-        made.append(Block(headers, cells, table["row"].to_list()))
-    return made
+                columns["step time,\n× plain"] = [f"{cost[row]:.2f}" if row in cost else DASH for row in table["row"]]
+        blocks.append(block_of(columns, table))
+    return blocks
 
 
-def contrast_block(table: pd.DataFrame, metrics: tuple[str, ...], noise: str = "seeds") -> Block:
+def contrast_block(table: pd.DataFrame, metrics: tuple[str, ...], variance: str = "seeds") -> Block:
     """Differences between rows that are not the baseline, for the first two metrics."""
-    part = metrics[:2]
-    paper = [metric for metric in part if table[f"{metric}_paper_delta"].notna().any()]
-    headers = ["contrast", *(f"paper\nΔ{metric}" for metric in paper), *(f"ours: Δ{metric}, paired\n{interval_header(noise)}" for metric in part)]
-    cells = [[line["label"], *(signed(line[f"{metric}_paper_delta"]) for metric in paper), *(delta(line, metric) for metric in part)] for _, line in table.iterrows()]
-    return Block(headers, cells, table["row"].to_list())
+    part, lines = metrics[:2], [line for _, line in table.iterrows()]
+    columns = {"contrast": [line["label"] for line in lines]}
+    for metric in part:
+        if table[f"{metric}_paper_delta"].notna().any():
+            columns[f"paper\nΔ{metric}"] = [signed(line[f"{metric}_paper_delta"]) for line in lines]
+    for metric in part:
+        columns[difference_header(metric, variance)] = [difference_cell(line, metric) for line in lines]
+    return block_of(columns, table)
+
+
+def block_of(columns: dict[str, list[str]], table: pd.DataFrame) -> Block:
+    return Block(list(columns), [list(line) for line in zip(*columns.values(), strict=True)], table["row"].to_list())

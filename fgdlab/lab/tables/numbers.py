@@ -1,8 +1,6 @@
-"""The reader's runs beside the paper's numbers: from one row a run to one row a method.
+"""The table of a sweep: mean and std per row, paired differences, beside the paper's numbers, in five formats.
 
-    results (a row a run) --ablation_table, contrast_table--> numbers --table_cells.py--> words --Table, render--> text | markdown | latex | csv | html
-
-Which runs there should be: table_runs.py. What a reader must know of them: table_caption.py.
+    results (one row per run) --ablation_table, contrast_table--> numbers --cells.py--> Blocks --Table--> a format
 """
 import re
 from pathlib import Path
@@ -11,34 +9,31 @@ import pandas as pd
 
 from ..errors import UserError, unknown_name
 from ..stats import VARIANCE_SOURCES, check_metric, estimate, paired_difference, values_by_seed, variance_covered
-from .caption import SMOKE, caption
-from .cells import Block, blocks, contrast_block
+from . import html, latex, text
+from .caption import SMOKE_WARNING, caption
+from .cells import Block, contrast_block, table_blocks
 from .runs import baseline_of, distinct, done_runs, is_smoke, not_done, runs_of
 
 FORMATS = ("text", "markdown", "latex", "csv", "html")
 METRICS = ("AP", "AR")
-
-
-# --- numbers ------------------------------------------------------------------------------------------------------------------------
-
-def _paper_difference(sweep, row: str, against: str, metric: str) -> float:
-    values = [sweep.rows[key].paper.get(metric, float("nan")) for key in (row, against)]
-    return values[0] - values[1]
+NAN = float("nan")
 
 
 def _differences(runs: pd.DataFrame, sweep, row: str, against: str, metric: str) -> dict:
-    mean, _, n, low, high = paired_difference(runs, row, against, metric)
+    """The _delta columns of one metric. A row against itself has NaN and 0 pairs."""
+    mean, _, n, low, high = paired_difference(runs, row, against, metric) if row != against else (NAN, NAN, 0, NAN, NAN)
+    paper = [sweep.rows[key].paper.get(metric, NAN) for key in (row, against)]
     return {
-        f"{metric}_paper_delta": _paper_difference(sweep, row, against, metric), f"{metric}_delta": mean,
+        f"{metric}_paper_delta": paper[0] - paper[1] if row != against else NAN, f"{metric}_delta": mean,
         f"{metric}_delta_low": low, f"{metric}_delta_high": high, f"{metric}_delta_n": n,
     }
 
 
 def ablation_table(results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METRICS) -> pd.DataFrame:
-    """One line a row of the sweep, in its order, all numbers in percent of AP or AR.
+    """One line per row of the sweep, in its order, all numbers in percent of AP or AR.
 
     Returns:
-        Columns row, label, against (the baseline's key, or that of the row which this one names in its stead), then for every metric M:
+        Columns row, label, against (the key of its baseline), then per metric M:
         M_paper; M_mean, M_std (sample, n - 1), M_n runs, M_missing runs;
         M_paper_delta, M_delta, M_delta_low, M_delta_high, M_delta_n: difference to the baseline, paired by seed, with
         its 95 % t-interval and number of pairs. The baseline's own difference is NaN with 0 pairs. Unknown is NaN.
@@ -47,18 +42,14 @@ def ablation_table(results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METR
     missing = {metric: not_done(runs, sweep, metric)["row"].value_counts() for metric in metrics}
     lines = []
     for key, row in sweep.rows.items():
-        against = baseline_of(sweep, key)
-        line = {"row": key, "label": row.label, "against": against}
+        line = {"row": key, "label": row.label, "against": baseline_of(sweep, key)}
         for metric in metrics:
             ours = estimate(values_by_seed(runs, key, metric))
             line |= {
-                f"{metric}_paper": row.paper.get(metric, float("nan")), f"{metric}_mean": ours.mean, f"{metric}_std": ours.std,
+                f"{metric}_paper": row.paper.get(metric, NAN), f"{metric}_mean": ours.mean, f"{metric}_std": ours.std,
                 f"{metric}_n": ours.n, f"{metric}_missing": int(missing[metric].get(key, 0)),
+                **_differences(runs, sweep, key, line["against"], metric),
             }
-            difference = _differences(runs, sweep, key, against, metric)
-            if key == against:              # zero by definition, no finding
-                difference = {name: 0 if name.endswith("_n") else float("nan") for name in difference}
-            line |= difference
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -69,7 +60,7 @@ def contrast_table(results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METR
     Args:
         contrasts: pairs of row keys (row, against); by default the sweep's own.
     Returns:
-        Columns row, label, against, and the _delta columns of :func:`ablation_table`; no line where there is no contrast.
+        Columns row, label, against, and the _delta columns of :func:`ablation_table`; empty without contrasts.
     """
     runs = runs_of(results, sweep)
     lines = []
@@ -84,59 +75,68 @@ def contrast_table(results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METR
     return pd.DataFrame(lines)
 
 
-def with_intervals(table: pd.DataFrame, intervals: dict | None) -> pd.DataFrame:
-    """The same differences with other ends: ``intervals`` {(row, against, metric): (low, high)}, see tabular/noise.py; None leaves the t-intervals."""
+def with_intervals(table: pd.DataFrame, metrics: tuple[str, ...], intervals: dict | None) -> pd.DataFrame:
+    """Replace the ends of the t-intervals by ``intervals`` {(row, against, metric): (low, high)}; None leaves them."""
     if intervals is None or table.empty:
         return table
     table = table.copy()
-    for metric in [name.removesuffix("_delta_low") for name in table if name.endswith("_delta_low")]:
-        ends = [intervals.get((row, against, metric), (float("nan"),) * 2) for row, against in zip(table["row"], table["against"], strict=True)]
-        table[f"{metric}_delta_low"], table[f"{metric}_delta_high"] = ([each[i] for each in ends] for i in (0, 1))
+    pairs = list(zip(table["row"], table["against"], strict=True))
+    for metric in metrics:
+        ends = [intervals.get((*pair, metric), (NAN, NAN)) for pair in pairs]
+        table[f"{metric}_delta_low"], table[f"{metric}_delta_high"] = zip(*ends, strict=True)
     return table
 
 
-# --- the table as a reader sees it --------------------------------------------------------------------------------------------------
-
 class Table:
-    """A sweep's table with contrasts and caption, in any format; as the last expression of a cell it shows itself.
+    """A sweep's table with contrasts and caption, in any format. As the last expression of a cell it displays itself.
 
-        Table.of("table1_areas")                                     # the newest results: the reader's own, else the committed ones
-        Table(results, sweep, ("AP", "AP_S")).latex()
+        Table.of("table1_areas")                                     # the newest results: the reader's own, else the
+        committed Table(results, sweep, ("AP", "AP_S")).latex()
 
     Args:
-        results: one row a run, AP and AR in percent; runs of other sweeps are left out. A column ``error`` gives the reason of a failed run.
-        metrics: the first is the one whose difference to the baseline is shown; csv has the differences of all.
-        noise: which noise the intervals of differences cover: a key of NOISES in stats.py. ± is over seeds in every table.
-        intervals: of :func:`resampled_intervals` in tabular/noise.py, where the noise is not that of the seeds alone.
-    Attributes:
-        numbers, contrasts: the frames of :func:`ablation_table` and :func:`contrast_table`; heads, blocks, caption: the words.
+        results: one row per run, AP and AR in percent; runs of other sweeps are left out.
+            Optional column ``error``: why a run failed.
+        metrics: the difference to the baseline is shown for the first; csv has the differences of all.
+        variance: the variance source that intervals of differences cover, a key of VARIANCE_SOURCES in
+            stats/intervals.py. ± is always over seeds.
+        intervals: of resampled_intervals in reports/image_intervals.py, if ``variance`` is not "seeds".
+        code_hash: hash of the present code; if given, the caption counts the runs of older code.
+    Attributes: numbers, contrasts: frames of :func:`ablation_table` and :func:`contrast_table`; headings, blocks,
+        caption: text.
     Raises:
-        UserError: no run is done, there is no such metric or noise, or none of its intervals is given.
+        UserError: no run is done, or an unknown metric or variance source.
     """
 
-    def __init__(self, results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METRICS, *, noise: str = "seeds", intervals: dict | None = None):
-        if noise not in VARIANCE_SOURCES:
-            raise unknown_name("noise", noise, VARIANCE_SOURCES)
-        if (noise == "seeds") != (intervals is None):
-            raise UserError(f"intervals over {noise} must {'follow from the results' if noise == 'seeds' else 'be given'}, got {'some' if intervals else 'none'}; see fgdlab/lab/reports/noise.py")
-        self.noise = noise
-        self.sweep, self.metrics, self.runs = sweep, tuple(dict.fromkeys(metrics)), runs_of(results, sweep)
+    def __init__(
+        self, results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METRICS, *, variance: str = "seeds",
+        intervals: dict | None = None, code_hash: str | None = None,
+    ):
+        if variance not in VARIANCE_SOURCES:
+            raise unknown_name("variance source", variance, VARIANCE_SOURCES)
+        if (variance == "seeds") != (intervals is None):
+            raise ValueError(f"intervals must be given for variance 'images' or 'both' only, got variance {variance!r}")
+        self.sweep, self.variance = sweep, variance
+        self.metrics, self.runs = tuple(dict.fromkeys(metrics)), runs_of(results, sweep)
         if not self.metrics:
             raise UserError("a table must show at least one metric, got none; name one, such as AP")
         for metric in self.metrics:
             check_metric(self.runs, metric)
         self.done = done_runs(self.runs, sweep)
-        self.numbers, self.contrasts = (with_intervals(made(results, sweep, self.metrics), intervals) for made in (ablation_table, contrast_table))
-        warnings = [SMOKE] if is_smoke(self.done) else []
-        self.strong = len(warnings) + 1                              # so many headings are bold
-        self.heads = [*warnings, sweep.title, *([sweep.question] if sweep.question else [])]
-        self.blocks: list[Block] = blocks(self.numbers, self.metrics, getattr(sweep, "cost", {}), noise)
+        self.numbers, self.contrasts = (
+            with_intervals(make(results, sweep, self.metrics), self.metrics, intervals)
+            for make in (ablation_table, contrast_table)
+        )
+        bold = [*([SMOKE_WARNING] if is_smoke(self.done) else []), sweep.title]
+        self.bold, self.headings = len(bold), bold + [sweep.question] * bool(sweep.question)
+        self.blocks: list[Block] = table_blocks(self.numbers, self.metrics, getattr(sweep, "cost", {}), variance)
         if len(self.contrasts):
-            self.blocks.append(contrast_block(self.contrasts, self.metrics, noise))
-        self.caption = caption(results, sweep, self.metrics, noise)
+            self.blocks.append(contrast_block(self.contrasts, self.metrics, variance))
+        self.caption = caption(results, sweep, self.metrics, variance, code_hash)
 
     @classmethod
-    def of(cls, name: str, scale: str = "laptop", runs: Path | None = None, metrics: tuple[str, ...] = METRICS) -> "Table":
+    def of(
+        cls, name: str, scale: str = "laptop", runs: Path | None = None, metrics: tuple[str, ...] = METRICS,
+    ) -> "Table":
         """The table of a sweep by name, of the runs in folder ``runs`` (default runs/NAME, then ablations/results)."""
         from ..sweeps import load_sweep, read_results
 
@@ -145,38 +145,32 @@ class Table:
 
     def text(self) -> str:
         """For a terminal of 100 columns."""
-        from .text import text
-
-        return text(self.heads, self.blocks, self.caption)
+        return text.text(self.headings, self.blocks, self.caption)
 
     def markdown(self) -> str:
         """For a README."""
-        from .text import markdown
-
-        return markdown(self.heads, self.blocks, self.caption, self.strong)
+        return text.markdown(self.headings, self.blocks, self.caption, self.bold)
 
     def latex(self) -> str:
         """For a paper: a floating table that needs booktabs alone."""
-        from .latex import latex
-
-        return latex(self.sweep.name, self.heads, self.blocks, self.caption)
+        return latex.latex(self.sweep.name, self.headings, self.blocks, self.caption)
 
     def csv(self) -> str:
-        """The numbers alone: the columns of :func:`ablation_table`, then scale, data, device and note; contrasts are further lines, told by ``against``."""
+        """The columns of :func:`ablation_table`, then scale, data, device and note; contrasts are further lines."""
         tidy = pd.concat([self.numbers, self.contrasts], ignore_index=True)
         counts = [name for name in tidy if name.endswith(("_n", "_missing"))]
-        tidy = tidy.astype({name: "Int64" for name in counts})                    # a contrast has no count of its own: empty, not 3.0
+        tidy = tidy.astype({name: "Int64" for name in counts})      # a contrast has no count: empty, not NaN
         for column in ("scale", "data", "device"):
             tidy[column] = " | ".join(str(value) for value in distinct(self.done, column))
-        tidy["note"] = " ".join([*([SMOKE] if is_smoke(self.done) else []), *([variance_covered(self.noise)] if self.noise != "seeds" else [])])
+        smoke = [SMOKE_WARNING] * is_smoke(self.done)
+        tidy["note"] = " ".join([*smoke, *([variance_covered(self.variance)] if self.variance != "seeds" else [])])
         return tidy.to_csv(index=False, float_format="%.6g")
 
     def html(self, page: bool = True) -> str:
-        """A page that any browser shows without a network, on light or dark ground; or, for a notebook, what goes into it."""
-        from . import html as table_html
-
-        inner = table_html.html(re.sub("[^A-Za-z0-9-]+", "-", self.sweep.name), self.heads, self.blocks, self.caption, self.strong)
-        return table_html.page(self.sweep.title, inner) if page else inner
+        """A page that needs no network, for light and dark ground; or only its body, for a notebook."""
+        name = re.sub("[^A-Za-z0-9-]+", "-", self.sweep.name)
+        body = html.html(name, self.headings, self.blocks, self.caption, self.bold)
+        return html.page(self.sweep.title, body) if page else body
 
     def _repr_html_(self) -> str:
         return self.html(page=False)
@@ -187,14 +181,12 @@ class Table:
     __repr__ = __str__
 
 
-def render(
-    results: pd.DataFrame, sweep, format: str = "text", metrics: tuple[str, ...] = METRICS, noise: str = "seeds", intervals: dict | None = None,
-) -> str:
-    """The :class:`Table` written in one of :data:`FORMATS`.
+def render(results: pd.DataFrame, sweep, format: str = "text", metrics: tuple[str, ...] = METRICS, **options) -> str:
+    """The :class:`Table`, with its ``options``, written in one of :data:`FORMATS`.
 
     Raises:
         UserError: an unknown format or metric, or no run is done.
     """
     if format not in FORMATS:
         raise unknown_name("format", format, FORMATS)
-    return getattr(Table(results, sweep, metrics, noise=noise, intervals=intervals), format)()
+    return getattr(Table(results, sweep, metrics, **options), format)()

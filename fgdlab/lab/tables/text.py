@@ -1,4 +1,4 @@
-"""A table as plain text that fits a terminal, or as Markdown."""
+"""A table as plain text for a terminal, or as Markdown."""
 import textwrap
 from itertools import zip_longest
 
@@ -9,33 +9,39 @@ from .cells import Block
 WIDTH = 100                                 # columns of a terminal
 
 
-def text(heads: list[str], blocks: list[Block], caption: list[str]) -> str:
+def text(headings: list[str], blocks: list[Block], caption: list[str]) -> str:
     """Headings, tables, caption, wrapped at :data:`WIDTH` columns."""
     notes = "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in caption)
-    return "\n\n".join([*(textwrap.fill(head, WIDTH) for head in heads), *(aligned(block) for block in blocks), notes]) + "\n"
+    return "\n\n".join([*(textwrap.fill(heading, WIDTH) for heading in headings), *map(aligned, blocks), notes]) + "\n"
 
 
 def aligned(block: Block) -> str:
-    """A table for a terminal: the first column wrapped so that the whole fits :data:`WIDTH`, the others to the right."""
-    headers, cells = block.headers, block.rows
-    widths = [max(len(part) for cell in column for part in cell.split("\n")) for column in zip(headers, *cells, strict=True)]
+    """A table for a terminal. The first column is wrapped so that the table fits; the others are right-aligned."""
+    headers, rows = block.headers, block.rows
+
+    def width(column) -> int:
+        return max(len(line) for cell in column for line in cell.split("\n"))
+
+    widths = [width(column) for column in zip(headers, *rows, strict=True)]
     room = max(WIDTH - sum(widths[1:]) - 2 * len(widths[1:]), 14)
-    cells = [["\n".join(textwrap.wrap(line[0], room)), *line[1:]] for line in cells]
-    widths[0] = max(len(part) for line in [headers, *cells] for part in line[0].split("\n"))
+    rows = [["\n".join(textwrap.wrap(row[0], room)), *row[1:]] for row in rows]
+    widths[0] = width([headers[0], *(row[0] for row in rows)])
     lines = []
-    for line in [headers, ["-" * width for width in widths], *cells]:
-        for first, *others in zip_longest(*(cell.split("\n") for cell in line), fillvalue=""):
-            lines.append("  ".join([first.ljust(widths[0]), *(part.rjust(width) for part, width in zip(others, widths[1:], strict=True))]).rstrip())
+    for row in [headers, ["-" * each for each in widths], *rows]:
+        for first, *others in zip_longest(*(cell.split("\n") for cell in row), fillvalue=""):
+            right = [part.rjust(each) for part, each in zip(others, widths[1:], strict=True)]
+            lines.append("  ".join([first.ljust(widths[0]), *right]).rstrip())
     return "\n".join(lines)
 
 
-def markdown(heads: list[str], blocks: list[Block], caption: list[str], strong: int) -> str:
-    """The same for a README; the first ``strong`` headings are bold."""
-    heads = [f"**{head}**" if i < strong else head for i, head in enumerate(heads)]
-    return "\n\n".join([*heads, *(pipes(block) for block in blocks), "\n".join(f"- {line}" for line in caption)]) + "\n"
+def markdown(headings: list[str], blocks: list[Block], caption: list[str], bold: int) -> str:
+    """The same for a README; the first ``bold`` headings are bold."""
+    headings = [f"**{heading}**" for heading in headings[:bold]] + headings[bold:]
+    return "\n\n".join([*headings, *map(pipes, blocks), "\n".join(f"- {line}" for line in caption)]) + "\n"
 
 
 def pipes(block: Block) -> str:
     align = ["left"] + ["right"] * (len(block.headers) - 1)
-    cells = [[cell.replace("|", "\\|") for cell in line] for line in block.rows]
-    return tabulate(cells, [name.replace("\n", " ") for name in block.headers], "pipe", colalign=align, disable_numparse=True)
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in block.rows]
+    headers = [name.replace("\n", " ") for name in block.headers]
+    return tabulate(cells, headers, "pipe", colalign=align, disable_numparse=True)

@@ -68,12 +68,12 @@ def test_an_interval_of_the_table_is_the_one_that_compare_gives(swept, noise):
         assert ends == (interval.low, interval.high) and ends[0] < interval.mean < ends[1]
 
 
-def test_the_table_says_which_noise_its_intervals_cover_and_differences_stay_what_they_are(swept):
+def test_the_table_says_which_variance_its_intervals_cover_and_keeps_its_differences(swept):
     tables = {noise: shown("--noise", noise, "--format", "markdown") for noise in ("seeds", "images", "both")}
     lines = {}
     for noise, done in tables.items():
         assert done.exit_code == 0, done.stderr
-        assert variance_covered(noise, "± and interval cover" if noise == "seeds" else "± is over seeds; the interval covers") in done.stdout
+        assert variance_covered(noise, "± and interval cover" if noise == "seeds" else "The interval covers") in done.stdout
         lines[noise] = re.search(r"^\| the split +\|.* ([+-]\S+) \[(\S+), (\S+)\] \(3\) +\|$", done.stdout, re.MULTILINE).groups()
     assert len({line[0] for line in lines.values()}) == 1 and len({line[1:] for line in lines.values()}) == 3
     assert "resampling images: the split minus the fg, 3 seeds" in tables["both"].stderr and tables["seeds"].stderr.count("\n") == 1

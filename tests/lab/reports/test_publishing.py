@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.reports.publishing import marked, publish
+from fgdlab.lab.reports.publishing import publish, replace_table
 from fgdlab.lab.sweeps.collection import read_results
 from fgdlab.lab.sweeps.spec import load_sweep, of_scale, published
 from fgdlab.lab.tables.numbers import render
@@ -66,8 +66,8 @@ def test_links_of_the_readme_lead_somewhere():
 
 def test_a_table_goes_between_its_own_marks_only():
     text = "a\n<!-- table x -->\nold\n<!-- end x -->\n<!-- table y -->\nkept\n<!-- end y -->\n"
-    assert marked(text, "x", "new") == "a\n<!-- table x -->\nnew\n<!-- end x -->\n<!-- table y -->\nkept\n<!-- end y -->\n"
-    assert marked(text, "z", "new") == text
+    assert replace_table(text, "x", "new") == "a\n<!-- table x -->\nnew\n<!-- end x -->\n<!-- table y -->\nkept\n<!-- end y -->\n"
+    assert replace_table(text, "z", "new") == text
 
 
 # --- results of several scales side by side -----------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_committed_results_are_read_at_their_own_scale_alone(project):
 def test_smoke_is_refused_by_one_line_and_nothing_is_written(project):
     put(of_runs("smoke", 1.0), "smoke")
     done = fgdlab("table", "mine", "--scale", "smoke", "--publish")
-    assert done.exit_code == 1 and done.stdout == "" and done.stderr.count("\n") == 1 and "must be a table whose numbers mean something, got scale smoke" in done.stderr
+    assert done.exit_code == 1 and done.stdout == "" and done.stderr.count("\n") == 1 and "must be of scale laptop or gpu, got smoke" in done.stderr
     assert not Path("ablations/results").exists()
     assert fgdlab("table", "mine", "--scale", "smoke").exit_code == 0
 

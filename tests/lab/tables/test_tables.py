@@ -1,4 +1,4 @@
-"""Facts about tables and their figure: what stands in them, and that nothing is dropped in silence."""
+"""Tables of a sweep and their figure: cells, captions, missing runs, formats."""
 import io
 import re
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from matplotlib.text import Text
 
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.stats.intervals import variance_covered
-from fgdlab.lab.tables.caption import SMOKE
+from fgdlab.lab.tables.caption import SMOKE_WARNING, older_code_line
 from fgdlab.lab.tables.cells import DASH
 from fgdlab.lab.tables.figure import renumbered, save_figure, table_figure
 from fgdlab.lab.tables.latex import escaped
@@ -138,7 +138,7 @@ def test_a_row_that_never_ran_keeps_its_line_of_dashes():
     assert "foreground only: seeds 0, 1, 2 not run" in render(frame, SWEEP, "markdown")
 
 
-def test_one_seed_has_a_mean_and_dashes_for_its_noise():
+def test_one_seed_has_a_mean_and_dashes_for_std_and_interval():
     sweep = replace(SWEEP, seeds=[0])
     line = cells(render(results({row: values[:1] for row, values in AP.items()}), sweep, "markdown"), "both, split ")
     assert line[3:] == [f"31.0 ± {DASH} (1)", f"56.0 ± {DASH} (1)", f"+11.0 [{DASH}] (1)"]
@@ -174,13 +174,13 @@ def test_runs_of_another_sweep_do_not_count():
 
 @pytest.mark.parametrize("format", ["text", "markdown"])
 def test_smoke_warning_is_the_first_line(format):
-    assert SMOKE in render(results(scale="smoke"), SWEEP, format).splitlines()[0]
-    assert SMOKE not in render(results(), SWEEP, format)
+    assert SMOKE_WARNING in render(results(scale="smoke"), SWEEP, format).splitlines()[0]
+    assert SMOKE_WARNING not in render(results(), SWEEP, format)
 
 
 def test_smoke_warning_is_on_every_line_of_the_csv():
     read = pd.read_csv(io.StringIO(render(results(scale="smoke"), SWEEP, "csv")))
-    assert (read["note"] == SMOKE).all() and len(read) == 4
+    assert (read["note"] == SMOKE_WARNING).all() and len(read) == 4
 
 
 def test_csv_holds_the_table_and_then_the_contrasts():
@@ -226,13 +226,13 @@ def test_columns_of_the_paper_go_where_the_paper_has_none():
 def test_caption_states_what_was_run():
     text = " ".join(render(results(), SWEEP).split())
     for statement in ("Data: digit scenes. Scale: laptop. Device: cpu. Seeds: 0, 1, 2. Teacher AP 46.0.", "sample standard deviation (n - 1)",
-                      'mean difference to "no distillation"', "95 % t-interval", "seed noise of the student's training only",
-                      "COCO; Yang et al. 2022, Table 1): compare directions, not values.", "Tuning: chosen on the tuning split."):
+                      'mean difference to "no distillation"', "95 % t-interval", "± and interval cover the seed variance of the student's training, but not",
+                      "on COCO (Yang et al. 2022, Table 1). Compare directions, not values.", "Tuning: chosen on the tuning split."):
         assert statement in text
 
 
 @pytest.mark.parametrize("column, values", [("scale", ("gpu", "laptop")), ("data", ("coco", "digits")), ("device", ("NVIDIA H200", "cpu"))])
-def test_mixed_settings_are_shouted(column, values):
+def test_mixed_conditions_have_a_warning(column, values):
     frame = pd.concat([results()[lambda runs: runs["seed"] < 2].assign(**{column: values[0]}), results()[lambda runs: runs["seed"] == 2].assign(**{column: values[1]})])
     assert f"{column.capitalize()} MIXED, means and ± mix them: {values[0]} | {values[1]}" in render(frame, SWEEP, "markdown")
 
@@ -244,7 +244,7 @@ def test_at_two_scales_every_scale_misses_its_own_runs():
 
 
 @pytest.mark.parametrize("teacher, words", [(np.nan, "Teacher AP unknown"), ([44.0, 46.0, 46.0] * 3, "Several teachers, AP 44.0 to 46.0")])
-def test_teacher_unknown_or_several_is_said(teacher, words):
+def test_an_unknown_teacher_and_several_teachers_are_named(teacher, words):
     assert words in render(results().assign(teacher_AP=teacher), SWEEP)
 
 
@@ -355,8 +355,8 @@ def test_figure_says_where_a_run_is_missing():
 
 
 def test_smoke_figure_says_that_its_numbers_mean_nothing():
-    assert SMOKE in [text.get_text() for text in table_figure(results(scale="smoke"), SWEEP).texts]
-    assert SMOKE not in [text.get_text() for text in table_figure(results(), SWEEP).texts]
+    assert SMOKE_WARNING in [text.get_text() for text in table_figure(results(scale="smoke"), SWEEP).texts]
+    assert SMOKE_WARNING not in [text.get_text() for text in table_figure(results(), SWEEP).texts]
 
 
 @pytest.mark.parametrize("rows, seeds, scale", [(2, 1, "smoke"), (5, 3, "laptop"), (8, 10, "gpu")])
@@ -403,7 +403,7 @@ def test_the_cost_of_a_step_stands_beside_the_difference_and_is_explained():
     Costly = make_dataclass("Costly", [("cost", dict)], bases=(Sweep,), frozen=True, kw_only=True)
     text = render(results(), Costly(**{**vars(SWEEP), "cost": {"none": 1.0, "split": 1.234}}), "markdown")
     assert cells(text, "both, split")[-1] == "1.23" and cells(text, "foreground only")[-1] == "–" and "benchmarks.methods" in text
-    assert "a step" not in render(results(), SWEEP, "markdown").lower()
+    assert "step time" not in render(results(), SWEEP, "markdown").lower()
 
 
 def test_ids_of_an_svg_are_numbered_in_their_order_and_still_referred_to():
@@ -456,7 +456,7 @@ def test_html_holds_every_cell_of_the_markdown_table():
         assert set(cells(render(results(), SWEEP, "markdown"), f"{row.label} ")) <= set(shown)
 
 
-def test_words_of_a_sweep_are_words_in_html():
+def test_text_of_a_sweep_is_escaped_in_html():
     rows = SWEEP.rows | {"fg": replace(SWEEP.rows["fg"], label="<b>fg</b> & bg")}
     page = render(results(), replace(SWEEP, rows=rows, title="a < b", question="<script>1</script>?"), "html")
     assert "<b>fg" not in page and "<script" not in page and "&lt;b&gt;fg&lt;/b&gt; &amp; bg" in page and "<title>a &lt; b</title>" in page
@@ -491,7 +491,7 @@ def test_a_row_that_the_scale_cannot_run_has_dashes_and_a_reason_and_misses_no_r
     sweep = WithAbsent(**vars(SWEEP), absent={"fg": "needs a head\nof two parts."})
     frame = results()[lambda runs: runs["row"] != "fg"]
     text = " ".join(render(frame, sweep, format).split())
-    assert "No run here of foreground only: needs a head of two parts." in text and "All 6 runs are done." in text
+    assert "Not run here: foreground only. Reason: needs a head of two parts." in text and "All 6 runs are done." in text
     assert Table(frame, sweep).blocks[0].rows[2] == ["foreground only", "39.3", "55.6", DASH, DASH, DASH]
     left, right = table_figure(frame, sweep).axes
     assert [each.get_text() for each in left.texts] == ["cannot be run here"] and len(right.texts) == 1
@@ -516,7 +516,7 @@ def test_a_row_is_compared_with_the_one_that_it_names():
     assert table["AP_delta"].to_dict() == pytest.approx({"none": np.nan, "split": 11.0, "plain": np.nan, "fg": 4 / 3}, nan_ok=True)
     text = render(results(TWO_AP), TWO_GROUPS, "markdown")
     assert cells(text, "B alone")[-1] == cells(text, "A alone")[-1] == "baseline" and cells(text, "B distilled")[-1].startswith("+1.3 [")
-    assert 'Δ is the mean difference to the plain row above, which is "A alone" or "B alone" (in a contrast' in text
+    assert 'Δ: mean difference to the baseline above it, "A alone" or "B alone" (in a contrast' in text
 
 
 def test_the_figure_draws_a_difference_to_the_row_that_is_compared_with():
@@ -527,29 +527,43 @@ def test_the_figure_draws_a_difference_to_the_row_that_is_compared_with():
 
 
 def test_rows_that_cannot_be_run_for_one_reason_share_a_sentence():
-    sweep = WithAbsent(**vars(SWEEP), absent={"fg": "needs a card", "split": "needs a card"})
-    assert "- No run here of foreground only; both, split: needs a card.\n" in render(results()[lambda runs: runs["row"] == "none"], sweep, "markdown")
+    sweep = WithAbsent(**vars(SWEEP), absent={"fg": "needs a GPU", "split": "needs a GPU"})
+    assert "- Not run here: foreground only; both, split. Reason: needs a GPU.\n" in \
+        render(results()[lambda runs: runs["row"] == "none"], sweep, "markdown")
 
 
-def test_the_caption_says_which_noise_an_interval_covers():
-    assert "95 % t-interval, not corrected for several comparisons. " + variance_covered("seeds", "± and interval cover") in render(results(), SWEEP, "markdown")
+def test_the_caption_says_which_variance_an_interval_covers():
+    text = render(results(), SWEEP, "markdown")
+    assert "95 % t-interval, not corrected for multiple comparisons.\n" in text
+    assert variance_covered("seeds", "± and interval cover") in text
     intervals = {("split", "none", "AP"): (10.0, 12.5), ("fg", "none", "AP"): (9.0, 11.0), ("split", "fg", "AP"): (0.5, 1.5)}
-    for noise, header in (("images", "[95 %, images] (n)"), ("both", "[95 %, seeds and images] (n)")):
-        text = render(results(), SWEEP, "markdown", noise=noise, intervals=intervals)
-        assert "95 % interval, not corrected for several comparisons. " + variance_covered(noise, "± is over seeds; the interval covers") in text
+    for source, header in (("images", "[95 %, images] (n)"), ("both", "[95 %, seeds and images] (n)")):
+        text = render(results(), SWEEP, "markdown", variance=source, intervals=intervals)
+        assert "95 % interval, not corrected for multiple comparisons.\n" in text and variance_covered(source) in text
         assert header in text and "t-interval" not in text and cells(text, "both, split")[-1] == "+11.0 [+10.0, +12.5] (3)"
         assert cells(text, "both, split minus")[-2:] == ["+1.0 [+0.5, +1.5] (3)", "+1.0 [–] (3)"]
-        tidy = pd.read_csv(io.StringIO(render(results(), SWEEP, "csv", noise=noise, intervals=intervals)))
-        assert tidy["AP_delta_low"].dropna().tolist() == [10.0, 9.0, 0.5] and tidy["note"].str.contains(variance_covered(noise), regex=False).all()
+        tidy = pd.read_csv(io.StringIO(render(results(), SWEEP, "csv", variance=source, intervals=intervals)))
+        assert tidy["AP_delta_low"].dropna().tolist() == [10.0, 9.0, 0.5]
+        assert (tidy["note"] == variance_covered(source)).all()
 
 
-@pytest.mark.parametrize("noise, intervals, words", [
-    ("images", None, "intervals over images must be given, got none"), ("both", None, "intervals over both must be given, got none"),
-    ("seeds", {("split", "none", "AP"): (0, 1)}, "intervals over seeds must follow from the results, got some"), ("image", None, "did you mean 'images'?"),
-])
-def test_no_caption_speaks_of_a_noise_that_its_intervals_do_not_cover(noise, intervals, words):
-    with pytest.raises(UserError, match=re.escape(words)):
-        Table(results(), SWEEP, noise=noise, intervals=intervals)
+@pytest.mark.parametrize("source, intervals", [("images", None), ("both", None), ("seeds", {("split", "none", "AP"): (0, 1)})])
+def test_a_caption_names_only_a_variance_that_its_intervals_cover(source, intervals):
+    with pytest.raises(ValueError, match=f"intervals must be given for .*, got variance '{source}'"):
+        Table(results(), SWEEP, variance=source, intervals=intervals)
+
+
+def test_an_unknown_variance_source_is_named():
+    with pytest.raises(UserError, match="unknown variance source 'image'; did you mean 'images'"):
+        Table(results(), SWEEP, variance="image")
+
+
+def test_the_caption_counts_runs_of_older_code():
+    frame = results().assign(code_hash=["new"] * 7 + ["old", None])
+    line = "2 of 9 runs were made by older code; their numbers may be outdated."
+    assert older_code_line(frame, "new") == line and older_code_line(frame[:7], "new") is None
+    assert older_code_line(results(), "new").startswith("9 of 9 runs")              # results from before the hash was recorded
+    assert f"- {line}\n" in render(frame, SWEEP, "markdown", code_hash="new") and "older code" not in render(frame, SWEEP)
 
 
 def parsed(page: str):
