@@ -66,7 +66,7 @@ def parse_analyses(text: str | None) -> tuple[int, ...]:
 
 
 def contrasts_of(sweep, row: str | None, against: str | None) -> list[tuple[str, str]]:
-    """One contrast if ``row`` is given; else each row against its baseline or ``against``, then the sweep's contrasts."""
+    """One contrast if ``row`` is given; else each row against its baseline or ``against``, and the contrasts."""
     for name in (row, against):
         if name is not None and name not in sweep.rows:
             raise unknown_name("row", name, sweep.rows)
