@@ -8,10 +8,9 @@ from itertools import zip_longest
 from .cells import Block
 
 GREEK = {
-    **dict(zip("αβγδεηθκλμπρστφ", (
-        "alpha beta gamma delta epsilon eta theta kappa lambda mu pi rho sigma tau phi"
-    ).split(), strict=True)),
-    **dict(zip("ΓΔΘΛΣΦΩ", "Gamma Delta Theta Lambda Sigma Phi Omega".split(), strict=True)),
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "η": "eta", "θ": "theta", "κ": "kappa",
+    "λ": "lambda", "μ": "mu", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "Γ": "Gamma", "Δ": "Delta",
+    "Θ": "Theta", "Λ": "Lambda", "Σ": "Sigma", "Φ": "Phi", "Ω": "Omega",
 }
 ESCAPES = str.maketrans({
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
