@@ -1,10 +1,10 @@
-"""The built-in data: real handwritten digits among look-alikes, pasted over photographs, as a COCO folder made in seconds.
+"""The built-in data: handwritten digits among look-alikes, pasted over photographs, as a COCO folder made in seconds.
 
-The digits and the two photographs come with scikit-learn. Objects are digits 0-9 at many sizes; look-alikes (letters, mirrored and turned
-digits, through the same pipeline) are no objects. They give the background something to teach: without them a student gains
-nothing from imitating the teacher outside the boxes.
+The digits and the two photographs come with scikit-learn. Objects are digits 0-9 at many sizes. Look-alikes (letters,
+mirrored and rotated digits, through the same pipeline) are no objects. Without them a student gains nothing from
+imitating the teacher in the background.
 
-    glyph 8x8 --resize, colour, opacity--> pasted on a crop of a photograph --strokes, noise--> JPEG + boxes (+ the ink as a mask)
+    glyph 8x8 --resize, colour, opacity--> pasted on a crop of a photograph --strokes, noise--> JPEG + boxes (+ mask)
 
 No leakage: the splits train, tune and val share no digit sample and no region of a photograph.
 """
@@ -20,20 +20,22 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..io import cache_root, create_once, short_hash, write_json
 
-LARGEST_SIZE, MOST_SCENES = 2048, 200_000                            # pixels, scenes a split: known before anything is made
-RECIPE_VERSION = 1                                                   # raise it when a change below changes a pixel
-DIGIT_SAMPLES = {"train": (0, 1300), "tune": (1300, 1547), "val": (1547, 1797)}      # ranges of scikit-learn's 1,797 digits
-PHOTO_COLUMNS = {"train": (0, 400), "tune": (400, 520), "val": (520, 640)}           # pixels of the two 640 x 427 photographs
-LETTERS, MIRRORED, TURNED = "ACEFHJKMNPRTUVWXY", (3, 4, 6, 7, 9), (2, 3, 4, 5, 6, 7, 9)   # shapes that stay no digit
+MAX_SIZE, MAX_SCENES = 2048, 200_000  # pixels, scenes per split
+RECIPE_VERSION = 1  # raise it when a change below changes a pixel
+DIGIT_SAMPLES = {"train": (0, 1300), "tune": (1300, 1547), "val": (1547, 1797)}  # ranges of scikit-learn's 1,797 digits
+PHOTO_COLUMNS = {"train": (0, 400), "tune": (400, 520), "val": (520, 640)}  # pixels of the two 640 x 427 photographs
+LETTERS, MIRRORED, TURNED = "ACEFHJKMNPRTUVWXY", (3, 4, 6, 7, 9), (2, 3, 4, 5, 6, 7, 9)  # none looks like a digit
 
 
 @dataclass(frozen=True)
 class DigitScenes:
     """A recipe; equal recipes give equal bytes.
 
-    size: side of the square scenes in pixels. train, tune, val: number of scenes. objects, distractors: least and most a scene at 128 px;
-    both grow with the area. height: of objects and distractors in pixels, at 128 px; the upper bound grows with the side. masks: write every digit's
-    ink as its segmentation; pixels and boxes stay the same.
+    size: side of the square scenes in pixels.
+    train, tune, val: number of scenes.
+    objects, distractors: minimum and maximum per scene at 128 px; both grow with the area.
+    height: minimum and maximum of objects and distractors in pixels at 128 px; the maximum grows with the side.
+    masks: write every digit's ink as its segmentation; pixels and boxes stay the same.
     """
 
     size: int = 128
@@ -49,22 +51,25 @@ class DigitScenes:
 
     def __post_init__(self):
         if self.size < 64:
-            raise UserError(f"image_size must be at least 64 pixels for digit scenes, got {self.size}; smaller ones have no room for a digit")
-        if self.size > LARGEST_SIZE:
-            raise UserError(f"image_size must be at most {LARGEST_SIZE} pixels for digit scenes, got {self.size}; the photographs behind them have 640 x 427")
+            remedy = "smaller ones have no room for a digit"
+            raise UserError(f"image_size must be at least 64 pixels for digit scenes, got {self.size}; {remedy}")
+        if self.size > MAX_SIZE:
+            remedy = "the photographs behind them have 640 x 427"
+            raise UserError(f"image_size must be at most {MAX_SIZE} pixels for digit scenes, got {self.size}; {remedy}")
         counts = {split: getattr(self, split) for split in DIGIT_SAMPLES}
-        if not all(0 <= each <= MOST_SCENES for each in counts.values()) or not any(counts.values()):
+        if not all(0 <= count <= MAX_SCENES for count in counts.values()) or not any(counts.values()):
             got = ", ".join(f"{split} {count}" for split, count in counts.items())
-            raise UserError(f"digit scenes must number from 0 to {MOST_SCENES} a split, and not 0 in all, got {got}; give other numbers")
+            must = f"digit scenes must number from 0 to {MAX_SCENES} a split, and not 0 in all"
+            raise UserError(f"{must}, got {got}; give other numbers")
         if self.seed < 0:
             raise UserError(f"the seed of digit scenes must be at least 0, got {self.seed}; 0 is the usual one")
 
     def key(self) -> str:
-        """A short name that changes with every setting."""
+        """A hash of all settings."""
         return short_hash({"version": RECIPE_VERSION, **self.settings()})
 
     def settings(self) -> dict:
-        """What the folder says of its recipe; masks where there are any, so that scenes without keep the name and the bytes they had before there were."""
+        """The settings that are hashed and written to the folder; ``masks`` only if set, as in older folders."""
         return {name: value for name, value in asdict(self).items() if name != "masks" or value}
 
 
@@ -83,7 +88,8 @@ def make_scenes(recipe: DigitScenes, folder: Path, progress: bool) -> None:
     (folder / "images").mkdir(parents=True)
     images, annotations, splits = [], [], {}
     todo = [split for split in DIGIT_SAMPLES for _ in range(getattr(recipe, split))]
-    for image_id, split in enumerate(tqdm(todo, desc=f"digit scenes {recipe.size} px", unit="image", disable=not progress), start=1):
+    bar = tqdm(todo, desc=f"digit scenes {recipe.size} px", unit="image", disable=not progress)
+    for image_id, split in enumerate(bar, start=1):
         pixels, objects, inks = scene_with_ink(recipe, split, image_id)
         name = f"{image_id:06d}.jpg"
         Image.fromarray(pixels).save(folder / "images" / name, quality=92)
@@ -92,12 +98,17 @@ def make_scenes(recipe: DigitScenes, folder: Path, progress: bool) -> None:
         for (digit, (x1, y1, x2, y2)), ink in zip(objects, inks, strict=True):
             box = [x1, y1, x2 - x1, y2 - y1]
             annotations.append({
-                "id": len(annotations) + 1, "image_id": image_id, "category_id": digit + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0,
+                "id": len(annotations) + 1, "image_id": image_id, "category_id": digit + 1, "bbox": box,
+                "area": box[2] * box[3], "iscrowd": 0,
                 **({"segmentation": run_lengths(ink, (x1, y1), recipe.size)} if recipe.masks else {}),
             })
     categories = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
-    info = {"description": "handwritten digits over photographs, made by fgdlab", "recipe": recipe.settings(), "version": RECIPE_VERSION}
-    write_json(folder / "annotations.json", {"info": info, "images": images, "annotations": annotations, "categories": categories})
+    description = "handwritten digits over photographs, made by fgdlab"
+    document = {
+        "info": {"description": description, "recipe": recipe.settings(), "version": RECIPE_VERSION},
+        "images": images, "annotations": annotations, "categories": categories,
+    }
+    write_json(folder / "annotations.json", document)
     write_json(folder / "splits.json", splits)
 
 
@@ -135,7 +146,7 @@ def scene_with_ink(recipe: DigitScenes, split: str, image_id: int) -> tuple[np.n
 
 
 def run_lengths(ink: np.ndarray, corner: tuple[int, int], size: int) -> dict:
-    """A digit's segmentation as COCO's run lengths: its pixels of at least half opacity, those that a later glyph covers among them.
+    """A digit's segmentation as COCO's run lengths: its pixels of at least half opacity, also covered ones.
 
     Args:
         ink: opacity (h, w) in 0..1.
@@ -198,11 +209,14 @@ def stretched(rng, glyph: np.ndarray, height: int) -> np.ndarray:
     glyph = glyph[rows[0]:rows[-1] + 1, cols[0]:cols[-1] + 1]
     width = max(round(height * glyph.shape[1] / glyph.shape[0] * rng.uniform(0.85, 1.15)), 4)
     big = Image.fromarray((glyph * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
-    return np.clip((np.asarray(big, dtype=float) / 255 - 0.2) / 0.5, 0, 1)           # a crisper edge than the blurred resize
+    return np.clip((np.asarray(big, dtype=float) / 255 - 0.2) / 0.5, 0, 1)  # sharpens the edge
 
 
 def free_place(rng, shape: tuple[int, int], size: int, placed: list) -> tuple[int, int, int, int] | None:
-    """A box x1, y1, x2, y2 inside the scene that overlaps no placed box by more than a tenth of the smaller; None if 20 tries find none."""
+    """A random box x1, y1, x2, y2 inside the scene that overlaps each placed box by at most a tenth of the smaller box.
+
+    None if 20 tries find none.
+    """
     height, width = shape
     if height >= size or width >= size:
         return None
@@ -243,7 +257,7 @@ def photographs() -> list[Image.Image]:
 
 
 def background(rng, split: str, size: int) -> np.ndarray:
-    """A random square of a photograph's columns that belong to the split, resized to (size, size, 3) floats in 0..255."""
+    """A random square of the split's photograph columns, resized to (size, size, 3) floats in 0..255."""
     photo = photographs()[rng.integers(2)]
     left, right = PHOTO_COLUMNS[split]
     side = int(rng.integers(72, right - left + 1)) if right - left <= 120 else int(rng.integers(72, 201))
@@ -256,7 +270,7 @@ def background(rng, split: str, size: int) -> np.ndarray:
 
 
 def draw_strokes(rng, canvas: np.ndarray, count: int) -> None:
-    """Thin straight lines in random colours, drawn under the glyphs: clutter that is no look-alike."""
+    """Thin straight lines in random colours under the glyphs."""
     picture = Image.fromarray(canvas.clip(0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(picture)
     for _ in range(count):
