@@ -3,19 +3,34 @@ import numpy as np
 
 
 def drawn(seed: int, images: int = 12, classes: int = 3):
-    """Random objects of every size, some of them crowds, and detections that are jittered objects among strangers; no two scores are equal."""
+    """Random ground truth of all sizes, some of it crowds, and detections: jittered objects and random boxes.
+
+    All scores differ. Returns (ground truth document, detections, image ids).
+    """
     rng = np.random.default_rng(seed)
     truth = {"images": [{"id": 5 + i, "file_name": f"{i}.jpg", "width": 300, "height": 300} for i in range(images)],
              "categories": [{"id": 3 * k + 1, "name": str(k)} for k in range(classes)], "annotations": []}
     found = []
     for i in range(images):
         for _ in range(int(rng.integers(0, 6))):
-            box, kind = [*rng.uniform(0, 120, 2), *rng.choice([14, 50, 130]) * rng.uniform(0.8, 1.2, 2)], 3 * int(rng.integers(classes)) + 1
+            box, kind = (
+                [*rng.uniform(0, 120, 2), *rng.choice([14, 50, 130]) * rng.uniform(0.8, 1.2, 2)],
+                3 * int(rng.integers(classes)) + 1,
+            )
             crowd = int(rng.random() < 0.15)
-            truth["annotations"].append({"id": len(truth["annotations"]), "image_id": 5 + i, "category_id": kind, "bbox": box, "area": box[2] * box[3], "iscrowd": crowd})
-            found.append({"image_id": 5 + i, "category_id": kind, "bbox": (np.array(box) + rng.normal(0, 2, 4)).tolist(), "score": float(rng.uniform(0.2, 1))})
+            truth["annotations"].append({
+                "id": len(truth["annotations"]), "image_id": 5 + i, "category_id": kind, "bbox": box,
+                "area": box[2] * box[3], "iscrowd": crowd,
+            })
+            found.append({
+                "image_id": 5 + i, "category_id": kind, "bbox": (np.array(box) + rng.normal(0, 2, 4)).tolist(),
+                "score": float(rng.uniform(0.2, 1)),
+            })
         for _ in range(4):
             kind = 3 * int(rng.integers(classes)) + 1
-            found.append({"image_id": 5 + i, "category_id": kind, "bbox": [*rng.uniform(0, 120, 2), *rng.uniform(8, 140, 2)], "score": float(rng.uniform(0, 0.8))})
+            found.append({
+                "image_id": 5 + i, "category_id": kind, "bbox": [*rng.uniform(0, 120, 2), *rng.uniform(8, 140, 2)],
+                "score": float(rng.uniform(0, 0.8)),
+            })
     truth["annotations"] = [{**each, "id": each["id"] + 1} for each in truth["annotations"]]
     return truth, found, [each["id"] for each in truth["images"]]

@@ -1,4 +1,4 @@
-"""Tiny data and settings for the tests of the bench. A test module asks for them with ``pytest_plugins = "lab_fixtures"``."""
+"""Tiny data and settings for the tests of fgdlab.lab."""
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,8 @@ from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.errors import UserError
 
 TINY = {
-    "image_size": 64, "train_images": 12, "eval_images": 8, "teacher": "compact_s", "teacher_epochs": 1, "teacher_batch_size": 4, "epochs": 3,
-    "batch_size": 4, "lr": 2e-3, "log_every": 1, "device": "cpu", "scale": "test",
+    "image_size": 64, "train_images": 12, "eval_images": 8, "teacher": "compact_s", "teacher_epochs": 1,
+    "teacher_batch_size": 4, "epochs": 3, "batch_size": 4, "lr": 2e-3, "log_every": 1, "device": "cpu", "scale": "test",
 }
 
 
@@ -26,7 +26,7 @@ def make_tiny_config(**changes) -> RunConfig:
 
 @pytest.fixture(scope="session")
 def tiny_config():
-    """tiny_config(**changes) -> RunConfig: 12 scenes of 64 px to learn from in 3 epochs of 3 steps, 8 to judge."""
+    """tiny_config(**changes) -> RunConfig: 12 training images of 64 px, 3 epochs of 3 steps, 8 evaluation images."""
     return make_tiny_config
 
 
@@ -42,7 +42,7 @@ def scene_cache(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def lab_home(scene_cache, tmp_path, monkeypatch) -> Path:
-    """$FGDLAB_HOME of one test: the tiny scenes are there, teachers and teacher maps are not."""
+    """$FGDLAB_HOME of one test, with the tiny digit scenes, without teachers and their feature maps."""
     root = tmp_path / "home"
     root.mkdir()
     (root / "data").symlink_to(scene_cache / "data")
@@ -52,19 +52,19 @@ def lab_home(scene_cache, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_scenes(scene_cache):
-    """tiny_scenes(split="train", **settings) -> Scenes of the tiny digits, fresh each time."""
+    """tiny_scenes(split="train", **settings) -> a new DetectionDataset of the tiny digit scenes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FGDLAB_HOME", str(scene_cache))
         folder = data_folder(make_tiny_config(), progress=False)
 
-    def scenes(split: str = "train", **settings) -> DetectionDataset:
+    def dataset(split: str = "train", **settings) -> DetectionDataset:
         return DetectionDataset(read_split(folder, split), **settings)
 
-    return scenes
+    return dataset
 
 
 def make_distiller(seed: int = 0, loss: FGDConfig | None = FGDConfig(1e-3, 5e-4, 1e-2, 1e-4)) -> Distiller:
-    """A compact student of this seed; beside it, where there is a loss, a compact teacher of seed 99. GcBlocks off their start, so that all layers learn."""
+    """A compact student of this seed and, with a loss, a compact teacher of seed 99."""
     torch.manual_seed(seed)
     student = build("retinanet", "compact_s", 10)
     if loss is None:
@@ -94,19 +94,19 @@ def refusal():
     return text_of
 
 
-def copy_of_bits(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+def copy_of_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
 @pytest.fixture(scope="session")
 def bits():
     """bits(module) -> a copy of its state."""
-    return copy_of_bits
+    return copy_of_state
 
 
 @pytest.fixture(scope="session")
 def same_bits():
-    """same_bits(a, b): two states, or modules, are equal to the last bit; a failure names the tensors that are not."""
+    """same_bits(a, b): two states, or modules, are equal to the last bit; a failure names the tensors that differ."""
 
     def check(a, b):
         a, b = (each.state_dict() if isinstance(each, torch.nn.Module) else each for each in (a, b))
@@ -118,9 +118,10 @@ def same_bits():
 
 @pytest.fixture
 def coco_folder(tmp_path):
-    """coco_folder(sizes, boxes, ...) -> a folder in the plain layout whose images show each box as a white rectangle on black.
+    """coco_folder(sizes, boxes, ...) -> a folder in the plain layout. Images show the boxes as white rectangles.
 
-    sizes: (width, height) in pixels an image; ids from 1. boxes: {image id: [(x, y, width, height, category id, iscrowd), ...]}.
+    sizes: (width, height) per image in pixels; ids from 1.
+    boxes: {image id: [(x, y, width, height, category id, iscrowd), ...]}.
     """
     from PIL import Image
 
@@ -135,12 +136,15 @@ def coco_folder(tmp_path):
             for x, y, w, h, category_id, crowd in boxes.get(image_id, ()):
                 pixels[y:y + h, x:x + w] = 255
                 annotations.append({
-                    "id": len(annotations) + 1, "image_id": image_id, "category_id": category_id, "bbox": [x, y, w, h], "area": w * h, "iscrowd": crowd,
+                    "id": len(annotations) + 1, "image_id": image_id, "category_id": category_id,
+                    "bbox": [x, y, w, h], "area": w * h, "iscrowd": crowd,
                 })
             Image.fromarray(pixels).save(folder / "images" / f"{image_id}.png")
             images.append({"id": image_id, "file_name": f"{image_id}.png", "width": width, "height": height})
         categories = [{"id": each, "name": f"class {each}"} for each in categories]
-        write_json(folder / "annotations.json", {"images": images, "annotations": annotations, "categories": categories})
+        write_json(
+            folder / "annotations.json", {"images": images, "annotations": annotations, "categories": categories}
+        )
         if splits:
             write_json(folder / "splits.json", splits)
         return folder

@@ -46,12 +46,19 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path, refusal):
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, refusal):
     (tmp_path / "file").write_text("in the way")
-    assert "must be a folder that can be written" in refusal(create_once, tmp_path / "file" / "cache" / "thing", lambda unfinished: unfinished.write_text("x"))
+    assert "must be a folder that can be written" in refusal(
+        create_once, tmp_path / "file" / "cache" / "thing", lambda unfinished: unfinished.write_text("x")
+    )
 
 
 def test_json_has_null_for_numbers_that_json_lacks(tmp_path):
-    write_json(tmp_path / "a.json", {"AP": float("nan"), "rows": [1, (float("inf"), -float("inf"))], "deep": {"x": [0.5, "NaN", None, True]}})
-    strict = json.loads((tmp_path / "a.json").read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    write_json(
+        tmp_path / "a.json",
+        {"AP": float("nan"), "rows": [1, (float("inf"), -float("inf"))], "deep": {"x": [0.5, "NaN", None, True]}},
+    )
+    strict = json.loads(
+        (tmp_path / "a.json").read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON")
+    )
     assert strict == {"AP": None, "rows": [1, [None, None]], "deep": {"x": [0.5, "NaN", None, True]}}
 
 
@@ -88,7 +95,9 @@ def make_slowly(path, log, start):
 
 def test_threads_that_ask_at_once_make_it_once(tmp_path):
     start = threading.Barrier(4)
-    threads = [threading.Thread(target=make_slowly, args=(tmp_path / "thing", tmp_path / "log", start)) for _ in range(4)]
+    threads = [
+        threading.Thread(target=make_slowly, args=(tmp_path / "thing", tmp_path / "log", start)) for _ in range(4)
+    ]
     for each in threads:
         each.start()
     for each in threads:
@@ -125,5 +134,7 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch, tmp_path):
 
 def test_a_digest_depends_on_values_and_not_on_the_order_of_keys():
     assert short_hash({"a": 1, "b": [2, 3]}) == short_hash({"b": [2, 3], "a": 1})
-    assert len({short_hash({"a": 1}), short_hash({"a": 2}), short_hash({"b": 1}), short_hash([1]), short_hash(b"1")}) == 5
+    assert (
+        len({short_hash({"a": 1}), short_hash({"a": 2}), short_hash({"b": 1}), short_hash([1]), short_hash(b"1")}) == 5
+    )
     assert short_hash(b"abc", 64) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -1,4 +1,4 @@
-"""Facts of reading data: what a good folder gives, and the one line that every bad one gives."""
+"""Reading data: what a valid folder gives. tests/robustness/bad_inputs has the invalid ones."""
 import copy
 import json
 import pickle
@@ -21,12 +21,16 @@ WIDTH, HEIGHT = 40, 30
 
 
 def document(images: int = 3) -> dict:
-    """Images 1.. of 40 x 30 pixels with two boxes each, annotation ids from 10, category ids 7 (cat) and 3 (dog) in that order."""
+    """Images 1.. of 40 x 30 pixels with two boxes each; annotation ids from 10; category ids 7 (cat), 3 (dog)."""
     return {
         "images": [{"id": n, "file_name": f"{n}.png", "width": WIDTH, "height": HEIGHT} for n in range(1, images + 1)],
         "annotations": [
-            {"id": 10 * n + k, "image_id": n, "category_id": (7, 3)[k], "bbox": [2 + k, 3, 10.5, 8], "area": 50.5, "iscrowd": k}
-            for n in range(1, images + 1) for k in range(2)
+            {
+                "id": 10 * n + k, "image_id": n, "category_id": (7, 3)[k], "bbox": [2 + k, 3, 10.5, 8], "area": 50.5,
+                "iscrowd": k,
+            }
+            for n in range(1, images + 1)
+            for k in range(2)
         ],
         "categories": [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}],
     }
@@ -74,7 +78,8 @@ def test_boxes_come_as_corners_with_labels_in_order_of_category_id(tmp_path):
     found = read_split(write(tmp_path / "pets"), "all")
     assert (found.classes, found.category_ids) == (["dog", "cat"], [3, 7])
     np.testing.assert_array_equal(found.boxes[1], [[2, 3, 12.5, 11], [3, 3, 13.5, 11]])
-    assert found.labels[1].tolist() == [2, 1] and found.crowd[1].tolist() == [False, True] and found.areas[1].tolist() == [50.5, 50.5]
+    assert found.labels[1].tolist() == [2, 1] and found.crowd[1].tolist() == [False, True]
+    assert found.areas[1].tolist() == [50.5, 50.5]
     assert (found.boxes[1].dtype, found.labels[1].dtype, found.crowd[1].dtype) == (np.float64, np.int64, bool)
     assert repr(found) == "all of pets: 3 images, 6 boxes, 2 classes" and found.notes == []
 
@@ -83,7 +88,8 @@ def test_an_image_without_boxes_has_empty_arrays(tmp_path):
     data = document()
     data["annotations"] = []
     found = read_split(write(tmp_path, data), "all")
-    assert found.boxes[2].shape == (0, 4) and found.labels[2].shape == found.crowd[2].shape == found.areas[2].shape == (0,)
+    assert found.boxes[2].shape == (0, 4)
+    assert found.labels[2].shape == found.crowd[2].shape == found.areas[2].shape == (0,)
     assert found.coco()["annotations"] == []
 
 
@@ -147,7 +153,7 @@ def test_reading_does_not_import_torch(tmp_path):
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-# --- back to COCO -----------------------------------------------------------------------------------------------------------------
+# --- back to COCO ---
 
 def test_coco_document_reads_back_as_the_same_split(tmp_path):
     first = read_split(write(tmp_path / "a"), "all")
@@ -168,7 +174,8 @@ def test_coco_ids_start_at_one_and_categories_keep_their_ids(tmp_path):
 def test_coco_of_some_ids_has_only_these(tmp_path):
     found = read_split(write(tmp_path), "all")
     truth = found.coco([3, 1])
-    assert [each["id"] for each in truth["images"]] == [1, 3] and {each["image_id"] for each in truth["annotations"]} == {1, 3}
+    assert [each["id"] for each in truth["images"]] == [1, 3]
+    assert {each["image_id"] for each in truth["annotations"]} == {1, 3}
     with pytest.raises(ValueError, match="image ids of split 'all', got \\[4\\]"):
         found.coco([4])
 
@@ -185,7 +192,7 @@ def test_perfect_detections_score_one(tmp_path):
     assert score.stats[0] == pytest.approx(1.0)
 
 
-# --- the fingerprint ---
+# --- content hash ---
 
 def shuffled(data: dict) -> dict:
     """The same document with keys and entries in another order."""
@@ -196,7 +203,7 @@ def shuffled(data: dict) -> dict:
     return parts
 
 
-def test_fingerprint_ignores_order_folder_and_extra_keys(tmp_path):
+def test_content_hash_ignores_order_folder_and_extra_keys(tmp_path):
     first = read_split(write(tmp_path / "a", document(9)), "all")
     other = shuffled(document(9))
     other["info"], other["annotations"][0]["segmentation"] = {"year": 2017}, [[1, 2, 3, 4]]
@@ -205,7 +212,7 @@ def test_fingerprint_ignores_order_folder_and_extra_keys(tmp_path):
     assert second.images == first.images and all((second.boxes[each] == first.boxes[each]).all() for each in ids(first))
 
 
-def test_fingerprint_of_a_split_ignores_other_images(tmp_path):
+def test_content_hash_of_a_split_ignores_other_images(tmp_path):
     data, splits = document(), {"train": [1, 2], "val": [3]}
     changed = copy.deepcopy(data)
     changed["annotations"][-1]["bbox"][0] += 1                                       # of image 3
@@ -214,14 +221,21 @@ def test_fingerprint_of_a_split_ignores_other_images(tmp_path):
     assert read_split(one, "val").content_hash != read_split(other, "val").content_hash
 
 
-@pytest.mark.parametrize("part, key, value", [
-    ("images", "file_name", "other.png"), ("annotations", "category_id", 3), ("annotations", "bbox", [2, 3, 10.5, 8.001]),
-    ("annotations", "area", 50), ("annotations", "iscrowd", 1), ("categories", "name", "lion"),
-])
-def test_fingerprint_changes_with_what_a_run_uses(tmp_path, part, key, value):
+@pytest.mark.parametrize(
+    "part, key, value",
+    [
+        ("images", "file_name", "other.png"), ("annotations", "category_id", 3),
+        ("annotations", "bbox", [2, 3, 10.5, 8.001]), ("annotations", "area", 50), ("annotations", "iscrowd", 1),
+        ("categories", "name", "lion"),
+    ],
+)
+def test_content_hash_changes_with_what_a_run_uses(tmp_path, part, key, value):
     data = document()
     data[part][0][key] = value
-    assert read_split(write(tmp_path / "a", data), "all").content_hash != read_split(write(tmp_path / "b"), "all").content_hash
+    assert (
+        read_split(write(tmp_path / "a", data), "all").content_hash
+        != read_split(write(tmp_path / "b"), "all").content_hash
+    )
 
 
 # --- splits ---
@@ -269,7 +283,8 @@ def test_cocos_own_layout_has_short_names(tmp_path):
     write_coco(tmp_path, "train2017", "val2017")
     assert splits_of(tmp_path) == ["train2017", "val2017", "train", "val", "train-fit", "train-tune"]
     found = read_split(tmp_path, "val")
-    assert found.image_folder == tmp_path / "val2017" and found.content_hash == read_split(str(tmp_path), "val2017").content_hash
+    assert found.image_folder == tmp_path / "val2017"
+    assert found.content_hash == read_split(str(tmp_path), "val2017").content_hash
 
 
 def test_a_folder_a_split_with_its_annotations_beside_its_images_is_read(tmp_path):
@@ -311,12 +326,16 @@ def read_as(tmp_path, image: Image.Image, name: str = "1.png", **save) -> np.nda
         return read_image(tmp_path, {**ENTRY, "file_name": name})
 
 
-@pytest.mark.parametrize("mode, colour, name, expected", [
-    ("RGB", (10, 20, 30), "1.png", (10, 20, 30)), ("L", 77, "1.png", (77,) * 3), ("1", 1, "1.png", (255,) * 3),
-    ("RGBA", (10, 20, 30, 0), "1.png", (10, 20, 30)), ("LA", (77, 9), "1.png", (77,) * 3),
-    ("CMYK", (0, 255, 255, 0), "1.tif", (255, 0, 0)), ("I;16", 0x4D00, "1.png", (0x4D,) * 3), ("I;16", 65535, "1.tif", (255,) * 3),
-    ("I", 0x4D00, "1.tif", (0x4D,) * 3), ("YCbCr", (255, 128, 128), "1.tif", (255,) * 3),
-])
+@pytest.mark.parametrize(
+    "mode, colour, name, expected",
+    [
+        ("RGB", (10, 20, 30), "1.png", (10, 20, 30)), ("L", 77, "1.png", (77,) * 3), ("1", 1, "1.png", (255,) * 3),
+        ("RGBA", (10, 20, 30, 0), "1.png", (10, 20, 30)), ("LA", (77, 9), "1.png", (77,) * 3),
+        ("CMYK", (0, 255, 255, 0), "1.tif", (255, 0, 0)), ("I;16", 0x4D00, "1.png", (0x4D,) * 3),
+        ("I;16", 65535, "1.tif", (255,) * 3), ("I", 0x4D00, "1.tif", (0x4D,) * 3),
+        ("YCbCr", (255, 128, 128), "1.tif", (255,) * 3),
+    ],
+)
 def test_every_mode_becomes_rgb_bytes(tmp_path, mode, colour, name, expected):
     pixels = read_as(tmp_path, Image.new(mode, (WIDTH, HEIGHT), colour), name)
     assert pixels.shape == (HEIGHT, WIDTH, 3) and pixels.dtype == np.uint8 and pixels.flags.writeable
@@ -325,16 +344,22 @@ def test_every_mode_becomes_rgb_bytes(tmp_path, mode, colour, name, expected):
 
 def test_read_image_takes_a_split_or_its_image_folder(tmp_path):
     found = read_split(write(tmp_path), "all")
-    np.testing.assert_array_equal(read_image(found.image_folder, found.images[0]), read_image(str(tmp_path / "images"), found.images[0]))
+    np.testing.assert_array_equal(
+        read_image(found.image_folder, found.images[0]), read_image(str(tmp_path / "images"), found.images[0])
+    )
 
 
 def noise(size=(WIDTH, HEIGHT)) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("orientation, turned", [
-    (5, lambda each: each.transpose(1, 0, 2)), (6, lambda each: np.rot90(each, -1)), (7, lambda each: np.rot90(each.transpose(1, 0, 2), 2)), (8, np.rot90),
-])
+@pytest.mark.parametrize(
+    "orientation, turned",
+    [
+        (5, lambda each: each.transpose(1, 0, 2)), (6, lambda each: np.rot90(each, -1)),
+        (7, lambda each: np.rot90(each.transpose(1, 0, 2), 2)), (8, np.rot90),
+    ],
+)
 def test_a_quarter_turn_of_exif_is_made_where_the_annotated_size_is_the_upright_one(tmp_path, orientation, turned):
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -1,4 +1,4 @@
-"""Masks of objects: COCO's polygons and run lengths are read as pycocotools reads them, refused where they are none, and judged by its numbers."""
+"""COCO's polygons and run lengths are decoded as by pycocotools; invalid ones are refused; masks are evaluated."""
 import json
 
 import numpy as np
@@ -58,7 +58,8 @@ def test_noise_with_runs_of_every_length_survives_packing():
 def test_polygons_are_filled_as_pycocotools_fills_them():
     polygons = [[3.0, 4.0, 20.5, 6.0, 11.0, 25.0], [25.0, 5.0, 35.0, 5.0, 35.0, 15.0, 25.0, 15.0]]
     expected = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, *SIZE)))
-    assert np.array_equal(decode_mask(polygons, SIZE, SIZE), expected) and expected[10, 30] == 1 and expected[10, 11] == 1
+    assert np.array_equal(decode_mask(polygons, SIZE, SIZE), expected) and expected[10, 30] == 1
+    assert expected[10, 11] == 1
 
 
 def test_a_smaller_image_has_smaller_masks():
@@ -75,22 +76,30 @@ def test_polygons_past_the_border_are_cut_there():
 
 # ---- what is none ---
 
-@pytest.mark.parametrize("segmentation", [
-    None, [], [[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6, 7]], [[1, 2, 3, 4, 5, float("nan")]], [1, 2, 3, 4, 5, 6], "text", {"size": [30, 40]},
-    {"size": [40, 30], "counts": [1200]}, {"size": [30, 40], "counts": [1199]}, {"size": [30, 40], "counts": [1300, -100]},
-    {"size": [30, 40], "counts": [True, 1199]}, {"size": [30, 40], "counts": "\x01"}, {"size": [30, 40], "counts": "~~~"},
-    {"size": [30, 40], "counts": "o" * 40}, {"size": [30, 40], "counts": 3},
-])
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        None, [], [[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6, 7]], [[1, 2, 3, 4, 5, float("nan")]], [1, 2, 3, 4, 5, 6], "text",
+        {"size": [30, 40]}, {"size": [40, 30], "counts": [1200]}, {"size": [30, 40], "counts": [1199]},
+        {"size": [30, 40], "counts": [1300, -100]}, {"size": [30, 40], "counts": [True, 1199]},
+        {"size": [30, 40], "counts": "\x01"}, {"size": [30, 40], "counts": "~~~"},
+        {"size": [30, 40], "counts": "o" * 40}, {"size": [30, 40], "counts": 3},
+    ],
+)
 def test_what_is_no_segmentation_is_told_apart(segmentation):
     assert expected_segmentation(segmentation, *SIZE)
 
 
 @pytest.fixture
 def drawn(coco_folder):
-    """drawn(change=None) -> a folder of three images with four boxes, a crowd among them, and a segmentation for each; change(document) spoils it."""
+    """drawn(change=None) -> a folder of three images with four segmented boxes, one a crowd. change edits the JSON."""
 
     def write(change=None, name="folder"):
-        folder = coco_folder([(40, 30)] * 3, {1: [(5, 5, 10, 10, 3, 0), (20, 10, 15, 15, 7, 0)], 2: [(0, 0, 40, 30, 3, 1), (8, 4, 6, 12, 7, 0)]}, name=name)
+        folder = coco_folder(
+            [(40, 30)] * 3,
+            {1: [(5, 5, 10, 10, 3, 0), (20, 10, 15, 15, 7, 0)], 2: [(0, 0, 40, 30, 3, 1), (8, 4, 6, 12, 7, 0)]},
+            name=name,
+        )
         file = folder / "annotations.json"
         document = json.loads(file.read_text())
         for each in document["annotations"]:
@@ -98,7 +107,13 @@ def drawn(coco_folder):
             corners = [x, y, x + w, y, x + w, y + h, x, y + h]
             mask = np.zeros(SIZE, np.uint8)
             mask[y:y + h, x:x + w] = 1
-            each["segmentation"] = plain(mask) if each["iscrowd"] else packed(mask) if each["category_id"] == 7 else [[float(v) for v in corners]]
+            each["segmentation"] = (
+                plain(mask)
+                if each["iscrowd"]
+                else packed(mask)
+                if each["category_id"] == 7
+                else [[float(v) for v in corners]]
+            )
         if change:
             change(document)
         file.write_text(json.dumps(document))
@@ -118,7 +133,8 @@ def test_a_missing_segmentation_is_refused_only_where_masks_are_asked_for(drawn,
     folder = drawn(spoil(None))
     assert read_split(folder, "all").segmentations is None
     text = refusal(read_split, folder, "all", masks=True)
-    assert "annotation 2 of image 1 '1.png' must have polygons, or run lengths of size [30, 40], as 'segmentation', got None (and 2 more like it)" in text
+    must = "must have polygons, or run lengths of size [30, 40], as 'segmentation'"
+    assert f"annotation 2 of image 1 '1.png' {must}, got None (and 2 more like it)" in text
     assert "choose a detector without masks" in text
 
 
@@ -130,10 +146,14 @@ def test_outlines_are_counted_by_kind_and_those_that_are_none_in_words(drawn):
     ((file, found),) = segmentation_counts(drawn()).items()
     assert file.name == "annotations.json" and found[:3] == (1, 3, 0) and found.invalid == []
     assert str(found) == "4 of 4 objects: 1 polygons, 3 run lengths"
-    assert str(segmentation_counts(drawn(spoil(None), "some"))[file.parent.parent / "some/annotations.json"]) == "1 of 4 objects: 1 polygons, 3 without"
+    assert (
+        str(segmentation_counts(drawn(spoil(None), "some"))[file.parent.parent / "some/annotations.json"])
+        == "1 of 4 objects: 1 polygons, 3 without"
+    )
     (found,) = segmentation_counts(drawn(mixed, "mixed")).values()
     assert str(found) == "2 of 4 objects: 1 polygons, 1 run lengths, 1 without, 1 broken"
-    assert "annotation 3 of image 2 '2.png' must have polygons of at least 3 points" in found.invalid[0] and found.objects == 4
+    assert "annotation 3 of image 2 '2.png' must have polygons of at least 3 points" in found.invalid[0]
+    assert found.objects == 4
 
 
 def test_a_check_asks_for_outlines_only_where_it_is_told_to(drawn):
@@ -141,9 +161,14 @@ def test_a_check_asks_for_outlines_only_where_it_is_told_to(drawn):
         return CliRunner().invoke(main, ["data", "check", str(folder), *flags])
 
     good, bare, odd = drawn(), drawn(spoil(None), "bare"), drawn(spoil([[1, 2, 3, 4]]), "odd")
-    assert f"segmentation masks in {good / 'annotations.json'}: 4 of 4 objects: 1 polygons, 3 run lengths" in check(good, "--masks").stdout
-    assert "note: 3 of 4 objects have no segmentation mask; mask_rcnn would refuse them" in check(bare).stdout and check(bare, "--masks").exit_code == 1
-    assert "got [[1, 2, 3, 4]] (and 2 more like it); mask_rcnn would refuse it" in check(odd).stdout and check(odd, "--masks").exit_code == 1
+    assert (
+        f"segmentation masks in {good / 'annotations.json'}: 4 of 4 objects: 1 polygons, 3 run lengths"
+        in check(good, "--masks").stdout
+    )
+    assert "note: 3 of 4 objects have no segmentation mask; mask_rcnn would refuse them" in check(bare).stdout
+    assert check(bare, "--masks").exit_code == 1
+    assert "got [[1, 2, 3, 4]] (and 2 more like it); mask_rcnn would refuse it" in check(odd).stdout
+    assert check(odd, "--masks").exit_code == 1
 
 
 def test_masks_are_part_of_the_fingerprint_where_they_are_read(drawn):
@@ -167,7 +192,8 @@ def test_a_mask_covers_its_box_in_the_image_as_it_is_loaded(drawn, long_side, fl
     scenes.set_flip(flip, 0, 0)
     for i, count in enumerate((2, 1, 0)):                            # the crowd is no target
         image, target = scenes[i]
-        assert target["masks"].dtype == torch.uint8 and target["masks"].shape == (count, *image.shape[-2:]) and len(target["boxes"]) == count
+        assert target["masks"].dtype == torch.uint8 and target["masks"].shape == (count, *image.shape[-2:])
+        assert len(target["boxes"]) == count
         for mask, box in zip(target["masks"], target["boxes"], strict=True):
             rows, columns = mask.any(dim=1).nonzero().flatten(), mask.any(dim=0).nonzero().flatten()
             extent = torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
@@ -184,7 +210,10 @@ def found_of(truth, seed=None) -> list[dict]:
             continue
         mask = decode_mask(each["segmentation"], SIZE, SIZE)
         mask = mask if seed is None else np.roll(mask, rng.integers(-3, 4, 2), axis=(0, 1))
-        found.append({"image_id": each["image_id"], "category_id": each["category_id"], "bbox": list(each["bbox"]), "score": float(rng.random()), "segmentation": packed(mask)})
+        found.append({
+            "image_id": each["image_id"], "category_id": each["category_id"], "bbox": list(each["bbox"]),
+            "score": float(rng.random()), "segmentation": packed(mask),
+        })
     return found
 
 
@@ -194,7 +223,10 @@ def test_perfect_masks_score_100_and_moved_ones_what_pycocotools_says(drawn, tmp
     assert perfect["mask_AP"] == pytest.approx(100) and perfect["AP"] == pytest.approx(100)
     moved = found_of(truth, seed=3)
     scores = all_scores(truth, moved, masks=True)
-    for name, content in (("truth", truth), ("found", [{name: value for name, value in each.items() if name != "bbox"} for each in moved])):
+    for name, content in (
+        ("truth", truth),
+        ("found", [{name: value for name, value in each.items() if name != "bbox"} for each in moved]),
+    ):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     coco = COCO(tmp_path / "truth.json")
     evaluation = COCOeval(coco, coco.loadRes(str(tmp_path / "found.json")), "segm")
@@ -202,7 +234,8 @@ def test_perfect_masks_score_100_and_moved_ones_what_pycocotools_says(drawn, tmp
     evaluation.accumulate()
     evaluation.summarize()
     expected = [100 * each if each > -1 else float("nan") for each in evaluation.stats]
-    assert [scores[f"mask_{name}"] for name in SCORES] == pytest.approx(expected, nan_ok=True) and 0 < scores["mask_AP"] < 100 and scores["AP"] == pytest.approx(100)
+    assert [scores[f"mask_{name}"] for name in SCORES] == pytest.approx(expected, nan_ok=True)
+    assert 0 < scores["mask_AP"] < 100 and scores["AP"] == pytest.approx(100)
 
 
 def test_a_detectors_masks_come_back_as_run_lengths_of_the_original_size():
@@ -210,7 +243,8 @@ def test_a_detectors_masks_come_back_as_run_lengths_of_the_original_size():
     for rle, mask in zip(as_run_lengths(masks, SIZE), masks, strict=True):
         assert np.array_equal(decode_mask(rle, SIZE, SIZE), mask[0].numpy()) and json.dumps(rle)
     doubled = as_run_lengths(masks, (60, 80))
-    assert doubled[0]["size"] == [60, 80] and sum(decode_run_lengths(doubled[0])[1::2]) == pytest.approx(4 * float(masks[0].sum()), rel=0.1)
+    assert doubled[0]["size"] == [60, 80]
+    assert sum(decode_run_lengths(doubled[0])[1::2]) == pytest.approx(4 * float(masks[0].sum()), rel=0.1)
     assert as_run_lengths(masks[:0], SIZE) == []
 
 
@@ -218,4 +252,6 @@ def test_boxes_are_judged_the_same_whether_or_not_detections_have_masks(drawn):
     truth = read_split(drawn(), "all", masks=True).coco()
     found = found_of(truth, seed=1)
     bare = [{name: value for name, value in each.items() if name != "segmentation"} for each in found]
-    assert {name: coco_scores(truth, found)[name] for name in SCORES} == pytest.approx({name: coco_scores(truth, bare)[name] for name in SCORES}, nan_ok=True)
+    assert {name: coco_scores(truth, found)[name] for name in SCORES} == pytest.approx(
+        {name: coco_scores(truth, bare)[name] for name in SCORES}, nan_ok=True
+    )

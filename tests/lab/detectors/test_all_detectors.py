@@ -1,6 +1,7 @@
-"""Each of the five detectors learns with FGD: its loss falls, its AP rises, and its weights alone detect the same elsewhere.
+"""Each of the five detectors learns with FGD: its loss falls, its AP rises, its weights load into plain torchvision.
 
-On digit scenes by the sweep ``detectors``, whose findings are committed and whose check is run here at smoke scale; and, in seconds, on bright blocks made here.
+On digit scenes by the sweep ``detectors``, whose committed results are checked here and whose check runs at smoke
+scale, and on bright blocks, in seconds.
 """
 import json
 import sys
@@ -42,11 +43,13 @@ ABLATIONS = Path(fgdlab.__file__).parents[1] / "ablations"
 sys.path.insert(0, str(ABLATIONS))
 import check_detectors  # noqa: E402
 
-BODY, SIDE, IMAGES = "shufflenet_v2_x0_5", 64, 8                     # the smallest of torchvision; pixels
-CHANNELS = dict.fromkeys(DETECTORS, 32) | {"reppoints": 64}          # of the pyramid, instead of 256; RepPoints norms them in 32 groups
+BACKBONE, SIDE, IMAGES = "shufflenet_v2_x0_5", 64, 8  # the smallest of torchvision; pixels; number
+# of the pyramid, instead of 256; RepPoints norms them in 32 groups
+CHANNELS = dict.fromkeys(DETECTORS, 32) | {"reppoints": 64}
 EPOCHS = dict.fromkeys(DETECTORS, 20) | {"mask_rcnn": 12}            # its masks cost most
 FEW = {
-    "box_batch_size_per_image": 8, "rpn_batch_size_per_image": 64, "rpn_post_nms_top_n_train": 64, "rpn_post_nms_top_n_test": 16,
+    "box_batch_size_per_image": 8, "rpn_batch_size_per_image": 64, "rpn_post_nms_top_n_train": 64,
+    "rpn_post_nms_top_n_test": 16,
     "box_detections_per_img": 4,
 }
 
@@ -55,12 +58,16 @@ FEW = {
 @pytest.fixture(scope="module")
 def published() -> pd.DataFrame:
     """The committed findings, a line a run."""
-    return pd.DataFrame(json.loads((ABLATIONS / "results" / "detectors_check.json").read_text(encoding="utf-8"))["runs"])
+    return pd.DataFrame(
+        json.loads((ABLATIONS / "results" / "detectors_check.json").read_text(encoding="utf-8"))["runs"]
+    )
 
 
 def test_the_sweep_has_each_detector_alone_and_with_its_presets_weights_and_levels():
     sweep = load_sweep(str(ABLATIONS / "sweeps" / "detectors.yaml"))
-    assert list(sweep.rows) == [row for name in ("retinanet", "fcos", "faster_rcnn", "mask_rcnn", "reppoints") for row in (name, f"{name}_fgd")]
+    assert list(sweep.rows) == [
+        row for name in ("retinanet", "fcos", "faster_rcnn", "mask_rcnn", "reppoints") for row in (name, f"{name}_fgd")
+    ]
     for name in DETECTORS:
         alone, distilled = (sweep.settings(row, 0, "gpu") for row in (name, f"{name}_fgd"))
         assert alone.detector == distilled.detector == name and (alone.method, distilled.method) == ("none", "fgd")
@@ -71,11 +78,13 @@ def test_the_sweep_has_each_detector_alone_and_with_its_presets_weights_and_leve
 
 def test_every_published_run_learned_and_left_as_plain_weights(published):
     assert published.holds.all() and published.bit_equal.all()
-    assert (published.loss_last < published.loss_first).all() and (published.own_loss_last < published.own_loss_first).all()
+    assert (published.loss_last < published.loss_first).all()
+    assert (published.own_loss_last < published.own_loss_first).all()
     assert (published.detections > 0).all() and (published.logged == check_detectors.LOGGED).all()
     homes = published.groupby("detector").loaded_into.unique().str.join(" ").to_dict()
     assert homes == {
-        "retinanet": "torchvision's RetinaNet", "fcos": "torchvision's FCOS", "faster_rcnn": "torchvision's FasterRCNN", "mask_rcnn": "torchvision's MaskRCNN",
+        "retinanet": "torchvision's RetinaNet", "fcos": "torchvision's FCOS", "faster_rcnn": "torchvision's FasterRCNN",
+        "mask_rcnn": "torchvision's MaskRCNN",
         "reppoints": "fgdlab's RepPoints",
     }
 
@@ -97,11 +106,15 @@ def test_the_published_findings_are_of_the_published_runs(published):
 @pytest.mark.parametrize("name", DETECTORS)
 def test_the_check_of_a_short_run(name, tmp_path, monkeypatch, same_bits):
     monkeypatch.setenv("FGDLAB_HOME", str(tmp_path / "home"))
-    config = load_sweep(str(ABLATIONS / "sweeps" / "detectors.yaml")).settings(f"{name}_fgd", 0, "smoke", {"epochs": 2, "log_every": 1})
+    config = load_sweep(str(ABLATIONS / "sweeps" / "detectors.yaml")).settings(
+        f"{name}_fgd", 0, "smoke", {"epochs": 2, "log_every": 1}
+    )
     run(config, tmp_path / "run", progress="off")
-    (found,) = check_detectors.check([SimpleNamespace(row=f"{name}_fgd", seed=0, config=config, folder=tmp_path / "run")])
+    (found,) = check_detectors.check(
+        [SimpleNamespace(row=f"{name}_fgd", seed=0, config=config, folder=tmp_path / "run")]
+    )
     assert found["bit_equal"] and found["tensors"] > 50 and found["logged"] == 3
-    assert found["loss_first"] > found["own_loss_first"] > 0                         # FGD's terms are in the one, not in the other
+    assert found["loss_first"] > found["own_loss_first"] > 0  # FGD's terms are in the one, not in the other
     assert ("mask_AP" in found) == (name == "mask_rcnn")
     same_bits(check_detectors.untrained(config, 10), make_distiller(config, prepare(config, progress=False)).student)
     assert f"| {name}_fgd | 0 |" in check_detectors.table([found])
@@ -111,19 +124,27 @@ def test_the_check_of_a_short_run(name, tmp_path, monkeypatch, same_bits):
 
 @pytest.fixture(scope="module")
 def blocks(tmp_path_factory):
-    """Eight noisy images with one bright block each, its outline a polygon."""
+    """Eight noisy images with one bright block each, its segmentation a polygon."""
     folder = tmp_path_factory.mktemp("blocks")
     (folder / "images").mkdir()
     rng, images, annotations = np.random.default_rng(0), [], []
     for n in range(1, IMAGES + 1):
         pixels = rng.integers(0, 60, (SIDE, SIDE, 3), dtype=np.uint8)
-        x, y, w, h = (int(each) for each in (rng.integers(2, 24), rng.integers(2, 24), rng.integers(26, 36), rng.integers(26, 36)))
+        x, y, w, h = (
+            int(each) for each in (rng.integers(2, 24), rng.integers(2, 24), rng.integers(26, 36), rng.integers(26, 36))
+        )
         pixels[y:y + h, x:x + w] = 255
         Image.fromarray(pixels).save(folder / f"images/{n}.png")
         images.append({"id": n, "file_name": f"{n}.png", "width": SIDE, "height": SIDE})
-        outline = [[float(each) for each in (x, y, x + w, y, x + w, y + h, x, y + h)]]
-        annotations.append({"id": n, "image_id": n, "category_id": 1, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0, "segmentation": outline})
-    write_json(folder / "annotations.json", {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "block"}]})
+        polygon = [[float(each) for each in (x, y, x + w, y, x + w, y + h, x, y + h)]]
+        annotations.append({
+            "id": n, "image_id": n, "category_id": 1, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0,
+            "segmentation": polygon,
+        })
+    write_json(
+        folder / "annotations.json",
+        {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "block"}]},
+    )
     return folder
 
 
@@ -134,11 +155,15 @@ def narrow(monkeypatch, name):
 
 
 def torchvisions(name: str) -> nn.Module:
-    """The same detector written with torchvision alone; RepPoints, which it has not, with ours."""
+    """The same detector built with torchvision alone; RepPoints with ours."""
     few = FEW if name.endswith("rcnn") else {}
     if name == "reppoints":
-        return build(name, BODY, 1, min_size=SIDE)
-    used = {"maxpool": 24, "stage2": 48, "stage3": 96, "conv5": 1024} if few else {"stage2": 48, "stage3": 96, "conv5": 1024}
+        return build(name, BACKBONE, 1, min_size=SIDE)
+    used = (
+        {"maxpool": 24, "stage2": 48, "stage3": 96, "conv5": 1024}
+        if few
+        else {"stage2": 48, "stage3": 96, "conv5": 1024}
+    )
     layers, channels = {child: str(i) for i, child in enumerate(used)}, CHANNELS[name]
     extra = LastLevelMaxPool() if few else LastLevelP6P7(channels, channels)
     backbone = BackboneWithFPN(shufflenet_v2_x0_5(), layers, list(used.values()), channels, extra)
@@ -151,35 +176,37 @@ def torchvisions(name: str) -> nn.Module:
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_detector_learns_with_fgd_and_leaves_as_plain_weights(name, blocks, narrow, tmp_path):
     config = RunConfig(
-        data=str(blocks), image_size=0, train_split="all", eval_split="all", train_images=0, eval_images=0, detector=name, student=BODY, method="fgd",
-        epochs=EPOCHS[name], batch_size=4, lr=1e-3, log_every=1, device="cpu", min_size=SIDE,
+        data=str(blocks), image_size=0, train_split="all", eval_split="all", train_images=0, eval_images=0,
+        detector=name, student=BACKBONE, method="fgd", epochs=EPOCHS[name], batch_size=4, lr=1e-3, log_every=1,
+        device="cpu", min_size=SIDE,
     )
-    scenes = open_split(config, "all")
+    dataset = open_split(config, "all")
     few = FEW if name.endswith("rcnn") else {}
     torch.manual_seed(0)
-    student, teacher = (build(name, BODY, 1, min_size=SIDE, **few) for _ in range(2))
+    student, teacher = (build(name, BACKBONE, 1, min_size=SIDE, **few) for _ in range(2))
     levels = student.levels[:4] if few else student.levels
     distiller = Distiller(student, teacher, FGDLoss(levels, CHANNELS[name], CHANNELS[name], PRESETS[name]))
 
-    def judged():
-        found = detections(student, scenes, batch_size=4)
-        return found, all_scores(scenes.ground_truth(), found, masks=name == "mask_rcnn")
+    def evaluate():
+        found = detections(student, dataset, batch_size=4)
+        return found, all_scores(dataset.ground_truth(), found, masks=name == "mask_rcnn")
 
-    assert all(line.passed is not False for line in preflight(distiller, scenes))
-    before = judged()[1]
-    timing = train(distiller, scenes, config, tmp_path, progress="off")
+    assert all(line.passed is not False for line in preflight(distiller, dataset))
+    before = evaluate()[1]
+    timing = train(distiller, dataset, config, tmp_path, progress="off")
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     totals = [row["weighted"] for row in rows if row["name"] == "total"]
-    found, after = judged()
+    found, after = evaluate()
     print(f"{name}: loss {totals[0]:.3f} -> {np.mean(totals[-4:]):.3f}, AP {before['AP']:.1f} -> {after['AP']:.1f}, "
           f"mask AP {after.get('mask_AP', float('nan')):.1f}, {timing['train_seconds']:.1f} s")
     assert np.mean(totals[-4:]) < 0.7 * totals[0] and after["AP"] > before["AP"] + 1
     assert name != "mask_rcnn" or after["mask_AP"] > before["mask_AP"] + 1
-    assert {row["name"] for row in rows} >= {"fg", "bg", "attention", "global"} and {row["level"] for row in rows} == {*levels, "all"}
+    assert {row["name"] for row in rows} >= {"fg", "bg", "attention", "global"}
+    assert {row["level"] for row in rows} == {*levels, "all"}
 
-    save_weights(student, tmp_path / "student.safetensors", settings=config.dict(), classes=scenes.classes)
+    save_weights(student, tmp_path / "student.safetensors", settings=config.dict(), classes=dataset.classes)
     export_student(tmp_path, tmp_path / "student.pth")
     plain = torchvisions(name)
     plain.load_state_dict(torch.load(tmp_path / "student.pth", weights_only=True))       # strict
-    again = detections(plain, scenes, batch_size=4)
+    again = detections(plain, dataset, batch_size=4)
     assert len(found) > 0 and again == found

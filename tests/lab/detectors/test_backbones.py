@@ -1,4 +1,4 @@
-"""Bodies under a pyramid: variants of ResNet, batch norms, and torchvision's other classifiers."""
+"""Trunks and pyramids: variants of ResNet, batch norms, and torchvision's other classifiers."""
 import pytest
 import torch
 import torchvision
@@ -25,14 +25,19 @@ from fgdlab.lab.detectors.mmdet_modules import ExtraConvs
 
 def test_caffes_bottleneck_halves_in_its_first_convolution():
     block = CaffeBottleneck(8, 4, stride=2, downsample=nn.Conv2d(8, 16, 1, stride=2))
-    assert (block.conv1.stride, block.conv2.stride) == ((2, 2), (1, 1)) and block(torch.randn(1, 8, 6, 6)).shape == (1, 16, 3, 3)
-    assert block.state_dict().keys() == Bottleneck(8, 4, stride=2, downsample=nn.Conv2d(8, 16, 1, stride=2)).state_dict().keys()
+    assert (block.conv1.stride, block.conv2.stride) == ((2, 2), (1, 1))
+    assert block(torch.randn(1, 8, 6, 6)).shape == (1, 16, 3, 3)
+    assert (
+        block.state_dict().keys()
+        == Bottleneck(8, 4, stride=2, downsample=nn.Conv2d(8, 16, 1, stride=2)).state_dict().keys()
+    )
 
 
 def test_caffe_pixels_are_blue_first_in_0_to_255_without_their_mean():
     image = torch.rand(1, 3, 4, 4)
     mean, std = (torch.tensor(each)[:, None, None] for each in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-    expected = 255 * image.flip(1) - torch.tensor([103.530, 116.280, 123.675])[:, None, None]            # what MMDetection subtracts from BGR
+    # what MMDetection subtracts from BGR
+    expected = 255 * image.flip(1) - torch.tensor([103.530, 116.280, 123.675])[:, None, None]
     assert_close(CaffePixels()((image - mean) / std), expected, rtol=0, atol=1e-3)
 
 
@@ -42,7 +47,9 @@ def test_a_deformable_convolution_starts_as_an_ordinary_one():
     features = torch.randn(2, 8, 7, 9)
     for modulated, factor in ((False, 1.0), (True, 0.5)):
         conv = DeformableConv(8, 12, stride=2, groups=4, modulated=modulated)
-        assert_close(conv(features), factor * nn.functional.conv2d(features, conv.weight, stride=2, padding=1, groups=4))
+        assert_close(
+            conv(features), factor * nn.functional.conv2d(features, conv.weight, stride=2, padding=1, groups=4)
+        )
 
 
 def test_a_whole_cell_of_offset_reads_the_neighbour():
@@ -57,13 +64,21 @@ def test_offsets_and_masks_come_from_the_features():
     nn.init.normal_(conv.conv_offset.weight, std=0.3)
     predicted = conv.conv_offset(features)
     assert predicted.shape[1] == 27
-    assert_close(conv(features), deform_conv2d(features, predicted[:, :18], conv.weight, padding=1, mask=predicted[:, 18:].sigmoid()))
+    assert_close(
+        conv(features),
+        deform_conv2d(features, predicted[:, :18], conv.weight, padding=1, mask=predicted[:, 18:].sigmoid()),
+    )
 
 
 def test_stages_3_to_5_become_deformable_and_keep_their_shape():
     resnet = deform(torchvision.models.ResNet(Bottleneck, [1, 1, 1, 1], groups=4, width_per_group=8))
-    kinds = {stage: [type(block.conv2).__name__ for block in getattr(resnet, stage)] for stage in ("layer1", "layer2", "layer3", "layer4")}
-    assert kinds == {"layer1": ["Conv2d"], "layer2": ["DeformableConv"], "layer3": ["DeformableConv"], "layer4": ["DeformableConv"]}
+    kinds = {
+        stage: [type(block.conv2).__name__ for block in getattr(resnet, stage)]
+        for stage in ("layer1", "layer2", "layer3", "layer4")
+    }
+    assert kinds == {
+        "layer1": ["Conv2d"], "layer2": ["DeformableConv"], "layer3": ["DeformableConv"], "layer4": ["DeformableConv"],
+    }
     assert resnet(torch.rand(1, 3, 64, 64)).shape == (1, 1000)
 
 
@@ -81,37 +96,47 @@ def test_a_norm_with_frozen_statistics_keeps_its_statistics_and_learns_weight_an
 @pytest.mark.parametrize("kind", [FrozenStatsBatchNorm2d, FrozenBatchNorm2d])
 def test_norms_of_any_trunk_are_replaced_with_their_numbers(kind):
     torch.manual_seed(3)
-    body = torchvision.models.mobilenet_v3_small().features
-    for module in body.modules():
+    trunk = torchvision.models.mobilenet_v3_small().features
+    for module in trunk.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -1, 1)
             nn.init.uniform_(module.weight, 0.5, 1.5)
     pixels = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        expected = body.eval()(pixels)
-        replaced = replace_norms(body, kind).train()
+        expected = trunk.eval()(pixels)
+        replaced = replace_norms(trunk, kind).train()
         assert not any(type(module) is nn.BatchNorm2d for module in replaced.modules())
         assert_close(replaced(pixels), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_pretrained_trunk_has_its_first_stage_fixed():
-    body = torchvision.models.resnet18()
-    freeze(body, until="layer1")
-    assert {name.split(".")[0] for name, each in body.named_parameters() if not each.requires_grad} == {"conv1", "bn1", "layer1"}
+    trunk = torchvision.models.resnet18()
+    freeze(trunk, until="layer1")
+    assert {name.split(".")[0] for name, each in trunk.named_parameters() if not each.requires_grad} == {
+        "conv1", "bn1", "layer1",
+    }
 
 
 def test_norms_of_a_caffe_trunk_with_frozen_statistics_are_not_trained():
-    maps = backbone_with_fpn("resnet50_caffe", 3, lambda channels: ExtraConvs("input", channels, 256), norms="frozen_stats")
-    norms = [each for module in maps.body.modules() if isinstance(module, nn.BatchNorm2d) for each in module.parameters()]
+    maps = backbone_with_fpn(
+        "resnet50_caffe", 3, lambda channels: ExtraConvs("input", channels, 256), norms="frozen_stats"
+    )
+    norms = [
+        each for module in maps.body.modules() if isinstance(module, nn.BatchNorm2d) for each in module.parameters()
+    ]
     assert norms and not any(each.requires_grad for each in norms) and maps.body.conv1.weight.requires_grad
 
 
 # ---- stages ---
 
-@pytest.mark.parametrize(("name", "channels"), [
-    ("resnet18", (64, 128, 256, 512)), ("mobilenet_v2", (24, 32, 96, 1280)), ("mobilenet_v3_large", (24, 40, 112, 960)),
-    ("regnet_y_400mf", (48, 104, 208, 440)), ("shufflenet_v2_x0_5", (24, 48, 96, 1024)), ("mnasnet0_5", (16, 24, 48, 1280)),
-])
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("resnet18", (64, 128, 256, 512)), ("mobilenet_v2", (24, 32, 96, 1280)),
+        ("mobilenet_v3_large", (24, 40, 112, 960)), ("regnet_y_400mf", (48, 104, 208, 440)),
+        ("shufflenet_v2_x0_5", (24, 48, 96, 1024)), ("mnasnet0_5", (16, 24, 48, 1280)),
+    ],
+)
 def test_the_last_map_at_each_stride_feeds_the_pyramid(name, channels):
     found = trunk_stages(build_trunk(name, None, None), name)
     assert tuple(found[stride][1] for stride in (4, 8, 16, 32)) == channels
@@ -124,7 +149,10 @@ def test_the_last_stage_is_what_the_classifier_itself_makes(name):
     model, seen, pixels = torchvision.models.get_model(name).eval(), [], torch.rand(1, 3, 64, 64)
     torch.manual_seed(1)
     maps = backbone_with_fpn(name, 3, lambda channels: ExtraConvs("input", channels, 256)).eval()
-    maps.body.load_state_dict({own: model.state_dict()[theirs] for own, theirs in zip(maps.body.state_dict(), model.state_dict(), strict=False)})
+    maps.body.load_state_dict({
+        own: model.state_dict()[theirs]
+        for own, theirs in zip(maps.body.state_dict(), model.state_dict(), strict=False)
+    })
     last = {"mobilenet_v2": "features", "regnet_y_400mf": "trunk_output", "mnasnet0_5": "layers"}[name]
     getattr(model, last).register_forward_hook(lambda module, args, output: seen.append(output))
     with torch.no_grad():
@@ -134,4 +162,6 @@ def test_the_last_stage_is_what_the_classifier_itself_makes(name):
 
 @pytest.mark.parametrize("name", ["alexnet", "swin_t"])
 def test_a_trunk_without_a_pyramid_is_refused(name, refusal):
-    assert f"strides 4, 8, 16 and 32 from children that run in order, got '{name}'" in refusal(trunk_stages, build_trunk(name, None, None), name)
+    assert f"strides 4, 8, 16 and 32 from children that run in order, got '{name}'" in refusal(
+        trunk_stages, build_trunk(name, None, None), name
+    )

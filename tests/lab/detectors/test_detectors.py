@@ -21,12 +21,14 @@ from fgdlab.scene import look
 
 # ---- by name ---
 
-@pytest.mark.parametrize("backbone", [pytest.param(each, marks=pytest.mark.slow if "101" in each else ()) for each in BACKBONES])
+@pytest.mark.parametrize(
+    "backbone", [pytest.param(each, marks=pytest.mark.slow if "101" in each else ()) for each in BACKBONES]
+)
 def test_every_backbone_builds_with_its_levels(backbone):
     detector = build("retinanet", backbone, 7)
     assert detector.levels == (("P3", "P4", "P5") if backbone in COMPACT else ("P3", "P4", "P5", "P6", "P7"))
     assert detector.backbone.out_channels == (48 if backbone in COMPACT else 64 if backbone in SMALL else 256)
-    assert detector.training                                         # finding the levels leaves it as torchvision builds it
+    assert detector.training  # finding the levels leaves it as torchvision builds it
     with torch.no_grad():
         maps = look(detector.eval(), [torch.rand(3, 64, 96)]).features
     assert tuple(maps) == detector.levels
@@ -55,7 +57,8 @@ def test_one_seed_gives_the_weights_that_torchvisions_own_builder_draws(same_bit
     ours = build("retinanet", "resnet18", 7)
     torch.manual_seed(3)
     pyramid = resnet_fpn_backbone(
-        backbone_name="resnet18", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256),
+        backbone_name="resnet18", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5,
+        returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256),
     )
     same_bits(ours, RetinaNet(pyramid, 8, anchor_generator=ours.anchor_generator))
 
@@ -63,7 +66,9 @@ def test_one_seed_gives_the_weights_that_torchvisions_own_builder_draws(same_bit
 def test_an_unknown_name_is_refused_with_the_nearest_known_one(refusal):
     assert "unknown backbone 'resnet19'; did you mean 'resnet1" in refusal(build, "retinanet", "resnet19", 7)
     assert "unknown backbone 'compacts'; did you mean 'compact_s'?" in refusal(build, "retinanet", "compacts", 7)
-    assert "unknown backbone 'efficientnet_b9'; did you mean 'efficientnet_b" in refusal(build, "retinanet", "efficientnet_b9", 7)
+    assert "unknown backbone 'efficientnet_b9'; did you mean 'efficientnet_b" in refusal(
+        build, "retinanet", "efficientnet_b9", 7
+    )
     assert "unknown detector 'retinenet'; did you mean 'retinanet'?" in refusal(build, "retinenet", "resnet18", 7)
     assert "unknown flavour 'mmdt'; did you mean 'mmdet'?" in refusal(build, "retinanet", "resnet18", 7, flavour="mmdt")
 
@@ -72,13 +77,16 @@ def test_labels_run_from_1_to_the_number_of_classes():
     detector = build("retinanet", "compact_s", 7)
     images = [torch.rand(3, 64, 64)]
     losses = detector(images, [{"boxes": torch.tensor([[5.0, 5.0, 25.0, 30.0]]), "labels": torch.tensor([7])}])
-    assert losses.keys() == {"classification", "bbox_regression"} and all(torch.isfinite(each) and each > 0 for each in losses.values())
+    assert losses.keys() == {"classification", "bbox_regression"}
+    assert all(torch.isfinite(each) and each > 0 for each in losses.values())
     with pytest.raises((IndexError, RuntimeError)):
         detector(images, [{"boxes": torch.tensor([[5.0, 5.0, 25.0, 30.0]]), "labels": torch.tensor([8])}])
 
 
 def test_a_compact_backbone_is_for_torchvisions_retinanet(refusal):
-    assert "detector must be 'retinanet' in torchvision's flavour on 'compact_s', got 'fcos'" in refusal(build, "fcos", "compact_s", 7)
+    assert "detector must be 'retinanet' in torchvision's flavour on 'compact_s', got 'fcos'" in refusal(
+        build, "fcos", "compact_s", 7
+    )
     assert "got 'retinanet' in 'mmdet'" in refusal(build, "retinanet", "compact_s", 7, flavour="mmdet")
 
 
@@ -117,7 +125,9 @@ def test_weights_of_a_pretrained_detector_load_without_another_download(imagenet
     """As get_teacher and load_run load what a run with pretrained=True wrote: they build without ImageNet weights."""
     trained = build("retinanet", "resnet18", 7, pretrained=True)
     save_weights(trained, tmp_path / "w.safetensors")
-    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", lambda *args, **settings: pytest.fail("downloaded again"))
+    monkeypatch.setattr(
+        torchvision.models._api, "load_state_dict_from_url", lambda *args, **settings: pytest.fail("downloaded again")
+    )
     loaded = build("retinanet", "resnet18", 7, frozen_norms=True)
     load_weights(loaded, tmp_path / "w.safetensors")
     images = [torch.rand(3, 64, 64)]
@@ -128,7 +138,7 @@ def test_weights_of_a_pretrained_detector_load_without_another_download(imagenet
 # ---- the batched loss ---
 
 def random_targets(draw, size):
-    """1 to 4 images with 0 to 6 boxes each: ordinary, doubled with another label, tiny, as large as the image, outside of every anchor."""
+    """1 to 4 images with 0 to 6 boxes: ordinary, duplicated, tiny, as large as the image, outside of all anchors."""
 
     def number(low, high):
         return int(torch.randint(low, high, (), generator=draw))
@@ -137,10 +147,14 @@ def random_targets(draw, size):
     for _ in range(number(1, 5)):
         corner = torch.rand(number(0, 7), 2, generator=draw, dtype=torch.float64) * size
         kinds = torch.randint(0, 4, (len(corner), 1), generator=draw)
-        sides = torch.rand(len(corner), 2, generator=draw, dtype=torch.float64) * torch.tensor([2.0, 12.0, 40.0, float(size)])[kinds] + 1e-3
+        sides = (
+            torch.rand(len(corner), 2, generator=draw, dtype=torch.float64)
+            * torch.tensor([2.0, 12.0, 40.0, float(size)])[kinds]
+            + 1e-3
+        )
         boxes = torch.cat([corner, corner + sides], dim=1)
         if len(boxes) and number(0, 2):
-            boxes = torch.cat([boxes, boxes[:1]])                    # twice the same box: which label an anchor gets must agree too
+            boxes = torch.cat([boxes, boxes[:1]])  # twice the same box: which label an anchor gets must agree too
         if number(0, 6) == 0:
             boxes = torch.cat([boxes, torch.tensor([[900.0, 900.0, 910.0, 915.0]], dtype=torch.float64)])
         targets.append({"boxes": boxes, "labels": torch.randint(1, 5, (len(boxes),), generator=draw)})
@@ -152,7 +166,9 @@ def compact():
     detector = build("retinanet", "compact_s", 4).double()
     size = 64
     maps = [torch.zeros(1, 1, size // stride, size // stride, dtype=torch.float64) for stride in (8, 16, 32)]
-    anchors = detector.anchor_generator(ImageList(torch.zeros(1, 3, size, size, dtype=torch.float64), [(size, size)]), maps)[0]
+    anchors = detector.anchor_generator(
+        ImageList(torch.zeros(1, 3, size, size, dtype=torch.float64), [(size, size)]), maps
+    )[0]
     return detector, anchors, size
 
 
@@ -166,7 +182,9 @@ def both_losses(compact, targets, seed):
     for compute in (BatchedRetinaNet.compute_loss, RetinaNet.compute_loss):
         outputs = {"cls_logits": logits.clone().requires_grad_(), "bbox_regression": deltas.clone().requires_grad_()}
         losses = compute(detector, targets, outputs, [anchors] * len(targets))
-        gradients = torch.autograd.grad(losses["classification"] + 3 * losses["bbox_regression"], list(outputs.values()))
+        gradients = torch.autograd.grad(
+            losses["classification"] + 3 * losses["bbox_regression"], list(outputs.values())
+        )
         found.append([losses["classification"].detach(), losses["bbox_regression"].detach(), *gradients])
     return found
 
@@ -209,8 +227,10 @@ def test_the_whole_detector_gives_torchvisions_losses_and_gradients():
     """Through the heads, in float32, on a padded batch of two sizes."""
     detector = build("retinanet", "compact_s", 4)
     images = [torch.rand(3, 64, 64), torch.rand(3, 50, 90)]
-    targets = [{"boxes": torch.tensor([[4.0, 4.0, 20.0, 24.0], [30.0, 10.0, 60.0, 60.0]]), "labels": torch.tensor([1, 4])},
-               {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}]
+    targets = [
+        {"boxes": torch.tensor([[4.0, 4.0, 20.0, 24.0], [30.0, 10.0, 60.0, 60.0]]), "labels": torch.tensor([1, 4])},
+        {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
+    ]
     found = []
     for kind in (BatchedRetinaNet, RetinaNet):
         detector.__class__ = kind
@@ -227,7 +247,9 @@ def test_by_default_images_and_boxes_keep_their_size():
     boxes = torch.tensor([[1.5, 2.0, 30.0, 31.25]])
     scene = look(detector, images, [{"boxes": boxes, "labels": torch.tensor([1])}] * 2)
     assert scene.image_sizes == [(40, 70), (64, 33)] and scene.padded_size == (64, 96)
-    mean, std = (torch.tensor(each)[:, None, None] for each in (detector.transform.image_mean, detector.transform.image_std))
+    mean, std = (
+        torch.tensor(each)[:, None, None] for each in (detector.transform.image_mean, detector.transform.image_std)
+    )
     for i, image in enumerate(images):
         assert torch.equal(scene.boxes[i], boxes)
         assert_close(scene.pixels[i, :, :image.shape[1], :image.shape[2]], (image - mean) / std)
@@ -239,7 +261,9 @@ def test_a_batch_is_normalised_to_the_bit_as_torchvision_does(sizes):
     transform = build("retinanet", "compact_s", 4).transform
     images = [torch.rand(3, *size) for size in sizes]
     targets = [{"boxes": torch.tensor([[10.0, 8.0, 25.0, 38.0]]), "labels": torch.tensor([1])} for _ in sizes]
-    (ours, our_targets), (theirs, their_targets) = transform(images, targets), GeneralizedRCNNTransform.forward(transform, images, targets)
+    (ours, our_targets), (theirs, their_targets) = (
+        transform(images, targets), GeneralizedRCNNTransform.forward(transform, images, targets),
+    )
     assert torch.equal(ours.tensors, theirs.tensors) and ours.image_sizes == theirs.image_sizes == sizes
     for mine, other, given in zip(our_targets, their_targets, targets, strict=True):
         assert mine.keys() == other.keys() and mine is not given     # a detector may write into what it gets
@@ -250,7 +274,10 @@ def test_anchors_are_torchvisions_and_follow_a_change_of_size():
     ours = build("retinanet", "compact_s", 4).anchor_generator
     theirs = AnchorGenerator(ours.sizes, ours.aspect_ratios)
     for count, side in ((2, 64), (3, 96), (1, 96), (2, 64)):
-        batch, maps = ImageList(torch.zeros(count, 3, side, side), [(side, side)] * count), [torch.zeros(count, 4, side // stride, side // stride) for stride in (8, 16, 32)]
+        batch, maps = (
+            ImageList(torch.zeros(count, 3, side, side), [(side, side)] * count),
+            [torch.zeros(count, 4, side // stride, side // stride) for stride in (8, 16, 32)],
+        )
         found = ours(batch, maps)
         assert len(found) == count
         for each, other in zip(found, theirs(batch, maps), strict=True):
@@ -263,13 +290,17 @@ def test_detections_come_back_in_input_pixels_unchanged():
     images = [torch.rand(3, 40, 70), torch.rand(3, 64, 33)]
     batch, _ = transform(images, None)
     boxes = [torch.rand(5, 4) * 40, torch.rand(3, 4) * 40]
-    back = transform.postprocess([{"boxes": each} for each in boxes], batch.image_sizes, [tuple(image.shape[-2:]) for image in images])
+    back = transform.postprocess(
+        [{"boxes": each} for each in boxes], batch.image_sizes, [tuple(image.shape[-2:]) for image in images]
+    )
     for given, returned in zip(boxes, back, strict=True):
         assert torch.equal(given, returned["boxes"])
 
 
 def test_min_size_resizes_as_torchvision_does():
-    scene = look(build("retinanet", "compact_s", 4, min_size=64, max_size=100), [torch.rand(3, 32, 40), torch.rand(3, 32, 64)])
+    scene = look(
+        build("retinanet", "compact_s", 4, min_size=64, max_size=100), [torch.rand(3, 32, 40), torch.rand(3, 32, 64)]
+    )
     assert scene.image_sizes == [(64, 80), (50, 100)]
 
 
@@ -283,10 +314,13 @@ def test_in_eval_a_detector_gives_boxes_labels_and_scores():
     for each, (height, width) in zip(found, sizes, strict=True):
         assert each.keys() == {"boxes", "labels", "scores"}
         count = len(each["scores"])
-        assert 0 < count <= 20 and each["boxes"].shape == (count, 4) and each["labels"].shape == (count,) and each["labels"].dtype == torch.int64
+        assert 0 < count <= 20 and each["boxes"].shape == (count, 4) and each["labels"].shape == (count,)
+        assert each["labels"].dtype == torch.int64
         x1, y1, x2, y2 = each["boxes"].unbind(1)
-        assert (x1 >= 0).all() and (y1 >= 0).all() and (x2 <= width).all() and (y2 <= height).all() and (x2 >= x1).all() and (y2 >= y1).all()
-        assert ((each["scores"] >= 0) & (each["scores"] <= 1)).all() and (each["labels"] >= 0).all() and (each["labels"] <= 4).all()
+        assert (x1 >= 0).all() and (y1 >= 0).all() and (x2 <= width).all() and (y2 <= height).all() and (x2 >= x1).all()
+        assert (y2 >= y1).all()
+        assert ((each["scores"] >= 0) & (each["scores"] <= 1)).all() and (each["labels"] >= 0).all()
+        assert (each["labels"] <= 4).all()
         assert (each["scores"].diff() <= 0).all()
 
 

@@ -1,4 +1,4 @@
-"""The parts in which MMDetection's detectors differ from torchvision's, each held against torchvision's own where they must agree."""
+"""Parts of MMDetection's detectors, compared with torchvision's where they must agree."""
 import math
 
 import pytest
@@ -21,7 +21,9 @@ def maps_of(height, width, strides, channels=1):
 
 
 def anchors_of(generator, height, width, strides):
-    return generator(ImageList(torch.zeros(2, 3, height, width), [(height, width)] * 2), maps_of(height, width, strides))
+    return generator(
+        ImageList(torch.zeros(2, 3, height, width), [(height, width)] * 2), maps_of(height, width, strides)
+    )
 
 
 # ---- anchors ---
@@ -63,18 +65,21 @@ def test_extra_convolutions_read_what_they_say(source, relu):
     results, names = block([p5], [c5], ["2"])
     p6 = block.p6(c5 if source == "input" else p5)
     assert names == ["2", "p6", "p7"] and torch.equal(results[0], p5) and torch.equal(results[1], p6)
-    assert torch.equal(results[2], block.p7(p6.relu() if relu else p6)) and not torch.equal(block.p7(p6.relu()), block.p7(p6))
+    assert torch.equal(results[2], block.p7(p6.relu() if relu else p6))
+    assert not torch.equal(block.p7(p6.relu()), block.p7(p6))
 
 
 def test_a_norm_takes_the_place_of_the_bias():
     block = mm.ExtraConvs("input", 4, 8, norm=lambda channels: nn.GroupNorm(2, channels))
-    assert {name for name, _ in block.named_parameters()} == {f"p{level}.{part}" for level in (6, 7) for part in ("0.weight", "1.weight", "1.bias")}
+    assert {name for name, _ in block.named_parameters()} == {
+        f"p{level}.{part}" for level in (6, 7) for part in ("0.weight", "1.weight", "1.bias")
+    }
 
 
 # ---- classes ---
 
 def twins(kind):
-    """A detector without torchvision's idle channel 0, and torchvision's own with the same weights and a channel 0 that says no."""
+    """A detector without channel 0, and torchvision's with the same weights and a channel 0 that never scores."""
     torch.manual_seed(4)
     few = build(kind, "resnet18", 3, flavour="mmdet", score_thresh=0.0, detections_per_img=50)
     wider = {"retinanet": RetinaNetHead(256, 9, 4), "fcos": mm.ScaledFCOSHead(256, 4)}[kind]
@@ -86,7 +91,8 @@ def twins(kind):
     wider.load_state_dict(state)
     options = {"center_sampling_radius": 1.5, "nms_thresh": 0.6} if kind == "fcos" else {}
     many = {"retinanet": RetinaNet, "fcos": FCOS}[kind](
-        few.backbone, 4, anchor_generator=few.anchor_generator, head=wider, score_thresh=0.0, detections_per_img=50, **options
+        few.backbone, 4, anchor_generator=few.anchor_generator, head=wider, score_thresh=0.0, detections_per_img=50,
+        **options,
     )
     many.transform = few.transform
     return few, many
@@ -97,7 +103,10 @@ def test_classes_from_zero_are_torchvisions_without_the_idle_channel(kind):
     few, many = twins(kind)
     images = [torch.rand(3, 64, 64), torch.rand(3, 64, 96)]
     boxes = torch.tensor([[4.0, 4.0, 40.0, 44.0], [10.0, 12.0, 60.0, 60.0]])
-    targets = [{"boxes": boxes, "labels": torch.tensor([1, 3])}, {"boxes": boxes[:0], "labels": torch.zeros(0, dtype=torch.int64)}]
+    targets = [
+        {"boxes": boxes, "labels": torch.tensor([1, 3])},
+        {"boxes": boxes[:0], "labels": torch.zeros(0, dtype=torch.int64)},
+    ]
     ours, theirs = few(images, targets), many(images, targets)
     assert ours.keys() == theirs.keys()
     assert_close({name: ours[name] for name in ours}, {name: theirs[name] for name in ours})
@@ -107,7 +116,8 @@ def test_classes_from_zero_are_torchvisions_without_the_idle_channel(kind):
     for a, b in zip(found, wanted, strict=True):
         assert_close(a["boxes"], b["boxes"])
         assert_close(a["scores"], b["scores"])
-        assert torch.equal(a["labels"], b["labels"]) and set(a["labels"].tolist()) <= {1, 2, 3} and len(a["labels"]) == 50
+        assert torch.equal(a["labels"], b["labels"]) and set(a["labels"].tolist()) <= {1, 2, 3}
+        assert len(a["labels"]) == 50
 
 
 def test_background_last_gives_torchvisions_order():
@@ -136,9 +146,13 @@ def test_a_box_is_read_off_the_level_of_its_size_half_cell_aligned():
     levels = [0, 0, 1, 1, 2, 2, 3, 3]
     boxes = [torch.tensor([[3.0, 5.0, 3 + side, 5 + side] for side in sides]), torch.tensor([[10.0, 20.0, 60.0, 90.0]])]
     found = mm.AlignedRoIAlign(7)(maps, boxes, [(256, 256)] * 2)
-    for i, (image, box, level) in enumerate([*((0, box, level) for box, level in zip(boxes[0], levels, strict=True)), (1, boxes[1][0], 0)]):
+    for i, (image, box, level) in enumerate(
+        [*((0, box, level) for box, level in zip(boxes[0], levels, strict=True)), (1, boxes[1][0], 0)]
+    ):
         roi = torch.tensor([[float(image), *box.tolist()]])
-        assert_close(found[i:i + 1], roi_align(maps[str(level)], roi, 7, 1 / (4 << level), sampling_ratio=-1, aligned=True))
+        assert_close(
+            found[i : i + 1], roi_align(maps[str(level)], roi, 7, 1 / (4 << level), sampling_ratio=-1, aligned=True)
+        )
 
 
 def test_no_box_is_no_feature():
@@ -160,7 +174,8 @@ def test_each_choice_of_the_fcos_head_changes_its_outputs_as_told():
         head.norm_on_bbox, head.centerness_on_reg = False, True
         other = head(maps)
         assert_close(other["bbox_regression"][:, :16], (2 * plain).exp() / 8)
-        assert torch.equal(other["cls_logits"], normed["cls_logits"]) and not torch.equal(other["bbox_ctrness"], normed["bbox_ctrness"])
-    assert {name for name in head.state_dict() if name not in mm.ScaledFCOSHead(64, 2, conv_bias=False).state_dict()} == {
-        f"{tower}_head.conv.{i}.bias" for tower in ("classification", "regression") for i in (0, 3, 6, 9)
-    }
+        assert torch.equal(other["cls_logits"], normed["cls_logits"])
+        assert not torch.equal(other["bbox_ctrness"], normed["bbox_ctrness"])
+    assert {
+        name for name in head.state_dict() if name not in mm.ScaledFCOSHead(64, 2, conv_bias=False).state_dict()
+    } == {f"{tower}_head.conv.{i}.bias" for tower in ("classification", "regression") for i in (0, 3, 6, 9)}

@@ -1,4 +1,4 @@
-"""The worked example: a backbone of one's own in torchvision's RetinaNet, and a detector written by hand, learn from a teacher of their kind."""
+"""The example of custom detectors: a custom backbone in RetinaNet and a custom detector learn from a wider teacher."""
 import sys
 from pathlib import Path
 
@@ -42,15 +42,17 @@ def test_the_detector_written_by_hand_finds_an_object_that_it_was_shown():
         optimizer.step()
     with torch.no_grad():
         found = detector.eval()([image])[0]
-    assert found["labels"][0] == 2 and (found["boxes"][0] - target["boxes"][0]).abs().max() < 6 and found["scores"][0] > 0.3
+    assert found["labels"][0] == 2 and (found["boxes"][0] - target["boxes"][0]).abs().max() < 6
+    assert found["scores"][0] > 0.3
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_both_are_distilled_from_a_wider_one(make, tiny_scenes):
-    scenes = tiny_scenes()
+    dataset = tiny_scenes()
     student, teacher = make(8, 10), make(16, 10)
-    lines = preflight(Distiller(student, teacher, FGDLoss(own_detector.LEVELS, 8, 16)), scenes)
-    assert all(line.passed is not False for line in lines) and any(line.name == "loss ratio of 'global'" for line in lines)
+    lines = preflight(Distiller(student, teacher, FGDLoss(own_detector.LEVELS, 8, 16)), dataset)
+    assert all(line.passed is not False for line in lines)
+    assert any(line.name == "loss ratio of 'global'" for line in lines)
 
 
 def test_the_example_runs_on_data_of_ones_own(coco_folder, tiny_config):

@@ -22,8 +22,10 @@ class TinyPyramid(nn.Module):
         self.levels = nn.ModuleList(nn.Conv2d(3, WIDTH, 3, padding=1) for _ in STRIDES)
 
     def forward(self, pixels):
-        return {str(i): conv(nn.functional.adaptive_avg_pool2d(pixels, [-(-side // stride) for side in pixels.shape[-2:]]))
-                for i, (conv, stride) in enumerate(zip(self.levels, STRIDES, strict=True))}
+        return {
+            str(i): conv(nn.functional.adaptive_avg_pool2d(pixels, [-(-side // stride) for side in pixels.shape[-2:]]))
+            for i, (conv, stride) in enumerate(zip(self.levels, STRIDES, strict=True))
+        }
 
 
 def tiny(classes=3, **options):
@@ -36,7 +38,10 @@ def levels():
     """Random outputs of a head on 64 x 96 pixels, one image: logits, init points, refined points a level."""
     draw = torch.Generator().manual_seed(3)
     grids = [(-(-64 // stride), -(-96 // stride)) for stride in STRIDES]
-    return [(torch.randn(1, 3, *grid, generator=draw), *(2 * torch.randn(1, 18, *grid, generator=draw) for _ in range(2))) for grid in grids]
+    return [
+        (torch.randn(1, 3, *grid, generator=draw), *(2 * torch.randn(1, 18, *grid, generator=draw) for _ in range(2)))
+        for grid in grids
+    ]
 
 
 # ---- moment boxes ---
@@ -77,7 +82,9 @@ def test_offsets_of_zero_points_collapse_the_taps_on_the_cell():
     head, features = RepPointsHead(WIDTH, 3, norm=nn.Identity), torch.randn(1, WIDTH, 5, 5)
     nn.init.zeros_(head.init_out.weight)
     towered = head.class_tower(features)
-    expected = head.class_out(nn.functional.conv2d(towered, head.class_conv.weight.sum(dim=(2, 3), keepdim=True)).relu())
+    expected = head.class_out(
+        nn.functional.conv2d(towered, head.class_conv.weight.sum(dim=(2, 3), keepdim=True)).relu()
+    )
     assert_close(head.forward_level(features)[0], expected)
 
 
@@ -92,18 +99,23 @@ def test_the_grid_has_the_corners_of_the_cells_row_by_row():
     assert corners.tolist() == [[0, 0], [16, 0], [32, 0], [0, 16], [16, 16], [32, 16]] and strides.tolist() == [16] * 6
 
 
-@pytest.mark.parametrize(("side", "stride"), [(8, 8), (33, 8), (63.9, 8), (64.1, 16), (200, 32), (513, 128), (5000, 128)])
+@pytest.mark.parametrize(
+    ("side", "stride"), [(8, 8), (33, 8), (63.9, 8), (64.1, 16), (200, 32), (513, 128), (5000, 128)]
+)
 def test_an_object_goes_to_the_level_of_a_quarter_of_its_side(side, stride):
     corners, strides = grid()
-    matched = match_by_centre(corners, strides, torch.tensor([[60 - side / 2, 60 - side / 2, 60 + side / 2, 60 + side / 2]]))
+    low, high = 60 - side / 2, 60 + side / 2
+    matched = match_by_centre(corners, strides, torch.tensor([[low, low, high, high]]))
     assert strides[matched == 0].tolist() == [stride]
     assert (corners[matched == 0] - 60).abs().max() <= stride / 2 or stride == 128
 
 
 def test_every_object_gets_one_point_and_a_contested_point_goes_to_the_nearest():
     corners, strides = grid()
-    far, near = [9.0, 9.0, 49.0, 49.0], [12.5, 12.5, 52.5, 52.5]     # middles 29 and 32.5: the point (32, 32) is nearest to both
-    assert match_by_centre(corners, strides, torch.tensor([far, near])).unique(return_counts=True)[1].tolist() == [len(corners) - 1, 1]
+    # middles 29 and 32.5: the point (32, 32) is nearest to both
+    far, near = [9.0, 9.0, 49.0, 49.0], [12.5, 12.5, 52.5, 52.5]
+    both = match_by_centre(corners, strides, torch.tensor([far, near]))
+    assert both.unique(return_counts=True)[1].tolist() == [len(corners) - 1, 1]
     for order, owner in (([far, near], 1), ([near, far], 0)):
         matched = match_by_centre(corners, strides, torch.tensor(order))
         assert matched[matched >= 0].tolist() == [owner] and corners[matched >= 0].tolist() == [[32, 32]]
@@ -114,7 +126,8 @@ def test_overlap_thresholds_and_the_best_box_of_each_object():
     boxes = torch.tensor([
         [0.0, 0, 10, 10], [0, 0, 10, 5.1], [0, 0, 10, 4.5], [0, 0, 10, 3.9], [100, 100, 110, 101], [200, 200, 210, 210],
     ])
-    assert match_by_iou(boxes, truth).tolist() == [0, 0, -2, -1, 1, -1]               # the last object is touched by none and takes none
+    # the last object is touched by none and takes none
+    assert match_by_iou(boxes, truth).tolist() == [0, 0, -2, -1, 1, -1]
 
 
 def test_without_objects_nothing_is_matched():
@@ -132,7 +145,9 @@ def test_losses_are_what_the_paper_writes(levels):
     losses = detector.losses(levels, [{"boxes": truth, "labels": labels}])
     corners, strides = grid_points([each for each, _, _ in levels])
     flat = [torch.cat([maps[0].flatten(1).T for maps in kind]) for kind in zip(*levels, strict=True)]
-    init, refined = (detector.head.moment_box(points).detach() * strides[:, None] + corners.repeat(1, 2) for points in flat[1:])
+    init, refined = (
+        detector.head.moment_box(points).detach() * strides[:, None] + corners.repeat(1, 2) for points in flat[1:]
+    )
     first, then = match_by_centre(corners, strides, truth), match_by_iou(init, truth)
     assert (first >= 0).sum() == 2 and (then >= 0).any() and (then == -1).any()
 
@@ -159,7 +174,8 @@ def test_losses_are_what_the_paper_writes(levels):
 def test_training_gives_finite_losses_and_reaches_every_parameter(batch):
     detector = tiny()
     losses = detector(*batch)
-    assert losses.keys() == {"classification", "init_boxes", "boxes"} and all(torch.isfinite(each) for each in losses.values())
+    assert losses.keys() == {"classification", "init_boxes", "boxes"}
+    assert all(torch.isfinite(each) for each in losses.values())
     sum(losses.values()).backward()
     assert [name for name, each in detector.named_parameters() if each.grad is None] == []
 
@@ -167,7 +183,8 @@ def test_training_gives_finite_losses_and_reaches_every_parameter(batch):
 def test_a_batch_without_any_object_has_losses_of_the_background_alone(batch):
     images, targets = batch
     losses = tiny()(images, [{**targets[1]}, {**targets[1]}])
-    assert float(losses["classification"].detach()) > 0 and not losses["boxes"].detach().any() and not losses["init_boxes"].detach().any()
+    assert float(losses["classification"].detach()) > 0 and not losses["boxes"].detach().any()
+    assert not losses["init_boxes"].detach().any()
 
 
 def test_a_box_without_area_is_refused(batch):
@@ -215,7 +232,10 @@ def test_detections_are_the_moment_boxes_of_the_best_points(levels):
         a = int(logits[:, label - 1].argmax())
         box = detector.head.moment_box(refined[a]).detach() * strides[a] + corners[a].repeat(2)
         first = int((found["labels"] == label).nonzero()[0])
-        assert_close(found["boxes"][first].detach(), torch.stack([box[0].clamp(0, 90), box[1].clamp(0, 60), box[2].clamp(0, 90), box[3].clamp(0, 60)]))
+        assert_close(
+            found["boxes"][first].detach(),
+            torch.stack([box[0].clamp(0, 90), box[1].clamp(0, 60), box[2].clamp(0, 90), box[3].clamp(0, 60)]),
+        )
         assert float(found["scores"][first]) == pytest.approx(float(logits[a, label - 1].sigmoid()))
 
 
@@ -223,7 +243,9 @@ def test_where_nothing_scores_nothing_is_found_without_a_warning(recwarn):
     detector = tiny(score_thresh=0.999).eval()
     with torch.no_grad():
         (found,) = detector([torch.rand(3, 64, 64)])
-    assert (found["boxes"].shape, found["scores"].shape, found["labels"].shape, found["labels"].dtype) == ((0, 4), (0,), (0,), torch.int64)
+    assert (found["boxes"].shape, found["scores"].shape, found["labels"].shape, found["labels"].dtype) == (
+        (0, 4), (0,), (0,), torch.int64,
+    )
     assert not len(recwarn)
 
 
@@ -234,7 +256,8 @@ def test_detections_come_back_in_pixels_of_the_input(batch):
         found = detector(images)
     for each, image in zip(found, images, strict=True):
         assert each["boxes"].shape == (7, 4) and each["labels"].min() >= 1 and each["labels"].max() <= 3
-        assert (each["boxes"] >= 0).all() and (each["boxes"][:, 0::2] <= image.shape[2]).all() and (each["boxes"][:, 1::2] <= image.shape[1]).all()
+        assert (each["boxes"] >= 0).all() and (each["boxes"][:, 0::2] <= image.shape[2]).all()
+        assert (each["boxes"][:, 1::2] <= image.shape[1]).all()
     assert found[0]["boxes"].max() > 64
 
 
@@ -247,5 +270,6 @@ def test_tap_and_look_read_its_scene_unchanged(batch):
         tapped = detector(*batch)
     assert all(torch.equal(tapped[name], alone[name]) for name in alone)
     looked = look(detector, *batch)
-    assert list(tap.scene.features) == ["P3", "P4", "P5", "P6", "P7"] and [len(each) for each in tap.scene.boxes] == [3, 0]
+    assert list(tap.scene.features) == ["P3", "P4", "P5", "P6", "P7"]
+    assert [len(each) for each in tap.scene.boxes] == [3, 0]
     assert all(torch.equal(each, looked.features[level]) for level, each in tap.scene.features.items())

@@ -1,4 +1,4 @@
-"""The small family: all five detectors with the levels of the large ones, built of torchvision's parts, and their weights load where nothing of ours is."""
+"""Small detectors have the levels of the large ones, and their weights load into torchvision's own parts."""
 import sys
 from pathlib import Path
 
@@ -26,7 +26,9 @@ def test_each_detector_builds_small_with_its_levels_and_gives_its_losses(name, b
     masks = torch.zeros(2, 64, 64, dtype=torch.uint8)
     masks[:, 10:30, 8:24] = 1
     boxes = torch.tensor([[8.0, 10.0, 24.0, 30.0], [8.0, 10.0, 24.0, 30.0]])
-    losses = detector([torch.rand(3, 64, 64)] * 2, [{"boxes": boxes, "labels": torch.tensor([1, 3]), "masks": masks}] * 2)
+    losses = detector(
+        [torch.rand(3, 64, 64)] * 2, [{"boxes": boxes, "labels": torch.tensor([1, 3]), "masks": masks}] * 2
+    )
     assert all(torch.isfinite(each) for each in losses.values()) and ("loss_mask" in losses) == (name == "mask_rcnn")
     sum(losses.values()).backward()
     unused = [each for each, parameter in detector.named_parameters() if parameter.grad is None]
@@ -35,7 +37,9 @@ def test_each_detector_builds_small_with_its_levels_and_gives_its_losses(name, b
 
 def test_the_teacher_is_larger_than_the_student():
     for name in DETECTORS:
-        student, teacher = (sum(each.numel() for each in build(name, backbone, 10).parameters()) for backbone in ("small_s", "small_t"))
+        student, teacher = (
+            sum(each.numel() for each in build(name, backbone, 10).parameters()) for backbone in ("small_s", "small_t")
+        )
         assert teacher > 2 * student
 
 
@@ -46,13 +50,15 @@ def test_options_reach_the_detector():
 
 
 def test_what_the_small_family_has_not_is_refused(refusal):
-    assert "flavour must be 'torchvision' on 'small_s', got 'mmdet'" in refusal(build, "fcos", "small_s", 7, flavour="mmdet")
+    assert "flavour must be 'torchvision' on 'small_s', got 'mmdet'" in refusal(
+        build, "fcos", "small_s", 7, flavour="mmdet"
+    )
     assert "pretrained must be off for 'small_t'" in refusal(build, "mask_rcnn", "small_t", 7, pretrained=True)
 
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_the_state_of_a_small_student_loads_into_torchvisions_parts_and_finds_the_same(name, lab_home, tiny_config):
-    scenes = open_split(tiny_config(detector=name), "val", progress=False)
+    dataset = open_split(tiny_config(detector=name), "val", progress=False)
     student = build(name, "small_s", 10)
     with torch.no_grad():
         for each in student.modules():                               # statistics that are not those of a new norm
@@ -67,5 +73,5 @@ def test_the_state_of_a_small_student_loads_into_torchvisions_parts_and_finds_th
     other.load_state_dict(student.state_dict())                      # strict
     for each in (student, other):                                    # what knows nothing yet is sure of nothing
         (each.roi_heads if name.endswith("rcnn") else each).score_thresh = 0.0
-    found = detections(student, scenes)
-    assert len(found) > 0 and found == detections(other, scenes)
+    found = detections(student, dataset)
+    assert len(found) > 0 and found == detections(other, dataset)
