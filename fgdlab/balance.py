@@ -1,7 +1,7 @@
-"""Scales the weight of the distillation: by a factor, or to a ratio of the task loss that is measured on the first steps.
+"""Scales the distillation: by a factor, or to a ratio of the task loss that is measured on the first steps.
 
-Coefficients of different methods cannot be compared: one method sums over all cells, another takes the mean. The ratio of the
-distillation to the task loss at the start of training can be compared.
+Coefficients of different methods cannot be compared: one method sums over all cells, another takes the mean. The ratio
+of the distillation to the task loss at the start of training can be compared.
 """
 from collections.abc import Callable
 
@@ -15,9 +15,9 @@ FIRST_STEPS = 50
 class Balance(nn.Module):
     """Changes the weights of the distillation's terms; the proportion between levels stays.
 
-    With ``loss_ratio``, one factor for all weights makes the terms sum to ``loss_ratio`` times the task loss over the first
-    steps. After these steps the factor stays. With ``equal_terms``, each term has its own factor and an equal part of the ratio.
-    Terms that are all 0 keep their weights.
+    With ``loss_ratio``, one factor for all weights makes the terms sum to ``loss_ratio`` times the task loss over the
+    first steps. After these steps the factor stays. With ``equal_terms``, each term has its own factor and an equal
+    part of the ratio. Terms that are all 0 keep their weights.
 
     Args:
         strength: factor on every weight, >= 0.

@@ -18,17 +18,17 @@ TeacherMaps = dict[str, Tensor]  # {"P3": (N, C, H, W), ...}
 
 
 class Distiller(nn.Module):
-    """forward(images, targets) -> all loss terms of the step: the detector's task losses, then the distillation's terms.
+    """forward(images, targets) -> all loss terms of the step: the detector's task losses, then the distillation's.
 
-    The teacher is not a submodule: it moves with ``.to()`` but is not in ``parameters()`` or ``state_dict()``. So an optimiser
-    holds only the student and the loss's layers, and a checkpoint holds no teacher.
+    The teacher is not a submodule: it moves with ``.to()`` but is not in ``parameters()`` or ``state_dict()``. So an
+    optimiser holds only the student and the loss's layers, and a checkpoint holds no teacher.
 
     Args:
         student: a detector (see scene.py).
         teacher: a detector with the same pyramid levels. It is frozen here and stays in eval mode.
         loss: ``loss(scene, teacher_maps) -> list[Term]``; None trains the student alone. A PyramidLoss gets maps in the
             networks' precision, because it casts them as it needs; any other loss gets float32.
-        recall: ``recall(image_ids) -> teacher_maps``, a cache in place of the teacher's forward; needs "image_id" in targets.
+        recall: ``recall(image_ids) -> teacher_maps``, a cache of the teacher's maps; needs "image_id" in targets.
         balance: changes the weights of the loss's terms (see balance.py); None keeps them.
     Raises:
         ValueError: a loss without teacher or cache, or the other way round.
@@ -76,12 +76,12 @@ class Distiller(nn.Module):
     def teacher_maps(self, pixels: Tensor, targets: list[dict[str, Tensor]]) -> TeacherMaps:
         """The teacher's FPN maps of the student's pixels: one resize and one flip for both networks.
 
-        Under no_grad: backward refuses tensors of inference_mode, and with the copy that they would need inference_mode is no
-        faster (benchmarks/gpu_step.py measures both).
+        Under no_grad: backward refuses tensors of inference_mode, and with the copy that they would need
+        inference_mode is no faster (benchmarks/gpu_step.py measures both).
         """
         if self._recall is not None:
             if not all("image_id" in t for t in targets):
-                raise ValueError('targets must have "image_id", which the teacher cache looks up; got targets without it')
+                raise ValueError('targets must have "image_id", the key of the teacher cache; got targets without it')
             return self._recall([int(t["image_id"]) for t in targets])
         with torch.no_grad():
             return level_names(self.teacher.backbone(pixels), pixels.shape[-2])

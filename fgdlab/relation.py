@@ -54,8 +54,8 @@ class GcBlock(nn.Module):
 class NonLocalBlock(nn.Module):
     """R(F)_i = F_i + W_z sum_j softmax_j(theta_i . phi_j) g_j: relates all pixels to all (Wang et al., CVPR 2018).
 
-    Memory per image grows with (H W)^2: 1 GB in float32 for a 128 x 128 map. The last layer starts at zero, so R starts as
-    the identity.
+    Memory per image grows with (H W)^2: 1 GB in float32 for a 128 x 128 map. The last layer starts at zero, so R
+    starts as the identity.
     """
 
     def __init__(self, channels: int, ratio: int = 2):

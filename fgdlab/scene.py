@@ -5,8 +5,8 @@ A *detector* is any module with ``transform``, ``backbone`` and torchvision's fo
     train:  detector(images, targets) -> {name: loss}
     eval:   detector(images)          -> [{"boxes", "labels", "scores"}]
 
-RetinaNet, FCOS, Faster R-CNN and Mask R-CNN of torchvision are such modules. A distillation loss knows of a detector only
-its :class:`Scene`:
+RetinaNet, FCOS, Faster R-CNN and Mask R-CNN of torchvision are such modules. A distillation loss knows of a detector
+only its :class:`Scene`:
 
     images, targets --transform--> pixels, boxes --backbone--> FPN maps        = Scene
 """

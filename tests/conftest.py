@@ -1,4 +1,4 @@
-"""Small things that several tests need. Everything is random but seeded, and runs on one core."""
+"""Fixtures that several tests need. Everything is random but seeded, and runs on one core."""
 import os
 from collections import OrderedDict
 
@@ -17,11 +17,11 @@ torch.set_num_threads(1)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A test that needs a card is skipped without one, or fails where FGDLAB_CUDA=required promises one."""
+    """A test that needs a GPU is skipped without one, or fails with FGDLAB_CUDA=required."""
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         if os.environ.get("FGDLAB_CUDA") == "required":
-            pytest.fail("FGDLAB_CUDA=required, but torch finds no CUDA card")
-        pytest.skip("skipped, because torch finds no CUDA card")
+            pytest.fail("FGDLAB_CUDA=required, but torch finds no CUDA GPU")
+        pytest.skip("skipped, because torch finds no CUDA GPU")
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def seed_everything():
 
 
 def tiny_retinanet(width: int = 8, classes: int = 3) -> RetinaNet:
-    """torchvision's RetinaNet with P3-P7 of ``width`` channels on four strided convolutions with batch norm; random weights."""
+    """torchvision's RetinaNet with P3-P7 of ``width`` channels on four strided convolutions; random weights."""
 
     def stage(inputs, stride):
         return nn.Sequential(nn.Conv2d(inputs, width, 3, stride=stride, padding=1), nn.BatchNorm2d(width), nn.ReLU())
@@ -58,7 +58,7 @@ def batch():
 
 
 def random_scene(seed: int, channels: int = 4, levels=("P3", "P4"), scale: float = 1.0, dtype=torch.float64) -> Scene:
-    """A padded batch of two: boxes that overlap, hang over the border or lie on cell edges, sometimes none at all on an image."""
+    """A padded batch of two: boxes overlap, hang over the border or lie on cell edges; some images have none."""
     draw = torch.Generator().manual_seed(seed)
 
     def integer(low, high):
@@ -68,12 +68,18 @@ def random_scene(seed: int, channels: int = 4, levels=("P3", "P4"), scale: float
     sizes = [(height - integer(0, 16), width - integer(0, 16)) for _ in range(2)]
     boxes = []
     for image_h, image_w in sizes:
-        near = (torch.rand(integer(0, 5), 2, generator=draw, dtype=torch.float64) * 1.2 - 0.2) * torch.tensor([image_w, image_h])
+        near = (torch.rand(integer(0, 5), 2, generator=draw, dtype=torch.float64) * 1.2 - 0.2) * torch.tensor(
+            [image_w, image_h]
+        )
         size = torch.rand(len(near), 2, generator=draw, dtype=torch.float64) * torch.tensor([image_w, image_h]) + 1
         each = torch.cat([near, near + size], dim=1)
-        boxes.append(each if integer(0, 2) else (each / 4).round() * 4)  # half of them on whole pixels, often on cell edges
+        # Half of them on whole pixels, often on cell edges.
+        boxes.append(each if integer(0, 2) else (each / 4).round() * 4)
     grids = {level: (height >> int(level[1:]), width >> int(level[1:])) for level in levels}
-    features = {level: scale * torch.randn(2, channels, *grid, generator=draw, dtype=torch.float64).to(dtype) for level, grid in grids.items()}
+    features = {
+        level: scale * torch.randn(2, channels, *grid, generator=draw, dtype=torch.float64).to(dtype)
+        for level, grid in grids.items()
+    }
     return Scene(torch.zeros(2, 3, height, width), boxes, sizes, features)
 
 
@@ -84,10 +90,16 @@ def random_scene_fixture():
 
 @pytest.fixture
 def agree():
-    """agree(fast, slow, seed): a float64 tensor against nested lists, every number within a relative 1e-9; a failure names its random case."""
+    """agree(fast, slow, seed): a float64 tensor equals nested lists to 1e-9 relative; a failure names the seed."""
 
     def check(fast, slow, seed):
-        assert_close(fast.detach(), torch.tensor(slow, dtype=torch.float64), rtol=1e-9, atol=0, msg=lambda text: f"seed {seed}: {text}")
+        assert_close(
+            fast.detach(),
+            torch.tensor(slow, dtype=torch.float64),
+            rtol=1e-9,
+            atol=0,
+            msg=lambda text: f"seed {seed}: {text}",
+        )
 
     return check
 

@@ -12,7 +12,7 @@ DEVICES = ("cpu", "cuda")
 
 
 def why_readable(config: FGDConfig, device: str) -> str | None:
-    """Why FusedFGDLoss runs the readable implementation on a device ("cpu", "cuda"); None where the fused one applies."""
+    """Why FusedFGDLoss runs the readable implementation on a device ("cpu", "cuda"); None where it runs fused."""
     if device not in DEVICES:
         return f"the fused implementation exists for {' and '.join(DEVICES)} only, the maps are on {device}"
     if config.relation == "nonlocal" and config.lambda_:
@@ -28,7 +28,7 @@ def why_readable(config: FGDConfig, device: str) -> str | None:
 
 @cache
 def numba_missing() -> str | None:
-    """Why the CPU's loops cannot be imported; None where they can. Importing numba takes half a second, compiling some ten."""
+    """Why the loops cannot be imported; None where they can. Takes half a second the first time, compiling some ten."""
     try:
         from .cpu import loops  # noqa: F401
     except ImportError as error:
@@ -41,7 +41,7 @@ def on_cuda(maps: Tensor) -> bool:
 
 
 def maps_agree(students: list[Tensor], teachers: list[Tensor], channels: int) -> bool:
-    """Do all pairs agree in shape, all maps in images, channels and device, and is none empty? The loops read by address."""
+    """Do pairs agree in shape, all maps in images, channels and device, and is none empty? Loops read by address."""
     images, device = len(students[0]), students[0].device
     return all(
         student.shape == teacher.shape and student.ndim == 4 and student.shape[:2] == (images, channels)
@@ -50,8 +50,8 @@ def maps_agree(students: list[Tensor], teachers: list[Tensor], channels: int) ->
 
 
 def sums_of_levels(
-    students: list[Tensor], teachers: list[Tensor], masks: list[FocalMasks] | None, relations: list[RelationTerm | None],
-    config: FGDConfig,
+    students: list[Tensor], teachers: list[Tensor], masks: list[FocalMasks] | None,
+    relations: list[RelationTerm | None], config: FGDConfig,
 ) -> list[dict[str, Tensor]]:
     """:func:`fgdlab.fgd.term_sums` of all levels.
 

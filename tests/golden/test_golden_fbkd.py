@@ -1,4 +1,4 @@
-"""Numbers recorded from MMRazor's FBKD, one pyramid level in float64 a file, blocks in train mode: held to a relative 1e-9."""
+"""Numbers recorded from MMRazor's FBKD, one level per file in float64, blocks in train mode: equal to 1e-9 relative."""
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,10 +24,20 @@ def near(ours, theirs):
 
 def part(golden, prefix):
     """{name: tensor} of the entries ``<prefix>.<name>``."""
-    return {name.removeprefix(f"{prefix}."): torch.from_numpy(np.asarray(golden[name])) for name in golden if name.startswith(f"{prefix}.")}
+    return {
+        name.removeprefix(f"{prefix}."): torch.from_numpy(np.asarray(golden[name]))
+        for name in golden
+        if name.startswith(f"{prefix}.")
+    }
 
 
-NON_LOCAL = {"theta.conv": "query", "phi.0.0.conv": "key", "g.0.0.conv": "value", "conv_out.conv": "output", "conv_out.bn": "norm"}
+NON_LOCAL = {
+    "theta.conv": "query",
+    "phi.0.0.conv": "key",
+    "g.0.0.conv": "value",
+    "conv_out.conv": "output",
+    "conv_out.bn": "norm",
+}
 ADAPTERS = {
     "adaptation_layers": "align.{}", "channel_wise_adaptation": "channel.{}", "spatial_wise_adaptation": "spatial.{}",
     "non_local_adaptation": "relation.{}.align",
@@ -38,7 +48,11 @@ def fbkd_state_from_mmrazor(student_state, teacher_state, level):
     """States of MMRazor's two connectors of one level under the names of FBKDLoss."""
     prefixes = {
         **{theirs: ours.format(level) for theirs, ours in ADAPTERS.items()},
-        **{f"{side}_non_local.{theirs}": f"relation.{level}.{side}.{ours}" for side in ("student", "teacher") for theirs, ours in NON_LOCAL.items()},
+        **{
+            f"{side}_non_local.{theirs}": f"relation.{level}.{side}.{ours}"
+            for side in ("student", "teacher")
+            for theirs, ours in NON_LOCAL.items()
+        },
     }
     state = {}
     for name, tensor in (student_state | teacher_state).items():
@@ -59,8 +73,10 @@ def golden(request):
 
 def loss_of(golden, **changes):
     settings = {
-        "reduction": {"P3": int(golden["reduction"])}, "pool": {"P3": 2 * int(golden["maxpool_stride"])},
-        "spatial_temperature": float(golden["spatial_temperature"]), "channel_temperature": float(golden["channel_temperature"]),
+        "reduction": {"P3": int(golden["reduction"])},
+        "pool": {"P3": 2 * int(golden["maxpool_stride"])},
+        "spatial_temperature": float(golden["spatial_temperature"]),
+        "channel_temperature": float(golden["channel_temperature"]),
     }
     channels = golden["student"].shape[1]
     loss = FBKDLoss(("P3",), channels, channels, FBKDConfig(*WEIGHTS, **settings | changes)).double()
@@ -72,7 +88,12 @@ def loss_of(golden, **changes):
 def ours(golden):
     """The recorded inputs under our names."""
     student, teacher = torch.from_numpy(golden["student"]).requires_grad_(), torch.from_numpy(golden["teacher"])
-    scene = Scene(torch.zeros(len(student), 3, 96, 128), [torch.zeros(0, 4)] * len(student), [(96, 128)] * len(student), {"P3": student})
+    scene = Scene(
+        torch.zeros(len(student), 3, 96, 128),
+        [torch.zeros(0, 4)] * len(student),
+        [(96, 128)] * len(student),
+        {"P3": student},
+    )
     return SimpleNamespace(loss=loss_of(golden), scene=scene, student=student, teacher=teacher)
 
 
@@ -115,15 +136,17 @@ def test_mmrazor_pools_by_2_before_its_stride(golden, ours):
     assert off == ["relation"]
 
 
-# ---- MMRazor's names ---------------------------------------------------------------------------------------------------------------
+# ---- MMRazor's names ----
 
 def counted(golden):
     """Both recorded states with every tensor replaced by one of its own number, so that no two are equal."""
     number = iter(range(1, 99))
-    return tuple({name: torch.full_like(each, next(number)) for name, each in state.items()} for state in states(golden))
+    return tuple(
+        {name: torch.full_like(each, next(number)) for name, each in state.items()} for state in states(golden)
+    )
 
 
-def test_every_tensor_lands_where_it_belongs(golden):
+def test_every_tensor_gets_its_place(golden):
     student, teacher = counted(golden)
     state = fbkd_state_from_mmrazor(student, teacher, "P4")
     assert state["align.P4.weight"] is student["adaptation_layers.weight"]
@@ -137,8 +160,10 @@ def test_every_tensor_lands_where_it_belongs(golden):
     assert len({id(each) for each in state.values()}) == len(student) + len(teacher)
 
 
-def test_several_levels_unite(golden):
+def test_states_of_several_levels_load_together(golden):
     channels = golden["student"].shape[1]
     reduction = dict.fromkeys(("P3", "P4"), int(golden["reduction"]))
     loss = FBKDLoss(("P3", "P4"), channels, channels, FBKDConfig(reduction=reduction))
-    loss.load_state_dict(fbkd_state_from_mmrazor(*states(golden), "P3") | fbkd_state_from_mmrazor(*states(golden), "P4"), strict=True)
+    loss.load_state_dict(
+        fbkd_state_from_mmrazor(*states(golden), "P3") | fbkd_state_from_mmrazor(*states(golden), "P4"), strict=True
+    )

@@ -1,4 +1,4 @@
-"""Numbers recorded from the authors' own loss, one pyramid level in float64 a file: held to a relative 1e-9."""
+"""Numbers recorded from the authors' loss, one level per file in float64: equal to 1e-9 relative."""
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,7 +27,11 @@ def near(ours, theirs):
 
 def part(golden, prefix):
     """{name: tensor} of the entries ``<prefix>.<name>``."""
-    return {name.removeprefix(f"{prefix}."): torch.from_numpy(golden[name]) for name in golden if name.startswith(f"{prefix}.")}
+    return {
+        name.removeprefix(f"{prefix}."): torch.from_numpy(golden[name])
+        for name in golden
+        if name.startswith(f"{prefix}.")
+    }
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
@@ -50,7 +54,13 @@ def ours(golden):
 
 
 def test_there_are_five_cases():
-    assert [path.stem for path in FILES] == ["channels_differ", "image_without_boxes", "overlapping_boxes", "tiny_boxes", "whole_image_box"]
+    assert [path.stem for path in FILES] == [
+        "channels_differ",
+        "image_without_boxes",
+        "overlapping_boxes",
+        "tiny_boxes",
+        "whole_image_box",
+    ]
 
 
 def test_masks(golden, ours):
@@ -61,7 +71,9 @@ def test_masks(golden, ours):
 
 @pytest.mark.parametrize("who", ["student", "teacher"])
 def test_attention(who, golden, ours):
-    features = ours.teacher if who == "teacher" else ours.loss.align["P3"](ours.student) if ours.loss.align else ours.student
+    features = (
+        ours.teacher if who == "teacher" else ours.loss.align["P3"](ours.student) if ours.loss.align else ours.student
+    )
     spatial, channel = attention(features, ours.config.temperature)
     near(spatial, golden[f"{who}_spatial_attention"])
     near(channel, golden[f"{who}_channel_attention"])
@@ -88,28 +100,33 @@ def test_gradients_of_the_student_and_of_every_parameter(golden, ours):
 
 @pytest.mark.parametrize("who", ["student", "teacher"])
 def test_the_bias_of_w_k_has_no_gradient_for_the_authors_either(who, golden, ours):
-    """It shifts every score of a softmax alike: what is recorded is rounding, so nothing but its smallness can be held."""
+    """It shifts every logit of a softmax equally: the recorded gradient is rounding, so only its size can be tested."""
     total(ours.loss(ours.scene, {"P3": ours.teacher})).backward()
     key = ours.loss.relation["P3"].get_submodule(f"{who}.key")
     theirs = torch.from_numpy(golden[f"grad.conv_mask_{who[0]}.bias"])
     assert torch.cat([theirs, key.bias.grad]).abs().amax() < 1e-15
 
 
-def test_the_loops_too_are_the_authors(golden, ours):
+def test_the_loops_equal_the_authors_numbers_too(golden, ours):
     def lists(module):
         return {name: (p.flatten(1) if p.ndim == 4 else p.flatten()).tolist() for name, p in module.named_parameters()}
 
     relation, align = ours.loss.relation["P3"], lists(ours.loss.align)
     sums = naive.fgd(
-        ours.student.tolist(), ours.teacher.tolist(), [boxes.tolist() for boxes in ours.scene.boxes], ours.scene.image_sizes,
-        temperature=ours.config.temperature, rounding="authors", align=(align["P3.weight"], align["P3.bias"]) if align else None,
+        ours.student.tolist(),
+        ours.teacher.tolist(),
+        [boxes.tolist() for boxes in ours.scene.boxes],
+        ours.scene.image_sizes,
+        temperature=ours.config.temperature,
+        rounding="authors",
+        align=(align["P3.weight"], align["P3.bias"]) if align else None,
         blocks=[lists(relation.student), lists(relation.teacher)],
     )
     for name, value in sums.items():
         assert_close(value, float(golden[OUTPUT[name]]), rtol=1e-9, atol=0)
 
 
-# ---- the authors' names ------------------------------------------------------------------------------------------------------------
+# ---- the authors' names ----
 
 def authors_state(channels=4, student_channels=6):
     """Names and shapes of one level of the authors' loss, counted through so that no two tensors are equal."""
@@ -129,9 +146,11 @@ def test_one_levels_state_loads_strictly():
     FGDLoss(("P4",), 6, 4).load_state_dict(state, strict=True)
 
 
-def test_several_levels_unite():
+def test_states_of_several_levels_load_together():
     loss = FGDLoss(("P3", "P4"), 6, 4)
-    loss.load_state_dict(fgd_state_from_authors(authors_state(), "P3") | fgd_state_from_authors(authors_state(), "P4"), strict=True)
+    loss.load_state_dict(
+        fgd_state_from_authors(authors_state(), "P3") | fgd_state_from_authors(authors_state(), "P4"), strict=True
+    )
 
 
 def test_equal_channels_need_no_align():
@@ -139,7 +158,7 @@ def test_equal_channels_need_no_align():
     FGDLoss(("P3",), 4, 4).load_state_dict(fgd_state_from_authors(state, "P3"), strict=True)
 
 
-def test_every_tensor_lands_where_it_belongs():
+def test_every_tensor_gets_its_place():
     theirs = authors_state()
     ours = fgd_state_from_authors(theirs, "P3")
     assert ours["align.P3.bias"] is theirs["align.bias"]
@@ -149,7 +168,9 @@ def test_every_tensor_lands_where_it_belongs():
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_one():
-    with pytest.raises(UserError, match="'conv_mask_x.weight'; did you mean 'conv_mask_.\\.weight'.*without their path"):
+    with pytest.raises(
+        UserError, match="'conv_mask_x.weight'; did you mean 'conv_mask_.\\.weight'.*without their path"
+    ):
         fgd_state_from_authors(authors_state() | {"conv_mask_x.weight": torch.zeros(1)}, "P3")
 
 

@@ -1,4 +1,7 @@
-"""Whole detectors of MMDetection 3.3 (golden/mmdet/README.md): FPN outputs to 1e-4 of their deviation, heads to 1e-3, names and shapes exactly."""
+"""Detectors of MMDetection 3.3 (golden/mmdet/README.md).
+
+FPN outputs are equal to 1e-4 of their deviation, heads to 1e-3, names and shapes exactly.
+"""
 import math
 import zlib
 from pathlib import Path
@@ -51,18 +54,23 @@ def close(ours, theirs, within, every=1):
     theirs = torch.from_numpy(theirs)
     ours = ours[:, ::every]
     assert ours.shape == theirs.shape
-    assert float((ours - theirs).abs().max()) < within * float(theirs.std(correction=0) if theirs.numel() > 1 else theirs.abs().max())
+    assert float((ours - theirs).abs().max()) < within * float(
+        theirs.std(correction=0) if theirs.numel() > 1 else theirs.abs().max()
+    )
 
 
 def as_maps(flat, maps, channels):
     """torchvision's (1, sum of H * W * A, K) -> one (1, A * K, H, W) a level, in MMDetection's order of channels."""
     sizes = [each.shape[-2] * each.shape[-1] * channels // flat.shape[2] for each in maps]
-    return [part.reshape(1, *each.shape[-2:], channels).permute(0, 3, 1, 2) for part, each in zip(flat.split(sizes, dim=1), maps, strict=True)]
+    return [
+        part.reshape(1, *each.shape[-2:], channels).permute(0, 3, 1, 2)
+        for part, each in zip(flat.split(sizes, dim=1), maps, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("name", PARAMS)
 @torch.no_grad()
-def test_a_filled_checkpoint_gives_their_outputs_and_comes_back_whole(name):
+def test_a_converted_checkpoint_gives_their_outputs_and_exports_back(name):
     family, backbone = CASES[name]
     detector = build(family, backbone, 80, flavour="mmdet").eval()
     keys = keys_of(name)
@@ -70,9 +78,17 @@ def test_a_filled_checkpoint_gives_their_outputs_and_comes_back_whole(name):
     cascade = name.startswith("cascade")
     report = load_mmdet(detector, state, parts="backbone+neck" if cascade else "all")
     own = [key for key in keys if key.startswith(("backbone.", "neck."))] if cascade else list(keys)
-    assert len(report.copied) == len(own) and len(report.skipped) == len(keys) - len(own) and bool(report.missing) == cascade
+    assert (
+        len(report.copied) == len(own)
+        and len(report.skipped) == len(keys) - len(own)
+        and bool(report.missing) == cascade
+    )
     exported = export_mmdet(detector)
-    mine = {key: (str(each.dtype).removeprefix("torch."), tuple(each.shape)) for key, each in exported.items() if not cascade or key in own}
+    mine = {
+        key: (str(each.dtype).removeprefix("torch."), tuple(each.shape))
+        for key, each in exported.items()
+        if not cascade or key in own
+    }
     assert mine == {key: keys[key] for key in own} and all(torch.equal(exported[key], state[key]) for key in own)
 
     golden = dict(np.load(FOLDER / f"{name}.npz"))
@@ -89,7 +105,9 @@ def test_a_filled_checkpoint_gives_their_outputs_and_comes_back_whole(name):
 
 def retinanet_head(detector, features, maps, golden):
     found = detector.head(maps)
-    for i, (scores, boxes) in enumerate(zip(as_maps(found["cls_logits"], maps, 720), as_maps(found["bbox_regression"], maps, 36), strict=True)):
+    for i, (scores, boxes) in enumerate(
+        zip(as_maps(found["cls_logits"], maps, 720), as_maps(found["bbox_regression"], maps, 36), strict=True)
+    ):
         close(scores, golden[f"head0_level{i}"], HEAD, every=20)
         close(boxes, golden[f"head1_level{i}"], HEAD, every=4)
 
@@ -97,7 +115,9 @@ def retinanet_head(detector, features, maps, golden):
 def fcos_head(detector, features, maps, golden):
     detector.head.centerness_on_reg = True  # the recorded detector; the authors' reads the class tower
     found = detector.head(maps)
-    kinds = (as_maps(found[kind], maps, n) for kind, n in (("cls_logits", 80), ("bbox_regression", 4), ("bbox_ctrness", 1)))
+    kinds = (
+        as_maps(found[kind], maps, n) for kind, n in (("cls_logits", 80), ("bbox_regression", 4), ("bbox_ctrness", 1))
+    )
     for i, (scores, boxes, centreness) in enumerate(zip(*kinds, strict=True)):
         close(scores, golden[f"head0_level{i}"], HEAD, every=20)
         close(boxes * ONE_STAGE_STRIDES[i], golden[f"head1_level{i}"], HEAD, every=4)

@@ -1,10 +1,11 @@
-"""Equations 2-14 of FGD as plain Python loops, to hold the fast code against. Slow, and obviously the equation.
+"""Equations 2-14 of FGD as plain Python loops, the reference for the fast code. Slow, and written like the equations.
 
-Images are batches of nested lists of floats: F[k][i][j] is channel k, row i, column j; M[i][j] is a cell. No tensor, no broadcasting.
+Images are batches of nested lists of floats: F[k][i][j] is channel k, row i, column j; M[i][j] is a cell.
+No tensor, no broadcasting.
 """
 from math import ceil, exp, floor, sqrt
 
-# ---- where to look: eqs. 2-4 -------------------------------------------------------------------------------------------------------
+# ---- where to look: eqs. 2-4 ----
 
 def cell_range(box, frame, grid, rounding):
     """Rows and columns of box r on the map, half-open; ``authors`` keep one cell past the far edge."""
@@ -51,11 +52,13 @@ def focal_masks(boxes, frame, grid, rounding):
     return fg, bg
 
 
-# ---- how much to look: eqs. 5-8 ----------------------------------------------------------------------------------------------------
+# ---- how much to look: eqs. 5-8 ----
 
 def g_spatial(F):
     """G^S_ij = 1/C sum_k |F_kij|    (eq. 5)"""
-    return [[sum(abs(F[k][i][j]) for k in range(len(F))) / len(F) for j in range(len(F[0][0]))] for i in range(len(F[0]))]
+    return [
+        [sum(abs(F[k][i][j]) for k in range(len(F))) / len(F) for j in range(len(F[0][0]))] for i in range(len(F[0]))
+    ]
 
 
 def g_channel(F):
@@ -77,12 +80,15 @@ def a_channel(F, T):
     return [len(F) * p / whole for p in powers]
 
 
-# ---- focal distillation: eqs. 9-11 -------------------------------------------------------------------------------------------------
+# ---- focal distillation: eqs. 9-11 ----
 
 def conv1x1(F, weight, bias):
     """f: every pixel's channels through one matrix."""
     return [
-        [[bias[o] + sum(weight[o][k] * F[k][i][j] for k in range(len(F))) for j in range(len(F[0][0]))] for i in range(len(F[0]))]
+        [
+            [bias[o] + sum(weight[o][k] * F[k][i][j] for k in range(len(F))) for j in range(len(F[0][0]))]
+            for i in range(len(F[0]))
+        ]
         for o in range(len(weight))
     ]
 
@@ -103,7 +109,7 @@ def attention_sum(student, teacher, T):
     return spatial + channel
 
 
-# ---- global distillation: eqs. 12-13 -----------------------------------------------------------------------------------------------
+# ---- global distillation: eqs. 12-13 ----
 
 def layer_norm(v, gain, shift, epsilon=1e-5):
     """LN: mean 0 and variance 1 over the vector, then gain and shift."""
@@ -141,12 +147,13 @@ def squared_distance(student, teacher):
     )
 
 
-# ---- the whole: eqs. 11 and 14 -----------------------------------------------------------------------------------------------------
+# ---- the whole: eqs. 11 and 14 ----
 
 def fgd(students, teachers, boxes, frames, *, temperature, rounding, align, blocks):
     """The four sums of one level before their coefficients, averaged over the batch.
 
-    students, teachers, boxes, frames: one entry an image. align: (weight, bias) of f, or None. blocks: (student's, teacher's) parameters of R.
+    students, teachers, boxes, frames: one entry per image. align: (weight, bias) of f, or None. blocks: (student's,
+        teacher's) parameters of R.
     """
     sums = dict.fromkeys(("fg", "bg", "attention", "global"), 0.0)
     for student, teacher, of_image, frame in zip(students, teachers, boxes, frames, strict=True):

@@ -76,10 +76,10 @@ def test_a_flip_of_the_map_flips_only_the_spatial_attention():
 
 
 def test_without_puts_ones_in_place_of_the_named_part():
-    given = attention(maps())
-    no_spatial, no_channel = without(given, spatial=True), without(given, channel=True)
-    assert (no_spatial.spatial == 1).all() and no_spatial.channel is given.channel
-    assert (no_channel.channel == 1).all() and no_channel.spatial is given.spatial
+    full = attention(maps())
+    no_spatial, no_channel = without(full, spatial=True), without(full, channel=True)
+    assert (no_spatial.spatial == 1).all() and no_spatial.channel is full.channel
+    assert (no_channel.channel == 1).all() and no_channel.spatial is full.spatial
 
 
 def test_gradcheck():
@@ -101,7 +101,11 @@ def test_the_weighing_attention_is_the_teachers_the_students_or_their_mean_and_a
     torch.manual_seed(0)
     maps = torch.randn(2, 2, 3, 4, 5, requires_grad=True)
     student, teacher = attention(maps[0]), attention(maps[1])
-    for who, expected in {"teacher": teacher, "student": student, "mean": [(a + b) / 2 for a, b in zip(student, teacher, strict=True)]}.items():
+    for who, expected in {
+        "teacher": teacher,
+        "student": student,
+        "mean": [(a + b) / 2 for a, b in zip(student, teacher, strict=True)],
+    }.items():
         chosen = attention_of(who, student, teacher)
         assert all(torch.equal(got, want) for got, want in zip(chosen, expected, strict=True))
     assert not any(each.requires_grad for who in ("teacher", "student") for each in attention_of(who, student, teacher))

@@ -1,4 +1,4 @@
-"""Balance: a factor on a method's weights, or a share of the detector's own loss, measured on the first steps and then kept."""
+"""Balance: a factor on a method's weights, or a ratio of the task loss, measured on the first steps and then kept."""
 import pytest
 import torch
 
@@ -7,26 +7,38 @@ from fgdlab.terms import Term, total
 
 
 def terms(**raws):
-    return [Term(name, level, torch.tensor(raw * scale), 0.5) for name, raw in raws.items() for level, scale in (("P3", 1.0), ("P4", 3.0))]
+    return [
+        Term(name, level, torch.tensor(raw * scale), 0.5)
+        for name, raw in raws.items()
+        for level, scale in (("P3", 1.0), ("P4", 3.0))
+    ]
 
 
 def own(loss=2.0):
-    return [Term("classification", "all", torch.tensor(loss / 2)), Term("bbox_regression", "all", torch.tensor(loss / 2))]
+    return [
+        Term("classification", "all", torch.tensor(loss / 2)),
+        Term("bbox_regression", "all", torch.tensor(loss / 2)),
+    ]
 
 
 def test_strength_multiplies_every_weight_and_no_sum():
     balanced = Balance(strength=3.0)(own(), terms(fg=1.0, bg=2.0))
-    assert [term.weight for term in balanced] == [1.5] * 4 and [float(term.raw) for term in balanced] == [1.0, 3.0, 2.0, 6.0]
+    assert [term.weight for term in balanced] == [1.5] * 4 and [float(term.raw) for term in balanced] == [
+        1.0,
+        3.0,
+        2.0,
+        6.0,
+    ]
 
 
-def test_a_share_brings_the_whole_to_that_share_of_the_detectors_loss_and_keeps_proportions():
+def test_a_loss_ratio_scales_the_terms_to_that_ratio_of_the_task_loss_and_keeps_proportions():
     before = terms(fg=1.0, bg=40.0)
     balanced = Balance(loss_ratio=0.25)(own(2.0), before)
     assert float(total(balanced)) == pytest.approx(0.5)
     assert len({after.weight / term.weight for after, term in zip(balanced, before, strict=True)}) == 1
 
 
-def test_an_even_share_gives_each_name_an_equal_part():
+def test_equal_terms_give_each_name_an_equal_part():
     balanced = Balance(loss_ratio=0.5, equal_terms=True)(own(2.0), terms(fg=1.0, bg=40.0))
     for name in ("fg", "bg"):
         assert float(total([term for term in balanced if term.name == name])) == pytest.approx(0.5)
@@ -54,12 +66,15 @@ def test_the_factor_is_a_constant_to_the_gradient():
     assert isinstance(term.weight, float) and float(raw.grad) == pytest.approx(term.weight)
 
 
-def test_a_name_of_nothing_but_zeros_keeps_its_weights():
+def test_terms_that_are_all_0_keep_their_weights():
     assert [term.weight for term in Balance(loss_ratio=0.5)(own(), terms(fg=0.0))] == [0.5, 0.5]
-    assert [term.weight for term in Balance(loss_ratio=0.5, equal_terms=True)(own(), terms(fg=0.0, bg=1.0))][:2] == [0.5, 0.5]
+    assert [term.weight for term in Balance(loss_ratio=0.5, equal_terms=True)(own(), terms(fg=0.0, bg=1.0))][:2] == [
+        0.5,
+        0.5,
+    ]
 
 
-def test_a_restored_balance_goes_on_with_what_was_measured():
+def test_a_restored_balance_keeps_its_measurement():
     first, second = Balance(loss_ratio=0.5, steps=3), Balance(loss_ratio=0.5, steps=3)
     first(own(6.0), terms(fg=1.0))
     second.load_state_dict(first.state_dict())

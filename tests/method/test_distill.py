@@ -1,4 +1,4 @@
-"""A student, a frozen guest and a loss."""
+"""A student, a frozen teacher and a loss."""
 import pytest
 import torch
 
@@ -34,18 +34,20 @@ def values(terms):
     return {(term.name, term.level): term.raw.item() for term in terms}
 
 
-# ---- the guest ---------------------------------------------------------------------------------------------------------------------
+# ---- the teacher ----
 
-def test_the_teacher_is_no_parameter_no_state_and_no_child(distiller):
+def test_the_teacher_is_no_parameter_no_state_and_no_submodule(distiller):
     assert {name.split(".")[0] for name in distiller.state_dict()} == {"student", "loss"}
-    guest = {id(p) for p in distiller.teacher.parameters()}
-    assert guest and not guest & {id(p) for p in distiller.parameters()}
+    of_teacher = {id(p) for p in distiller.teacher.parameters()}
+    assert of_teacher and not of_teacher & {id(p) for p in distiller.parameters()}
     assert distiller.teacher not in list(distiller.modules())
 
 
-def test_the_teacher_moves_along(distiller):
+def test_the_teacher_moves_with_the_distiller(distiller):
     distiller.to(torch.float64)
-    assert {p.dtype for module in (distiller.student, distiller.loss, distiller.teacher) for p in module.parameters()} == {torch.float64}
+    assert {
+        p.dtype for module in (distiller.student, distiller.loss, distiller.teacher) for p in module.parameters()
+    } == {torch.float64}
     assert distiller.teacher.backbone.body.stem[1].running_mean.dtype == torch.float64
 
 
@@ -70,10 +72,12 @@ def test_a_checkpoint_of_the_distiller_loads_without_a_teacher(distiller, retina
     assert torch.equal(alone.loss.align["P3"].weight, distiller.loss.align["P3"].weight)
 
 
-def test_the_teacher_reads_the_very_pixels_of_the_student(distiller, batch):
+def test_the_teacher_reads_the_same_pixels_as_the_student(distiller, batch):
     read = {}
     for who in ("student", "teacher"):
-        getattr(distiller, who).backbone.register_forward_pre_hook(lambda module, args, who=who: read.update({who: args[0]}))
+        getattr(distiller, who).backbone.register_forward_pre_hook(
+            lambda module, args, who=who: read.update({who: args[0]})
+        )
     distiller(*batch)
     assert read["teacher"] is read["student"]
 
@@ -86,21 +90,23 @@ def test_the_teachers_maps_are_those_of_its_own_look(distiller, batch):
     assert all(torch.equal(maps[level], own[level]) for level in own)
 
 
-def test_the_teacher_records_no_graph_even_of_pixels_that_want_a_gradient(distiller):
+def test_the_teacher_records_no_graph_even_for_pixels_with_gradient(distiller):
     maps = distiller.teacher_maps(torch.rand(1, 3, 64, 64, requires_grad=True), [])
     assert maps and not any(each.requires_grad for each in maps.values())
 
 
-# ---- the terms ---------------------------------------------------------------------------------------------------------------------
+# ---- the terms ----
 
-def test_the_detectors_own_losses_come_first_and_unchanged(distiller, batch):
+def test_the_task_losses_come_first_and_unchanged(distiller, batch):
     own = distiller.student(*batch)
     terms = distiller(*batch)
-    assert [term.name for term in terms[:2]] == list(own) and all(torch.equal(term.raw, own[term.name]) for term in terms[:2])
+    assert [term.name for term in terms[:2]] == list(own) and all(
+        torch.equal(term.raw, own[term.name]) for term in terms[:2]
+    )
     assert {term.level for term in terms[2:]} == set(LEVELS)
 
 
-def test_without_a_teacher_only_the_detectors_own_losses_remain(retinanet, batch):
+def test_without_a_teacher_only_the_task_losses_remain(retinanet, batch):
     assert [(term.level, term.weight) for term in Distiller(retinanet())(*batch)] == [("all", 1.0)] * 2
 
 
@@ -126,7 +132,8 @@ def test_training_on_the_distillation_alone_brings_the_student_nearer(distiller,
 def test_terms_are_float32_under_autocast(distiller, batch):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         terms = distiller(*batch)
-        assert look(distiller.student, *batch).features["P3"].dtype == torch.bfloat16  # what the detector itself works in
+        # What the detector itself works in.
+        assert (look(distiller.student, *batch).features["P3"].dtype == torch.bfloat16)
     assert {term.raw.dtype for term in terms if term.level != "all"} == {torch.float32}
 
 
@@ -135,7 +142,10 @@ def test_any_loss_gets_float32_maps_and_no_autocast(retinanet, batch):
 
     class Spy(torch.nn.Module):
         def forward(self, scene, teacher):
-            seen.update(autocast=torch.is_autocast_enabled("cpu"), dtypes={each.dtype for maps in (scene.features, teacher) for each in maps.values()})
+            seen.update(
+                autocast=torch.is_autocast_enabled("cpu"),
+                dtypes={each.dtype for maps in (scene.features, teacher) for each in maps.values()},
+            )
             return []
 
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -156,7 +166,7 @@ def test_a_pyramid_loss_gets_maps_as_the_networks_made_them_and_sums_them_in_flo
     assert seen == {torch.bfloat16} and {term.raw.dtype for term in terms if term.level == "P3"} == {torch.float32}
 
 
-# ---- the cache ---------------------------------------------------------------------------------------------------------------------
+# ---- the cache ----
 
 def test_recall_stands_in_for_the_teacher(distiller, batch):
     from_teacher, asked = values(distiller(*batch)), []
@@ -181,7 +191,7 @@ def test_with_a_cache_the_teacher_does_not_run(distiller, batch):
     assert runs == []
 
 
-# ---- errors ------------------------------------------------------------------------------------------------------------------------
+# ---- errors ----
 
 def test_a_loss_and_a_teacher_need_each_other(retinanet):
     with pytest.raises(ValueError, match="a loss and a teacher .* or neither"):

@@ -31,13 +31,17 @@ def plain_lists(module):
     return {name: (p.flatten(1) if p.ndim == 4 else p.flatten()).tolist() for name, p in module.named_parameters()}
 
 
-# ---- against the loops -------------------------------------------------------------------------------------------------------------
+# ---- against the loops ----
 
 def test_the_loss_equals_the_loops(random_scene, shake, agree):
     for seed in range(200):
         torch.manual_seed(seed)
         channels = (4, 3)[seed // 4 % 2]  # 3 -> 4 needs an align layer
-        config = FGDConfig(rounding=("authors", "exact")[seed % 2], frame=("canvas", "image")[seed // 2 % 2], temperature=(0.5, 0.8)[seed // 8 % 2])
+        config = FGDConfig(
+            rounding=("authors", "exact")[seed % 2],
+            frame=("canvas", "image")[seed // 2 % 2],
+            temperature=(0.5, 0.8)[seed // 8 % 2],
+        )
         scene = random_scene(seed, channels)
         teacher = teacher_of(scene, seed=seed)
         loss = shake(FGDLoss(LEVELS, channels, 4, config).double())
@@ -58,9 +62,9 @@ def test_the_loss_equals_the_loops(random_scene, shake, agree):
         agree(total(terms), expected, seed)
 
 
-# ---- every knob turns something ----------------------------------------------------------------------------------------------------
+# ---- every setting has an effect ----
 
-KNOBS = [
+VARIATIONS = [
     ("alpha", 2e-3), ("beta", 1e-3), ("gamma", 1e-3), ("lambda_", 1e-5), ("temperature", 0.8),
     ("area", "fg"), ("area", "bg"), ("area", "both"), ("area", "none"),
     ("spatial_attention", False), ("channel_attention", False),
@@ -89,20 +93,20 @@ def terms_of(scene, shake):
     return compute
 
 
-@pytest.mark.parametrize(("name", "value"), KNOBS)
-def test_the_knob_changes_the_total(name, value, terms_of):
+@pytest.mark.parametrize(("name", "value"), VARIATIONS)
+def test_the_setting_changes_the_total(name, value, terms_of):
     assert getattr(FGDConfig(), name) != value
     before, after = total(terms_of(FGDConfig())), total(terms_of(FGDConfig(**{name: value})))
     assert abs(after - before) > 1e-6 * abs(before)
 
 
-def test_no_knob_is_left_out():
-    assert {name for name, _ in KNOBS} == {field.name for field in fields(FGDConfig)}
+def test_no_setting_is_left_out():
+    assert {name for name, _ in VARIATIONS} == {field.name for field in fields(FGDConfig)}
 
 
 @pytest.mark.parametrize("name", ["area", "relation"])
 def test_no_two_choices_are_the_same(name, terms_of):
-    choices = [getattr(FGDConfig(), name), *(value for knob, value in KNOBS if knob == name)]
+    choices = [getattr(FGDConfig(), name), *(value for setting, value in VARIATIONS if setting == name)]
     totals = [total(terms_of(FGDConfig(**{name: choice}))).item() for choice in choices]
     assert len({round(each, 9) for each in totals}) == len(choices) == 5
 
@@ -134,7 +138,7 @@ def test_unsplit_is_the_mean_of_the_weighted_errors(scene):
     assert_close(both, error.mean().item())
 
 
-def test_without_attention_eq_10_has_nothing_to_say(terms_of):
+def test_without_attention_there_is_no_eq_10_term(terms_of):
     terms = terms_of(FGDConfig(spatial_attention=False, channel_attention=False))
     assert "attention" not in {term.name for term in terms}
 
@@ -143,7 +147,8 @@ def test_without_attention_eq_10_has_nothing_to_say(terms_of):
 def test_the_attention_term_keeps_only_the_parts_that_are_on(part, terms_of):
     other = {"spatial": "channel", "channel": "spatial"}[part]
     both, one, rest = (
-        raws(terms_of(FGDConfig(**{f"{off}_attention": False for off in offs})))["attention", "P3"] for offs in ((), (other,), (part,))
+        raws(terms_of(FGDConfig(**{f"{off}_attention": False for off in offs})))["attention", "P3"]
+        for offs in ((), (other,), (part,))
     )
     assert one > 0 and rest > 0
     assert_close(one + rest, both)
@@ -151,13 +156,18 @@ def test_the_attention_term_keeps_only_the_parts_that_are_on(part, terms_of):
 
 def test_gc_mse_and_nonlocal_agree_until_trained(scene):
     teacher = teacher_of(scene)
-    values = [raws(FGDLoss(LEVELS, 4, 4, FGDConfig(relation=kind)).double()(scene, teacher)) for kind in ("gc", "mse", "nonlocal")]
+    values = [
+        raws(FGDLoss(LEVELS, 4, 4, FGDConfig(relation=kind)).double()(scene, teacher))
+        for kind in ("gc", "mse", "nonlocal")
+    ]
     assert values[0] == values[1] == values[2]
 
 
-# ---- coefficients ------------------------------------------------------------------------------------------------------------------
+# ---- coefficients ----
 
-@pytest.mark.parametrize(("coefficient", "name"), [("alpha", "fg"), ("beta", "bg"), ("gamma", "attention"), ("lambda_", "global")])
+@pytest.mark.parametrize(
+    ("coefficient", "name"), [("alpha", "fg"), ("beta", "bg"), ("gamma", "attention"), ("lambda_", "global")]
+)
 def test_a_coefficient_weighs_its_own_term_only(coefficient, name, terms_of):
     terms = terms_of(FGDConfig(**{coefficient: 0.125}))
     for before, after in zip(terms_of(FGDConfig()), terms, strict=True):
@@ -165,7 +175,9 @@ def test_a_coefficient_weighs_its_own_term_only(coefficient, name, terms_of):
         assert after.weight == (0.125 if after.name == name else before.weight)
 
 
-@pytest.mark.parametrize(("coefficient", "name"), [("alpha", "fg"), ("beta", "bg"), ("gamma", "attention"), ("lambda_", "global")])
+@pytest.mark.parametrize(
+    ("coefficient", "name"), [("alpha", "fg"), ("beta", "bg"), ("gamma", "attention"), ("lambda_", "global")]
+)
 def test_a_coefficient_of_0_removes_its_term_and_leaves_the_rest(coefficient, name, terms_of):
     all_raws, rest = raws(terms_of(FGDConfig())), raws(terms_of(FGDConfig(**{coefficient: 0})))
     assert rest == {key: value for key, value in all_raws.items() if key[0] != name}
@@ -186,7 +198,10 @@ def test_all_coefficients_0_leave_no_term_also_where_channels_differ(scene):
 
 def test_align_exists_only_where_channels_differ():
     assert not FGDLoss(LEVELS, 4, 4).align
-    assert {level: layer.weight.shape[:2] for level, layer in FGDLoss(LEVELS, 4, 6).align.items()} == {"P3": (6, 4), "P4": (6, 4)}
+    assert {level: layer.weight.shape[:2] for level, layer in FGDLoss(LEVELS, 4, 6).align.items()} == {
+        "P3": (6, 4),
+        "P4": (6, 4),
+    }
 
 
 def test_each_level_has_its_own_layers():
@@ -196,7 +211,9 @@ def test_each_level_has_its_own_layers():
 
 
 def test_only_the_asked_levels_are_imitated(scene):
-    assert [term.level for term in FGDLoss(("P5", "P3"), 4, 4).double()(scene, teacher_of(scene))] == ["P5"] * 4 + ["P3"] * 4
+    assert [term.level for term in FGDLoss(("P5", "P3"), 4, 4).double()(scene, teacher_of(scene))] == ["P5"] * 4 + [
+        "P3"
+    ] * 4
 
 
 def test_presets_are_the_authors_settings():
@@ -208,7 +225,7 @@ def test_presets_are_the_authors_settings():
     assert settings["faster_rcnn"] == settings["mask_rcnn"] == (5e-5, 2.5e-5, 5e-5, 5e-7, 0.5)
 
 
-# ---- gradients ---------------------------------------------------------------------------------------------------------------------
+# ---- gradients ----
 
 def test_the_teachers_maps_get_no_gradient(scene):
     teacher = {level: each.requires_grad_() for level, each in teacher_of(scene).items()}
@@ -216,7 +233,9 @@ def test_the_teachers_maps_get_no_gradient(scene):
     assert all(each.grad is None for each in teacher.values())
 
 
-@pytest.mark.parametrize("config", [FGDConfig(), FGDConfig(area="both", relation="nonlocal"), FGDConfig(area="none"), FGDConfig(lambda_=0)])
+@pytest.mark.parametrize(
+    "config", [FGDConfig(), FGDConfig(area="both", relation="nonlocal"), FGDConfig(area="none"), FGDConfig(lambda_=0)]
+)
 def test_no_parameter_goes_without_gradient(config, scene):
     loss = FGDLoss(LEVELS, 4, 6, config).double()
     total(loss(scene, teacher_of(scene, 6))).backward()
@@ -231,12 +250,15 @@ def test_gradcheck_of_each_term_through_align_and_masks(name, shake):
     loss = shake(FGDLoss(("P3",), 2, 3).double())
 
     def term(maps):
-        return {each.name: each.raw for each in loss(Scene(torch.zeros(1, 3, 24, 32), boxes, [(24, 32)], {"P3": maps}), teacher)}[name]
+        return {
+            each.name: each.raw
+            for each in loss(Scene(torch.zeros(1, 3, 24, 32), boxes, [(24, 32)], {"P3": maps}), teacher)
+        }[name]
 
     assert torch.autograd.gradcheck(term, student)
 
 
-# ---- precision ---------------------------------------------------------------------------------------------------------------------
+# ---- precision ----
 
 def large_scene(dtype):
     """Maps whose squared distance is far above 65504, the largest float16."""
@@ -275,13 +297,15 @@ def test_float64_stays_float64(terms_of):
     assert {term.raw.dtype for term in terms_of(FGDConfig())} == {torch.float64}
 
 
-# ---- degenerate scenes -------------------------------------------------------------------------------------------------------------
+# ---- degenerate scenes ----
 
 def with_boxes(scene, *boxes):
     return replace(scene, boxes=[torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)])
 
 
-@pytest.mark.parametrize("boxes", [(), ((0, 0, 128, 96),), ((-50, -50, 500, 500),), ((64, 48, 64, 48),), ((-30, -30, -10, -10),)])
+@pytest.mark.parametrize(
+    "boxes", [(), ((0, 0, 128, 96),), ((-50, -50, 500, 500),), ((64, 48, 64, 48),), ((-30, -30, -10, -10),)]
+)
 def test_loss_and_gradient_are_finite_on_degenerate_boxes(boxes, scene):
     for each in scene.features.values():
         each.requires_grad_()
@@ -302,7 +326,9 @@ def test_under_a_box_that_covers_the_map_the_background_term_is_0(scene):
 
 
 def test_maps_of_one_cell_are_fine():
-    scene = Scene(torch.zeros(1, 3, 64, 64), [torch.tensor([[3.0, 3.0, 9.0, 9.0]])], [(64, 64)], {"P6": torch.randn(1, 4, 1, 1)})
+    scene = Scene(
+        torch.zeros(1, 3, 64, 64), [torch.tensor([[3.0, 3.0, 9.0, 9.0]])], [(64, 64)], {"P6": torch.randn(1, 4, 1, 1)}
+    )
     assert all(term.raw.isfinite() for term in FGDLoss(("P6",), 4, 4)(scene, teacher_of(scene)))
 
 
@@ -310,7 +336,7 @@ def test_a_student_equal_to_its_teacher_has_no_loss(scene):
     assert set(raws(FGDLoss(LEVELS, 4, 4).double()(scene, scene.features)).values()) == {0.0}
 
 
-# ---- symmetries of the whole -------------------------------------------------------------------------------------------------------
+# ---- symmetries of the whole ----
 
 def two_images(random_scene):
     scene = random_scene(4)
@@ -366,12 +392,16 @@ def test_a_mirror_of_image_and_boxes_does_not_matter_with_exact_rounding(axis, r
 
     def mirror_boxes(boxes):
         x1, y1, x2, y2 = boxes.unbind(-1)
-        return torch.stack([width - x2, y1, width - x1, y2] if axis == "x" else [x1, height - y2, x2, height - y1], dim=-1)
+        return torch.stack(
+            [width - x2, y1, width - x1, y2] if axis == "x" else [x1, height - y2, x2, height - y1], dim=-1
+        )
 
     def mirror(each):
         return each.flip(-1 if axis == "x" else -2)
 
-    mirrored = replace(scene, boxes=[mirror_boxes(boxes) for boxes in scene.boxes], features=each_map(scene.features, mirror))
+    mirrored = replace(
+        scene, boxes=[mirror_boxes(boxes) for boxes in scene.boxes], features=each_map(scene.features, mirror)
+    )
     loss = shake(FGDLoss(LEVELS, 4, 4, FGDConfig(rounding="exact", relation=relation)).double())
     same(loss, (scene, teacher), (mirrored, each_map(teacher, mirror)))
 
@@ -386,7 +416,7 @@ def test_a_batch_twice_over_has_the_same_loss(random_scene, shake):
     same(shake(FGDLoss(LEVELS, 4, 4).double()), (scene, teacher), (doubled, each_map(teacher, twice)))
 
 
-# ---- errors ------------------------------------------------------------------------------------------------------------------------
+# ---- errors ----
 
 @pytest.mark.parametrize(("name", "value", "message"), [
     ("area", "front", "area must be one of split, fg, bg, both, none, got 'front'"),
@@ -413,7 +443,9 @@ def test_a_missing_level_is_named_with_the_network_that_lacks_it(scene):
 
 def test_maps_of_another_size_are_refused_with_both_shapes(scene):
     teacher = {level: each[..., :-1] for level, each in teacher_of(scene).items()}
-    with pytest.raises(ValueError, match=r"student map \(1, 4, 12, 16\) and teacher map \(1, 4, 12, 15\) must have the same shape"):
+    with pytest.raises(
+        ValueError, match=r"student map \(1, 4, 12, 16\) and teacher map \(1, 4, 12, 15\) must have the same shape"
+    ):
         FGDLoss(LEVELS, 4, 4).double()(scene, teacher)
 
 

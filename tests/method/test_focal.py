@@ -35,10 +35,14 @@ def test_attention_term_equals_the_loops(random_scene, agree):
     for seed in range(200):
         student, teacher, _ = pair(random_scene, seed)
         fast = attention_term(attention(student, 0.8), attention(teacher, 0.8))
-        agree(fast, sum(naive.attention_sum(S, F, 0.8) for S, F in zip(student.tolist(), teacher.tolist(), strict=True)) / 2, seed)
+        agree(
+            fast,
+            sum(naive.attention_sum(S, F, 0.8) for S, F in zip(student.tolist(), teacher.tolist(), strict=True)) / 2,
+            seed,
+        )
 
 
-# ---- one fact each -----------------------------------------------------------------------------------------------------------------
+# ---- one fact each ----
 
 def plain(n=1, c=2, h=3, w=3):
     """Everything 1: masks and attention that change nothing."""
@@ -84,7 +88,9 @@ def test_gradcheck_of_the_feature_terms(which, random_scene):
 
 def test_gradcheck_of_the_attention_term():
     student, teacher = torch.randn(2, 1, 3, 3, 3, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda s: attention_term(attention(s), attention(teacher)), student.requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda s: attention_term(attention(s), attention(teacher)), student.requires_grad_()
+    )
 
 
 def test_a_permutation_of_channels_changes_nothing(random_scene):

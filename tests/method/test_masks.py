@@ -12,7 +12,13 @@ CANVAS, GRID = (80, 80), (10, 10)  # stride 8
 
 def masks_of(*boxes, rounding="exact", canvas=CANVAS, grid=GRID):
     """fg and bg, each (H, W), of one image."""
-    masks = focal_masks([torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)], [canvas], grid, rounding=rounding, dtype=torch.float64)
+    masks = focal_masks(
+        [torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)],
+        [canvas],
+        grid,
+        rounding=rounding,
+        dtype=torch.float64,
+    )
     return masks.fg[0], masks.bg[0]
 
 
@@ -38,7 +44,7 @@ def test_random_scenes_hold_every_hard_case(random_scene):
     assert any((boxes % 8 == 0).any() for s in scenes for boxes in s.boxes)
 
 
-# ---- one fact each -----------------------------------------------------------------------------------------------------------------
+# ---- one fact each ----
 
 def test_a_box_of_one_cell_is_four_cells_to_the_authors():
     one_cell = torch.tensor([[8.0, 16.0, 16.0, 24.0]])
@@ -120,7 +126,7 @@ def test_unsplit_weighs_every_cell_the_same():
     assert masks.fg.shape == (2, 4, 5) and (masks.fg == 1 / 20).all() and not masks.bg.any()
 
 
-# ---- symmetries --------------------------------------------------------------------------------------------------------------------
+# ---- symmetries ----
 
 BOXES = torch.tensor([[3.0, 5.0, 30.0, 25.0], [8.0, 16.0, 72.0, 48.0], [-9.0, 40.0, 12.0, 95.0]])
 
@@ -158,7 +164,7 @@ def test_exact_masks_of_the_transposed_scene_are_the_transposed_masks():
     assert torch.equal(there.fg.transpose(1, 2), turned.fg)
 
 
-# ---- errors ------------------------------------------------------------------------------------------------------------------------
+# ---- errors ----
 
 def test_errors_name_the_shape_and_the_rounding():
     with pytest.raises(ValueError, match=r"\(K, 4\), got \(4,\)"):
@@ -171,7 +177,9 @@ def test_transposed_masks_are_those_of_boxes_with_x_and_y_exchanged():
     boxes, frame, grid = torch.tensor([[10.0, 0.0, 30.0, 50.0]]), (96, 96), (12, 12)
     swapped = focal_masks([boxes[:, [1, 0, 3, 2]]], [frame], grid)
     transposed = focal_masks([boxes], [frame], grid, axes="yx")
-    assert torch.equal(transposed.fg, swapped.fg) and torch.equal(transposed.fg[0], focal_masks([boxes], [frame], grid).fg[0].T)
+    assert torch.equal(transposed.fg, swapped.fg) and torch.equal(
+        transposed.fg[0], focal_masks([boxes], [frame], grid).fg[0].T
+    )
     assert not torch.equal(transposed.fg, focal_masks([boxes], [frame], grid).fg)
 
 

@@ -17,7 +17,7 @@ def plain_lists(block):
     return {name: (p.flatten(1) if p.ndim == 4 else p.flatten()).tolist() for name, p in block.named_parameters()}
 
 
-# ---- the blocks --------------------------------------------------------------------------------------------------------------------
+# ---- the blocks ----
 
 def test_gcblock_equals_the_loops(shake, agree):
     for seed in range(50):
@@ -33,7 +33,7 @@ def test_a_block_starts_as_the_identity(block):
 
 
 @pytest.mark.parametrize("block", [GcBlock, NonLocalBlock])
-def test_a_shaken_block_is_no_identity(block, shake):
+def test_a_block_with_moved_parameters_is_not_the_identity(block, shake):
     features = maps()
     assert (shake(block(4).double())(features) - features).abs().amax() > 1e-3
 
@@ -51,7 +51,7 @@ def test_nonlocal_adds_another_vector_to_every_pixel(shake):
 
 
 @pytest.mark.parametrize("block", [GcBlock, NonLocalBlock])
-def test_blocks_know_no_place(block, shake):
+def test_blocks_are_permutation_equivariant(block, shake):
     """Pixels in another order come out in that order."""
     block, features, order = shake(block(4).double()), maps(h=3, w=5), torch.randperm(15)
 
@@ -72,14 +72,16 @@ def test_nonlocal_gathers_by_the_row_softmax(shake):
     block, features = shake(NonLocalBlock(4).double()), maps(n=1, h=2, w=2)
     weight = {name: (layer.weight.flatten(1), layer.bias) for name, layer in block.named_children()}
     pixels = list(features[0].flatten(1).T)
-    query, key, value = ([weight[name][0] @ pixel + weight[name][1] for pixel in pixels] for name in ("query", "key", "value"))
+    query, key, value = (
+        [weight[name][0] @ pixel + weight[name][1] for pixel in pixels] for name in ("query", "key", "value")
+    )
     for i, pixel in enumerate(pixels):
         share = torch.softmax(torch.stack([query[i] @ each for each in key]), dim=0)
         gathered = sum(s * each for s, each in zip(share, value, strict=True))
         assert_close(block(features)[0].flatten(1)[:, i], pixel + weight["output"][0] @ gathered + weight["output"][1])
 
 
-# ---- the term ----------------------------------------------------------------------------------------------------------------------
+# ---- the term ----
 
 def test_gc_and_nonlocal_start_as_mse():
     student, teacher = maps(), maps()
@@ -122,7 +124,7 @@ def test_gc_is_never_below_centred(shake):
 
 
 def test_one_bias_takes_gc_down_to_centred():
-    """R_s adds -mean(S - T): the best constant, so what remains is the centred distance. One image, so a bias is enough."""
+    """R_s adds -mean(S - T), the best constant: the centred distance remains. For one image a bias is enough."""
     student, teacher = maps(n=1), maps(n=1)
     term = RelationTerm(4).double()
     with torch.no_grad():

@@ -10,10 +10,14 @@ SCENE = Scene(torch.zeros(2, 3, 64, 96), [torch.zeros(0, 4)] * 2, [(60, 90), (64
 
 
 def hooks(detector):
-    return [hook for module in detector.modules() for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())]
+    return [
+        hook
+        for module in detector.modules()
+        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    ]
 
 
-# ---- Tap ---------------------------------------------------------------------------------------------------------------------------
+# ---- Tap ----
 
 def test_tap_leaves_losses_bit_equal_and_no_hook_behind(retinanet, batch):
     detector, (images, targets) = retinanet(), batch
@@ -51,7 +55,7 @@ def test_tap_leaves_no_hook_on_what_is_no_detector():
     assert hooks(module) == []
 
 
-def test_tap_keeps_the_very_tensors_of_the_forward(retinanet, batch):
+def test_tap_keeps_the_tensors_of_the_forward_themselves(retinanet, batch):
     detector, seen = retinanet(), {}
     detector.backbone.register_forward_hook(lambda module, args, output: seen.update(pixels=args[0], maps=output))
     with Tap(detector) as tap:
@@ -81,7 +85,13 @@ def test_tap_reads_detection_too(retinanet, batch):
     detector = retinanet().eval()
     with Tap(detector) as tap:
         detector(batch[0])
-    assert [len(boxes) for boxes in tap.scene.boxes] == [0, 0] and list(tap.scene.features) == ["P3", "P4", "P5", "P6", "P7"]
+    assert [len(boxes) for boxes in tap.scene.boxes] == [0, 0] and list(tap.scene.features) == [
+        "P3",
+        "P4",
+        "P5",
+        "P6",
+        "P7",
+    ]
 
 
 def test_a_scene_before_the_forward_is_refused(retinanet):
@@ -89,7 +99,7 @@ def test_a_scene_before_the_forward_is_refused(retinanet):
         _ = tap.scene
 
 
-# ---- look --------------------------------------------------------------------------------------------------------------------------
+# ---- look ----
 
 def test_look_sees_what_tap_sees(retinanet, batch):
     detector = retinanet().eval()
@@ -106,7 +116,7 @@ def test_look_without_targets_has_no_boxes(retinanet, batch):
     assert [tuple(boxes.shape) for boxes in look(retinanet(), batch[0]).boxes] == [(0, 4), (0, 4)]
 
 
-# ---- names of levels ---------------------------------------------------------------------------------------------------------------
+# ---- names of levels ----
 
 @pytest.mark.parametrize(("build", "names"), [
     (retinanet_resnet50_fpn, ["P3", "P4", "P5", "P6", "P7"]),
@@ -125,7 +135,7 @@ def test_a_height_that_the_stride_does_not_divide_rounds_to_the_level():
     assert list(level_names({"0": torch.zeros(1, 1, 13, 13)}, 100)) == ["P3"]
 
 
-# ---- Scene -------------------------------------------------------------------------------------------------------------------------
+# ---- Scene ----
 
 def test_boxes_are_divided_by_the_canvas_or_by_the_image():
     assert SCENE.frame_sizes() == SCENE.frame_sizes("canvas") == [(64, 96), (64, 96)]

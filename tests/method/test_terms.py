@@ -24,7 +24,10 @@ def test_total_passes_each_term_its_weight_as_gradient():
 
 
 def test_total_of_mixed_precision_is_float32():
-    assert total([Term("a", "all", torch.tensor(1.0, dtype=torch.bfloat16)), Term("b", "all", torch.tensor(1.0))]).dtype == torch.float32
+    assert (
+        total([Term("a", "all", torch.tensor(1.0, dtype=torch.bfloat16)), Term("b", "all", torch.tensor(1.0))]).dtype
+        == torch.float32
+    )
 
 
 def test_rows_are_plain_numbers():

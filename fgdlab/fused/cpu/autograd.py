@@ -63,8 +63,8 @@ def blocks_of(relations: list[RelationTerm | None]) -> Blocks:
 
 
 def sums_of_levels(
-    students: list[Tensor], teachers: list[Tensor], masks: list[FocalMasks] | None, relations: list[RelationTerm | None],
-    config: FGDConfig,
+    students: list[Tensor], teachers: list[Tensor], masks: list[FocalMasks] | None,
+    relations: list[RelationTerm | None], config: FGDConfig,
 ) -> list[dict[str, Tensor]]:
     """As ``dispatch.sums_of_levels``."""
     setting, blocks = setting_of(config), blocks_of(relations)
@@ -78,8 +78,8 @@ def sums_of_levels(
 class PyramidTerms(Function):
     """The terms of all levels in the order of TERMS, level by level, averaged over the batch; None for unused terms.
 
-    One function for all levels: on small maps, calls cost more than arithmetic. Maps (N, C, H, W) may have any memory format
-    and half precision. A bias of W_k is the same at all cells and changes no softmax: its gradient is 0.
+    One function for all levels: on small maps, calls cost more than arithmetic. Maps (N, C, H, W) may have any memory
+    format and half precision. A bias of W_k is the same at all cells and changes no softmax: its gradient is 0.
     """
 
     @staticmethod
@@ -92,7 +92,8 @@ class PyramidTerms(Function):
         ctx.pyramid = pyramid
         used = [name in setting.terms.values() for name in TERMS] * count
         return tuple(
-            torch.scalar_tensor(term, dtype=pyramid.dtype) if each else None for term, each in zip(terms, used, strict=True))
+            torch.scalar_tensor(term, dtype=pyramid.dtype) if is_used else None
+            for term, is_used in zip(terms, used, strict=True))
 
     @staticmethod
     def backward(ctx, *gradients):
@@ -117,7 +118,8 @@ class Pyramid:
         """All terms of all levels, unused ones too."""
         tiles, (mix, spatial, channel, relation, _) = Tiles(students, teachers, self.dtype), self.setting
         levels, (n, c, _, _), parameters = len(students), students[0].shape, self.blocks.parameters
-        self.table, self.weights, self.versions = tiles.table, self.joined(levels), [each._version for each in parameters]
+        self.table, self.weights = tiles.table, self.joined(levels)
+        self.versions = [each._version for each in parameters]
         self.keys = loops.keys_of(self.weights, c)
         self.fg, self.bg = loops.mask_rows(masks, (n, tiles.cells), self.kind)
         self.by_cell, self.by_channel, sums, maxima, exp_sums = loops.empty(
@@ -137,13 +139,14 @@ class Pyramid:
         """Gradients of the students' maps and of R's parameters; None for a level whose terms have none."""
         levels, (n, c, _, _), (mix, spatial, channel, relation, _) = len(students), students[0].shape, self.setting
         by_level = [gradients[first:first + len(TERMS)] for first in range(0, len(gradients), len(TERMS))]
-        g = loops.array([[0.0 if each is None else each.item() for each in of_level] for of_level in by_level], "float64")
+        g = [[0.0 if each is None else each.item() for each in of_level] for of_level in by_level]
+        g = loops.array(g, "float64")
         weights = self.weights_again(levels) if self.weights is None else self.weights
         of_weights = torch.empty(weights.shape, dtype=self.dtype)
         (factors,), (scalars,) = loops.empty(self.kind, (levels, n, 5, c)), loops.empty("float64", (levels, n, 3))
         self.loops.backward_terms(
-            self.table, g, mix, channel, relation, weights, self.by_cell, self.by_channel, self.hidden, factors, scalars,
-            of_weights.numpy())
+            self.table, g, mix, channel, relation, weights, self.by_cell, self.by_channel, self.hidden, factors,
+            scalars, of_weights.numpy())
         self.weights = weights = None  # make room for the gradients of the maps
         outs = [
             None if all(each is None for each in of_level) else empty_like(student)

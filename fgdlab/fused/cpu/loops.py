@@ -1,13 +1,14 @@
 """Loops compiled by numba: the terms of all levels on the CPU, and their gradients. Importing this file needs numba.
 
-A tile is all channels of at most WIDE cells of one image and level. It fits into the cache, so both visits of a pass read it
-from memory once: the first visit sums |F| and the logits of each cell over all channels, the second weighs by them.
-A softmax over all cells needs the largest logit of all tiles, which is known only at the end. So each tile takes exponentials
-relative to its own maximum, and :func:`finish_terms` rescales them:
+A tile is all channels of at most WIDE cells of one image and level. It fits into the cache, so both visits of a pass
+read it from memory once: the first visit sums |F| and the logits of each cell over all channels, the second weighs by
+them. A softmax over all cells needs the largest logit of all tiles, which is known only at the end. So each tile takes
+exponentials relative to its own maximum, and :func:`finish_terms` rescales them:
 
     softmax_j = e^(l_j - tile maximum) * e^(tile maximum - maximum) / sum_k e^(l_k - maximum)
 
-Each tile writes its sums to rows of its own, and ``finish_terms`` adds them in a fixed order. So results do not depend on threads.
+Each tile writes its sums to rows of its own, and ``finish_terms`` adds them in a fixed order. So results do not depend
+on threads.
 
     forward_tiles         S, T --> logits and exponentials per cell, sums per channel          per tile
     finish_terms          these --> A^S, A^C, w, contexts, and the terms                       per level and image
@@ -22,9 +23,10 @@ With g for the gradients from above, w = softmax(W_k F) of eq. 13 and D = T - S,
               + g_context w + W_k dl - g_shift                      eqs. 13 and 12
     of W_k    sum_hw dl F,   dl = w (g_context . F - g_context . context)
 
-``table`` (L + 1, 15) has a row per level: where its maps lie in memory, its number of cells M, its first tile and its first column
-in rows per cell; the last row holds the ends. An attention part that is off has the inverse temperature 0: it is 1 everywhere.
-numba's cache is invalidated only by edits to this file, so all its cached loops on maps live here.
+``table`` (L + 1, 15) has a row per level: where its maps lie in memory, its number of cells M, its first tile and its
+first column in rows per cell; the last row holds the ends. An attention part that is off has the inverse temperature
+0: it is 1 everywhere. numba's cache is invalidated only by edits to this file, so all its cached loops on maps live
+here.
 """
 from collections.abc import Callable
 from functools import cache
@@ -47,7 +49,7 @@ S_MAP, T_MAP, OUT_MAP, CELLS, COLUMN, TILE = 0, 4, 8, 12, 13, 14
 
 # Rows per cell, of all levels (N, 4, all M): logits, then exponentials; after finish_terms A^S and w of both networks.
 A_S, A_T, W_S, W_T = range(4)
-# Rows of a tile, one WIDE after the other. Forward: the four above, then each mask times the exponentials that weigh it.
+# Rows of a tile, each of WIDE values. Forward: the four above, then each mask times the exponentials that weigh it.
 FG, BG = 4 * WIDE, 5 * WIDE
 # Backward.
 FOCAL, SIGN, SOFTMAX_S, DL_S, DL_T = (row * WIDE for row in range(5))
@@ -65,11 +67,14 @@ OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contr
 inner = njit(**OPTIONS)
 
 
-# ---- memory --------------------------------------------------------------------------------------------------------
+# ---- memory ----
 
 @intrinsic
 def prefetch(typing, flat, place):
-    """Ask for the cache line of a place without waiting. The rows of a tile lie far apart: the CPU does not predict the next."""
+    """Ask for the cache line of a place without waiting.
+
+    The rows of a tile lie far apart: the CPU does not predict the next.
+    """
 
     def generate(context, builder, signature, args):
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -86,7 +91,10 @@ def prefetch(typing, flat, place):
 
 @intrinsic
 def pointer(typing, address, like):
-    """An address as a pointer to numbers of the type in ``like``. A numpy view of a tensor costs as much as a small level."""
+    """An address as a pointer to numbers of the type in ``like``.
+
+    A numpy view of a tensor costs as much as a small level.
+    """
     kind = types.CPointer(like.dtype)
 
     def generate(context, builder, signature, args):
@@ -153,7 +161,7 @@ to_rows, from_rows = transposing_copy(back=False), transposing_copy(back=True)
 
 @inner
 def tile_of(layout, image, start, cells, channels, scratch):
-    """A tile with adjacent cells: (memory, first place, stride of channels) of the map itself, or of a copy in ``scratch``."""
+    """A tile with adjacent cells: (memory, first place, stride of channels), of the map or a copy in ``scratch``."""
     flat, first = at_address(layout[0], scratch), image * layout[1] + start * layout[3]
     if layout[3] == 1:
         return flat, first, layout[2]
@@ -175,7 +183,7 @@ def prefetch_channel(tile, c, cells):
         prefetch(flat, first + c * stride + i)
 
 
-# ---- forward -------------------------------------------------------------------------------------------------------
+# ---- forward ----
 
 @inner
 def first_visit(s, t, cells, channels, keys, rows, sums):
@@ -206,7 +214,7 @@ def first_visit(s, t, cells, channels, keys, rows, sums):
 
 @inner
 def to_exponentials(rows, cells, inverse_t, maxima, exp_sums):
-    """Turn the four rows into e^(l - the tile's maximum), the first two times ``inverse_t`` (eq. 7); keep maxima and sums."""
+    """Turn the four rows into e^(l - the tile's maximum), the first two times ``inverse_t``; keep maxima and sums."""
     for row in range(4):
         line = rows[row * WIDE:row * WIDE + cells]
         if row < W_S:
@@ -225,7 +233,7 @@ def to_exponentials(rows, cells, inverse_t, maxima, exp_sums):
 
 @inner
 def second_visit(s, t, cells, channels, fg, bg, weighing, rows, sums, focal):
-    """Per channel: contexts of eq. 13; and into ``focal`` (2, C) sums of D^2 times each mask times row ``weighing`` (eq. 9)."""
+    """Per channel: contexts of eq. 13; into ``focal`` (2, C) sums of D^2 times mask times row ``weighing`` (eq. 9)."""
     zero = rows.dtype.type(0)
     exponentials = rows[weighing * WIDE:weighing * WIDE + cells]
     for i in range(cells):
@@ -244,7 +252,10 @@ def second_visit(s, t, cells, channels, fg, bg, weighing, rows, sums, focal):
 
 
 def forward_tiles(first, last, scratch, table, fg, bg, keys, mix, inverse_t, wide, by_cell, sums, maxima, exp_sums):
-    """Tiles ``first`` to ``last``. ``mix``: shares of S's and T's attention in eq. 9; ``inverse_t``: 1 / (T C) of eq. 7."""
+    """Tiles ``first`` to ``last``.
+
+    ``mix``: shares of S's and T's attention in eq. 9; ``inverse_t``: 1 / (T C) of eq. 7.
+    """
     channels, scratch = sums.shape[2], cache_aligned(scratch)
     rows, copies = scratch[:ROWS], channels * WIDE
     copy_s, copy_t = scratch[ROWS:ROWS + copies], scratch[ROWS + copies:ROWS + 2 * copies]
@@ -266,7 +277,7 @@ def forward_tiles(first, last, scratch, table, fg, bg, keys, mix, inverse_t, wid
 
 @inner
 def rescale_tiles(image, column, cells, wide, by_cell, maxima, exp_sums):
-    """Rescale the exponentials of all tiles to softmaxes, times M for attention; ``maxima`` become each tile's factor."""
+    """Rescale the exponentials of all tiles to softmaxes, times M for attention; ``maxima`` become the factors."""
     tiles, kind = len(maxima), by_cell.dtype.type
     for row in range(4):
         maximum, exp_sum = maxima[0, row], 0.0
@@ -363,11 +374,11 @@ def finish_terms(
                 terms[level, i] += term / images
 
 
-# ---- R of eq. 13 ---------------------------------------------------------------------------------------------------
+# ---- R of eq. 13 ----
 
 @inner
 def layers(flat, who, channels, size):
-    """W_v1, its bias, weight and bias of LN, W_v2, its bias, of one network's block; W_k and its bias stand before them."""
+    """W_v1, its bias, weight and bias of LN, W_v2, its bias, of one network's block; W_k stands before them."""
     at = who * (2 * channels * size + 2 * channels + 3 * size + 1) + channels + 1
     narrow, at = flat[at:at + size * channels].reshape((size, channels)), at + size * channels
     bias, norm, norm_bias = flat[at:at + size], flat[at + size:at + 2 * size], flat[at + 2 * size:at + 3 * size]
@@ -378,7 +389,7 @@ def layers(flat, who, channels, size):
 
 @inner
 def transform(flat, who, context, eps, hidden):
-    """W_v1 context, normalised, into hidden[0]; ReLU(LN(..)) into hidden[1]; 1 / standard deviation into hidden[2, 0]."""
+    """hidden[0]: W_v1 context, normalised; hidden[1]: ReLU(LN(..)); hidden[2, 0]: 1 / standard deviation."""
     channels, size = len(context), hidden.shape[1]
     narrow, bias, norm, norm_bias, _, _ = layers(flat, who, channels, size)
     mean, variance = 0.0, 0.0
@@ -419,7 +430,7 @@ def relation_offset(relation, flat, eps, cells, rows, hidden, e):
 
 @inner
 def transform_gradient(flat, of_flat, who, context, hidden, g, of_context):
-    """From the gradient ``g`` (C,) of a block's v: add those of its parameters to ``of_flat``, write that of its context."""
+    """From the gradient ``g`` (C,) of v: those of the parameters, added to ``of_flat``, and of the context."""
     channels, size = len(context), hidden.shape[1]
     back = np.zeros(size)
     narrow, _, norm, _, widen, _ = layers(flat, who, channels, size)
@@ -446,9 +457,11 @@ def transform_gradient(flat, of_flat, who, context, hidden, g, of_context):
             of_context[c] += through * narrow[h, c]
 
 
-# ---- backward ------------------------------------------------------------------------------------------------------
+# ---- backward ----
 
-def backward_terms(table, g, mix, inverse_t, relation, weights, by_cell, by_channel, hidden, factors, scalars, of_weights):
+def backward_terms(
+    table, g, mix, inverse_t, relation, weights, by_cell, by_channel, hidden, factors, scalars, of_weights,
+):
     """From gradients of the terms ``g`` (L, 4): ``factors`` (L, N, 5, C), ``scalars`` (L, N, 3), gradients of R.
 
     The scalars: mean of sign A^S, then g_context . context of both networks.
@@ -477,7 +490,8 @@ def backward_terms(table, g, mix, inverse_t, relation, weights, by_cell, by_chan
             if relation == GC:
                 for who in range(2):
                     context, of_context = rows[CONTEXT_S + who], out[G_CONTEXT_S + who]
-                    transform_gradient(weights[level], of_weights[level], who, context, hidden[level, image, who], of_e, of_context)
+                    transform_gradient(
+                        weights[level], of_weights[level], who, context, hidden[level, image, who], of_e, of_context)
                     of_e *= -1  # of v_t
                     for c in range(channels):
                         numbers[1 + who] += of_context[c] * context[c]
@@ -579,7 +593,7 @@ def sum_key_gradients(table, of_keys, of_weights):
                 row[who * (len(row) // 2) + c] = value
 
 
-# ---- not compiled --------------------------------------------------------------------------------------------------
+# ---- not compiled ----
 
 def array(rows: list[list], kind: str) -> np.ndarray:
     return np.array(rows, kind)
@@ -605,7 +619,7 @@ def mask_rows(masks: list | None, shape: tuple[int, int], kind: str) -> list[np.
     return [np.concatenate([each.numpy().reshape(shape[0], -1) for each in part], axis=1, dtype=kind) for part in parts]
 
 
-# ---- compiled ------------------------------------------------------------------------------------------------------
+# ---- compiled ----
 
 @cache
 def compiled(dtype: str) -> SimpleNamespace:
@@ -615,7 +629,7 @@ def compiled(dtype: str) -> SimpleNamespace:
 
 
 def compile_cached(function: FunctionType, kind: str, **options):
-    """Compile for arguments of one kind, cached under a name of its own: under one name, two processes may mix up two kinds."""
+    """Compile for arguments of one kind, cached under its own name: processes may mix up two kinds under one name."""
     copy = FunctionType(function.__code__, function.__globals__, f"{function.__name__}_{kind}")
     copy.__qualname__ = copy.__name__
     try:

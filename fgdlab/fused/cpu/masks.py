@@ -19,7 +19,8 @@ def rasterise(boxes, table, extra, swap, fg):
     grid_h, grid_w = fg.shape[1:]
     fg[:] = 0
     for image in range(len(table)):
-        scale_h, scale_w, frame_h, frame_w = pixel(grid_h), pixel(grid_w), pixel(table[image, 2]), pixel(table[image, 3])
+        scale_h, scale_w = pixel(grid_h), pixel(grid_w)
+        frame_h, frame_w = pixel(table[image, 2]), pixel(table[image, 3])
         for box in range(table[image, 0], table[image, 1]):
             col0 = np.int64(np.floor(boxes[box, 0] / frame_w * scale_w))
             row0 = np.int64(np.floor(boxes[box, 1] / frame_h * scale_h))

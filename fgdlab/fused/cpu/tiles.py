@@ -21,7 +21,7 @@ class Tiles:
     """The tiles of all levels, image by image.
 
     Args:
-        students, teachers: maps (N, C, H, W) of each level, in any memory format. Half precision is converted in strips.
+        students, teachers: maps (N, C, H, W) of each level, in any memory format. Half precision is converted.
         dtype: precision of the sums.
         outs: gradients to write, from ``memory.empty_like``; None for a level that needs none.
     """
@@ -40,7 +40,8 @@ class Tiles:
             self.maps.append(maps)
             rows.append([*layout, cells, column, tile])
             column, tile = column + cells, tile + n * -(-cells // self.wide)
-            copies = copies or any(each is not None and step != 1 for each, step in zip(maps, layout[3::4], strict=True))
+            strides = zip(maps, layout[3::4], strict=True)
+            copies = copies or any(each is not None and stride != 1 for each, stride in strides)
             self.converted = self.converted or student.dtype != dtype or teacher.dtype != dtype
         rows.append([*NO_MAP * 3, 0, column, tile])
         self.table, self.dtype, self.cells, self.count = loops.array(rows, "int64"), dtype, column, tile
@@ -80,10 +81,13 @@ class Tiles:
     ) -> None:
         """Some tiles of an image, converted to the precision of the sums."""
         table = self.table.copy()
-        strips = [None if each is None else each.flatten(2)[image, :, cells].to(self.dtype).contiguous() for each in maps]
-        layouts = [
-            NO_MAP if each is None else [each.data_ptr() - cells.start * each.itemsize, 0, each.shape[1], 1] for each in strips]
-        table[level, :loops.CELLS] = [number for layout in layouts for number in layout]
+        strips, layout = [], []
+        for each in maps:
+            strip = None if each is None else each.flatten(2)[image, :, cells].to(self.dtype).contiguous()
+            first_value = None if strip is None else strip.data_ptr() - cells.start * strip.itemsize
+            strips.append(strip)
+            layout += NO_MAP if strip is None else [first_value, 0, strip.shape[1], 1]
+        table[level, :loops.CELLS] = layout
         work(first, last, scratch, table)
         if maps[2] is not None:
             maps[2].flatten(2)[image, :, cells] = strips[2]

@@ -1,4 +1,4 @@
-"""FGD on CUDA, level by level: an autograd function around the kernels, and the small tensors that follow from its sums."""
+"""FGD on CUDA, level by level: an autograd function around the kernels, and the terms from its sums."""
 from typing import NamedTuple
 
 import torch
@@ -33,8 +33,9 @@ class Sums(NamedTuple):
 class LevelSums(Function):
     """:class:`Sums` of one level, with gradients of the student's map and of both W_k.
 
-    ``student`` and ``teacher`` (N, C, H, W) may have any memory format and half precision; ``fg`` and ``bg`` (N, H, W) or None;
-    W_k of both networks with their biases, or None. A bias is the same at all cells and changes no softmax: its gradient is 0.
+    ``student`` and ``teacher`` (N, C, H, W) may have any memory format and half precision; ``fg`` and ``bg`` (N, H, W)
+    or None; W_k of both networks with their biases, or None. A bias is the same at all cells and changes no softmax:
+    its gradient is 0.
     """
 
     @staticmethod
@@ -58,9 +59,10 @@ class LevelSums(Function):
         out = empty_like(student)
         of_keys = launch.write_gradient(
             out.flatten(2), student.flatten(2), teacher.flatten(2), masks, (key_s, key_t), Sums(*gradients), *saved)
-        keys = [None if of_key is None else of_key.view_as(key) for of_key, key in zip(of_keys, (key_s, key_t), strict=True)]
-        biases = [None if of_key is None else torch.zeros_like(bias) for of_key, bias in zip(of_keys, (bias_s, bias_t), strict=True)]
-        return out, None, None, None, keys[0], biases[0], keys[1], biases[1], None
+        of_layers = []
+        for of_key, key, bias in zip(of_keys, (key_s, key_t), (bias_s, bias_t), strict=True):
+            of_layers += [None, None] if of_key is None else [of_key.view_as(key), torch.zeros_like(bias)]
+        return out, None, None, None, *of_layers, None
 
 
 def level_sums(
@@ -105,7 +107,7 @@ def global_sum(sums: Sums, relation: RelationTerm, cells: int) -> Tensor:
 
 
 def transformed(block: GcBlock, context: Tensor) -> Tensor:
-    """v = W_v2 ReLU(LN(W_v1 context)) of eq. 13, (N, C) -> (N, C): ``block.transform`` by matrices, not 1x1 convolutions."""
+    """v = W_v2 ReLU(LN(W_v1 context)) of eq. 13, (N, C) -> (N, C): ``block.transform`` without convolutions."""
     narrow, norm, _, widen = block.transform
     hidden = linear(context, narrow.weight.flatten(1), narrow.bias)
     hidden = layer_norm(hidden, hidden.shape[1:], norm.weight.flatten(), norm.bias.flatten(), norm.eps).relu()

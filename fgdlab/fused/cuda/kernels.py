@@ -1,7 +1,7 @@
 """Triton kernels of the fused loss. Importing this file needs Triton; only launch.py and masks.py do.
 
-A program reads a tile: CELLS cells of one image, all channels, CHANNELS at a time. Sums per channel of a tile go to a row
-of their own, and torch adds the rows: no two programs write to one place, so equal inputs give equal bits. Sums run in DTYPE.
+A program reads a tile: CELLS cells of one image, all channels, CHANNELS at a time. Sums per channel go to a row per
+tile, and torch adds the rows: no two programs write to one place, so equal inputs give equal bits. Sums run in DTYPE.
 
     F (N, C, HW) = S, T     g (HW) = sum_c |F|     D = T - S     w = softmax(W_k F) of eq. 13
 """
@@ -113,7 +113,7 @@ def gradient(
     """The gradients as at the head of cpu/loops.py.
 
     of_cells (N, 4, HW): A^S (g_fg fg + g_bg bg), g_cell / C, w of S, w of T.
-    of_channels (N, 10, C): A^C, g_squares, g_channel / HW, -g_shift; of S and of T: W_k, g_context, g_context . context.
+    of_channels (N, 10, C): A^C, g_squares, g_channel / HW, -g_shift; of both: W_k, g_context, g_context . context.
     keys_out (N, tiles, 2, C): gradients of both W_k on the tile; only with KEYS.
     """
     tile, image, cell, on_map = tile_of(hw, CELLS)
@@ -150,7 +150,10 @@ def gradient(
 
 @triton.jit
 def divided(x, y):
-    """x / y rounded as torch rounds it. Triton's own float32 division may be off by one bit, which may move a box by a cell."""
+    """x / y rounded as torch rounds it.
+
+    Triton's own float32 division may be off by one bit, which may move a box by a cell.
+    """
     if x.dtype == tl.float64:
         return x / y
     else:
@@ -161,7 +164,10 @@ def divided(x, y):
 def rasterise(
     boxes, table, fg, grid_h, grid_w, BOXES: tl.constexpr, CELLS: tl.constexpr, EXTRA: tl.constexpr, SWAP: tl.constexpr,
 ):
-    """S of eq. 3 on the foreground. boxes (K, 4); table (N, 4): first box, end of the boxes, height and width of the frame."""
+    """S of eq. 3 on the foreground.
+
+    boxes (K, 4); table (N, 4): first box, end of the boxes, height and width of the frame.
+    """
     tile, image = tl.program_id(0), tl.program_id(1).to(tl.int64)
     cell = tile * CELLS + tl.arange(0, CELLS)
     row, col = (cell // grid_w)[None], (cell % grid_w)[None]

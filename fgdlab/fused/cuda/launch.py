@@ -1,10 +1,10 @@
 """Launches the kernels of one level, with small tensors between them. The host never waits.
 
-    first_read   S, T --> g, logits per cell; |F|, D, D^2 per channel --> attention, w         (by torch, on N HW and N C numbers)
+    first_read   S, T --> g, logits per cell; |F|, D, D^2 per channel --> attention, w by torch
     second_read  S, T --> eq. 9, contexts
-    gradient     S, T --> gradients of S and of both W_k                                        (backward)
+    gradient     S, T --> gradients of S and of both W_k
 
-Unlike the CPU's, a GPU's tiles run side by side, so eq. 9 waits for the attention of all tiles: two reads forward, not one.
+Unlike the CPU's, a GPU's tiles run side by side, so eq. 9 waits for the attention of all tiles: two reads forward.
 """
 import torch
 import triton
@@ -20,7 +20,8 @@ CHANNELS, CELLS = 32, 128  # of a step of a tile; powers of 2
 
 
 def read_maps(
-    student: Tensor, teacher: Tensor, masks: list[Tensor], key_s: Tensor | None, key_t: Tensor | None, config: FGDConfig,
+    student: Tensor, teacher: Tensor, masks: list[Tensor], key_s: Tensor | None, key_t: Tensor | None,
+    config: FGDConfig,
 ) -> tuple[Sums, tuple[Tensor | None, ...]]:
     """The sums, and what the gradient needs: A^S (N, HW) and A^C (N, C) of eq. 9, w (N, 2, HW), contexts (N, 2, C).
 
@@ -35,7 +36,9 @@ def read_maps(
     zeros, strides = torch.zeros(c, **new), (*student.stride(), *teacher.stride())
     keys = [zeros if key is None else key.detach().reshape(-1).contiguous() for key in (key_s, key_t)]
     by_cell, by_channel = torch.empty(n, 4, hw, **new), torch.empty(n, tiles, 4, c, **new)
-    launch(kernels.first_read, (tiles, n), student, teacher, *keys, by_cell, by_channel, c, hw, tiles, *strides, dtype=dtype)
+    launch(
+        kernels.first_read, (tiles, n), student, teacher, *keys, by_cell, by_channel, c, hw, tiles, *strides,
+        dtype=dtype)
     sums = by_channel.sum(dim=1)                                 # (N, 4, C)
     g_spatial, g_channel = by_cell[:, :2] / c, sums[:, :2] / hw  # eqs. 5-6, (N, 2, HW) and (N, 2, C)
     softmax = torch.softmax(by_cell[:, 2:], dim=2)               # w of eq. 13, (N, 2, HW)
@@ -50,23 +53,21 @@ def read_maps(
         rows = torch.zeros(n, 2, hw, **new) if not masks else torch.stack(masks, dim=1).to(dtype) * a_spatial[:, None]
         focal, contexts = torch.empty(n, tiles, 2, **new), torch.empty(n, tiles, 2, c, **new)
         launch(
-            kernels.second_read, (tiles, n), student, teacher, torch.cat([rows, softmax], dim=1), a_channel, focal, contexts,
-            c, hw, tiles, *strides, dtype=dtype,
-        )
+            kernels.second_read, (tiles, n), student, teacher, torch.cat([rows, softmax], dim=1), a_channel, focal,
+            contexts, c, hw, tiles, *strides, dtype=dtype)
         contexts = contexts.sum(dim=1)  # (N, 2, C)
     if masks:
         fg, bg = focal.sum(dim=(0, 1)).unbind()
     if key_s is not None:
         context_s, context_t = contexts.unbind(dim=1)
     sums = Sums(
-        fg, bg, squares=sums[:, 3].sum(dim=1), shift=sums[:, 2], g_spatial_s=g_spatial[:, 0], g_channel_s=g_channel[:, 0],
-        context_s=context_s, context_t=context_t, g_spatial_t=g_spatial[:, 1], g_channel_t=g_channel[:, 1],
-    )
+        fg, bg, sums[:, 3].sum(dim=1), sums[:, 2], g_spatial[:, 0], g_channel[:, 0], context_s, context_t,
+        g_spatial[:, 1], g_channel[:, 1])
     return sums, (a_spatial, a_channel, softmax, contexts)
 
 
 def write_gradient(
-    out: Tensor, student: Tensor, teacher: Tensor, masks: list[Tensor], keys: tuple[Tensor | None, Tensor | None], g: Sums,
+    out: Tensor, student: Tensor, teacher: Tensor, masks: list[Tensor], keys: tuple[Tensor | None, ...], g: Sums,
     a_spatial: Tensor, a_channel: Tensor, softmax: Tensor, contexts: Tensor | None,
 ) -> list[Tensor | None]:
     """Fill ``out`` (N, C, HW) with the gradient of the student's map; returns those of both W_k (C,).
@@ -108,5 +109,6 @@ def write_gradient(
 
 def launch(kernel, grid: tuple[int, int], *args, dtype: torch.dtype, **switches: bool) -> None:
     """Run a kernel over tiles and images on the device of its maps."""
+    sums = tl.float64 if dtype == torch.float64 else tl.float32
     with torch.cuda.device_of(args[0]):
-        kernel[grid](*args, CHANNELS=CHANNELS, CELLS=CELLS, DTYPE=tl.float64 if dtype == torch.float64 else tl.float32, **switches)
+        kernel[grid](*args, CHANNELS=CHANNELS, CELLS=CELLS, DTYPE=sums, **switches)

@@ -14,4 +14,5 @@ def foreground(boxes: Tensor, table: list[list[int]], extra: int, swap: bool, fg
     pinned = torch.tensor(table, dtype=torch.int32, pin_memory=boxes.is_cuda)  # the host need not wait for the copy
     with torch.cuda.device_of(boxes):
         kernels.rasterise[(triton.cdiv(grid_h * grid_w, CELLS), images)](
-            boxes, pinned.to(boxes.device, non_blocking=True), fg, grid_h, grid_w, BOXES=BOXES, CELLS=CELLS, EXTRA=extra, SWAP=swap)
+            boxes, pinned.to(boxes.device, non_blocking=True), fg, grid_h, grid_w,
+            BOXES=BOXES, CELLS=CELLS, EXTRA=extra, SWAP=swap)

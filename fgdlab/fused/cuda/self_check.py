@@ -1,4 +1,7 @@
-"""Compares both implementations on a small case at the first use of a device. A kernel that differs or fails is not used there."""
+"""Compares both implementations on a small case at the first use of a device.
+
+A kernel that differs or fails is not used there.
+"""
 from functools import cache
 
 import torch
@@ -13,7 +16,7 @@ TOLERANCE = 1e-4  # of the largest value; rounding in float32 is about 1e-6
 
 @cache
 def failure(device: str) -> str | None:
-    """Why the fused implementation must not run on a device; None where it agrees. Waits for the device, once per process."""
+    """Why the fused implementation must not run on a device; None where it agrees. Runs once per process."""
     try:
         from . import launch  # noqa: F401
     except ImportError as error:
@@ -23,11 +26,13 @@ def failure(device: str) -> str | None:
     except Exception as error:  # of a compiler or driver: any type
         reason = str(error).strip().splitlines()[0]
         return f"the kernels of the fused implementation do not run on {device}: {type(error).__name__}: {reason}"
-    return None if worst < TOLERANCE else f"fused and readable implementation differ by {worst:.1e} of the largest value on {device}"
+    if worst < TOLERANCE:
+        return None
+    return f"fused and readable implementation differ by {worst:.1e} of the largest value on {device}"
 
 
 def worst_difference(device: str) -> float:
-    """The largest difference of values and of gradients, each relative to the largest value of its kind; NaN counts as 1."""
+    """The largest difference of values and gradients, each relative to the largest of its kind; NaN counts as 1."""
     from .autograd import level_sums
 
     random = torch.Generator().manual_seed(0)
