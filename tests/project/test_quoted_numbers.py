@@ -1,4 +1,5 @@
 """Numbers in README.md and ablations/README.md that combine several tables are those of the committed runs."""
+
 import re
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""Two detectors side by side: what is read, what is refused in one line, what is said about each noise."""
+"""Two detectors side by side: inputs, mistakes in one line, notes on each variance source."""
+
 import json
 from pathlib import Path
 
@@ -23,7 +24,10 @@ from tests.helpers.coco_cases import drawn
 
 def worse(found: list[dict], size: float = 8, seed: int = 0) -> list[dict]:
     rng = np.random.default_rng(seed)
-    return [{**each, "bbox": [*(np.array(each["bbox"][:2]) + rng.normal(0, size, 2)).tolist(), *each["bbox"][2:]]} for each in found]
+    return [
+        {**each, "bbox": [*(np.array(each["bbox"][:2]) + rng.normal(0, size, 2)).tolist(), *each["bbox"][2:]]}
+        for each in found
+    ]
 
 
 @pytest.fixture
@@ -41,37 +45,77 @@ def of_files(a="a.json", b="b.json", truth="truth.json"):
     return comparison_of_files([Path(a)], [Path(b)], Path(truth))
 
 
-# --- what is read -------------------------------------------------------------------------------------------------------------------
+# --- inputs -----------------------------------------------------------------------------------------------------------
 
-def test_files_of_detections_are_judged_by_the_file_of_truth(files):
+
+def test_files_of_detections_are_evaluated_on_the_file_of_ground_truth(files):
     truth, detections_a, detections_b = files
     result = compare(of_files(), resamples=100)
-    assert [result.scores_a[0], result.scores_b[0]] == pytest.approx([coco_scores(truth, each)["AP"] for each in (detections_a, detections_b)], rel=1e-12)
-    assert result.images.mean == pytest.approx(result.scores_a[0] - result.scores_b[0]) and result.images.low < result.images.mean < result.images.high
+    assert [result.scores_a[0], result.scores_b[0]] == pytest.approx(
+        [coco_scores(truth, each)["AP"] for each in (detections_a, detections_b)], rel=1e-12
+    )
+    assert (
+        result.images.mean == pytest.approx(result.scores_a[0] - result.scores_b[0])
+        and result.images.low < result.images.mean < result.images.high
+    )
     assert np.isnan(result.seeds.low) and np.isnan(result.both.low)
 
 
 def test_a_truth_without_area_and_iscrowd_is_filled_in(files):
     truth, detections_a, _ = files
     ordinary = [each for each in truth["annotations"] if not each["iscrowd"]]
-    write_json(Path("truth.json"), {**truth, "annotations": [{key: each[key] for key in ("id", "image_id", "category_id", "bbox")} for each in ordinary]})
-    assert compare(of_files(), resamples=100).scores_a[0] == pytest.approx(coco_scores({**truth, "annotations": ordinary}, detections_a)["AP"], rel=1e-12)
+    write_json(
+        Path("truth.json"),
+        {
+            **truth,
+            "annotations": [{key: each[key] for key in ("id", "image_id", "category_id", "bbox")} for each in ordinary],
+        },
+    )
+    assert compare(of_files(), resamples=100).scores_a[0] == pytest.approx(
+        coco_scores({**truth, "annotations": ordinary}, detections_a)["AP"], rel=1e-12
+    )
 
 
 @pytest.fixture
 def runs(coco_folder, tmp_path, monkeypatch):
-    """make(folder, seed, area, size) -> a finished run on a data set of six images, its boxes misplaced by ``size`` pixels."""
-    data = coco_folder([(64, 64)] * 6, {k: [(6, 8, 20 + k, 24, 3, 0), (34, 30, 22, 20, 7, 0)] for k in range(1, 7)}, splits={"train": [1], "val": [1, 2, 3, 4, 5, 6], "half": [1, 2, 3]})
+    """make(folder, seed, size) -> a finished run on six images, with boxes misplaced by ``size`` pixels."""
+    data = coco_folder(
+        [(64, 64)] * 6,
+        {k: [(6, 8, 20 + k, 24, 3, 0), (34, 30, 22, 20, 7, 0)] for k in range(1, 7)},
+        splits={"train": [1], "val": [1, 2, 3, 4, 5, 6], "half": [1, 2, 3]},
+    )
     monkeypatch.chdir(tmp_path)
 
     def make(folder, seed=0, size=1.0, config=None, split="val"):
-        config = (config or RunConfig(data=str(data), image_size=0, train_images=0, eval_images=0)).but(seed=seed, eval_split=split)
+        config = (config or RunConfig(data=str(data), image_size=0, train_images=0, eval_images=0)).but(
+            seed=seed, eval_split=split
+        )
         judged = open_split(config, split, progress=False)
-        perfect = [{"image_id": each["image_id"], "category_id": each["category_id"], "bbox": each["bbox"], "score": 0.9 - each["id"] / 100} for each in judged.ground_truth()["annotations"]]
+        perfect = [
+            {
+                "image_id": each["image_id"],
+                "category_id": each["category_id"],
+                "bbox": each["bbox"],
+                "score": 0.9 - each["id"] / 100,
+            }
+            for each in judged.ground_truth()["annotations"]
+        ]
         write_json(Path(folder) / "detections.json", worse(perfect, size, seed))
         RunFolder(folder).begin(config.dict(), {})
-        scores = {"AP": 50.0, "AR": 50.0, "seconds": 1.0}               # which every run has; compare takes its own from the detections
-        write_json(Path(folder) / "result.json", {**scores, "settings": config.dict(), "data_hashes": {"eval": judged.content_hash()}, "data_line": f"{len(judged)} images of {split}"})
+        scores = {
+            "AP": 50.0,
+            "AR": 50.0,
+            "seconds": 1.0,
+        }  # which every run has; compare takes its own from the detections
+        write_json(
+            Path(folder) / "result.json",
+            {
+                **scores,
+                "settings": config.dict(),
+                "data_hashes": {"eval": judged.content_hash()},
+                "data_line": f"{len(judged)} images of {split}",
+            },
+        )
         return Path(folder)
 
     make.data = data
@@ -82,9 +126,13 @@ def test_runs_are_paired_by_seed_whatever_their_order(runs):
     a, b = [runs(f"a{seed}", seed, 1.0) for seed in (2, 0, 1)], [runs(f"b{seed}", seed, 3.0) for seed in (0, 1, 2)]
     inputs = comparison_of_files(a, b)
     assert [each.label for each in inputs.pairs] == ["seed 0", "seed 1", "seed 2"] and inputs.data == "6 images of val"
-    assert inputs.pairs[1].detections_a == json.loads(Path("a1/detections.json").read_text()) and inputs.pairs[1].detections_b == json.loads(Path("b1/detections.json").read_text())
+    assert inputs.pairs[1].detections_a == json.loads(Path("a1/detections.json").read_text()) and inputs.pairs[
+        1
+    ].detections_b == json.loads(Path("b1/detections.json").read_text())
     result = compare(inputs, resamples=100)
-    assert result.seeds.low < result.seeds.mean < result.seeds.high and result.both.std > max(result.images.std, result.seeds.std / 3**0.5)
+    assert result.seeds.low < result.seeds.mean < result.seeds.high and result.both.std > max(
+        result.images.std, result.seeds.std / 3**0.5
+    )
     text = comparison_text(result)
     for words in ("seed 2", "mean", "paired t-interval, 3 seeds", "of 6 images", "The interval over both covers"):
         assert words in text
@@ -94,13 +142,20 @@ def test_runs_are_paired_by_seed_whatever_their_order(runs):
 def test_rows_of_a_sweep_are_compared_over_the_seeds_that_both_have_done(runs):
     rows = {"none": {"label": "no distillation"}, "fg": {"label": "foreground", "set": {"method": "fgd", "area": "fg"}}}
     base = {"data": str(runs.data), "image_size": 0, "train_images": 0, "eval_images": 0}
-    Path("mine.yaml").write_text(yaml.safe_dump({"title": "t", "question": "q?", "baseline": "none", "seeds": [0, 1, 2], "rows": rows, "base": base}))
+    Path("mine.yaml").write_text(
+        yaml.safe_dump(
+            {"title": "t", "question": "q?", "baseline": "none", "seeds": [0, 1, 2], "rows": rows, "base": base}
+        )
+    )
     sweep = load_sweep("mine.yaml").at("laptop")
     for planned in plan(sweep, Path("runs/mine")):
         if (planned.row, planned.seed) != ("fg", 1):
             runs(planned.folder, planned.seed, 3.0 if planned.row == "none" else 1.0, planned.config)
     inputs = comparison_of_rows(sweep, "fg", "none", "laptop")
-    assert [each.label for each in inputs.pairs] == ["seed 0", "seed 2"] and (inputs.name_a, inputs.name_b) == ("foreground", "no distillation")
+    assert [each.label for each in inputs.pairs] == ["seed 0", "seed 2"] and (inputs.name_a, inputs.name_b) == (
+        "foreground",
+        "no distillation",
+    )
     shown = CliRunner().invoke(main, ["compare", "fg", "none", "--sweep", "mine.yaml", "--resamples", "100"])
     assert shown.exit_code == 0 and "A = foreground, B = no distillation" in shown.stdout and "2 seeds" in shown.stdout
 
@@ -116,37 +171,103 @@ def test_images_without_any_detection_are_counted_in_a_note(files):
     assert "4 of 20 images have no detection of either side" in of_files().notes[0]
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------------------------
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
 
 def spoil(name, edit):
     def do():
         found = json.loads(Path(name).read_text())
         edit(found)
         Path(name).write_text(json.dumps(found))
+
     return do
 
 
 MISTAKES = {
     "no such file": (None, ["nowhere.json", "b.json", "--truth", "truth.json"], ("nowhere.json", "No such file")),
     "no truth": (None, ["a.json", "b.json"], ("a.json must come with its ground truth", "--truth ANNOTATIONS.json")),
-    "an empty list": (lambda: Path("a.json").write_text("[]"), ["a.json", "b.json", "--truth", "truth.json"], ("a.json must hold at least one detection", "empty list")),
-    "not JSON": (lambda: Path("a.json").write_text("[{"), ["a.json", "b.json", "--truth", "truth.json"], ("a.json must be whole JSON",)),
-    "an object": (lambda: Path("a.json").write_text("{}"), ["a.json", "b.json", "--truth", "truth.json"], ("a.json must hold a list of detections", "got {}")),
-    "a key missing": (spoil("a.json", lambda found: found[3].pop("score")), ["a.json", "b.json", "--truth", "truth.json"], ("detection 4 must be an object with image_id", "detections.json")),
-    "a label of words": (spoil("a.json", lambda found: found[0].update(category_id="cat")), ["a.json", "b.json", "--truth", "truth.json"], ("detection 1 must have a whole number as 'category_id'", "'cat'")),
-    "three numbers": (spoil("a.json", lambda found: found[0].update(bbox=[1, 2, 3])), ["a.json", "b.json", "--truth", "truth.json"], ("x, y, width, height", "[1, 2, 3]")),
-    "a negative width": (spoil("a.json", lambda found: found[0].update(bbox=[1, 2, -3, 4])), ["a.json", "b.json", "--truth", "truth.json"], ("x, y, width, height", "-3")),
-    "a score of NaN": (spoil("a.json", lambda found: found[0].update(score=float("nan"))), ["a.json", "b.json", "--truth", "truth.json"], ("finite 'score'", "nan")),
-    "another image": (spoil("b.json", lambda found: found[0].update(image_id=999)), ["a.json", "b.json", "--truth", "truth.json"], ("b.json must be of the 20 images", "999", "one file of ground truth")),
-    "another category": (spoil("b.json", lambda found: found[0].update(category_id=2)), ["a.json", "b.json", "--truth", "truth.json"], ("category ids among [1, 4, 7]", "got [2]", "not the network's labels")),
-    "a truth without objects": (spoil("truth.json", lambda truth: truth.update(annotations=[])), ["a.json", "b.json", "--truth", "truth.json"], ("truth.json must hold images and annotations",)),
-    "an unknown metric": (None, ["a.json", "b.json", "--truth", "truth.json", "--metric", "mAP"], ("unknown metric 'mAP'", "did you mean 'AP'")),
-    "a strange figure": (None, ["a.json", "b.json", "--truth", "truth.json", "--figure", "a.pdf"], ("--figure must end in .png or .svg", "a.pdf")),
+    "an empty list": (
+        lambda: Path("a.json").write_text("[]"),
+        ["a.json", "b.json", "--truth", "truth.json"],
+        ("a.json must hold at least one detection", "empty list"),
+    ),
+    "not JSON": (
+        lambda: Path("a.json").write_text("[{"),
+        ["a.json", "b.json", "--truth", "truth.json"],
+        ("a.json must be whole JSON",),
+    ),
+    "an object": (
+        lambda: Path("a.json").write_text("{}"),
+        ["a.json", "b.json", "--truth", "truth.json"],
+        ("a.json must hold a list of detections", "got {}"),
+    ),
+    "a key missing": (
+        spoil("a.json", lambda found: found[3].pop("score")),
+        ["a.json", "b.json", "--truth", "truth.json"],
+        ("detection 4 must be an object with image_id", "detections.json"),
+    ),
+    "a label of words": (
+        spoil("a.json", lambda found: found[0].update(category_id="cat")),
+        ["a.json", "b.json", "--truth", "truth.json"],
+        ("detection 1 must have a whole number as 'category_id'", "'cat'"),
+    ),
+    "three numbers": (
+        spoil("a.json", lambda found: found[0].update(bbox=[1, 2, 3])),
+        ["a.json", "b.json", "--truth", "truth.json"],
+        ("x, y, width, height", "[1, 2, 3]"),
+    ),
+    "a negative width": (
+        spoil("a.json", lambda found: found[0].update(bbox=[1, 2, -3, 4])),
+        ["a.json", "b.json", "--truth", "truth.json"],
+        ("x, y, width, height", "-3"),
+    ),
+    "a score of NaN": (
+        spoil("a.json", lambda found: found[0].update(score=float("nan"))),
+        ["a.json", "b.json", "--truth", "truth.json"],
+        ("finite 'score'", "nan"),
+    ),
+    "another image": (
+        spoil("b.json", lambda found: found[0].update(image_id=999)),
+        ["a.json", "b.json", "--truth", "truth.json"],
+        ("b.json must be of the 20 images", "999", "one file of ground truth"),
+    ),
+    "another category": (
+        spoil("b.json", lambda found: found[0].update(category_id=2)),
+        ["a.json", "b.json", "--truth", "truth.json"],
+        ("category ids among [1, 4, 7]", "got [2]", "not the network's labels"),
+    ),
+    "a truth without objects": (
+        spoil("truth.json", lambda truth: truth.update(annotations=[])),
+        ["a.json", "b.json", "--truth", "truth.json"],
+        ("truth.json must hold images and annotations",),
+    ),
+    "an unknown metric": (
+        None,
+        ["a.json", "b.json", "--truth", "truth.json", "--metric", "mAP"],
+        ("unknown metric 'mAP'", "did you mean 'AP'"),
+    ),
+    "a strange figure": (
+        None,
+        ["a.json", "b.json", "--truth", "truth.json", "--figure", "a.pdf"],
+        ("--figure must end in .png or .svg", "a.pdf"),
+    ),
     "an unequal number": (None, ["a.json,a.json", "b.json", "--truth", "truth.json"], ("as many runs, got 2 and 1",)),
-    "truth beside a sweep": (None, ["fg", "none", "--truth", "truth.json", "--sweep", "table1_areas"], ("--truth must go with files",)),
+    "truth beside a sweep": (
+        None,
+        ["fg", "none", "--truth", "truth.json", "--sweep", "table1_areas"],
+        ("--truth must go with files",),
+    ),
     "an unknown row": (None, ["fgg", "none", "--sweep", "table1_areas"], ("unknown row 'fgg'", "did you mean 'fg'")),
-    "no run is done": (None, ["fg", "none", "--sweep", "table1_areas"], ("must hold finished runs of 'fg' and 'none'", "fgdlab sweep table1_areas")),
-    "an empty folder": (lambda: Path("empty").mkdir(), ["empty", "empty"], ("empty must hold result.json and detections.json of a finished run", "run it first")),
+    "no run is done": (
+        None,
+        ["fg", "none", "--sweep", "table1_areas"],
+        ("must hold finished runs of 'fg' and 'none'", "fgdlab sweep table1_areas"),
+    ),
+    "an empty folder": (
+        lambda: Path("empty").mkdir(),
+        ["empty", "empty"],
+        ("empty must hold result.json and detections.json of a finished run", "run it first"),
+    ),
 }
 
 
@@ -191,10 +312,13 @@ def test_a_size_without_objects_is_refused(runs, refusal):
     assert "AP_L needs objects of its size" in refusal(compare, comparison_of_files([runs("a")], [runs("b")]), "AP_L")
 
 
-# --- the picture --------------------------------------------------------------------------------------------------------------------
+# --- the figure -------------------------------------------------------------------------------------------------------
+
 
 def test_the_figure_shows_every_resample_every_seed_and_three_intervals(runs):
-    inputs = comparison_of_files([runs(f"a{seed}", seed, 1.0) for seed in (0, 1)], [runs(f"b{seed}", seed, 3.0) for seed in (0, 1)])
+    inputs = comparison_of_files(
+        [runs(f"a{seed}", seed, 1.0) for seed in (0, 1)], [runs(f"b{seed}", seed, 3.0) for seed in (0, 1)]
+    )
     result = compare(inputs, resamples=200)
     figure = comparison_figure(result)
     top, lanes = figure.axes
@@ -209,7 +333,9 @@ def test_the_figure_shows_every_resample_every_seed_and_three_intervals(runs):
 
 
 def test_a_single_pair_is_drawn_without_intervals_over_seeds(files):
-    done = CliRunner().invoke(main, ["compare", "a.json", "b.json", "--truth", "truth.json", "--figure", "here/c.svg", "--resamples", "100"])
+    done = CliRunner().invoke(
+        main, ["compare", "a.json", "b.json", "--truth", "truth.json", "--figure", "here/c.svg", "--resamples", "100"]
+    )
     assert done.exit_code == 0 and Path("here/c.svg").is_file() and "needs several seeds" in done.stdout
     figure = comparison_figure(compare(of_files(), resamples=100))
     assert [line.get_gid() for line in figure.axes[1].lines if "interval" in str(line.get_gid())] == ["interval-images"]

@@ -1,4 +1,5 @@
 """What the README shows is what ablations/results holds, and what the committed results give."""
+
 import re
 import shutil
 from pathlib import Path
@@ -33,7 +34,10 @@ def test_table_1_is_published_with_its_control_and_on_real_images():
 @EACH
 def test_a_published_table_is_what_its_results_give(name, scale):
     results = pd.read_csv(committed(name, scale, ".csv"), dtype={"row": str})
-    assert committed(name, scale, ".md").read_text(encoding="utf-8").strip() == render(results, load_sweep(name).at(scale), "markdown").strip()
+    assert (
+        committed(name, scale, ".md").read_text(encoding="utf-8").strip()
+        == render(results, load_sweep(name).at(scale), "markdown").strip()
+    )
 
 
 @EACH
@@ -66,11 +70,15 @@ def test_links_of_the_readme_lead_somewhere():
 
 def test_a_table_goes_between_its_own_marks_only():
     text = "a\n<!-- table x -->\nold\n<!-- end x -->\n<!-- table y -->\nkept\n<!-- end y -->\n"
-    assert replace_table(text, "x", "new") == "a\n<!-- table x -->\nnew\n<!-- end x -->\n<!-- table y -->\nkept\n<!-- end y -->\n"
+    assert (
+        replace_table(text, "x", "new")
+        == "a\n<!-- table x -->\nnew\n<!-- end x -->\n<!-- table y -->\nkept\n<!-- end y -->\n"
+    )
     assert replace_table(text, "z", "new") == text
 
 
-# --- results of several scales side by side -----------------------------------------------------------------------------------------
+# --- results of several scales side by side ---------------------------------------------------------------------------
+
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
@@ -80,14 +88,28 @@ def project(tmp_path, monkeypatch):
     rows = {"none": {"label": "none", "set": {"method": "none"}}, "fgd": {"label": "FGD", "set": {"method": "fgd"}}}
     mine = {"title": "Mine", "question": "Which?", "baseline": "none", "seeds": [0, 1], "rows": rows}
     Path("ablations/sweeps/mine.yaml").write_text(yaml.safe_dump(mine))
-    Path("README.md").write_text("".join(f"<!-- table {name} -->\nempty\n<!-- end {name} -->\n" for name in ("mine", "mine-gpu")))
+    Path("README.md").write_text(
+        "".join(f"<!-- table {name} -->\nempty\n<!-- end {name} -->\n" for name in ("mine", "mine-gpu"))
+    )
 
 
 def of_runs(scale: str, gain: float) -> pd.DataFrame:
-    return pd.DataFrame([
-        {"sweep": "mine", "scale": scale, "row": row, "seed": seed, "state": "done", "AP": 10.0 + seed + more, "AR": 20.0, "device": scale}
-        for row, more in (("none", 0.0), ("fgd", gain)) for seed in (0, 1)
-    ])
+    return pd.DataFrame(
+        [
+            {
+                "sweep": "mine",
+                "scale": scale,
+                "row": row,
+                "seed": seed,
+                "state": "done",
+                "AP": 10.0 + seed + more,
+                "AR": 20.0,
+                "device": scale,
+            }
+            for row, more in (("none", 0.0), ("fgd", gain))
+            for seed in (0, 1)
+        ]
+    )
 
 
 def put(frame: pd.DataFrame, scale: str) -> None:
@@ -101,14 +123,22 @@ def fgdlab(*words: str):
     return CliRunner().invoke(main, words)
 
 
-def test_results_of_another_scale_are_published_beside_the_laptops(project):
+def test_another_scale_is_published_beside_scale_laptop(project):
     for scale, gain in (("laptop", 1.0), ("gpu", 7.0)):
         put(of_runs(scale, gain), scale)
         assert fgdlab("table", "mine", "--scale", scale, "--publish").exit_code == 0
-    assert sorted(path.name for path in Path("ablations/results").iterdir()) == [f"mine{scale}.{kind}" for scale in ("-gpu", "") for kind in ("csv", "md", "png")]
+    assert sorted(path.name for path in Path("ablations/results").iterdir()) == [
+        f"mine{scale}.{kind}" for scale in ("-gpu", "") for kind in ("csv", "md", "png")
+    ]
     assert published() == [("mine", "gpu"), ("mine", "laptop")]
     laptop, gpu = Path("README.md").read_text().split("<!-- end mine -->")
-    assert "+1.0 [" in laptop and "+7.0 [" not in laptop and "+7.0 [" in gpu and "+1.0 [" not in gpu and "empty" not in laptop + gpu
+    assert (
+        "+1.0 [" in laptop
+        and "+7.0 [" not in laptop
+        and "+7.0 [" in gpu
+        and "+1.0 [" not in gpu
+        and "empty" not in laptop + gpu
+    )
 
 
 def test_committed_results_are_read_at_their_own_scale_alone(project):
@@ -118,7 +148,11 @@ def test_committed_results_are_read_at_their_own_scale_alone(project):
     assert "+1.0 [" in fgdlab("table", "mine").stdout
     for command in ("table", "report", "seeds"):
         done = fgdlab(command, "mine", "--scale", "gpu")
-        assert done.exit_code == 1 and done.stdout == "" and done.stderr.startswith("Error: results of mine at scale gpu must be in runs/mine-gpu/results.csv or ")
+        assert (
+            done.exit_code == 1
+            and done.stdout == ""
+            and done.stderr.startswith("Error: results of mine at scale gpu must be in runs/mine-gpu/results.csv or ")
+        )
         assert done.stderr.endswith("mine-gpu.csv, got neither; run `fgdlab sweep mine --scale gpu` first\n")
     of_runs("gpu", 7.0).to_csv("ablations/results/mine-gpu.csv", index=False)
     assert "+7.0 [" in fgdlab("table", "mine", "--scale", "gpu").stdout and "+1.0 [" in fgdlab("table", "mine").stdout
@@ -127,7 +161,12 @@ def test_committed_results_are_read_at_their_own_scale_alone(project):
 def test_smoke_is_refused_by_one_line_and_nothing_is_written(project):
     put(of_runs("smoke", 1.0), "smoke")
     done = fgdlab("table", "mine", "--scale", "smoke", "--publish")
-    assert done.exit_code == 1 and done.stdout == "" and done.stderr.count("\n") == 1 and "must be of scale laptop or gpu, got smoke" in done.stderr
+    assert (
+        done.exit_code == 1
+        and done.stdout == ""
+        and done.stderr.count("\n") == 1
+        and "must be of scale laptop or gpu, got smoke" in done.stderr
+    )
     assert not Path("ablations/results").exists()
     assert fgdlab("table", "mine", "--scale", "smoke").exit_code == 0
 
@@ -135,7 +174,10 @@ def test_smoke_is_refused_by_one_line_and_nothing_is_written(project):
 def test_a_file_that_mixes_scales_is_refused(project):
     mixed = pd.concat([of_runs("laptop", 1.0), of_runs("gpu", 7.0)])
     sweep = load_sweep("mine").at("laptop")
-    with pytest.raises(UserError, match=r"what is published as mine.csv must hold runs of scale laptop alone, got runs of gpu; say --scale gpu"):
+    with pytest.raises(
+        UserError,
+        match=r"what is published as mine.csv must hold runs of scale laptop alone, got runs of gpu; say --scale gpu",
+    ):
         publish(mixed, sweep)
     assert not Path("ablations/results").exists()
     put(mixed, "laptop")

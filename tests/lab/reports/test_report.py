@@ -1,4 +1,5 @@
-"""The report on a sweep: the content of the page, which needs nothing from outside, and reasons for parts that are not available."""
+"""The report on a sweep: content of the page, which fetches nothing, and reasons for unavailable parts."""
+
 import json
 import re
 import shutil
@@ -27,10 +28,18 @@ from fgdlab.lab.sweeps.spec import load_sweep
 
 NOTEBOOK = Path(__file__).parents[3] / "ablations" / "report.ipynb"
 SWEEP = {
-    "title": "Which <area>?", "question": "Where to look & why?", "source": "a paper", "tuning": "none", "baseline": "none", "seeds": [0, 1], "contrasts": [["split", "fg"]],
+    "title": "Which <area>?",
+    "question": "Where to look & why?",
+    "source": "a paper",
+    "tuning": "none",
+    "baseline": "none",
+    "seeds": [0, 1],
+    "contrasts": [["split", "fg"]],
     "rows": {
-        "none": {"label": "no distillation", "paper": {"AP": 37.4}, "set": {"method": "none"}}, "fg": {"label": "foreground", "set": {"area": "fg"}},
-        "split": {"label": "both, split", "set": {"temperature": 0.1}}, "late": {"label": "broke down", "set": {"area": "bg"}},
+        "none": {"label": "no distillation", "paper": {"AP": 37.4}, "set": {"method": "none"}},
+        "fg": {"label": "foreground", "set": {"area": "fg"}},
+        "split": {"label": "both, split", "set": {"temperature": 0.1}},
+        "late": {"label": "broke down", "set": {"area": "bg"}},
     },
 }
 ERROR = "UserError: method <mgd>: a student must have two heads"
@@ -43,7 +52,11 @@ def untrained(path: Path, seed: int) -> None:
 
 def metrics(scale: float) -> list[dict]:
     terms = (("classification", "all", 2.0), ("fg", "P3", 0.5), ("fg", "P4", 0.5))
-    return [{"step": step, "name": name, "level": level, "raw": 1.0, "weighted": scale * value / step} for step in (1, 2, 4) for name, level, value in terms]
+    return [
+        {"step": step, "name": name, "level": level, "raw": 1.0, "weighted": scale * value / step}
+        for step in (1, 2, 4)
+        for name, level, value in terms
+    ]
 
 
 def fabricate(run, home: Path) -> None:
@@ -56,22 +69,51 @@ def fabricate(run, home: Path) -> None:
         return
     place = list(SWEEP["rows"]).index(run.row)
     untrained(run.folder / "student.safetensors", 10 * place + run.seed)
-    (run.folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics(1 + run.seed) if run.row != "none" or line["level"] == "all"))
-    found = [{"image_id": image, "category_id": 1, "bbox": [4.0, 4.0, 20.0, 20.0], "score": 0.9} for image in range(20_000) if image < 30 or image % 7 == 0]
+    (run.folder / "metrics.jsonl").write_text(
+        "".join(
+            json.dumps(line) + "\n" for line in metrics(1 + run.seed) if run.row != "none" or line["level"] == "all"
+        )
+    )
+    found = [
+        {"image_id": image, "category_id": 1, "bbox": [4.0, 4.0, 20.0, 20.0], "score": 0.9}
+        for image in range(20_000)
+        if image < 30 or image % 7 == 0
+    ]
     (run.folder / "detections.json").write_text(json.dumps(found))
     run.here.begin(run.config.dict(), {})
     packages = {"torch": "2.11", "numpy": "2.0"}
-    (run.folder / "result.json").write_text(json.dumps({
-        **dict.fromkeys(SCORE_COLUMNS, 10.0 + place + run.seed / 2), "teacher_AP": 30.0 if run.row != "none" else None, "seconds": 60.0 + run.seed, "train_seconds": 50.0,
-        "eval_seconds": 5.0, "images_per_second": 100.0, "peak_memory_gb": 1.5, "data_line": "tiny scenes", "data_hashes": {"train": "aa", "eval": "bb"},
-        "teacher": {"origin": "given", "weights": "cafe"} if run.row != "none" else None, "settings": run.config.dict(),
-        "provenance": {"commit": "0123456789ab", "dirty": run.seed == 1, "device": "a processor", "cores": 2, "python": "3.11", "system": "Linux", "packages": packages, "finished": "2026-01-01"},
-    }))
+    (run.folder / "result.json").write_text(
+        json.dumps(
+            {
+                **dict.fromkeys(SCORE_COLUMNS, 10.0 + place + run.seed / 2),
+                "teacher_AP": 30.0 if run.row != "none" else None,
+                "seconds": 60.0 + run.seed,
+                "train_seconds": 50.0,
+                "eval_seconds": 5.0,
+                "images_per_second": 100.0,
+                "peak_memory_gb": 1.5,
+                "data_line": "tiny scenes",
+                "data_hashes": {"train": "aa", "eval": "bb"},
+                "teacher": {"origin": "given", "weights": "cafe"} if run.row != "none" else None,
+                "settings": run.config.dict(),
+                "provenance": {
+                    "commit": "0123456789ab",
+                    "dirty": run.seed == 1,
+                    "device": "a processor",
+                    "cores": 2,
+                    "python": "3.11",
+                    "system": "Linux",
+                    "packages": packages,
+                    "finished": "2026-01-01",
+                },
+            }
+        )
+    )
 
 
 @pytest.fixture(scope="module")
 def swept(scene_cache, tmp_path_factory):
-    """A folder with mine.yaml, a teacher, and runs/mine: three rows done with two seeds, one row that failed with the first and never ran with the second."""
+    """A folder with mine.yaml, a teacher and runs/mine: three rows done with two seeds, one row failed and not run."""
     from tests.helpers.lab_fixtures import TINY
 
     here = tmp_path_factory.mktemp("swept")
@@ -81,7 +123,10 @@ def swept(scene_cache, tmp_path_factory):
         (here / "home/data").symlink_to(scene_cache / "data")
         patch.setenv("FGDLAB_HOME", str(here / "home"))
         untrained(here / "teacher.safetensors", 99)
-        base = {name: value for name, value in TINY.items() if name != "scale"} | {"method": "fgd", "teacher_checkpoint": str(here / "teacher.safetensors")}
+        base = {name: value for name, value in TINY.items() if name != "scale"} | {
+            "method": "fgd",
+            "teacher_checkpoint": str(here / "teacher.safetensors"),
+        }
         (here / "mine.yaml").write_text(yaml.safe_dump({**SWEEP, "base": base}, sort_keys=False))
         sweep = load_sweep("mine.yaml")
         runs = plan(sweep, here / "runs/mine")
@@ -143,7 +188,8 @@ def squeezed(text: str) -> str:
     return " ".join(text.split())
 
 
-# --- the page -----------------------------------------------------------------------------------------------------------------------
+# --- the page ---------------------------------------------------------------------------------------------------------
+
 
 def test_the_page_fetches_nothing_and_runs_nothing(page):
     outside = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", page)
@@ -154,7 +200,7 @@ def test_the_page_fetches_nothing_and_runs_nothing(page):
 def test_the_page_is_valid_html_with_inline_images_that_have_alternative_texts(page):
     seen = Page(page)
     assert seen.stack == [] and seen.wrong == [] and len(seen.ids) == len(set(seen.ids))
-    assert len(seen.images) == 2 + 2 * 3                             # points and losses; masks, attention, detections of two images
+    assert len(seen.images) == 2 + 2 * 3  # points and losses; masks, attention, detections of two images
     assert all(image["src"].startswith("data:image/png;base64,") for image in seen.images)
     assert len({image["alt"] for image in seen.images}) == len(seen.images) and seen.title == "Which <area>?"
     assert all(link[1:] in seen.ids for link in seen.links)
@@ -162,16 +208,35 @@ def test_the_page_is_valid_html_with_inline_images_that_have_alternative_texts(p
 
 def test_the_page_has_question_table_paper_settings_cost_and_origin(page):
     words = squeezed(Page(page).words)
-    for part in ("Which <area>?", "Where to look & why?", "37.4", "10.2 ± 0.4 (2)", "both, split minus foreground", "tiny scenes", "0123456789ab", "torch 2.11, numpy 2.0",
-                 "weights cafe, given, AP 30.0", "train aa, eval bb", "seed variance", "fgdlab report mine", "student of seed 0"):
+    for part in (
+        "Which <area>?",
+        "Where to look & why?",
+        "37.4",
+        "10.2 ± 0.4 (2)",
+        "both, split minus foreground",
+        "tiny scenes",
+        "0123456789ab",
+        "torch 2.11, numpy 2.0",
+        "weights cafe, given, AP 30.0",
+        "train aa, eval bb",
+        "seed variance",
+        "fgdlab report mine",
+        "student of seed 0",
+    ):
         assert part in words, part
 
 
 def test_the_page_lists_what_failed_with_its_error_and_notebook(page, report):
     words, failed = squeezed(Page(page).words), report.failures()
     assert "Not done, 2 of 8 runs:" in words and words.count(ERROR) == 2
-    assert failed[["row", "seed", "state"]].values.tolist() == [["broke down", "0", "failed"], ["broke down", "1", "pending"]]
-    assert re.fullmatch(r"runs/mine/[0-9a-f]{16}/run\.ipynb", failed["notebook"][0]) and Path(failed["notebook"][0]).is_file()
+    assert failed[["row", "seed", "state"]].values.tolist() == [
+        ["broke down", "0", "failed"],
+        ["broke down", "1", "pending"],
+    ]
+    assert (
+        re.fullmatch(r"runs/mine/[0-9a-f]{16}/run\.ipynb", failed["notebook"][0])
+        and Path(failed["notebook"][0]).is_file()
+    )
 
 
 def test_without_the_runs_folders_the_figures_are_unavailable_for_a_reason(alone):
@@ -206,24 +271,38 @@ def test_a_missing_teacher_is_not_trained_for_a_figure(swept):
         (swept / "away").rename(swept / "teacher.safetensors")
 
 
-# --- its parts ----------------------------------------------------------------------------------------------------------------------
+# --- its parts --------------------------------------------------------------------------------------------------------
+
 
 def test_settings_that_differ_tell_the_rows_apart(report):
     settings = report.settings().set_index("row")
     assert set(settings.columns) == {"method", "area", "temperature"}
-    assert settings.loc["no distillation", "method"] == "none" and settings.loc["no distillation", ["area", "temperature"]].isna().all()        # it uses neither
-    assert settings.loc["foreground", "area"] == "fg" and settings.loc["both, split", "temperature"] == "0.1" and settings.loc["broke down"].isna().all()
+    assert (
+        settings.loc["no distillation", "method"] == "none"
+        and settings.loc["no distillation", ["area", "temperature"]].isna().all()
+    )  # it uses neither
+    assert (
+        settings.loc["foreground", "area"] == "fg"
+        and settings.loc["both, split", "temperature"] == "0.1"
+        and settings.loc["broke down"].isna().all()
+    )
 
 
 def test_cost_is_the_mean_over_a_rows_runs_and_the_sum_of_all(report):
     cost = report.cost().set_index("row")
     assert cost.loc["foreground", ["runs", "seconds per run", "images / s"]].to_list() == [2, 60.5, 100.0]
-    assert cost.loc["broke down", "runs"] == 0 and cost.loc["all together", ["runs", "seconds per run"]].to_list() == [6, 363.0]
+    assert cost.loc["broke down", "runs"] == 0 and cost.loc["all together", ["runs", "seconds per run"]].to_list() == [
+        6,
+        363.0,
+    ]
 
 
-def test_origins_that_differ_are_all_said_with_their_number_of_runs(report):
+def test_provenance_lists_different_values_with_their_number_of_runs(report):
     facts = report.provenance().set_index("fact")["value"]
-    assert facts["commit"] == "0123456789ab, no change left uncommitted (3 runs) | 0123456789ab, with uncommitted changes (3 runs)"
+    assert (
+        facts["commit"]
+        == "0123456789ab, no change left uncommitted (3 runs) | 0123456789ab, with uncommitted changes (3 runs)"
+    )
     assert facts["device"] == "a processor, 2 cores" and facts["read from"] == "runs/mine/results.csv"
 
 
@@ -250,8 +329,13 @@ def test_losses_have_a_panel_a_row_with_the_mean_over_seeds(report):
 
 
 def test_the_share_of_distillation_is_of_the_last_quarter():
-    frame = pd.DataFrame([{"step": step, "name": name, "level": level, "weighted": value}
-                          for step, fg in ((1, 90.0), (10, 3.0)) for name, level, value in (("classification", "all", 2.0), ("fg", "P3", fg))])
+    frame = pd.DataFrame(
+        [
+            {"step": step, "name": name, "level": level, "weighted": value}
+            for step, fg in ((1, 90.0), (10, 3.0))
+            for name, level, value in (("classification", "all", 2.0), ("fg", "P3", fg))
+        ]
+    )
     assert mean_loss_ratio([frame]) == 1.5 and mean_loss_ratio([frame[frame["level"] == "all"]]) == 0
 
 
@@ -267,30 +351,51 @@ def test_rows_that_weigh_cells_alike_share_a_panel(report):
     image, fg, bg = drawn(report.masks(0))
     assert "foreground; both, split" in fg.get_title() and bg.get_title().endswith("\nboth, split")
     shown = fg.images[0].get_array().filled(0)
-    assert shown.shape == (8, 8) and (shown[:] > 0).any() and ((shown > 0) != (bg.images[0].get_array().filled(0) > 0)).all()
+    assert (
+        shown.shape == (8, 8)
+        and (shown[:] > 0).any()
+        and ((shown > 0) != (bg.images[0].get_array().filled(0) > 0)).all()
+    )
 
 
 def test_attention_has_the_teacher_at_every_temperature_and_every_student_on_one_scale(report):
     panels = drawn(report.attention(0))
-    assert [ax.get_title().split("\n")[0] for ax in panels] == ["teacher, T = 0.5", "teacher, T = 0.1", "no distillation", "foreground", "both, split"]
+    assert [ax.get_title().split("\n")[0] for ax in panels] == [
+        "teacher, T = 0.5",
+        "teacher, T = 0.1",
+        "no distillation",
+        "foreground",
+        "both, split",
+    ]
     assert len({ax.images[0].get_clim() for ax in panels}) == 1
-    assert np.ptp(panels[1].images[0].get_array()) > np.ptp(panels[0].images[0].get_array())       # sharper at a lower temperature
+    assert np.ptp(panels[1].images[0].get_array()) > np.ptp(
+        panels[0].images[0].get_array()
+    )  # sharper at a lower temperature
 
 
 def test_detections_of_every_row_are_on_the_same_image(report):
     panels = drawn(report.detections(1))
-    assert [ax.get_title().split("\n")[0] for ax in panels] == ["teacher", "no distillation", "foreground", "both, split"]
+    assert [ax.get_title().split("\n")[0] for ax in panels] == [
+        "teacher",
+        "no distillation",
+        "foreground",
+        "both, split",
+    ]
     assert all((ax.images[0].get_array() == panels[0].images[0].get_array()).all() for ax in panels)
     assert len(set(report.images())) == 2
 
 
-@pytest.mark.parametrize("objects, chosen", [((0, 1, 2, 0, 0, 3), [2, 5]), ((5, 5, 5, 5), [0, 2]), ((1, 0, 1), [0, 1]), ((0, 9), [1, 0]), ((1,), [0])])
+@pytest.mark.parametrize(
+    "objects, chosen",
+    [((0, 1, 2, 0, 0, 3), [2, 5]), ((5, 5, 5, 5), [0, 2]), ((1, 0, 1), [0, 1]), ((0, 9), [1, 0]), ((1,), [0])],
+)
 def test_images_are_spread_over_the_split_and_have_several_objects_if_possible(objects, chosen):
     dataset = [(None, {"boxes": [None] * count}) for count in objects]
     assert LoadedRows([], dataset, {}).images(2) == chosen
 
 
-# --- command line and notebook -------------------------------------------------------------------------------------------------------
+# --- command line and notebook ----------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def notebook():
@@ -299,7 +404,11 @@ def notebook():
 
 def test_the_notebook_is_committed_without_outputs_and_with_literal_parameters(notebook):
     nbformat.validate(notebook)
-    assert [cell.id for cell in notebook.cells if cell.cell_type == "code" and (cell.outputs or cell.execution_count is not None)] == []
+    assert [
+        cell.id
+        for cell in notebook.cells
+        if cell.cell_type == "code" and (cell.outputs or cell.execution_count is not None)
+    ] == []
     import papermill
 
     assert list(papermill.inspect_notebook(str(NOTEBOOK))) == ["sweep", "scale", "runs"]

@@ -1,4 +1,5 @@
-"""``fgdlab seeds``: a line for each contrast, numbers that are those of seeds_needed.py, and words that say what they mean."""
+"""``fgdlab seeds``: one line per contrast with the numbers of seeds_needed.py, and notes on their meaning."""
+
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,20 +16,38 @@ from fgdlab.lab.stats.seeds_needed import anytime_interval, group_sequential_int
 from fgdlab.lab.sweeps.spec import load_sweep
 
 AP = {"none": [20.0, 21.0, 22.5], "fg": [30.0, 32.0, 31.5], "bg": [25.0, 26.5, 27.0]}
-FG = [10.0, 11.0, 9.0]                                               # fg minus none, seed by seed
+FG = [10.0, 11.0, 9.0]  # fg minus none, seed by seed
 
 
 @pytest.fixture
 def sweep(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = {"none": {"label": "no distillation"}, "fg": {"label": "foreground"}, "bg": {"label": "background"}}
-    Path("mine.yaml").write_text(yaml.safe_dump({"title": "t", "question": "q?", "baseline": "none", "seeds": [0, 1, 2], "rows": rows, "contrasts": [["fg", "bg"]]}, sort_keys=False))
+    Path("mine.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "title": "t",
+                "question": "q?",
+                "baseline": "none",
+                "seeds": [0, 1, 2],
+                "rows": rows,
+                "contrasts": [["fg", "bg"]],
+            },
+            sort_keys=False,
+        )
+    )
     return load_sweep("mine.yaml").at("laptop")
 
 
 @pytest.fixture
 def results():
-    return pd.DataFrame([{"sweep": "mine", "row": row, "seed": seed, "state": "done", "AP": value, "AR": 50.0} for row, values in AP.items() for seed, value in enumerate(values)])
+    return pd.DataFrame(
+        [
+            {"sweep": "mine", "row": row, "seed": seed, "state": "done", "AP": value, "AR": 50.0}
+            for row, values in AP.items()
+            for seed, value in enumerate(values)
+        ]
+    )
 
 
 def lines_of(text: str) -> list[str]:
@@ -41,13 +60,21 @@ def test_a_line_holds_the_numbers_of_seeds_needed(sweep, results):
     (line,) = lines_of(text)
     low, high = anytime_interval(FG)
     need, told = seeds_for_width(1.0, 3, 0.5), seeds_for_power(1.0, 3, 10.0)
-    assert "+10.00 ± 1.00" in line and f"[{low:+.2f}, {high:+.2f}]" in line and f"{need.seeds}, {need.seeds - 3} more" in line
+    assert (
+        "+10.00 ± 1.00" in line
+        and f"[{low:+.2f}, {high:+.2f}]" in line
+        and f"{need.seeds}, {need.seeds - 3} more" in line
+    )
     assert f"({need.low} to {need.high})" in text and line.rstrip().endswith(f"{told.seeds}, enough")
 
 
 def test_every_row_is_compared_with_the_baseline_and_then_come_the_sweeps_contrasts(sweep, results):
     text = seeds_report(results, sweep, SeedTargets())
-    assert [line.split("  ")[0] for line in lines_of(text)] == ["foreground minus no", "background minus no", "foreground minus"]
+    assert [line.split("  ")[0] for line in lines_of(text)] == [
+        "foreground minus no",
+        "background minus no",
+        "foreground minus",
+    ]
     assert len(lines_of(seeds_report(results, sweep, SeedTargets(), against="bg"))) == 2
 
 
@@ -74,16 +101,26 @@ def test_one_pair_shows_its_difference_and_none_a_dash(sweep, results):
 
 def test_the_notes_say_which_variance_is_covered_and_fit_a_terminal(sweep, results):
     text = seeds_report(results, sweep, SeedTargets())
-    assert "cover the seed variance of the student's training, but not" in " ".join(text.split()) and "not corrected for multiple comparisons" in " ".join(text.split())
+    assert "cover the seed variance of the student's training, but not" in " ".join(
+        text.split()
+    ) and "not corrected for multiple comparisons" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 110
 
 
-@pytest.mark.parametrize("options, words", [
-    (["--row", "fgg"], ("unknown row 'fgg'", "did you mean 'fg'")), (["--row", "none"], ("two rows, got 'none' for both",)),
-    (["--metric", "APs"], ("unknown metric 'APs'",)), (["--half-width", "0"], ("half-width must be a number above 0, got 0.0",)),
-    (["--half-width", "nan"], ("got nan",)), (["--power", "80"], ("between 0 and 1, got 80.0",)), (["--difference", "0"], ("other than 0, got 0.0",)),
-    (["--looks", "3,x"], ("whole numbers of at least 2 seeds", "'3,x'")), (["--looks", "1,5"], ("at least 2",)),
-])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--row", "fgg"], ("unknown row 'fgg'", "did you mean 'fg'")),
+        (["--row", "none"], ("two rows, got 'none' for both",)),
+        (["--metric", "APs"], ("unknown metric 'APs'",)),
+        (["--half-width", "0"], ("half-width must be a number above 0, got 0.0",)),
+        (["--half-width", "nan"], ("got nan",)),
+        (["--power", "80"], ("between 0 and 1, got 80.0",)),
+        (["--difference", "0"], ("other than 0, got 0.0",)),
+        (["--looks", "3,x"], ("whole numbers of at least 2 seeds", "'3,x'")),
+        (["--looks", "1,5"], ("at least 2",)),
+    ],
+)
 def test_a_mistake_is_one_clear_line(sweep, results, options, words):
     Path("runs/mine").mkdir(parents=True)
     results.to_csv("runs/mine/results.csv", index=False)
@@ -103,7 +140,9 @@ def test_a_row_is_compared_with_the_one_that_it_names_and_one_that_cannot_be_run
     rows = {**sweep.rows, "bg": replace(sweep.rows["bg"], against="fg"), "more": sweep.rows["fg"]}
     told = replace(sweep, rows=rows, contrasts=[], absent={"more": "needs a card"})
     first, second = lines_of(seeds_report(results, told, SeedTargets()))
-    assert first.startswith("foreground minus no") and second.startswith("background minus") and "-5.00 ± 0.50" in second
+    assert (
+        first.startswith("foreground minus no") and second.startswith("background minus") and "-5.00 ± 0.50" in second
+    )
     assert "-5.00 ± 0.50" in lines_of(seeds_report(results, told, SeedTargets(), "bg"))[0]
     assert "+5.00 ±" in seeds_report(results, told, SeedTargets(), "bg", "none")
 
@@ -119,4 +158,8 @@ def test_analyses_are_sorted_numbers_without_repeats():
 
 def test_the_published_first_table_can_be_asked():
     done = CliRunner().invoke(main, ["seeds", "table1_areas", "--out", "nowhere"])
-    assert done.exit_code == 0 and len(lines_of(done.stdout)) >= 4 and np.all(["enough" in done.stdout, "more" in done.stdout])
+    assert (
+        done.exit_code == 0
+        and len(lines_of(done.stdout)) >= 4
+        and np.all(["enough" in done.stdout, "more" in done.stdout])
+    )

@@ -1,4 +1,5 @@
 """Intervals over the choice of images: the bootstrap is paired, its ends are BCa's, and seeds and images add up."""
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -18,7 +19,10 @@ from tests.helpers.coco_cases import drawn
 def blurred(found: list[dict], size: float, seed: int = 0) -> list[dict]:
     """The same detections, less well placed."""
     rng = np.random.default_rng(seed)
-    return [{**each, "bbox": [*(np.array(each["bbox"][:2]) + rng.normal(0, size, 2)).tolist(), *each["bbox"][2:]]} for each in found]
+    return [
+        {**each, "bbox": [*(np.array(each["bbox"][:2]) + rng.normal(0, size, 2)).tolist(), *each["bbox"][2:]]}
+        for each in found
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +39,7 @@ def pair(sides):
 
 
 def test_bca_is_scipys_on_the_same_resamples():
-    values = np.random.default_rng(4).exponential(size=40)           # skewed, so that bias and acceleration both matter
+    values = np.random.default_rng(4).exponential(size=40)  # skewed, so that bias and acceleration both matter
     theirs = stats.bootstrap((values,), np.mean, n_resamples=999, method="BCa", rng=np.random.default_rng(0))
     without = np.array([np.delete(values, i).mean() for i in range(len(values))])
     ours = bca(values.mean(), theirs.bootstrap_distribution, without)
@@ -47,7 +51,11 @@ def test_the_difference_is_that_of_the_scores_and_lies_within_its_interval(pair)
     interval, draws = image_interval([pair], 300)
     whole = np.ones((1, 60), dtype=int)
     assert interval.mean == pytest.approx(float(pair[0].scores(whole)[0] - pair[1].scores(whole)[0]), rel=1e-12)
-    assert interval.low < interval.mean < interval.high and len(draws) == 300 and interval.std == pytest.approx(draws.std(ddof=1))
+    assert (
+        interval.low < interval.mean < interval.high
+        and len(draws) == 300
+        and interval.std == pytest.approx(draws.std(ddof=1))
+    )
 
 
 def test_turned_round_the_interval_is_turned_round(pair):
@@ -78,7 +86,7 @@ def test_several_pairs_see_the_same_images_and_are_averaged(sides, pair):
     apart = score_difference([pair], weights) + score_difference([second], weights)
     assert score_difference([pair, second], weights) == pytest.approx(apart / 2)
     alone, together = (image_interval(pairs, 200)[0] for pairs in ([pair, pair], [pair]))
-    assert alone == pytest.approx(together)                          # images are shared, not averaged
+    assert alone == pytest.approx(together)  # images are shared, not averaged
 
 
 def test_matches_of_other_images_or_metrics_are_refused(sides, pair):
@@ -91,6 +99,7 @@ def test_matches_of_other_images_or_metrics_are_refused(sides, pair):
 @pytest.mark.slow
 def test_the_interval_covers_the_difference_over_all_images_95_times_in_100(pair):
     """The 60 images as the world, 150 samples of 60 from it, each with its own interval."""
+
     class Sample:
         def __init__(self, matches, sample):
             self.matches, self.sample, self.images, self.metric = matches, sample, len(sample), matches.metric
@@ -109,7 +118,8 @@ def test_the_interval_covers_the_difference_over_all_images_95_times_in_100(pair
     assert 0.88 <= covered / 150 <= 0.99
 
 
-# --- seeds and images together ------------------------------------------------------------------------------------------------------
+# --- seeds and images together ----------------------------------------------------------------------------------------
+
 
 def test_without_image_variance_the_interval_over_both_is_the_t_interval():
     assert seeds_and_images_interval([1.0, 2.0, 4.0], 0.0, 400)[1:3] == pytest.approx(t_interval([1.0, 2.0, 4.0]))
@@ -132,6 +142,9 @@ def test_without_any_variance_the_interval_has_no_width():
 @pytest.mark.parametrize("image_std", [0.2, 1.0, 3.0])
 def test_the_interval_over_both_covers_the_true_difference_95_times_in_100(image_std):
     rng = np.random.default_rng(8)
-    seeds, shared = rng.normal(size=(2000, 3)), image_std * rng.normal(size=(2000, 1))           # what all seeds share is the images' doing
+    seeds, shared = (
+        rng.normal(size=(2000, 3)),
+        image_std * rng.normal(size=(2000, 1)),
+    )  # what all seeds share is the images' doing
     intervals = [seeds_and_images_interval(each, image_std, 400) for each in seeds + shared]
     assert np.mean([low <= 0 <= high for _, low, high, _ in intervals]) == pytest.approx(0.95, abs=0.025)

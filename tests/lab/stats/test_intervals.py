@@ -1,4 +1,5 @@
 """Facts about means, intervals and paired differences of a few seeds."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,15 +18,18 @@ from fgdlab.lab.stats.intervals import (
     variance_covered,
 )
 
-HALF_OF_THREE = 0.95 * np.sqrt(2 / (1 - 0.95**2)) / np.sqrt(3)     # 2.484: for 2 degrees of freedom t has a closed form
+HALF_OF_THREE = 0.95 * np.sqrt(2 / (1 - 0.95**2)) / np.sqrt(3)  # 2.484: for 2 degrees of freedom t has a closed form
 
 
 def frame(**rows: dict[int, float]) -> pd.DataFrame:
     """One done run for every row and seed; a None is a failed run."""
-    return pd.DataFrame([
-        {"row": row, "seed": seed, "state": "failed" if ap is None else "done", "AP": np.nan if ap is None else ap}
-        for row, of_seed in rows.items() for seed, ap in of_seed.items()
-    ])
+    return pd.DataFrame(
+        [
+            {"row": row, "seed": seed, "state": "failed" if ap is None else "done", "AP": np.nan if ap is None else ap}
+            for row, of_seed in rows.items()
+            for seed, ap in of_seed.items()
+        ]
+    )
 
 
 def test_std_is_the_sample_std():
@@ -74,12 +78,14 @@ def test_equal_values_give_an_interval_of_no_width():
 def test_interval_of_three_normal_values_covers_the_truth_95_times_in_100():
     draws = np.random.default_rng(7).normal(loc=3.0, scale=2.0, size=(4000, 3))
     covered = np.mean([low <= 3.0 <= high for low, high in map(t_interval, draws)])
-    assert 0.94 < covered < 0.96            # 82 % with 1.96 instead of t; the std of this count is 0.3 %
+    assert 0.94 < covered < 0.96  # 82 % with 1.96 instead of t; the std of this count is 0.3 %
 
 
 def test_paired_difference_worked_out_by_hand():
-    runs = frame(none={0: 20, 1: 22, 2: 21}, fg={0: 30, 1: 31, 2: 32})           # differences 10, 9, 11
-    assert paired_difference(runs, "fg", "none", "AP") == pytest.approx((10, 1, 3, 10 - HALF_OF_THREE, 10 + HALF_OF_THREE))
+    runs = frame(none={0: 20, 1: 22, 2: 21}, fg={0: 30, 1: 31, 2: 32})  # differences 10, 9, 11
+    assert paired_difference(runs, "fg", "none", "AP") == pytest.approx(
+        (10, 1, 3, 10 - HALF_OF_THREE, 10 + HALF_OF_THREE)
+    )
 
 
 @pytest.mark.parametrize("n", [2, 3, 10])
@@ -138,7 +144,10 @@ def test_an_unknown_metric_is_named():
 
 def test_a_caption_says_which_variance_its_interval_covers():
     sentences = {source: variance_covered(source).split(", but not ") for source in VARIANCE_SOURCES}
-    assert sentences["seeds"][0].startswith("The interval covers the seed variance") and "the teacher" in sentences["seeds"][1]
+    assert (
+        sentences["seeds"][0].startswith("The interval covers the seed variance")
+        and "the teacher" in sentences["seeds"][1]
+    )
     assert "choice of validation images" in sentences["images"][0] and "seeds" in sentences["images"][1]
     assert "seed" in sentences["both"][0] and "seed" not in sentences["both"][1]
     assert variance_covered("seeds", "± covers").startswith("± covers the seed variance")

@@ -1,4 +1,5 @@
-"""Scores by counting: pycocotools' own where nothing is resampled, and its own again on lists of images with repeats."""
+"""Scores on resampled images equal those of pycocotools, also on lists of images with repeats."""
+
 import contextlib
 import io
 
@@ -18,7 +19,7 @@ def draws(images: int, count: int, seed: int) -> np.ndarray:
 
 
 def by_pycocotools(truth, found, weights) -> dict[str, float]:
-    """All twelve numbers of COCOeval's accumulate and summarize, on its own notes of every image, listed as often as the weights say."""
+    """COCOeval's twelve scores on its own records, each image listed as often as its weight says."""
     coco = COCO()
     with contextlib.redirect_stdout(io.StringIO()):
         coco.dataset = {**truth, "annotations": [dict(each) for each in truth["annotations"]]}
@@ -26,7 +27,7 @@ def by_pycocotools(truth, found, weights) -> dict[str, float]:
         evaluation = COCOeval(coco, coco.loadRes([dict(each) for each in found]), "bbox")
         evaluation.evaluate()
         images, listed = len(weights), np.repeat(np.arange(len(weights)), weights)
-        parts = [evaluation.evalImgs[start:start + images] for start in range(0, len(evaluation.evalImgs), images)]
+        parts = [evaluation.evalImgs[start : start + images] for start in range(0, len(evaluation.evalImgs), images)]
         evaluation.evalImgs = [part[i] for part in parts for i in listed]
         evaluation.params.imgIds = evaluation._paramsEval.imgIds = list(range(len(listed)))
         evaluation.accumulate()
@@ -58,7 +59,7 @@ def test_resamples_together_score_as_each_alone(monkeypatch):
     weights, matches = draws(len(image_ids), 9, seed=3), match(truth, found, image_ids)
     together = matches.scores(weights)
     assert together == pytest.approx([matches.scores(each)[0] for each in weights], rel=1e-14)
-    monkeypatch.setattr("fgdlab.lab.stats.resampling.MAX_WEIGHTS", 100)          # a few rows at a time
+    monkeypatch.setattr("fgdlab.lab.stats.resampling.MAX_WEIGHTS", 100)  # a few rows at a time
     assert matches.scores(weights) == pytest.approx(together, rel=1e-14)
 
 
@@ -70,18 +71,31 @@ def test_weights_follow_the_order_of_the_image_ids_given():
     assert turned != pytest.approx(match(truth, found, image_ids[::-1]).scores(weights), abs=1e-3)
 
 
-def test_only_the_named_images_are_judged():
+def test_only_the_named_images_are_evaluated():
     truth, found, image_ids = drawn(4)
     some = image_ids[::2]
-    assert match(truth, found, some).scores(np.ones(len(some), dtype=int))[0] == pytest.approx(coco_scores(truth, found, some)["AP"], rel=1e-12)
+    assert match(truth, found, some).scores(np.ones(len(some), dtype=int))[0] == pytest.approx(
+        coco_scores(truth, found, some)["AP"], rel=1e-12
+    )
 
 
 def test_a_class_whose_objects_are_all_in_images_left_out_does_not_count():
     truth, found, image_ids = drawn(5)
     kind = truth["annotations"][0]["category_id"]
-    without = [int(not any(each["category_id"] == kind and not each["iscrowd"] for each in truth["annotations"] if each["image_id"] == image_id)) for image_id in image_ids]
+    without = [
+        int(
+            not any(
+                each["category_id"] == kind and not each["iscrowd"]
+                for each in truth["annotations"]
+                if each["image_id"] == image_id
+            )
+        )
+        for image_id in image_ids
+    ]
     assert 0 < sum(without) < len(image_ids)
-    assert match(truth, found, image_ids).scores(without)[0] == pytest.approx(by_pycocotools(truth, found, without)["AP"], rel=1e-12)
+    assert match(truth, found, image_ids).scores(without)[0] == pytest.approx(
+        by_pycocotools(truth, found, without)["AP"], rel=1e-12
+    )
 
 
 def test_no_object_left_is_nan_and_no_detection_at_all_is_0():

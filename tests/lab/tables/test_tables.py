@@ -1,4 +1,5 @@
 """Tables of a sweep and their figure: cells, captions, missing runs, formats."""
+
 import io
 import re
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from fgdlab.lab.tables.figure import renumbered, save_figure, table_figure
 from fgdlab.lab.tables.latex import escaped
 from fgdlab.lab.tables.numbers import Table, ablation_table, contrast_table, render
 
-HALF_OF_THREE = 0.95 * np.sqrt(2 / (1 - 0.95**2)) / np.sqrt(3)     # half a t-interval of three values with sample std 1
+HALF_OF_THREE = 0.95 * np.sqrt(2 / (1 - 0.95**2)) / np.sqrt(3)  # half a t-interval of three values with sample std 1
 
 
 @dataclass(frozen=True)
@@ -49,22 +50,44 @@ class WithAbsent(Sweep):
 
 
 SWEEP = Sweep(
-    name="parts", title="Table 1. Where to distil?", question="Is the split needed?", source="Yang et al. 2022, Table 1", baseline="none",
+    name="parts",
+    title="Table 1. Where to distil?",
+    question="Is the split needed?",
+    source="Yang et al. 2022, Table 1",
+    baseline="none",
     rows={
-        "none": Row("no distillation", {"AP": 37.4, "AR": 53.9}), "split": Row("both, split", {"AP": 39.4, "AR": 56.1}),
+        "none": Row("no distillation", {"AP": 37.4, "AR": 53.9}),
+        "split": Row("both, split", {"AP": 39.4, "AR": 56.1}),
         "fg": Row("foreground only", {"AP": 39.3, "AR": 55.6}),
     },
-    seeds=[0, 1, 2], tuning="chosen on the tuning split", contrasts=(("split", "fg"),),
+    seeds=[0, 1, 2],
+    tuning="chosen on the tuning split",
+    contrasts=(("split", "fg"),),
 )
 AP = {"none": (20.0, 22.0, 21.0), "split": (31.0, 32.0, 33.0), "fg": (30.0, 31.0, 32.0)}
 
 
 def results(ap=AP, **columns) -> pd.DataFrame:
-    return pd.DataFrame([
-        {"sweep": "parts", "scale": "laptop", "row": row, "seed": seed, "state": "done", "AP": value, "AR": value + 25, "AP_S": np.nan,
-         "data": "digit scenes", "device": "cpu", "teacher_AP": 46.0} | columns
-        for row, values in ap.items() for seed, value in enumerate(values)
-    ])
+    return pd.DataFrame(
+        [
+            {
+                "sweep": "parts",
+                "scale": "laptop",
+                "row": row,
+                "seed": seed,
+                "state": "done",
+                "AP": value,
+                "AR": value + 25,
+                "AP_S": np.nan,
+                "data": "digit scenes",
+                "device": "cpu",
+                "teacher_AP": 46.0,
+            }
+            | columns
+            for row, values in ap.items()
+            for seed, value in enumerate(values)
+        ]
+    )
 
 
 def ended(frame: pd.DataFrame, row: str, seed: int, state: str) -> pd.DataFrame:
@@ -81,9 +104,21 @@ def cells(text: str, label: str) -> list[str]:
 
 def test_table_has_the_numbers_worked_out_by_hand():
     line = ablation_table(results(), SWEEP).set_index("row").loc["split"]
-    expected = {"AP_paper": 39.4, "AP_mean": 32, "AP_std": 1, "AP_n": 3, "AP_missing": 0, "AP_paper_delta": 2.0, "AP_delta": 11,
-                "AP_delta_low": 11 - HALF_OF_THREE, "AP_delta_high": 11 + HALF_OF_THREE, "AP_delta_n": 3, "AR_mean": 57, "AR_paper": 56.1}
-    assert line[list(expected)].astype(float).to_dict() == pytest.approx(expected)      # differences 11, 10, 12
+    expected = {
+        "AP_paper": 39.4,
+        "AP_mean": 32,
+        "AP_std": 1,
+        "AP_n": 3,
+        "AP_missing": 0,
+        "AP_paper_delta": 2.0,
+        "AP_delta": 11,
+        "AP_delta_low": 11 - HALF_OF_THREE,
+        "AP_delta_high": 11 + HALF_OF_THREE,
+        "AP_delta_n": 3,
+        "AR_mean": 57,
+        "AR_paper": 56.1,
+    }
+    assert line[list(expected)].astype(float).to_dict() == pytest.approx(expected)  # differences 11, 10, 12
 
 
 def test_order_is_the_sweeps_and_not_that_of_results():
@@ -101,7 +136,12 @@ def test_baseline_has_no_difference_to_itself():
 def test_contrast_is_paired_between_its_two_rows():
     line = contrast_table(results(), SWEEP).iloc[0]
     assert (line["row"], line["against"], line["label"]) == ("split", "fg", "both, split minus foreground only")
-    assert (line["AP_delta"], line["AP_delta_low"], line["AP_delta_high"], line["AP_delta_n"]) == (1, 1, 1, 3)      # 1 in every seed
+    assert (line["AP_delta"], line["AP_delta_low"], line["AP_delta_high"], line["AP_delta_n"]) == (
+        1,
+        1,
+        1,
+        3,
+    )  # 1 in every seed
     assert line["AP_paper_delta"] == pytest.approx(0.1)
 
 
@@ -116,8 +156,14 @@ def test_a_contrast_of_an_unknown_row_is_named():
 
 
 def test_markdown_cells_read_as_a_person_writes_them():
-    assert cells(render(results(), SWEEP, "markdown"), "both, split ") == \
-        ["both, split", "39.4", "56.1", "32.0 ± 1.0 (3)", "57.0 ± 1.0 (3)", "+11.0 [+8.5, +13.5] (3)"]
+    assert cells(render(results(), SWEEP, "markdown"), "both, split ") == [
+        "both, split",
+        "39.4",
+        "56.1",
+        "32.0 ± 1.0 (3)",
+        "57.0 ± 1.0 (3)",
+        "+11.0 [+8.5, +13.5] (3)",
+    ]
 
 
 def test_a_missing_run_is_counted_and_listed_with_its_state():
@@ -127,14 +173,25 @@ def test_a_missing_run_is_counted_and_listed_with_its_state():
     assert table["AP_missing"].to_dict() == {"none": 1, "split": 1, "fg": 1}
     assert table["AP_delta_n"].to_dict() == {"none": 0, "split": 1, "fg": 1}
     text = render(frame, SWEEP, "markdown")
-    assert "Not done, 3 of 9 runs: no distillation: seed 0 not run; both, split: seed 1 pending; foreground only: seed 2 failed." in text
+    assert (
+        "Not done, 3 of 9 runs: no distillation: seed 0 not run; both, split: seed 1 pending; "
+        "foreground only: seed 2 failed."
+        in text
+    )
     assert cells(text, "foreground only")[3] == "30.5 ± 0.7 (2 of 3)"
     assert cells(text, "foreground only")[5] == f"+9.0 [{DASH}] (1)"
 
 
 def test_a_row_that_never_ran_keeps_its_line_of_dashes():
     frame = results()[lambda runs: runs["row"] != "fg"]
-    assert cells(render(frame, SWEEP, "markdown"), "foreground only") == ["foreground only", "39.3", "55.6", DASH, DASH, DASH]
+    assert cells(render(frame, SWEEP, "markdown"), "foreground only") == [
+        "foreground only",
+        "39.3",
+        "55.6",
+        DASH,
+        DASH,
+        DASH,
+    ]
     assert "foreground only: seeds 0, 1, 2 not run" in render(frame, SWEEP, "markdown")
 
 
@@ -144,7 +201,7 @@ def test_one_seed_has_a_mean_and_dashes_for_std_and_interval():
     assert line[3:] == [f"31.0 ± {DASH} (1)", f"56.0 ± {DASH} (1)", f"+11.0 [{DASH}] (1)"]
 
 
-def test_all_done_is_said():
+def test_a_complete_table_says_that_all_runs_are_done():
     assert "All 9 runs are done." in render(results(), SWEEP)
 
 
@@ -159,7 +216,9 @@ def test_a_seed_beyond_the_sweep_counts_for_every_row():
 def test_a_done_run_without_its_number_is_missing():
     frame = results()
     frame.loc[(frame["row"] == "fg") & (frame["seed"] == 0), "AP"] = np.nan
-    assert ablation_table(frame, SWEEP).set_index("row").loc["fg", ["AP_n", "AP_missing", "AR_n", "AR_missing"]].to_list() == [2, 1, 3, 0]
+    assert ablation_table(frame, SWEEP).set_index("row").loc[
+        "fg", ["AP_n", "AP_missing", "AR_n", "AR_missing"]
+    ].to_list() == [2, 1, 3, 0]
     assert "foreground only: seed 0 done without AP" in render(frame, SWEEP, "markdown")
 
 
@@ -169,7 +228,9 @@ def test_rows_that_the_sweep_does_not_name_are_mentioned():
 
 
 def test_runs_of_another_sweep_do_not_count():
-    pd.testing.assert_frame_equal(ablation_table(pd.concat([results(), results(sweep="other")]), SWEEP), ablation_table(results(), SWEEP))
+    pd.testing.assert_frame_equal(
+        ablation_table(pd.concat([results(), results(sweep="other")]), SWEEP), ablation_table(results(), SWEEP)
+    )
 
 
 @pytest.mark.parametrize("format", ["text", "markdown"])
@@ -185,7 +246,12 @@ def test_smoke_warning_is_on_every_line_of_the_csv():
 
 def test_csv_holds_the_table_and_then_the_contrasts():
     read = pd.read_csv(io.StringIO(render(results(), SWEEP, "csv")))
-    assert list(zip(read["row"], read["against"], strict=True)) == [("none", "none"), ("split", "none"), ("fg", "none"), ("split", "fg")]
+    assert list(zip(read["row"], read["against"], strict=True)) == [
+        ("none", "none"),
+        ("split", "none"),
+        ("fg", "none"),
+        ("split", "fg"),
+    ]
     table = ablation_table(results(), SWEEP)
     for column in ("AP_mean", "AP_std", "AP_n", "AR_mean", "AP_delta", "AP_delta_low"):
         np.testing.assert_allclose(read[column][:3], table[column].astype(float), rtol=1e-5)
@@ -194,8 +260,12 @@ def test_csv_holds_the_table_and_then_the_contrasts():
 
 @pytest.mark.parametrize("metrics", [("AP",), ("AP", "AR"), ("AP", "AR", "AP_S", "AP", "AR")])
 def test_text_fits_a_hundred_columns_with_long_labels(metrics):
-    rows = {key: replace(row, label=f"{row.label}, with quite a long description"[:40]) for key, row in SWEEP.rows.items()}
-    frame = ended(results({"none": (10.0, 0.5, 90.0), "split": (95.0, 7.0, 1.0), "fg": (1.0, 99.0, 0.0)}), "fg", 2, "failed")
+    rows = {
+        key: replace(row, label=f"{row.label}, with quite a long description"[:40]) for key, row in SWEEP.rows.items()
+    }
+    frame = ended(
+        results({"none": (10.0, 0.5, 90.0), "split": (95.0, 7.0, 1.0), "fg": (1.0, 99.0, 0.0)}), "fg", 2, "failed"
+    )
     text = render(frame, replace(SWEEP, rows=rows), "text", metrics)
     assert max(len(line) for line in text.splitlines()) <= 100
 
@@ -225,25 +295,44 @@ def test_columns_of_the_paper_go_where_the_paper_has_none():
 
 def test_caption_states_what_was_run():
     text = " ".join(render(results(), SWEEP).split())
-    for statement in ("Data: digit scenes. Scale: laptop. Device: cpu. Seeds: 0, 1, 2. Teacher AP 46.0.", "sample standard deviation (n - 1)",
-                      'mean difference to "no distillation"', "95 % t-interval", "± and interval cover the seed variance of the student's training, but not",
-                      "on COCO (Yang et al. 2022, Table 1). Compare directions, not values.", "Tuning: chosen on the tuning split."):
+    for statement in (
+        "Data: digit scenes. Scale: laptop. Device: cpu. Seeds: 0, 1, 2. Teacher AP 46.0.",
+        "sample standard deviation (n - 1)",
+        'mean difference to "no distillation"',
+        "95 % t-interval",
+        "± and interval cover the seed variance of the student's training, but not",
+        "on COCO (Yang et al. 2022, Table 1). Compare directions, not values.",
+        "Tuning: chosen on the tuning split.",
+    ):
         assert statement in text
 
 
-@pytest.mark.parametrize("column, values", [("scale", ("gpu", "laptop")), ("data", ("coco", "digits")), ("device", ("NVIDIA H200", "cpu"))])
+@pytest.mark.parametrize(
+    "column, values", [("scale", ("gpu", "laptop")), ("data", ("coco", "digits")), ("device", ("NVIDIA H200", "cpu"))]
+)
 def test_mixed_conditions_have_a_warning(column, values):
-    frame = pd.concat([results()[lambda runs: runs["seed"] < 2].assign(**{column: values[0]}), results()[lambda runs: runs["seed"] == 2].assign(**{column: values[1]})])
-    assert f"{column.capitalize()} MIXED, means and ± mix them: {values[0]} | {values[1]}" in render(frame, SWEEP, "markdown")
+    frame = pd.concat(
+        [
+            results()[lambda runs: runs["seed"] < 2].assign(**{column: values[0]}),
+            results()[lambda runs: runs["seed"] == 2].assign(**{column: values[1]}),
+        ]
+    )
+    assert f"{column.capitalize()} MIXED, means and ± mix them: {values[0]} | {values[1]}" in render(
+        frame, SWEEP, "markdown"
+    )
 
 
 def test_at_two_scales_every_scale_misses_its_own_runs():
-    frame = pd.concat([results()[lambda runs: runs["seed"] < 2].assign(scale="gpu"), results()[lambda runs: runs["row"] != "fg"]])
+    frame = pd.concat(
+        [results()[lambda runs: runs["seed"] < 2].assign(scale="gpu"), results()[lambda runs: runs["row"] != "fg"]]
+    )
     assert ablation_table(frame, SWEEP).set_index("row")["AP_missing"].to_dict() == {"none": 1, "split": 1, "fg": 4}
     assert "laptop: foreground only: seeds 0, 1, 2 not run" in render(frame, SWEEP, "markdown")
 
 
-@pytest.mark.parametrize("teacher, words", [(np.nan, "Teacher AP unknown"), ([44.0, 46.0, 46.0] * 3, "Several teachers, AP 44.0 to 46.0")])
+@pytest.mark.parametrize(
+    "teacher, words", [(np.nan, "Teacher AP unknown"), ([44.0, 46.0, 46.0] * 3, "Several teachers, AP 44.0 to 46.0")]
+)
 def test_an_unknown_teacher_and_several_teachers_are_named(teacher, words):
     assert words in render(results().assign(teacher_AP=teacher), SWEEP)
 
@@ -276,6 +365,7 @@ def test_an_unknown_format_or_metric_a_bad_baseline_and_a_strange_frame_are_refu
 
 # the figure
 
+
 def artists(ax, gid: str) -> list:
     return [line for line in ax.lines if line.get_gid() == gid]
 
@@ -304,7 +394,11 @@ def test_figure_means_and_intervals_are_those_of_the_table():
 
 def test_figure_shows_rows_from_top_to_bottom_in_order():
     left, _ = table_figure(results(), SWEEP).axes
-    assert [label.get_text().split("\n")[0] for label in left.get_yticklabels()] == ["no distillation", "both, split", "foreground only"]
+    assert [label.get_text().split("\n")[0] for label in left.get_yticklabels()] == [
+        "no distillation",
+        "both, split",
+        "foreground only",
+    ]
     heights = [artists(left, f"mean-{key}")[0].get_ydata()[0] for key in SWEEP.rows]
     pixels = [left.transData.transform((0, height))[1] for height in heights]
     assert pixels == sorted(pixels, reverse=True)
@@ -336,20 +430,30 @@ def test_figure_draws_the_teacher_where_it_is_known():
     (line,) = artists(table_figure(results(), SWEEP).axes[0], "teacher")
     assert line.get_xdata()[0] == 46.0 and line.get_linestyle() == "--"
     unknown = table_figure(results(teacher_AP=np.nan), SWEEP)
-    assert not artists(unknown.axes[0], "teacher") and not any("eacher" in text.get_text() for text in unknown.legends[0].get_texts())
+    assert not artists(unknown.axes[0], "teacher") and not any(
+        "eacher" in text.get_text() for text in unknown.legends[0].get_texts()
+    )
     several = table_figure(results().assign(teacher_AP=[46.0] * 3 + [44.0] * 6), SWEEP).axes[0]
     assert [artists(several, f"teacher-{key}")[0].get_xdata()[0] for key in SWEEP.rows] == [46.0, 44.0, 44.0]
 
 
 def test_figure_does_not_draw_the_teachers_ap_among_ar():
     fig = table_figure(results(), SWEEP, metric="AR")
-    assert not artists(fig.axes[0], "teacher") and sorted(artists(fig.axes[0], "points-fg")[0].get_xdata()) == [55, 56, 57]
+    assert not artists(fig.axes[0], "teacher") and sorted(artists(fig.axes[0], "points-fg")[0].get_xdata()) == [
+        55,
+        56,
+        57,
+    ]
 
 
 def test_figure_says_where_a_run_is_missing():
     frame = ended(results()[lambda runs: runs["row"] != "fg"], "split", 0, "failed")
     left, right = table_figure(frame, SWEEP).axes
-    assert [label.get_text().split("\n")[-1] for label in left.get_yticklabels()] == ["n = 3", "n = 2, 1 missing", "n = 0, 3 missing"]
+    assert [label.get_text().split("\n")[-1] for label in left.get_yticklabels()] == [
+        "n = 3",
+        "n = 2, 1 missing",
+        "n = 0, 3 missing",
+    ]
     assert [text.get_text() for text in left.texts] == ["no run is done"]
     assert "no seed is done here and in the baseline" in [text.get_text() for text in right.texts]
 
@@ -361,19 +465,37 @@ def test_smoke_figure_says_that_its_numbers_mean_nothing():
 
 @pytest.mark.parametrize("rows, seeds, scale", [(2, 1, "smoke"), (5, 3, "laptop"), (8, 10, "gpu")])
 def test_no_text_overlaps_another_or_leaves_the_figure(rows, seeds, scale):
-    labels = {f"row{i}": Row(("a label of forty letters, quite a long one " * 2)[i:i + 40], {"AP": 37.4 + i}) for i in range(rows)}
-    sweep = replace(SWEEP, rows=labels, baseline="row0", seeds=list(range(seeds)), contrasts=(), title="A title of many words " * 7)
+    labels = {
+        f"row{i}": Row(("a label of forty letters, quite a long one " * 2)[i : i + 40], {"AP": 37.4 + i})
+        for i in range(rows)
+    }
+    sweep = replace(
+        SWEEP, rows=labels, baseline="row0", seeds=list(range(seeds)), contrasts=(), title="A title of many words " * 7
+    )
     rng = np.random.default_rng(0)
-    frame = results({key: tuple(rng.normal(30, 2, seeds)) for key in labels}, scale=scale, data="a line about the data " * 8)
+    frame = results(
+        {key: tuple(rng.normal(30, 2, seeds)) for key in labels}, scale=scale, data="a line about the data " * 8
+    )
     fig = table_figure(frame[(frame["row"] != "row1") | (frame["seed"] == 99)], sweep)
     FigureCanvasAgg(fig).draw()
-    beyond = {label for ax in fig.axes for label in ax.get_xticklabels() if not ax.get_xlim()[0] <= label.get_position()[0] <= ax.get_xlim()[1]}
-    shown = [text.get_window_extent() for text in set(fig.findobj(Text)) - beyond if text.get_text().strip() and text.get_visible()]
+    beyond = {
+        label
+        for ax in fig.axes
+        for label in ax.get_xticklabels()
+        if not ax.get_xlim()[0] <= label.get_position()[0] <= ax.get_xlim()[1]
+    }
+    shown = [
+        text.get_window_extent()
+        for text in set(fig.findobj(Text)) - beyond
+        if text.get_text().strip() and text.get_visible()
+    ]
     assert len(shown) > rows + 8
     for box in shown:
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= fig.bbox.x1 and box.y1 <= fig.bbox.y1
     for one, other in combinations(shown, 2):
-        assert not (min(one.x1, other.x1) - max(one.x0, other.x0) > 1 and min(one.y1, other.y1) - max(one.y0, other.y0) > 1), (one, other)
+        assert not (
+            min(one.x1, other.x1) - max(one.x0, other.x0) > 1 and min(one.y1, other.y1) - max(one.y0, other.y0) > 1
+        ), (one, other)
 
 
 def test_almost_equal_runs_do_not_get_an_axis_of_thousandths():
@@ -384,16 +506,22 @@ def test_almost_equal_runs_do_not_get_an_axis_of_thousandths():
 
 
 def test_figures_are_saved_by_suffix(tmp_path):
-    png, svg = (save_figure(table_figure(results(), SWEEP), tmp_path / "figures" / name).read_bytes() for name in ("a.png", "a.svg"))
+    png, svg = (
+        save_figure(table_figure(results(), SWEEP), tmp_path / "figures" / name).read_bytes()
+        for name in ("a.png", "a.svg")
+    )
     assert png.startswith(b"\x89PNG") and b"<svg" in svg
-    assert int.from_bytes(png[16:20]) == 11 * 150          # width in the PNG header
+    assert int.from_bytes(png[16:20]) == 11 * 150  # width in the PNG header
     with pytest.raises(UserError, match="must end in .png or .svg, got 'a.pdf'"):
         save_figure(table_figure(results(), SWEEP), tmp_path / "a.pdf")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.svg"])
 def test_the_same_results_give_the_same_file(name, tmp_path):
-    one, other = (save_figure(table_figure(results(), SWEEP), tmp_path / folder / name).read_bytes() for folder in ("one", "other"))
+    one, other = (
+        save_figure(table_figure(results(), SWEEP), tmp_path / folder / name).read_bytes()
+        for folder in ("one", "other")
+    )
     assert one == other
 
 
@@ -402,24 +530,38 @@ def test_the_cost_of_a_step_stands_beside_the_difference_and_is_explained():
 
     Costly = make_dataclass("Costly", [("cost", dict)], bases=(Sweep,), frozen=True, kw_only=True)
     text = render(results(), Costly(**{**vars(SWEEP), "cost": {"none": 1.0, "split": 1.234}}), "markdown")
-    assert cells(text, "both, split")[-1] == "1.23" and cells(text, "foreground only")[-1] == "–" and "benchmarks.methods" in text
+    assert (
+        cells(text, "both, split")[-1] == "1.23"
+        and cells(text, "foreground only")[-1] == "–"
+        and "benchmarks.methods" in text
+    )
     assert "step time" not in render(results(), SWEEP, "markdown").lower()
 
 
 def test_ids_of_an_svg_are_numbered_in_their_order_and_still_referred_to():
-    svg = '<clipPath id="p0123456789"/><path id="C4_0_abcdef0123"/><g id="m00000000ff"/><use clip-path="url(#p0123456789)" xlink:href="#m00000000ff" style="fill: #1f77b4"/>'
-    assert renumbered(svg) == '<clipPath id="p0"/><path id="C4_0_abcdef0123"/><g id="m1"/><use clip-path="url(#p0)" xlink:href="#m1" style="fill: #1f77b4"/>'
+    svg = (
+        '<clipPath id="{}"/><path id="C4_0_abcdef0123"/><g id="{}"/>'
+        '<use clip-path="url(#{})" xlink:href="#{}" style="fill: #1f77b4"/>'
+    )
+    old, new = (svg.format(*ids, *ids) for ids in (("p0123456789", "m00000000ff"), ("p0", "m1")))
+    assert renumbered(old) == new
 
 
 # the formats for papers and pages
+
 
 def test_latex_is_a_float_of_booktabs_that_needs_no_other_package():
     text = render(results(), SWEEP, "latex")
     assert text.startswith("% needs \\usepackage{booktabs}\n\\begin{table}[t]") and text.endswith("\\end{table}\n")
     for name in ("table", "tabular", "minipage"):
         assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}") > 0
-    assert text.count("\\toprule") == text.count("\\midrule") == text.count("\\bottomrule") == 2      # the table and its contrasts
-    assert "both, split & 39.4 & 56.1 & 32.0 $\\pm$ 1.0 (3) & 57.0 $\\pm$ 1.0 (3) & $+11.0$ [$+8.5$, $+13.5$] (3) \\\\" in text
+    assert (
+        text.count("\\toprule") == text.count("\\midrule") == text.count("\\bottomrule") == 2
+    )  # the table and its contrasts
+    assert (
+        "both, split & 39.4 & 56.1 & 32.0 $\\pm$ 1.0 (3) & 57.0 $\\pm$ 1.0 (3) & $+11.0$ [$+8.5$, $+13.5$] (3) \\\\"
+        in text
+    )
     assert "\\Delta$AP, paired" in text and not [sign for sign in text if ord(sign) > 126]
 
 
@@ -430,10 +572,17 @@ def test_every_line_of_a_latex_table_has_as_many_cells_as_columns():
         assert len(lines) >= 3 and {line.count(" & ") + 1 for line in lines} == {len(columns)}
 
 
-@pytest.mark.parametrize("raw, set_as", [
-    ("50 % of a_b & c#d {x} $5", r"50 \% of a\_b \& c\#d \{x\} \$5"), ("a\\b~c^d", r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d"),
-    ("α < 2 × λ", r"$\alpha$ \textless{} 2 $\times$ $\lambda$"), ('the "best" one', "the ``best'' one"), ("two\nlines", "two lines"), ("[0, 1] – no", "[0, 1] -- no"),
-])
+@pytest.mark.parametrize(
+    "raw, set_as",
+    [
+        ("50 % of a_b & c#d {x} $5", r"50 \% of a\_b \& c\#d \{x\} \$5"),
+        ("a\\b~c^d", r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d"),
+        ("α < 2 × λ", r"$\alpha$ \textless{} 2 $\times$ $\lambda$"),
+        ('the "best" one', "the ``best'' one"),
+        ("two\nlines", "two lines"),
+        ("[0, 1] – no", "[0, 1] -- no"),
+    ],
+)
 def test_latex_reads_as_the_text_did(raw, set_as):
     assert escaped(raw) == set_as
 
@@ -459,7 +608,12 @@ def test_html_holds_every_cell_of_the_markdown_table():
 def test_text_of_a_sweep_is_escaped_in_html():
     rows = SWEEP.rows | {"fg": replace(SWEEP.rows["fg"], label="<b>fg</b> & bg")}
     page = render(results(), replace(SWEEP, rows=rows, title="a < b", question="<script>1</script>?"), "html")
-    assert "<b>fg" not in page and "<script" not in page and "&lt;b&gt;fg&lt;/b&gt; &amp; bg" in page and "<title>a &lt; b</title>" in page
+    assert (
+        "<b>fg" not in page
+        and "<script" not in page
+        and "&lt;b&gt;fg&lt;/b&gt; &amp; bg" in page
+        and "<title>a &lt; b</title>" in page
+    )
 
 
 def test_a_cell_of_a_notebook_shows_a_table_and_a_terminal_its_text():
@@ -472,7 +626,12 @@ def test_a_cell_of_a_notebook_shows_a_table_and_a_terminal_its_text():
 @pytest.mark.parametrize("format", ["text", "markdown", "latex", "html"])
 def test_metrics_are_those_that_were_asked_for_once_each(format):
     text = render(results(), SWEEP, format, ("AR", "AP_S", "AR"))
-    assert "ours: AR" in text and "AP_S" in text.replace("\\", "") and "ours: AP\n" not in text and len(Table(results(), SWEEP, ("AR", "AR")).blocks[0].headers) == 4
+    assert (
+        "ours: AR" in text
+        and "AP_S" in text.replace("\\", "")
+        and "ours: AP\n" not in text
+        and len(Table(results(), SWEEP, ("AR", "AR")).blocks[0].headers) == 4
+    )
 
 
 @pytest.mark.parametrize("format", ["text", "markdown", "latex", "html"])
@@ -491,7 +650,9 @@ def test_a_row_that_the_scale_cannot_run_has_dashes_and_a_reason_and_misses_no_r
     sweep = WithAbsent(**vars(SWEEP), absent={"fg": "needs a head\nof two parts."})
     frame = results()[lambda runs: runs["row"] != "fg"]
     text = " ".join(render(frame, sweep, format).split())
-    assert "Not run here: foreground only. Reason: needs a head of two parts." in text and "All 6 runs are done." in text
+    assert (
+        "Not run here: foreground only. Reason: needs a head of two parts." in text and "All 6 runs are done." in text
+    )
     assert Table(frame, sweep).blocks[0].rows[2] == ["foreground only", "39.3", "55.6", DASH, DASH, DASH]
     left, right = table_figure(frame, sweep).axes
     assert [each.get_text() for each in left.texts] == ["cannot be run here"] and len(right.texts) == 1
@@ -502,52 +663,84 @@ class Compared(Row):
     against: str = ""
 
 
-TWO_GROUPS = replace(SWEEP, contrasts=(), rows={
-    "none": Row("A alone", {"AP": 37.4}), "split": Row("A distilled", {"AP": 39.4}), "plain": Compared("B alone", {"AP": 30.0}, against="plain"),
-    "fg": Compared("B distilled", {"AP": 31.0}, against="plain"),
-})
-TWO_AP = {"none": (20.0, 22.0, 21.0), "split": (31.0, 32.0, 33.0), "plain": (40.0, 41.0, 43.0), "fg": (41.0, 42.0, 45.0)}
+TWO_GROUPS = replace(
+    SWEEP,
+    contrasts=(),
+    rows={
+        "none": Row("A alone", {"AP": 37.4}),
+        "split": Row("A distilled", {"AP": 39.4}),
+        "plain": Compared("B alone", {"AP": 30.0}, against="plain"),
+        "fg": Compared("B distilled", {"AP": 31.0}, against="plain"),
+    },
+)
+TWO_AP = {
+    "none": (20.0, 22.0, 21.0),
+    "split": (31.0, 32.0, 33.0),
+    "plain": (40.0, 41.0, 43.0),
+    "fg": (41.0, 42.0, 45.0),
+}
 
 
 def test_a_row_is_compared_with_the_one_that_it_names():
     table = ablation_table(results(TWO_AP), TWO_GROUPS).set_index("row")
     assert table["against"].to_dict() == {"none": "none", "split": "none", "plain": "plain", "fg": "plain"}
-    assert table["AP_paper_delta"].round(9).to_dict() == pytest.approx({"none": np.nan, "split": 2.0, "plain": np.nan, "fg": 1.0}, nan_ok=True)
-    assert table["AP_delta"].to_dict() == pytest.approx({"none": np.nan, "split": 11.0, "plain": np.nan, "fg": 4 / 3}, nan_ok=True)
+    assert table["AP_paper_delta"].round(9).to_dict() == pytest.approx(
+        {"none": np.nan, "split": 2.0, "plain": np.nan, "fg": 1.0}, nan_ok=True
+    )
+    assert table["AP_delta"].to_dict() == pytest.approx(
+        {"none": np.nan, "split": 11.0, "plain": np.nan, "fg": 4 / 3}, nan_ok=True
+    )
     text = render(results(TWO_AP), TWO_GROUPS, "markdown")
-    assert cells(text, "B alone")[-1] == cells(text, "A alone")[-1] == "baseline" and cells(text, "B distilled")[-1].startswith("+1.3 [")
+    assert cells(text, "B alone")[-1] == cells(text, "A alone")[-1] == "baseline" and cells(text, "B distilled")[
+        -1
+    ].startswith("+1.3 [")
     assert 'Δ: mean difference to the baseline above it, "A alone" or "B alone" (in a contrast' in text
 
 
 def test_the_figure_draws_a_difference_to_the_row_that_is_compared_with():
     left, right = table_figure(results(TWO_AP), TWO_GROUPS).axes
     drawn = {line.get_gid(): line.get_xdata() for line in right.lines}
-    assert list(drawn["points-fg"]) == [1.0, 1.0, 2.0] and list(drawn["points-split"]) == [11.0, 10.0, 12.0] and list(drawn["paper-fg"]) == [1.0]
-    assert "points-plain" not in drawn and [each.get_text() for each in right.texts] == ["baseline of the differences"] * 2
+    assert (
+        list(drawn["points-fg"]) == [1.0, 1.0, 2.0]
+        and list(drawn["points-split"]) == [11.0, 10.0, 12.0]
+        and list(drawn["paper-fg"]) == [1.0]
+    )
+    assert (
+        "points-plain" not in drawn and [each.get_text() for each in right.texts] == ["baseline of the differences"] * 2
+    )
 
 
 def test_rows_that_cannot_be_run_for_one_reason_share_a_sentence():
     sweep = WithAbsent(**vars(SWEEP), absent={"fg": "needs a GPU", "split": "needs a GPU"})
-    assert "- Not run here: foreground only; both, split. Reason: needs a GPU.\n" in \
-        render(results()[lambda runs: runs["row"] == "none"], sweep, "markdown")
+    assert "- Not run here: foreground only; both, split. Reason: needs a GPU.\n" in render(
+        results()[lambda runs: runs["row"] == "none"], sweep, "markdown"
+    )
 
 
 def test_the_caption_says_which_variance_an_interval_covers():
     text = render(results(), SWEEP, "markdown")
     assert "95 % t-interval, not corrected for multiple comparisons.\n" in text
     assert variance_covered("seeds", "± and interval cover") in text
-    intervals = {("split", "none", "AP"): (10.0, 12.5), ("fg", "none", "AP"): (9.0, 11.0), ("split", "fg", "AP"): (0.5, 1.5)}
+    intervals = {
+        ("split", "none", "AP"): (10.0, 12.5),
+        ("fg", "none", "AP"): (9.0, 11.0),
+        ("split", "fg", "AP"): (0.5, 1.5),
+    }
     for source, header in (("images", "[95 %, images] (n)"), ("both", "[95 %, seeds and images] (n)")):
         text = render(results(), SWEEP, "markdown", variance=source, intervals=intervals)
         assert "95 % interval, not corrected for multiple comparisons.\n" in text and variance_covered(source) in text
-        assert header in text and "t-interval" not in text and cells(text, "both, split")[-1] == "+11.0 [+10.0, +12.5] (3)"
+        assert (
+            header in text and "t-interval" not in text and cells(text, "both, split")[-1] == "+11.0 [+10.0, +12.5] (3)"
+        )
         assert cells(text, "both, split minus")[-2:] == ["+1.0 [+0.5, +1.5] (3)", "+1.0 [–] (3)"]
         tidy = pd.read_csv(io.StringIO(render(results(), SWEEP, "csv", variance=source, intervals=intervals)))
         assert tidy["AP_delta_low"].dropna().tolist() == [10.0, 9.0, 0.5]
         assert (tidy["note"] == variance_covered(source)).all()
 
 
-@pytest.mark.parametrize("source, intervals", [("images", None), ("both", None), ("seeds", {("split", "none", "AP"): (0, 1)})])
+@pytest.mark.parametrize(
+    "source, intervals", [("images", None), ("both", None), ("seeds", {("split", "none", "AP"): (0, 1)})]
+)
 def test_a_caption_names_only_a_variance_that_its_intervals_cover(source, intervals):
     with pytest.raises(ValueError, match=f"intervals must be given for .*, got variance '{source}'"):
         Table(results(), SWEEP, variance=source, intervals=intervals)
@@ -562,8 +755,10 @@ def test_the_caption_counts_runs_of_older_code():
     frame = results().assign(code_hash=["new"] * 7 + ["old", None])
     line = "2 of 9 runs were made by older code; their numbers may be outdated."
     assert older_code_line(frame, "new") == line and older_code_line(frame[:7], "new") is None
-    assert older_code_line(results(), "new").startswith("9 of 9 runs")              # results from before the hash was recorded
-    assert f"- {line}\n" in render(frame, SWEEP, "markdown", code_hash="new") and "older code" not in render(frame, SWEEP)
+    assert older_code_line(results(), "new").startswith("9 of 9 runs")  # results from before the hash was recorded
+    assert f"- {line}\n" in render(frame, SWEEP, "markdown", code_hash="new") and "older code" not in render(
+        frame, SWEEP
+    )
 
 
 def parsed(page: str):
