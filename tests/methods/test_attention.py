@@ -1,4 +1,4 @@
-"""Attention transfer: the pattern of loudness over cells, and nothing else of a map."""
+"""Attention transfer: only the normalised power over cells counts."""
 from dataclasses import replace
 from math import sqrt
 
@@ -18,11 +18,18 @@ from tests.helpers.method_maps import LEVELS, leaves, raws, teacher_of, two_imag
 def naive(student, teacher, p):
     """mean over n, y, x of (A(F_s) - A(F_t))^2,  A = Q / |Q| per image,  Q_yx = mean_c |F_cyx|^p"""
     def attention(F):
-        Q = [[sum(abs(F[c][y][x]) ** p for c in range(len(F))) / len(F) for x in range(len(F[0][0]))] for y in range(len(F[0]))]
+        Q = [
+            [sum(abs(F[c][y][x]) ** p for c in range(len(F))) / len(F) for x in range(len(F[0][0]))]
+            for y in range(len(F[0]))
+        ]
         length = sqrt(sum(q * q for row in Q for q in row))
         return [q / length for row in Q for q in row]
 
-    errors = [(s - t) ** 2 for F_s, F_t in zip(student, teacher, strict=True) for s, t in zip(attention(F_s), attention(F_t), strict=True)]
+    errors = [
+        (s - t) ** 2
+        for F_s, F_t in zip(student, teacher, strict=True)
+        for s, t in zip(attention(F_s), attention(F_t), strict=True)
+    ]
     return sum(errors) / len(errors)
 
 
@@ -54,14 +61,20 @@ def test_gradcheck(power):
     student = torch.randn(2, 3, 3, 4, dtype=torch.float64, requires_grad=True)
     teacher = {"P3": torch.randn(2, 2, 3, 4, dtype=torch.float64)}
     loss = AttentionTransfer(("P3",), 3, 2, power=power)
-    assert torch.autograd.gradcheck(lambda maps: loss(replace(two_images(), features={"P3": maps}), teacher)[0].raw, student)
+    assert torch.autograd.gradcheck(
+        lambda maps: loss(replace(two_images(), features={"P3": maps}), teacher)[0].raw, student
+    )
 
 
 def test_the_name_leads_to_the_class_and_its_rows():
     scene = two_images()
-    assert method_class("attention") is AttentionTransfer and AttentionTransfer.built_from == "channels" and AttentionTransfer.PARTS == ()
+    assert method_class("attention") is AttentionTransfer and AttentionTransfer.built_from == "channels"
+    assert AttentionTransfer.PARTS == ()
     terms = AttentionTransfer(("P4", "P3"), 4, 4, weight=0.25)(scene, teacher_of(scene))
-    assert [(term.name, term.level, term.weight) for term in terms] == [("attention", "P4", 0.25), ("attention", "P3", 0.25)]
+    assert [(term.name, term.level, term.weight) for term in terms] == [
+        ("attention", "P4", 0.25),
+        ("attention", "P3", 0.25),
+    ]
 
 
 # ---- what it does not see ----
@@ -71,7 +84,7 @@ def test_only_the_pattern_counts(blind):
     scene = two_images()
     rotation = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64)).Q
     same = {
-        "size": lambda each: each * torch.tensor([3.0, 0.01])[:, None, None, None],      # another one for each image
+        "size": lambda each: each * torch.tensor([3.0, 0.01])[:, None, None, None],  # another one for each image
         "sign": lambda each: each * torch.randn_like(each).sign(),
         "order of channels": lambda each: each[:, [2, 0, 3, 1]],
         "rotation of channels": lambda each: torch.einsum("oc,nchw->nohw", rotation, each),
@@ -99,7 +112,7 @@ def test_a_map_against_itself_costs_nothing_and_has_no_gradient():
 
 
 def test_the_most_it_costs_is_2_over_the_cells():
-    """One loud cell each, at different places: two unit vectors at a right angle."""
+    """One active cell each, at different places: two orthogonal unit vectors."""
     student, teacher = torch.zeros(1, 4, 3, 5), torch.zeros(1, 2, 3, 5)
     student[0, :, 0, 0], teacher[0, 1, 2, 4] = 7.0, -0.1
     (term,) = AttentionTransfer(("P3",), 4, 2)(replace(two_images(), features={"P3": student}), {"P3": teacher})
@@ -123,11 +136,14 @@ def test_the_batch_is_averaged():
     close(raws(doubled), raws(loss(scene, teacher)))
 
 
-# ---- knobs and refusals ----
+# ---- settings and refusals ----
 
-def test_every_knob_changes_the_total():
+def test_every_setting_changes_the_total():
     scene = two_images()
-    values = [total(AttentionTransfer(LEVELS, 4, 4, **knob)(scene, teacher_of(scene))).item() for knob in ({}, {"weight": 500.0}, {"power": 4.0})]
+    values = [
+        total(AttentionTransfer(LEVELS, 4, 4, **setting)(scene, teacher_of(scene))).item()
+        for setting in ({}, {"weight": 500.0}, {"power": 4.0})
+    ]
     assert_close(values[1], values[0] / 2)
     assert abs(values[2] - values[0]) > 1e-3 * values[0]
 
@@ -175,7 +191,7 @@ def test_a_map_of_zeros_has_a_finite_loss_and_gradient(grid, power):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_maps_are_summed_in_float32(dtype):
-    scene = two_images(dtype=dtype, scale=300.0)                     # squares above 65504, the largest float16
+    scene = two_images(dtype=dtype, scale=300.0)  # squares above 65504, the largest float16
     assert scene.features["P3"].square().amax().isinf() or dtype == torch.bfloat16
     teacher, loss = teacher_of(scene, scale=300.0), AttentionTransfer(LEVELS, 4, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -13,7 +13,19 @@ def square(size, left=0.0):
 
 def test_a_level_has_the_boxes_of_one_doubling_in_size():
     sizes = [0, 10, 55.9, 56, 111.9, 112, 223.9, 224, 447, 448, 5000]
-    assert assigned_levels(torch.tensor([square(size) for size in sizes]), 4).tolist() == [0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
+    assert assigned_levels(torch.tensor([square(size) for size in sizes]), 4).tolist() == [
+        0,
+        0,
+        0,
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+    ]
     assert assigned_levels(torch.tensor([square(100.0)]), 4, finest_size=14.0).tolist() == [2]
     assert assigned_levels(torch.zeros(0, 4), 4).shape == (0,)
 
@@ -64,8 +76,11 @@ def test_cells_of_a_level_are_those_of_its_own_boxes(random_scene):
         for of_image, boxes in zip(cells, scene.boxes, strict=True):
             everywhere = cell_ranges(boxes, scene.padded_size, grid, rounding="exact")
             on_level = torch.tensor([assigned_level(box, 2, 16.0) == index for box in boxes.tolist()])
-            assert torch.equal(of_image[: len(boxes)], everywhere * on_level[:, None]) and not of_image[len(boxes):].any()
-    assert torch.equal(cells_of_level(scene, scene.features["P3"], "P4", LEVELS, None, "exact")[0], all_cells(scene, grid))
+            assert torch.equal(of_image[: len(boxes)], everywhere * on_level[:, None])
+            assert not of_image[len(boxes):].any()
+    assert torch.equal(
+        cells_of_level(scene, scene.features["P3"], "P4", LEVELS, None, "exact")[0], all_cells(scene, grid)
+    )
 
 
 def all_cells(scene, grid):

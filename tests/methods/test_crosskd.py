@@ -25,14 +25,14 @@ from tests.helpers.small_retinanets import (
 # ---- loops: every number is a 0-dim tensor, so that its gradient is known, too ----
 
 def naive_head(conv, output, features, replaced=None):
-    """A tower and its output layer written out; ``replaced`` = (feature before the ReLU, after how many convolutions) enters in the middle."""
+    """A tower and its output layer; ``replaced`` = (feature before the ReLU, after how many convolutions)."""
     start = 0
     if replaced is not None:
         features, start = replaced
         features = features.clamp(min=0) if start else features
     before = []
     for block in list(conv)[start:]:
-        before.append(block[1](block[0](features)))                  # convolution, group norm
+        before.append(block[1](block[0](features)))  # convolution, group norm
         features = before[-1].clamp(min=0)
     return output(features), before
 
@@ -43,7 +43,9 @@ def naive_match_statistics(features, target):
     for c in range(features.shape[1]):
         t, s = target[:, c], features[:, c]
         mean_t, mean_s = sum(t.flatten()) / t.numel(), sum(s.flatten()) / s.numel()
-        std_t, std_s = (sum((each - mean) ** 2 for each in of.flatten()) / of.numel() for of, mean in ((t, mean_t), (s, mean_s)))
+        std_t, std_s = (
+            sum((each - mean) ** 2 for each in of.flatten()) / of.numel() for of, mean in ((t, mean_t), (s, mean_s))
+        )
         out[:, c] = (s - mean_s) / (std_s.sqrt() + 1e-6) * std_t.sqrt() + mean_t
     return out
 
@@ -63,15 +65,22 @@ def naive_giou(a, b):
 
 
 def naive_crosskd(loss, scene, teacher):
-    """class and box of every level, anchor by anchor; (n, anchor, value) of an output map is channel anchor-of-cell * D + value at the cell."""
+    """class and box of every level; value d of an anchor is channel anchor-of-cell * D + d at the anchor's cell."""
     ours, theirs, sums = loss.student.head, loss.teacher.head, {}
-    matches = [naive_match(boxes.tolist(), [a for level in LEVELS for a in naive_anchors(level)]) for boxes in scene.boxes]
+    matches = [
+        naive_match(boxes.tolist(), [a for level in LEVELS for a in naive_anchors(level)]) for boxes in scene.boxes
+    ]
     num_foreground = sum(max(1, sum(i >= 0 for i in of)) for of in matches)
     first = 0
     for level in LEVELS:
         maps = {}
-        for part, tower, output in (("class", "classification_head", "cls_logits"), ("box", "regression_head", "bbox_reg")):
-            ours_of, theirs_of = ((getattr(head, tower).conv, getattr(getattr(head, tower), output)) for head in (ours, theirs))
+        for part, tower, output in (
+            ("class", "classification_head", "cls_logits"),
+            ("box", "regression_head", "bbox_reg"),
+        ):
+            ours_of, theirs_of = (
+                (getattr(head, tower).conv, getattr(getattr(head, tower), output)) for head in (ours, theirs)
+            )
             target, before_t = naive_head(*theirs_of, teacher[level])
             _, before_s = naive_head(*ours_of, scene.features[level])
             k = loss.crossing
@@ -90,24 +99,41 @@ def naive_crosskd(loss, scene, teacher):
                 p, p_t = (maps["class"][which][n, k * 3:k * 3 + 3, i, j] for which in (0, 1))
                 for x, y in zip(p, p_t.sigmoid(), strict=True):
                     s = 1 / (1 + (-x).exp())
-                    sums["class", level] = sums["class", level] - abs(s - y) * (y * s.log() + (1 - y) * (1 - s).log()) / num_foreground
+                    sums["class", level] = (
+                        sums["class", level] - abs(s - y) * (y * s.log() + (1 - y) * (1 - s).log()) / num_foreground
+                    )
                 b, b_t = (naive_decode(maps["box"][which][n, k * 4:k * 4 + 4, i, j], anchor) for which in (0, 1))
                 sums["box", level] = sums["box", level] + max(p_t.sigmoid()) * (1 - naive_giou(b, b_t)) / num_foreground
         first += len(anchors)
     return sums
 
 
-@pytest.mark.parametrize("seed, depths, crossing, channels", [
-    (0, (1, 2), None, 4), (1, (2, 2), None, 6), (2, (1, 1), None, 4), (3, (2, 3), 0, 4), (4, (2, 4), 4, 4), (5, (4, 4), None, 4),
-])
+@pytest.mark.parametrize(
+    "seed, depths, crossing, channels",
+    [
+        (0, (1, 2), None, 4),
+        (1, (2, 2), None, 6),
+        (2, (1, 1), None, 4),
+        (3, (2, 3), 0, 4),
+        (4, (2, 4), 4, 4),
+        (5, (4, 4), None, 4),
+    ],
+)
 def test_crosskd_equals_the_loops(seed, depths, crossing, channels):
-    loss = CrossKD(LEVELS, small_retinanet(depth=depths[0]), small_retinanet(channels, depth=depths[1], seed=1), crossing=crossing).double()
+    loss = CrossKD(
+        LEVELS, small_retinanet(depth=depths[0]), small_retinanet(channels, depth=depths[1], seed=1), crossing=crossing
+    ).double()
     scene, teacher = small_scene(seed=seed, grad=True), teacher_maps(channels, seed)
     found, wanted = raws(loss(scene, teacher)), naive_crosskd(loss, scene, teacher)
     assert list(found) == [(part, level) for level in LEVELS for part in ("class", "box")]
     for key in found:
         assert_close(found[key], wanted[key], rtol=1e-9, atol=1e-12)
-    assert_close(gradients(sum(found.values()), scene.features), gradients(sum(wanted.values()), scene.features), rtol=1e-8, atol=1e-12)
+    assert_close(
+        gradients(sum(found.values()), scene.features),
+        gradients(sum(wanted.values()), scene.features),
+        rtol=1e-8,
+        atol=1e-12,
+    )
 
 
 @pytest.mark.parametrize("depths, crossing", [((1, 2), 1), ((1, 1), 1), ((4, 4), 3), ((2, 4), 3), ((4, 2), 1)])
@@ -127,7 +153,7 @@ def twins(**settings):
 def test_a_student_that_is_its_teacher_has_next_to_no_loss_and_a_finite_gradient():
     loss, scene, teacher = twins()
     found = raws(loss(scene, teacher))
-    assert all(0 <= each < 1e-4 for each in found.values())          # not 0: 1e-6 is added to the deviation
+    assert all(0 <= each < 1e-4 for each in found.values())  # not 0: 1e-6 is added to the deviation
     assert all(each.isfinite().all() for each in gradients(sum(found.values()), scene.features))
 
 
@@ -162,15 +188,20 @@ def test_quality_focal_is_0_at_the_target_only():
 
 
 def test_gradient_reaches_the_student_and_leaves_the_teacher_alone():
-    loss, scene, teacher = CrossKD(LEVELS, small_retinanet(), small_retinanet(depth=2, seed=1)), small_scene(grad=True), teacher_maps()
+    loss, scene = CrossKD(LEVELS, small_retinanet(), small_retinanet(depth=2, seed=1)), small_scene(grad=True)
+    teacher = teacher_maps()
     total(loss(scene, teacher)).backward()
     head = loss.student.head
-    assert all(p.grad.abs().sum() > 0 for tower in (head.classification_head, head.regression_head) for p in tower.conv.parameters())
+    assert all(
+        p.grad.abs().sum() > 0
+        for tower in (head.classification_head, head.regression_head)
+        for p in tower.conv.parameters()
+    )
     assert head.classification_head.cls_logits.weight.grad is None and head.regression_head.bbox_reg.weight.grad is None
     assert all(p.grad is None for p in loss.teacher.parameters())
 
 
-def test_without_boxes_every_anchor_counts_and_an_image_is_one():
+def test_without_boxes_every_anchor_counts_and_each_image_counts_1():
     loss, none = CrossKD(LEVELS, small_retinanet(), small_retinanet(depth=2, seed=1)), [torch.zeros(0, 4).double()] * 2
     scene, teacher = small_scene(boxes=none, grad=True), teacher_maps()
     found, wanted = raws(loss(scene, teacher)), naive_crosskd(loss, scene, teacher)
@@ -189,12 +220,15 @@ def test_weight_0_removes_a_term_and_its_layer():
     assert make(class_weight=0, box_weight=0)(scene, teacher) == []
 
 
-def test_every_knob_turns_something():
+def test_every_setting_changes_the_terms():
     def terms(**settings):
-        return CrossKD(LEVELS, small_retinanet(depth=2), small_retinanet(depth=2, seed=1), **settings)(small_scene(), teacher_maps())
+        return CrossKD(LEVELS, small_retinanet(depth=2), small_retinanet(depth=2, seed=1), **settings)(
+            small_scene(), teacher_maps()
+        )
 
     plain = terms()
-    assert {term.weight for term in terms(class_weight=2)} == {1, 2} and {term.weight for term in terms(box_weight=3)} == {1, 3}
+    assert {term.weight for term in terms(class_weight=2)} == {1, 2}
+    assert {term.weight for term in terms(box_weight=3)} == {1, 3}
     assert len({total(terms(crossing=crossing)).item() for crossing in (0, 1, 2)}) == 3
     assert total(terms(crossing=1)) == total(plain)
 
@@ -202,7 +236,12 @@ def test_every_knob_turns_something():
 def test_half_precision_is_summed_in_float32():
     loss = CrossKD(LEVELS, small_retinanet().float(), small_retinanet(depth=2, seed=1).float())
     scene, teacher = small_scene(), teacher_maps()
-    halves = Scene(scene.pixels, [boxes.float() for boxes in scene.boxes], scene.image_sizes, {k: f.half() for k, f in scene.features.items()})
+    halves = Scene(
+        scene.pixels,
+        [boxes.float() for boxes in scene.boxes],
+        scene.image_sizes,
+        {k: f.half() for k, f in scene.features.items()},
+    )
     floats = replace(halves, features={k: f.float() for k, f in halves.features.items()})
     there = raws(loss(halves, {k: f.half() for k, f in teacher.items()}))
     assert all(each.dtype == torch.float32 for each in there.values())
@@ -216,10 +255,14 @@ def test_a_crossing_outside_the_tower_is_refused():
 
 def test_one_step_under_distiller_reaches_the_student():
     terms, student, distiller = one_step(CrossKD)
-    assert [(term.name, term.level) for term in terms] == [(part, level) for level in ("P3", "P4", "P5") for part in ("class", "box")]
-    assert all(term.raw.isfinite() and term.raw > 0 for term in terms) and student.backbone.stem[0].weight.grad.abs().sum() > 0
+    assert [(term.name, term.level) for term in terms] == [
+        (part, level) for level in ("P3", "P4", "P5") for part in ("class", "box")
+    ]
+    assert all(term.raw.isfinite() and term.raw > 0 for term in terms)
+    assert student.backbone.stem[0].weight.grad.abs().sum() > 0
     assert {name.split(".")[0] for name in distiller.state_dict()} == {"student"}
 
 
-def test_its_name_leads_here():
-    assert method_class("crosskd") is CrossKD and CrossKD.built_from == "detectors" and CrossKD.PARTS == ("class", "box")
+def test_the_name_leads_to_the_class():
+    assert method_class("crosskd") is CrossKD and CrossKD.built_from == "detectors"
+    assert CrossKD.PARTS == ("class", "box")

@@ -54,7 +54,7 @@ def test_a_constant_on_a_channel_changes_nothing_and_a_factor_does():
 
 
 def test_a_flat_student_of_a_peaked_teacher_loses_the_log_of_the_cells():
-    """The divergence of student from teacher: sum phi_t log(phi_t / phi_s) = log(H W) where phi_t is 1 in one cell and phi_s 1 / (H W)."""
+    """sum phi_t log(phi_t / phi_s) = log(H W) where phi_t is 1 in one cell and phi_s is 1 / (H W)."""
     scene = two_images()
     flat = {level: torch.zeros_like(each) for level, each in scene.features.items()}
     peak = {level: each.clone() for level, each in flat.items()}
@@ -76,6 +76,6 @@ def test_maps_of_large_values_stay_finite():
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_temperature_that_is_none_is_refused(temperature):
+def test_a_temperature_that_is_not_positive_is_refused(temperature):
     with pytest.raises(ValueError, match=f"temperature must be a finite number > 0, got {temperature}"):
         CWD(LEVELS, 4, 4, temperature=temperature)

@@ -42,10 +42,13 @@ def test_the_loss_equals_the_loops(channels, finest_size, random_scene, agree):
         scene = random_scene(seed, channels)
         teacher, loss = teacher_of(scene), DeFeat(LEVELS, channels, 4, finest_size=finest_size).double()
         for layer in loss.align.values():
-            torch.nn.init.normal_(layer.weight, std=0.3)             # off its start near 0
+            torch.nn.init.normal_(layer.weight, std=0.3)  # off its start near 0
         slow = []
         for index, (level, stride) in enumerate(zip(LEVELS, (8, 16), strict=True)):
-            own = [[box for box in boxes.tolist() if finest_size is None or assigned_level(box, 2, finest_size) == index] for boxes in scene.boxes]
+            own = [
+                [box for box in boxes.tolist() if finest_size is None or assigned_level(box, 2, finest_size) == index]
+                for boxes in scene.boxes
+            ]
             masks = [naive_mask(boxes, stride, tuple(teacher[level].shape[2:])) for boxes in own]
             slow += naive(aligned(loss, scene, level), teacher[level].tolist(), masks, levels=2)
         some += slow[0] > 0
@@ -96,9 +99,12 @@ def test_fg_and_bg_weighed_by_their_cells_make_up_the_hint():
 @pytest.mark.parametrize(("part", "other"), [("fg", "bg"), ("bg", "fg")])
 def test_a_weight_of_0_removes_its_term_and_leaves_the_other(part, other):
     scene = two_images()
-    teacher, both, one = teacher_of(scene), DeFeat(LEVELS, 4, 4).double(), DeFeat(LEVELS, 4, 4, **{f"{part}_weight": 0}).double()
+    teacher, both = teacher_of(scene), DeFeat(LEVELS, 4, 4).double()
+    one = DeFeat(LEVELS, 4, 4, **{f"{part}_weight": 0}).double()
     one.load_state_dict(both.state_dict())
-    assert raws(one(scene, teacher)) == {key: value for key, value in raws(both(scene, teacher)).items() if key[0] == other}
+    assert raws(one(scene, teacher)) == {
+        key: value for key, value in raws(both(scene, teacher)).items() if key[0] == other
+    }
 
 
 def test_the_mask_covers_a_box_on_its_home_level_by_the_authors_rounding_or_exactly():
@@ -110,11 +116,12 @@ def test_the_mask_covers_a_box_on_its_home_level_by_the_authors_rounding_or_exac
 
     assert covered("P3") == [[y, x] for y in (1, 2) for x in (1, 2)]
     assert covered("P3", rounding="exact") == [[y, x] for y in (1, 2, 3) for x in (1, 2, 3)]
-    assert covered("P4") == [] and covered("P4", finest_size=8.0) == covered("P3") and covered("P3", finest_size=8.0) == []
+    assert covered("P4") == [] and covered("P4", finest_size=8.0) == covered("P3")
+    assert covered("P3", finest_size=8.0) == []
 
 
 def test_where_no_box_is_at_home_the_whole_level_is_background():
-    scene = two_images()                                             # boxes of at most 45 x 34 pixels: all at home on the finest level
+    scene = two_images()  # boxes of at most 45 x 34 pixels: all at home on the finest level
     teacher, loss = teacher_of(scene), DeFeat(LEVELS, 4, 4).double()
     assert loss.mask("P3", scene, teacher["P3"]).any() and not loss.mask("P4", scene, teacher["P4"]).any()
     assert raws(loss(scene, teacher))["fg", "P4"] == 0

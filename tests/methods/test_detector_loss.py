@@ -6,7 +6,15 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou as torchvision_iou
 
 from fgdlab.methods.detector_loss import DetectorLoss, RetinaNetLoss, box_iou, has_attribute, match_anchors
-from tests.helpers.small_retinanets import LEVELS, SIZES, naive_anchors, naive_iou, naive_match, small_retinanet, small_scene
+from tests.helpers.small_retinanets import (
+    LEVELS,
+    SIZES,
+    naive_anchors,
+    naive_iou,
+    naive_match,
+    small_retinanet,
+    small_scene,
+)
 
 
 def random_boxes(*shape):
@@ -70,7 +78,8 @@ def test_neither_detector_is_a_submodule_and_the_teacher_is_frozen():
 def test_has_attribute_follows_dots_and_alternatives():
     detector = small_retinanet()
     assert has_attribute(detector, "head.classification_head.conv") and not has_attribute(detector, "head.nothing.conv")
-    assert has_attribute(detector, "rpn.head or anchor_generator") and not has_attribute(detector, "rpn.head or roi_heads")
+    assert has_attribute(detector, "rpn.head or anchor_generator")
+    assert not has_attribute(detector, "rpn.head or roi_heads")
 
 
 @pytest.mark.parametrize("which", ["student", "teacher"])
@@ -78,7 +87,9 @@ def test_a_detector_without_what_is_needed_is_refused(which):
     pair = [small_retinanet(), small_retinanet()]
     broken = pair[which == "teacher"]
     del broken.head.classification_head.cls_logits
-    words = f"the {which} of RetinaNetLoss must be a RetinaNet .* got RetinaNet without head.classification_head.cls_logits"
+    words = (
+        f"the {which} of RetinaNetLoss must be a RetinaNet .* got RetinaNet without head.classification_head.cls_logits"
+    )
     with pytest.raises(ValueError, match=words):
         RetinaNetLoss(LEVELS, *pair)
 
@@ -94,7 +105,9 @@ def test_heads_that_differ_are_refused(change, words):
 def test_anchors_of_another_shape_are_refused():
     teacher = small_retinanet()
     teacher.anchor_generator.aspect_ratios = ((2.0,), (2.0,))
-    with pytest.raises(ValueError, match=r"the same anchor ratios, got \(\(1.0,\), \(1.0,\)\) and \(\(2.0,\), \(2.0,\)\)"):
+    with pytest.raises(
+        ValueError, match=r"the same anchor ratios, got \(\(1.0,\), \(1.0,\)\) and \(\(2.0,\), \(2.0,\)\)"
+    ):
         RetinaNetLoss(LEVELS, small_retinanet(), teacher)
 
 

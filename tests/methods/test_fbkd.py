@@ -1,4 +1,4 @@
-"""FBKD: four terms as loops, every switch, and the places where a square root or a window could fail."""
+"""FBKD: four terms as loops, every switch, square roots at 0, and small windows."""
 from dataclasses import fields, replace
 from math import sqrt
 
@@ -15,10 +15,10 @@ from fgdlab.terms import total
 from tests.helpers import naive
 
 LEVELS = ("P3", "P4")
-LOUD = FBKDConfig(1.0, 1.0, 1.0, 1.0)
+UNIT_WEIGHTS = FBKDConfig(1.0, 1.0, 1.0, 1.0)
 EVERYTHING = replace(
-    LOUD, channel_mask=True, spatial_temperature=0.7, channel_temperature=0.3, reduction={"P3": 4, "P4": 1},
-    pool={"P3": 3, "P4": 4},                                         # P4 is 3 x 4: smaller than its window along one side
+    UNIT_WEIGHTS, channel_mask=True, spatial_temperature=0.7, channel_temperature=0.3, reduction={"P3": 4, "P4": 1},
+    pool={"P3": 3, "P4": 4},  # P4 is 3 x 4: smaller than its window along one side
 )
 
 
@@ -31,7 +31,8 @@ def scene_of(maps):
 def random_maps(channels=4, batch=2, grids=((6, 7), (3, 4)), seed=0, dtype=torch.float64):
     draw = torch.Generator().manual_seed(seed)
     return {
-        level: torch.randn(batch, channels, *grid, generator=draw, dtype=torch.float64).to(dtype) for level, grid in zip(LEVELS, grids, strict=True)
+        level: torch.randn(batch, channels, *grid, generator=draw, dtype=torch.float64).to(dtype)
+        for level, grid in zip(LEVELS, grids, strict=True)
     }
 
 
@@ -55,7 +56,10 @@ def pixel_by_pixel(students, teachers, weigh=lambda n, c, i, j: 1.0):
     """sqrt(weight) (F_t - F_s) at every n, c, i, j"""
     return [
         sqrt(weigh(n, c, i, j)) * (teachers[n][c][i][j] - students[n][c][i][j])
-        for n in range(len(teachers)) for c in range(len(teachers[0])) for i in range(len(teachers[0][0])) for j in range(len(teachers[0][0][0]))
+        for n in range(len(teachers))
+        for c in range(len(teachers[0]))
+        for i in range(len(teachers[0][0]))
+        for j in range(len(teachers[0][0][0]))
     ]
 
 
@@ -92,7 +96,10 @@ def spatial_term(students, teachers, p):
     kernel, errors = p["weight"][0], []
     for student, teacher in zip(students, teachers, strict=True):
         H, W = len(student[0]), len(student[0][0])
-        mean_s, mean_t = ([[sum(F[c][i][j] for c in range(len(F))) / len(F) for j in range(W)] for i in range(H)] for F in (student, teacher))
+        mean_s, mean_t = (
+            [[sum(F[c][i][j] for c in range(len(F))) / len(F) for j in range(W)] for i in range(H)]
+            for F in (student, teacher)
+        )
         for i in range(H):
             for j in range(W):
                 moved = p["bias"][0]
@@ -119,7 +126,9 @@ def non_local(maps, p, pool):
     C, H, W, out = len(maps[0]), len(maps[0][0]), len(maps[0][0][0]), []
     for F in maps:
         query = naive.conv1x1(F, p["query.weight"], p["query.bias"])
-        keys, values = (windows(naive.conv1x1(F, p[f"{name}.weight"], p[f"{name}.bias"]), pool) for name in ("key", "value"))
+        keys, values = (
+            windows(naive.conv1x1(F, p[f"{name}.weight"], p[f"{name}.bias"]), pool) for name in ("key", "value")
+        )
         gathered = [[[0.0] * W for _ in range(H)] for _ in range(C)]
         for i in range(H):
             for j in range(W):
@@ -136,7 +145,11 @@ def non_local(maps, p, pool):
         spread = sqrt(sum((x - mean) ** 2 for x in values) / len(values) + 1e-5)
         for n, F in enumerate(out):
             F[c] = [
-                [maps[n][c][i][j] + (F[c][i][j] - mean) / spread * p["norm.weight"][c] + p["norm.bias"][c] for j in range(W)] for i in range(H)
+                [
+                    maps[n][c][i][j] + (F[c][i][j] - mean) / spread * p["norm.weight"][c] + p["norm.bias"][c]
+                    for j in range(W)
+                ]
+                for i in range(H)
             ]
     return out
 
@@ -144,9 +157,13 @@ def non_local(maps, p, pool):
 def relation_term(students, teachers, p, pool):
     """| NL_t(F_t) - conv1x1(NL_s(F_s)) |"""
     inner = {
-        who: {name.removeprefix(f"{who}."): each for name, each in p.items() if name.startswith(f"{who}.")} for who in ("student", "teacher", "align")
+        who: {name.removeprefix(f"{who}."): each for name, each in p.items() if name.startswith(f"{who}.")}
+        for who in ("student", "teacher", "align")
     }
-    student = [naive.conv1x1(F, inner["align"]["weight"], inner["align"]["bias"]) for F in non_local(students, inner["student"], pool)]
+    student = [
+        naive.conv1x1(F, inner["align"]["weight"], inner["align"]["bias"])
+        for F in non_local(students, inner["student"], pool)
+    ]
     return norm(pixel_by_pixel(student, non_local(teachers, inner["teacher"], pool)))
 
 
@@ -178,8 +195,10 @@ def test_gradcheck_of_each_term_in_the_student_and_its_layers(part, channels, sh
     loss = shake(FBKDLoss(("P3",), channels, 2, config).double())
     student, teacher = random_maps(channels, grids=((3, 4), (1, 1))), random_maps(2, grids=((3, 4), (1, 1)), seed=1)
     names, values = zip(*loss.named_parameters(), strict=True)
-    frozen = loss.mask(student["P3"], loss.aligned(scene_of(student), "P3"), teacher["P3"]) if part == "feature" else None
-    loss.mask = lambda *maps: frozen                                 # a constant of the step, by definition
+    frozen = (
+        loss.mask(student["P3"], loss.aligned(scene_of(student), "P3"), teacher["P3"]) if part == "feature" else None
+    )
+    loss.mask = lambda *maps: frozen  # a constant of the step, by definition
 
     def call(maps, *parameters):
         (term,) = functional_call(loss, dict(zip(names, parameters, strict=True)), (scene_of({"P3": maps}), teacher))
@@ -190,10 +209,11 @@ def test_gradcheck_of_each_term_in_the_student_and_its_layers(part, channels, sh
 
 # ---- the mask is a constant ----
 
-def test_the_masks_hold_still_in_the_gradient(shake):
+def test_the_masks_are_constants_in_the_gradient(shake):
     """The gradient is that of the weighted distance with M as numbers."""
     config = replace(EVERYTHING, channel_weight=0, spatial_weight=0, relation_weight=0)
-    loss, student, teacher = shake(FBKDLoss(("P3",), 4, 4, config).double()), random_maps()["P3"].requires_grad_(), random_maps(seed=1)["P3"]
+    loss, student = shake(FBKDLoss(("P3",), 4, 4, config).double()), random_maps()["P3"].requires_grad_()
+    teacher = random_maps(seed=1)["P3"]
     total(loss(scene_of({"P3": student}), {"P3": teacher})).backward()
     found, student.grad = student.grad, None
     aligned = loss.align["P3"](student)
@@ -203,7 +223,9 @@ def test_the_masks_hold_still_in_the_gradient(shake):
     assert_close(found, student.grad, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("settings", [{}, {"channel_mask": True}, {"spatial_mask": False, "channel_mask": True}, {"spatial_mask": False}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"channel_mask": True}, {"spatial_mask": False, "channel_mask": True}, {"spatial_mask": False}]
+)
 def test_a_mask_is_1_on_average(settings):
     maps, teacher = random_maps()["P3"], random_maps(seed=1)["P3"]
     mask = FBKDLoss(("P3",), 4, 4, FBKDConfig(**settings)).mask(maps, maps, teacher)
@@ -212,36 +234,49 @@ def test_a_mask_is_1_on_average(settings):
 
 
 def test_without_masks_the_feature_term_is_the_plain_distance(shake):
-    loss = shake(FBKDLoss(LEVELS, 4, 4, replace(LOUD, spatial_mask=False)).double())
+    loss = shake(FBKDLoss(LEVELS, 4, 4, replace(UNIT_WEIGHTS, spatial_mask=False)).double())
     maps, teacher = random_maps(), random_maps(seed=1)
     found = raws(loss(scene_of(maps), teacher))["feature", "P3"]
     assert_close(found, (teacher["P3"] - loss.align["P3"](maps["P3"])).norm().item())
 
 
-def test_a_temperature_without_end_is_no_mask():
-    loss = FBKDLoss(LEVELS, 4, 4, replace(LOUD, channel_mask=True, spatial_temperature=1e12, channel_temperature=1e12)).double()
-    plain = FBKDLoss(LEVELS, 4, 4, replace(LOUD, spatial_mask=False)).double()
+def test_an_infinite_temperature_is_no_mask():
+    loss = FBKDLoss(
+        LEVELS, 4, 4, replace(UNIT_WEIGHTS, channel_mask=True, spatial_temperature=1e12, channel_temperature=1e12)
+    ).double()
+    plain = FBKDLoss(LEVELS, 4, 4, replace(UNIT_WEIGHTS, spatial_mask=False)).double()
     plain.load_state_dict(loss.state_dict())
     maps, teacher = random_maps(), random_maps(seed=1)
-    assert_close(raws(loss(scene_of(maps), teacher))["feature", "P4"], raws(plain(scene_of(maps), teacher))["feature", "P4"], rtol=1e-10, atol=0)
+    assert_close(
+        raws(loss(scene_of(maps), teacher))["feature", "P4"],
+        raws(plain(scene_of(maps), teacher))["feature", "P4"],
+        rtol=1e-10,
+        atol=0,
+    )
 
 
-# ---- every knob turns something ----
+# ---- every setting turns something ----
 
-KNOBS = [
-    ("feature_weight", 2.0, ("feature",)), ("channel_weight", 2.0, ("channel",)), ("spatial_weight", 2.0, ("spatial",)),
+SETTINGS = [
+    ("feature_weight", 2.0, ("feature",)),
+    ("channel_weight", 2.0, ("channel",)),
+    ("spatial_weight", 2.0, ("spatial",)),
     ("relation_weight", 2.0, ("relation",)),
-    ("spatial_temperature", 0.3, ("feature",)), ("channel_temperature", 0.9, ("feature",)), ("spatial_mask", False, ("feature",)),
-    ("channel_mask", False, ("feature",)), ("reduction", {"P3": 2}, ("relation",)), ("pool", {"P3": 1}, ("relation",)),
+    ("spatial_temperature", 0.3, ("feature",)),
+    ("channel_temperature", 0.9, ("feature",)),
+    ("spatial_mask", False, ("feature",)),
+    ("channel_mask", False, ("feature",)),
+    ("reduction", {"P3": 2}, ("relation",)),
+    ("pool", {"P3": 1}, ("relation",)),
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "parts"), KNOBS)
-def test_a_knob_changes_its_own_term_and_no_other(name, value, parts, shake):
+@pytest.mark.parametrize(("name", "value", "parts"), SETTINGS)
+def test_a_setting_changes_its_own_term_and_no_other(name, value, parts, shake):
     def weighted(config):
         torch.manual_seed(0)
         loss = shake(FBKDLoss(("P3",), 4, 4, config).double())
-        if name == "reduction":                                      # another reduction draws other numbers: the rest is held by hand
+        if name == "reduction":  # another reduction draws other numbers: the other layers get fixed weights
             for module in (loss.align, loss.channel, loss.spatial):
                 for parameter in module.parameters():
                     torch.nn.init.constant_(parameter, 0.1)
@@ -252,19 +287,22 @@ def test_a_knob_changes_its_own_term_and_no_other(name, value, parts, shake):
     assert {part for part in PARTS if abs(after[part] - before[part]) > 1e-6 * before[part]} == set(parts)
 
 
-def test_no_knob_is_left_out():
-    assert {name for name, *_ in KNOBS} == {field.name for field in fields(FBKDConfig)}
+def test_no_setting_is_left_out():
+    assert {name for name, *_ in SETTINGS} == {field.name for field in fields(FBKDConfig)}
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_weight_of_0_removes_its_term_and_its_layers_and_leaves_the_rest(part):
     home = "align" if part == "feature" else part
-    whole, rest = FBKDLoss(LEVELS, 4, 4, LOUD).double(), FBKDLoss(LEVELS, 4, 4, replace(LOUD, **{f"{part}_weight": 0})).double()
+    whole = FBKDLoss(LEVELS, 4, 4, UNIT_WEIGHTS).double()
+    rest = FBKDLoss(LEVELS, 4, 4, replace(UNIT_WEIGHTS, **{f"{part}_weight": 0})).double()
     gone = {name for name in whole.state_dict() if name not in rest.state_dict()}
     assert gone and gone == {name for name in whole.state_dict() if name.startswith(f"{home}.")}
     rest.load_state_dict({name: each for name, each in whole.state_dict().items() if name not in gone})
     all_raws = raws(whole(scene_of(random_maps()), random_maps(seed=1)))
-    assert raws(rest(scene_of(random_maps()), random_maps(seed=1))) == {key: raw for key, raw in all_raws.items() if key[0] != part}
+    assert raws(rest(scene_of(random_maps()), random_maps(seed=1))) == {
+        key: raw for key, raw in all_raws.items() if key[0] != part
+    }
 
 
 def test_all_weights_0_leave_no_layer_and_no_term():
@@ -273,19 +311,34 @@ def test_all_weights_0_leave_no_layer_and_no_term():
 
 
 def test_presets_are_the_published_settings():
-    """Weights feature, channel, spatial, relation; temperatures; masks; inner channels of 256 and pools at the five levels."""
+    """Weights of the four terms; temperatures; masks; inner channels of 256 and pools at the five levels."""
     def settings(name, levels):
         config = FBKD_PRESETS[name]
         loss = FBKDLoss(levels, 256, 256, config)
         blocks = [loss.relation[level].teacher for level in levels]
         return (
-            tuple(config.weights().values()), (config.spatial_temperature, config.channel_temperature), (config.spatial_mask, config.channel_mask),
-            [block.query.out_channels for block in blocks], [block.pool for block in blocks],
+            tuple(config.weights().values()),
+            (config.spatial_temperature, config.channel_temperature),
+            (config.spatial_mask, config.channel_mask),
+            [block.query.out_channels for block in blocks],
+            [block.pool for block in blocks],
         )
 
     inside, pools = [64, 64, 128, 128, 128], [8, 4, 2, 2, 2]
-    assert settings("two_stage", ("P2", "P3", "P4", "P5", "P6")) == ((7e-5, 4e-3, 4e-3, 7e-5), (0.5, 0.5), (True, False), inside, pools)
-    assert settings("one_stage", ("P3", "P4", "P5", "P6", "P7")) == ((4.2e-4, 2.4e-2, 2.4e-2, 4.2e-4), (0.1, 0.1), (True, True), inside, pools)
+    assert settings("two_stage", ("P2", "P3", "P4", "P5", "P6")) == (
+        (7e-5, 4e-3, 4e-3, 7e-5),
+        (0.5, 0.5),
+        (True, False),
+        inside,
+        pools,
+    )
+    assert settings("one_stage", ("P3", "P4", "P5", "P6", "P7")) == (
+        (4.2e-4, 2.4e-2, 2.4e-2, 4.2e-4),
+        (0.1, 0.1),
+        (True, True),
+        inside,
+        pools,
+    )
 
 
 def test_the_default_is_two_stage():
@@ -293,7 +346,9 @@ def test_the_default_is_two_stage():
 
 
 def test_a_term_carries_its_own_weight():
-    terms = FBKDLoss(LEVELS, 4, 4, FBKDConfig(1.0, 2.0, 3.0, 4.0)).double()(scene_of(random_maps()), random_maps(seed=1))
+    terms = FBKDLoss(LEVELS, 4, 4, FBKDConfig(1.0, 2.0, 3.0, 4.0)).double()(
+        scene_of(random_maps()), random_maps(seed=1)
+    )
     assert [(term.name, term.level, term.weight) for term in terms] == [
         (part, level, weight) for level in LEVELS for part, weight in zip(PARTS, (1.0, 2.0, 3.0, 4.0), strict=True)
     ]
@@ -301,7 +356,10 @@ def test_a_term_carries_its_own_weight():
 
 def test_each_level_has_its_own_layers():
     loss = FBKDLoss(LEVELS, 4, 4)
-    assert all(list(each) == list(LEVELS) and each["P3"] is not each["P4"] for each in (loss.align, loss.channel, loss.spatial, loss.relation))
+    assert all(
+        list(each) == list(LEVELS) and each["P3"] is not each["P4"]
+        for each in (loss.align, loss.channel, loss.spatial, loss.relation)
+    )
 
 
 @pytest.mark.parametrize(("settings", "message"), [
@@ -320,14 +378,14 @@ def test_a_wrong_setting_is_refused_with_what_is_right(settings, message):
 
 def test_another_grid_is_refused():
     with pytest.raises(ValueError, match="must have the same shape"):
-        FBKDLoss(("P3",), 4, 4, replace(LOUD, feature_weight=0, spatial_weight=0, relation_weight=0)).double()(
+        FBKDLoss(("P3",), 4, 4, replace(UNIT_WEIGHTS, feature_weight=0, spatial_weight=0, relation_weight=0)).double()(
             scene_of(random_maps()), random_maps(grids=((6, 6), (3, 4))))
 
 
 # ---- square roots at zero ----
 
 def identity(loss):
-    """Set every adaptation so that equal maps are at distance 0; the non-local blocks are the identity from the start."""
+    """Set all layers so that equal maps have distance 0; the non-local blocks start as the identity."""
     with torch.no_grad():
         for level in loss.levels:
             for layer in (loss.align[level], loss.relation[level].align):
@@ -340,11 +398,13 @@ def identity(loss):
 
 
 def test_a_student_equal_to_its_teacher_has_no_loss_and_a_finite_gradient():
-    loss, maps = identity(FBKDLoss(LEVELS, 4, 4, EVERYTHING).double()), {level: each.requires_grad_() for level, each in random_maps().items()}
+    loss = identity(FBKDLoss(LEVELS, 4, 4, EVERYTHING).double())
+    maps = {level: each.requires_grad_() for level, each in random_maps().items()}
     terms = loss(scene_of(maps), {level: each.detach() for level, each in maps.items()})
     assert set(raws(terms).values()) == {0.0}
     total(terms).backward()
-    assert all(p.grad.isfinite().all() for p in loss.parameters()) and all(each.grad.isfinite().all() for each in maps.values())
+    assert all(p.grad.isfinite().all() for p in loss.parameters())
+    assert all(each.grad.isfinite().all() for each in maps.values())
 
 
 def test_a_square_root_of_the_sum_would_be_nan_there():
@@ -358,7 +418,9 @@ def test_a_square_root_of_the_sum_would_be_nan_there():
 
 def test_a_mask_that_is_0_somewhere_gives_a_finite_gradient():
     """At a low temperature a softmax underflows: the weight of most cells is exactly 0."""
-    loss = FBKDLoss(LEVELS, 4, 4, replace(LOUD, channel_mask=True, spatial_temperature=1e-3, channel_temperature=1e-4))
+    loss = FBKDLoss(
+        LEVELS, 4, 4, replace(UNIT_WEIGHTS, channel_mask=True, spatial_temperature=1e-3, channel_temperature=1e-4)
+    )
     maps = {level: each.requires_grad_() for level, each in random_maps(dtype=torch.float32).items()}
     teacher = random_maps(seed=1, dtype=torch.float32)
     assert (loss.mask(maps["P3"], maps["P3"], teacher["P3"]) == 0).any()
@@ -368,7 +430,7 @@ def test_a_mask_that_is_0_somewhere_gives_a_finite_gradient():
 
 @pytest.mark.parametrize("factor", [2.0, 3.0])
 def test_terms_grow_with_the_distance_not_with_its_square(factor):
-    loss = identity(FBKDLoss(("P3",), 4, 4, replace(LOUD, spatial_mask=False)).double())
+    loss = identity(FBKDLoss(("P3",), 4, 4, replace(UNIT_WEIGHTS, spatial_mask=False)).double())
     teacher, change = random_maps()["P3"], random_maps(seed=1)["P3"]
     near, far = (raws(loss(scene_of({"P3": teacher + size * change}), {"P3": teacher})) for size in (1.0, factor))
     for key in near:
@@ -378,7 +440,9 @@ def test_terms_grow_with_the_distance_not_with_its_square(factor):
 def test_four_times_the_images_weigh_twice_as_much(shake):
     loss = shake(FBKDLoss(LEVELS, 4, 4, EVERYTHING).double())
     maps, teacher = random_maps(), random_maps(seed=1)
-    four_maps, four_teacher = ({level: each.repeat(4, 1, 1, 1) for level, each in which.items()} for which in (maps, teacher))
+    four_maps, four_teacher = (
+        {level: each.repeat(4, 1, 1, 1) for level, each in which.items()} for which in (maps, teacher)
+    )
     once, again = raws(loss(scene_of(maps), teacher)), raws(loss(scene_of(four_maps), four_teacher))
     for key in once:
         assert_close(again[key], 2 * once[key], rtol=1e-9, atol=0)
@@ -408,8 +472,8 @@ def test_a_pool_larger_than_the_map_is_one_window(grid, shake):
     assert torch.equal(out, exact(maps)) and not torch.equal(out, maps)
 
 
-def test_a_rest_that_fills_no_window_is_not_asked(shake):
-    """5 columns, windows of 2: the last column asks, but nobody asks it."""
+def test_a_remainder_that_fills_no_window_is_left_out(shake):
+    """5 columns, windows of 2: the last column has a query, but is in no key."""
     block, maps = shake(PooledNonLocal(4, pool=2).double()).eval(), torch.randn(1, 4, 4, 5, dtype=torch.float64)
     other = maps.clone()
     other[..., -1] += 1
@@ -444,16 +508,20 @@ def test_batch_norm_learns_its_running_mean_in_training_only(shake):
 # ---- precision, gradients, detectors ----
 
 def test_the_teachers_maps_get_no_gradient_and_every_parameter_does():
-    loss, teacher = FBKDLoss(LEVELS, 3, 4, EVERYTHING).double(), {level: each.requires_grad_() for level, each in random_maps().items()}
+    loss = FBKDLoss(LEVELS, 3, 4, EVERYTHING).double()
+    teacher = {level: each.requires_grad_() for level, each in random_maps().items()}
     total(loss(scene_of(random_maps(3)), teacher)).backward()
     assert all(each.grad is None for each in teacher.values()) and all(p.grad is not None for p in loss.parameters())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_maps_are_summed_in_float32(dtype):
-    maps, teacher = ({"P3": 30 * torch.randn(1, 16, 32, 32, generator=torch.Generator().manual_seed(seed)).to(dtype)} for seed in (1, 2))
+    maps, teacher = (
+        {"P3": 30 * torch.randn(1, 16, 32, 32, generator=torch.Generator().manual_seed(seed)).to(dtype)}
+        for seed in (1, 2)
+    )
     assert maps["P3"].square().sum().isinf() or dtype == torch.bfloat16
-    loss = FBKDLoss(("P3",), 16, 16, LOUD)
+    loss = FBKDLoss(("P3",), 16, 16, UNIT_WEIGHTS)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         terms = loss(scene_of(maps), teacher)
     assert {term.raw.dtype for term in terms} == {torch.float32} and all(term.raw.isfinite() for term in terms)
@@ -465,7 +533,7 @@ def test_one_step_under_a_distiller(preset, batch):
     student, teacher = build("retinanet", "compact_s", 10), build("retinanet", "compact_t", 10)
     loss = FBKDLoss(student.levels, student.backbone.out_channels, teacher.backbone.out_channels, FBKD_PRESETS[preset])
     distiller = Distiller(student, teacher, loss).train()
-    terms = [term for term in distiller(*batch) if term.level != "all"]         # the second image has no box
+    terms = [term for term in distiller(*batch) if term.level != "all"]  # the second image has no box
     assert [(term.name, term.level) for term in terms] == [(part, level) for level in student.levels for part in PARTS]
     assert all(term.raw.isfinite() and term.raw > 0 for term in terms)
     total(terms).backward()

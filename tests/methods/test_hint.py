@@ -13,7 +13,9 @@ def naive(student, teacher):
     return sum(squares) / len(squares) / 2
 
 
-@pytest.mark.parametrize(("channels", "settings"), [(4, {}), (3, {}), (3, {"kernel": 3}), (4, {"kernel": 5, "always": True})])
+@pytest.mark.parametrize(
+    ("channels", "settings"), [(4, {}), (3, {}), (3, {"kernel": 3}), (4, {"kernel": 5, "always": True})]
+)
 def test_the_loss_equals_the_loops(channels, settings, agree):
     for seed in range(5):
         torch.manual_seed(seed)
@@ -32,8 +34,13 @@ def test_a_constant_error_of_3_costs_4_and_a_half():
 
 def test_the_regressor_exists_where_channels_differ_or_always():
     assert not Hint(LEVELS, 4, 4).align
-    assert {level: tuple(layer.weight.shape) for level, layer in Hint(LEVELS, 3, 4).align.items()} == {"P3": (4, 3, 1, 1), "P4": (4, 3, 1, 1)}
-    assert {tuple(layer.weight.shape) for layer in Hint(LEVELS, 4, 4, kernel=3, always=True).align.values()} == {(4, 4, 3, 3)}
+    assert {level: tuple(layer.weight.shape) for level, layer in Hint(LEVELS, 3, 4).align.items()} == {
+        "P3": (4, 3, 1, 1),
+        "P4": (4, 3, 1, 1),
+    }
+    assert {tuple(layer.weight.shape) for layer in Hint(LEVELS, 4, 4, kernel=3, always=True).align.values()} == {
+        (4, 4, 3, 3)
+    }
 
 
 def test_the_error_of_a_level_counts_alike_whatever_its_size():

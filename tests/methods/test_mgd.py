@@ -1,4 +1,4 @@
-"""MGD: the teacher's map generated from the student's, some cells blotted out."""
+"""MGD: the teacher's map generated from the student's, some cells set to 0."""
 import pytest
 import torch
 from torch.testing import assert_close
@@ -9,8 +9,11 @@ from tests.helpers.method_maps import LEVELS, aligned, cells, convolution, leave
 
 def naive(student, teacher, mask, block):
     """1/N of the sum of (G(f(F_s) M) - F_t)^2"""
-    blotted = [[[[v * mask[n][0][y][x] for x, v in enumerate(row)] for y, row in enumerate(c)] for c in image] for n, image in enumerate(student)]
-    hidden = convolution(blotted, block[0])
+    masked = [
+        [[[v * mask[n][0][y][x] for x, v in enumerate(row)] for y, row in enumerate(c)] for c in image]
+        for n, image in enumerate(student)
+    ]
+    hidden = convolution(masked, block[0])
     hidden = [[[[max(v, 0.0) for v in row] for row in c] for c in image] for image in hidden]
     generated = convolution(hidden, block[2])
     return sum((generated[n][c][y][x] - teacher[n][c][y][x]) ** 2 for n, c, y, x in cells(teacher)) / len(teacher)
@@ -27,16 +30,22 @@ def test_the_loss_equals_the_loops(channels, masked_ratio, agree):
         terms = loss(scene, teacher)
         torch.manual_seed(seed)
         draws = {level: torch.rand(2, 1, *teacher[level].shape[2:], dtype=torch.float64).tolist() for level in LEVELS}
-        masks = {level: [[[[float(u >= masked_ratio) for u in row] for row in one]] for (one,) in images] for level, images in draws.items()}
-        slow = [naive(aligned(loss, scene, level), teacher[level].tolist(), masks[level], loss.generate[level]) for level in LEVELS]
+        masks = {
+            level: [[[[float(u >= masked_ratio) for u in row] for row in one]] for (one,) in images]
+            for level, images in draws.items()
+        }
+        slow = [
+            naive(aligned(loss, scene, level), teacher[level].tolist(), masks[level], loss.generate[level])
+            for level in LEVELS
+        ]
         agree(torch.stack([term.raw for term in terms]), slow, seed)
 
 
-def test_the_mask_is_0_on_the_masked_share_and_1_elsewhere_alike_for_all_channels():
+def test_the_mask_is_0_on_the_masked_ratio_of_cells_and_1_elsewhere_for_all_channels():
     mask = random_mask(torch.zeros(4, 7, 100, 100), 0.65)
     assert mask.shape == (4, 1, 100, 100) and set(mask.unique().tolist()) == {0.0, 1.0}
     share = 1 - mask.mean(dim=(1, 2, 3))
-    assert ((share - 0.65).abs() < 4 * (0.65 * 0.35 / 1e4) ** 0.5).all()      # 4 standard deviations; the seed is fixed
+    assert ((share - 0.65).abs() < 4 * (0.65 * 0.35 / 1e4) ** 0.5).all()  # 4 standard deviations; the seed is fixed
     assert not torch.equal(mask[0], mask[1])
 
 
@@ -100,6 +109,6 @@ def test_every_level_has_a_generator_of_the_teachers_channels():
 
 
 @pytest.mark.parametrize("ratio", [1.0, -0.1, float("nan")])
-def test_a_ratio_that_leaves_nothing_or_is_none_is_refused(ratio):
+def test_a_ratio_outside_0_to_1_is_refused(ratio):
     with pytest.raises(ValueError, match=rf"masked_ratio must be in \[0, 1\), got {ratio}"):
         MGD(LEVELS, 4, 4, masked_ratio=ratio)

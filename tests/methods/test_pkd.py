@@ -20,7 +20,9 @@ def naive(student, teacher):
         deviation = sqrt(sum((value - mean) ** 2 for value in values) / len(values))
         return [(value - mean) / (deviation + 1e-6) for value in values]
 
-    return sum((s - t) ** 2 for c in range(C) for s, t in zip(norm(student, c), norm(teacher, c), strict=True)) / (2 * N * C * H * W)
+    return sum((s - t) ** 2 for c in range(C) for s, t in zip(norm(student, c), norm(teacher, c), strict=True)) / (
+        2 * N * C * H * W
+    )
 
 
 @pytest.mark.parametrize("channels", [4, 3])
@@ -34,7 +36,7 @@ def test_the_loss_equals_the_loops(channels, agree):
 
 
 def per_channel(scene, teacher, level):
-    return [each[level].transpose(0, 1).flatten(1) for each in (scene.features, teacher)]      # each (C, N H W)
+    return [each[level].transpose(0, 1).flatten(1) for each in (scene.features, teacher)]  # each (C, N H W)
 
 
 def test_the_loss_is_one_minus_the_correlation():
@@ -42,8 +44,10 @@ def test_the_loss_is_one_minus_the_correlation():
     teacher = teacher_of(scene)
     for term in PKD(LEVELS, 4, 4)(scene, teacher):
         students, teachers = per_channel(scene, teacher, term.level)
-        correlation = torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(students, teachers, strict=True)]).mean()
-        assert_close(term.raw, 1 - correlation, rtol=1e-5, atol=0)    # to within EPSILON in the deviations
+        correlation = torch.stack(
+            [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(students, teachers, strict=True)]
+        ).mean()
+        assert_close(term.raw, 1 - correlation, rtol=1e-5, atol=0)  # to within EPSILON in the deviations
 
 
 def test_the_sample_deviation_would_make_it_n_minus_1_over_n_of_that():
@@ -51,7 +55,9 @@ def test_the_sample_deviation_would_make_it_n_minus_1_over_n_of_that():
     teacher = teacher_of(scene)
     students, teachers = per_channel(scene, teacher, "P4")
     count = students.shape[1]
-    sample_s, sample_t = ((each - each.mean(1, keepdim=True)) / (each.std(1, keepdim=True) + EPSILON) for each in (students, teachers))
+    sample_s, sample_t = (
+        (each - each.mean(1, keepdim=True)) / (each.std(1, keepdim=True) + EPSILON) for each in (students, teachers)
+    )
     ours = raws(PKD(LEVELS, 4, 4)(scene, teacher))["pkd", "P4"]
     assert_close((sample_s - sample_t).square().mean().item() / 2, ours * (count - 1) / count, rtol=1e-5, atol=0)
 
@@ -60,14 +66,19 @@ def test_the_sample_deviation_would_make_it_n_minus_1_over_n_of_that():
 def test_scale_and_shift_of_a_channel_change_nothing(who):
     scene = two_images()
     teacher, loss = teacher_of(scene), PKD(LEVELS, 4, 4)
-    factor, shift = torch.tensor([2.0, 0.5, 30.0, 1.0])[:, None, None], torch.tensor([1.0, -5.0, 20.0, 0.0])[:, None, None]
+    factor = torch.tensor([2.0, 0.5, 30.0, 1.0])[:, None, None]
+    shift = torch.tensor([1.0, -5.0, 20.0, 0.0])[:, None, None]
 
     def change(maps):
         return {level: each * factor + shift for level, each in maps.items()}
 
-    changed = loss(replace(scene, features=change(scene.features)), teacher) if who == "student" else loss(scene, change(teacher))
+    changed = (
+        loss(replace(scene, features=change(scene.features)), teacher)
+        if who == "student"
+        else loss(scene, change(teacher))
+    )
     for term, before in zip(changed, loss(scene, teacher), strict=True):
-        assert_close(term.raw, before.raw, rtol=1e-4, atol=0)        # to within EPSILON in the deviations
+        assert_close(term.raw, before.raw, rtol=1e-4, atol=0)  # to within EPSILON in the deviations
 
 
 def test_the_opposite_costs_2_and_an_affine_copy_nothing():
@@ -83,7 +94,7 @@ def test_mean_0_and_deviation_1_over_images_and_cells():
     features = normalised(two_images(scale=100.0).features["P3"])
     assert_close(features.mean(dim=(0, 2, 3)), torch.zeros(4, dtype=torch.float64), rtol=0, atol=1e-12)
     assert_close(features.std(dim=(0, 2, 3), correction=0), torch.ones(4, dtype=torch.float64), rtol=1e-6, atol=0)
-    assert (features.mean(dim=(2, 3)).abs() > 1e-3).any()            # over the batch, not image by image
+    assert (features.mean(dim=(2, 3)).abs() > 1e-3).any()  # over the batch, not image by image
 
 
 def test_a_constant_channel_becomes_0_with_a_finite_gradient():

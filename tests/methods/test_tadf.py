@@ -11,8 +11,8 @@ from fgdlab.methods.tadf import TADF, gaussians
 from tests.helpers.method_maps import LEVELS, aligned, assigned_level, cells, raws, teacher_of, two_images
 
 
-def bell(box, frame, grid, y, x):
-    """exp(-1/2 ((x - x_r) / (w_r / 2))^2 - 1/2 ((y - y_r) / (h_r / 2))^2) at the middle of cell (y, x) if it is in r, else 0"""
+def gaussian(box, frame, grid, y, x):
+    """exp(-1/2 ((x - x_r) / (w_r / 2))^2 - 1/2 ((y - y_r) / (h_r / 2))^2) at the middle of cell (y, x); 0 outside r"""
     left, right = floor(box[0] / frame[1] * grid[1]), ceil(box[2] / frame[1] * grid[1])
     top, bottom = floor(box[1] / frame[0] * grid[0]), ceil(box[3] / frame[0] * grid[0])
     if not (left <= x < right and top <= y < bottom):
@@ -24,7 +24,7 @@ def bell(box, frame, grid, y, x):
 def naive_mask(boxes, frame, grid):
     """The largest of the boxes' values on every cell of every image"""
     def largest(of_image, y, x):
-        return max([bell(box, frame, grid, y, x) for box in of_image], default=0.0)
+        return max([gaussian(box, frame, grid, y, x) for box in of_image], default=0.0)
 
     return [[[largest(of_image, y, x) for x in range(grid[1])] for y in range(grid[0])] for of_image in boxes]
 
@@ -46,7 +46,10 @@ def test_the_loss_equals_the_loops(channels, finest_size, random_scene, agree):
         teacher, loss = teacher_of(scene), TADF(LEVELS, channels, 4, finest_size=finest_size).double()
         slow = []
         for index, level in enumerate(LEVELS):
-            own = [[box for box in boxes.tolist() if finest_size is None or assigned_level(box, 2, finest_size) == index] for boxes in scene.boxes]
+            own = [
+                [box for box in boxes.tolist() if finest_size is None or assigned_level(box, 2, finest_size) == index]
+                for boxes in scene.boxes
+            ]
             mask = naive_mask(own, scene.padded_size, tuple(teacher[level].shape[2:]))
             slow.append(naive(aligned(loss, scene, level), teacher[level].tolist(), mask))
         some += sum(value > 0 for value in slow)
@@ -97,7 +100,8 @@ def test_a_box_counts_on_its_own_level_only():
     values = {size: raws(TADF(LEVELS, 4, 4, finest_size=size)(scene, teacher)) for size in (56.0, 5.0, None)}
     assert values[56.0]["tadf", "P4"] == 0 < values[56.0]["tadf", "P3"]
     assert values[5.0]["tadf", "P3"] == 0 < values[5.0]["tadf", "P4"]
-    assert values[None]["tadf", "P3"] == values[56.0]["tadf", "P3"] and values[None]["tadf", "P4"] == values[5.0]["tadf", "P4"]
+    assert values[None]["tadf", "P3"] == values[56.0]["tadf", "P3"]
+    assert values[None]["tadf", "P4"] == values[5.0]["tadf", "P4"]
 
 
 def test_a_box_of_one_cell_makes_it_the_hint_of_that_cell():

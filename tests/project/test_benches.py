@@ -31,15 +31,21 @@ def test_make_bench_runs_every_benchmark_once_and_each_has_its_own_file():
 @pytest.mark.parametrize("of", ["bbox", "segm"])
 def test_both_packages_give_the_drawn_data_set_the_same_scores(of):
     ground_truth, found = evaluation.coco_sized(12, 20, masks=of == "segm")
-    assert len(ground_truth["categories"]) == 80 and max(each["id"] for each in ground_truth["categories"]) > 80 and len(found) == 240
+    assert len(ground_truth["categories"]) == 80 and max(each["id"] for each in ground_truth["categories"]) > 80
+    assert len(found) == 240
     row = evaluation.against_pycocotools("some", ground_truth, found, of, turns=1)
-    assert row["ours"] == "faster-coco-eval" and row["baseline"] == "pycocotools" and row["largest_difference"] <= 1e-12 and row["AP"] > 0
+    assert row["ours"] == "faster-coco-eval" and row["baseline"] == "pycocotools"
+    assert row["largest_difference"] <= 1e-12 and row["AP"] > 0
     assert row["baseline_over_ours"] > 0 and (row["images"], row["detections"]) == (12, 240)
 
 
 def test_scores_that_differ_are_refused(monkeypatch):
     real = evaluation.coco_scores
-    monkeypatch.setattr(evaluation, "coco_scores", lambda *args, by, **settings: real(*args, by=by, **settings) | ({"AP75": 1.0} if by is PYCOCOTOOLS else {}))
+    monkeypatch.setattr(
+        evaluation,
+        "coco_scores",
+        lambda *args, by, **settings: real(*args, by=by, **settings) | ({"AP75": 1.0} if by is PYCOCOTOOLS else {}),
+    )
     with pytest.raises(ValueError, match="both packages must give the same scores of some"):
         evaluation.against_pycocotools("some", *evaluation.coco_sized(4, 10), turns=1)
 
@@ -57,7 +63,11 @@ def test_every_turn_makes_new_scenes_and_all_of_them_are_read_back(tmp_path, mon
     monkeypatch.setattr(making, "TURNS", 1)
     row = making.against_reading("some", DigitScenes(64, 3, 1, 2, masks=masks), tmp_path)
     assert row["images"] == 6 and row["made_per_second"] > 0 and row["read_per_second"] > 0
-    assert sorted(each.name for each in tmp_path.iterdir() if each.is_dir()) == ["0", "1", "2"]              # two turns to warm up, one that counts
+    assert sorted(each.name for each in tmp_path.iterdir() if each.is_dir()) == [
+        "0",
+        "1",
+        "2",
+    ]  # two turns to warm up, one that counts
     assert all(len(list((tmp_path / name / "images").iterdir())) == 6 for name in "012")
 
 
@@ -80,21 +90,28 @@ def test_the_breakdown_of_a_fed_step_adds_up(lab_home, monkeypatch):
 def test_scenes_from_files_equal_the_cached_ones_and_are_not_kept(tiny_scenes):
     scenes = tiny_scenes()
     files = gpu_step.FromFiles(scenes.annotations)
-    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(scenes, files, strict=True)) and not files._kept and scenes._kept
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(scenes, files, strict=True)) and not files._kept
+    assert scenes._kept
 
 
 # ---- table 1 ----
 
 def results(**AP) -> pd.DataFrame:
-    return pd.DataFrame([{"row": row, "seed": seed, "AP": value} for row, values in AP.items() for seed, value in enumerate(values)])
+    return pd.DataFrame(
+        [{"row": row, "seed": seed, "AP": value} for row, values in AP.items() for seed, value in enumerate(values)]
+    )
 
 
 def test_a_row_holds_if_the_interval_of_its_difference_contains_0():
     committed = results(none=[5, 6, 7, 8], fg=[15, 16, 17, 18])
     rows = table1.against_committed(results(none=[5.5, 5.5, 7.0], fg=[16, 17.1, 17.9]), committed)
-    assert [(each["row"], each["n"], each["difference"], each["holds"]) for each in rows] == [("none", 3, 0.0, True), ("fg", 3, 1.0, False)]
+    assert [(each["row"], each["n"], each["difference"], each["holds"]) for each in rows] == [
+        ("none", 3, 0.0, True),
+        ("fg", 3, 1.0, False),
+    ]
     half = 4.302653 * np.std([0.5, -0.5, 0.0], ddof=1) / np.sqrt(3)
-    assert rows[0]["interval"] == pytest.approx([-half, half], abs=1e-3) and (rows[1]["AP"], rows[1]["committed_AP"]) == (17.0, 16.0)
+    assert rows[0]["interval"] == pytest.approx([-half, half], abs=1e-3)
+    assert (rows[1]["AP"], rows[1]["committed_AP"]) == (17.0, 16.0)
     assert all(each["holds"] and each["interval"] == [0, 0] for each in table1.against_committed(committed, committed))
     with pytest.raises(ValueError, match="must have every row and seed of this one, got 4 of 5"):
         table1.against_committed(results(none=[5, 6, 7, 8, 9]), committed)
@@ -115,5 +132,10 @@ def test_wall_times_add_up_to_the_whole_and_times_of_runs_to_their_notebooks(tmp
         (folder / "run.ipynb").write_text(json.dumps({"metadata": {"papermill": times}}))
         (folder / "result.json").write_text(json.dumps({"seconds": 25, "train_seconds": 18, "eval_seconds": 4}))
     seconds = table1.parts(tmp_path, 3.0, 85.0)
-    assert seconds["clock"] == {"data, teacher and its maps made, first kernels": 7, "all runs": 70, "table and figure": 5}
-    assert list(seconds["runs, summed"].values()) == [54, 12, 9, 33] and sum(seconds["runs, summed"].values()) == 30 + 38 + 40
+    assert seconds["clock"] == {
+        "data, teacher and its maps made, first kernels": 7,
+        "all runs": 70,
+        "table and figure": 5,
+    }
+    assert list(seconds["runs, summed"].values()) == [54, 12, 9, 33]
+    assert sum(seconds["runs, summed"].values()) == 30 + 38 + 40

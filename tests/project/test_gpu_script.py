@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from fgdlab.lab.commands.cli import main
-from fgdlab.lab.provenance import environment as provenance
+from fgdlab.lab.provenance import code
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks/gpu.sh"
 PYTHON = """#!/usr/bin/env bash
@@ -24,7 +24,7 @@ esac
 
 @pytest.fixture
 def script(tmp_path):
-    """Run the script with a stand-in for Python that records its calls: (exit status, calls, {name: text} in $OUT, stderr)."""
+    """Run the script with a stand-in for Python: (exit status, recorded calls, {name: text} in $OUT, stderr)."""
     (tmp_path / "benchmarks").mkdir()
     shutil.copy(SCRIPT, tmp_path / "benchmarks")
     python = tmp_path / "python"
@@ -51,19 +51,30 @@ def test_a_table_is_run_published_and_copied_with_its_scale_in_its_name(script):
         f"0123456789ab|-m fgdlab {words}" for name in ("table1_areas", "table7_temperature")
         for words in (f"sweep {name} --scale gpu --jobs 5", f"table {name} --scale gpu --publish")
     ]
-    assert out == {f"{name}-gpu.{kind}": "whole" for name in ("table1_areas", "table7_temperature") for kind in ("csv", "md", "png")}
+    assert out == {
+        f"{name}-gpu.{kind}": "whole"
+        for name in ("table1_areas", "table7_temperature")
+        for kind in ("csv", "md", "png")
+    }
 
 
-@pytest.mark.parametrize("trouble", [{"FAIL": "1"}, {"SLEEP": "20", "LIMIT": "0.2"}], ids=["a run fails", "the time is over"])
+@pytest.mark.parametrize(
+    "trouble", [{"FAIL": "1"}, {"SLEEP": "20", "LIMIT": "0.2"}], ids=["a run fails", "the time is over"]
+)
 def test_an_unfinished_table_is_copied_and_not_published(script, trouble):
     code, calls, out, stderr = script("table1", "table7", **trouble)
-    assert code == 1 and [call.split()[2] for call in calls] == ["sweep"] and out == {"table1_areas-gpu-unfinished.csv": "part"}
+    assert code == 1 and [call.split()[2] for call in calls] == ["sweep"]
+    assert out == {"table1_areas-gpu-unfinished.csv": "part"}
     assert "table1_areas is unfinished and was not published" in stderr
 
 
 def test_parts_come_from_arguments_or_steps_and_an_unknown_one_is_refused_before_anything_runs(script):
-    assert script("table1", "tabel7")[:3] == (2, [], {}) and "parts must be among tests step loss table1 table7, got tabel7" in script("tabel7")[3]
-    assert [call.removeprefix("|") for call in script(STEPS="tests step")[1]] == ["-m pytest -m cuda", "-m benchmarks.gpu_step"]
+    assert script("table1", "tabel7")[:3] == (2, [], {})
+    assert "parts must be among tests step loss table1 table7, got tabel7" in script("tabel7")[3]
+    assert [call.removeprefix("|") for call in script(STEPS="tests step")[1]] == [
+        "-m pytest -m cuda",
+        "-m benchmarks.gpu_step",
+    ]
 
 
 def test_at_most_eight_files_are_copied(script):
@@ -80,8 +91,8 @@ def test_the_command_line_accepts_the_commands_of_the_script(tmp_path, monkeypat
 
 def test_a_copy_without_git_has_the_commit_given_in_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("FGDLAB_COMMIT", "0123456789ab")
-    own = provenance.git_state()
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "copy/fgdlab/lab/provenance/environment.py"))
-    assert provenance.git_state() == {"commit": "0123456789ab", "dirty": False} and own["commit"] != "0123456789ab"
+    own = code.git_state()
+    monkeypatch.setattr(code, "ROOT", tmp_path)
+    assert code.git_state() == {"commit": "0123456789ab", "dirty": False} and own["commit"] != "0123456789ab"
     monkeypatch.delenv("FGDLAB_COMMIT")
-    assert provenance.git_state() == {"commit": None, "dirty": None}
+    assert code.git_state() == {"commit": None, "dirty": None}

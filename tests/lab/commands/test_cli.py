@@ -1,4 +1,4 @@
-"""The command line: every mistake is one line that says what, where and what to do; every option is explained; every setting is a flag."""
+"""The command line: every error is one line, every option has a description, every setting is a flag."""
 import json
 import re
 import subprocess
@@ -26,7 +26,7 @@ SIDE = 64
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """Every test stands in an empty folder with an empty cache, on a machine without CUDA, and leaves torch's threads as they were."""
+    """Every test runs in an empty folder with an empty cache, without CUDA; torch's threads are restored."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FGDLAB_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -40,7 +40,7 @@ def call(*arguments):
 
 
 def write_pets(name: str = "pets") -> Path:
-    """A COCO folder: four images to learn from, two to tune on, two to judge, each with a white box on black."""
+    """A COCO folder: four training images, two of tune, two of val, each with a white box on black."""
     folder = Path(name)
     (folder / "images").mkdir(parents=True)
     numbers = range(1, 9)
@@ -48,11 +48,17 @@ def write_pets(name: str = "pets") -> Path:
         image = Image.new("RGB", (SIDE, SIDE))
         image.paste((255, 255, 255), (8, 8, 32, 40))
         image.save(folder / f"images/{n}.jpg")
-    write(folder / "annotations.json", {
-        "images": [{"id": n, "file_name": f"{n}.jpg", "width": SIDE, "height": SIDE} for n in numbers],
-        "annotations": [{"id": n, "image_id": n, "category_id": 1, "bbox": [8, 8, 24, 32], "area": 768, "iscrowd": 0} for n in numbers],
-        "categories": [{"id": 1, "name": "cat"}],
-    })
+    write(
+        folder / "annotations.json",
+        {
+            "images": [{"id": n, "file_name": f"{n}.jpg", "width": SIDE, "height": SIDE} for n in numbers],
+            "annotations": [
+                {"id": n, "image_id": n, "category_id": 1, "bbox": [8, 8, 24, 32], "area": 768, "iscrowd": 0}
+                for n in numbers
+            ],
+            "categories": [{"id": 1, "name": "cat"}],
+        },
+    )
     write(folder / "splits.json", {"train": [1, 2, 3, 4], "tune": [5, 6], "val": [7, 8]})
     return folder
 
@@ -61,8 +67,8 @@ def write(path: str | Path, value) -> None:
     Path(path).write_text(value if isinstance(value, str) else json.dumps(value))
 
 
-def complaint(result) -> str:
-    """The one line that a mistake gives: the only thing on stderr besides bars, and no traceback anywhere."""
+def error_line(result) -> str:
+    """The one line of an error: nothing else is on stderr besides progress bars, and there is no traceback."""
     assert isinstance(result.exception, SystemExit), repr(result.exception)
     assert result.exit_code != 0 and "Traceback" not in result.output
     lines = [line for line in re.split(r"[\r\n]+", result.stderr) if line.strip() and not BAR.search(line)]
@@ -70,14 +76,27 @@ def complaint(result) -> str:
     return lines[0]
 
 
-# Mistakes are in the table of tests/bad_inputs.
+# Errors are in the table of tests/robustness/bad_inputs.
 
-PETS = ["--data", "pets", "--image-size", "0", "--train-images", "0", "--eval-images", "0", "--epochs", "1", "--batch-size", "2"]
+PETS = [
+    "--data",
+    "pets",
+    "--image-size",
+    "0",
+    "--train-images",
+    "0",
+    "--eval-images",
+    "0",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "2",
+]
 TABLE = ["sweep", "table1_areas", "--scale", "smoke"]
 
 
 def environment() -> dict:
-    """This process's variables, with the checkout on the path, as the current folder is another."""
+    """This process's variables with the checkout on the path, because the current folder is another one."""
     import os
 
     return {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -115,12 +134,13 @@ def test_the_help_of_a_group_names_its_commands(path, command):
 
 
 @pytest.mark.parametrize("command", ["run", "teacher"])
-def test_every_setting_is_a_flag_with_its_words_its_default_and_its_values(command):
+def test_every_setting_is_a_flag_with_its_help_its_default_and_its_choices(command):
     options = {option.name: option for option in main.commands[command].params}
     shown = " ".join(call(command, "--help").output.split())
     for each in fields(RunConfig):
         option = options[each.name]
-        assert option.default is None and f"[default: {each.default!r}]" in option.help and each.metadata["help"] in option.help
+        assert option.default is None and f"[default: {each.default!r}]" in option.help
+        assert each.metadata["help"] in option.help
         assert option.opts == ["--" + each.name.strip("_").replace("_", "-")]
         assert all(value in shown for value in each.metadata["choices"])
 
@@ -135,55 +155,94 @@ def test_a_flag_reaches_its_setting(monkeypatch):
         raise lab_run.UserError("seen")
 
     monkeypatch.setattr(lab_run, "run", stop)
-    call("run", "--lambda", "1e-3", "--no-spatial-attention", "--relation", "mse", "--train-images", "7", "--scale", "smoke", "--teacher-checkpoint", "a b")
+    call(
+        "run",
+        "--lambda",
+        "1e-3",
+        "--no-spatial-attention",
+        "--relation",
+        "mse",
+        "--train-images",
+        "7",
+        "--scale",
+        "smoke",
+        "--teacher-checkpoint",
+        "a b",
+    )
     call("run")
     config = seen[0]
-    assert (config.lambda_, config.spatial_attention, config.relation, config.train_images, config.teacher_checkpoint) == (1e-3, False, "mse", 7, "a b")
+    assert (
+        config.lambda_,
+        config.spatial_attention,
+        config.relation,
+        config.train_images,
+        config.teacher_checkpoint,
+    ) == (1e-3, False, "mse", 7, "a b")
     assert (config.scale, config.eval_images, seen[1]) == ("smoke", 16, RunConfig(device="cpu"))
 
 
 def test_help_imports_no_torch():
     code = (
-        "import sys\nfrom fgdlab.lab.commands.cli import main\ntry:\n    main(['--help'], prog_name='fgdlab')\nexcept SystemExit:\n    pass\n"
-        "print('slow:', sorted({'torch', 'torchvision', 'pandas', 'matplotlib', 'papermill', 'sklearn', 'scipy'} & set(sys.modules)))"
+        "import sys\nfrom fgdlab.lab.commands.cli import main\n"
+        "try:\n    main(['--help'], prog_name='fgdlab')\nexcept SystemExit:\n    pass\n"
+        "slow = {'torch', 'torchvision', 'pandas', 'matplotlib', 'papermill', 'sklearn', 'scipy'}\n"
+        "print('slow:', sorted(slow & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
     assert "fgdlab sweep table1_areas" in done.stdout and done.stdout.endswith("slow: []\n"), done.stderr
 
 
 def test_python_dash_m_is_the_same_program():
-    done = subprocess.run([sys.executable, "-m", "fgdlab", "--version"], capture_output=True, text=True, env=environment())
+    done = subprocess.run(
+        [sys.executable, "-m", "fgdlab", "--version"], capture_output=True, text=True, env=environment()
+    )
     assert done.returncode == 0 and done.stdout.startswith("fgdlab, version ")
 
 
-# ---- what goes well ----
+# ---- commands that succeed ----
 
 def test_a_run_prints_its_scores_and_again_without_training_and_refuses_other_settings_in_its_folder():
     write_pets()
     command = ["run", *PETS, "--out", "mine"]
     first = call(*command)
-    assert first.exit_code == 0 and re.search(r"^AP \d+\.\d  AP50 \d+\.\d  AR \d+\.\d   \(pets; 4 training images, 2 evaluation images of split val\)$", first.stdout, re.MULTILINE)
+    assert first.exit_code == 0
+    assert re.search(
+        r"^AP \d+\.\d  AP50 \d+\.\d  AR \d+\.\d   \(pets; 4 training images, 2 evaluation images of split val\)$",
+        first.stdout,
+        re.MULTILINE,
+    )
     written = Path("mine/result.json").stat().st_mtime_ns
     again = call(*command)
-    assert again.stdout.splitlines()[-2:] == first.stdout.splitlines()[-2:] and Path("mine/result.json").stat().st_mtime_ns == written
-    line = complaint(call(*command, "--lr", "0.1"))
+    assert again.stdout.splitlines()[-2:] == first.stdout.splitlines()[-2:]
+    assert Path("mine/result.json").stat().st_mtime_ns == written
+    line = error_line(call(*command, "--lr", "0.1"))
     assert "mine must hold a run with the same settings" in line and "lr" in line and "choose another folder" in line
 
 
-def test_check_says_what_a_folder_holds():
+def test_check_prints_what_is_in_a_folder():
     write_pets()
     done = call("data", "check", "pets")
     assert done.exit_code == 0
     for split, images in (("all", 8), ("train", 4), ("tune", 2), ("val", 2)):
-        assert re.search(rf"^ *{split}: +{images} images +{images} boxes +1 classes +cells in a box: P3 \d+%, P4 \d+%, P5 \d+%$", done.stdout, re.MULTILINE)
+        assert re.search(
+            rf"^ *{split}: +{images} images +{images} boxes +1 classes +cells in a box: P3 \d+%, P4 \d+%, P5 \d+%$",
+            done.stdout,
+            re.MULTILINE,
+        )
 
 
 def test_a_dry_run_lists_the_runs_and_writes_nothing():
     done = call("sweep", "table1_areas", "--dry-run", "--seeds", "3,4")
     lines = done.stdout.splitlines()
     assert done.exit_code == 0 and len(lines) == 11 and not Path("runs").exists()
-    assert re.match(r"to do: 10 of 10 runs, about \d+ min on one slot, .* slots \(measured on \d+ runs of table1_areas.csv in ablations/results", lines.pop())
-    assert [line.split("  ")[-3] for line in lines] == [f"{row}, seed {seed}" for seed in (3, 4) for row in ("none", "fg", "bg", "both", "split")]
+    assert re.match(
+        r"to do: 10 of 10 runs, about \d+ min on one slot, "
+        r".* slots \(measured on \d+ runs of table1_areas.csv in ablations/results",
+        lines.pop(),
+    )
+    assert [line.split("  ")[-3] for line in lines] == [
+        f"{row}, seed {seed}" for seed in (3, 4) for row in ("none", "fg", "bg", "both", "split")
+    ]
     assert all(line.split()[0] == "pending" for line in lines)
 
 
@@ -200,7 +259,16 @@ def fake(monkeypatch):
             write(Path(folder, "failed.json"), {"error": "ValueError: no good"})
             return 1
         scores = {name: 20.0 for name in SCORE_COLUMNS}
-        write(Path(folder, "result.json"), {**scores, "seconds": 1.0, "teacher_AP": 40.0, "data_line": "scenes", "provenance": {"device": "a processor"}})
+        write(
+            Path(folder, "result.json"),
+            {
+                **scores,
+                "seconds": 1.0,
+                "teacher_AP": 40.0,
+                "data_line": "scenes",
+                "provenance": {"device": "a processor"},
+            },
+        )
         return 0
 
     monkeypatch.setattr(lab_sweep, "launch", launch)
@@ -213,11 +281,14 @@ def test_a_sweep_with_a_failed_run_lists_it_and_exits_with_1_until_it_is_retried
     fake["bg"] = "failed"
     done = call(*TABLE)
     assert done.exit_code == 1 and "Traceback" not in done.output
-    assert re.search(r"^1 runs? (is|are) missing:$", done.stderr, re.MULTILINE) and "ValueError: no good" in done.stderr and "--retry-failed" in done.stderr
-    assert "SMOKE SCALE: these numbers mean nothing" in done.stdout and "foreground" in done.stdout      # the table of what is done
+    assert re.search(r"^1 runs? (is|are) missing:$", done.stderr, re.MULTILINE)
+    assert "ValueError: no good" in done.stderr and "--retry-failed" in done.stderr
+    assert (
+        "SMOKE SCALE: these numbers mean nothing" in done.stdout and "foreground" in done.stdout
+    )  # the table of what is done
     assert Path("runs/table1_areas-smoke/results.csv").read_text().count("failed") == 1
     fake.clear()
-    assert call(*TABLE).exit_code == 1                               # failed runs are not retried unasked
+    assert call(*TABLE).exit_code == 1                               # failed runs are not retried without the flag
     done = call(*TABLE, "--retry-failed")
     assert done.exit_code == 0 and done.stderr == "" and "All 5 runs are done." in done.stdout
     assert Path("runs/table1_areas-smoke/table1_areas.png").is_file()
@@ -226,22 +297,37 @@ def test_a_sweep_with_a_failed_run_lists_it_and_exits_with_1_until_it_is_retried
 def test_a_table_is_printed_from_the_readers_runs_in_every_format(fake):
     assert call(*TABLE).exit_code == 0
     table = ["table", "table1_areas", "--scale", "smoke"]
-    formats = {"text": "no distillation", "markdown": "| no distillation", "latex": "no distillation & 37.4", "csv": "none,no distillation,none,37.4", "html": "<!DOCTYPE html>"}
+    formats = {
+        "text": "no distillation",
+        "markdown": "| no distillation",
+        "latex": "no distillation & 37.4",
+        "csv": "none,no distillation,none,37.4",
+        "html": "<!DOCTYPE html>",
+    }
     for format, words in formats.items():
         shown = call(*table, "--format", format)
-        assert shown.exit_code == 0 and words in shown.stdout and shown.stderr == "from runs/table1_areas-smoke/results.csv\n"
+        assert shown.exit_code == 0 and words in shown.stdout
+        assert shown.stderr == "from runs/table1_areas-smoke/results.csv\n"
     assert "ours: AP50" in call(*table, "--metrics", "AP50, AR_S").stdout
 
 
-def test_a_table_says_what_a_failed_run_raised(fake):
+def test_a_table_names_the_error_of_a_failed_run(fake):
     fake["bg"] = "failed"
     assert call(*TABLE).exit_code == 1
-    assert "background: seed 0 failed (ValueError: no good)" in " ".join(call("table", "table1_areas", "--scale", "smoke").stdout.split())
+    assert "background: seed 0 failed (ValueError: no good)" in " ".join(
+        call("table", "table1_areas", "--scale", "smoke").stdout.split()
+    )
 
 
 def test_jobs_follow_the_cores_and_threads(fake, monkeypatch):
     seen = []
-    monkeypatch.setattr(lab_sweep, "execute", lambda runs, jobs, **settings: seen.append(jobs) or {state: runs if state == "pending" else [] for state in STATES})
+    monkeypatch.setattr(
+        lab_sweep,
+        "execute",
+        lambda runs, jobs, **settings: (
+            seen.append(jobs) or {state: runs if state == "pending" else [] for state in STATES}
+        ),
+    )
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     for options in ([], ["--set", "threads=4"], ["--set", "threads=2"], ["--jobs", "5"], ["--set", "device=cuda"]):
         call(*TABLE, *options)

@@ -1,4 +1,4 @@
-"""Where `fgdlab sweep` sends its runs: one place at a time, and a place that is not there is one line."""
+"""Where `fgdlab sweep` runs: one place at a time; a missing place is an error of one line."""
 import pytest
 from click.testing import CliRunner
 
@@ -16,23 +16,27 @@ def project(tmp_path, monkeypatch):
 
 
 MISTAKES = {
-    "a card that is not there": (["--gpus", "0,99", "--set", "device=cuda"], ("--gpus must name cards of this machine", "99", "nvidia-smi")),
-    "a card for runs on the CPU": (["--gpus", "0"], ("--gpus must",)),
-    "cards that are no numbers": (["--gpus", "a"], ("--gpus", "whole numbers", "'a'")),
-    "cards and jobs": (["--gpus", "0", "--jobs", "2"], ("one place", "--gpus and --jobs", "choose one")),
+    "a GPU that does not exist": (
+        ["--gpus", "0,99", "--set", "device=cuda"],
+        ("--gpus must name cards of this machine", "99", "nvidia-smi"),
+    ),
+    "a GPU for runs on the CPU": (["--gpus", "0"], ("--gpus must",)),
+    "GPUs that are not numbers": (["--gpus", "a"], ("--gpus", "whole numbers", "'a'")),
+    "GPUs and jobs": (["--gpus", "0", "--jobs", "2"], ("one place", "--gpus and --jobs", "choose one")),
     "a cluster and Slurm": (["--slurm", "--cluster", "tcp://x:1"], ("one place", "--cluster and --slurm")),
-    "a partition of nothing": (["--slurm-partition", "gpu"], ("--slurm-partition", "add --slurm")),
+    "a partition without Slurm": (["--slurm-partition", "gpu"], ("--slurm-partition", "add --slurm")),
     "no Slurm here": (["--slurm"], ("--slurm must find Slurm's commands here", "sbatch")),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_place_that_is_not_there_is_one_line_before_anything_is_written(mistake, monkeypatch, tmp_path):
+def test_a_missing_place_is_an_error_of_one_line_before_anything_is_written(mistake, monkeypatch, tmp_path):
     options, words = MISTAKES[mistake]
     monkeypatch.setenv("PATH", str(tmp_path))                        # no srun, wherever these tests run
-    monkeypatch.setattr(lab_sweep, "execute", lambda *args, **settings: pytest.fail("a mistake went as far as this"))
+    monkeypatch.setattr(lab_sweep, "execute", lambda *args, **settings: pytest.fail("an error was found too late"))
     done = CliRunner().invoke(main, [*TABLE, *options])
-    assert done.exit_code in (1, 2) and done.stdout == "" and done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
+    assert done.exit_code in (1, 2) and done.stdout == "" and done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
     assert [word for word in words if word not in done.stderr] == [], done.stderr
     assert not (tmp_path / "runs").exists()
 
@@ -40,21 +44,33 @@ def test_a_place_that_is_not_there_is_one_line_before_anything_is_written(mistak
 def chosen(monkeypatch, *options: str) -> dict:
     """How :func:`execute` is called."""
     seen = {}
-    monkeypatch.setattr(lab_sweep, "execute", lambda runs, **settings: seen.update(settings) or {state: runs if state == "pending" else [] for state in STATES})
+    monkeypatch.setattr(
+        lab_sweep,
+        "execute",
+        lambda runs, **settings: (
+            seen.update(settings) or {state: runs if state == "pending" else [] for state in STATES}
+        ),
+    )
     CliRunner().invoke(main, [*TABLE, *options])
     return seen
 
 
-def test_runs_stay_in_this_machine_unless_told_and_cards_are_slots(monkeypatch):
+def test_runs_stay_on_this_machine_by_default_and_gpus_are_slots(monkeypatch):
     here = chosen(monkeypatch, "--jobs", "3", "--retry-failed", "--fail-fast")
-    assert (here["executor"], here["jobs"], here["elsewhere"], here["retry_failed"], here["fail_fast"]) == (None, 3, False, True, True)
+    assert (here["executor"], here["jobs"], here["elsewhere"], here["retry_failed"], here["fail_fast"]) == (
+        None,
+        3,
+        False,
+        True,
+        True,
+    )
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    cards = chosen(monkeypatch, "--gpus", "1,3", "--set", "device=cuda")
-    assert (cards["jobs"], cards["elsewhere"]) == (2, True)
-    assert sorted(cards["executor"].free.get()["CUDA_VISIBLE_DEVICES"] for _ in range(2)) == ["1", "3"]
+    gpus = chosen(monkeypatch, "--gpus", "1,3", "--set", "device=cuda")
+    assert (gpus["jobs"], gpus["elsewhere"]) == (2, True)
+    assert sorted(gpus["executor"].free.get()["CUDA_VISIBLE_DEVICES"] for _ in range(2)) == ["1", "3"]
 
 
-def test_a_cluster_has_room_for_as_many_as_its_workers_or_as_jobs_allows(monkeypatch):
+def test_a_cluster_runs_as_many_as_it_has_workers_or_as_jobs_allows(monkeypatch):
     from fgdlab.lab.sweeps import dask_executor as lab_cluster
 
     class Cluster:
@@ -77,9 +93,14 @@ def test_a_cluster_has_room_for_as_many_as_its_workers_or_as_jobs_allows(monkeyp
     assert chosen(monkeypatch, "--cluster", "tcp://x:1", "--set", "device=cuda")["executor"].asked[1]
 
 
-def test_the_papers_scale_wants_a_folder_with_coco_and_then_plans_the_authors_pairs(coco_folder):
+def test_the_scale_paper_needs_a_folder_with_coco_and_plans_the_authors_pairs(coco_folder):
     done = CliRunner().invoke(main, ["sweep", "table2_same_family", "--scale", "paper", "--dry-run"])
-    assert done.exit_code == 1 and done.stderr == "Error: scale paper must know where COCO is, got no folder; add --set data=FOLDER\n"
-    data = coco_folder([(64, 64)] * 2, {1: [(1, 1, 20, 20, 3, 0)], 2: [(1, 1, 20, 20, 3, 0)]}, splits={"train": [1], "val": [2]})
-    done = CliRunner().invoke(main, ["sweep", "table2_same_family", "--scale", "paper", "--set", f"data={data}", "--dry-run"])
+    assert done.exit_code == 1
+    assert done.stderr == "Error: scale paper must know where COCO is, got no folder; add --set data=FOLDER\n"
+    data = coco_folder(
+        [(64, 64)] * 2, {1: [(1, 1, 20, 20, 3, 0)], 2: [(1, 1, 20, 20, 3, 0)]}, splits={"train": [1], "val": [2]}
+    )
+    done = CliRunner().invoke(
+        main, ["sweep", "table2_same_family", "--scale", "paper", "--set", f"data={data}", "--dry-run"]
+    )
     assert done.exit_code == 0 and "fcos_fgd_inherit, seed 2" in done.stdout and "to do: 36 of 36 runs" in done.stdout
