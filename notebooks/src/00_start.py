@@ -288,9 +288,9 @@ curve.iloc[[0, len(curve) // 2, -1]].rename_axis("step").style.format("{:.2f}")
 # in 9?
 
 # %%
-from fgdlab.lab.datasets import foreground_shares
+from fgdlab.lab.datasets import foreground_fractions
 
-fractions = foreground_shares(dataset)
+fractions = foreground_fractions(dataset)
 assert 0.07 < fractions["P3"] < 0.16
 print({level: f"{fraction:.0%}" for level, fraction in fractions.items()})
 

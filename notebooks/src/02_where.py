@@ -38,7 +38,7 @@ from matplotlib.colors import LogNorm
 
 from fgdlab import focal_masks, look
 from fgdlab.lab.config import RunConfig
-from fgdlab.lab.datasets import foreground_shares, open_split
+from fgdlab.lab.datasets import foreground_fractions, open_split
 from fgdlab.lab.course.exercises import where as check
 from fgdlab.lab.course import map_table, number_grid
 from fgdlab.lab.course import pretrained_detector
@@ -230,7 +230,7 @@ growth.style.format({"factor": "{:.2f}"})
 # %%
 settings = RunConfig(train_images=64, eval_images=64)
 dataset = open_split(settings, "val", progress=False)
-fractions = pd.DataFrame({rounding: foreground_shares(dataset, rounding=rounding) for rounding in ("exact", "authors")})
+fractions = pd.DataFrame({rounding: foreground_fractions(dataset, rounding=rounding) for rounding in ("exact", "authors")})
 fractions["factor"] = fractions["authors"] / fractions["exact"]
 assert fractions["factor"].between(1.3, 2).all()
 fractions.style.format("{:.2f}").set_caption("fraction of the cells that are foreground")

@@ -8,8 +8,9 @@ def drawn(seed: int, images: int = 12, classes: int = 3):
     All scores differ. Returns (ground truth document, detections, image ids).
     """
     rng = np.random.default_rng(seed)
-    truth = {"images": [{"id": 5 + i, "file_name": f"{i}.jpg", "width": 300, "height": 300} for i in range(images)],
-             "categories": [{"id": 3 * k + 1, "name": str(k)} for k in range(classes)], "annotations": []}
+    entries = [{"id": 5 + i, "file_name": f"{i}.jpg", "width": 300, "height": 300} for i in range(images)]
+    categories = [{"id": 3 * k + 1, "name": str(k)} for k in range(classes)]
+    ground_truth = {"images": entries, "categories": categories, "annotations": []}
     found = []
     for i in range(images):
         for _ in range(int(rng.integers(0, 6))):
@@ -18,8 +19,8 @@ def drawn(seed: int, images: int = 12, classes: int = 3):
                 3 * int(rng.integers(classes)) + 1,
             )
             crowd = int(rng.random() < 0.15)
-            truth["annotations"].append({
-                "id": len(truth["annotations"]), "image_id": 5 + i, "category_id": kind, "bbox": box,
+            ground_truth["annotations"].append({
+                "id": len(ground_truth["annotations"]), "image_id": 5 + i, "category_id": kind, "bbox": box,
                 "area": box[2] * box[3], "iscrowd": crowd,
             })
             found.append({
@@ -32,5 +33,5 @@ def drawn(seed: int, images: int = 12, classes: int = 3):
                 "image_id": 5 + i, "category_id": kind, "bbox": [*rng.uniform(0, 120, 2), *rng.uniform(8, 140, 2)],
                 "score": float(rng.uniform(0, 0.8)),
             })
-    truth["annotations"] = [{**each, "id": each["id"] + 1} for each in truth["annotations"]]
-    return truth, found, [each["id"] for each in truth["images"]]
+    ground_truth["annotations"] = [{**each, "id": each["id"] + 1} for each in ground_truth["annotations"]]
+    return ground_truth, found, [each["id"] for each in ground_truth["images"]]

@@ -75,12 +75,12 @@ def read_splits(folder: Path, masks: bool = False) -> list:
 
 def print_splits(splits: list) -> None:
     """One line per split: images, boxes, classes, and the share of cells of each pyramid level that lie in a box."""
-    from ..datasets import DetectionDataset, foreground_shares
+    from ..datasets import DetectionDataset, foreground_fractions
 
     notes: dict[str, None] = {}
     for annotations in splits:
         boxes = sum(len(of_image) for of_image in annotations.boxes.values())
-        shares = foreground_shares(DetectionDataset(annotations, limit=500))
+        shares = foreground_fractions(DetectionDataset(annotations, limit=500))
         click.echo(
             f"{annotations.split:>12}: {len(annotations.images):6d} images  {boxes:7d} boxes  "
             f"{len(annotations.classes):3d} classes   "

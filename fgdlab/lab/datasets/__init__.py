@@ -5,7 +5,7 @@ __all__ = lazy_package(__name__, {
     "annotations": "EmptySplit segmentation_counts read_split splits_of",
     "batch_sampler": "batches_per_epoch",
     "coco_json": "MAX_CLASSES box_table is_finite is_integer read_document read_json",
-    "dataset": "DetectionDataset shuffled_batches foreground_shares load_batches open_split",
+    "dataset": "DetectionDataset shuffled_batches foreground_fractions load_batches open_split",
     "digits": "DigitScenes RECIPE_VERSION digit_folder",
     "images": "as_rgb check_pixels shrink read_exif_rotated",
     "splits": "TRAIN_PARTS",

@@ -25,34 +25,24 @@ class EmptySplit(UserError):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Annotations:
-    """The images of one split and their boxes. Images, boxes per image and classes are in the order of their ids.
+    """The images of one split and their boxes, by image id. Images, boxes and classes are in the order of their ids.
 
-    folder: where the data were read from.
-    image_folder: the folder that a ``file_name`` is relative to.
-    images: dicts of id, file_name, width, height (pixels). The ids are the keys of the dicts below.
-    boxes: (K, 4) float64 xyxy pixels within the image, K >= 0; width and height are above 0 also in float32.
-    labels: (K,) int64 in 1..C. Label k is ``classes[k - 1]``, in the file ``category_ids[k - 1]``; 0 is background.
-    crowd: (K,) bool.
-    areas: (K,) float64 square pixels: the file's ``area``, or width times height of the box.
-    content_hash: depends on images, boxes, labels, crowd, areas, classes and segmentations, not on folders, the name of
-        the split or the order of entries.
-    notes: one line per correction or choice, to be shown to the user.
-    segmentations: one valid segmentation per box (see segmentation.py) if masks were asked for, else None.
+    ``content_hash`` does not depend on folders, the name of the split or the order of entries.
     """
 
     folder: Path
-    image_folder: Path
+    image_folder: Path  # what a file_name is relative to
     split: str
-    images: list[dict]
-    boxes: dict[int, np.ndarray]
-    labels: dict[int, np.ndarray]
-    crowd: dict[int, np.ndarray]
-    areas: dict[int, np.ndarray]
+    images: list[dict]  # id, file_name, width and height in pixels
+    boxes: dict[int, np.ndarray]  # (K, 4) float64 xyxy pixels within the image; not empty, also in float32
+    labels: dict[int, np.ndarray]  # (K,) int64 in 1..C; label k is classes[k - 1]; 0 is background
+    crowd: dict[int, np.ndarray]  # (K,) bool
+    areas: dict[int, np.ndarray]  # (K,) float64 square pixels: the file's, or those of the box
     classes: list[str]
-    category_ids: list[int]
+    category_ids: list[int]  # of the classes, in the file
     content_hash: str
-    notes: list[str]
-    segmentations: dict[int, list] | None = None
+    notes: list[str]  # one line per correction or choice, to be shown to the user
+    segmentations: dict[int, list] | None = None  # one valid segmentation per box, if masks were asked for
 
     def __repr__(self) -> str:
         count = sum(map(len, self.boxes.values()))
@@ -101,9 +91,8 @@ def read_split(folder: str | Path, split: str, masks: bool = False) -> Annotatio
 
     Args:
         folder: in one of the layouts of splits.py.
-        split: a name in splits.json; without that file train, tune and val, drawn 70/15/15 by a hash of the image id;
-            ``all``; in COCO's layout also train2017, or train for short; in every layout train-fit and train-tune, the
-            disjoint 80 % and 20 % of train.
+        split: a name in splits.json, or train, tune and val, drawn 70/15/15 by a hash of the image id; ``all``; in
+            COCO's layout train2017 or train; always train-fit and train-tune, the disjoint 80 % and 20 % of train.
         masks: also check and keep the segmentations, which are ignored otherwise.
     Raises:
         UserError: any defect, in one line. Boxes that reach past the border of their image are clipped, with a note.

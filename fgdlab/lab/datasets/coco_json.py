@@ -3,8 +3,7 @@
     file --read_json--> any JSON --read_document--> images, categories, annotations
         --box_table--> columns, boxes (M, 4) xyxy pixels
 
-A message says which entry of which file, what it must be, what it is, and what to do. Further entries with the same
-defect are counted.
+A message names the entry and the file, and counts further entries with the same defect.
 """
 import json
 from collections import Counter
@@ -130,26 +129,16 @@ def leaves_folder(name) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class BoxTable:
-    """All M annotations of a file as columns, sorted by annotation id.
-
-    image_ids: M ints.
-    boxes: (M, 4) float64 xyxy pixels, clipped to the image.
-    labels: (M,) int64 in 1..C, in the order of category ids.
-    crowd: (M,) bool.
-    areas: (M,) float64 square pixels: the file's, or those of the clipped box.
-    clipped: (M,) bool, the box reached past the border.
-    empty: (M,) bool, the box has width or height 0 and is to be left out.
-    segmentations: M values as in the file, unchecked.
-    """
+    """All M annotations of a file as columns, sorted by annotation id."""
 
     image_ids: list[int]
-    boxes: np.ndarray
-    labels: np.ndarray
-    crowd: np.ndarray
-    areas: np.ndarray
-    clipped: np.ndarray
-    empty: np.ndarray
-    segmentations: list
+    boxes: np.ndarray  # (M, 4) float64 xyxy pixels, clipped to the image
+    labels: np.ndarray  # (M,) int64 in 1..C, in the order of category ids
+    crowd: np.ndarray  # (M,) bool
+    areas: np.ndarray  # (M,) float64 square pixels: the file's, or those of the clipped box
+    clipped: np.ndarray  # (M,) bool: the box reached past the border
+    empty: np.ndarray  # (M,) bool: the box has width or height 0 and is to be left out
+    segmentations: list  # as in the file, unchecked
 
 
 def box_table(document: dict, file: Path, *, allow_empty: bool) -> BoxTable:

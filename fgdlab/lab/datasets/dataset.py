@@ -28,7 +28,7 @@ from .images import read_image
 from .segmentation import decode_masks
 
 MAX_KEPT_BYTES = 2 * 2**30  # decoded images in memory, of all workers
-MAX_MASK_CELLS = 10**7  # boxes x cells in memory in foreground_shares
+MAX_MASK_CELLS = 10**7  # boxes x cells in memory in foreground_fractions
 ON_DEVICE = ("image", "boxes", "labels", "masks")  # the rest stays on the host
 
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
@@ -266,19 +266,19 @@ def with_positive_size(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([near, np.maximum(far, np.nextafter(near, np.float32(np.inf)))], axis=1)
 
 
-def foreground_shares(
+def foreground_fractions(
     dataset: DetectionDataset, strides: tuple[int, ...] = (8, 16, 32), rounding: str = "exact",
 ) -> dict[str, float]:
-    """Share of cells inside a box for each pyramid level, in 0..1, averaged over the images."""
-    shares = {f"P{int(np.log2(stride))}": [] for stride in strides}
+    """Fraction of cells inside a box for each pyramid level, in 0..1, averaged over the images."""
+    fractions = {f"P{int(np.log2(stride))}": [] for stride in strides}
     for i, entry in enumerate(dataset.entries):
         height, width = dataset.loaded_size(i)
         boxes = torch.from_numpy(dataset.annotations.boxes[entry["id"]]).reshape(-1, 4) * (width / entry["width"])
-        for level, stride in zip(shares, strides, strict=True):
+        for level, stride in zip(fractions, strides, strict=True):
             grid = (-(-height // stride), -(-width // stride))
             size = (grid[0] * stride, grid[1] * stride)
             foreground = torch.zeros(grid, dtype=torch.bool)
             for chunk in boxes.split(max(MAX_MASK_CELLS // math.prod(grid), 1)):
                 foreground |= focal_masks([chunk], [size], grid, rounding=rounding).binary[0] > 0
-            shares[level].append(foreground.float().mean().item())
-    return {level: float(np.mean(values)) for level, values in shares.items()}
+            fractions[level].append(foreground.float().mean().item())
+    return {level: float(np.mean(values)) for level, values in fractions.items()}

@@ -96,7 +96,7 @@ def check_small(name: str, backbone: str, flavour: str, pretrained: bool) -> Non
 
 
 def adapt_detector(detector: nn.Module, flavour: str, min_size: int = 0, max_size: int = 0) -> nn.Module:
-    """Set image size, ``levels`` and ``flavour`` of a detector of torchvision's classes, in place."""
+    """Set the image size, ``levels`` and ``flavour`` of a detector."""
     if max_size and not 0 < min_size <= max_size:
         raise UserError(
             f"max_size must go with a min_size that is not above it, got {max_size} and {min_size}; "

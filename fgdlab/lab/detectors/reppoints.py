@@ -83,7 +83,7 @@ class RepPoints(nn.Module):
     Args:
         backbone: pixels (N, 3, H, W) -> {name: map} of P3..P7, with ``out_channels``.
         head: a ``RepPointsHead``; None: the default one.
-        min_size, max_size, image_mean, image_std: of torchvision's transform.
+        min_size, max_size: of torchvision's transform.
         score_thresh, nms_thresh, topk_candidates (per level), detections_per_img: which detections are kept.
     Differs: MMDetection does not assign points in the padding of a batch. Here they take part, as anchors do in
         torchvision. The authors distil the maps before the neck's group norm, this project those after it.
@@ -91,13 +91,13 @@ class RepPoints(nn.Module):
 
     def __init__(
         self, backbone: nn.Module, classes: int, *, head: nn.Module | None = None, min_size: int = 800,
-        max_size: int = 1333, image_mean=(0.485, 0.456, 0.406), image_std=(0.229, 0.224, 0.225),
-        score_thresh: float = 0.05, nms_thresh: float = 0.5, topk_candidates: int = 1000, detections_per_img: int = 100,
+        max_size: int = 1333, score_thresh: float = 0.05, nms_thresh: float = 0.5, topk_candidates: int = 1000,
+        detections_per_img: int = 100,
     ):
         super().__init__()
         self.backbone = backbone
         self.head = RepPointsHead(backbone.out_channels, classes) if head is None else head
-        self.transform = GeneralizedRCNNTransform(min_size, max_size, list(image_mean), list(image_std))
+        self.transform = GeneralizedRCNNTransform(min_size, max_size, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
         self.score_thresh, self.nms_thresh = score_thresh, nms_thresh
         self.topk_candidates, self.detections_per_img = topk_candidates, detections_per_img
 

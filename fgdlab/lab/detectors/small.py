@@ -37,23 +37,14 @@ REGIONS = {
 
 
 def small_detector(name: str, backbone: str, classes: int, **options) -> nn.Module:
-    """One of the five detectors on a small backbone.
-
-    Args:
-        name: retinanet, fcos, faster_rcnn, mask_rcnn or reppoints.
-        backbone: a key of ``SMALL``.
-        classes: C >= 1; labels run from 1 to C.
-        options: arguments of the detector's class.
-    """
+    """One of the five detectors on a backbone of ``SMALL``; arguments as in ``build``."""
     return MAKERS[name](SMALL[backbone], classes, options)
 
 
 def small_pyramid(settings: Compact, first: int, extra: nn.Module) -> BackboneWithFPN:
-    """Convolutions with torchvision's FPN, both with batch norm: without it no detector converges from scratch.
+    """Convolutions with torchvision's FPN from level ``first`` to P5; ``extra`` makes the levels after P5.
 
-    Args:
-        first: the finest level, 2 or 3; its stride is 2 ** first.
-        extra: the block that makes the levels after P5.
+    Both have batch norm: without it no detector converges from scratch.
     """
     conv = partial(Conv2dNormActivation, kernel_size=3, stride=2)
     stages = [

@@ -164,18 +164,18 @@ def test_coco_document_reads_back_as_the_same_split(tmp_path):
 def test_coco_ids_start_at_one_and_categories_keep_their_ids(tmp_path):
     data = document()
     data["annotations"][0]["id"] = 0
-    truth = read_split(write(tmp_path, data), "all").coco()
-    assert [each["id"] for each in truth["annotations"]] == [1, 2, 3, 4, 5, 6]
-    assert [each["category_id"] for each in truth["annotations"][:2]] == [7, 3]
-    assert {each["id"]: each["name"] for each in truth["categories"]} == {7: "cat", 3: "dog"}
-    assert "info" in truth and json.loads(json.dumps(truth)) == truth
+    ground_truth = read_split(write(tmp_path, data), "all").coco()
+    assert [each["id"] for each in ground_truth["annotations"]] == [1, 2, 3, 4, 5, 6]
+    assert [each["category_id"] for each in ground_truth["annotations"][:2]] == [7, 3]
+    assert {each["id"]: each["name"] for each in ground_truth["categories"]} == {7: "cat", 3: "dog"}
+    assert "info" in ground_truth and json.loads(json.dumps(ground_truth)) == ground_truth
 
 
 def test_coco_of_some_ids_has_only_these(tmp_path):
     found = read_split(write(tmp_path), "all")
-    truth = found.coco([3, 1])
-    assert [each["id"] for each in truth["images"]] == [1, 3]
-    assert {each["image_id"] for each in truth["annotations"]} == {1, 3}
+    ground_truth = found.coco([3, 1])
+    assert [each["id"] for each in ground_truth["images"]] == [1, 3]
+    assert {each["image_id"] for each in ground_truth["annotations"]} == {1, 3}
     with pytest.raises(ValueError, match="image ids of split 'all', got \\[4\\]"):
         found.coco([4])
 

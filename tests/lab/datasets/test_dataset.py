@@ -12,7 +12,13 @@ from torch.testing import assert_close
 from fgdlab.lab.datasets import dataset as data
 from fgdlab.lab.datasets.annotations import read_split
 from fgdlab.lab.datasets.batch_sampler import epoch_batches
-from fgdlab.lab.datasets.dataset import DetectionDataset, foreground_shares, load_batches, open_split, shuffled_batches
+from fgdlab.lab.datasets.dataset import (
+    DetectionDataset,
+    foreground_fractions,
+    load_batches,
+    open_split,
+    shuffled_batches,
+)
 from fgdlab.lab.training.evaluate import detections
 
 
@@ -330,10 +336,10 @@ def test_a_limit_spreads_over_the_ids(coco_folder):
 
 
 def test_truth_holds_original_pixels_of_the_held_images_only(mixed):
-    truth = DetectionDataset(mixed, long_side=20, limit=2).ground_truth()
-    assert [each["id"] for each in truth["images"]] == [1, 4]
-    assert [each["bbox"] for each in truth["annotations"]] == [[10, 20, 40, 30]]
-    assert min(each["id"] for each in truth["annotations"]) == 1
+    ground_truth = DetectionDataset(mixed, long_side=20, limit=2).ground_truth()
+    assert [each["id"] for each in ground_truth["images"]] == [1, 4]
+    assert [each["bbox"] for each in ground_truth["annotations"]] == [[10, 20, 40, 30]]
+    assert min(each["id"] for each in ground_truth["annotations"]) == 1
 
 
 def test_the_content_hash_changes_with_what_is_learned_or_evaluated(mixed):
@@ -371,13 +377,13 @@ def test_digit_scenes_come_at_the_size_they_were_made_in(lab_home, tiny_config):
     assert open_split(config, "train")[0][0].shape == (3, 64, 64) and len(open_split(config, "train").classes) == 10
 
 
-def test_a_run_judged_on_its_training_images_still_learns_from_all_of_them(lab_home, tiny_config):
-    """open_split must not take the training images for the ones to judge because both settings name one split."""
+def test_a_run_evaluated_on_its_training_images_still_learns_from_all_of_them(lab_home, tiny_config):
+    """Both settings name one split: open_split must not limit the training images to eval_images."""
     config = tiny_config(eval_split="train", train_images=12, eval_images=8)
     assert len(open_split(config, config.train_split)) == 12
 
 
-def test_foreground_shares_count_cells_by_hand(coco_folder):
+def test_foreground_fractions_count_cells_by_hand(coco_folder):
     dataset = DetectionDataset(read_split(coco_folder([(64, 64), (64, 64)], {1: [(0, 0, 32, 16, 3, 0)]}), "all"))
-    assert foreground_shares(dataset) == {"P3": 8 / 64 / 2, "P4": 2 / 16 / 2, "P5": 1 / 4 / 2}
-    assert foreground_shares(dataset, rounding="authors") == {"P3": 15 / 64 / 2, "P4": 6 / 16 / 2, "P5": 4 / 4 / 2}
+    assert foreground_fractions(dataset) == {"P3": 8 / 64 / 2, "P4": 2 / 16 / 2, "P5": 1 / 4 / 2}
+    assert foreground_fractions(dataset, rounding="authors") == {"P3": 15 / 64 / 2, "P4": 6 / 16 / 2, "P5": 4 / 4 / 2}

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets import digits
 from fgdlab.lab.datasets.annotations import read_split
-from fgdlab.lab.datasets.dataset import DetectionDataset, data_folder, foreground_shares, open_split
+from fgdlab.lab.datasets.dataset import DetectionDataset, data_folder, foreground_fractions, open_split
 from fgdlab.lab.datasets.digits import DIGIT_SAMPLES, PHOTO_COLUMNS, DigitScenes, digit_folder, scene
 from fgdlab.lab.datasets.segmentation import decode_mask
 from fgdlab.lab.io import cache_root
@@ -270,7 +270,7 @@ def test_objects_barely_overlap(recorded):
 
 def test_a_tenth_to_a_third_of_the_cells_of_each_level_is_foreground(tmp_path):
     folder = digit_folder(DigitScenes(train=100, tune=0, val=0), tmp_path / "d", progress=False)
-    shares = foreground_shares(DetectionDataset(read_split(folder, "train")), rounding="exact")
+    shares = foreground_fractions(DetectionDataset(read_split(folder, "train")), rounding="exact")
     assert list(shares) == ["P3", "P4", "P5"] and all(0.10 <= share <= 0.35 for share in shares.values()), shares
 
 

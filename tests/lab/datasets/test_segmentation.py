@@ -202,10 +202,10 @@ def test_a_mask_covers_its_box_in_the_image_as_it_is_loaded(drawn, long_side, fl
 
 # ---- scores ---
 
-def found_of(truth, seed=None) -> list[dict]:
+def found_of(ground_truth, seed=None) -> list[dict]:
     """The objects themselves as detections; with a seed, moved by some pixels and scored at random."""
     rng, found = np.random.default_rng(seed), []
-    for each in truth["annotations"]:
+    for each in ground_truth["annotations"]:
         if each["iscrowd"]:
             continue
         mask = decode_mask(each["segmentation"], SIZE, SIZE)
@@ -218,13 +218,13 @@ def found_of(truth, seed=None) -> list[dict]:
 
 
 def test_perfect_masks_score_100_and_moved_ones_what_pycocotools_says(drawn, tmp_path):
-    truth = read_split(drawn(), "all", masks=True).coco()
-    perfect = all_scores(truth, found_of(truth), masks=True)
+    ground_truth = read_split(drawn(), "all", masks=True).coco()
+    perfect = all_scores(ground_truth, found_of(ground_truth), masks=True)
     assert perfect["mask_AP"] == pytest.approx(100) and perfect["AP"] == pytest.approx(100)
-    moved = found_of(truth, seed=3)
-    scores = all_scores(truth, moved, masks=True)
+    moved = found_of(ground_truth, seed=3)
+    scores = all_scores(ground_truth, moved, masks=True)
     for name, content in (
-        ("truth", truth),
+        ("truth", ground_truth),
         ("found", [{name: value for name, value in each.items() if name != "bbox"} for each in moved]),
     ):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
@@ -249,9 +249,9 @@ def test_a_detectors_masks_come_back_as_run_lengths_of_the_original_size():
 
 
 def test_boxes_are_judged_the_same_whether_or_not_detections_have_masks(drawn):
-    truth = read_split(drawn(), "all", masks=True).coco()
-    found = found_of(truth, seed=1)
+    ground_truth = read_split(drawn(), "all", masks=True).coco()
+    found = found_of(ground_truth, seed=1)
     bare = [{name: value for name, value in each.items() if name != "segmentation"} for each in found]
-    assert {name: coco_scores(truth, found)[name] for name in SCORES} == pytest.approx(
-        {name: coco_scores(truth, bare)[name] for name in SCORES}, nan_ok=True
+    assert {name: coco_scores(ground_truth, found)[name] for name in SCORES} == pytest.approx(
+        {name: coco_scores(ground_truth, bare)[name] for name in SCORES}, nan_ok=True
     )

@@ -122,12 +122,12 @@ def test_every_object_gets_one_point_and_a_contested_point_goes_to_the_nearest()
 
 
 def test_overlap_thresholds_and_the_best_box_of_each_object():
-    truth = torch.tensor([[0.0, 0.0, 10.0, 10.0], [100.0, 100.0, 110.0, 110.0], [300.0, 300.0, 310.0, 310.0]])
+    gt_boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [100.0, 100.0, 110.0, 110.0], [300.0, 300.0, 310.0, 310.0]])
     boxes = torch.tensor([
         [0.0, 0, 10, 10], [0, 0, 10, 5.1], [0, 0, 10, 4.5], [0, 0, 10, 3.9], [100, 100, 110, 101], [200, 200, 210, 210],
     ])
     # the last object is touched by none and takes none
-    assert match_by_iou(boxes, truth).tolist() == [0, 0, -2, -1, 1, -1]
+    assert match_by_iou(boxes, gt_boxes).tolist() == [0, 0, -2, -1, 1, -1]
 
 
 def test_without_objects_nothing_is_matched():
@@ -141,14 +141,14 @@ def test_without_objects_nothing_is_matched():
 def test_losses_are_what_the_paper_writes(levels):
     """One image, two objects, by loops over the points."""
     detector = tiny()
-    truth, labels = torch.tensor([[8.0, 8.0, 44.0, 40.0], [10.0, 4.0, 90.0, 60.0]]), torch.tensor([1, 3])
-    losses = detector.losses(levels, [{"boxes": truth, "labels": labels}])
+    gt_boxes, labels = torch.tensor([[8.0, 8.0, 44.0, 40.0], [10.0, 4.0, 90.0, 60.0]]), torch.tensor([1, 3])
+    losses = detector.losses(levels, [{"boxes": gt_boxes, "labels": labels}])
     corners, strides = grid_points([each for each, _, _ in levels])
     flat = [torch.cat([maps[0].flatten(1).T for maps in kind]) for kind in zip(*levels, strict=True)]
     init, refined = (
         detector.head.moment_box(points).detach() * strides[:, None] + corners.repeat(1, 2) for points in flat[1:]
     )
-    first, then = match_by_centre(corners, strides, truth), match_by_iou(init, truth)
+    first, then = match_by_centre(corners, strides, gt_boxes), match_by_iou(init, gt_boxes)
     assert (first >= 0).sum() == 2 and (then >= 0).any() and (then == -1).any()
 
     def smooth(error):
@@ -158,7 +158,7 @@ def test_losses_are_what_the_paper_writes(levels):
     for a in range(len(corners)):
         for k, (boxes, matched) in enumerate(((init, first), (refined, then))):
             if matched[a] >= 0:
-                sums[k] += sum(smooth(abs(float(x)) / (4 * float(strides[a]))) for x in boxes[a] - truth[matched[a]])
+                sums[k] += sum(smooth(abs(float(x)) / (4 * float(strides[a]))) for x in boxes[a] - gt_boxes[matched[a]])
         for c in range(3):
             p = 1 / (1 + math.exp(-float(flat[0][a, c])))
             if then[a] >= 0 and int(labels[then[a]]) == c + 1:
@@ -196,7 +196,7 @@ def test_a_box_without_area_is_refused(batch):
 
 
 def test_some_steps_find_an_object():
-    """An optimiser brings the losses of one image down, and its box up to an overlap of two thirds with the truth."""
+    """An optimiser brings the losses of one image down, and its box up to an overlap of 0.6 with the object."""
     torch.manual_seed(2)
     detector = tiny(classes=1, score_thresh=0.0)
     image = torch.zeros(3, 64, 64)
