@@ -1,6 +1,6 @@
 """The exception for mistakes that a user can correct, and helpers that raise it."""
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -30,6 +30,11 @@ def raise_first(defects: list[str], remedy: str) -> None:
     if defects:
         more = f" (and {len(defects) - 1} more like it)" if len(defects) > 1 else ""
         raise UserError(f"{defects[0]}{more}; {remedy}")
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """A few names in words: "a, b, c and 4 more"."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def short_repr(value) -> str:

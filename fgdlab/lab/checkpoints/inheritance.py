@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..errors import UserError
+from ..errors import UserError, listed
 
 
 class Inherited(NamedTuple):
@@ -23,9 +23,8 @@ class Inherited(NamedTuple):
     def __str__(self) -> str:
         kept = []
         for names, why in ((self.other_shape, "of another shape there"), (self.not_there, "not there")):
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             if names:
-                kept.append(f"{len(names)} {why} ({', '.join(names[:3])}{more})")
+                kept.append(f"{len(names)} {why} ({listed(names)})")
         copied = f"{len(self.copied)} tensors of neck and head are the teacher's"
         return f"{copied}; the student keeps its own: {'; '.join(kept) or 'none'}"
 

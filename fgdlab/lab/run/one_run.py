@@ -105,17 +105,17 @@ def run_in_group(config: RunConfig, here: RunFolder, progress: str, device: str,
     timing = train(distiller, inputs.train_set, config, folder, device=device, progress=progress, group=group)
     evaluation_started = time.perf_counter()
     student = distiller.student.eval()
-    found = detections(
+    detected = detections(
         student, inputs.eval_set, device=device, workers=config.workers, progress=progress == "bar", group=group,
     )
     if not group.is_rank0:
         return group.broadcast(None)
     eval_set, teacher = inputs.eval_set, inputs.teacher
-    scores = all_scores(eval_set.ground_truth(), found, eval_set.image_ids, masks=config.detector == "mask_rcnn")
+    scores = all_scores(eval_set.ground_truth(), detected, eval_set.image_ids, masks=config.detector == "mask_rcnn")
     timing["eval_seconds"] = time.perf_counter() - evaluation_started
     facts = {"settings": config.dict(), "classes": inputs.train_set.classes, "AP": scores["AP"]}
     save_weights(student, folder / "student.safetensors", **facts)
-    write_json(folder / "detections.json", found)
+    write_json(folder / "detections.json", detected)
     result = {
         **scores,
         "teacher_AP": teacher.AP if teacher else None,

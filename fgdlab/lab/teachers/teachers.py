@@ -117,7 +117,7 @@ def trained_path(config: RunConfig, train_set: DetectionDataset | None = None) -
 
 
 def kept_teacher_hash(config: RunConfig) -> str | None:
-    """A hash of the weights of the shipped or cached teacher that the settings name; None where it has yet to be trained."""
+    """A hash of the weights of the shipped or cached teacher; None where it is not yet trained."""
     path = trained_path(config)
     return hash_of_version(path, path.stat().st_mtime_ns) if path.exists() else None
 
@@ -189,5 +189,5 @@ def teacher_scores(hash_: str, detector: nn.Module, eval_set: DetectionDataset, 
 
 
 def evaluated(detector: nn.Module, eval_set: DetectionDataset, **settings) -> dict:
-    found = detections(detector, eval_set, **settings)
-    return coco_scores(eval_set.ground_truth(), found, eval_set.image_ids)
+    detected = detections(detector, eval_set, **settings)
+    return coco_scores(eval_set.ground_truth(), detected, eval_set.image_ids)

@@ -35,44 +35,38 @@ def restore(
     folder: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, group: ProcessGroup,
 ) -> int:
     """Load checkpoint.pt if there is one, and return its step, else 0."""
-    path = folder / "checkpoint.pt"
-    step = load(path, distiller, optimizer, precision, group) if path.exists() else 0
-    if not step:
-        seed_rank(group, step)
+    path, step, random_states = folder / "checkpoint.pt", 0, []
+    if path.exists():
+        try:
+            check_archive(path)
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            distiller.load_state_dict(state["distiller"])
+            optimizer.load_state_dict(state["optimizer"])
+            if precision.scaler.is_enabled():
+                precision.scaler.load_state_dict(state["scaler"])
+            step, random_states = state["step"], [state["random"], *state.get("others", [])]
+            torch.set_rng_state(random_states[0]["cpu"])
+        except UserError:
+            raise
+        except Exception as error:  # torch raises many types for broken bytes
+            kind = type(error).__name__
+            reasons = {
+                "BadZipFile": "a file cut off, or of another kind",
+                "UnpicklingError": "more than numbers, which may be code",
+            }
+            problem = f"{path} must be a checkpoint of this run, got {reasons.get(kind, kind)}"
+            raise UserError(f"{problem}; delete it to start the run anew") from error
+    if len(random_states) == group.world_size:
+        own = random_states[group.rank]
+        torch.set_rng_state(own["cpu"])
+        if "cuda" in own and torch.cuda.is_available():
+            (torch.cuda.set_rng_state_all if group.world_size == 1 else torch.cuda.set_rng_state)(own["cuda"])
+    elif not group.is_rank0:  # no checkpoint, or one of another number of processes: each draws numbers of its own
+        torch.manual_seed(torch.initial_seed() + 1_000_003 * group.rank + step)
     steps = group.gathered(step)
     if len(set(steps)) > 1:
         got = f"checkpoints of steps {', '.join(map(str, steps))}"
         raise UserError(f"{folder} must be one folder for all processes, got {got}; use a disk that every machine sees")
-    return step
-
-
-def load(
-    path: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, group: ProcessGroup,
-) -> int:
-    try:
-        check_archive(path)
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        distiller.load_state_dict(state["distiller"])
-        optimizer.load_state_dict(state["optimizer"])
-        if precision.scaler.is_enabled():
-            precision.scaler.load_state_dict(state["scaler"])
-        step, random_states = state["step"], [state["random"], *state.get("others", [])]
-        torch.set_rng_state(random_states[0]["cpu"])
-    except UserError:
-        raise
-    except Exception as error:  # torch raises many types for broken bytes
-        kind = type(error).__name__
-        reasons = {"BadZipFile": "a file cut off, or of another kind", "UnpicklingError": "more than numbers"}
-        got = reasons.get(kind, kind)
-        hint = "delete it to start the run anew"
-        raise UserError(f"{path} must be a checkpoint of this run, got {got}; {hint}") from error
-    if len(random_states) != group.world_size:  # saved by another number of processes
-        seed_rank(group, step)
-        return step
-    own = random_states[group.rank]
-    torch.set_rng_state(own["cpu"])
-    if "cuda" in own and torch.cuda.is_available():
-        (torch.cuda.set_rng_state_all if group.world_size == 1 else torch.cuda.set_rng_state)(own["cuda"])
     return step
 
 
@@ -83,9 +77,3 @@ def random_state(group: ProcessGroup) -> dict:
         one_process = group.world_size == 1
         state["cuda"] = torch.cuda.get_rng_state_all() if one_process else torch.cuda.get_rng_state()
     return state
-
-
-def seed_rank(group: ProcessGroup, step: int) -> None:
-    """Give every rank but 0 random numbers of its own, e.g. for the regions that a two-stage detector samples."""
-    if not group.is_rank0:
-        torch.manual_seed(torch.initial_seed() + 1_000_003 * group.rank + step)

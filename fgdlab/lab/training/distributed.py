@@ -137,7 +137,7 @@ def joined(device: str) -> Iterator[ProcessGroup]:
     except RuntimeError as error:
         if "gloo" not in str(error) and not isinstance(error, dist.DistError):
             raise
-        problem = f"all {world_size} processes must stay alive, but one has ended, see what it said"
+        problem = f"all {world_size} processes must stay alive, but one has ended, see its error"
         raise UserError(f"{problem}; the same command resumes from the last checkpoint") from error
     dist.destroy_process_group()  # not after an error, when others may hang
 

@@ -13,7 +13,7 @@ from fgdlab.distill import Distiller
 from fgdlab.terms import Term, rows
 
 from ..checkpoints import changed_tensors
-from ..errors import UserError
+from ..errors import UserError, listed
 from .precision import Precision
 from .step import ONE_VALUE
 
@@ -67,11 +67,6 @@ def preflight(
         targets = [{name: value.to(device) for name, value in target.items()} for target in targets]
         results += [in_pixels(images, targets), *first_batch(distiller, images, targets, Precision(precision, device))]
     return results
-
-
-def listed(names: list[str], most: int = 3) -> str:
-    """A few names in words: "a, b, c and 4 more"."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 # --- parameters and weights

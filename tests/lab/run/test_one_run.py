@@ -129,8 +129,8 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(finished, refusal
 def test_a_finished_run_can_be_loaded_for_figures(finished, monkeypatch, same_bits):
     config, folder, result, _, home = finished
     monkeypatch.setenv("FGDLAB_HOME", str(home))
-    its_config, its_result, student, judged, teacher = load_run(folder)
-    assert its_config == config and its_result == result and judged.image_ids == list(range(21, 29))
+    its_config, its_result, student, eval_set, teacher = load_run(folder)
+    assert its_config == config and its_result == result and eval_set.image_ids == list(range(21, 29))
     assert (
         not student.training
         and not teacher.detector.training
@@ -158,7 +158,7 @@ def test_whatever_a_run_loads_its_workers_decode(lab_home, tiny_config, tmp_path
     seen = []
 
     def loader(*args, **settings):
-        seen.append((settings["num_workers"], len(args[0].scenes)))
+        seen.append((settings["num_workers"], len(args[0].dataset)))
         return DataLoader(*args, **settings)
 
     monkeypatch.setattr(lab_data, "DataLoader", loader)

@@ -146,7 +146,7 @@ def test_the_size_is_known_before_a_file_is_written(lab_home, tiny_config, tiny_
 
 
 def test_the_size_is_found_on_the_teachers_own_device(tiny_scenes, teacher):
-    """A teacher on a card must get the image there; the meta device stands in for the card."""
+    """A teacher on a GPU must get the image there; the meta device replaces the GPU."""
     assert cache_bytes(tiny_scenes(), teacher.to("meta")) == 2 * 12 * 48 * (8 * 8 + 4 * 4 + 2 * 2)
 
 
@@ -154,8 +154,8 @@ def test_the_size_is_found_on_the_teachers_own_device(tiny_scenes, teacher):
 def test_a_teacher_on_a_card_is_cached_and_recalled_there(lab_home, tiny_config, tiny_scenes, teacher):
     scenes = tiny_scenes()
     on_host = fill(tiny_config(), scenes, teacher, "host")(scenes.image_ids)
-    on_card = get_cache(tiny_config(), scenes, teacher.cuda(), "card", device="cuda", progress=False)(scenes.image_ids)
-    for level, maps in on_card.items():
+    on_gpu = get_cache(tiny_config(), scenes, teacher.cuda(), "gpu", device="cuda", progress=False)(scenes.image_ids)
+    for level, maps in on_gpu.items():
         assert maps.is_cuda
         assert_close(maps.cpu(), on_host[level], rtol=1e-2, atol=1e-2)
 

@@ -178,7 +178,9 @@ def test_a_run_of_two_processes_is_written_once_and_both_return_it(lab_home, tin
     assert first == second == json.loads((tmp_path / "two/result.json").read_text())
     assert first["provenance"]["processes"] == 2 and first["steps"] == 3 and first["teacher"]["origin"] == "trained now"
     assert {each.name for each in (tmp_path / "two").iterdir()} - {"lock"} == {
-        "params.json", "metrics.jsonl", "checkpoint.pt", "student.safetensors", "detections.json", "result.json"}
+        "params.json", "code.json", "metrics.jsonl", "checkpoint.pt", "student.safetensors", "detections.json",
+        "result.json",
+    }
     alone = run(config, tmp_path / "one", progress="off")
     assert "processes" not in alone["provenance"] and alone["data_hashes"] == first["data_hashes"]
     assert [row["step"] for row in log_rows(tmp_path / "two")] == [row["step"] for row in log_rows(tmp_path / "one")]

@@ -71,7 +71,7 @@ def test_a_batch_in_parts_has_the_losses_and_the_gradient_of_the_whole(tiny_conf
 
 
 def test_norms_that_learn_see_one_part_at_a_time(tiny_config, tiny_scenes, tiny_distiller):
-    """The one thing that parts change; the knob's help says so, and training/step.py which losses it concerns."""
+    """The one thing that parts change, as the help of the setting says."""
     losses = [
         step_of(tiny_distiller(0, None), tiny_config(batch_size=4, accumulate=parts), tiny_scenes())[1]
         for parts in (1, 2)

@@ -140,7 +140,7 @@ ROWS = [
         f"min_sizes must be whole numbers of 32 to 65535 pixels with commas between, got '{text}'; 640,800 is FCOS's in the paper")
         for name, text in (("something else than commas", "640;800"), ("a fraction", "640.5"), ("8 pixels", "8"), ("below 0", "-640"), ("a comma too many", "640,"))),
     Row("sides to draw from, and no side to be judged at", None, (*RUN, "--min-sizes", "64,96"),
-        "min_sizes must go with a min_size, at which the detector is judged, got '64,96' and none; give min_size=96"),
+        "min_sizes must go with a min_size, the size for evaluation, got '64,96' and none; give min_size=96"),
     Row("a long side below the short one", None, (*RUN, "--min-size", "900", "--max-size", "300"),
         "max_size must go with a min_size that is not above it, got 300 and 900; the paper's are 1333 and 800"),
     Row("a batch in no part", None, (*RUN, "--accumulate", "0"), "accumulate must be a finite number of at least 1, got 0; gradient accumulation: ..."),
