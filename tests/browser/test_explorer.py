@@ -306,7 +306,7 @@ def test_a_click_lists_the_channels_of_the_cell_until_whole_map(view):
     before = bars.evaluate(INK)
     view.after(lambda: view.panel("distilled").click(position={"x": 60, "y": 60}))
     assert re.match(r"F in cell row \d+, column \d+", what.inner_text()) and bars.evaluate(INK) != before
-    assert view.root.locator(".fgd-picked:visible").count() == 4
+    assert view.root.locator(".fgd-selected:visible").count() == 4
     view.after(view.root.locator("button", has_text="Whole map").click)
     assert what.inner_text().startswith("channel attention") and bars.evaluate(INK) == before
 

@@ -8,7 +8,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from .. import plots
@@ -111,24 +111,22 @@ def cells_per_pixel(view: ViewData) -> tuple[float, float]:
 
 
 def draw_overlays(ax: Axes, view: ViewData) -> None:
-    def rectangle(col0: float, row0: float, col1: float, row1: float, **style) -> None:
-        ax.add_patch(Rectangle((col0, row0), col1 - col0, row1 - row0, fill=False, **style))
-
     overlays = view.state.overlays
     if "mask" in overlays:
         edges = [((x1, y1), (x2, y2)) for x1, y1, x2, y2 in mask_edges(view.fg > 0)]
         ax.add_collection(LineCollection(edges, colors="black", linewidths=1.2, path_effects=RIM, gid="mask"))
     if "roundings" in overlays:
         for rounding, color, line in (("authors", "black", "-"), ("exact", plots.BACKGROUND_COLOUR, "--")):
-            for cells in view.ranges[rounding].tolist():
-                rectangle(*cells, edgecolor=color, linestyle=line, linewidth=1.4, gid=rounding, path_effects=RIM)
+            cells = torch.from_numpy(view.ranges[rounding])
+            plots.draw_boxes(ax, cells, color=color, linestyle=line, linewidth=1.4, gid=rounding)
     if "boxes" in overlays:
         plots.draw_boxes(ax, view.sample.boxes, cells_per_pixel(view))
     ax.set_xlim(0, view.grid[1])
     ax.set_ylim(view.grid[0], 0)
     if view.state.cell is not None:
         row, col = view.state.cell
-        rectangle(col, row, col + 1, row + 1, edgecolor=CHOSEN_COLOUR, linewidth=1.6, gid="cell")
+        cell = torch.tensor([[col, row, col + 1, row + 1]])
+        plots.draw_boxes(ax, cell, color=CHOSEN_COLOUR, linewidth=1.6, gid="cell")
 
 
 def draw_detections(ax: Axes, view: ViewData, panel: Panel, colours: dict[str, str], labels: bool = True) -> None:

@@ -33,8 +33,8 @@ class GradientMaps:
             weights of channels too (A^C), w times their root mean square, which varies with a cell's distances.
         a norm, the root of such a sum (FBKD's feature term), is w up to one factor per level.
         normalised maps (CWD, PKD, attention transfer), heads and proposals (Chen's class and box, GID, CrossKD) and a
-            method's layers (MGD, FBKD's other terms) is no weight: it compares the gradient with a squared error's. Such
-            a loss can have a gradient where F^S equals F^T; only ``gradient`` shows it.
+            method's layers (MGD, FBKD's other terms) is no weight: it compares the gradient with a squared error's.
+            Such a loss can have a gradient where F^S equals F^T; only ``gradient`` shows it.
     """
 
     gradient: dict[str, Tensor]

@@ -139,16 +139,16 @@ class DetectorInference:
 
     def sample(self, image: int) -> Sample:
         first = next(iter(self.students.values())).module
-        return self._cached(("sample", image), lambda: sample_of(first, *self.dataset[image]))
+        return self.cache.get(("sample", image), lambda: sample_of(first, *self.dataset[image]))
 
     def teacher_predictions(self, image: int) -> Predictions:
-        return self._cached(("teacher", image), lambda: self._predict(self.teacher, image, "teacher"))
+        return self.cache.get(("teacher", image), lambda: self._predict(self.teacher, image, "teacher"))
 
     def student_predictions(self, image: int, name: str, checkpoint: int) -> Predictions:
         student = self.students[name]
         label = f"{name} {student.checkpoints[checkpoint]}".strip()
         key = ("student", image, name, checkpoint)
-        return self._cached(key, lambda: self._predict(student.detector(checkpoint), image, label))
+        return self.cache.get(key, lambda: self._predict(student.detector(checkpoint), image, label))
 
     def pairs(self, image: int, name: str, checkpoint: int) -> dict[str, MapPair]:
         """{level: MapPair} of one student and the teacher."""
@@ -159,7 +159,7 @@ class DetectorInference:
             return {level: map_pair(student[level], teacher[level].to(device), loss, level) for level in self.levels}
 
         size = lambda pairs: sum(each.nbytes for each in pairs.values())  # noqa: E731
-        return self._cached(("pairs", image, name, checkpoint), compute, size)
+        return self.cache.get(("pairs", image, name, checkpoint), compute, size)
 
     def masks(self, image: int, level: str, rounding: str) -> tuple[np.ndarray, np.ndarray]:
         """fg, bg (H, W) of one level."""
@@ -168,7 +168,7 @@ class DetectorInference:
             masks = masks_of(replace(self.config, rounding=rounding), scene, teacher_map)
             return masks.fg[0].cpu().numpy(), masks.bg[0].cpu().numpy()
 
-        return self._cached(("masks", image, level, rounding), compute, lambda masks: 2 * masks[0].nbytes)
+        return self.cache.get(("masks", image, level, rounding), compute, lambda masks: 2 * masks[0].nbytes)
 
     def ranges(self, image: int, level: str, rounding: str) -> np.ndarray:
         """(K, 4) half-open col0, row0, col1, row1: the cells of each box, not clipped to the grid."""
@@ -212,9 +212,6 @@ class DetectorInference:
             return predictions_of(detector, *self.dataset[image], sample)
         finally:
             self.progress("")
-
-    def _cached(self, key, compute, size=lambda value: value.nbytes):
-        return self.cache.get(key, compute, size)
 
     def _shared_levels(self) -> tuple[str, ...]:
         """Levels of every student, the teacher and the losses. Grids must agree on the first image."""

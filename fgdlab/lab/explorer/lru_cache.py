@@ -20,7 +20,7 @@ class LRUCache:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._entries
 
-    def get(self, key: Hashable, compute: Callable[[], object], size: Callable[[object], int]):
+    def get(self, key: Hashable, compute: Callable[[], object], size: Callable = lambda value: value.nbytes):
         """The value of ``key``, computed if missing. ``size(value)`` returns its bytes."""
         if key not in self._entries:
             value = compute()

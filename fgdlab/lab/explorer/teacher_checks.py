@@ -22,30 +22,26 @@ def count_detected(sample: Sample, predictions: Predictions, threshold: float, a
 
 
 def check_teacher(
-    inference: DetectorInference, image: int, checkpoints: dict[str, int], ap: dict[str, float], threshold: float,
+    inference: DetectorInference, sample: Sample, predictions: dict[str, Predictions], ap: dict[str, float],
+    threshold: float,
 ) -> tuple[list[dict], list[str]]:
-    """One row per detector, the teacher first, and warnings about the teacher.
+    """One row per detector, and warnings about the teacher.
 
     Args:
-        checkpoints: {student: index of its checkpoint}.
+        predictions: {name: Predictions} of the sample, the teacher first.
         ap: {name: AP in 0..100}, as far as known.
         threshold: lowest score of a detection.
     Returns:
         rows of name, AP or None, detections, detected (objects), objects, scale {level: rms of the map}; warnings.
     """
-    sample, any_class = inference.sample(image), isinstance(inference.dataset, ImageFolder)
-    teacher = inference.teacher_predictions(image)
-    predictions = {"teacher": teacher} | {
-        name: inference.student_predictions(image, name, checkpoint) for name, checkpoint in checkpoints.items()
-    }
-    rows = []
+    any_class, rows = isinstance(inference.dataset, ImageFolder), []
     for name, each in predictions.items():
         detections, detected = count_detected(sample, each, threshold, any_class)
         rows.append({
             "name": name, "AP": ap.get(name), "detections": detections, "detected": detected,
             "objects": len(sample.boxes), "scale": {level: each.scale[level] for level in inference.levels},
         })
-    return rows, teacher_warnings(rows, teacher, inference.levels)
+    return rows, teacher_warnings(rows, predictions["teacher"], inference.levels)
 
 
 def teacher_warnings(rows: list[dict], predictions: Predictions, levels: tuple[str, ...]) -> list[str]:

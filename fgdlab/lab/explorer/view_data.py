@@ -88,17 +88,21 @@ def view_data(inference: DetectorInference, state: State, *, ap: dict[str, float
     by_student = {each: by_level[level] if each == name else maps_of(each, level) for each in pairs}
     here = {each: pairs[each][level] for each in pairs}
     terms = term_rows(state, by_level)
+    total = sum(row["weighted"] for row in terms)
     fg, bg = inference.masks(image, level, state.rounding)
     ranges = {each: inference.ranges(image, level, each) for each in ROUNDINGS}
     inside = fg > 0 if inference.config.area != "both" else cells_in_boxes(ranges[state.rounding], fg.shape)
     gaps = {each: gap(here[each], by_student[each], inside) for each in pairs}
     key, parts = (image, level, name, state.rounding), ("feature_fg", "feature_bg")
     inference.checkpoint_gaps[(*key, state.checkpoint)] = {part: gaps[name][part] for part in parts}
-    networks, warnings = check_teacher(inference, image, checkpoints, ap, threshold)
+    predictions = {"teacher": inference.teacher_predictions(image)}
+    for each, checkpoint in checkpoints.items():
+        predictions[each] = inference.student_predictions(image, each, checkpoint)
+    networks, warnings = check_teacher(inference, inference.sample(image), predictions, ap, threshold)
     return ViewData(
         state=state, sample=inference.sample(image), grid=fg.shape,
-        panels=panels_of(inference, state, here, by_student, terms, checkpoints, threshold),
-        fg=fg, bg=bg, percent=cell_percent(state, by_level[level], sum(row["weighted"] for row in terms)),
+        panels=panels_of(inference, state, here, by_student, total, predictions, threshold),
+        fg=fg, bg=bg, percent=cell_percent(state, by_level[level], total),
         ranges=ranges, channels=channels_of(state, here[name], by_level[level]), terms=terms,
         gaps=[{"student": each, **row} for each, row in gaps.items()], networks=networks,
         checkpoints=[
@@ -145,63 +149,61 @@ def cell_percent(state: State, maps: LossMaps, total: float) -> np.ndarray:
 
 # --- panels
 
+UNITS = {
+    "attention": "A^S, 1 = average cell", "channel": "F of channel {}", "context": "context weight, 1 = average cell",
+}
+
+
 def panels_of(
-    inference: DetectorInference, state: State, pairs: dict[str, MapPair], maps: dict[str, LossMaps], terms: list[dict],
-    checkpoints: dict[str, int], threshold: float,
+    inference: DetectorInference, state: State, pairs: dict[str, MapPair], maps: dict[str, LossMaps], total: float,
+    predictions: dict[str, Predictions], threshold: float,
 ) -> list[Panel]:
     """The maps of one view; compared maps have the same colours.
 
     Args:
         pairs, maps: {student: ...} of the level shown.
+        total: weighted loss of the chosen student.
     """
-    shown = list(pairs) if state.view == "before_after" else [state.student_name]
+    chosen, shown = state.student_name, list(pairs) if state.view == "before_after" else [state.student_name]
     titles = {"teacher": "teacher"}
     for name in shown:
-        titles[name] = f"{name} {inference.students[name].checkpoints[checkpoints[name]]}".strip()
+        checkpoint = inference.students[name].checkpoints[state.checkpoint if name == chosen else -1]
+        titles[name] = f"{name} {checkpoint}".strip()
     if state.quantity == "loss":
-        return loss_panels(state, maps, titles, shown, terms)
-    teacher, student, unit = quantity_maps(state, pairs, maps)
-    amounts = []
-    for name in ("teacher", *shown):
-        if name == "teacher":
-            values, predictions = teacher, inference.teacher_predictions(state.image)
+        if state.view == "difference":  # one panel per term
+            unit = "% of the loss"
+            losses = {
+                f"{term} of {chosen}": (chosen, 100 * weight(state, term) * each / (total or 1.0))
+                for term, each in maps[chosen].cells.items()
+            }
         else:
-            values, predictions = student(name), inference.student_predictions(state.image, name, checkpoints[name])
-        detections = labelled_detections(predictions, inference, threshold)
-        amounts.append(Panel(titles[name], name, values, "amount", unit, detections))
-    differences = [Panel(f"teacher - {name}", "", teacher - student(name), "difference", unit) for name in shown]
+            unit = "weighted loss of a cell"
+            losses = {titles[name]: (name, cell_percent(state, maps[name], 100.0)) for name in shown}
+        panels = [Panel(title, name, cells, "amount", unit) for title, (name, cells) in losses.items()]
+        return with_limits(panels, state.limits)
+
+    amounts, values, unit = [], {}, UNITS[state.quantity].format(state.channel)
+    for name in ("teacher", *shown):
+        student, network = (chosen, name) if name == "teacher" else (name, "student")
+        values[name] = quantity_map(state, pairs, maps, student, network)
+        detections = labelled_detections(predictions[name], inference, threshold)
+        amounts.append(Panel(titles[name], name, values[name], "amount", unit, detections))
+    differences = [
+        Panel(f"teacher - {name}", "", values["teacher"] - values[name], "difference", unit) for name in shown
+    ]
     return [*with_limits(amounts, state.limits), *with_limits(differences, state.limits)]
 
 
-def quantity_maps(state: State, pairs: dict[str, MapPair], maps: dict[str, LossMaps]):
-    """The teacher's (H, W) of the chosen quantity, a function from student to (H, W), and the unit."""
-    chosen = pairs[state.student_name]
+def quantity_map(
+    state: State, pairs: dict[str, MapPair], maps: dict[str, LossMaps], student: str, network: str,
+) -> np.ndarray:
+    """(H, W) of the chosen quantity; network: "student" or "teacher"."""
     if state.quantity == "attention":
-        teacher = maps[state.student_name].spatial["teacher"]
-        return teacher, lambda name: maps[name].spatial["student"], "A^S, 1 = average cell"
+        return maps[student].spatial[network]
     if state.quantity == "channel":
-        i = state.channel
-        return chosen.teacher[i], lambda name: pairs[name].student[i], f"F of channel {i}"
-    size = chosen.relation.size  # scaled so that 1 is the average cell
-    unit = "context weight, 1 = average cell"
-    return size * chosen.context["teacher"], lambda name: size * pairs[name].context["student"], unit
-
-
-def loss_panels(
-    state: State, maps: dict[str, LossMaps], titles: dict[str, str], shown: list[str], terms: list[dict],
-) -> list[Panel]:
-    """The loss per cell: one panel per term, or with several students one panel per student."""
-    if state.view == "difference":
-        name = state.student_name
-        total = sum(row["weighted"] for row in terms) or 1.0
-        cells = {term: 100 * weight(state, term) * each / total for term, each in maps[name].cells.items()}
-        panels = [Panel(f"{term} of {name}", name, each, "amount", "% of the loss") for term, each in cells.items()]
-    else:
-        panels = [
-            Panel(titles[name], name, cell_percent(state, maps[name], 100.0), "amount", "weighted loss of a cell")
-            for name in shown
-        ]
-    return with_limits(panels, state.limits)
+        return getattr(pairs[student], network)[state.channel]
+    context = pairs[student].context[network]
+    return context.size * context
 
 
 def with_limits(panels: list[Panel], limits: str) -> list[Panel]:

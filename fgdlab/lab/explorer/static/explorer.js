@@ -121,9 +121,9 @@ function render({ model, el }) {
     }
     const i = cell[0] * view.grid[1] + cell[1], count = view.panels.length;
     const item = (name, value, color) => {
-      const made = element("span", { class: "fgd-item", "data-name": name }, element("em", { text: name }), element("b", { text: value }));
-      if (color) made.style.setProperty("--colour", color);
-      return made;
+      const node = element("span", { class: "fgd-item", "data-name": name }, element("em", { text: name }), element("b", { text: value }));
+      if (color) node.style.setProperty("--colour", color);
+      return node;
     };
     const [fg, bg, percent] = [masks[0][i], masks[1][i], maps[count][i]];
     readout.replaceChildren(
@@ -148,7 +148,7 @@ function render({ model, el }) {
       const panelView = panelViews[position];
       if (index === "image") panelView.drawImage(view, model.get("rgb"), model.get("rgb_size"), masks[0], masks[2], lutOf.amount);
       else panelView.drawMap(view.panels[index], maps[index], view, lutOf[view.panels[index].kind], info.colours[view.panels[index].network] || "transparent");
-      panelView.outlineCell(panelView.picked, view.state.cell);
+      panelView.outlineCell(panelView.selected, view.state.cell);
       panelView.outlineCell(panelView.cursor, hovered);
     });
     drawMarks();

@@ -53,8 +53,8 @@ class PanelView {
     this.overlay = element("canvas", { class: "fgd-overlay fgd-cells" });
     this.marks = element("canvas", { class: "fgd-marks" });
     this.cursor = element("div", { class: "fgd-cursor", hidden: true });
-    this.picked = element("div", { class: "fgd-picked", hidden: true });
-    this.panel = element("div", { class: "fgd-panel" }, this.cells, this.overlay, this.marks, this.picked, this.cursor);
+    this.selected = element("div", { class: "fgd-selected", hidden: true });
+    this.panel = element("div", { class: "fgd-panel" }, this.cells, this.overlay, this.marks, this.selected, this.cursor);
     this.title = element("span", { class: "fgd-title" });
     this.range = element("span", { class: "fgd-range" });
     this.scale = element("canvas", { class: "fgd-scale", width: 256, height: 1 });
