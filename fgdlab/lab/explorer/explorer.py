@@ -249,7 +249,6 @@ class Explorer(ExplorerWidget):
             self.maps, self.masks, self.view = maps, masks, message
 
     def _export(self, widget, content: dict, buffers) -> None:
-        """Send a file to the browser."""
         kind = content.get("export")
         if kind not in EXPORTS:
             return

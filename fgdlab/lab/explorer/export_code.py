@@ -59,44 +59,40 @@ def export_code(
     student = f"student[{name!r}]" if many else "student"
     like = ", like=like" if "like" in options else ""
     checkpoint = state.checkpoint if checkpoints > 1 else ""
-    lines = [
-        "import torch",
-        "",
-        "from fgdlab import FGDConfig, FGDLoss, attention, masks_of",
-        "from fgdlab.lab.explorer import named_detectors, open_dataset, static_figure",
-        "from fgdlab.lab.plots import scene_and_teacher_maps",
-        "",
-        *([f"# As given to explore(): {', '.join(objects)}."] if objects else []),
-        *(f"{key} = {literal(value)}" for key, value in paths.items()),
-        f"config = FGDConfig({arguments(config)})",
-        "",
-        "# The figure.",
-        f"figure = static_figure(student, teacher, data, config, {arguments({**options, **view})})",
-        "",
-        f"# The same arrays with the method itself: {name} on {level}.",
-        f"dataset = {dataset}",
-        f"students = named_detectors({student}, len(dataset.classes){like})",
-        f"detector = students['student'].detector({checkpoint})",
-        "teacher = getattr(teacher, 'detector', teacher)",
-        f"scene, teacher_maps = scene_and_teacher_maps(detector, teacher, *dataset[{state.image}])",
-        f"levels = {levels!r}",
-        "torch.manual_seed(0)                         # of f and R if no trained loss is given",
-        "channels = scene.features[levels[0]].shape[1], teacher_maps[levels[0]].shape[1]",
-        "fgd = FGDLoss(levels, *channels, config).to(scene.pixels.device)",
-    ]
+    given = f"# As given to explore(): {', '.join(objects)}.\n" if objects else ""
+    given += "".join(f"{key} = {literal(value)}\n" for key, value in paths.items())
+    trained = ""
     if "loss" in options:
-        trained = f"loss[{name!r}]" if isinstance(options["loss"], Mapping) else "loss"
-        lines += [
-            "for part in ('align', 'relation'):",
-            f"    if getattr({trained}, part) and getattr(fgd, part):",
-            f"        setattr(fgd, part, getattr({trained}, part))",
-        ]
-    lines += [
-        "with torch.no_grad():",
-        f"    student_map, teacher_map = fgd.aligned(scene, {level!r}), teacher_maps[{level!r}]",
-        "    a_student, a_teacher = (attention(each, config.temperature) for each in (student_map, teacher_map))",
-        "    difference = a_teacher.spatial[0] - a_student.spatial[0]",
-        f"    masks = masks_of(config, scene, teacher_maps[{level!r}])",
-        "    terms = fgd(scene, teacher_maps)",
-    ]
-    return "\n".join(lines) + "\n"
+        loss = f"loss[{name!r}]" if isinstance(options["loss"], Mapping) else "loss"
+        trained = f"""for part in ('align', 'relation'):
+    if getattr({loss}, part) and getattr(fgd, part):
+        setattr(fgd, part, getattr({loss}, part))
+"""
+    return f"""import torch
+
+from fgdlab import FGDConfig, FGDLoss, attention, masks_of
+from fgdlab.lab.explorer import named_detectors, open_dataset, static_figure
+from fgdlab.lab.plots import scene_and_teacher_maps
+
+{given}config = FGDConfig({arguments(config)})
+
+# The figure.
+figure = static_figure(student, teacher, data, config, {arguments({**options, **view})})
+
+# The same arrays with the method itself: {name} on {level}.
+dataset = {dataset}
+students = named_detectors({student}, len(dataset.classes){like})
+detector = students['student'].detector({checkpoint})
+teacher = getattr(teacher, 'detector', teacher)
+scene, teacher_maps = scene_and_teacher_maps(detector, teacher, *dataset[{state.image}])
+levels = {levels!r}
+torch.manual_seed(0)  # of f and R if no trained loss is given
+channels = scene.features[levels[0]].shape[1], teacher_maps[levels[0]].shape[1]
+fgd = FGDLoss(levels, *channels, config).to(scene.pixels.device)
+{trained}with torch.no_grad():
+    student_map, teacher_map = fgd.aligned(scene, {level!r}), teacher_maps[{level!r}]
+    a_student, a_teacher = (attention(each, config.temperature) for each in (student_map, teacher_map))
+    difference = a_teacher.spatial[0] - a_student.spatial[0]
+    masks = masks_of(config, scene, teacher_map)
+    terms = fgd(scene, teacher_maps)
+"""

@@ -40,7 +40,6 @@ def figure(view: ViewData) -> plots.NotebookFigure:
     fig = plots.NotebookFigure(figsize=(WIDTH, height), dpi=plots.DPI, facecolor="white")
 
     def add_axes(x: float, y: float, width: float, tall: float) -> Axes:
-        """Axes at a place in inches."""
         return fig.add_axes((x / WIDTH, y / height, width / WIDTH, tall / height))
 
     fig.text(LEFT / WIDTH, 1 - 0.08 / height, headline(view), fontsize=9.5, va="top")
@@ -167,7 +166,6 @@ def draw_channels(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
 
 
 def draw_loss(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
-    """Percent of the loss by level and term."""
     weights = {row["term"]: row["weight"] for row in view.terms}
     styles = {term: plots.TERM_STYLES[term] for term in weights}
     plots.draw_loss_percentages(ax, pd.DataFrame(view.terms).rename(columns={"term": "name"}), styles)
@@ -185,13 +183,11 @@ def draw_loss(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
 def draw_numbers(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
     """Gaps, networks and warnings as text."""
     ax.set_axis_off()
-    gaps, networks = view.gaps, view.networks
-    rows = [
-        ["gap to the teacher", *(row["student"] for row in gaps)],
-        ["features, objects", *(format_number(row["feature_fg"]) for row in gaps)],
-        ["features, background", *(format_number(row["feature_bg"]) for row in gaps)],
-        ["attention, objects", *(format_number(row["attention_fg"]) for row in gaps)],
-        ["attention, background", *(format_number(row["attention_bg"]) for row in gaps)],
+    networks, rows = view.networks, [["gap to the teacher", *(row["student"] for row in view.gaps)]]
+    for quantity, key in (("features", "feature"), ("attention", "attention")):
+        for area, end in (("objects", "fg"), ("background", "bg")):
+            rows.append([f"{quantity}, {area}", *(format_number(row[f"{key}_{end}"]) for row in view.gaps)])
+    rows += [
         ["network", *(row["name"] for row in networks)],
         ["AP", *(format_number(row["AP"]) for row in networks)],
         ["detected / objects", *(f"{row['detected']} / {row['objects']}" for row in networks)],
@@ -208,7 +204,6 @@ def draw_numbers(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
 
 
 def draw_checkpoints(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
-    """Feature gaps over checkpoints."""
     x, step = np.arange(len(view.checkpoints)), max(len(view.checkpoints) // 6, 1)
     for area, color, label in (("fg", plots.BOX_COLOUR, "objects"), ("bg", plots.BACKGROUND_COLOUR, "background")):
         values = np.array([row[f"feature_{area}"] for row in view.checkpoints], dtype=float)

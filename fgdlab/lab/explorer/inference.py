@@ -158,7 +158,9 @@ class DetectorInference:
             loss, device = self.student_loss(name, student, teacher), next(iter(student.values())).device
             return {level: map_pair(student[level], teacher[level].to(device), loss, level) for level in self.levels}
 
-        size = lambda pairs: sum(each.nbytes for each in pairs.values())  # noqa: E731
+        def size(pairs: dict[str, MapPair]) -> int:
+            return sum(each.nbytes for each in pairs.values())
+
         return self.cache.get(("pairs", image, name, checkpoint), compute, size)
 
     def masks(self, image: int, level: str, rounding: str) -> tuple[np.ndarray, np.ndarray]:
@@ -193,14 +195,9 @@ class DetectorInference:
 
     def notes(self, name: str) -> list[str]:
         """Warnings about untrained layers behind the numbers of a student."""
-        trained, loss, notes = self.losses.get(name), self._student_losses.get(name), []
-        if loss is None:
-            return notes
+        trained, loss, notes = self.losses.get(name), self._student_losses[name], []
         if loss.relation and not (trained and trained.relation) and self.config.relation in ("gc", "nonlocal"):
-            notes.append(
-                "R of the global term is untrained (no loss was given): it starts as the identity, "
-                "and its context weights come from random keys."
-            )
+            notes.append("R of the global term is untrained (no loss was given): its context weights come from random keys.")
         if loss.align and not (trained and trained.align):
             notes.append("f is untrained (no loss was given): channels differ, so the loss is that of a first step.")
         return notes
