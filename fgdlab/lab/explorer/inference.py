@@ -197,7 +197,7 @@ class DetectorInference:
         """Warnings about untrained layers behind the numbers of a student."""
         trained, loss, notes = self.losses.get(name), self._student_losses[name], []
         if loss.relation and not (trained and trained.relation) and self.config.relation in ("gc", "nonlocal"):
-            notes.append("R of the global term is untrained (no loss was given): its context weights come from random keys.")
+            notes.append("R of the global term is untrained (no loss was given): its context weights are random.")
         if loss.align and not (trained and trained.align):
             notes.append("f is untrained (no loss was given): channels differ, so the loss is that of a first step.")
         return notes
