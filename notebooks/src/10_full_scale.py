@@ -499,12 +499,10 @@ pd.DataFrame(pairs, index=columns).T.style.format("{:.1f}", subset=["baseline", 
 # preset set?
 
 # %%
-pair = "retinanet_r101_r50"
-settings = RunConfig.of(PAPER_PRESETS[pair].settings() | {"data": "/path/to/coco"})
+settings = RunConfig.of(PAPER_PRESETS["retinanet_r101_r50"].settings() | {"data": "/path/to/coco"})
 assert settings.fgd() == PRESETS["retinanet"] and (settings.min_size, settings.max_size) == (800, 1333)
-changed = {name: value for name, value in settings.dict().items()
-           if value != getattr(laptop, name) and name not in ("data", "teacher_checkpoint")}
-print(f"fgdlab run --preset {pair} --coco /path/to/coco\n")
+changed = {name: value for name, value in settings.dict().items() if value != getattr(laptop, name)}
+print("fgdlab run --preset retinanet_r101_r50 --coco /path/to/coco\n")
 print(textwrap.fill(", ".join(f"{name} {value}" for name, value in changed.items()), 110))
 
 # %% [markdown]
