@@ -1,6 +1,6 @@
-"""The rules of the series, read off the built notebooks: shape, results, captions, links, equations. A rule returns what breaks it, in words.
+"""Rules for the built notebooks: opening, length, results, captions, links, equations. A rule returns its violations.
 
-    python notebooks/check.py [NAME ...]      prints every breach; exit status 1 if there is one
+    python notebooks/check.py [NAME ...]      prints every violation; exit status 1 if there is one
 """
 import ast
 import re
@@ -37,8 +37,10 @@ def has_figure(cell) -> bool:
 def opening(name: str) -> list[str]:
     """Title and six headings in the first cell."""
     first = read(name).cells[0].source
-    wrong = [] if first.startswith(f"# {name[:2]} ·") else [f"the first cell must begin with '# {name[:2]} ·', got {first[:30]!r}"]
-    return wrong + [f"the first cell must have **{each}**" for each in HEADINGS if f"**{each}" not in first]
+    wrong = [f"the first cell must have **{heading}**" for heading in HEADINGS if f"**{heading}" not in first]
+    if not first.startswith(f"# {name[:2]} ·"):
+        wrong.append(f"the first cell must begin with '# {name[:2]} ·', got {first[:30]!r}")
+    return wrong
 
 
 def parameters(name: str) -> list[str]:
@@ -46,8 +48,8 @@ def parameters(name: str) -> list[str]:
     tagged = [cell for cell in code(read(name)) if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1 or "QUICK = False" not in tagged[0].source:
         return [f"one cell must be tagged parameters and say QUICK = False, got {len(tagged)}"]
-    return [f"parameters must be literals, got {ast.unparse(each)}" for each in ast.parse(tagged[0].source).body
-            if not (isinstance(each, ast.Assign) and isinstance(each.value, (ast.Constant, ast.UnaryOp)))]
+    return [f"parameters must be literals, got {ast.unparse(line)}" for line in ast.parse(tagged[0].source).body
+            if not (isinstance(line, ast.Assign) and isinstance(line.value, (ast.Constant, ast.UnaryOp)))]
 
 
 def short_cells(name: str) -> list[str]:
@@ -55,31 +57,35 @@ def short_cells(name: str) -> list[str]:
     notebook = read(name)
     counts = [lines(cell) for cell in code(notebook)]
     wrong = [] if 30 <= len(notebook.cells) <= 60 else [f"30 to 60 cells, got {len(notebook.cells)}"]
-    wrong += [] if statistics.median(counts) <= 5 else [f"the median code cell must have at most 5 lines, got {statistics.median(counts)}"]
-    return wrong + [f"no code cell above 20 lines, got {count}: {cell.source[:60]!r}" for cell, count in zip(code(notebook), counts, strict=True) if count > 20]
+    if (median := statistics.median(counts)) > 5:
+        wrong.append(f"the median code cell must have at most 5 lines, got {median}")
+    return wrong + [f"no code cell above 20 lines, got {count}: {cell.source[:60]!r}"
+                    for cell, count in zip(code(notebook), counts, strict=True) if count > 20]
 
 
 def results(name: str) -> list[str]:
-    """At least half of the code cells show something; all were run, in order, without errors or words on stderr."""
+    """At least half of the code cells have an output; all were run, in order, without errors or text on stderr."""
     cells = code(read(name))
     showing = sum(bool(cell.outputs) for cell in cells)
     wrong = [] if 2 * showing >= len(cells) else [f"half of the code cells must show a result, got {showing} of {len(cells)}"]
     if [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)):
         wrong.append("every code cell must have been run once, in order")
     for cell in cells:
-        wrong += [f"no error or stderr, got {output.get('text', output.get('evalue', ''))[:100]!r} in {cell.source[:40]!r}"
-                  for output in cell.outputs if output.output_type == "error" or output.get("name") == "stderr"]
+        bad = [output for output in cell.outputs if output.output_type == "error" or output.get("name") == "stderr"]
+        wrong += [f"no error or stderr, got {output.get('text', output.get('evalue', ''))[:100]!r} "
+                  f"in {cell.source[:40]!r}" for output in bad]
     return wrong
 
 
 def captions(name: str) -> list[str]:
-    """After every cell with a figure stands its caption, numbered from 1."""
+    """A caption follows every cell with a figure; captions are numbered from 1."""
     cells, wrong, number = read(name).cells, [], 0
     for cell, after in zip(cells, [*cells[1:], None], strict=True):
         if cell.cell_type == "code" and has_figure(cell):
             number += 1
             if after is None or after.cell_type != "markdown" or not after.source.startswith(f"*Figure {number}.*"):
-                wrong.append(f"the figure of {cell.source[:40]!r} must be followed by a cell that begins with '*Figure {number}.*'")
+                wrong.append(f"the figure of {cell.source[:40]!r} must be followed by a cell that begins with "
+                             f"'*Figure {number}.*'")
     return wrong
 
 
@@ -91,67 +97,73 @@ def size(name: str) -> list[str]:
 
 
 def links(name: str) -> list[str]:
-    """A link's text is defined in the file that the link opens; every other relative link leads to a file."""
+    """The text of a link is defined in the file that it opens; every other relative link opens a file."""
     text = "\n".join(cell.source for cell in read(name).cells if cell.cell_type == "markdown")
     wrong = []
-    for what, file in LINK.findall(text):
+    for name, file in LINK.findall(text):
         path = (HERE / file).resolve()
         if not path.is_file():
-            wrong.append(f"[`{what}`]({file}) must open a file, got none")
-        elif missing := [part for part in what.removesuffix("()").split(".") if part not in defined(path) and part != path.stem and part != "fgdlab"]:
-            wrong.append(f"{file} must define {missing[0]}, which it does not")
+            wrong.append(f"[`{name}`]({file}) must open a file, got none")
+        else:
+            known = defined(path) | {path.stem, "fgdlab"}
+            wrong += [f"{file} must define {part}, which it does not" for part in name.split(".") if part not in known]
     for target in re.findall(r"\]\((?!https?:|#|attachment:)([^)\s#]+)", text):
         if not (HERE / target).exists():
-            wrong.append(f"({target}) must lead to a file, got none")
+            wrong.append(f"({target}) must open a file, got none")
     return wrong
 
 
 def defined(path: Path) -> set[str]:
     """Names that a Python file defines: functions, classes, methods, constants."""
-    found = {path.name}
+    known = {path.name}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            found.add(node.name)
+            known.add(node.name)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            found |= {target.id for target in getattr(node, "targets", [getattr(node, "target", None)]) if isinstance(target, ast.Name)}
-    return found
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            known |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return known
 
 
 def exercises(name: str) -> list[str]:
-    """Two to four exercises, each with a stub and a folded solution that asserts itself right."""
+    """Two to four exercises, each with a stub and a hidden solution that asserts that it is right."""
     notebook = read(name)
-    count = sum(len(re.findall(r"\*\*Exercise \d", cell.source)) for cell in notebook.cells if cell.cell_type == "markdown")
+    markdown = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    count = sum(len(re.findall(r"\*\*Exercise \d", text)) for text in markdown)
     solutions = [cell for cell in code(notebook) if "solution" in cell.metadata.get("tags", [])]
     stubs = [cell for cell in code(notebook) if "raise NotImplementedError" in cell.source]
     wrong = [] if 2 <= count <= 4 else [f"two to four exercises, got {count}"]
-    wrong += [] if len(solutions) == len(stubs) == count else [f"{count} exercises need as many stubs and solutions, got {len(stubs)} and {len(solutions)}"]
-    return wrong + [f"a solution must be folded and assert itself, got {cell.source[:40]!r}" for cell in solutions
+    if not len(solutions) == len(stubs) == count:
+        wrong.append(f"{count} exercises need as many stubs and solutions, got {len(stubs)} and {len(solutions)}")
+    return wrong + [f"a solution must be hidden and assert that it is right, got {cell.source[:40]!r}" for cell in solutions
                     if not cell.metadata.get("jupyter", {}).get("source_hidden") or "assert" not in cell.source]
 
 
 def pairs(name: str) -> list[str]:
     """The .py and the .ipynb hold the same cells."""
-    return [found] if (found := drift(name)) else []
+    return [difference] if (difference := drift(name)) else []
 
 
 RULES = (opening, parameters, short_cells, results, captions, size, links, exercises, pairs)
 
 
 def equations() -> list[str]:
-    """Every equation of the paper stands in some notebook, in a cell that links the function that computes it."""
-    found = set()
+    """Every equation of the paper is in some notebook, in a cell with a link to the function that computes it."""
+    present = set()
     for name in names():
         for cell in read(name).cells:
             if cell.cell_type == "markdown" and LINK.search(cell.source):
-                found |= {int(number) for number in re.findall(r"\\tag\{(\d+)\}", cell.source)}
-    return [f"equation {number} must stand beside a link to its function in some notebook" for number in EQUATIONS if number not in found]
+                present |= {int(number) for number in re.findall(r"\\tag\{(\d+)\}", cell.source)}
+    return [f"equation {number} must be in some notebook, in a cell with a link to its function"
+            for number in EQUATIONS if number not in present]
 
 
 def main() -> int:
-    breaches = [f"{name}: {rule.__name__}: {breach}" for name in sys.argv[1:] or names() for rule in RULES for breach in rule(name)]
-    breaches += [] if sys.argv[1:] else equations()
-    print("\n".join(breaches) or "every rule holds")
-    return 1 if breaches else 0
+    chosen = sys.argv[1:] or names()
+    wrong = [f"{name}: {rule.__name__}: {violation}" for name in chosen for rule in RULES for violation in rule(name)]
+    wrong += [] if sys.argv[1:] else equations()
+    print("\n".join(wrong) or "every rule holds")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

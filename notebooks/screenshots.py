@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "tests" / "browser"))
 from tests.browser import browser_lab  # noqa: E402
 
 IMAGES = ROOT / "notebooks" / "images"
-MOST_BYTES = 400_000
+MAX_BYTES = 400_000
 SIZE = (1300, 1500)  # pixels of the window; the explorer is as wide as its cell
 
 SET_UP = """
@@ -49,7 +49,7 @@ def screenshot(page, name: str) -> bytes:
     page.mouse.move(panel["x"] + CELL[0] * panel["width"], panel["y"] + CELL[1] * panel["height"])
     page.wait_for_timeout(200)
     if page.complaints:
-        raise RuntimeError(f"{name}: the page must have nothing to complain of, got {page.complaints}")
+        raise RuntimeError(f"{name}: the page must have no errors, got {page.complaints}")
     return explorer.screenshot()
 
 
@@ -57,15 +57,15 @@ def compressed(png: bytes) -> bytes:
     """The same PNG, better compressed. No palette: the colours of a map are its values."""
     file = io.BytesIO()
     Image.open(io.BytesIO(png)).convert("RGB").save(file, "PNG", optimize=True)
-    if len(file.getvalue()) > MOST_BYTES:
-        raise RuntimeError(f"a screenshot must be at most {MOST_BYTES} bytes, got {len(file.getvalue())}; make SIZE smaller")
+    if len(file.getvalue()) > MAX_BYTES:
+        raise RuntimeError(f"a screenshot must be at most {MAX_BYTES} bytes, got {len(file.getvalue())}; reduce SIZE")
     return file.getvalue()
 
 
 def main() -> None:
     reason = browser_lab.absent()
     if reason:
-        sys.exit(f"screenshots must be made in a browser, but {reason}; install what is missing")
+        sys.exit(f"screenshots need a browser, but {reason}; install what is missing")
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, browser_lab.jupyter_lab(Path(folder)) as lab, browser_lab.chromium() as browser:
         for name, line in SHOTS.items():
