@@ -1,6 +1,6 @@
 """Build the notebooks from their sources.
 
-    notebooks/src/NN_name.py (percent format) --jupytext--> cells --papermill--> outputs --clean--> notebooks/NN_name.ipynb
+    src/NN_name.py (percent format) --jupytext--> cells --papermill--> outputs --clean--> NN_name.ipynb
 
     python notebooks/build.py                 all of them, two at a time
     python notebooks/build.py 02_where        one
@@ -32,7 +32,7 @@ def names() -> list[str]:
 
 
 def cells_of(source: Path) -> nbformat.NotebookNode:
-    """A percent file as a notebook without outputs. Cell ids are hashes of the text, so a rebuild does not change them."""
+    """A percent file as a notebook without outputs. Cell ids are text hashes, so a rebuild keeps them."""
     notebook = jupytext.read(source, fmt="py:percent")
     seen: dict[str, int] = {}
     for cell in notebook.cells:

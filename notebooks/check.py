@@ -67,7 +67,9 @@ def results(name: str) -> list[str]:
     """At least half of the code cells have an output; all were run, in order, without errors or text on stderr."""
     cells = code(read(name))
     showing = sum(bool(cell.outputs) for cell in cells)
-    wrong = [] if 2 * showing >= len(cells) else [f"half of the code cells must show a result, got {showing} of {len(cells)}"]
+    wrong = []
+    if 2 * showing < len(cells):
+        wrong.append(f"half of the code cells must show a result, got {showing} of {len(cells)}")
     if [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)):
         wrong.append("every code cell must have been run once, in order")
     for cell in cells:
@@ -135,7 +137,8 @@ def exercises(name: str) -> list[str]:
     wrong = [] if 2 <= count <= 4 else [f"two to four exercises, got {count}"]
     if not len(solutions) == len(stubs) == count:
         wrong.append(f"{count} exercises need as many stubs and solutions, got {len(stubs)} and {len(solutions)}")
-    return wrong + [f"a solution must be hidden and assert that it is right, got {cell.source[:40]!r}" for cell in solutions
+    return wrong + [f"a solution must be hidden and assert that it is right, got {cell.source[:40]!r}"
+                    for cell in solutions
                     if not cell.metadata.get("jupyter", {}).get("source_hidden") or "assert" not in cell.source]
 
 

@@ -67,7 +67,11 @@ def main() -> None:
     if reason:
         sys.exit(f"screenshots need a browser, but {reason}; install what is missing")
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, browser_lab.jupyter_lab(Path(folder)) as lab, browser_lab.chromium() as browser:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        browser_lab.jupyter_lab(Path(folder)) as lab,
+        browser_lab.chromium() as browser,
+    ):
         for name, line in SHOTS.items():
             notebook = browser_lab.write_notebook(Path(folder) / f"{name}.ipynb", SET_UP + f"IMAGE = {IMAGE}", line)
             page = browser_lab.open_and_run(lab, browser, notebook, size=SIZE)

@@ -113,7 +113,8 @@ from fgdlab.lab.datasets import open_split
 
 shutil.rmtree(HERE, ignore_errors=True)
 coco = Path(HERE, "coco")
-dataset = open_split(RunConfig(train_images=24, eval_images=16), "train", progress=False)
+settings = RunConfig(train_images=24, eval_images=16)
+dataset, eval_set = (open_split(settings, split, progress=False) for split in ("train", "val"))
 write_coco_split(coco, "train2017", dataset, range(16))
 file = write_coco_split(coco, "val2017", dataset, range(16, 24))
 
@@ -155,7 +156,7 @@ assert file.write_text(whole)
 path = Path(HERE, "teacher.safetensors")
 save_weights(pretrained_detector("teacher"), path, origin="notebook 10", data="digit scenes")
 config = RunConfig(method="fgd", train_images=24, eval_images=16, teacher_checkpoint=str(path), device="cpu")
-teacher = get_teacher(config, progress=False)
+teacher = get_teacher(config, dataset, eval_set, progress=False)
 print(f"{teacher.origin}: AP {teacher.AP:.1f} on {config.eval_images} scenes")
 
 # %% [markdown]
@@ -168,7 +169,7 @@ print(f"{teacher.origin}: AP {teacher.AP:.1f} on {config.eval_images} scenes")
 # %%
 for mistake in ({"teacher": "compact_s"}, {"teacher_floor": 95.0}):
     try:
-        get_teacher(config.but(**mistake), progress=False)
+        get_teacher(config.but(**mistake), dataset, eval_set, progress=False)
     except UserError as error:
         print(f"{mistake}: {error}")
 

@@ -1,4 +1,4 @@
-"""Facts about ablations/run_one.ipynb: its parameters are RunConfig's fields, and it runs to the end with its figures."""
+"""ablations/run_one.ipynb: its parameters are RunConfig's fields, and it runs to the end with its figures."""
 import ast
 import json
 from dataclasses import fields
@@ -11,7 +11,7 @@ from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.config.scales import scale_settings
 
 PATH = Path(__file__).parents[2] / "ablations" / "run_one.ipynb"
-DEFAULTS = {each.name: each.default for each in fields(RunConfig)}
+DEFAULTS = {field.name: field.default for field in fields(RunConfig)}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def tagged(notebook) -> list:
 
 @pytest.fixture(scope="module")
 def parameters(notebook) -> dict:
-    """{name: value} of the parameters cell; fails where a line is anything but a name and a literal."""
+    """{name: value} of the parameters cell, whose lines must be assignments of literals."""
     values = {}
     for statement in ast.parse(tagged(notebook)[0].source).body:
         assert isinstance(statement, ast.Assign) and len(statement.targets) == 1
@@ -57,16 +57,17 @@ def test_parameters_are_the_fields_of_run_config_with_their_defaults_and_out(par
     assert not Path(parameters["out"]).is_absolute()
 
 
-def test_papermill_reads_every_parameter_with_its_words(parameters):
-    """A second equals sign in a line, in its comment too, would hide the parameter from papermill."""
+def test_papermill_reads_every_parameter_with_its_help(parameters):
+    """A second equals sign in a line, even in its comment, would hide the parameter from papermill."""
     import papermill
 
-    seen = papermill.inspect_notebook(str(PATH))
-    assert list(seen) == list(parameters)
-    for each in fields(RunConfig):
-        among = each.metadata["choices"]
-        words = each.metadata["help"].replace(" = ", " means ").replace("=", " ") + (f" ({' | '.join(among)})" if among else "")
-        assert seen[each.name]["help"] == words, f"the comment of {each.name}"
+    inspected = papermill.inspect_notebook(str(PATH))
+    assert list(inspected) == list(parameters)
+    for field in fields(RunConfig):
+        choices = field.metadata["choices"]
+        text = field.metadata["help"].replace(" = ", " means ").replace("=", " ")
+        text += f" ({' | '.join(choices)})" if choices else ""
+        assert inspected[field.name]["help"] == text, f"the comment of {field.name}"
 
 
 def test_code_cells_are_short(notebook):
@@ -77,7 +78,7 @@ def test_code_cells_are_short(notebook):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["fgd", "none"])
 def test_it_runs_to_the_end_with_its_figures_and_no_warning(method, tmp_path, monkeypatch):
-    """As a sweep runs it: what runs share is made first, papermill does the rest."""
+    """As in a sweep: images and teacher are prepared first, then papermill runs the notebook."""
     from fgdlab.lab.run import RunFolder, prepare
     from fgdlab.lab.sweeps.worker import execute_notebook
 
@@ -85,12 +86,15 @@ def test_it_runs_to_the_end_with_its_figures_and_no_warning(method, tmp_path, mo
     config, folder = RunConfig.of({**scale_settings("smoke"), "method": method}), tmp_path / "run"
     prepare(config, progress=False)
     folder.mkdir()
-    (folder / "job.json").write_text(json.dumps({"notebook": str(PATH), "parameters": {**config.dict(), "out": str(folder)}}))
+    job = {"notebook": str(PATH), "parameters": {**config.dict(), "out": str(folder)}}
+    (folder / "job.json").write_text(json.dumps(job))
     assert execute_notebook(RunFolder(folder)) == 0
 
     result = json.loads((folder / "result.json").read_text())
     assert result["settings"] == config.dict() and (result["teacher"] is None) == (method == "none")
-    outputs = [output for cell in code_cells(nbformat.read(folder / "run.ipynb", as_version=4)) for output in cell.outputs]
+    executed = nbformat.read(folder / "run.ipynb", as_version=4)
+    outputs = [output for cell in code_cells(executed) for output in cell.outputs]
+    streams = [output for output in outputs if output.output_type == "stream"]
     assert len([output for output in outputs if "image/png" in output.get("data", {})]) >= 4
-    assert [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"] == []
-    assert any("SMOKE SCALE" in output.text for output in outputs if output.output_type == "stream")
+    assert [output.text for output in streams if output.name == "stderr"] == []
+    assert any("SMOKE SCALE" in output.text for output in streams)

@@ -1,4 +1,4 @@
-"""The notebooks keep the rules of the series, agree with their .py, and run. The rules themselves are tried on notebooks that break them."""
+"""The notebooks follow the rules of check.py, agree with their .py, and run; each rule finds what breaks it."""
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +17,11 @@ import check  # noqa: E402
 
 @pytest.mark.parametrize("rule", check.RULES, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("name", build.names())
-def test_notebook_keeps_the_rule(name, rule):
+def test_notebook_follows_the_rule(name, rule):
     assert rule(name) == []
 
 
-def test_every_equation_of_the_paper_stands_beside_its_function():
+def test_every_equation_of_the_paper_has_a_link_to_its_function():
     assert check.equations() == []
 
 
@@ -31,14 +31,14 @@ def test_every_notebook_runs_quickly_from_the_first_to_the_last_cell():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# ---- the rules, tried -------------------------------------------------------------------------------------------------------------
+# ---- each rule on notebooks that break it ----------------------------------------------------------------------------
 
 FIGURE = new_output("display_data", {"image/png": "aGk="})
 
 
 @pytest.fixture
 def series(tmp_path, monkeypatch):
-    """series(cells) -> writes a notebook 01_x of these cells into an otherwise empty series."""
+    """series(*cells) writes a notebook 01_x of these cells into an empty folder."""
     (tmp_path / "src").mkdir()
     for module in (build, check):
         monkeypatch.setattr(module, "HERE", tmp_path)
@@ -61,9 +61,8 @@ def ran(text, count=1, outputs=()):
 def test_a_figure_without_its_caption_is_found(series):
     series(ran("draw()", outputs=[FIGURE]), markdown("*Figure 1.* what it shows"))
     assert check.captions("01_x") == []
-    for cells in ([ran("draw()", outputs=[FIGURE])], [ran("draw()", outputs=[FIGURE]), markdown("*Figure 2.* wrong number")],
-                  [ran("draw()", outputs=[FIGURE]), ran("1", 2), markdown("*Figure 1.* too late")]):
-        series(*cells)
+    for after in ([], [markdown("*Figure 2.* wrong number")], [ran("1", 2), markdown("*Figure 1.* too late")]):
+        series(ran("draw()", outputs=[FIGURE]), *after)
         assert len(check.captions("01_x")) == 1
 
 
@@ -78,11 +77,16 @@ def test_a_link_to_a_name_that_the_file_does_not_define_is_found(series, tmp_pat
 
 
 def test_a_cell_left_out_of_the_run_or_with_an_error_or_stderr_is_found(series):
-    good = [ran("1", 1, [new_output("execute_result", {"text/plain": "1"})]), ran("2", 2, [new_output("stream", name="stdout", text="2")])]
+    good = [
+        ran("1", 1, [new_output("execute_result", {"text/plain": "1"})]),
+        ran("2", 2, [new_output("stream", name="stdout", text="2")]),
+    ]
+    warning = new_output("stream", name="stderr", text="warning")
+    error = new_output("error", ename="E", evalue="v", traceback=[])
     series(*good)
     assert check.results("01_x") == []
-    for cells in ([good[0], ran("2", 3)], [ran("1", None), ran("2", 1)], [*good, ran("3", 3, [new_output("stream", name="stderr", text="warning")])],
-                  [*good, ran("3", 3, [new_output("error", ename="E", evalue="v", traceback=[])])], [ran("1", 1), ran("2", 2), ran("3", 3)]):
+    for cells in ([good[0], ran("2", 3)], [ran("1", None), ran("2", 1)], [*good, ran("3", 3, [warning])],
+                  [*good, ran("3", 3, [error])], [ran("1", 1), ran("2", 2), ran("3", 3)]):
         series(*cells)
         assert check.results("01_x") != []
 
@@ -109,15 +113,19 @@ def test_a_long_cell_and_a_short_notebook_are_found(series):
     assert check.short_cells("01_x") == ["30 to 60 cells, got 2"]
 
 
-def test_an_exercise_without_a_folded_solution_is_found(series):
-    stub = [markdown("**Exercise 1** easy"), ran("raise NotImplementedError"), markdown("**Exercise 2** easy"), ran("raise NotImplementedError")]
+def test_an_exercise_without_a_hidden_solution_is_found(series):
+    stub = [
+        markdown("**Exercise 1** easy"), ran("raise NotImplementedError"),
+        markdown("**Exercise 2** easy"), ran("raise NotImplementedError"),
+    ]
 
-    def solution(folded=True, text="assert True"):
-        return new_code_cell(text, metadata={"tags": ["solution"], "jupyter": {"source_hidden": folded}})
+    def solution(hidden=True, text="assert True"):
+        return new_code_cell(text, metadata={"tags": ["solution"], "jupyter": {"source_hidden": hidden}})
 
     series(*stub, solution(), solution())
     assert check.exercises("01_x") == []
-    for cells in ([*stub, solution()], [*stub, solution(), solution(False)], [*stub, solution(), solution(text="1")], stub[:2] + [solution()]):
+    for cells in ([*stub, solution()], [*stub, solution(), solution(False)],
+                  [*stub, solution(), solution(text="1")], stub[:2] + [solution()]):
         series(*cells)
         assert check.exercises("01_x") != []
 
@@ -140,11 +148,15 @@ def test_a_cell_keeps_its_id_when_others_change(series, tmp_path):
 
 
 def test_clean_keeps_outputs_and_drops_what_changes_from_run_to_run():
-    cell = ran("1", 1, [new_output("display_data", {"image/png": "aGk="}, metadata={"image/png": {"width": 3}}), new_output("stream", text="x")])
+    figure = new_output("display_data", {"image/png": "aGk="}, metadata={"image/png": {"width": 3}})
+    cell = ran("1", 1, [figure, new_output("stream", text="x")])
     cell.metadata.update(papermill={"duration": 1.0}, execution={"iopub": "now"}, tags=["solution"])
-    cleaned = build.clean(new_notebook(cells=[cell], metadata={"papermill": {"duration": 2}, "widgets": {}, "kernelspec": build.KERNEL}))
-    assert cleaned.cells[0].metadata == {"tags": ["solution"]} and set(cleaned.metadata) == {"kernelspec", "language_info"}
-    assert cleaned.cells[0].outputs[0].data == {"image/png": "aGk="} and cleaned.cells[0].outputs[1].text == "x"
+    metadata = {"papermill": {"duration": 2}, "widgets": {}, "kernelspec": build.KERNEL}
+    cleaned = build.clean(new_notebook(cells=[cell], metadata=metadata))
+    assert set(cleaned.metadata) == {"kernelspec", "language_info"}
+    (cell,) = cleaned.cells
+    assert cell.metadata == {"tags": ["solution"]}
+    assert cell.outputs[0].data == {"image/png": "aGk="} and cell.outputs[1].text == "x"
 
 
 def test_two_runs_of_a_styled_table_give_the_same_notebook():
