@@ -7,10 +7,10 @@ from tabulate import tabulate
 
 from ..errors import UserError
 from ..stats import Interval, estimate, image_interval, match, seeds_and_images_interval, variance_covered
+from ..tables import DASH
 from .comparison_inputs import ComparisonInputs
 
-WIDTH = 100                                 # columns of a terminal
-DASH = "–"
+WIDTH = 100  # columns of a terminal
 SOURCES = ("images", "seeds", "both")
 
 

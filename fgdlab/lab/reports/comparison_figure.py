@@ -10,7 +10,7 @@ from .comparison import Comparison, sources_of
 
 GREY = "#555555"
 COLOURS = {"images": TEACHER_COLOUR, "seeds": STUDENT_COLOUR, "both": DISTILLED_COLOUR}
-WIDTH, LINE = 8.0, 118                                               # inches; characters per line of small print
+WIDTH, LINE = 8.0, 118  # inches; characters per line of small print
 
 
 def comparison_figure(result: Comparison) -> Figure:

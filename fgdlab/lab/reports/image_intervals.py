@@ -8,7 +8,7 @@ from .comparison import compare
 from .comparison_inputs import comparison_of_runs
 from .sweep_runs import SweepRuns
 
-Intervals = dict[tuple[str, str, str], tuple[float, float]]         # {(row, against, metric): (low, high)}
+Intervals = dict[tuple[str, str, str], tuple[float, float]]  # {(row, against, metric): (low, high)}
 
 
 def compared_rows(sweep) -> list[tuple[str, str]]:

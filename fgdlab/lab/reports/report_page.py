@@ -11,7 +11,7 @@ from ..sweeps import ablations_folder
 from ..tables import Table, page
 from .sweep_runs import SweepRuns
 
-NOTEBOOK_ONLY = "notebook-only"             # tag of cells that are of no use on a page
+NOTEBOOK_ONLY = "notebook-only"  # tag of cells that are of no use on a page
 
 
 def write_report(name: str, scale: str = "laptop", runs: Path | None = None, out: Path | None = None) -> Path:
@@ -24,10 +24,10 @@ def write_report(name: str, scale: str = "laptop", runs: Path | None = None, out
         UserError: no such sweep or scale, no results, no run is done, or the notebook fails.
     """
     found = SweepRuns.of(name, scale, runs)
-    Table(found.frame, found.sweep)                              # raises errors in the results before a kernel starts
+    Table(found.frame, found.sweep)  # raises errors in the results before a kernel starts
     path = Path(out or found.home / "report.html")
     make_folder(path.parent)
-    sys.modules.setdefault("rfc3987_syntax", None)                   # jsonschema would take two seconds to compile it
+    sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema would take two seconds to compile it
     import papermill
     from nbclient.exceptions import DeadKernelError
     from nbconvert import HTMLExporter

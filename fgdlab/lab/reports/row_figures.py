@@ -17,8 +17,8 @@ from .. import plots
 from ..plots import NotebookFigure
 from .row_runs import LoadedRows
 
-COLUMNS = 6                                                          # maps per line
-LABEL = 27                                                           # letters of a label per line above a panel
+COLUMNS = 6  # maps per line
+LABEL = 27  # letters of a label per line above a panel
 TITLE = {"fontsize": 7.5, "pad": 3, "linespacing": 1.15}
 
 

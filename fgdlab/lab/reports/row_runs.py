@@ -15,7 +15,7 @@ from ..teachers import trained_path
 from ..training import detections
 from .sweep_runs import SweepRuns
 
-MIN_OBJECTS = 2                             # in an image that is shown, if there are such images
+MIN_OBJECTS = 2  # in an image that is shown, if there are such images
 
 
 class LoadedRun(NamedTuple):

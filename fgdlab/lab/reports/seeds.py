@@ -23,9 +23,9 @@ from ..stats import (
     seeds_for_width,
     variance_covered,
 )
-from ..tables import baseline_of, runnable_rows
+from ..tables import DASH, baseline_of, runnable_rows
 
-WIDTH, DASH = 100, "–"
+WIDTH = 100  # columns of a terminal
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ..sweeps import Sweep, load_sweep, read_results, runs_folder
 from ..tables import done_runs, not_done, runs_of, unavailable_rows
 
 SEPARATOR = " | "
-COST = {                                    # {title: column of results.csv}
+COST = {  # {title: column of results.csv}
     "seconds per run": "seconds", "training": "train_seconds", "evaluation": "eval_seconds",
     "images / s": "images_per_second", "peak memory, GB": "peak_memory_gb",
 }

@@ -15,7 +15,7 @@ from scipy import stats
 from .intervals import LEVEL, t_quantile
 from .resampling import Matches
 
-JACKKNIFE_GROUPS = 200      # groups of images left out in turn, to estimate the skewness of the difference
+JACKKNIFE_GROUPS = 200  # groups of images left out in turn, to estimate the skewness of the difference
 Pair = tuple[Matches, Matches]
 
 

@@ -15,8 +15,8 @@ from scipy.special import stdtrit
 from ..errors import UserError, unknown_name
 
 LEVEL = 0.95
-PAIR_KEYS = ("scale", "data", "seed")       # two runs are a pair if all of these agree
-VARIANCE_SOURCES = {                        # {source: (what an interval covers, what it does not cover)}
+PAIR_KEYS = ("scale", "data", "seed")  # two runs are a pair if all of these agree
+VARIANCE_SOURCES = {  # {source: (what an interval covers, what it does not cover)}
     "seeds": (
         "the seed variance of the student's training",
         "the variance from the teacher, the training data or the choice of validation images",

@@ -17,7 +17,7 @@ from ..errors import unknown_name
 from ..training import SCORES, in_coco
 
 RECALLS = np.linspace(0, 1, 101)
-MAX_WEIGHTS = 4_000_000     # weights of detections held at a time, 8 bytes each
+MAX_WEIGHTS = 4_000_000  # weights of detections held at a time, 8 bytes each
 
 
 class Metric(NamedTuple):
@@ -81,7 +81,7 @@ class Matches:
         total, classes = np.zeros(len(weights)), np.zeros(len(weights))
         for matches in self.classes:
             rows = max(MAX_WEIGHTS // max(len(matches.image), 1), 1)
-            objects = weights @ matches.objects                      # (R,)
+            objects = weights @ matches.objects  # (R,)
             starts = range(0, len(weights), rows)
             parts = [class_score(matches, weights[i:i + rows], objects[i:i + rows]) for i in starts]
             total += np.where(objects > 0, np.concatenate(parts), 0)
@@ -91,7 +91,7 @@ class Matches:
 
 def average_recall(matches: ClassMatches, weights: np.ndarray, objects: np.ndarray) -> np.ndarray:
     """(R,) recall of one class, averaged over IoU thresholds; ``weights`` (R, I), ``objects`` (R,)."""
-    hits = np.zeros((weights.shape[1], len(matches.hits)))                                       # (I, T)
+    hits = np.zeros((weights.shape[1], len(matches.hits)))  # (I, T)
     np.add.at(hits, matches.image, (matches.hits & matches.counted).T)
     return (weights @ hits / np.maximum(objects, 1)[:, None]).mean(axis=1)
 
@@ -103,12 +103,12 @@ def average_precision(matches: ClassMatches, weights: np.ndarray, objects: np.nd
     visited: precision is hits so far over detections so far. It counts for the recalls that this hit reaches first.
     """
     means = np.zeros(len(weights))
-    copies, before, seen = weights[:, matches.image], None, None                                 # (R, D)
+    copies, before, seen = weights[:, matches.image], None, None  # (R, D)
     for hits, counted in zip(matches.hits, matches.counted, strict=True):
         if before is None or not np.array_equal(counted, before):
             before, seen = counted, (copies if counted.all() else copies * counted).cumsum(axis=1)
-        at = np.flatnonzero(hits & counted)                                                      # (P,)
-        true = copies[:, at].cumsum(axis=1)                                                      # (R, P)
+        at = np.flatnonzero(hits & counted)  # (P,)
+        true = copies[:, at].cumsum(axis=1)  # (R, P)
         precision = true / (seen[:, at] + np.spacing(1))
         best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         reached = np.searchsorted(RECALLS, true / np.maximum(objects, 1)[:, None], side="right")
@@ -126,7 +126,7 @@ def match(ground_truth: dict, detections: list[dict], image_ids: list[int], metr
     definition, place = metric_of(metric), {image_id: index for index, image_id in enumerate(image_ids)}
     # pycocotools takes an annotation with id 0 for a miss, so ids start at 1
     annotations = [{**each, "id": number} for number, each in enumerate(ground_truth["annotations"], start=1)]
-    with contextlib.redirect_stdout(io.StringIO()):                  # pycocotools prints its progress
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         coco, result = in_coco({**ground_truth, "annotations": annotations}, detections)
         evaluation = COCOeval(coco, result, "bbox")
         evaluation.params.imgIds, evaluation.params.maxDets = sorted(image_ids), [definition.detections]
@@ -145,7 +145,7 @@ def class_matches(records: list[dict], place: dict[int, int], thresholds: int) -
         objects[place[each["image_id"]]] = np.count_nonzero(np.asarray(each["gtIgnore"]) == 0)
     order = np.argsort(-np.concatenate([np.zeros(0), *(each["dtScores"] for each in records)]), kind="mergesort")
 
-    def table(name: str) -> np.ndarray:                              # (T, D)
+    def table(name: str) -> np.ndarray:  # (T, D)
         parts = [np.asarray(each[name]).reshape(thresholds, -1) for each in records]
         return np.concatenate([np.zeros((thresholds, 0)), *parts], axis=1)[:, order]
 

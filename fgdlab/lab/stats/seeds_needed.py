@@ -22,9 +22,9 @@ from scipy import special, stats
 
 from .intervals import LEVEL, mean_std, t_interval, t_quantile
 
-STD_LEVEL = 0.8             # confidence level of the interval of a std, and so of a number of seeds
-PRIOR_VARIANCE = 10.0       # of delta = mean / sigma; the anytime-valid interval is close to narrowest for 4 to 6 seeds
-MAX_SEEDS = 100_000         # counts beyond this are infinite
+STD_LEVEL = 0.8  # confidence level of the interval of a std, and so of a number of seeds
+PRIOR_VARIANCE = 10.0  # of delta = mean / sigma; the anytime-valid interval is close to narrowest for 4 to 6 seeds
+MAX_SEEDS = 100_000  # counts beyond this are infinite
 
 
 class SeedCount(NamedTuple):
@@ -65,7 +65,7 @@ def anytime_interval(values: Iterable[float]) -> tuple[float, float]:
     mean, std, n = mean_std(values)
     if n < 2:
         return np.nan, np.nan
-    half = anytime_factor(n) * std if std else 0.0                   # inf * 0 would be NaN
+    half = anytime_factor(n) * std if std else 0.0  # inf * 0 would be NaN
     return mean - half, mean + half
 
 

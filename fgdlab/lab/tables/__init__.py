@@ -3,6 +3,7 @@ from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
     "caption": "older_code_line",
+    "cells": "DASH",
     "figure": "save_figure table_figure",
     "html": "page styled_frame",
     "numbers": "METRICS Table ablation_table contrast_table render",

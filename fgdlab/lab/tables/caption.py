@@ -3,7 +3,7 @@ import pandas as pd
 
 from ..stats import variance_covered
 from .cells import amount
-from .runs import baseline_of, distinct, done_runs, expected_count, expected_seeds, not_done, runs_of, unavailable_rows
+from .runs import baseline_of, distinct, done_runs, expected_runs, expected_seeds, not_done, runs_of, unavailable_rows
 
 SMOKE_WARNING = "SMOKE SCALE: these numbers mean nothing; they show only that every step runs."
 COST = (
@@ -95,7 +95,7 @@ def teachers(runs: pd.DataFrame) -> str:
 
 def missing_line(runs: pd.DataFrame, sweep, metric: str) -> str:
     """The expected runs without a number, by row and state, with their error; or that all are done."""
-    missing, expected = not_done(runs, sweep, metric), expected_count(runs, sweep)
+    missing, expected = not_done(runs, sweep, metric), len(expected_runs(runs, sweep))
     if missing.empty:
         return f"All {expected} runs are done."
     parts = []

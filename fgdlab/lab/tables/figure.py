@@ -25,10 +25,10 @@ from .caption import SMOKE_WARNING, one_value, teachers
 from .runs import baseline_of, distinct, done_runs, expected_seeds, is_smoke, not_done, runs_of, unavailable_rows
 
 GREY = "#555555"
-POINTS, MEAN, PAPER = (-0.30, -0.06), 0.12, 0.32      # heights in a row, in rows, downwards from its tick
-WIDTH, ROW = 11.0, 0.62                               # inches
-LABEL, TITLE, LINE = 26, 96, 140                      # characters per line: row label, title, small print
-BOTTOM = 0.62                                         # inches below the panels: legend and caption
+POINTS, MEAN, PAPER = (-0.30, -0.06), 0.12, 0.32  # heights in a row, in rows, downwards from its tick
+WIDTH, ROW = 11.0, 0.62  # inches
+LABEL, TITLE, LINE = 26, 96, 140  # characters per line: row label, title, small print
+BOTTOM = 0.62  # inches below the panels: legend and caption
 CAPTION = (
     "Intervals cover the seed variance of the student's training only. On the right, runs are paired by seed. "
     "A single run has no interval."
@@ -79,7 +79,7 @@ def _teacher(ax: Axes, runs: pd.DataFrame, rows: list[str]) -> None:
 
 
 def _style(ax: Axes, count: int) -> None:
-    ax.set_ylim(count - 0.5, -0.5)                                                # first row on top
+    ax.set_ylim(count - 0.5, -0.5)  # first row on top
     ax.set_yticks(range(count))
     ax.tick_params(axis="y", length=0)
     ax.tick_params(labelsize=8.5)
@@ -90,7 +90,7 @@ def _style(ax: Axes, count: int) -> None:
         ax.axhline(i + 0.5, color="#eeeeee", linewidth=0.8, zorder=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
     low, high = ax.get_xlim()
-    if high - low < 1:                                                            # else equal values get a tiny range
+    if high - low < 1:  # else equal values get a tiny range
         ax.set_xlim((low + high - 1) / 2, (low + high + 1) / 2)
 
 
@@ -163,7 +163,7 @@ def table_figure(results: pd.DataFrame, sweep, metric: str = "AP") -> Figure:
     counts = {key: len(values_by_seed(runs, key, metric)) for key in sweep.rows}
     headings = _headings(done, sweep, sorted(set(counts.values())))
 
-    top = 0.18 + sum(height for _, height, _ in headings)                       # inches above the panels
+    top = 0.18 + sum(height for _, height, _ in headings)  # inches above the panels
     height = top + 0.65 + ROW * len(sweep.rows) + BOTTOM
     fig = Figure(figsize=(WIDTH, height), facecolor="white")
     rect = (0.008, BOTTOM / height, 0.984, 1 - (top + BOTTOM) / height)

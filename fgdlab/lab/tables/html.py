@@ -9,7 +9,7 @@ from pandas.io.formats.style import Styler
 
 from .cells import DASH, Block
 
-MUTED = "#7a7a7a"                           # contrast 4.3 : 1 on white, 4.9 : 1 on black
+MUTED = "#7a7a7a"  # contrast 4.3 : 1 on white, 4.9 : 1 on black
 LINE = "rgba(128, 128, 128, 0.45)"
 STYLES = {
     "": "border-collapse: collapse; border-top: 1.5px solid; border-bottom: 1.5px solid; margin: 0.6em 0; "

@@ -45,7 +45,7 @@ def tabular(block: Block) -> str:
 
 def row(cells) -> str:
     first, *others = (math_numbers(escaped(cell)) for cell in cells)
-    guard = "{}" if first[:1] in ("[", "*") else ""                  # else these would be arguments of the \\ before
+    guard = "{}" if first[:1] in ("[", "*") else ""  # else these would be arguments of the \\ before
     return " & ".join([guard + first, *others]) + " \\\\"
 
 

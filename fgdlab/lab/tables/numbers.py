@@ -19,19 +19,25 @@ METRICS = ("AP", "AR")
 NAN = float("nan")
 
 
-def _differences(runs: pd.DataFrame, sweep, row: str, against: str, metric: str) -> dict:
+def _differences(runs: pd.DataFrame, sweep, row: str, against: str, metric: str, intervals: dict | None) -> dict:
     """The _delta columns of one metric. A row against itself has NaN and 0 pairs."""
-    mean, _, n, low, high = paired_difference(runs, row, against, metric) if row != against else (NAN, NAN, 0, NAN, NAN)
-    paper = [sweep.rows[key].paper.get(metric, NAN) for key in (row, against)]
-    return {
-        f"{metric}_paper_delta": paper[0] - paper[1] if row != against else NAN, f"{metric}_delta": mean,
-        f"{metric}_delta_low": low, f"{metric}_delta_high": high, f"{metric}_delta_n": n,
-    }
+    values = (NAN, NAN, NAN, NAN, 0)
+    if row != against:
+        mean, _, n, low, high = paired_difference(runs, row, against, metric)
+        low, high = (low, high) if intervals is None else intervals.get((row, against, metric), (NAN, NAN))
+        paper = [sweep.rows[key].paper.get(metric, NAN) for key in (row, against)]
+        values = (paper[0] - paper[1], mean, low, high, n)
+    names = ("paper_delta", "delta", "delta_low", "delta_high", "delta_n")
+    return {f"{metric}_{name}": value for name, value in zip(names, values, strict=True)}
 
 
-def ablation_table(results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METRICS) -> pd.DataFrame:
+def ablation_table(
+    results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METRICS, intervals: dict | None = None
+) -> pd.DataFrame:
     """One line per row of the sweep, in its order, all numbers in percent of AP or AR.
 
+    Args:
+        intervals: {(row, against, metric): (low, high)} in place of the t-intervals.
     Returns:
         Columns row, label, against (the key of its baseline), then per metric M:
         M_paper; M_mean, M_std (sample, n - 1), M_n runs, M_missing runs;
@@ -48,50 +54,40 @@ def ablation_table(results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METR
             line |= {
                 f"{metric}_paper": row.paper.get(metric, NAN), f"{metric}_mean": ours.mean, f"{metric}_std": ours.std,
                 f"{metric}_n": ours.n, f"{metric}_missing": int(missing[metric].get(key, 0)),
-                **_differences(runs, sweep, key, line["against"], metric),
+                **_differences(runs, sweep, key, line["against"], metric, intervals),
             }
         lines.append(line)
     return pd.DataFrame(lines)
 
 
-def contrast_table(results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METRICS, contrasts=None) -> pd.DataFrame:
-    """Paired differences between rows that are not the baseline, e.g. ("split", "fg"): split minus fg.
+def contrast_table(
+    results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METRICS, intervals: dict | None = None
+) -> pd.DataFrame:
+    """The sweep's contrasts: paired differences between rows that are not the baseline, e.g. split minus fg.
 
     Args:
-        contrasts: pairs of row keys (row, against); by default the sweep's own.
+        intervals: as in :func:`ablation_table`.
     Returns:
         Columns row, label, against, and the _delta columns of :func:`ablation_table`; empty without contrasts.
     """
     runs = runs_of(results, sweep)
     lines = []
-    for row, against in getattr(sweep, "contrasts", ()) if contrasts is None else contrasts:
+    for row, against in getattr(sweep, "contrasts", ()):
         for key in (row, against):
             if key not in sweep.rows:
                 raise unknown_name("row of a contrast", key, sweep.rows, f"mend the sweep {sweep.name!r}")
         line = {"row": row, "label": f"{sweep.rows[row].label} minus {sweep.rows[against].label}", "against": against}
         for metric in metrics:
-            line |= _differences(runs, sweep, row, against, metric)
+            line |= _differences(runs, sweep, row, against, metric, intervals)
         lines.append(line)
     return pd.DataFrame(lines)
-
-
-def with_intervals(table: pd.DataFrame, metrics: tuple[str, ...], intervals: dict | None) -> pd.DataFrame:
-    """Replace the ends of the t-intervals by ``intervals`` {(row, against, metric): (low, high)}; None leaves them."""
-    if intervals is None or table.empty:
-        return table
-    table = table.copy()
-    pairs = list(zip(table["row"], table["against"], strict=True))
-    for metric in metrics:
-        ends = [intervals.get((*pair, metric), (NAN, NAN)) for pair in pairs]
-        table[f"{metric}_delta_low"], table[f"{metric}_delta_high"] = zip(*ends, strict=True)
-    return table
 
 
 class Table:
     """A sweep's table with contrasts and caption, in any format. As the last expression of a cell it displays itself.
 
-        Table.of("table1_areas")                                     # the newest results: the reader's own, else the
-        committed Table(results, sweep, ("AP", "AP_S")).latex()
+        Table.of("table1_areas")  # the newest results: the reader's own, else the committed ones
+        Table(results, sweep, ("AP", "AP_S")).latex()
 
     Args:
         results: one row per run, AP and AR in percent; runs of other sweeps are left out.
@@ -123,8 +119,7 @@ class Table:
             check_metric(self.runs, metric)
         self.done = done_runs(self.runs, sweep)
         self.numbers, self.contrasts = (
-            with_intervals(make(results, sweep, self.metrics), self.metrics, intervals)
-            for make in (ablation_table, contrast_table)
+            make(results, sweep, self.metrics, intervals) for make in (ablation_table, contrast_table)
         )
         bold = [*([SMOKE_WARNING] if is_smoke(self.done) else []), sweep.title]
         self.bold, self.headings = len(bold), bold + [sweep.question] * bool(sweep.question)
@@ -159,7 +154,7 @@ class Table:
         """The columns of :func:`ablation_table`, then scale, data, device and note; contrasts are further lines."""
         tidy = pd.concat([self.numbers, self.contrasts], ignore_index=True)
         counts = [name for name in tidy if name.endswith(("_n", "_missing"))]
-        tidy = tidy.astype({name: "Int64" for name in counts})      # a contrast has no count: empty, not NaN
+        tidy = tidy.astype({name: "Int64" for name in counts})  # a contrast has no count: empty, not NaN
         for column in ("scale", "data", "device"):
             tidy[column] = " | ".join(str(value) for value in distinct(self.done, column))
         smoke = [SMOKE_WARNING] * is_smoke(self.done)

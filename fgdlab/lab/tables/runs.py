@@ -66,10 +66,6 @@ def expected_runs(runs: pd.DataFrame, sweep) -> list[tuple[str, str, int]]:
     return list(product(distinct(runs, "scale") or [""], runnable_rows(sweep), expected_seeds(runs, sweep)))
 
 
-def expected_count(runs: pd.DataFrame, sweep) -> int:
-    return len(expected_runs(runs, sweep))
-
-
 def not_done(runs: pd.DataFrame, sweep, metric: str = "AP") -> pd.DataFrame:
     """The expected runs without a value of ``metric``.
 

@@ -6,7 +6,7 @@ from tabulate import tabulate
 
 from .cells import Block
 
-WIDTH = 100                                 # columns of a terminal
+WIDTH = 100  # columns of a terminal
 
 
 def text(headings: list[str], blocks: list[Block], caption: list[str]) -> str:

@@ -152,7 +152,7 @@ def test_a_sweep_without_contrasts_has_no_contrast_table():
 
 def test_a_contrast_of_an_unknown_row_is_named():
     with pytest.raises(UserError, match="did you mean 'split'"):
-        contrast_table(results(), SWEEP, contrasts=[("splt", "fg")])
+        contrast_table(results(), replace(SWEEP, contrasts=[("splt", "fg")]))
 
 
 def test_markdown_cells_read_as_a_person_writes_them():
