@@ -75,11 +75,11 @@ def box_weights(cells: Tensor, grid_size: tuple[int, int], dtype: torch.dtype = 
         return torch.zeros(*cells.shape[:-2], grid_h, grid_w, dtype=dtype, device=cells.device)
     rows = torch.arange(grid_h, device=cells.device)
     cols = torch.arange(grid_w, device=cells.device)
-    col0, row0, col1, row1 = cells[..., None].unbind(-2)    # each (..., K, 1)
-    in_rows = (rows >= row0) & (rows < row1)                # (..., K, H)
-    in_cols = (cols >= col0) & (cols < col1)                # (..., K, W)
-    inside = in_rows[..., :, None] & in_cols[..., None, :]  # (..., K, H, W)
-    count = ((row1 - row0) * (col1 - col0)).clamp(min=1)    # (..., K, 1); a box without area touches no cell
+    col0, row0, col1, row1 = cells[..., None].unbind(-2)       # each (..., K, 1)
+    in_rows = (rows >= row0) & (rows < row1)                   # (..., K, H)
+    in_cols = (cols >= col0) & (cols < col1)                   # (..., K, W)
+    inside = in_rows[..., :, None] & in_cols[..., None, :]     # (..., K, H, W)
+    count = ((row1 - row0) * (col1 - col0)).clamp(min=1)       # (..., K, 1); a box without area touches no cell
     return (inside / count[..., None].to(dtype)).amax(dim=-3)  # smallest count = largest weight
 
 

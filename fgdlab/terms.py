@@ -8,8 +8,8 @@ from torch import Tensor
 class Term(NamedTuple):
     """``raw`` is the sum that the paper writes before its coefficient; ``weight * raw`` is optimised."""
 
-    name: str  # "fg", "bg", "attention", "global", or a detector loss such as "bbox_regression"
-    level: str  # "P3".., or "all" for a term of no level
+    name: str    # "fg", "bg", "attention", "global", or a detector loss such as "bbox_regression"
+    level: str   # "P3".., or "all" for a term of no level
     raw: Tensor  # scalar
     weight: float = 1.0
 

@@ -11,9 +11,9 @@ from . import loops
 from .memory import is_uniform
 
 KINDS = {torch.float32: "float32", torch.float64: "float64"}  # precisions of sums, as numba names them
-CACHE = 2**19                                                 # bytes of both maps in a tile: half of a usual L2 cache
-VALUES_PER_THREAD = 2**17                                     # below this, a second thread costs more than it saves
-STRIP = 8                                                     # tiles of half precision that are converted together
+CACHE = 2**19  # bytes of both maps in a tile: half of a usual L2 cache
+VALUES_PER_THREAD = 2**17  # below this, a second thread costs more than it saves
+STRIP = 8  # tiles of half precision that are converted together
 NO_MAP = [0, 0, 0, 0]
 
 

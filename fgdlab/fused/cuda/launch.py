@@ -39,9 +39,9 @@ def read_maps(
     launch(
         kernels.first_read, (tiles, n), student, teacher, *keys, by_cell, by_channel, c, hw, tiles, *strides,
         dtype=dtype)
-    sums = by_channel.sum(dim=1)                                 # (N, 4, C)
+    sums = by_channel.sum(dim=1)  # (N, 4, C)
     g_spatial, g_channel = by_cell[:, :2] / c, sums[:, :2] / hw  # eqs. 5-6, (N, 2, HW) and (N, 2, C)
-    softmax = torch.softmax(by_cell[:, 2:], dim=2)               # w of eq. 13, (N, 2, HW)
+    softmax = torch.softmax(by_cell[:, 2:], dim=2)  # w of eq. 13, (N, 2, HW)
     weighing = {"student": slice(0, 1), "teacher": slice(1, 2), "mean": slice(0, 2)}[config.attention_of]
     a_spatial, a_channel = (
         each.shape[2] * torch.softmax(each[:, weighing] / config.temperature, dim=2).mean(dim=1) if on
