@@ -36,7 +36,7 @@ lab: .venv/ready                  ## JupyterLab, on this machine only, behind a 
 	$(BIN)/jupyter trust notebooks/*.ipynb >/dev/null
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00_start.ipynb
 
-bench: .venv/ready                ## timings as ratios to a named rival in the same run
+bench: .venv/ready                ## timings as ratios to a named baseline in the same run
 	$(BIN)/python -m benchmarks
 
 lock:                             ## pin what pyproject.toml allows today; needs uv

@@ -14,12 +14,15 @@ GPU.
     explorer      from a key press to the repainted maps (needs Chromium)
     table1        the whole of Table 1 with an empty cache
 """
+import argparse
+
 from benchmarks import evaluation, explorer, fgd_loss, laptop_run, laptop_step, making, methods, runner, table1
 
 ALL = (fgd_loss, laptop_step, methods, making, evaluation, laptop_run, runner, explorer, table1)
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print(__doc__)
     for module in ALL:
         print(f"\n== {module.__name__}", flush=True)

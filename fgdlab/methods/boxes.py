@@ -1,8 +1,5 @@
 """Boxes on a pyramid: the level of each box, and the cells that it covers there.
 
-    boxes (K, 4) pixels --assigned_levels--> (K,) index of the level
-    scene --cells_of_level--> (N, K, 4) cells; a box of another level is the empty range
-
 Methods that draw a mask per level want each object on one level, as an FPN trains it. The rule and its cells are
 those of the DeFeat authors' code (ggjy/DeFeat.pytorch, mmdet/models/dense_heads/anchor_head.py).
 """

@@ -1,9 +1,4 @@
-"""Base classes of methods that need more of a detector than its maps: anchors, head outputs, boxes of anchors.
-
-    DetectorLoss            holds student and teacher; gives anchors per level
-    RetinaNetLoss           of two RetinaNets: runs both heads on maps; logits (N, A, C) and deltas (N, A, 4) per level
-    box_iou, match_anchors  boxes against anchors
-"""
+"""Base classes of methods that need more of a detector than its maps: anchors, head outputs, boxes of anchors."""
 from operator import attrgetter
 from types import SimpleNamespace
 from typing import NamedTuple

@@ -153,7 +153,7 @@ class FBKDLoss(PyramidLoss):
     Args:
         levels: pyramid levels to imitate. The authors take every output of the neck: P2-P6 of two-stage, P3-P7 of
             one-stage detectors.
-        student_channels, teacher_channels: C of the two pyramids. All layers exist also where they agree.
+        student_channels, teacher_channels: all layers exist also where they agree.
         config: weights and switches; ``FBKD_PRESETS`` has the published ones.
     Differs:
         - The paper is said to add both attentions before one softmax, and to transfer means of |F|. This is the
@@ -182,7 +182,6 @@ class FBKDLoss(PyramidLoss):
         self.relation = layers("relation", non_local)
 
     def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
-        """The terms of one level; ``teacher`` is (N, C_t, H, W) on the same grid as the student's map."""
         student, raw, weights = scene.features[level], {}, self.config.weights()
         check_same_shape(student[:, :1], teacher[:, :1])
         if "feature" in weights:
@@ -200,10 +199,9 @@ class FBKDLoss(PyramidLoss):
 
     @torch.no_grad()
     def mask(self, student: Tensor, aligned: Tensor, teacher: Tensor) -> Tensor:
-        """M: (N, 1, H, W), or (N, C_t, H, W) with ``channel_mask``. M^S is 1 on average over pixels, M^C over channels.
+        """M: (N, 1, H, W), or (N, C_t, H, W) with ``channel_mask``; ``aligned`` is f(F_s).
 
-        Args:
-            student, aligned, teacher: the student's map before and after f, and the teacher's.
+        M^S is 1 on average over pixels, M^C over channels.
         """
         config, mask = self.config, torch.ones_like(teacher[:, :1])
         if config.spatial_mask:
