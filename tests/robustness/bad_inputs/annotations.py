@@ -261,7 +261,7 @@ ROWS = [
     Row("outlines of both kinds", drawn(), MASKS, "", says("8 of 8 objects: 4 polygons, 4 run lengths")),
     Row("outlines of both kinds, and masks are to be learned", drawn(), LEARN_MASKS, "", says("mask_AP ")),
     row("a broken outline, where no masks are asked for", drawn([[8, 8, 32, 40]]), "", says("7 of 8 objects", "mask_rcnn would refuse it")),
-    row("boxes alone", None, "", says("outlines in pets/annotations.json: none; mask_rcnn needs them")),
+    row("boxes alone", None, "", says("segmentation masks in pets/annotations.json: none; mask_rcnn needs them")),
     row("a crowd", changed("annotations", iscrowd=1, segmentation={"counts": [0, 4096], "size": [64, 64]}), "", says("8 boxes")),
     row("a box past the border", changed("annotations", bbox=[50, 50, 100, 100]), "", says(
         "note: 1 box past the border of the image was cut there")),

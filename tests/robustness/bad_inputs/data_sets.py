@@ -100,5 +100,5 @@ ROWS = [
     row("a class absent from train", only(3, range(1, 5)), "", says("AP "), command=RUN),
     row("a class absent from val", only(3, range(7, 9)), "", says("AP "), command=RUN),
     row("no box in train", no_box(range(1, 5)), "", says("AP "), command=RUN),
-    row("no box in val, so no score", no_box(range(7, 9)), "", says("AP none, for nothing of it is there to find"), command=RUN),
+    row("no box in val, so no score", no_box(range(7, 9)), "", says("AP n/a (no ground truth)"), command=RUN),
 ]
