@@ -29,7 +29,7 @@ def number_grid(
         number_grid({"M": binary, "S": scale}, boxes, label="weight of a cell", digits=None)
 
     Args:
-        maps: {title: (H, W)}, all of one shape; at most 16 x 16, or the numbers do not fit.
+        maps: {title: (H, W)}, all of one shape, at most 16 x 16.
         boxes: (K, 4) xyxy pixels, drawn at their exact place.
         label: what the colours mean.
         stride: pixels per cell.
@@ -100,7 +100,7 @@ def map_table(
     """Rows of maps, each row with its own colour scale and colour bar; the image is at the left of the first row.
 
     Args:
-        rows: {row name: {title: (H, W)}}; every row has the same number of maps, grids may differ.
+        rows: {row name: {title: (H, W)}}, the same number of maps in every row; grids may differ.
         image: (3, h, w) in 0..1, which every map spans.
         boxes: (K, 4) xyxy pixels of ``image``, K may be 0.
         label: what the colours mean.
@@ -167,18 +167,14 @@ def photograph(path: str | Path = "", long_side: int = 640) -> Tensor:
     if path == "":
         from sklearn.datasets import load_sample_image
 
-        opened = Image.fromarray(load_sample_image("china.jpg"))
-    else:
-        opened = open_upright(Path(path).expanduser())
-    return torch.from_numpy(as_rgb(shrink(opened, long_side))).permute(2, 0, 1).float() / 255
-
-
-def open_upright(path: Path) -> Image.Image:
-    if not path.is_file():
+        image = Image.fromarray(load_sample_image("china.jpg"))
+    elif not (file := Path(path).expanduser()).is_file():
         raise UserError(f"PHOTO must be an image file, got {str(path)!r}, which is not a file; "
                         'give a path relative to the notebook\'s folder, or ""')
-    try:
-        return read_exif_rotated(path)
-    except Exception as error:  # Pillow raises several types for broken files
-        raise UserError(f"PHOTO must be an image that can be decoded, got {str(path)!r} ({type(error).__name__}); "
-                        "save it as JPEG or PNG") from error
+    else:
+        try:
+            image = read_exif_rotated(file)
+        except Exception as error:  # Pillow raises several types for broken files
+            raise UserError(f"PHOTO must be an image that can be decoded, got {str(path)!r} "
+                            f"({type(error).__name__}); save it as JPEG or PNG") from error
+    return torch.from_numpy(as_rgb(shrink(image, long_side))).permute(2, 0, 1).float() / 255

@@ -35,10 +35,7 @@ def slope(answer) -> Verdict:
 
 
 def length_loss(answer) -> Verdict:
-    """answer(student, teacher): mean over images of sum_ij w_ij |log(|F^S_ij| / |F^T_ij|)|, w = |F^T| / sum |F^T|.
-
-    Both maps are (N, C, H, W), the answer is a scalar.
-    """
+    """answer(student, teacher): mean over images of sum_ij w_ij |log(|F^S_ij| / |F^T_ij|)|, w = |F^T| / sum |F^T|."""
     def expected(student, teacher):
         s, t = student.norm(dim=1), teacher.norm(dim=1)
         return ((t * (s / t).log().abs()).sum(dim=(1, 2)) / t.sum(dim=(1, 2))).mean()

@@ -42,10 +42,7 @@ def near_anchors(answer) -> Verdict:
 
 
 def pearson(answer) -> Verdict:
-    """answer(student, teacher): 1 - r averaged over channels; r is Pearson's correlation over images and cells.
-
-    Both maps are (N, C, H, W), the answer is a scalar.
-    """
+    """answer(student, teacher): 1 - r averaged over channels; r is Pearson's correlation over images and cells."""
     def expected(student, teacher):
         return (normalised(student) - normalised(teacher)).square().mean() / 2
 

@@ -9,10 +9,7 @@ SQUARE = 64  # pixels: side of the image in transposition_test
 
 
 def box_cells(answer) -> Verdict:
-    """answer(box, image_size, grid_size): half-open ranges (col0, row0, col1, row1) of the cells that a box touches.
-
-    box: four floats x1, y1, x2, y2. image_size: (height, width) in pixels. grid_size: (H, W) in cells.
-    """
+    """answer(box, image_size, grid_size): half-open ranges (col0, row0, col1, row1) of the cells that a box touches."""
     cases = [
         ((16.0, 8.0, 40.0, 32.0), (48, 64), (6, 8), "edges on the lines of the grid",
          "a far edge on a line does not reach into the next cell"),
