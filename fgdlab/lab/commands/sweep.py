@@ -149,7 +149,8 @@ def report_missing(states: dict) -> None:
     """If a run failed or was interrupted, list such runs and exit with status 1."""
     from ..sweeps import outcome_text
 
-    missing = [(state, run) for state in ("stale", "failed", "interrupted", "running", "pending") for run in states[state]]
+    unfinished = ("stale", "failed", "interrupted", "running", "pending")
+    missing = [(state, run) for state in unfinished for run in states[state]]
     if not missing:
         return
     click.echo(f"\n{len(missing)} runs are missing:", err=True)
