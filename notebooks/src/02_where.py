@@ -230,7 +230,7 @@ growth.style.format({"factor": "{:.2f}"})
 # %%
 settings = RunConfig(train_images=64, eval_images=64)
 dataset = open_split(settings, "val", progress=False)
-fractions = pd.DataFrame({rounding: foreground_fractions(dataset, rounding=rounding) for rounding in ("exact", "authors")})
+fractions = pd.DataFrame({rounding: foreground_fractions(dataset, rounding=rounding) for rounding in ROUNDINGS})
 fractions["factor"] = fractions["authors"] / fractions["exact"]
 assert fractions["factor"].between(1.3, 2).all()
 fractions.style.format("{:.2f}").set_caption("fraction of the cells that are foreground")
