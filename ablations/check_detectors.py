@@ -1,4 +1,5 @@
-"""Do the five detectors learn with FGD, and does what they learned leave the bench? Read off the finished runs of the sweep ``detectors``.
+"""Do the five detectors learn with FGD, and does what they learned leave the bench? Read off the finished runs of the
+sweep ``detectors``.
 
     fgdlab sweep detectors && python ablations/check_detectors.py [--scale laptop]
 
@@ -35,27 +36,38 @@ from fgdlab.lab.io import write_json
 from fgdlab.lab.sweeps import ablations_folder, load_sweep, plan
 from fgdlab.lab.training import coco_scores, detections
 
-LOGGED = 20                                                          # logged steps at each end, or half of them where there are fewer
+LOGGED = 20  # logged steps at each end, or half of them where there are fewer
 TERMS = ("fg", "bg", "attention", "global")                          # FGD's; every other name is the detector's own
 
 
-# --- the student's structure, of torchvision's parts alone --------------------------------------------------------------------------
+# --- the student's structure, of torchvision's parts alone ------------------------------------------------------------
 
 def plain_detector(name: str, classes: int, side: int) -> nn.Module:
     """The detector that the bench calls ``small_s``, as a user of torchvision writes it, for images of side x side pixels."""
     widths, channels = (8, 16, 32, 48, 64), 64
-    body = nn.Sequential(Conv2dNormActivation(3, 8, 3, 2), *(nn.Sequential(Conv2dNormActivation(a, b, 3, 2)) for a, b in zip(widths, widths[1:], strict=False)))
+    body = nn.Sequential(
+        Conv2dNormActivation(3, 8, 3, 2),
+        *(nn.Sequential(Conv2dNormActivation(a, b, 3, 2)) for a, b in zip(widths, widths[1:], strict=False)),
+    )
     size = {"min_size": side, "max_size": side}
     if name in ("retinanet", "fcos"):
-        backbone = BackboneWithFPN(body, {"2": "0", "3": "1", "4": "2"}, [32, 48, 64], channels, LastLevelP6P7(channels, channels), nn.BatchNorm2d)
+        backbone = BackboneWithFPN(
+            body, {"2": "0", "3": "1", "4": "2"}, [32, 48, 64], channels, LastLevelP6P7(channels, channels),
+            nn.BatchNorm2d,
+        )
         if name == "fcos":
-            return FCOS(backbone, classes + 1, head=FCOSHead(channels, 1, classes + 1, num_convs=1), score_thresh=0.05, topk_candidates=300, **size)
+            return FCOS(
+                backbone, classes + 1, head=FCOSHead(channels, 1, classes + 1, num_convs=1), score_thresh=0.05,
+                topk_candidates=300, **size,
+            )
         anchors = AnchorGenerator(((14, 20), (28, 40), (56, 79), (112, 158), (224, 316)), ((1.35,),) * 5)
         head = RetinaNetHead(channels, 2, classes + 1, norm_layer=partial(nn.GroupNorm, 8))
         for tower in (head.classification_head, head.regression_head):
             tower.conv = tower.conv[:1]
         return RetinaNet(backbone, classes + 1, anchor_generator=anchors, head=head, topk_candidates=300, **size)
-    backbone = BackboneWithFPN(body, {"1": "0", "2": "1", "3": "2", "4": "3"}, [16, 32, 48, 64], channels, LastLevelMaxPool(), nn.BatchNorm2d)
+    backbone = BackboneWithFPN(
+        body, {"1": "0", "2": "1", "3": "2", "4": "3"}, [16, 32, 48, 64], channels, LastLevelMaxPool(), nn.BatchNorm2d,
+    )
     parts = {
         "rpn_anchor_generator": AnchorGenerator(((16,), (32,), (64,), (128,), (256,)), ((0.5, 1.0, 2.0),) * 5),
         "box_head": TwoMLPHead(channels * 7 * 7, 128), "box_predictor": FastRCNNPredictor(128, classes + 1),
@@ -63,10 +75,13 @@ def plain_detector(name: str, classes: int, side: int) -> nn.Module:
     }
     if name == "faster_rcnn":
         return FasterRCNN(backbone, **parts, **size)
-    return MaskRCNN(backbone, mask_head=MaskRCNNHeads(channels, (32,), 1), mask_predictor=MaskRCNNPredictor(32, 32, classes + 1), **parts, **size)
+    return MaskRCNN(
+        backbone, mask_head=MaskRCNNHeads(channels, (32,), 1), mask_predictor=MaskRCNNPredictor(32, 32, classes + 1),
+        **parts, **size,
+    )
 
 
-# --- findings of one run ------------------------------------------------------------------------------------------------------------
+# --- findings of one run ----------------------------------------------------------------------------------------------
 
 def losses(folder: Path) -> dict:
     """Means over the first and the last logged steps: of the whole loss, and of the detector's own part of it."""
@@ -104,7 +119,10 @@ def leaves(folder: Path, config: RunConfig, scenes: DetectionDataset) -> dict:
         other = plain_detector(config.detector, classes, config.image_size)
     other.load_state_dict(state)                                     # strict: raises where a name or a shape differs
     found, again = detections(student, scenes), detections(other, scenes)
-    return {"tensors": len(state), "loaded_into": f"{type(other).__module__.split('.')[0]}'s {type(other).__name__}", "detections": len(found), "bit_equal": found == again}
+    return {
+        "tensors": len(state), "loaded_into": f"{type(other).__module__.split('.')[0]}'s {type(other).__name__}",
+        "detections": len(found), "bit_equal": found == again,
+    }
 
 
 def check(runs: list) -> list[dict]:
@@ -115,23 +133,39 @@ def check(runs: list) -> list[dict]:
         scenes = open_split(config, config.eval_split, progress=False)
         key = config.detector, config.seed
         if key not in starts:
-            starts[key] = coco_scores(scenes.ground_truth(), detections(untrained(config, len(scenes.classes)), scenes), scenes.image_ids)["AP"]
+            starts[key] = coco_scores(
+                scenes.ground_truth(), detections(untrained(config, len(scenes.classes)), scenes), scenes.image_ids,
+            )["AP"]
         line = {
-            "row": run.row, "detector": config.detector, "method": config.method, "seed": run.seed, **losses(run.folder), "AP_start": starts[key], "AP": result["AP"],
-            **({"mask_AP": result["mask_AP"]} if config.detector == "mask_rcnn" else {}), **leaves(run.folder, config, scenes), "commit": result["provenance"]["commit"],
+            "row": run.row, "detector": config.detector, "method": config.method, "seed": run.seed,
+            **losses(run.folder), "AP_start": starts[key], "AP": result["AP"],
+            **({"mask_AP": result["mask_AP"]} if config.detector == "mask_rcnn" else {}),
+            **leaves(run.folder, config, scenes), "commit": result["provenance"]["commit"],
         }
-        found.append(line | {"holds": line["loss_last"] < line["loss_first"] and line["own_loss_last"] < line["own_loss_first"] and line["AP"] > line["AP_start"] and line["bit_equal"]})
+        found.append(
+            line | {
+                "holds": line["loss_last"] < line["loss_first"] and line["own_loss_last"] < line[
+                    "own_loss_first"
+                ] and line["AP"] > line["AP_start"] and line["bit_equal"]
+            }
+        )
     return found
 
 
 def table(found: list[dict]) -> str:
     """A line a run."""
-    lines = ["| row | seed | loss, first to last | own loss | AP, start to end | mask AP | exported student | tensors | detections | bit-equal |", "|---|---|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| row | seed | loss, first to last | own loss | AP, start to end | mask AP | exported student | tensors | "
+        "detections | bit-equal |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
     for each in found:
         mask = f"{each['mask_AP']:.1f}" if "mask_AP" in each else ""
         lines.append(
-            f"| {each['row']} | {each['seed']} | {each['loss_first']:.2f} to {each['loss_last']:.2f} | {each['own_loss_first']:.2f} to {each['own_loss_last']:.2f} | "
-            f"{each['AP_start']:.2f} to {each['AP']:.2f} | {mask} | {each['loaded_into']} | {each['tensors']} | {each['detections']} | {'yes' if each['bit_equal'] else 'NO'} |"
+            f"| {each['row']} | {each['seed']} | {each['loss_first']:.2f} to {each['loss_last']:.2f} | "
+            f"{each['own_loss_first']:.2f} to {each['own_loss_last']:.2f} | "
+            f"{each['AP_start']:.2f} to {each['AP']:.2f} | {mask} | {each['loaded_into']} | {each['tensors']} | "
+            f"{each['detections']} | {'yes' if each['bit_equal'] else 'NO'} |"
         )
     return "\n".join(lines)
 
@@ -146,14 +180,25 @@ def main() -> int:
     runs = plan(sweep, asked.out, scale=asked.scale)
     missing = [f"{run.row} seed {run.seed}" for run in runs if run.state() != "done"]
     if missing:
-        print(f"every run must be done, got {len(missing)} that are not, the first {missing[0]}; run `fgdlab sweep detectors --scale {asked.scale}` first", file=sys.stderr)
+        print(
+            f"every run must be done, got {len(missing)} that are not, the first {missing[0]}; run `fgdlab sweep "
+            f"detectors --scale {asked.scale}` first",
+            file=sys.stderr,
+        )
         return 1
     found = check(runs)
     print(table(found))
     if asked.scale == "laptop":
-        write_json(ablations_folder() / "results" / "detectors_check.json", {"scale": asked.scale, "logged_steps_at_each_end": LOGGED, "runs": found})
+        write_json(
+            ablations_folder() / "results" / "detectors_check.json",
+            {"scale": asked.scale, "logged_steps_at_each_end": LOGGED, "runs": found},
+        )
     failed = [f"{each['row']} seed {each['seed']}" for each in found if not each["holds"]]
-    print(f"loss falls, AP rises, bit-equal elsewhere: {len(found) - len(failed)} of {len(found)} runs" + (f"; not {', '.join(failed)}" if failed else ""))
+    print(
+        f"loss falls, AP rises, bit-equal elsewhere: {len(found) - len(failed)} of {len(found)} runs" + (
+            f"; not {', '.join(failed)}" if failed else ""
+        )
+    )
     return int(bool(failed) and asked.scale != "smoke")
 
 

@@ -1,4 +1,5 @@
-"""Your own data, your own backbone, your own detector: what they must have, and a distillation of each. Run it, then change it.
+"""Your own data, your own backbone, your own detector: what they must have, and a distillation of each. Run it, then
+change it.
 
     python ablations/own_detector.py DIR [yolo | retinanet]         DIR: a COCO-format folder (`fgdlab data check DIR`); default: digit scenes
 
@@ -6,7 +7,8 @@ Data       images/, annotations.json and perhaps splits.json. Nothing else: ``op
 Backbone   any nn.Module: pixels (N, 3, H, W) -> {name: map (N, C, H / 2^l, W / 2^l)}, finest first, and ``out_channels`` = C. See Strided.
 Detector   any nn.Module with ``transform``, ``backbone`` and torchvision's forward (fgdlab/scene.py). torchvision's own take a backbone of yours
            as they are: see retinanet(). One written by hand, in the manner of YOLO: see Yolo.
-Distilling Distiller(student, teacher, FGDLoss(levels, C of the student, C of the teacher)); preflight says what is wrong before it costs a night.
+Distilling Distiller(student, teacher, FGDLoss(levels, C of the student, C of the teacher)); preflight says what is
+wrong before it costs a night.
 """
 import sys
 
@@ -33,7 +35,10 @@ def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class Strided(nn.Module):
-    """A backbone of your own: pixels -> {"0", "1", "2"}, maps of one width at strides 8, 16, 32. The keys are free, their order is not."""
+    """A backbone of your own: pixels -> {"0", "1", "2"}, maps of one width at strides 8, 16, 32.
+
+    The keys are free, their order is not.
+    """
 
     def __init__(self, width: int):
         super().__init__()
@@ -52,14 +57,16 @@ def retinanet(width: int, classes: int) -> RetinaNet:
     """torchvision's detector on a backbone of your own."""
     anchors = AnchorGenerator(((14, 20), (28, 40), (56, 79)), ((0.75, 1.35),) * len(STRIDES))
     detector = RetinaNet(Strided(width), classes + 1, anchor_generator=anchors)
-    detector.transform = NoResize(detector.transform)               # torchvision's own would enlarge every image to 800 pixels
+    detector.transform = NoResize(detector.transform)  # torchvision's own would enlarge every image to 800 pixels
     return detector
 
 
 class Yolo(nn.Module):
-    """A detector written by hand: each cell says whether an object's middle lies in it, of which class, and how far the box reaches from there.
+    """A detector written by hand: each cell says whether an object's middle lies in it, of which class, and how far the
+    box reaches from there.
 
-    ``transform`` batches and pads, ``backbone`` gives the maps that are distilled; what follows is this detector's own business.
+    ``transform`` batches and pads, ``backbone`` gives the maps that are distilled; what follows is this detector's own
+    business.
     """
 
     def __init__(self, width: int, classes: int):
@@ -67,31 +74,42 @@ class Yolo(nn.Module):
         self.transform = NoResize(GeneralizedRCNNTransform(640, 640, MEAN, STD))
         self.backbone = Strided(width)
         self.classes = classes
-        self.head = nn.Sequential(conv(width, width), nn.Conv2d(width, 5 + classes, 1))       # x, y, log w, log h, objectness, classes; shared
+        # x, y, log w, log h, objectness, classes; shared
+        self.head = nn.Sequential(conv(width, width), nn.Conv2d(width, 5 + classes, 1))
         nn.init.constant_(self.head[1].bias[4], -4.0)                # hardly any cell holds an object
 
     def forward(self, images: list[Tensor], targets: list[dict] | None = None) -> dict[str, Tensor] | list[dict]:
         sizes = [tuple(image.shape[-2:]) for image in images]
         batch, targets = self.transform(images, targets)
         raw, middles, strides = self.cells(self.backbone(batch.tensors))
-        at, sides = middles + (raw[..., :2].sigmoid() - 0.5) * 2 * strides, raw[..., 2:4].clamp(max=4).exp() * 4 * strides
+        at, sides = middles + (
+            raw[..., :2].sigmoid() - 0.5
+        ) * 2 * strides, raw[..., 2:4].clamp(max=4).exp() * 4 * strides
         boxes = box_convert(torch.cat([at, sides], dim=-1), "cxcywh", "xyxy")
         if self.training:
             return self.losses(raw, boxes, middles, strides, targets)
-        return self.transform.postprocess([self.found(*each) for each in zip(raw, boxes, strict=True)], batch.image_sizes, sizes)
+        return self.transform.postprocess(
+            [self.found(*each) for each in zip(raw, boxes, strict=True)], batch.image_sizes, sizes,
+        )
 
     def cells(self, maps: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Every cell of every level: what the head says (N, A, 5 + C), its middle (A, 2) and stride (A, 1) in pixels."""
+        """Every cell of every level: what the head says (N, A, 5 + C), its middle (A, 2) and stride (A, 1) in
+        pixels."""
         raw, middles, strides = [], [], []
         for each, stride in zip(maps.values(), STRIDES, strict=True):
-            y, x = torch.meshgrid(*((torch.arange(n, device=each.device) + 0.5) * stride for n in each.shape[-2:]), indexing="ij")
+            y, x = torch.meshgrid(
+                *((torch.arange(n, device=each.device) + 0.5) * stride for n in each.shape[-2:]), indexing="ij",
+            )
             raw.append(self.head(each).flatten(2).mT)
             middles.append(torch.stack([x.flatten(), y.flatten()], dim=1))
             strides.append(torch.full((x.numel(), 1), float(stride), device=each.device))
         return torch.cat(raw, dim=1), torch.cat(middles), torch.cat(strides)
 
-    def losses(self, raw: Tensor, boxes: Tensor, middles: Tensor, strides: Tensor, targets: list[dict]) -> dict[str, Tensor]:
-        """An object belongs to the cell nearest to its middle, on the level whose cells are about a quarter of its side."""
+    def losses(
+        self, raw: Tensor, boxes: Tensor, middles: Tensor, strides: Tensor, targets: list[dict],
+    ) -> dict[str, Tensor]:
+        """An object belongs to the cell nearest to its middle, on the level whose cells are about a quarter of its
+        side."""
         wanted, of_class, overlap, count = torch.zeros_like(raw[..., 4]), raw.new_zeros(()), raw.new_zeros(()), 0
         for i, target in enumerate(targets):
             truth = target["boxes"]
@@ -104,10 +122,15 @@ class Yolo(nn.Module):
             wanted[i, cell] = 1.0
             overlap = overlap + generalized_box_iou_loss(boxes[i, cell], truth, reduction="sum")
             one_hot = nn.functional.one_hot(target["labels"] - 1, self.classes).to(raw.dtype)
-            of_class = of_class + nn.functional.binary_cross_entropy_with_logits(raw[i, cell, 5:], one_hot, reduction="sum")
+            of_class = of_class + nn.functional.binary_cross_entropy_with_logits(
+                raw[i, cell, 5:], one_hot, reduction="sum",
+            )
             count += len(truth)
         count = max(count, 1)
-        return {"objectness": sigmoid_focal_loss(raw[..., 4], wanted, reduction="sum") / count, "classes": of_class / count, "boxes": overlap / count}
+        return {
+            "objectness": sigmoid_focal_loss(raw[..., 4], wanted, reduction="sum") / count, "classes": of_class / count,
+            "boxes": overlap / count,
+        }
 
     def found(self, raw: Tensor, boxes: Tensor) -> dict[str, Tensor]:
         score, label = (raw[:, 4:5].sigmoid() * raw[:, 5:].sigmoid()).max(dim=1)
@@ -116,8 +139,11 @@ class Yolo(nn.Module):
         return {"boxes": boxes[kept], "scores": score[kept], "labels": label[kept] + 1}
 
 
-def distil(make, config: RunConfig, student_width: int = 16, teacher_width: int = 32, progress: str = "bar") -> dict[str, float]:
-    """Train a wide detector, then a narrow one alone and one with the wide one's help. AP of all three on the eval split, in 0..100.
+def distil(
+    make, config: RunConfig, student_width: int = 16, teacher_width: int = 32, progress: str = "bar",
+) -> dict[str, float]:
+    """Train a wide detector, then a narrow one alone and one with the wide one's help. AP of all three on the eval
+    split, in 0..100.
 
     Args:
         make: make(width, classes) -> a detector.
@@ -137,9 +163,12 @@ def distil(make, config: RunConfig, student_width: int = 16, teacher_width: int 
         torch.manual_seed(config.seed + 1)                           # both students start from the same weights
         student = make(student_width, classes)
         distiller = Distiller(student)
-        if name == "distilled":                                      # the weights are a start: preflight prints what share they make
+        if name == "distilled":  # the weights are a start: preflight prints what share they make
             weights = FGDConfig(4e-3, 2e-3, 1e-3, 2e-5)
-            distiller = Distiller(student, teacher, FGDLoss(LEVELS, student.backbone.out_channels, teacher.backbone.out_channels, weights))
+            distiller = Distiller(
+                student, teacher,
+                FGDLoss(LEVELS, student.backbone.out_channels, teacher.backbone.out_channels, weights),
+            )
         if progress != "off":
             print("\n".join(map(str, preflight(distiller, scenes))), flush=True)
         train(distiller, scenes, config, progress=progress)

@@ -1,4 +1,7 @@
-"""Jobs of tests that run a module of their own in place of a notebook. The project refuses such a job; here it is told to take it, in every process."""
+"""Jobs of tests that run a module of their own in place of a notebook.
+
+The project refuses such a job; here it is told to take it, in every process.
+"""
 from pathlib import Path
 
 HOOK = """

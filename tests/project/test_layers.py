@@ -1,4 +1,5 @@
-"""Two rings: the method imports torch and itself; the bench may import anything, and the method never imports the bench."""
+"""Two rings: the method imports torch and itself; the bench may import anything, and the method never imports the
+bench."""
 import ast
 import subprocess
 import sys
@@ -9,9 +10,11 @@ import pytest
 import fgdlab
 
 ROOT = Path(fgdlab.__file__).parent
-ENTRY = "__main__.py"                                                # `python -m fgdlab` is the bench's command line: the one door between the rings
-KERNELS = [ROOT / "fused/cuda" / name for name in ("launch.py", "kernels.py", "masks.py")]       # read on a card only; torch's CUDA builds bring Triton
-LOOPS = [ROOT / "fused/cpu" / name for name in ("loops.py", "masks.py")]       # read where the fused loss runs on the CPU; numba brings the other two
+ENTRY = "__main__.py"  # `python -m fgdlab` is the bench's command line: the one door between the rings
+# read on a card only; torch's CUDA builds bring Triton
+KERNELS = [ROOT / "fused/cuda" / name for name in ("launch.py", "kernels.py", "masks.py")]
+# read where the fused loss runs on the CPU; numba brings the other two
+LOOPS = [ROOT / "fused/cpu" / name for name in ("loops.py", "masks.py")]
 CORE = [path for path in sorted(ROOT.rglob("*.py")) if "lab" not in path.relative_to(ROOT).parts and path.name != ENTRY]
 
 
@@ -23,7 +26,9 @@ def imported_modules(path):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join((*package[: len(package) - node.level + 1], *filter(None, [node.module]))) if node.level else node.module
+            base = ".".join(
+                (*package[: len(package) - node.level + 1], *filter(None, [node.module]))
+            ) if node.level else node.module
             names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
     return names
 
@@ -31,7 +36,10 @@ def imported_modules(path):
 @pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_method_imports_torch_the_standard_library_and_itself(path):
     names = imported_modules(path)
-    assert {name.split(".")[0] for name in names} <= {"torch", "fgdlab", *sys.stdlib_module_names, *({"triton"} if path in KERNELS else {"numba", "llvmlite", "numpy"} if path in LOOPS else ())}
+    assert {name.split(".")[0] for name in names} <= {
+        "torch", "fgdlab", *sys.stdlib_module_names,
+        *({"triton"} if path in KERNELS else {"numba", "llvmlite", "numpy"} if path in LOOPS else ()),
+    }
     assert not [name for name in names if name == "fgdlab.lab" or name.startswith("fgdlab.lab.")]
 
 
@@ -44,7 +52,9 @@ def test_the_reader_of_imports_sees_every_form(tmp_path, monkeypatch):
 
 
 def test_the_core_has_files():
-    assert {"masks.py", "attention.py", "focal.py", "relation.py", "fgd.py", "scene.py", "terms.py", "distill.py"} <= {path.name for path in CORE}
+    assert {
+        "masks.py", "attention.py", "focal.py", "relation.py", "fgd.py", "scene.py", "terms.py", "distill.py",
+    } <= {path.name for path in CORE}
 
 
 def in_a_fresh_python(code):

@@ -24,7 +24,7 @@ def environment():
     return yaml.safe_load((ROOT / "environment.yml").read_text())
 
 
-# ---- conda -------------------------------------------------------------------------------------------------------------------------
+# ---- conda -----------------------------------------------------------------------------------------------------------
 
 def test_environment_yml_names_the_project_and_channels_without_defaults(environment):
     assert environment["name"] == "fgdlab" and environment["channels"] == ["conda-forge", "nodefaults"]
@@ -42,7 +42,7 @@ def test_the_python_of_environment_yml_satisfies_pyproject(environment):
     assert f"python{version}" in (ROOT / "Makefile").read_text()
 
 
-# ---- pip ---------------------------------------------------------------------------------------------------------------------------
+# ---- pip -------------------------------------------------------------------------------------------------------------
 
 def pins() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
@@ -64,7 +64,11 @@ def test_the_lock_pins_every_dependency_within_its_range(wanted):
 
 def test_the_lock_holds_nothing_but_pins_and_comments():
     """No URL, no index, no find-links, no path, no editable install: it installs from whatever index the user has."""
-    strange = [line for line in LOCK if line.strip() and not line.lstrip().startswith("#") and not PINNED.fullmatch(line.strip())]
+    strange = [
+        line
+        for line in LOCK
+        if line.strip() and not line.lstrip().startswith("#") and not PINNED.fullmatch(line.strip())
+    ]
     assert strange == []
     text = "\n".join(LOCK)
     assert not re.search(r"://|file:|--|\s@\s|(^|\s)-[a-z]\b", text, re.MULTILINE)
@@ -77,10 +81,12 @@ def test_the_version_is_said_once_and_the_same():
 
 def test_the_core_of_the_promised_packages_is_there():
     names = {canonicalize_name(Requirement(each).name) for each in PROJECT["dependencies"]}
-    assert {"torch", "torchvision", "jupyterlab", "matplotlib", "pandas", "pycocotools", "papermill", "ipywidgets"} <= names
+    assert {
+        "torch", "torchvision", "jupyterlab", "matplotlib", "pandas", "pycocotools", "papermill", "ipywidgets",
+    } <= names
 
 
-# ---- make --------------------------------------------------------------------------------------------------------------------------
+# ---- make ------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("target", ["table1", "test", "lab", "bench"])
 def test_make_has_the_target_on_the_environment_it_builds(target):
@@ -95,7 +101,7 @@ def test_recipes_of_make_are_indented_by_tabs_and_all_targets_are_phony():
     assert targets == set(next(line for line in lines if line.startswith(".PHONY:")).split()[1:])
 
 
-# ---- every file in git -------------------------------------------------------------------------------------------------------------
+# ---- every file in git -----------------------------------------------------------------------------------------------
 
 REGISTRIES = r"(pypi\.org/simple|files\.pythonhosted\.org|test\.pypi|download\.pytorch\.org/whl|conda\.anaconda\.org|registry\.npmjs|/simple/?\"|\.jfrog\.io)"
 OPTIONS = r"(?<![\w-])--(?:extra-)?(?:index-url|find-links|trusted-host)"
@@ -104,10 +110,13 @@ MACHINE = r"(?<![\w.$~{}/-])/(?:work|root|home|Users|tmp|mnt|scratch)/[\w.]"
 
 @pytest.fixture(scope="module")
 def tracked() -> dict[str, str]:
-    """{path: text} of every text file that git tracks, as it lies in the working tree, this one aside: it holds the patterns."""
+    """{path: text} of every text file that git tracks, as it lies in the working tree, this one aside: it holds the
+    patterns."""
     if not (ROOT / ".git").exists():
         pytest.skip("no git checkout here, so there is no list of the project's files")
-    names = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], check=True, capture_output=True, text=True).stdout.split("\0")
+    names = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z"], check=True, capture_output=True, text=True,
+    ).stdout.split("\0")
     found = {}
     for name in filter(None, names):
         path = ROOT / name
@@ -132,22 +141,34 @@ def test_no_tracked_file_names_a_folder_of_a_machine(tracked):
 
 def test_the_patterns_find_what_they_are_for():
     sample = {
-        "a": 'pip install --index-url https://x/simple', "b": "https://pypi.org/simple", "c": 'open("/work/main/x")', "d": "see /home/me/runs",
+        "a": 'pip install --index-url https://x/simple', "b": "https://pypi.org/simple", "c": 'open("/work/main/x")',
+        "d": "see /home/me/runs",
         "e": "ROOT=/tmp/w", "f": "-e /root/x",
     }
-    assert [each[0] for each in hits(sample, OPTIONS)] == ["a"] and [each[0] for each in hits(sample, REGISTRIES)] == ["b"]
+    assert (
+        [each[0] for each in hits(sample, OPTIONS)] == ["a"] and [each[0] for each in hits(sample, REGISTRIES)] == ["b"]
+    )
     assert [each[0] for each in hits(sample, MACHINE)] == ["c", "d", "e", "f"]
-    fine = {"g": "--no-emit-index-url --no-emit-find-links", "h": "images/work/a.png https://x.org/home/a ~/work/a $HOME/tmp/x tests/root/a"}
+    fine = {
+        "g": "--no-emit-index-url --no-emit-find-links",
+        "h": "images/work/a.png https://x.org/home/a ~/work/a $HOME/tmp/x tests/root/a",
+    }
     assert hits(fine, OPTIONS) == hits(fine, MACHINE) == hits(fine, REGISTRIES) == []
 
 
 def test_no_tracked_file_holds_a_conflict_or_trailing_spaces(tracked):
-    code = {name: text for name, text in tracked.items() if name.endswith((".py", ".toml", ".yml", ".yaml", "Makefile"))}
+    code = {
+        name: text for name, text in tracked.items() if name.endswith((".py", ".toml", ".yml", ".yaml", "Makefile"))
+    }
     assert hits(code, r"^(<{7}|={7}|>{7})( |$)") == [] and hits(code, r"[ \t]+$") == []
 
 
 def test_nothing_that_can_be_made_again_is_tracked(tracked):
-    assert [name for name in tracked if name.startswith(("runs/", ".venv/")) or "__pycache__" in name or ".ipynb_checkpoints" in name] == []
+    assert [
+        name
+        for name in tracked
+        if name.startswith(("runs/", ".venv/")) or "__pycache__" in name or ".ipynb_checkpoints" in name
+    ] == []
 
 
 def test_the_readme_names_every_detector_where_it_shows_the_package():

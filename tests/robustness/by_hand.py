@@ -1,4 +1,5 @@
-"""COCO's numbers of a folder counted twice: through fgdlab's labels, data set and evaluation, and by pycocotools on the folder's own files.
+"""COCO's numbers of a folder counted twice: through fgdlab's labels, data set and evaluation, and by pycocotools on the
+folder's own files.
 
     annotations --read_split, Scenes--> labels, boxes --detections, coco_scores--> 12 numbers, AP of each class ---+
     annotations, results.json --COCO, loadRes, COCOeval as its own demo calls them--> 12 numbers, AP of each class +--> the largest difference
@@ -32,7 +33,9 @@ SAME = 1e-9                                                          # of 100
 def drawn(document: dict, ids: set[int], seed: int = 0) -> list[dict]:
     """Detections from the text of an annotation file: its objects jittered, one in seven under another class, and as many boxes around nothing."""
     rng, found = np.random.default_rng(seed), []
-    categories, sizes = [each["id"] for each in document["categories"]], {each["id"]: (each["width"], each["height"]) for each in document["images"]}
+    categories, sizes = [each["id"] for each in document["categories"]], {
+        each["id"]: (each["width"], each["height"]) for each in document["images"]
+    }
     held: dict[int, int] = {}
     for each in document["annotations"]:
         image_id = each["image_id"]
@@ -40,11 +43,19 @@ def drawn(document: dict, ids: set[int], seed: int = 0) -> list[dict]:
             continue
         held[image_id] = held.get(image_id, 0) + 2
         x, y, width, height = each["bbox"]
-        near = [x + width * rng.normal(0, 0.1), y + height * rng.normal(0, 0.1), width * rng.uniform(0.8, 1.25), height * rng.uniform(0.8, 1.25)]
+        near = [
+            x + width * rng.normal(0, 0.1), y + height * rng.normal(0, 0.1), width * rng.uniform(0.8, 1.25),
+            height * rng.uniform(0.8, 1.25),
+        ]
         category = each["category_id"] if rng.random() > 1 / 7 else int(rng.choice(categories))
         found.append({"image_id": image_id, "category_id": category, "bbox": near, "score": float(rng.uniform(0.2, 1))})
         stray = [*(rng.uniform(0, 0.7, 2) * sizes[image_id]), *(rng.uniform(0.05, 0.3, 2) * sizes[image_id])]
-        found.append({"image_id": image_id, "category_id": int(rng.choice(categories)), "bbox": [float(v) for v in stray], "score": float(rng.uniform(0, 0.6))})
+        found.append(
+            {
+                "image_id": image_id, "category_id": int(rng.choice(categories)), "bbox": [float(v) for v in stray],
+                "score": float(rng.uniform(0, 0.6)),
+            }
+        )
     return found
 
 
@@ -57,7 +68,12 @@ class Recorded(nn.Module):
         for each in found:
             of_image.setdefault(each["image_id"], []).append(each)
         label_of = {number: label for label, number in enumerate(sorted(category_ids), start=1)}
-        self.said = iter([(scenes.loaded_size(i), entry, of_image.get(entry["id"], []), label_of) for i, entry in enumerate(scenes.entries)])
+        self.said = iter(
+            [
+                (scenes.loaded_size(i), entry, of_image.get(entry["id"], []), label_of)
+                for i, entry in enumerate(scenes.entries)
+            ]
+        )
 
     def forward(self, images: list) -> list[dict]:
         return [self.one(*next(self.said)) for _ in images]
@@ -68,15 +84,20 @@ class Recorded(nn.Module):
         boxes = torch.tensor([each["bbox"] for each in found], dtype=torch.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]                                 # xywh -> xyxy
         return {
-            "boxes": boxes * scale, "labels": torch.tensor([label_of[each["category_id"]] for each in found], dtype=torch.int64),
+            "boxes": boxes * scale,
+            "labels": torch.tensor([label_of[each["category_id"]] for each in found], dtype=torch.int64),
             "scores": torch.tensor([each["score"] for each in found], dtype=torch.float64),
         }
 
 
-def ours(folder: Path, split: str, found: list[dict], category_ids: list[int], by: Evaluation, long_side: int = 0) -> dict:
+def ours(
+    folder: Path, split: str, found: list[dict], category_ids: list[int], by: Evaluation, long_side: int = 0,
+) -> dict:
     """Scores as a run counts them."""
     scenes = DetectionDataset(read_split(folder, split), long_side=long_side)
-    return coco_scores(scenes.ground_truth(), detections(Recorded(scenes, found, category_ids), scenes), scenes.image_ids, by=by)
+    return coco_scores(
+        scenes.ground_truth(), detections(Recorded(scenes, found, category_ids), scenes), scenes.image_ids, by=by,
+    )
 
 
 def by_hand(file: Path, results: Path, ids: list[int]) -> dict:
@@ -95,18 +116,24 @@ def by_hand(file: Path, results: Path, ids: list[int]) -> dict:
     return {name: float("nan") if value == -1 else 100 * float(value) for name, value in scores.items()}
 
 
-def compare(folder: Path, split: str, stored: Path | None = None, long_side: int = 0, by: Evaluation | None = None) -> tuple[dict, dict, int]:
+def compare(
+    folder: Path, split: str, stored: Path | None = None, long_side: int = 0, by: Evaluation | None = None,
+) -> tuple[dict, dict, int]:
     """(ours, by hand, detections), each {name of a score or of a class: 0..100 or NaN}."""
     source = sources(folder)[split]
     document = json.loads(source.file.read_text(encoding="utf-8-sig"))
     ids = source.choose(sorted(each["id"] for each in document["images"]))
     here = set(ids)
-    found = [each for each in json.loads(stored.read_text(encoding="utf-8")) if each["image_id"] in here] if stored else drawn(document, here)
+    found = [
+        each for each in json.loads(stored.read_text(encoding="utf-8")) if each["image_id"] in here
+    ] if stored else drawn(document, here)
     with tempfile.TemporaryDirectory() as place:
         results = Path(place, "results.json")
         results.write_text(json.dumps(found))
         theirs = by_hand(source.file, results, ids)
-    mine = ours(folder, split, found, [each["id"] for each in document["categories"]], by or evaluation_here(), long_side)
+    mine = ours(
+        folder, split, found, [each["id"] for each in document["categories"]], by or evaluation_here(), long_side,
+    )
     return {**{name: mine[name] for name in SCORES}, **mine["AP_per_class"]}, theirs, len(found)
 
 
@@ -116,7 +143,9 @@ def differences(mine: dict, theirs: dict) -> dict[str, float]:
     for name in mine.keys() | theirs.keys():
         pair = [scores.get(name, float("inf")) for scores in (mine, theirs)]
         none = [value != value for value in pair]
-        apart[name] = 0.0 if all(none) else float("inf") if any(none) or float("inf") in pair else abs(pair[0] - pair[1])
+        apart[name] = 0.0 if all(none) else float("inf") if any(none) or float("inf") in pair else abs(
+            pair[0] - pair[1]
+        )
     return apart
 
 
@@ -124,18 +153,33 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.robustness.by_hand", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="a COCO-format folder")
     parser.add_argument("--split", default="val")
-    parser.add_argument("--detections", type=Path, default=None, help="stored detections in COCO's result format; default: drawn around the objects")
-    parser.add_argument("--long-side", type=int, default=0, help="shrink images as a run would; boxes go there and back")
+    parser.add_argument(
+        "--detections", type=Path, default=None,
+        help="stored detections in COCO's result format; default: drawn around the objects",
+    )
+    parser.add_argument(
+        "--long-side", type=int, default=0, help="shrink images as a run would; boxes go there and back",
+    )
     asked = parser.parse_args()
-    print("\n".join(f"note: {note}" for note in read_split(asked.folder, asked.split).notes) or "nothing was mended in reading")
+    print(
+        "\n".join(
+            f"note: {note}" for note in read_split(asked.folder, asked.split).notes
+        ) or "nothing was mended in reading"
+    )
     worst = 0.0
     for by in dict.fromkeys((evaluation_here(), PYCOCOTOOLS)):
         mine, theirs, count = compare(asked.folder, asked.split, asked.detections, asked.long_side, by)
         apart = differences(mine, theirs)
         if not worst:
-            print(f"{asked.folder.name}, split {asked.split}, {count} detections", *(f"{name:>5} {mine[name]:9.5f}  by hand {theirs[name]:9.5f}" for name in SCORES), sep="\n")
+            print(
+                f"{asked.folder.name}, split {asked.split}, {count} detections",
+                *(f"{name:>5} {mine[name]:9.5f}  by hand {theirs[name]:9.5f}" for name in SCORES), sep="\n",
+            )
         classes = apart.keys() - set(SCORES)
-        print(f"largest difference, of 100, with {by.package}: 12 numbers {max(apart[name] for name in SCORES):.1e}, AP of {len(classes)} classes {max(apart[name] for name in classes):.1e}")
+        print(
+            f"largest difference, of 100, with {by.package}: 12 numbers {max(apart[name] for name in SCORES):.1e}, AP "
+            f"of {len(classes)} classes {max(apart[name] for name in classes):.1e}"
+        )
         worst = max(worst, *apart.values())
     return 0 if worst <= SAME else 1
 

@@ -1,9 +1,11 @@
-"""Random kills over smoke sweeps: -9, -15 and Ctrl-C, at the runner, a launch process or a kernel; then the same command until it is content.
+"""Random kills over smoke sweeps: -9, -15 and Ctrl-C, at the runner, a launch process or a kernel; then the same
+command until it is content.
 
     python -m tests.robustness.kill_matrix --kills 30
 
-Held to: every sweep completes on re-run, with the very numbers and weights of one that was left alone; no run is done twice; no process is left.
-Real processes, real training, on tiny images. Prints what was killed by what, and what it cost.
+Held to: every sweep completes on re-run, with the very numbers and weights of one that was left alone; no run is done
+twice; no process is left. Real processes, real training, on tiny images. Prints what was killed by what, and what it
+cost.
 """
 import argparse
 import json
@@ -27,23 +29,29 @@ from fgdlab.lab.run import RunFolder
 
 ROOT = Path(fgdlab.__file__).parents[1]
 SETTINGS = {
-    "image_size": 64, "train_images": 16, "eval_images": 8, "batch_size": 4, "teacher_batch_size": 4, "epochs": 24, "checkpoint_every": 1, "log_every": 1,
+    "image_size": 64, "train_images": 16, "eval_images": 8, "batch_size": 4, "teacher_batch_size": 4, "epochs": 24,
+    "checkpoint_every": 1, "log_every": 1,
 }
-TIMES = ["seconds", "train_seconds", "eval_seconds", "images_per_second", "peak_memory_gb", "finished", "commit", "dirty"]
-TIMED = ["teacher_weights"]                                          # hashes a file that holds the seconds of the teacher's training
+TIMES = [
+    "seconds", "train_seconds", "eval_seconds", "images_per_second", "peak_memory_gb", "finished", "commit", "dirty",
+]
+TIMED = ["teacher_weights"]  # hashes a file that holds the seconds of the teacher's training
 PATIENCE = 600                                                       # seconds for any step, on the busiest machine
-GRACE = 30                                                           # seconds for everything to follow a killed runner, kernels in training among it
+GRACE = 30  # seconds for everything to follow a killed runner, kernels in training among it
 WHO, HOW = ("runner", "launch process", "kernel"), (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
 class Sweeping:
-    """The same ``fgdlab sweep`` again and again, in a folder, a cache and with a mark of its own, by which its processes are found."""
+    """The same ``fgdlab sweep`` again and again, in a folder, a cache and with a mark of its own, by which its
+    processes are found."""
 
     def __init__(self, folder: Path, rows: tuple[str, ...] = (), home: Path | None = None):
         self.folder, self.mark, self.home = folder, uuid.uuid4().hex, home or folder / "home"
-        shutil.copytree(ROOT / "ablations/sweeps", folder / "ablations/sweeps")                 # nobody edits these while the test runs
+        # nobody edits these while the test runs
+        shutil.copytree(ROOT / "ablations/sweeps", folder / "ablations/sweeps")
         notebook = json.loads((ROOT / "ablations/run_one.ipynb").read_text())
-        notebook["cells"] = [cell for cell in notebook["cells"] if "plots." not in "".join(cell["source"])]       # figures take longer than these runs
+        # figures take longer than these runs
+        notebook["cells"] = [cell for cell in notebook["cells"] if "plots." not in "".join(cell["source"])]
         (folder / "ablations/run_one.ipynb").write_text(json.dumps(notebook))
         name = "table1_areas"
         if rows:
@@ -63,7 +71,8 @@ class Sweeping:
         places = {"FGDLAB_HOME": str(self.home), "PYTHONPATH": str(ROOT), "FGDLAB_TEST_MARK": self.mark}
         with open(self.folder / "log.txt", "ab") as log:
             return subprocess.Popen(
-                [*self.command, *(where or ("--jobs", "2"))], cwd=self.folder, env={**os.environ, **places}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [*self.command, *(where or ("--jobs", "2"))], cwd=self.folder, env={**os.environ, **places},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, preexec_fn=heed_interrupts,
             )
 
@@ -140,12 +149,21 @@ def same(disturbed: Sweeping, undisturbed: Sweeping) -> None:
     assert set(table["state"]) == {"done"} and table[["AP", "AR"]].notna().all().all()
     pd.testing.assert_frame_equal(table, undisturbed.table(), check_exact=True)
     assert [run.name for run in disturbed.runs()] == [run.name for run in undisturbed.runs()]
-    differ = [run.name for run in disturbed.runs() if (run / "student.safetensors").read_bytes() != (undisturbed.out / run.name / "student.safetensors").read_bytes()]
+    differ = [
+        run.name
+        for run in disturbed.runs()
+        if (run / "student.safetensors").read_bytes() != (
+            undisturbed.out / run.name / "student.safetensors"
+        ).read_bytes()
+    ]
     assert differ == [], f"weights differ: {differ}"
 
 
 class Matrix:
-    """So many kills, spread over as many sweeps as it takes. ``counts``: how often who met what; ``facts``: what else was seen."""
+    """So many kills, spread over as many sweeps as it takes.
+
+    ``counts``: how often who met what; ``facts``: what else was seen.
+    """
 
     def __init__(self, folder: Path, kills: int, seed: int, rows: tuple[str, ...] = ("none", "fg", "split"), say=print):
         self.folder, self.draw, self.rows, self.say = folder, random.Random(seed), rows, say
@@ -167,19 +185,23 @@ class Matrix:
         self.length = time.monotonic() - started
         self.run_length = max(json.loads(path.read_text())["seconds"] for path in undisturbed.results())
         while self.left:
-            home = None if self.facts["sweeps"] == 0 else undisturbed.home        # the first makes data and teacher itself, and may be killed over it
+            # the first makes data and teacher itself, and may be killed over it
+            home = None if self.facts["sweeps"] == 0 else undisturbed.home
             disturbed = self.sweeping(f"disturbed_{self.facts['sweeps']}", home)
             try:
                 self.disturb(disturbed)
                 same(disturbed, undisturbed)
-                assert all("KeyboardInterrupt" in block for block in disturbed.log().split("Traceback")[1:]), disturbed.log()
+                assert all(
+                    "KeyboardInterrupt" in block for block in disturbed.log().split("Traceback")[1:]
+                ), disturbed.log()
             finally:
                 for process in disturbed.processes():
                     kill(process)
             self.facts["sweeps"] += 1
 
     def disturb(self, sweep: Sweeping) -> None:
-        """Call the same command again and again, with a kill or two in each call while there are some left, until it ends well."""
+        """Call the same command again and again, with a kill or two in each call while there are some left, until it
+        ends well."""
         done: dict[Path, int] = {}
         calls = 0
         while True:
@@ -206,7 +228,17 @@ class Matrix:
             target = runner if runner.poll() is None else None
         else:
             process_of = launcher if who == "launch process" else kernel
-            found = until(lambda: next((run for run in self.draw.sample(sweep.runs(), len(sweep.runs())) if RunFolder(run).state() == "running" and process_of(run)), None), runner)
+            found = until(
+                lambda: next(
+                    (
+                        run
+                        for run in self.draw.sample(sweep.runs(), len(sweep.runs()))
+                        if RunFolder(run).state() == "running" and process_of(run)
+                    ),
+                    None,
+                ),
+                runner,
+            )
             time.sleep(self.draw.uniform(0, self.run_length) if found else 0)
             target = process_of(found) if found else None
         if not kill(target, how):
@@ -219,7 +251,10 @@ class Matrix:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--kills", type=int, default=30)
-    options.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the moments and the order; drawn anew if not given")
+    options.add_argument(
+        "--seed", type=int, default=random.SystemRandom().randrange(10**6),
+        help="of the moments and the order; drawn anew if not given",
+    )
     given = options.parse_args()
     print(f"{given.kills} kills, moments by seed {given.seed}", flush=True)
     started = time.monotonic()
@@ -229,7 +264,8 @@ def main() -> None:
     for name, count in sorted(matrix.counts.items()):
         print(f"{count:4d}  {name}")
     print(f"{sum(matrix.counts.values())} kills in {matrix.facts['sweeps']} sweeps of {len(matrix.rows)} runs, {matrix.facts['calls']} calls, at most {matrix.facts['most calls for a sweep']} for a "
-          f"sweep, {time.monotonic() - started:.0f} s: every sweep completed with the numbers of the undisturbed one, no run was done twice, no process was left")
+          f"sweep, {time.monotonic() - started:.0f} s: every sweep completed with the numbers of the undisturbed one, "
+          f"no run was done twice, no process was left")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python -m tests.robustness.leaks --runs 50
 
-Two runners: a sweep with processes for each run, as `fgdlab sweep` is (what its kernels run is cut down to writing a result), and one process
-that trains again and again, with a teacher and without, as a notebook may. Prints both after every tenth of the runs, and exits with 1 where something grew or a process was left over.
+Two runners: a sweep with processes for each run, as `fgdlab sweep` is (what its kernels run is cut down to writing a
+result), and one process that trains again and again, with a teacher and without, as a notebook may. Prints both after
+every tenth of the runs, and exits with 1 where something grew or a process was left over.
 """
 import argparse
 import contextlib
@@ -21,9 +22,10 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[2]
-MARK = "FGDLAB_TEST_MARK"                                            # in the environment of every process that descends from this one
+MARK = "FGDLAB_TEST_MARK"  # in the environment of every process that descends from this one
 TINY = {
-    "train_images": 4, "eval_images": 2, "image_size": 64, "epochs": 1, "batch_size": 2, "teacher": "compact_s", "teacher_epochs": 1,
+    "train_images": 4, "eval_images": 2, "image_size": 64, "epochs": 1, "batch_size": 2, "teacher": "compact_s",
+    "teacher_epochs": 1,
     "teacher_batch_size": 2, "device": "cpu",
 }
 GROWTH_MB = 40                                                       # resident memory may move by so much
@@ -47,16 +49,25 @@ def sample() -> dict[str, float]:
     gc.collect()
     me = psutil.Process()
     children = len(me.children(recursive=True))
-    return {"memory_mb": me.memory_info().rss / 1e6, "handles": me.num_fds(), "threads": me.num_threads(), "children": children}
+    return {
+        "memory_mb": me.memory_info().rss / 1e6, "handles": me.num_fds(), "threads": me.num_threads(),
+        "children": children,
+    }
 
 
 def prepare(folder: Path) -> None:
-    """A project's folder with the sweep above; its notebook has the parameters of the project's own, and the cell above."""
+    """A project's folder with the sweep above; its notebook has the parameters of the project's own, and the cell
+    above."""
     (folder / "ablations/sweeps").mkdir(parents=True)
     (folder / "ablations/sweeps/leaks.yaml").write_text(SWEEP)
     notebook = json.loads((ROOT / "ablations/run_one.ipynb").read_text(encoding="utf-8"))
     notebook["cells"] = [cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", [])]
-    notebook["cells"].append({"cell_type": "code", "id": "result", "metadata": {}, "source": CELL.splitlines(keepends=True), "outputs": [], "execution_count": None})
+    notebook["cells"].append(
+        {
+            "cell_type": "code", "id": "result", "metadata": {}, "source": CELL.splitlines(keepends=True),
+            "outputs": [], "execution_count": None,
+        }
+    )
     (folder / "ablations/run_one.ipynb").write_text(json.dumps(notebook))
 
 
@@ -85,7 +96,10 @@ def in_a_process(runs: int, folder: Path) -> list[dict[str, float]]:
 
     samples = []
     for number in range(runs):
-        run(RunConfig.of({**TINY, "method": ("none", "fgd")[number % 2], "seed": number}), folder / f"{number}", progress="off")
+        run(
+            RunConfig.of({**TINY, "method": ("none", "fgd")[number % 2], "seed": number}), folder / f"{number}",
+            progress="off",
+        )
         samples.append(sample())
         shutil.rmtree(folder / f"{number}")
     return samples
@@ -96,7 +110,10 @@ def left_over(mark: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                process.pid != os.getpid() and process.environ().get(MARK) == mark
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(process)
     return found
 
@@ -142,7 +159,10 @@ def check(runs: int, say=print) -> bool:
             say(f"    after {number:3d}: " + "  ".join(f"{name} {value:.0f}" for name, value in each.items()))
         bad = faults(grown(samples))
         growth = ", ".join(f"{name} {more:+.0f}" for name, more in grown(samples).items())
-        say(f"    grown: {growth}; processes left over: {len(orphans)}   {'FAILED: ' + ', '.join(bad) if bad or orphans else 'well'}")
+        say(
+            f"    grown: {growth}; processes left over: {len(orphans)}   "
+            f"{'FAILED: ' + ', '.join(bad) if bad or orphans else 'well'}"
+        )
         well = well and not bad and not orphans
     return well
 

@@ -1,7 +1,9 @@
-"""Vectorised masks against the naive loop of eqs. 2-4 in very many random sets of boxes: ``python -m tests.robustness.mask_boxes --sets 100000``.
+"""Vectorised masks against the naive loop of eqs. 2-4 in very many random sets of boxes: ``python -m
+tests.robustness.mask_boxes --sets 100000``.
 
-Every set goes through both roundings' code, one frame or a frame an image, plain or transposed axes, float32 or float64 boxes, and through both
-forms of the masks, focal_masks and rasterised_masks. Equal means every weight to the last bit. Prints counts; exit status 1 where one differs.
+Every set goes through both roundings' code, one frame or a frame an image, plain or transposed axes, float32 or float64
+boxes, and through both forms of the masks, focal_masks and rasterised_masks. Equal means every weight to the last bit.
+Prints counts; exit status 1 where one differs.
 """
 import argparse
 import sys
@@ -21,7 +23,10 @@ BATCH = 8                                                            # sets that
 
 
 def naive_masks(boxes, frame, grid, rounding: str, axes: str) -> tuple[list, list]:
-    """fg and bg of one image by loops; ``yx`` takes a box's columns for rows. Numbers keep the precision that the boxes have."""
+    """fg and bg of one image by loops; ``yx`` takes a box's columns for rows.
+
+    Numbers keep the precision that the boxes have.
+    """
     ranges = [naive.cell_range(box, frame, grid, rounding) for box in boxes]
     ranges = [(cols, rows) for rows, cols in ranges] if axes == "yx" else ranges
     binary, scale = naive.binary_mask(ranges, grid), naive.scale_mask(ranges, grid)
@@ -31,7 +36,8 @@ def naive_masks(boxes, frame, grid, rounding: str, axes: str) -> tuple[list, lis
 
 
 def random_boxes(rng: np.random.Generator, frame: tuple[int, int], grid: tuple[int, int], dtype) -> np.ndarray:
-    """(K, 4) xyxy pixels, K from 0 to 5: anywhere and over the border, on whole pixels, on edges of cells, without area, or over everything."""
+    """(K, 4) xyxy pixels, K from 0 to 5: anywhere and over the border, on whole pixels, on edges of cells, without
+    area, or over everything."""
     height, width = frame
     count = int(rng.choice([0, 1, 2, 3, 5], p=[0.1, 0.3, 0.3, 0.2, 0.1]))
     size = np.array([width, height])
@@ -58,19 +64,32 @@ def differing(rng: np.random.Generator, sets: int, counts: Counter) -> list[str]
     rounding, axes = str(rng.choice(ROUNDINGS)), str(rng.choice(AXES))
     grid = tuple(int(each) for each in rng.integers(1, 9, size=2))
     canvas = tuple(int(each * rng.choice([4, 8, 16])) for each in grid)
-    own = bool(rng.integers(2))                                      # a frame an image, as the authors divide, or one canvas for all
-    frames = [tuple(int(rng.integers(max(side * 2 // 3, 1), side + 1)) for side in canvas) if own else canvas for _ in range(sets)]
+    own = bool(rng.integers(2))  # a frame an image, as the authors divide, or one canvas for all
+    frames = [
+        tuple(int(rng.integers(max(side * 2 // 3, 1), side + 1)) for side in canvas) if own else canvas
+        for _ in range(sets)
+    ]
     boxes = [random_boxes(rng, frame, grid, dtype) for frame in frames]
-    slow = [naive_masks([list(box) for box in of_image], frame, grid, rounding, axes) for of_image, frame in zip(boxes, frames, strict=True)]
+    slow = [
+        naive_masks([list(box) for box in of_image], frame, grid, rounding, axes)
+        for of_image, frame in zip(boxes, frames, strict=True)
+    ]
     fg, bg = (torch.tensor([each[which] for each in slow], dtype=torch.float64) for which in (0, 1))
     wrong = []
     for name, form in FORMS.items():
-        fast = form([torch.from_numpy(each) for each in boxes], frames, grid, rounding=rounding, axes=axes, dtype=torch.float64)
+        fast = form(
+            [torch.from_numpy(each) for each in boxes], frames, grid, rounding=rounding, axes=axes, dtype=torch.float64,
+        )
         for part, expected in (("fg", fg), ("bg", bg)):
             for i in torch.nonzero((getattr(fast, part) != expected).flatten(1).any(dim=1)).flatten().tolist():
-                wrong.append(f"{name}, {part}, {rounding}, {axes}, frame {frames[i]}, grid {grid}, boxes {boxes[i].tolist()}")
-    counts.update({"sets": sets, "boxes": sum(map(len, boxes)), rounding: sets, axes: sets, "a frame an image" if own else "one canvas": sets,
-                   np.dtype(dtype).name: sets, "without a box": sum(not len(each) for each in boxes), "without background": int((bg.sum(dim=(1, 2)) == 0).sum())})
+                wrong.append(
+                    f"{name}, {part}, {rounding}, {axes}, frame {frames[i]}, grid {grid}, boxes {boxes[i].tolist()}"
+                )
+    counts.update({"sets": sets, "boxes": sum(
+        map(len, boxes)
+    ), rounding: sets, axes: sets, "a frame an image" if own else "one canvas": sets,
+                   np.dtype(dtype).name: sets, "without a box": sum(not len(each) for each in boxes),
+                   "without background": int((bg.sum(dim=(1, 2)) == 0).sum())})
     return wrong
 
 

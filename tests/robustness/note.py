@@ -18,10 +18,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 NOTES = Path(__file__).with_name("robust.json")
-SAYS = {                                                             # of the lines that a check prints, those that are its figures
-    "inputs": r"\d+ passed", "properties": r"\d+ passed", "knobs": r"\d+ passed", "masks": r"^\s*\d+  ", "kills": r"^\s*\d+  |kills in|moments by", "runs": r"grown|runs$",
+SAYS = {  # of the lines that a check prints, those that are its figures
+    "inputs": r"\d+ passed", "properties": r"\d+ passed", "knobs": r"\d+ passed", "masks": r"^\s*\d+  ",
+    "kills": r"^\s*\d+  |kills in|moments by", "runs": r"grown|runs$",
 }
-LAST = ("inputs", "properties", "knobs")                             # of these the last such line alone, pytest's summary
+LAST = ("inputs", "properties", "knobs")  # of these the last such line alone, pytest's summary
 
 
 def figures(name: str, output: str) -> list[str]:
@@ -34,7 +35,10 @@ def machine() -> str:
     from fgdlab.lab.provenance.environment import provenance
 
     here = provenance("cpu")
-    return f"{here['device']}, {here['cores']} cores, {platform.system()}; Python {platform.python_version()}, torch {version('torch')}"
+    return (
+        f"{here['device']}, {here['cores']} cores, {platform.system()}; Python {platform.python_version()}, torch "
+        f"{version('torch')}"
+    )
 
 
 def note(name: str, command: str, output: str, minutes: float | None) -> list[str]:
@@ -43,8 +47,14 @@ def note(name: str, command: str, output: str, minutes: float | None) -> list[st
     if not lines:
         raise SystemExit(f"{command} must print what the page shows ({SAYS[name]!r}), got no such line")
     notes = json.loads(NOTES.read_text(encoding="utf-8")) if NOTES.exists() else {}
-    notes[name] = {"command": command, "date": date.today().isoformat(), "machine": machine(), "minutes": minutes and round(minutes, 1), "lines": lines}
-    NOTES.write_text(json.dumps({each: notes[each] for each in SAYS if each in notes}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    notes[name] = {
+        "command": command, "date": date.today().isoformat(), "machine": machine(),
+        "minutes": minutes and round(minutes, 1), "lines": lines,
+    }
+    NOTES.write_text(
+        json.dumps({each: notes[each] for each in SAYS if each in notes}, indent=1, ensure_ascii=False) + "\n",
+        encoding="utf-8",
+    )
     return lines
 
 

@@ -1,7 +1,9 @@
-"""A data set as another tool's export leaves it, made for trying the project as a stranger would: ``python -m tests.robustness.outsider FOLDER``.
+"""A data set as another tool's export leaves it, made for trying the project as a stranger would: ``python -m
+tests.robustness.outsider FOLDER``.
 
-Its habits are those of labelling tools: result.json, file names from the folder above, ids that are words, outlines without boxes, categories numbered
-from 1 with gaps, PNG and JPEG side by side in folders by place and day, a photograph that EXIF turns, a grey one, one with transparency.
+Its habits are those of labelling tools: result.json, file names from the folder above, ids that are words, outlines
+without boxes, categories numbered from 1 with gaps, PNG and JPEG side by side in folders by place and day, a photograph
+that EXIF turns, a grey one, one with transparency.
 
     python -m tests.robustness.outsider FOLDER                what the tool exports
     python -m tests.robustness.outsider FOLDER --mend NAME    one of the changes below, that a message of `fgdlab data check` asks for
@@ -14,7 +16,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-KINDS = {1: ("leaf", (60, 150, 60)), 4: ("berry", (190, 40, 60)), 7: ("stone", (130, 130, 140)), 12: ("twig", (120, 80, 40))}     # id: name, colour
+# id: name, colour
+KINDS = {
+    1: ("leaf", (60, 150, 60)), 4: ("berry", (190, 40, 60)), 7: ("stone", (130, 130, 140)), 12: ("twig", (120, 80, 40)),
+}
 
 
 def outline(draw: random.Random, kind: int, width: int, height: int) -> list[float]:
@@ -24,7 +29,11 @@ def outline(draw: random.Random, kind: int, width: int, height: int) -> list[flo
     corners = {"leaf": 6, "berry": 9, "stone": 5, "twig": 4}[KINDS[kind][0]]
     stretch = (1.0, 0.3) if KINDS[kind][0] == "twig" else (1.0, draw.uniform(0.6, 1.0))
     angles = sorted(draw.uniform(0, 2 * pi) for _ in range(corners))
-    return [round(value, 2) for angle in angles for value in (x + size * stretch[0] * cos(angle), y + size * stretch[1] * sin(angle))]
+    return [
+        round(value, 2)
+        for angle in angles
+        for value in (x + size * stretch[0] * cos(angle), y + size * stretch[1] * sin(angle))
+    ]
 
 
 def export(folder: Path, count: int = 60, seed: int = 4) -> None:
@@ -39,17 +48,25 @@ def export(folder: Path, count: int = 60, seed: int = 4) -> None:
             kind = draw.choice([*KINDS])
             points = outline(draw, kind, width, height)
             brush.polygon(points, fill=KINDS[kind][1])
-            annotations.append({"id": f"a{len(annotations)}", "image_id": f"img-{n:04d}", "category_id": kind, "segmentation": [points], "iscrowd": 0})
+            annotations.append(
+                {
+                    "id": f"a{len(annotations)}", "image_id": f"img-{n:04d}", "category_id": kind,
+                    "segmentation": [points], "iscrowd": 0,
+                }
+            )
         name = f"images/{place}/{day}/IMG {n:04d}" + (".JPG", ".png", ".jpeg")[n % 3]
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         save(picture, folder / name, n)
         images.append({"id": f"img-{n:04d}", "file_name": name, "width": width, "height": height, "date_captured": day})
     categories = [{"id": number, "name": name, "supercategory": "found"} for number, (name, _) in KINDS.items()]
-    (folder / "result.json").write_text(json.dumps({"info": {"version": "1.0"}, "images": images, "annotations": annotations, "categories": categories}))
+    (folder / "result.json").write_text(
+        json.dumps({"info": {"version": "1.0"}, "images": images, "annotations": annotations, "categories": categories})
+    )
 
 
 def save(picture: Image.Image, path: Path, n: int) -> None:
-    """As cameras and tools leave them: every fifth JPEG lies in the file and is turned by EXIF; some PNGs are grey or have transparency."""
+    """As cameras and tools leave them: every fifth JPEG lies in the file and is turned by EXIF; some PNGs are grey or
+    have transparency."""
     if path.suffix == ".png":
         picture.convert(("RGB", "L", "RGBA")[n // 3 % 3]).save(path)
     elif n % 5 == 0:
@@ -84,7 +101,12 @@ MEND = {
     "name": lambda folder: (folder / "result.json").rename(folder / "annotations.json"),
     "ids": lambda folder: edited(folder, numbered),
     "boxes": lambda folder: edited(folder, boxed),
-    "files": lambda folder: edited(folder, lambda document: [each.update(file_name=each["file_name"].removeprefix("images/")) for each in document["images"]]),
+    "files": lambda folder: edited(
+        folder,
+        lambda document: [
+            each.update(file_name=each["file_name"].removeprefix("images/")) for each in document["images"]
+        ],
+    ),
 }
 
 

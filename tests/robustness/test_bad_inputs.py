@@ -1,4 +1,5 @@
-"""Every row of the table of bad inputs, through the command line: one clear line, a status that is not 0, nothing half-written."""
+"""Every row of the table of bad inputs, through the command line: one clear line, a status that is not 0, nothing
+half-written."""
 import hashlib
 import json
 import os
@@ -64,18 +65,25 @@ def call(*arguments):
 def contents(folder: Path) -> dict[str, str]:
     """{path: hash} of every file; lock files aside, which hold nothing, and a file that holds gigabytes of nothing."""
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.stat().st_size < 10**8 else "large"
+        str(
+            path.relative_to(folder)
+        ): hashlib.sha256(path.read_bytes()).hexdigest() if path.stat().st_size < 10**8 else "large"
         for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock" and path.name != "lock"
     }
 
 
 def half_written(before: dict[str, str], folder: Path) -> list[str]:
-    """What a failed command may not leave: a file of the user's that is not as it was, an unfinished one, a result, JSON that is cut off.
+    """What a failed command may not leave: a file of the user's that is not as it was, an unfinished one, a result,
+    JSON that is cut off.
 
     New files may lie in the run's folder (its settings, the log) and in the cache, whole.
     """
     after = contents(folder)
-    found = [path for path in before if after.get(path) != before[path] and not path.endswith(("metrics.jsonl", "params.json"))]
+    found = [
+        path
+        for path in before
+        if after.get(path) != before[path] and not path.endswith(("metrics.jsonl", "params.json"))
+    ]
     for path in after.keys() - before.keys():
         name = Path(path).name
         if not path.startswith(("home/", "runs/", "mine/", "again/")) or "unfinished" in path or name == "result.json":
@@ -107,7 +115,7 @@ def test_a_bad_input_is_one_line_and_an_unusual_one_works(name, world, monkeypat
     row = HERE[name]
     folder = world(row)
     monkeypatch.setattr(lab_sweep, "launch", too_far)
-    if "data=pets" not in row.command:                               # nothing may be made for a mistake that can be seen at once
+    if "data=pets" not in row.command:  # nothing may be made for a mistake that can be seen at once
         monkeypatch.setattr(lab_sweep, "prepare_shared", too_far)
     before = contents(folder)
     with row.around() if row.around else nullcontext():
@@ -124,9 +132,14 @@ def test_a_bad_input_is_one_line_and_an_unusual_one_works(name, world, monkeypat
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.says])
 def test_a_line_says_what_was_expected_what_came_and_what_to_do(name):
-    """The grammar of the project's errors, on the table itself: must ..., got ...; remedy. Or: unknown name; what is known. Or click's own words."""
+    """The grammar of the project's errors, on the table itself: must ..., got ...; remedy.
+
+    Or: unknown name; what is known. Or click's own words.
+    """
     line = ROWS[name].says
-    assert re.search(r"must .*(got|, but |: there are no )|^(mine\.yaml: )?unknown |; see `fgdlab", line) and "; " in line, line
+    assert re.search(
+        r"must .*(got|, but |: there are no )|^(mine\.yaml: )?unknown |; see `fgdlab", line,
+    ) and "; " in line, line
 
 
 def test_the_table_has_no_row_twice_and_at_least_seventy():
@@ -156,13 +169,18 @@ def test_the_doctor_says_a_mistake_in_a_red_line(world):
     assert done.stdout.splitlines()[-1] == "1 must be corrected before a run" and half_written(before, folder) == []
 
 
-# --- what needs a process of its own ------------------------------------------------------------------------------------------------
+# --- what needs a process of its own ----------------------------------------------------------------------------------
 
 def program(code: str, *arguments: str, **settings) -> subprocess.CompletedProcess:
     """``fgdlab`` with these arguments in a process of its own, in the current folder, after some code."""
-    script = f"import sys\n{code}\nfrom fgdlab.lab.commands.cli import main\nsys.argv = ['fgdlab', *sys.argv[1:]]\nmain(prog_name='fgdlab')"
+    script = (
+        f"import sys\n{code}\nfrom fgdlab.lab.commands.cli import main\nsys.argv = ['fgdlab', "
+        f"*sys.argv[1:]]\nmain(prog_name='fgdlab')"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "FGDLAB_HOME": "home"}
-    return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, env=environment, **settings)
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, env=environment, **settings,
+    )
 
 
 @pytest.fixture
@@ -180,10 +198,14 @@ def test_a_mistake_in_a_process_of_its_own_is_one_line_on_stderr_and_nothing_on_
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
 def test_a_real_limit_on_the_size_of_files_is_one_line(good):
     before = contents(good)
-    done = program("import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))", *RUN, "--out", "mine")
+    done = program(
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))", *RUN, "--out", "mine",
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    (row,) = [row for row in ROWS.values() if row.elsewhere.endswith("test_a_real_limit_on_the_size_of_files_is_one_line")]
+    (row,) = [
+        row for row in ROWS.values() if row.elsewhere.endswith("test_a_real_limit_on_the_size_of_files_is_one_line")
+    ]
     assert matches(f"Error: {row.says}", last), last
     assert half_written(before, good) == [] and not (good / "mine/checkpoint.pt").exists()
 
@@ -193,6 +215,11 @@ def test_a_reader_that_has_seen_enough_is_no_error(good):
     os.close(read)                                                   # as `| head -1` does when it has its line
     script = "from fgdlab.lab.commands.cli import main; main(['data', 'check', 'pets'], prog_name='fgdlab')"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", script], stdout=write, stderr=subprocess.PIPE, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", script], stdout=write, stderr=subprocess.PIPE, text=True, env=environment,
+    )
     os.close(write)
-    assert done.returncode == 1 and "Traceback" not in done.stderr and "Error" not in done.stderr and "Exception" not in done.stderr
+    assert (
+        done.returncode == 1 and "Traceback" not in done.stderr and "Error" not in done.stderr
+        and "Exception" not in done.stderr
+    )

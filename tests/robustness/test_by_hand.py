@@ -1,4 +1,5 @@
-"""Stored detections get the numbers that pycocotools gives them on the folder's own files: labels, splits and category ids are the file's."""
+"""Stored detections get the numbers that pycocotools gives them on the folder's own files: labels, splits and category
+ids are the file's."""
 import json
 
 import pytest
@@ -12,18 +13,30 @@ from tests.robustness.by_hand import SAME, SCORES, compare, differences
 
 @pytest.fixture
 def gaps(coco_folder):
-    """Eight images with two to four objects of categories 90, 4 and 27, in this order in the file; 61 has none, one object is a crowd."""
+    """Eight images with two to four objects of categories 90, 4 and 27, in this order in the file; 61 has none, one
+    object is a crowd."""
     boxes = {
-        n: [(4 + 9 * k, 6 + n, 8 + 12 * (k % 2), 10 + 2 * n, (90, 4, 27)[(n + k) % 3], int((n, k) == (3, 1))) for k in range(2 + n % 3)] for n in range(1, 9)
+        n: [
+            (4 + 9 * k, 6 + n, 8 + 12 * (k % 2), 10 + 2 * n, (90, 4, 27)[(n + k) % 3], int((n, k) == (3, 1)))
+            for k in range(2 + n % 3)
+        ] for n in range(1, 9)
     }
-    return coco_folder([(80, 60)] * 8, boxes, categories=(90, 4, 61, 27), splits={"train": [1, 2], "val": [8, 3, 4, 5, 6, 7]})
+    return coco_folder(
+        [(80, 60)] * 8, boxes, categories=(90, 4, 61, 27), splits={"train": [1, 2], "val": [8, 3, 4, 5, 6, 7]},
+    )
 
 
 @pytest.mark.parametrize("by", [None, PYCOCOTOOLS], ids=["the package that is here", "pycocotools"])
 def test_category_ids_with_gaps_give_pycocotools_own_numbers(gaps, by):
     mine, theirs, count = compare(gaps, "val", by=by)
-    assert count > 30 and set(theirs) == {*SCORES, "class 4", "class 27", "class 61", "class 90"} and max(differences(mine, theirs).values()) <= SAME
-    assert 5 < theirs["AP"] < 95 and len({round(theirs[f"class {number}"], 3) for number in (4, 27, 90)}) == 3 and theirs["class 61"] != theirs["class 61"]
+    assert (
+        count > 30 and set(theirs) == {*SCORES, "class 4", "class 27", "class 61", "class 90"}
+        and max(differences(mine, theirs).values()) <= SAME
+    )
+    assert (
+        5 < theirs["AP"] < 95 and len({round(theirs[f"class {number}"], 3) for number in (4, 27, 90)}) == 3
+        and theirs["class 61"] != theirs["class 61"]
+    )
 
 
 def test_images_that_are_shrunk_have_their_boxes_brought_back(gaps):
@@ -34,14 +47,19 @@ def test_images_that_are_shrunk_have_their_boxes_brought_back(gaps):
 def test_a_runs_detections_are_counted_as_the_run_counted_them(gaps, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FGDLAB_HOME", "home")
-    words = ["run", "--data", str(gaps), "--image-size", "0", "--train-images", "0", "--eval-images", "0", "--epochs", "1", "--batch-size", "2", "--out", "mine", "--lr", "0.3", "--clip", "0"]
+    words = [
+        "run", "--data", str(gaps), "--image-size", "0", "--train-images", "0", "--eval-images", "0", "--epochs", "1",
+        "--batch-size", "2", "--out", "mine", "--lr", "0.3", "--clip", "0",
+    ]
     assert CliRunner().invoke(main, words).exit_code == 0
     result = json.loads((tmp_path / "mine/result.json").read_text())
     stored = tmp_path / "mine/detections.json"
     mine, theirs, count = compare(gaps, "val", stored)
     assert count > 50 and max(differences(mine, theirs).values()) <= SAME
     of_run = {**{name: result[name] for name in SCORES}, **result["AP_per_class"]}
-    assert max(differences({name: float("nan") if value is None else value for name, value in of_run.items()}, theirs).values()) <= SAME
+    assert max(
+        differences({name: float("nan") if value is None else value for name, value in of_run.items()}, theirs).values()
+    ) <= SAME
 
 
 @pytest.mark.parametrize("spoilt", ["labels", "names", "crowds"])
@@ -49,14 +67,18 @@ def test_a_mistake_on_the_way_would_be_seen(gaps, monkeypatch, spoilt):
     def wrong_truth(scenes, truth=DetectionDataset.ground_truth):
         found = truth(scenes)
         if spoilt == "names":
-            for each, name in zip(found["categories"], [each["name"] for each in found["categories"]][::-1], strict=True):
+            for each, name in zip(
+                found["categories"], [each["name"] for each in found["categories"]][::-1], strict=True,
+            ):
                 each["name"] = name
         for each in found["annotations"] if spoilt == "crowds" else []:
             each["iscrowd"] = 0
         return found
 
     if spoilt == "labels":
-        monkeypatch.setattr(DetectionDataset, "category_ids", property(lambda self: self.annotations.category_ids[::-1]))
+        monkeypatch.setattr(
+            DetectionDataset, "category_ids", property(lambda self: self.annotations.category_ids[::-1]),
+        )
     monkeypatch.setattr(DetectionDataset, "truth", wrong_truth)
     mine, theirs, _ = compare(gaps, "val")
     assert max(differences(mine, theirs).values()) > 0.1

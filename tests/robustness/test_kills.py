@@ -1,6 +1,8 @@
-"""A sweep that is killed again and again ends with the very numbers of one that was left alone, and leaves no process behind.
+"""A sweep that is killed again and again ends with the very numbers of one that was left alone, and leaves no process
+behind.
 
-Real processes, real training, at smoke scale on tiny images. Three random kills here; ``python -m tests.robustness.kill_matrix --kills 30`` makes thirty.
+Real processes, real training, at smoke scale on tiny images. Three random kills here; ``python -m
+tests.robustness.kill_matrix --kills 30`` makes thirty.
 """
 import json
 import random
@@ -11,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from fgdlab.lab.run import RunFolder
-from tests.robustness.kill_matrix import GRACE, PATIENCE, Matrix, Sweeping, kernel, kill, launcher, same, until  # noqa: E402
+# noqa: E402
+from tests.robustness.kill_matrix import GRACE, PATIENCE, Matrix, Sweeping, kernel, kill, launcher, same, until
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +58,9 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_numbers_of_an_undisturbe
     def check(when: str) -> None:
         """What was done once is untouched, and nothing lives on."""
         now = disturbed.results()
-        assert {path: now.get(path) for path in done} == done, f"{when}: a finished run was run again (moments by seed {seed})"
+        assert {
+            path: now.get(path) for path in done
+        } == done, f"{when}: a finished run was run again (moments by seed {seed})"
         done.update(now)
         until(lambda: not disturbed.processes(), seconds=GRACE)
 
@@ -68,17 +73,25 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_numbers_of_an_undisturbe
 
     # a kernel in the middle of its training, a launch process, and the runner after the first result
     runner = disturbed.start()
-    trained = until(lambda: next((run for run in disturbed.runs() if 3 <= logged(run) < 25 and kernel(run)), None), runner)
+    trained = until(
+        lambda: next((run for run in disturbed.runs() if 3 <= logged(run) < 25 and kernel(run)), None), runner,
+    )
     assert trained, disturbed.log()
     steps = logged(trained)
     assert kill(kernel(trained))
-    other = until(lambda: next((run for run in disturbed.runs() if run != trained and RunFolder(run).state() == "running"), None), runner)
+    other = until(
+        lambda: next((run for run in disturbed.runs() if run != trained and RunFolder(run).state() == "running"), None),
+        runner,
+    )
     assert other, disturbed.log()
     time.sleep(draw.uniform(0, 3))
     kill(launcher(other))
     until(disturbed.results, runner)
-    until(lambda: RunFolder(trained).state() != "running", runner)            # papermill looks after its kernel every few seconds
-    assert not (trained / "result.json").exists() and RunFolder(trained).state() == "interrupted" and not (trained / "failed.json").exists()
+    until(lambda: RunFolder(trained).state() != "running", runner)  # papermill looks after its kernel every few seconds
+    assert (
+        not (trained / "result.json").exists() and RunFolder(trained).state() == "interrupted"
+        and not (trained / "failed.json").exists()
+    )
     time.sleep(draw.uniform(0, 4))
     kill(runner)
     runner.wait()

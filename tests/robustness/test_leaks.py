@@ -8,7 +8,10 @@ from tests.robustness.leaks import GROWTH_MB, check, faults, grown
 def test_a_few_runs_leave_nothing_behind():
     said = []
     assert check(3, said.append), "\n".join(said)
-    assert sum("3 runs" in line for line in said) == 2 and sum("processes left over: 0   well" in line for line in said) == 2
+    assert (
+        sum("3 runs" in line for line in said) == 2
+        and sum("processes left over: 0   well" in line for line in said) == 2
+    )
 
 
 def samples(runs: int = 50, **growing) -> list[dict]:
@@ -21,7 +24,9 @@ def test_what_does_not_grow_is_well():
     assert faults(grown(samples())) == [] and set(grown(samples()).values()) == {0}
 
 
-@pytest.mark.parametrize("name, step", [("memory_mb", GROWTH_MB / 30), ("handles", 1), ("threads", 0.1), ("children", 0.2)])
+@pytest.mark.parametrize(
+    "name, step", [("memory_mb", GROWTH_MB / 30), ("handles", 1), ("threads", 0.1), ("children", 0.2)],
+)
 def test_what_grows_is_found(name, step):
     assert faults(grown(samples(**{name: step}))) == [name]
 

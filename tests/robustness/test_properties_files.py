@@ -1,4 +1,5 @@
-"""What is written comes back: settings through a dict, JSON and YAML; sweeps through their file; weights and states of any names, shapes and types."""
+"""What is written comes back: settings through a dict, JSON and YAML; sweeps through their file; weights and states of
+any names, shapes and types."""
 import json
 import string
 from dataclasses import fields
@@ -43,14 +44,18 @@ def value_of(each):
 
 FIELDS = {each.name: each for each in fields(RunConfig)}
 SETTINGS = st.fixed_dictionaries({}, optional={name: value_of(each) for name, each in FIELDS.items()})
-IN_A_SWEEP = st.fixed_dictionaries({}, optional={name: value_of(each) for name, each in FIELDS.items() if name not in ("seed", "scale")})
+IN_A_SWEEP = st.fixed_dictionaries(
+    {}, optional={name: value_of(each) for name, each in FIELDS.items() if name not in ("seed", "scale")},
+)
 
 
 @given(settings=SETTINGS)
 def test_settings_come_back_from_a_dict_from_json_and_from_yaml(settings):
     config = RunConfig.of(settings)
     assert config.dict() == {name: settings.get(name, each.default) for name, each in FIELDS.items()}
-    assert RunConfig.of(config.dict()) == RunConfig.of(json.loads(config.json())) == RunConfig.of(yaml.safe_load(yaml.safe_dump(config.dict(), allow_unicode=True))) == config
+    assert RunConfig.of(config.dict()) == RunConfig.of(json.loads(config.json())) == RunConfig.of(
+        yaml.safe_load(yaml.safe_dump(config.dict(), allow_unicode=True))
+    ) == config
     assert RunConfig.of(json.loads(config.json())).json() == config.json()
 
 
@@ -64,10 +69,16 @@ def test_one_changed_setting_makes_another_configuration_and_another_text(settin
 
 
 @few
-@given(base=IN_A_SWEEP, rows=st.dictionaries(NAMES, IN_A_SWEEP, min_size=1, max_size=3), seeds=st.lists(st.integers(0, 10**6), min_size=1, max_size=3, unique=True))
+@given(
+    base=IN_A_SWEEP, rows=st.dictionaries(NAMES, IN_A_SWEEP, min_size=1, max_size=3),
+    seeds=st.lists(st.integers(0, 10**6), min_size=1, max_size=3, unique=True),
+)
 def test_a_sweep_comes_back_from_its_file_with_every_setting_of_every_row(tmp_path, base, rows, seeds):
     path = tmp_path / "mine.yaml"
-    content = {"title": "t", "question": "q?", "baseline": next(iter(rows)), "base": base, "seeds": seeds, "rows": {name: {"set": settings} for name, settings in rows.items()}}
+    content = {
+        "title": "t", "question": "q?", "baseline": next(iter(rows)), "base": base, "seeds": seeds,
+        "rows": {name: {"set": settings} for name, settings in rows.items()},
+    }
     path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
     sweep = load_sweep(str(path))
     assert list(sweep.rows) == list(rows) or sorted(sweep.rows) == sorted(rows)                   # safe_dump sorts keys
@@ -77,9 +88,12 @@ def test_a_sweep_comes_back_from_its_file_with_every_setting_of_every_row(tmp_pa
         assert {name: getattr(config, name) for name in base | settings} == base | settings and config.seed == seeds[0]
 
 
-# ---- weights -------------------------------------------------------------------------------------------------------------------------
+# ---- weights ---------------------------------------------------------------------------------------------------------
 
-TENSORS = st.tuples(st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64]), st.lists(st.integers(1, 4), max_size=3), st.integers(0, 99))
+TENSORS = st.tuples(
+    st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64]),
+    st.lists(st.integers(1, 4), max_size=3), st.integers(0, 99),
+)
 
 
 def holder(layout: dict) -> nn.Module:
@@ -91,9 +105,14 @@ def holder(layout: dict) -> nn.Module:
     return module
 
 
-@given(layout=st.dictionaries(NAMES.map("w_{}".format), TENSORS, min_size=1, max_size=5), facts=st.dictionaries(NAMES, st.one_of(st.integers(-9, 9), WORDS, st.booleans()), max_size=4))
+@given(
+    layout=st.dictionaries(NAMES.map("w_{}".format), TENSORS, min_size=1, max_size=5),
+    facts=st.dictionaries(NAMES, st.one_of(st.integers(-9, 9), WORDS, st.booleans()), max_size=4),
+)
 def test_weights_of_any_names_shapes_and_types_come_back_to_the_last_bit(tmp_path, layout, facts, same_bits):
-    module, other = holder(layout), holder({name: (dtype, shape, seed + 1) for name, (dtype, shape, seed) in layout.items()})
+    module, other = holder(layout), holder(
+        {name: (dtype, shape, seed + 1) for name, (dtype, shape, seed) in layout.items()}
+    )
     facts = {f"fact_{name}": value for name, value in facts.items()}
     save_weights(module, tmp_path / "w.safetensors", **facts)
     assert load_weights(other, tmp_path / "w.safetensors") == facts
@@ -102,7 +121,8 @@ def test_weights_of_any_names_shapes_and_types_come_back_to_the_last_bit(tmp_pat
 
 
 @pytest.mark.parametrize("loss", [
-    lambda: FGDLoss(("P3", "P4"), 3, 4), lambda: FGDLoss(("P3",), 4, 4, FGDConfig(relation="nonlocal")), lambda: FBKDLoss(("P3", "P5"), 4, 8),
+    lambda: FGDLoss(("P3", "P4"), 3, 4), lambda: FGDLoss(("P3",), 4, 4, FGDConfig(relation="nonlocal")),
+    lambda: FBKDLoss(("P3", "P5"), 4, 8),
 ])
 def test_a_loss_with_its_layers_comes_back_to_the_last_bit(tmp_path, loss, shake, same_bits):
     torch.manual_seed(1)
@@ -112,7 +132,11 @@ def test_a_loss_with_its_layers_comes_back_to_the_last_bit(tmp_path, loss, shake
     same_bits(other, module)
 
 
-@given(channels=st.tuples(st.sampled_from([2, 4, 6]), st.sampled_from([2, 4])), levels=st.lists(st.sampled_from(["P2", "P3", "P4", "P7"]), min_size=1, max_size=3, unique=True), seed=st.integers(0, 99))
+@given(
+    channels=st.tuples(st.sampled_from([2, 4, 6]), st.sampled_from([2, 4])),
+    levels=st.lists(st.sampled_from(["P2", "P3", "P4", "P7"]), min_size=1, max_size=3, unique=True),
+    seed=st.integers(0, 99),
+)
 def test_the_authors_names_lead_every_tensor_to_its_place(channels, levels, seed, same_bits):
     """Our state under the authors' names, then read back: strict, and no two tensors change places."""
     torch.manual_seed(seed)

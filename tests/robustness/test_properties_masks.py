@@ -1,4 +1,7 @@
-"""What holds for the masks of any boxes on any grid (eqs. 2-4): the naive loop, and symmetries of boxes that are turned, mirrored, scaled or reordered."""
+"""What holds for the masks of any boxes on any grid (eqs.
+
+2-4): the naive loop, and symmetries of boxes that are turned, mirrored, scaled or reordered.
+"""
 from collections import Counter
 
 import numpy as np
@@ -17,11 +20,16 @@ WORDS = {"rounding": st.sampled_from(ROUNDINGS), "axes": st.sampled_from(AXES)}
 
 
 def boxes_within(height: float, width: float, step: float | None = None):
-    """Lists of boxes near an image of that size, over its border too; on multiples of ``step`` pixels if one is given."""
+    """Lists of boxes near an image of that size, over its border too; on multiples of ``step`` pixels if one is
+    given."""
     def number(low, high):
-        return st.integers(int(low / step), int(high / step)).map(lambda n: n * step) if step else st.floats(low, high, width=32)
+        return st.integers(
+            int(low / step), int(high / step),
+        ).map(lambda n: n * step) if step else st.floats(low, high, width=32)
 
-    corner = st.tuples(number(-width / 2, 1.5 * width), number(-height / 2, 1.5 * height), number(0, width), number(0, height))
+    corner = st.tuples(
+        number(-width / 2, 1.5 * width), number(-height / 2, 1.5 * height), number(0, width), number(0, height),
+    )
     return st.lists(corner.map(lambda box: (box[0], box[1], box[0] + box[2], box[1] + box[3])), max_size=5)
 
 
@@ -55,7 +63,13 @@ def tensor_of_rows(rows) -> torch.Tensor:
 def test_random_sets_of_boxes_are_the_loop_in_batches_with_frames_of_their_own():
     counts, rng = Counter(), np.random.default_rng(17)
     assert [each for _ in range(25) for each in differing(rng, 4, counts)] == []
-    assert counts["sets"] == 100 and min(counts[kind] for kind in (*ROUNDINGS, *AXES, "float32", "float64", "a frame an image", "one canvas", "without a box")) > 0
+    assert (
+        counts["sets"] == 100
+        and min(
+            counts[kind]
+            for kind in (*ROUNDINGS, *AXES, "float32", "float64", "a frame an image", "one canvas", "without a box")
+        ) > 0
+    )
 
 
 @given(data=st.data(), grid=st.tuples(SIDES, SIDES), **WORDS)
@@ -71,7 +85,10 @@ def test_order_and_repetition_of_boxes_do_not_matter(data, grid, rounding, axes)
     frame = (8 * grid[0], 8 * grid[1])
     boxes = data.draw(boxes_within(*frame))
     other = data.draw(st.permutations(boxes)) + (boxes[:1] if data.draw(st.booleans()) else [])
-    same(masks(other, frame, grid, rounding=rounding, axes=axes), masks(boxes, frame, grid, rounding=rounding, axes=axes))
+    same(
+        masks(other, frame, grid, rounding=rounding, axes=axes),
+        masks(boxes, frame, grid, rounding=rounding, axes=axes),
+    )
 
 
 @given(data=st.data(), grid=st.tuples(SIDES, SIDES), factor=st.sampled_from([0.25, 2.0, 8.0]), **WORDS)
@@ -79,10 +96,16 @@ def test_boxes_and_frame_scaled_alike_give_the_same_masks(data, grid, factor, ro
     frame = (8 * grid[0], 8 * grid[1])
     boxes = data.draw(boxes_within(*frame))
     scaled = [tuple(factor * each for each in box) for box in boxes]
-    same(masks(scaled, (factor * frame[0], factor * frame[1]), grid, rounding=rounding, axes=axes), masks(boxes, frame, grid, rounding=rounding, axes=axes))
+    same(
+        masks(scaled, (factor * frame[0], factor * frame[1]), grid, rounding=rounding, axes=axes),
+        masks(boxes, frame, grid, rounding=rounding, axes=axes),
+    )
 
 
-@given(data=st.data(), power=st.tuples(st.integers(0, 3), st.integers(0, 3)), side=st.sampled_from(["left-right", "up-down"]))
+@given(
+    data=st.data(), power=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    side=st.sampled_from(["left-right", "up-down"]),
+)
 def test_mirrored_boxes_give_mirrored_masks_with_exact_rounding(data, power, side):
     grid = tuple(2**each for each in power)                          # powers of 2, so that no division rounds
     height, width = 8 * grid[0], 8 * grid[1]
@@ -115,6 +138,10 @@ def test_transposed_boxes_give_transposed_masks_and_yx_is_that_on_a_square(data,
 def test_images_of_a_batch_do_not_see_each_other(data, grid, order, rounding, axes):
     frames = [(8 * grid[0], 8 * grid[1]), (8 * grid[0], 5 * grid[1]), (6 * grid[0], 8 * grid[1])]
     boxes = [tensor(data.draw(boxes_within(*frame))) for frame in frames]
-    batch = focal_masks([boxes[i] for i in order], [frames[i] for i in order], grid, dtype=torch.float64, rounding=rounding, axes=axes)
+    batch = focal_masks(
+        [boxes[i] for i in order], [frames[i] for i in order], grid, dtype=torch.float64, rounding=rounding, axes=axes,
+    )
     for place, i in enumerate(order):
-        same((batch.fg[place], batch.bg[place]), masks(boxes[i].tolist(), frames[i], grid, rounding=rounding, axes=axes))
+        same(
+            (batch.fg[place], batch.bg[place]), masks(boxes[i].tolist(), frames[i], grid, rounding=rounding, axes=axes),
+        )

@@ -1,4 +1,5 @@
-"""Nobody is let in: no code in data, no download unasked, no server that others reach, no notebook but the project's own.
+"""Nobody is let in: no code in data, no download unasked, no server that others reach, no notebook but the project's
+own.
 
 SECURITY.md says the same in words.
 """
@@ -27,18 +28,24 @@ from fgdlab.lab.sweeps.worker import MODULES
 
 ROOT = Path(fgdlab.__file__).parents[1]
 SOURCES = [                                                         # notebooks are read as they are built, below
-    path for pattern in ("fgdlab/**/*.py", "benchmarks/**/*.py", "ablations/**/*.py", "notebooks/*.py") for path in sorted(ROOT.glob(pattern))
+    path for pattern in (
+        "fgdlab/**/*.py", "benchmarks/**/*.py", "ablations/**/*.py", "notebooks/*.py",
+    ) for path in sorted(ROOT.glob(pattern))
 ]
 
 
-# --- calls that would run what they read --------------------------------------------------------------------------------------------
+# --- calls that would run what they read ------------------------------------------------------------------------------
 
 NEVER = {
-    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "pickle.load",
-    "pickle.loads", "pickle.Unpickler", "dill.load", "joblib.load", "marshal.loads", "marshal.load", "shelve.open", "tempfile.mktemp",
-    "pandas.read_pickle", "pd.read_pickle", "torch.hub.load", "torch.hub.load_state_dict_from_url", "load_state_dict_from_url", "urllib.request.urlopen", "urlopen", "urlretrieve",
+    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "yaml.full_load",
+    "pickle.load",
+    "pickle.loads", "pickle.Unpickler", "dill.load", "joblib.load", "marshal.loads", "marshal.load", "shelve.open",
+    "tempfile.mktemp",
+    "pandas.read_pickle", "pd.read_pickle", "torch.hub.load", "torch.hub.load_state_dict_from_url",
+    "load_state_dict_from_url", "urllib.request.urlopen", "urlopen", "urlretrieve",
 }
-ONLY = {"exec_module": {"custom_loss.py"}, "download_url_to_file": {"download.py"}}       # a custom loss is code; a named address is downloaded
+# a custom loss is code; a named address is downloaded
+ONLY = {"exec_module": {"custom_loss.py"}, "download_url_to_file": {"download.py"}}
 
 
 def unsafe_calls(text: str, file: str = "") -> list[str]:
@@ -50,8 +57,12 @@ def unsafe_calls(text: str, file: str = "") -> list[str]:
         name, last = ast.unparse(node.func), ast.unparse(node.func).rpartition(".")[2]
         settings = {each.arg: ast.unparse(each.value) for each in node.keywords}
         if (
-            name in NEVER or file not in ONLY.get(last, {file}) or (name == "torch.load" and settings.get("weights_only") != "True")
-            or settings.get("shell") == "True" or settings.get("allow_pickle") == "True" or settings.get("trust_remote_code") == "True"
+            name in NEVER or file not in ONLY.get(last, {file}) or (
+                name == "torch.load" and settings.get("weights_only") != "True"
+            )
+            or settings.get("shell") == "True" or settings.get("allow_pickle") == "True" or settings.get(
+                "trust_remote_code"
+            ) == "True"
         ):
             found.append(f"{file}:{node.lineno}: {ast.unparse(node)[:80]}")
     return found
@@ -59,49 +70,71 @@ def unsafe_calls(text: str, file: str = "") -> list[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_of_the_project_runs_what_it_reads(path):
-    text = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in path.read_text(encoding="utf-8").splitlines())
+    text = "\n".join(
+        "" if line.lstrip().startswith(("%", "!")) else line for line in path.read_text(encoding="utf-8").splitlines()
+    )
     assert unsafe_calls(text, path.name) == []
 
 
-@pytest.mark.parametrize("path", sorted([*(ROOT / "notebooks").glob("*.ipynb"), ROOT / "ablations/run_one.ipynb"]), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted([*(ROOT / "notebooks").glob("*.ipynb"), ROOT / "ablations/run_one.ipynb"]),
+    ids=lambda path: path.name,
+)
 def test_no_notebook_runs_what_it_reads(path):
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "code" and not text.startswith("%%"):
-            assert unsafe_calls("\n".join("" if line.startswith(("%", "!")) else line for line in text.splitlines()), path.name) == []
+            assert unsafe_calls(
+                "\n".join("" if line.startswith(("%", "!")) else line for line in text.splitlines()), path.name,
+            ) == []
 
 
 @pytest.mark.parametrize("line", [
-    "torch.load(p)", "torch.load(p, weights_only=False)", "yaml.load(t)", "pickle.loads(b)", "eval('1')", "exec(t)", "os.system('ls')",
-    "subprocess.run('ls', shell=True)", "np.load(p, allow_pickle=True)", "spec.loader.exec_module(m)", "load_state_dict_from_url(u)", "torch.hub.download_url_to_file(u, p)",
+    "torch.load(p)", "torch.load(p, weights_only=False)", "yaml.load(t)", "pickle.loads(b)", "eval('1')", "exec(t)",
+    "os.system('ls')",
+    "subprocess.run('ls', shell=True)", "np.load(p, allow_pickle=True)", "spec.loader.exec_module(m)",
+    "load_state_dict_from_url(u)", "torch.hub.download_url_to_file(u, p)",
 ])
 def test_the_search_finds_what_it_is_for(line):
     assert len(unsafe_calls(line, "file.py")) == 1
 
 
 def test_the_search_lets_pass_what_is_safe():
-    fine = "torch.load(p, weights_only=True); yaml.safe_load(t); model.eval(); frame.eval('a / b'); re.compile('x'); np.load(p); run(['ls'])"
+    fine = (
+        "torch.load(p, weights_only=True); yaml.safe_load(t); model.eval(); frame.eval('a / b'); re.compile('x'); "
+        "np.load(p); run(['ls'])"
+    )
     assert unsafe_calls(fine, "file.py") == [] and unsafe_calls("spec.loader.exec_module(m)", "custom_loss.py") == []
 
 
-# --- text that others wrote ---------------------------------------------------------------------------------------------------------
+# --- text that others wrote -------------------------------------------------------------------------------------------
 
 def test_yaml_gives_plain_values_and_no_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for text in ("!!python/object/apply:os.system [touch here]", "!!python/name:os.system", "!!python/object/new:os.system [touch here]"):
+    for text in (
+        "!!python/object/apply:os.system [touch here]", "!!python/name:os.system",
+        "!!python/object/new:os.system [touch here]",
+    ):
         with pytest.raises(UserError, match="must be YAML"):
             load_yaml(text)
     assert list(tmp_path.iterdir()) == []
-    assert load_yaml("{a: [1, 2.5, true, null, x], b: &it {c: d}, e: *it}") == {"a": [1, 2.5, True, None, "x"], "b": {"c": "d"}, "e": {"c": "d"}}
+    assert load_yaml("{a: [1, 2.5, true, null, x], b: &it {c: d}, e: *it}") == {
+        "a": [1, 2.5, True, None, "x"], "b": {"c": "d"}, "e": {"c": "d"},
+    }
 
 
-HOSTILE = ['x"\nimport os\nos.system("touch here")\n"', "'; import os #", "\\", '"""', "{out}", "\u2028import os", "$(touch here)", "a\r\nb = 1"]
+HOSTILE = [
+    'x"\nimport os\nos.system("touch here")\n"', "'; import os #", "\\", '"""', "{out}", "\u2028import os",
+    "$(touch here)", "a\r\nb = 1",
+]
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=repr)
 def test_a_setting_reaches_the_notebook_as_a_value_and_never_as_code(text):
     """A folder's name may hold quotes and newlines; papermill writes it into the parameters cell."""
-    notebook = parameterize_notebook(load_notebook_node(str(ROOT / "ablations/run_one.ipynb")), {**RunConfig(data=text).dict(), "out": text})
+    notebook = parameterize_notebook(
+        load_notebook_node(str(ROOT / "ablations/run_one.ipynb")), {**RunConfig(data=text).dict(), "out": text},
+    )
     (cell,) = [each for each in notebook.cells if "injected-parameters" in each.metadata.get("tags", [])]
     values = {}
     for node in ast.parse(cell.source).body:
@@ -110,10 +143,11 @@ def test_a_setting_reaches_the_notebook_as_a_value_and_never_as_code(text):
     assert values["data"] == values["out"] == text
 
 
-# --- notebooks ----------------------------------------------------------------------------------------------------------------------
+# --- notebooks --------------------------------------------------------------------------------------------------------
 
 def test_a_run_is_given_the_projects_notebook_and_no_other(tmp_path):
-    """Whatever lies in the folder of the runs: job.json is written anew before each start, and names ablations/run_one.ipynb."""
+    """Whatever lies in the folder of the runs: job.json is written anew before each start, and names
+    ablations/run_one.ipynb."""
     from fgdlab.lab import sweeps as lab_sweep
 
     sweep = load_sweep("table1_areas").at("smoke", [0])
@@ -133,10 +167,12 @@ def test_a_run_is_given_the_projects_notebook_and_no_other(tmp_path):
 def test_a_job_may_start_two_modules_of_the_sweeps_and_no_other():
     """That others are refused is in test_worker.py."""
     assert MODULES == ("fgdlab.lab.sweeps.worker", "fgdlab.lab.sweeps.prepare")
-    assert all('if __name__ == "__main__":' in (ROOT / f"{module.replace('.', '/')}.py").read_text() for module in MODULES)
+    assert all(
+        'if __name__ == "__main__":' in (ROOT / f"{module.replace('.', '/')}.py").read_text() for module in MODULES
+    )
 
 
-# --- the network --------------------------------------------------------------------------------------------------------------------
+# --- the network ------------------------------------------------------------------------------------------------------
 
 def test_a_distilled_run_opens_no_connection_and_asks_for_no_name(lab_home, tiny_config, tmp_path, monkeypatch):
     def no(*arguments, **settings):
@@ -156,10 +192,12 @@ def test_nothing_is_downloaded_unless_it_is_asked_for():
     assert RunConfig().pretrained is False
     for path in sorted((ROOT / "ablations/sweeps").glob("*.yaml")):
         sweep = load_sweep(path.stem)
-        assert not any(sweep.settings(row, 0, scale).pretrained for row in sweep.rows for scale in ("smoke", "laptop")), path.name
+        assert not any(
+            sweep.settings(row, 0, scale).pretrained for row in sweep.rows for scale in ("smoke", "laptop")
+        ), path.name
 
 
-# --- Jupyter ------------------------------------------------------------------------------------------------------------------------
+# --- Jupyter ----------------------------------------------------------------------------------------------------------
 
 def test_make_lab_serves_this_machine_alone_and_asks_for_a_token():
     recipe = re.search(r"^lab:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
@@ -171,7 +209,10 @@ def test_make_lab_serves_this_machine_alone_and_asks_for_a_token():
         r"""(token|password)\s*=\s*(["']{2}|\s|$)|0\.0\.0\.0|--ip=["']?\*|disable_check_xsrf|allow_origin\s*=\s*["']?\*|allow_remote_access"""
     )
     assert [each for each in lines if open_door.search(each[1])] == []
-    assert all(open_door.search(line) for line in ("--ServerApp.token=''", "--IdentityProvider.token=", "--ip=0.0.0.0", "--ip='*'"))
+    assert all(
+        open_door.search(line)
+        for line in ("--ServerApp.token=''", "--IdentityProvider.token=", "--ip=0.0.0.0", "--ip='*'")
+    )
 
 
 @pytest.mark.slow
@@ -182,13 +223,22 @@ def test_jupyterlab_takes_the_next_port_and_asks_for_a_token_on_the_loopback_add
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        options = ["--ip=127.0.0.1", "--no-browser", f"--port={port}", "--allow-root", f"--ServerApp.root_dir={tmp_path}"]
+        options = [
+            "--ip=127.0.0.1", "--no-browser", f"--port={port}", "--allow-root", f"--ServerApp.root_dir={tmp_path}",
+        ]
         environment = {**os.environ, "JUPYTER_CONFIG_DIR": str(tmp_path), "HOME": str(tmp_path)}
         with open(tmp_path / "log", "w") as log:
-            server = subprocess.Popen([sys.executable, "-m", "jupyter", "lab", *options], stdout=log, stderr=log, start_new_session=True, env=environment)
+            server = subprocess.Popen(
+                [sys.executable, "-m", "jupyter", "lab", *options], stdout=log, stderr=log, start_new_session=True,
+                env=environment,
+            )
         try:
             deadline = time.monotonic() + 120
-            while not (address := re.search(r"http://([\w.]+):(\d+)/lab\?token=([0-9a-f]{40,})", (tmp_path / "log").read_text())):
+            while not (
+                address := re.search(
+                    r"http://([\w.]+):(\d+)/lab\?token=([0-9a-f]{40,})", (tmp_path / "log").read_text(),
+                )
+            ):
                 assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
                 time.sleep(0.2)
         finally:

@@ -1,4 +1,5 @@
-"""``python -m tests.robustness.bad_inputs``: write figures and rows into tests/robustness/ROBUST.md and print the counts of everything."""
+"""``python -m tests.robustness.bad_inputs``: write figures and rows into tests/robustness/ROBUST.md and print the
+counts of everything."""
 from .page import PAGE, noted, with_rows
 from .table import TABLE
 

@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from .world import CHECK, RUN, SIDE, SWEEP, Row, changed, cut, holds, picture
 
-WHITE, BLACK = (16, 16), (60, 60)                                    # row and column of a pixel in the box, and of one beside it
+WHITE, BLACK = (16, 16), (60, 60)  # row and column of a pixel in the box, and of one beside it
 
 
 def row(name, spoil, says, check=None) -> Row:
@@ -43,7 +43,9 @@ def shows(white=(255,) * 3, black=(0,) * 3, within: int = 0):
     def check(printed: str) -> None:
         found = pixels().astype(int)
         assert found.shape == (SIDE, SIDE, 3)
-        assert np.abs(found[WHITE] - white).max() <= within and np.abs(found[BLACK] - black).max() <= within, (found[WHITE], found[BLACK])
+        assert np.abs(found[WHITE] - white).max() <= within and np.abs(found[BLACK] - black).max() <= within, (
+            found[WHITE], found[BLACK],
+        )
 
     return check
 
@@ -65,7 +67,8 @@ def oriented(orientation: int) -> Image.Exif:
 
 
 def lying(upright: bool):
-    """A photograph stored on its side, 64 x 48 for an upright 48 x 64, with the turn in EXIF; annotated upright or as stored."""
+    """A photograph stored on its side, 64 x 48 for an upright 48 x 64, with the turn in EXIF; annotated upright or as
+    stored."""
     def spoil() -> None:
         picture(48, SIDE).transpose(Image.Transpose.ROTATE_90).save("pets/images/3.png", exif=oriented(6))
         changed("images", 2, **({"width": 48, "height": SIDE} if upright else {"width": SIDE, "height": 48}))()
@@ -103,7 +106,9 @@ def png_of(width: int, height: int) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(
+        b"IDAT", zlib.compress(b"\0" * 1000),
+    ) + chunk(b"IEND", b"")
 
 
 def text_bomb() -> None:
@@ -159,13 +164,16 @@ def pipe_for_a_file() -> None:
 
 ROWS = [
     row("no such file", lambda: os.unlink("pets/images/3.png"),
-        "pets/images must hold the 8 image files of split 'all', got 1 missing, the first '3.png' of image 3; put them there, or take those "
+        "pets/images must hold the 8 image files of split 'all', got 1 missing, the first '3.png' of image 3; put them "
+        "there, or take those "
         "images out of the split"),
     row("a folder of that name", folder_for_a_file,
-        "pets/images must hold the 8 image files of split 'all', got 1 missing, the first '3.png' of image 3; put them there, or take those "
+        "pets/images must hold the 8 image files of split 'all', got 1 missing, the first '3.png' of image 3; put them "
+        "there, or take those "
         "images out of the split"),
     row("a pipe of that name, which would wait for ever", pipe_for_a_file,
-        "pets/images must hold the 8 image files of split 'all', got 1 missing, the first '3.png' of image 3; put them there, or take those "
+        "pets/images must hold the 8 image files of split 'all', got 1 missing, the first '3.png' of image 3; put them "
+        "there, or take those "
         "images out of the split"),
     row("no bytes", holds("pets/images/3.png", b""),
         "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split"),
@@ -180,32 +188,40 @@ ROWS = [
     Row("sweep: a truncated PNG", cut("pets/images/3.png"), SWEEP,
         "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split"),
     row("two broken files", lambda: (cut("pets/images/3.png")(), cut("pets/images/4.png")()),
-        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split (and 1 more of 8 images "
+        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split "
+        "(and 1 more of 8 images "
         "have a defect)"),
     row("another size than annotated", saved(picture(50, SIDE)),
-        "pets/images/3.png must be 64 x 64 pixels as in the annotations, got 50 x 64; use the images that were annotated, or correct width, "
+        "pets/images/3.png must be 64 x 64 pixels as in the annotations, got 50 x 64; use the images that were "
+        "annotated, or correct width, "
         "height and boxes"),
     row("sides swapped, no EXIF", lambda: (changed("images", 2, width=48)(), saved(picture(SIDE, 48))()),
-        "pets/images/3.png must be 48 x 64 pixels as in the annotations, got 64 x 48: the sides are swapped, perhaps by an EXIF rotation that "
+        "pets/images/3.png must be 48 x 64 pixels as in the annotations, got 64 x 48: the sides are swapped, perhaps "
+        "by an EXIF rotation that "
         "was lost; rotate the image, or correct width, height and boxes"),
     row("floating point pixels", saved(picture(mode="F"), "3.tif"),
-        "pets/images/3.tif must be an image that can be decoded, got: floating point pixels, which have no agreed white; save it with 8 bits; "
+        "pets/images/3.tif must be an image that can be decoded, got: floating point pixels, which have no agreed "
+        "white; save it with 8 bits; "
         "copy it again, or take it out of the split"),
     row("32-bit pixels", saved(Image.new("I", (SIDE, SIDE), 70_000), "3.tif"),
-        "pets/images/3.tif must be an image that can be decoded, got: grey values from 70000 to 70000, which are neither 8 nor 16 bits; copy it "
+        "pets/images/3.tif must be an image that can be decoded, got: grey values from 70000 to 70000, which are "
+        "neither 8 nor 16 bits; copy it "
         "again, or take it out of the split"),
     row("a decompression bomb: 60,000 x 60,000 pixels in 100 bytes", holds("pets/images/3.png", png_of(60_000, 60_000)),
         "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split"),
     row("a decompression bomb that is annotated as such", changed("images", 2, width=60_000, height=60_000),
-        "pets/annotations.json: image 3 '3.png' must have at most 89478485 pixels, got 60000 x 60000; cut it into tiles, or write the size of "
+        "pets/annotations.json: image 3 '3.png' must have at most 89478485 pixels, got 60000 x 60000; cut it into "
+        "tiles, or write the size of "
         "the image file"),
     row("a comment that unpacks to 20 MB", text_bomb,
         "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split"),
     row("a link to a file outside of the folder", link_out,
-        "pets/images must hold its images itself, got 1 that a link takes elsewhere, the first '3.png' of image 3; copy them there, or make the "
+        "pets/images must hold its images itself, got 1 that a link takes elsewhere, the first '3.png' of image 3; "
+        "copy them there, or make the "
         "whole folder a link"),
     row("a file in a folder that is a link to outside", link_out_by_folder,
-        "pets/images must hold its images itself, got 1 that a link takes elsewhere, the first 'sub/3.png' of image 3; copy them there, or make "
+        "pets/images must hold its images itself, got 1 that a link takes elsewhere, the first 'sub/3.png' of image 3; "
+        "copy them there, or make "
         "the whole folder a link"),
     # unusual, and fine
     row("a link to a file inside of the folder", link_within, "", shows()),
@@ -213,14 +229,19 @@ ROWS = [
     row("grey", saved(picture(mode="L")), "", shows()),
     row("black and white, 1 bit", saved(picture(mode="1")), "", shows()),
     row("grey with transparency", saved(picture(mode="LA")), "", shows()),
-    row("transparent everywhere", saved(Image.merge("RGBA", [*picture().split(), Image.new("L", (SIDE, SIDE), 0)])), "", shows()),
+    row(
+        "transparent everywhere", saved(Image.merge("RGBA", [*picture().split(), Image.new("L", (SIDE, SIDE), 0)])), "",
+        shows(),
+    ),
     row("CMYK, as a JPEG", saved(picture(mode="CMYK"), "3.jpg", quality=95), "", shows(within=12)),
     row("CMYK, as a TIFF", saved(picture(mode="CMYK"), "3.tif"), "", shows()),
     row("YCbCr, as a TIFF", saved(picture(mode="YCbCr"), "3.tif"), "", shows()),
     row("16-bit grey, as a PNG", saved(sixteen()), "", shows()),
     row("16-bit grey, as a TIFF", saved(sixteen(), "3.tif"), "", shows()),
     row("a palette", saved(coloured_palette()), "", shows((10, 20, 30))),
-    row("a palette with transparency", saved(coloured_palette(), transparency=bytes([255, 0])), "", shows((10, 20, 30))),
+    row(
+        "a palette with transparency", saved(coloured_palette(), transparency=bytes([255, 0])), "", shows((10, 20, 30)),
+    ),
     row("an animated GIF: its first frame", animation, "", shows()),
     row("a JPEG that is called .png", jpeg_called_png, "", shows(within=12)),
     row("lying in the file, upright by EXIF, annotated upright", lying(upright=True), "", upright_pixels),

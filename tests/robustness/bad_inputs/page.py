@@ -21,10 +21,19 @@ def rendered() -> str:
     """All rows, kind by kind, with their counts."""
     count = sum(map(len, TABLE.values()))
     works = sum(not row.says for rows in TABLE.values() for row in rows)
-    blocks = [f"{count} rows: {count - works} end in one line and a status that is not 0, {works} are unusual and work."]
+    blocks = [
+        f"{count} rows: {count - works} end in one line and a status that is not 0, {works} are unusual and work."
+    ]
     for kind, rows in TABLE.items():
         lines = [f"| {cell(row.name)} | `{cell(command(row))}` | {result(row)} |" for row in rows]
-        blocks.append("\n".join([f"### {kind} ({len(rows)})", "", "| what is wrong | `fgdlab` | what it says |", "|---|---|---|", *lines]))
+        blocks.append(
+            "\n".join(
+                [
+                    f"### {kind} ({len(rows)})", "", "| what is wrong | `fgdlab` | what it says |", "|---|---|---|",
+                    *lines,
+                ]
+            )
+        )
     return "\n\n".join(blocks)
 
 
@@ -53,11 +62,17 @@ def noted() -> dict[str, dict]:
 def figures() -> str:
     """A line a check: its command, what it said, when and where."""
     lines = [
-        f"| {name} | `{each['command']}` | {'<br>'.join(map(cell, each['lines']))} | {each['date']}{'' if each['minutes'] is None else ', ' + str(each['minutes']) + ' min'} |"
+        f"| {name} | `{each['command']}` | {'<br>'.join(map(cell, each['lines']))} | "
+        f"{each['date']}{'' if each['minutes'] is None else ', ' + str(each['minutes']) + ' min'} |"
         for name, each in noted().items()
     ]
     where = "; ".join(dict.fromkeys(each["machine"] for each in noted().values()))
-    return "\n".join(["| check | command | figures | when |", "|---|---|---|---|", *lines, "", f"Measured on {where}, beside other work: the minutes say little."])
+    return "\n".join(
+        [
+            "| check | command | figures | when |", "|---|---|---|---|", *lines, "",
+            f"Measured on {where}, beside other work: the minutes say little.",
+        ]
+    )
 
 
 def with_rows(page: str) -> str:

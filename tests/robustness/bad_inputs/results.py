@@ -11,8 +11,10 @@ NAMED = ("table1_areas", "--scale", "smoke", "--out", "mine")
 DRY = (*SWEEP, "--dry-run")
 COMPARE = ("compare", "mine", "mine")
 RESULT = {
-    "AP": 20.0, "AP50": 40.0, "AP75": 15.0, "AR": 30.0, "teacher_AP": 32.0, "seconds": 20.0, "train_seconds": 15.0, "eval_seconds": 3.0, "images_per_second": 100.0,
-    "peak_memory_gb": 1.0, "parameters": 1000, "steps": 40, "data_line": "pets", "teacher": {"origin": "trained now", "weights": "abc"}, "provenance": {"device": "a processor"},
+    "AP": 20.0, "AP50": 40.0, "AP75": 15.0, "AR": 30.0, "teacher_AP": 32.0, "seconds": 20.0, "train_seconds": 15.0,
+    "eval_seconds": 3.0, "images_per_second": 100.0,
+    "peak_memory_gb": 1.0, "parameters": 1000, "steps": 40, "data_line": "pets",
+    "teacher": {"origin": "trained now", "weights": "abc"}, "provenance": {"device": "a processor"},
 }
 SPOILT = ".../mine/.../result.json must be whole, got: ...; delete it, and it is made again"
 COLUMNS = "row,label,seed,state,AP,AR\n"
@@ -26,7 +28,10 @@ def swept(spoil: Callable[[Path], object] = lambda folder: None):
         from fgdlab.lab.sweeps.spec import load_sweep
 
         pairs = (pair.split("=", 1) for flag, pair in zip(SWEEP, SWEEP[1:], strict=False) if flag == "--set")
-        runs = plan(load_sweep("table1_areas").at("smoke"), Path("mine"), scale="smoke", overrides={name: load_yaml(value) for name, value in pairs})
+        runs = plan(
+            load_sweep("table1_areas").at("smoke"), Path("mine"), scale="smoke",
+            overrides={name: load_yaml(value) for name, value in pairs},
+        )
         for run in runs:
             os.makedirs(run.folder, exist_ok=True)
             run.here.begin(run.config.dict(), {})
@@ -75,35 +80,69 @@ ROWS = [
         ".../result.json must be whole, got: 'high' for AP; delete it, and it is made again"),
     Row("sweep: a word for a lesser score", result({**RESULT, "AP50": "high"}), SWEEP, SPOILT),
     Row("sweep: a word for the machine", result({**RESULT, "provenance": "here"}), SWEEP, SPOILT),
-    Row("sweep --dry-run: a result, truncated", swept(lambda folder: cut(f"mine/{folder.name}/result.json")()), DRY, SPOILT),
-    Row("sweep --dry-run: the claim of a process, truncated", instead("running.json", '{"pid": 1'), DRY, "", says("interrupted")),
-    Row("sweep --dry-run: the claim of a process is a list", instead("running.json", [1]), DRY, "", says("interrupted")),
-    Row("sweep --dry-run: a claim with a word for the process", instead("running.json", {"pid": "me", "host": "here"}), DRY, "", says("interrupted")),
-    Row("sweep --dry-run: a claim of process -1", instead("running.json", {"pid": -1, "host": "here"}), DRY, "", says("interrupted")),
+    Row(
+        "sweep --dry-run: a result, truncated", swept(lambda folder: cut(f"mine/{folder.name}/result.json")()), DRY,
+        SPOILT,
+    ),
+    Row(
+        "sweep --dry-run: the claim of a process, truncated", instead("running.json", '{"pid": 1'), DRY, "",
+        says("interrupted"),
+    ),
+    Row(
+        "sweep --dry-run: the claim of a process is a list", instead("running.json", [1]), DRY, "", says("interrupted"),
+    ),
+    Row(
+        "sweep --dry-run: a claim with a word for the process", instead("running.json", {"pid": "me", "host": "here"}),
+        DRY, "", says("interrupted"),
+    ),
+    Row(
+        "sweep --dry-run: a claim of process -1", instead("running.json", {"pid": -1, "host": "here"}), DRY, "",
+        says("interrupted"),
+    ),
     Row("sweep --dry-run: a failure without words", instead("failed.json", "[]"), DRY, "", says("failed")),
-    Row("sweep --dry-run: a log of other lines", instead("metrics.jsonl", '{"a": 1}\n{"steps": 0, "step": 1}\n{"steps": "x"}\n'), DRY, "", says("interrupted")),
+    Row(
+        "sweep --dry-run: a log of other lines",
+        instead("metrics.jsonl", '{"a": 1}\n{"steps": 0, "step": 1}\n{"steps": "x"}\n'), DRY, "", says("interrupted"),
+    ),
     # a run
-    Row("run: a folder in which a refused run left its settings", lambda: (os.mkdir("mine"), write("mine/params.json", {"lr": 1.0})), (*RUN, "--out", "mine"), "", says("AP ")),
+    Row(
+        "run: a folder in which a refused run left its settings",
+        lambda: (os.mkdir("mine"), write("mine/params.json", {"lr": 1.0})), (*RUN, "--out", "mine"), "", says("AP "),
+    ),
     # a table
     Row("table: results of no bytes", table(""), ("table", *NAMED), UNREADABLE),
-    Row("table: results that are an image", table(b"\x89PNG\r\n\x1a\n" + bytes(range(256))), ("table", *NAMED), UNREADABLE),
+    Row(
+        "table: results that are an image", table(b"\x89PNG\r\n\x1a\n" + bytes(range(256))), ("table", *NAMED),
+        UNREADABLE,
+    ),
     Row("table: results without the scores", table("row,seed,state\nnone,0,done\n"), ("table", *NAMED),
         "mine/results.csv must be whole, got: no column AP, AR; delete it, and it is made again"),
     Row("table: a word for a score", table(f"{COLUMNS}none,none,0,done,high,30\n"), ("table", *NAMED), UNREADABLE),
     Row("table: a word for a seed", table(f"{COLUMNS}none,none,x,done,20,30\n"), ("table", *NAMED), UNREADABLE),
     Row("table: no seed", table(f"{COLUMNS}none,none,,done,20,30\n"), ("table", *NAMED), UNREADABLE),
-    Row("report: results of no bytes", table(""), ("report", "table1_areas", "--scale", "smoke", "--runs", "mine", "--out", "mine/page.html"), UNREADABLE),
+    Row(
+        "report: results of no bytes", table(""),
+        ("report", "table1_areas", "--scale", "smoke", "--runs", "mine", "--out", "mine/page.html"), UNREADABLE,
+    ),
     Row("seeds: results of no bytes", table(""), ("seeds", *NAMED), UNREADABLE),
     # a comparison
-    Row("compare: no such run", None, COMPARE, "mine must be the folder of a finished run or a file of detections, got nothing there; correct the path"),
-    done("compare: a result, truncated", cut("mine/result.json"), "mine/result.json must be whole, got: ...; delete it, and it is made again"),
+    Row(
+        "compare: no such run", None, COMPARE,
+        "mine must be the folder of a finished run or a file of detections, got nothing there; correct the path",
+    ),
+    done(
+        "compare: a result, truncated", cut("mine/result.json"),
+        "mine/result.json must be whole, got: ...; delete it, and it is made again",
+    ),
     done("compare: a result of another make", holds("mine/result.json", {"AP": 1, "AR": 2, "seconds": 3}),
         "mine/result.json must be whole, got: 'data_hashes'; delete it, and it is made again"),
     done("compare: detections, truncated", cut("mine/detections.json"),
         "mine/detections.json must be whole JSON, got a fault at line ...; copy or export it again"),
     done("compare: a detection in an unknown image", stranger,
-        "mine/detections.json must be of the 2 images of the ground truth, got 1 other image ids, the first 99; both sides must have been run on "
+        "mine/detections.json must be of the 2 images of the ground truth, got 1 other image ids, the first 99; both "
+        "sides must have been run on "
         "the images of one file of truth"),
     done("compare: the data have changed since", lambda: os.unlink("pets/splits.json"),
-        "the data of mine must be those that it was judged on, got other images or annotations in 'pets'; put them back, or run again"),
+        "the data of mine must be those that it was judged on, got other images or annotations in 'pets'; put them "
+        "back, or run again"),
 ]

@@ -1,6 +1,8 @@
-"""The world in which every row begins: the current folder holds a good data set, ``pets``; a row spoils one thing in it.
+"""The world in which every row begins: the current folder holds a good data set, ``pets``; a row spoils one thing in
+it.
 
-pets: eight PNGs of 64 x 64 pixels, each with a white box on black; train 1-4, tune 5-6, val 7-8; classes dog (id 3) and cat (id 7).
+pets: eight PNGs of 64 x 64 pixels, each with a white box on black; train 1-4, tune 5-6, val 7-8; classes dog (id 3) and
+    cat (id 7).
 """
 import json
 import os
@@ -12,12 +14,19 @@ from PIL import Image
 
 SIDE = 64
 CHECK = ("data", "check", "pets")
-PETS = ("--data", "pets", "--image-size", "0", "--train-images", "0", "--eval-images", "0", "--epochs", "1", "--batch-size", "2")
+PETS = (
+    "--data", "pets", "--image-size", "0", "--train-images", "0", "--eval-images", "0", "--epochs", "1", "--batch-size",
+    "2",
+)
 RUN = ("run", *PETS)
-TAUGHT = (*RUN, "--method", "fgd", "--teacher", "compact_s", "--teacher-epochs", "1", "--teacher-batch-size", "2", "--out", "mine")
+TAUGHT = (
+    *RUN, "--method", "fgd", "--teacher", "compact_s", "--teacher-epochs", "1", "--teacher-batch-size", "2", "--out",
+    "mine",
+)
 
 SWEEP = (
-    "sweep", "table1_areas", "--scale", "smoke", "--out", "mine", "--set", "data=pets", "--set", "image_size=0", "--set", "train_images=0",
+    "sweep", "table1_areas", "--scale", "smoke", "--out", "mine", "--set", "data=pets", "--set", "image_size=0",
+    "--set", "train_images=0",
     "--set", "eval_images=0", "--set", "batch_size=2", "--set", "teacher_batch_size=2",
 )
 
@@ -26,11 +35,13 @@ SWEEP = (
 class Row:
     """One bad input, or one that is only unusual and must work.
 
-    name: what is wrong, as the page prints it. spoil: makes it so, in the current folder. command: arguments of ``fgdlab``.
+    name: what is wrong, as the page prints it. spoil: makes it so, in the current folder. command: arguments of
+        ``fgdlab``.
     says: the line after "Error: ", whole; ``...`` stands for words of other libraries. "" = it works.
     check: facts that must hold afterwards, called with what was printed.
     around: a context manager under which the command runs, for a disk or a clock that is not well.
-    trained: begin in a world where the run of ``TAUGHT`` is done. elsewhere: the test that tries it, where it needs more than one command.
+    trained: begin in a world where the run of ``TAUGHT`` is done. elsewhere: the test that tries it, where it needs
+        more than one command.
     """
 
     name: str
@@ -48,7 +59,10 @@ def document() -> dict:
     return {
         "images": [{"id": n, "file_name": f"{n}.png", "width": SIDE, "height": SIDE} for n in range(1, 9)],
         "annotations": [
-            {"id": 10 * n, "image_id": n, "category_id": (7, 3)[n % 2], "bbox": [8, 8, 24, 32], "area": 768, "iscrowd": 0} for n in range(1, 9)
+            {
+                "id": 10 * n, "image_id": n, "category_id": (7, 3)[n % 2], "bbox": [8, 8, 24, 32], "area": 768,
+                "iscrowd": 0,
+            } for n in range(1, 9)
         ],
         "categories": [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}],
     }
