@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tests.browser import browser_lab  # noqa: E402
+from tests.browser import browser_lab
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,7 @@ import pytest
 from tests.browser import browser_lab
 
 sys.path.insert(0, str(browser_lab.Path(__file__).parents[2] / "notebooks"))
-import build  # noqa: E402
+import build
 
 pytestmark = pytest.mark.browser
 

@@ -7,18 +7,18 @@ import sys
 import time
 from dataclasses import replace
 
-import torch  # noqa: E402
-from torch.testing import assert_close  # noqa: E402
+import torch
+from torch.testing import assert_close
 
-from fgdlab import FGDConfig, FGDLoss, FusedFGDLoss  # noqa: E402
+from fgdlab import FGDConfig, FGDLoss, FusedFGDLoss
 from fgdlab.fused import dispatch
 from fgdlab.fused.cuda import launch, self_check
 from fgdlab.fused.cuda import masks as cuda_masks
 from fgdlab.fused.cuda.autograd import level_sums
-from fgdlab.masks import focal_masks  # noqa: E402
-from fgdlab.terms import total  # noqa: E402
-from tests.conftest import random_scene, shake  # noqa: E402
-from tests.fused.test_fused import FUSED, case, name_of  # noqa: E402
+from fgdlab.masks import focal_masks
+from fgdlab.terms import total
+from tests.conftest import random_scene, shake
+from tests.fused.test_fused import FUSED, case, name_of
 
 
 def agree(loss, scene, teacher, tolerance):

@@ -13,10 +13,10 @@ from collections import Counter
 import numpy as np
 import torch
 
-from fgdlab.config import AXES, ROUNDINGS  # noqa: E402
-from fgdlab.fused.dispatch import rasterised_masks  # noqa: E402
-from fgdlab.masks import focal_masks  # noqa: E402
-from tests.helpers import naive  # noqa: E402
+from fgdlab.config import AXES, ROUNDINGS
+from fgdlab.fused.dispatch import rasterised_masks
+from fgdlab.masks import focal_masks
+from tests.helpers import naive
 
 FORMS = {"focal_masks": focal_masks, "rasterised_masks": rasterised_masks}
 BATCH = 8                                                            # sets that share a grid

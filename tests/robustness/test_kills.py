@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from fgdlab.lab.run import RunFolder
-# noqa: E402
 from tests.robustness.kill_matrix import GRACE, PATIENCE, Matrix, Sweeping, kernel, kill, launcher, same, until
 
 pytestmark = pytest.mark.slow

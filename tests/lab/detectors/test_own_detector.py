@@ -11,7 +11,7 @@ from fgdlab.lab.training.preflight_checks import preflight
 from fgdlab.scene import look
 
 sys.path.insert(0, str(Path(fgdlab.__file__).parents[1] / "ablations"))
-import own_detector  # noqa: E402
+import own_detector
 
 MAKERS = {"yolo": own_detector.Yolo, "retinanet": own_detector.retinanet}
 

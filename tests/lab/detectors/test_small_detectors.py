@@ -12,7 +12,7 @@ from fgdlab.lab.detectors.reppoints import RepPoints
 from fgdlab.lab.training.evaluate import detections
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "ablations"))
-import check_detectors  # noqa: E402
+import check_detectors
 
 KINDS = {"retinanet": RetinaNet, "fcos": FCOS, "faster_rcnn": FasterRCNN, "mask_rcnn": MaskRCNN, "reppoints": RepPoints}
 ONE_STAGE, TWO_STAGE = ("P3", "P4", "P5", "P6", "P7"), ("P2", "P3", "P4", "P5", "P6")

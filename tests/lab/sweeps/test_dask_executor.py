@@ -21,9 +21,9 @@ from fgdlab.lab.sweeps import dask_executor as lab_cluster
 from fgdlab.lab.sweeps import execution as lab_sweep
 from fgdlab.lab.sweeps.dask_executor import DaskExecutor, once
 from fgdlab.lab.sweeps.planning import PlannedRun
-from tests.helpers.stand_in_jobs import write_stand_in  # noqa: E402
+from tests.helpers.stand_in_jobs import write_stand_in
 from tests.helpers.waiting import until
-from tests.robustness.kill_matrix import Sweeping, launcher, same  # noqa: E402
+from tests.robustness.kill_matrix import Sweeping, launcher, same
 
 ROOT = Path(fgdlab.__file__).parents[1]
 PATIENCE = 240                                                       # seconds for any step, on the busiest machine
