@@ -11,8 +11,8 @@ import fgdlab
 
 NOTEBOOKS = Path(fgdlab.__file__).parents[1] / "notebooks"
 sys.path.insert(0, str(NOTEBOOKS))
-import build
-import check
+import build  # noqa: E402
+import check  # noqa: E402
 
 
 @pytest.mark.parametrize("rule", check.RULES, ids=lambda rule: rule.__name__)

@@ -41,7 +41,7 @@ from fgdlab.lab.training.preflight_checks import preflight
 
 ABLATIONS = Path(fgdlab.__file__).parents[1] / "ablations"
 sys.path.insert(0, str(ABLATIONS))
-import check_detectors
+import check_detectors  # noqa: E402
 
 BACKBONE, SIDE, IMAGES = "shufflenet_v2_x0_5", 64, 8  # the smallest of torchvision; pixels; number
 # of the pyramid, instead of 256; RepPoints norms them in 32 groups
