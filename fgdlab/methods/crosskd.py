@@ -17,7 +17,6 @@ not conflict in one head.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import generalized_box_iou_loss
 
 from ..config import check_weights
 from ..scene import Scene
@@ -78,7 +77,7 @@ class CrossKD(RetinaNetLoss):
                 raw["class"] = quality_focal(self.cross("class", *maps), scores).sum(dim=2)  # (N, A)
             if "box" in self.weights:
                 crossed, target = (self.decode(each, anchors[level]) for each in (self.cross("box", *maps), deltas))
-                raw["box"] = scores.amax(dim=2) * generalized_box_iou_loss(crossed, target)
+                raw["box"] = scores.amax(dim=2) * (1 - giou(crossed, target))
             for part, weight in self.weights.items():
                 terms.append(Term(part, level, (raw[part] * counted[level]).sum() / match.num_foreground, weight))
         return terms
@@ -131,3 +130,13 @@ def quality_focal(logits: Tensor, target: Tensor) -> Tensor:
     """|s(x) - y| BCE(s(x), y), element by element; y in [0, 1]."""
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return (logits.sigmoid() - target).abs() * entropy
+
+
+def giou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Generalised IoU of boxes and others, both (..., 4), pair by pair, in [-1, 1]: IoU - (hull - union) / hull."""
+    near, far = torch.maximum(boxes[..., :2], others[..., :2]), torch.minimum(boxes[..., 2:], others[..., 2:])
+    low, high = torch.minimum(boxes[..., :2], others[..., :2]), torch.maximum(boxes[..., 2:], others[..., 2:])
+    intersection, hull = (far - near).clamp(min=0).prod(dim=-1), (high - low).prod(dim=-1)
+    area, other_area = ((each[..., 2:] - each[..., :2]).prod(dim=-1) for each in (boxes, others))
+    union = area + other_area - intersection
+    return intersection / (union + 1e-7) - (hull - union) / (hull + 1e-7)

@@ -17,7 +17,9 @@ def has_teacher(config: RunConfig) -> bool:
 
 def active_settings(config: RunConfig) -> RunConfig:
     """The same run with every setting that it does not use at its default: a plain student has no weights of a loss."""
-    return config.but(**{name: DEFAULTS[name] for name in unused_settings(distils(config), config.method, has_teacher(config))})
+    return config.but(
+        **{name: DEFAULTS[name] for name in unused_settings(distils(config), config.method, has_teacher(config))}
+    )
 
 
 def unused_settings(distils: bool, method: str, has_teacher: bool) -> tuple[str, ...]:

@@ -1,47 +1,66 @@
-"""The paper's experiments, one row a pair of teacher and student: what the authors' configs say, as settings of a run.
+"""The paper's experiments: one preset per pair of teacher and student, with the settings of the authors' configs.
 
     fgdlab run --list-presets;   fgdlab run --preset retinanet_x101_r50 --coco DIR
 
-Source: FGD (Yang et al., CVPR 2022), Tables 2 and 3, and the authors' configs in github.com/yzd-v/FGD, configs/distillers/fgd/. GFL, SOLO and YOLOX
-have configs there too; these detectors are not built here.
+Source: FGD (Yang et al., CVPR 2022), Tables 2 and 3, and the authors' configs in github.com/yzd-v/FGD,
+configs/distillers/fgd/. GFL, SOLO and YOLOX have configs there too; these detectors are not built here.
 """
 from dataclasses import dataclass
 
 from ..errors import unknown_name
 from .run_config import RunConfig
 
-TRAIN_IMAGES, BATCH, WARM_STEPS = 118_287, 16, 500                   # COCO train2017; 8 cards of 2 images; linear warm-up in MMDetection's schedules
+TRAIN_IMAGES, BATCH, WARM_STEPS = 118_287, 16, 500  # COCO train2017; 8 GPUs with 2 images; MMDetection's linear warm-up
 
 # What all their configs share. Differs: they divide boxes by the image before padding (frame="image" does so here).
 EVERYWHERE = {
-    "flavour": "mmdet", "image_size": 0, "train_images": 0, "eval_images": 0, "train_split": "train", "eval_split": "val", "flip": 0.5,
-    "min_size": 800, "max_size": 1333, "aspect_groups": True, "pretrained": True, "method": "fgd", "batch_size": BATCH, "optimizer": "sgd",
-    "momentum": 0.9, "weight_decay": 1e-4, "schedule": "step", "clip": 35.0, "teacher_cache": "off", "device": "auto", "workers": 8, "log_every": 50, "scale": "paper",
+    "flavour": "mmdet", "image_size": 0, "train_images": 0, "eval_images": 0, "train_split": "train",
+    "eval_split": "val", "flip": 0.5,
+    "min_size": 800, "max_size": 1333, "aspect_groups": True, "pretrained": True, "method": "fgd", "batch_size": BATCH,
+    "optimizer": "sgd",
+    "momentum": 0.9, "weight_decay": 1e-4, "schedule": "step", "clip": 35.0, "teacher_cache": "off", "device": "auto",
+    "workers": 8, "log_every": 50, "scale": "paper",
 }
 ONE_STAGE, TWO_STAGE = "P3,P4,P5,P6,P7", "P2,P3,P4,P5"
-RETINANET = {"alpha": 1e-3, "beta": 5e-4, "gamma": 5e-4, "lambda_": 5e-6, "temperature": 0.5, "levels": ONE_STAGE, "lr": 0.01}
-REPPOINTS = {"alpha": 1.6e-3, "beta": 8e-4, "gamma": 8e-4, "lambda_": 8e-6, "temperature": 0.5, "levels": ONE_STAGE, "lr": 0.01}
+RETINANET = {
+    "alpha": 1e-3, "beta": 5e-4, "gamma": 5e-4, "lambda_": 5e-6, "temperature": 0.5, "levels": ONE_STAGE, "lr": 0.01,
+}
+REPPOINTS = {
+    "alpha": 1.6e-3, "beta": 8e-4, "gamma": 8e-4, "lambda_": 8e-6, "temperature": 0.5, "levels": ONE_STAGE, "lr": 0.01,
+}
 FCOS = {**REPPOINTS, "temperature": 0.8, "min_sizes": "640,800"}
-RCNN = {"alpha": 5e-5, "beta": 2.5e-5, "gamma": 5e-5, "lambda_": 5e-7, "temperature": 0.5, "levels": TWO_STAGE, "lr": 0.02}
+RCNN = {
+    "alpha": 5e-5, "beta": 2.5e-5, "gamma": 5e-5, "lambda_": 5e-7, "temperature": 0.5, "levels": TWO_STAGE, "lr": 0.02,
+}
 
 ZOO = "https://download.openmmlab.com/mmdetection/v2.0/"
-RETINANET_X101 = ZOO + "retinanet/retinanet_x101_64x4d_fpn_1x_coco/retinanet_x101_64x4d_fpn_1x_coco_20200130-366f5af1.pth"
-RETINANET_R101 = ZOO + "retinanet/retinanet_r101_fpn_2x_coco/retinanet_r101_fpn_2x_coco_20200131-5560aee8.pth"
-DCONV, GROUPED = "reppoints_moment_x101_fpn_dconv_c3-c5_gn-neck%2Bhead_2x_coco", "reppoints_moment_r101_fpn_gn-neck%2Bhead_2x_coco"
-REPPOINTS_X101 = f"{ZOO}reppoints/{DCONV}/{DCONV}_20200329-f87da1ea.pth"
-REPPOINTS_R101 = f"{ZOO}reppoints/{GROUPED}/{GROUPED}_20200329-4fbc7310.pth"
-FCOS_R101 = ZOO + "fcos/fcos_r101_caffe_fpn_gn-head_mstrain_640-800_2x_coco/fcos_r101_caffe_fpn_gn-head_mstrain_640-800_2x_coco-511424d6.pth"
-FASTER_R101 = ZOO + "faster_rcnn/faster_rcnn_r101_fpn_2x_coco/faster_rcnn_r101_fpn_2x_coco_bbox_mAP-0.398_20200504_210455-1d2dac9c.pth"
-MASK_R101 = ZOO + "mask_rcnn/mask_rcnn_r101_fpn_2x_coco/mask_rcnn_r101_fpn_2x_coco_bbox_mAP-0.408__segm_mAP-0.366_20200505_071027-14b391c7.pth"
-CASCADE_X101 = ZOO + "dcn/cascade_mask_rcnn_x101_32x4d_fpn_dconv_c3-c5_1x_coco/cascade_mask_rcnn_x101_32x4d_fpn_dconv_c3-c5_1x_coco-e75f90c8.pth"
+
+
+def zoo(family: str, name: str, ending: str) -> str:
+    """The address of a checkpoint of MMDetection's model zoo."""
+    return f"{ZOO}{family}/{name}/{name}{ending}.pth"
+
+
+RETINANET_X101 = zoo("retinanet", "retinanet_x101_64x4d_fpn_1x_coco", "_20200130-366f5af1")
+RETINANET_R101 = zoo("retinanet", "retinanet_r101_fpn_2x_coco", "_20200131-5560aee8")
+REPPOINTS_X101 = zoo(
+    "reppoints", "reppoints_moment_x101_fpn_dconv_c3-c5_gn-neck%2Bhead_2x_coco", "_20200329-f87da1ea")
+REPPOINTS_R101 = zoo("reppoints", "reppoints_moment_r101_fpn_gn-neck%2Bhead_2x_coco", "_20200329-4fbc7310")
+FCOS_R101 = zoo("fcos", "fcos_r101_caffe_fpn_gn-head_mstrain_640-800_2x_coco", "-511424d6")
+FASTER_R101 = zoo("faster_rcnn", "faster_rcnn_r101_fpn_2x_coco", "_bbox_mAP-0.398_20200504_210455-1d2dac9c")
+MASK_R101 = zoo(
+    "mask_rcnn", "mask_rcnn_r101_fpn_2x_coco", "_bbox_mAP-0.408__segm_mAP-0.366_20200505_071027-14b391c7")
+CASCADE_X101 = zoo(
+    "dcn", "cascade_mask_rcnn_x101_32x4d_fpn_dconv_c3-c5_1x_coco", "-e75f90c8")
 
 
 @dataclass(frozen=True)
 class Preset:
-    """One pair. ``table``: where the paper has it; ``file``: the authors' config; ``mAP``: of the student alone and distilled, None = not reported.
+    """One pair of teacher and student.
 
-    ``teacher_AP``: the teacher's in the paper or its file name, None = not said; a run refuses a teacher that is more than 1 below. ``differs``: from
-    the authors' config, besides what holds for all of them.
+    table: where the paper has it. file: the authors' config. mAP: of the student alone and distilled; None = not
+    reported. teacher_AP: the teacher's AP in the paper or in its file name; None = not reported. A run refuses a
+    teacher that is more than 1 AP below. differs: differences from the authors' config that hold for this pair only.
     """
 
     detector: str
@@ -62,14 +81,20 @@ class Preset:
         """Settings of a run; only ``data`` is missing, the folder with COCO."""
         return {
             **EVERYWHERE, **self.weights, "detector": self.detector, "student": self.student, "teacher": self.teacher,
-            "teacher_checkpoint": self.checkpoint, "teacher_parts": self.parts, "inherit": self.inherit, "epochs": self.epochs,
+            "teacher_checkpoint": self.checkpoint, "teacher_parts": self.parts, "inherit": self.inherit,
+            "epochs": self.epochs,
             "warmup": WARM_STEPS / (TRAIN_IMAGES // BATCH * self.epochs),
             "teacher_floor": max((self.teacher_AP or 0) - 1, 0),
         }
 
 
-X101, CASCADE = "resnext101_64x4d", {"teacher": "resnext101_32x4d_dconv", "checkpoint": CASCADE_X101, "parts": "backbone+neck", "inherit": False}
-OF_CAFFE = "the student starts from torchvision's ResNet-50, the authors' from Caffe's, whose ImageNet weights torchvision does not publish"
+X101, CASCADE = "resnext101_64x4d", {
+    "teacher": "resnext101_32x4d_dconv", "checkpoint": CASCADE_X101, "parts": "backbone+neck", "inherit": False,
+}
+OF_CAFFE = (
+    "the student starts from torchvision's ResNet-50, the authors' from Caffe's, whose ImageNet weights torchvision "
+    "does not publish"
+)
 OF_NORM = "maps are distilled after the neck's group norm, the authors' before it"
 CASCADE_FILE = "fgd_cascade_mask_rcnn_rx101_32x4d_distill_{}_fpn_2x_coco.py"
 
@@ -100,14 +125,17 @@ PAPER_PRESETS: dict[str, Preset] = {
         "faster_rcnn", "resnet50", "resnet101", FASTER_R101, RCNN, True, "Table 2",
         "fgd_faster_rcnn_r101_fpn_2x_distill_faster_rcnn_r50_fpn_2x_coco.py", (38.4, 40.5), 39.8),
     "faster_rcnn_cascade_r50": Preset(
-        "faster_rcnn", "resnet50", weights=RCNN, table="Table 3", file=CASCADE_FILE.format("faster_rcnn_r50"), mAP=(38.4, 42.0), **CASCADE),
+        "faster_rcnn", "resnet50", weights=RCNN, table="Table 3", file=CASCADE_FILE.format("faster_rcnn_r50"),
+        mAP=(38.4, 42.0), **CASCADE),
     "faster_rcnn_cascade_r101": Preset(
-        "faster_rcnn", "resnet101", weights=RCNN, table="", file=CASCADE_FILE.format("faster_rcnn_r101"), mAP=(39.8, 44.1), **CASCADE),
+        "faster_rcnn", "resnet101", weights=RCNN, table="", file=CASCADE_FILE.format("faster_rcnn_r101"),
+        mAP=(39.8, 44.1), **CASCADE),
     "mask_rcnn_r101_r50": Preset(
         "mask_rcnn", "resnet50", "resnet101", MASK_R101, RCNN, True, "",
         "fgd_mask_rcnn_r101_fpn_distill_mask_rcnn_r50_fpn_2x_coco.py", (39.2, None), 40.8),
     "mask_rcnn_cascade_r50": Preset(
-        "mask_rcnn", "resnet50", weights=RCNN, table="Table 3", file=CASCADE_FILE.format("mask_rcnn_r50"), mAP=(39.2, 42.1), **CASCADE),
+        "mask_rcnn", "resnet50", weights=RCNN, table="Table 3", file=CASCADE_FILE.format("mask_rcnn_r50"),
+        mAP=(39.2, 42.1), **CASCADE),
 }
 
 
@@ -131,11 +159,15 @@ def listed() -> str:
     """A line a pair, for the terminal: settings that differ, where they come from, and what the paper reports."""
     lines = []
     for name, each in PAPER_PRESETS.items():
-        weights = " ".join(f"{key.strip('_')} {each.weights[key]:g}" for key in ("alpha", "beta", "gamma", "lambda_", "temperature", "lr"))
+        weights = " ".join(
+            f"{key.strip('_')} {each.weights[key]:g}"
+            for key in ("alpha", "beta", "gamma", "lambda_", "temperature", "lr")
+        )
         alone, distilled = (f"{value:.1f}" if value else "-" for value in each.mAP)
         lines += [
             f"{name}: {each.detector}, {each.teacher} teaches {each.student}; mAP {alone} alone, {distilled} with FGD",
-            f"    {weights}; {each.epochs} epochs; {each.weights['levels']}; {'' if each.inherit else 'not '}inheriting; clip {EVERYWHERE['clip']:g}",
+            f"    {weights}; {each.epochs} epochs; {each.weights['levels']}; "
+            f"{'' if each.inherit else 'not '}inheriting; clip {EVERYWHERE['clip']:g}",
             f"    {each.table or 'not in the paper'}; {each.file}",
             *([f"    differs: {each.differs}"] if each.differs else []),
         ]

@@ -13,7 +13,8 @@ GROUPS = ("data", "detector", "teacher", "method", "fgd", "training", "machine")
 
 
 def setting(
-    group: str, default, help: str, choices: tuple[str, ...] = (), minimum: float | None = None, maximum: float = 2**31 - 1, *,
+    group: str, default, help: str, choices: tuple[str, ...] = (), minimum: float | None = None,
+    maximum: float = 2**31 - 1, *,
     or_with: str = "", later: bool = False, decides_teacher: bool = False, decides_numbers: bool = True,
 ):
     """A field with its metadata.
@@ -22,13 +23,16 @@ def setting(
         group: what the setting is about, one of ``GROUPS``. A run without distillation does not use "method" and "fgd".
         help: the words that ``fgdlab run --help`` prints.
         choices: the allowed words; a word that contains ``or_with`` is allowed, too.
-        minimum, maximum: of numbers; ``maximum`` holds for whole numbers and bounds what a number allocates. Other numbers end at ``LARGEST``.
-        later: the setting was added after results were published, so its default is not part of an id. That default must never change.
+        minimum, maximum: of numbers; ``maximum`` holds for whole numbers and bounds what a number allocates. Other
+            numbers end at ``LARGEST``.
+        later: the setting was added after results were published, so its default is not part of an id. That default
+            must never change.
         decides_teacher: the weights of a trained teacher depend on it, so the name of the teacher's file does.
         decides_numbers: it can change a number of the run, so the run's id depends on it.
     """
     return field(default=default, metadata={
-        "group": group, "help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "or_with": or_with, "later": later,
+        "group": group, "help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "or_with": or_with,
+        "later": later,
         "decides_teacher": decides_teacher, "decides_numbers": decides_numbers,
     })
 
@@ -53,22 +57,26 @@ class RunConfig:
         "data", 128, "digit scenes: side in pixels; a folder: longest side to shrink to, 0 = as it is", minimum=0,
         maximum=65535, decides_teacher=True)
     train_images: int = setting(
-        "data", 3600, "training images: digit scenes to make, or the most to take of a folder; 0 = all of the folder", minimum=0,
+        "data", 3600, "training images: digit scenes to make, or the most to take of a folder; 0 = all of the folder",
+        minimum=0,
         decides_teacher=True)
     eval_images: int = setting(
         "data", 400, "evaluation images per split (tune, val), as for train_images", minimum=0)
     train_split: str = setting("data", "train", "the training split", decides_teacher=True)
     eval_split: str = setting(
-        "data", "val", "the evaluation split; choose hyper-parameters on 'tune', never on the split that a table reports")
+        "data", "val",
+        "the evaluation split; choose hyper-parameters on 'tune', never on the split that a table reports")
     flip: float = setting(
-        "data", 0.0, "probability of a horizontal flip of a training image (not for digits); above 0 the teacher cannot be cached",
+        "data", 0.0,
+        "probability of a horizontal flip of a training image (not for digits); above 0 the teacher cannot be cached",
         minimum=0, decides_teacher=True)
     # detectors
     detector: str = setting("detector", "retinanet", "detector of student and teacher", decides_teacher=True)
     student: str = setting("detector", "compact_s", "the student's backbone")
     teacher: str = setting("teacher", "compact_t", "the teacher's backbone", decides_teacher=True)
     flavour: str = setting(
-        "detector", "torchvision", "whose design of P6, anchors, heads and norms; checkpoints of MMDetection need mmdet",
+        "detector", "torchvision",
+        "whose design of P6, anchors, heads and norms; checkpoints of MMDetection need mmdet",
         ("torchvision", "mmdet"), later=True, decides_teacher=True)
     min_size: int = setting(
         "detector", 0, "short side in pixels to which detectors resize images; 0 = no resizing",
@@ -77,10 +85,12 @@ class RunConfig:
         "detector", 0, "longest side in pixels, with min_size; 0 = in proportion, 1333 for 800", minimum=0,
         maximum=65535, later=True, decides_teacher=True)
     pretrained: bool = setting(
-        "detector", False, "start the backbones from ImageNet weights, which torchvision downloads", decides_teacher=True)
+        "detector", False, "start the backbones from ImageNet weights, which torchvision downloads",
+        decides_teacher=True)
     teacher_checkpoint: str = setting(
         "teacher", "",
-        "the teacher's weights: a file, an https address, or torchvision:NAME of its weights; empty = shipped, cached, or trained on first use")
+        "the teacher's weights: a file, an https address, or torchvision:NAME of its weights; empty = shipped, cached, "
+        "or trained on first use")
     teacher_parts: str = setting(
         "teacher", "all", "parts of the checkpoint to load; backbone+neck where its head is of another kind",
         ("all", "backbone+neck"), later=True)
@@ -94,13 +104,15 @@ class RunConfig:
     teacher_seed: int = setting("teacher", 0, "seed when a teacher is trained", minimum=0, decides_teacher=True)
     teacher_floor: float = setting("teacher", 0.0, "AP on the eval split below which a teacher is refused", minimum=0)
     teacher_cache: str = setting(
-        "method", "auto", "store the teacher's feature maps instead of running the teacher in each step", ("auto", "on", "off"))
+        "method", "auto", "store the teacher's feature maps instead of running the teacher in each step",
+        ("auto", "on", "off"))
     teacher_cache_gb: float = setting("method", 4.0, "largest teacher cache in GB of disk", minimum=0)
     inherit: bool = setting(
         "detector", False, "start the student's neck and head from the teacher's weights where names and shapes agree")
     # distillation
     method: str = setting(
-        "method", "none", "distillation method; none = a plain student; FILE.py:CLASS = a custom loss", METHODS, or_with=".py:")
+        "method", "none", "distillation method; none = a plain student; FILE.py:CLASS = a custom loss", METHODS,
+        or_with=".py:")
     strength: float = setting("method", 1.0, "factor on every weight of the method's terms", minimum=0)
     loss_ratio: float = setting(
         "method", 0.0,
@@ -130,7 +142,8 @@ class RunConfig:
     attention_of: str = fgd_setting("attention_of")
     fused: str = setting(
         "fgd", "auto",
-        "fused implementation of FGD, equal up to rounding: auto = on the CPU where numba is installed; on = required; off",
+        "fused implementation of FGD, equal up to rounding: auto = on the CPU where numba is installed; on = required; "
+        "off",
         ("auto", "on", "off"), later=True)
     # training
     epochs: int = setting("training", 2, "passes over the training images", minimum=1)
@@ -140,7 +153,8 @@ class RunConfig:
     weight_decay: float = setting("training", 1e-2, "weight decay", minimum=0)
     momentum: float = setting("training", 0.9, "momentum of sgd", minimum=0)
     schedule: str = setting(
-        "training", "cosine", "cosine to 0, or factors of 0.1 after 2/3 and 11/12 of all steps (epochs 16 and 22 of 24)",
+        "training", "cosine",
+        "cosine to 0, or factors of 0.1 after 2/3 and 11/12 of all steps (epochs 16 and 22 of 24)",
         ("cosine", "step"))
     warmup: float = setting(
         "training", 0.1, "part of all steps, 0..1, during which the learning rate rises linearly", minimum=0)
@@ -182,7 +196,8 @@ class RunConfig:
     seed: int = setting("training", 0, "seed of the student's weights and of the order of images", minimum=0)
     scale: str = setting(
         "machine", "laptop",
-        "the scale that gives the settings (smoke, laptop, gpu) before flags change single ones; only a label with --preset and in notebooks",
+        "the scale that gives the settings (smoke, laptop, gpu) before flags change single ones; only a label with "
+        "--preset and in notebooks",
         decides_numbers=False)
 
     def __post_init__(self):
@@ -191,7 +206,9 @@ class RunConfig:
         if not self.temperature > 0:
             raise UserError(f"temperature must be above 0, got {self.temperature}; 0.5 is the paper's")
         if self.flip > 1 or self.warmup > 1:
-            raise UserError(f"flip and warmup must lie in 0..1, got {self.flip} and {self.warmup}; give numbers such as 0.5")
+            raise UserError(
+                f"flip and warmup must lie in 0..1, got {self.flip} and {self.warmup}; give numbers such as 0.5"
+            )
 
     @classmethod
     def of(cls, settings: dict) -> "RunConfig":
@@ -209,8 +226,12 @@ class RunConfig:
         return asdict(self)
 
     def identity(self) -> dict:
-        """What a run's id hashes: the settings that decide numbers, without later ones at their defaults, so that a new setting changes no id."""
-        return {name: value for name, value in self.deciding().items() if value != DEFAULTS[name] or not METADATA[name]["later"]}
+        """What a run's id hashes: the settings that decide numbers, without later ones at their defaults, so that a
+        new setting changes no id."""
+        return {
+            name: value
+            for name, value in self.deciding().items() if value != DEFAULTS[name] or not METADATA[name]["later"]
+        }
 
     def deciding(self) -> dict:
         """The settings that can change a number of the run."""
@@ -248,15 +269,20 @@ def checked(which, value):
     wrong = UserError(f"{name} must be {wanted}, got {value!r}; {which.metadata['help']}")
     if isinstance(value, bool) and choices and "off" in choices:         # YAML reads on and off as yes and no
         value = "on" if value else "off"
-    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):          # YAML reads 1e-3 as a word
+    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):  # YAML reads 1e-3 as a word
         try:
             value = float(value) + 0.0                               # -0.0 and 0.0 are one setting
         except (ValueError, OverflowError):
             raise wrong from None
-    if type(value) is not kind or (choices and value not in choices and not (which.metadata["or_with"] and which.metadata["or_with"] in value)):
+    if (
+        type(value) is not kind
+        or (choices and value not in choices and not (which.metadata["or_with"] and which.metadata["or_with"] in value))
+    ):
         raise wrong
     if minimum is not None and not minimum <= value < float("inf"):
-        raise UserError(f"{name} must be a finite number of at least {minimum:g}, got {value!r}; {which.metadata['help']}")
+        raise UserError(
+            f"{name} must be a finite number of at least {minimum:g}, got {value!r}; {which.metadata['help']}"
+        )
     most = {int: which.metadata["maximum"], float: LARGEST}.get(kind)
     if most is not None and value > most:
         raise UserError(f"{name} must be at most {most}, got {value}; {which.metadata['help']}")

@@ -1,21 +1,24 @@
-"""Scales: dataset size, detectors and schedule that go together. A sweep names the scale it uses and may change single settings of it."""
+"""Scales: sets of data set size, detectors and schedule. A sweep may change single settings of a scale."""
 from ..errors import unknown_name
 from .presets import preset_settings
 
 SCALES: dict[str, dict] = {
     # every code path of a sweep in about a minute; its numbers mean nothing
     "smoke": {
-        "train_images": 48, "eval_images": 16, "epochs": 1, "batch_size": 8, "teacher": "compact_s", "teacher_epochs": 1, "teacher_batch_size": 8, "log_every": 2, "device": "cpu",
+        "train_images": 48, "eval_images": 16, "epochs": 1, "batch_size": 8, "teacher": "compact_s",
+        "teacher_epochs": 1, "teacher_batch_size": 8, "log_every": 2, "device": "cpu",
     },
     # two CPU cores; the defaults of RunConfig
     "laptop": {"device": "cpu"},
-    # one GPU: ResNet-50 teaches ResNet-18 on torchvision's full RetinaNet, P3-P7. 5,000 scenes, so that a table of 15 runs fits ten minutes of one H100 (an
-    # estimate, the arithmetic is in benchmarks/gpu.sh) and all pixels fit the store that runs share (pixel_store.py, 2 GiB; it ends near 10,000 scenes)
+    # one GPU: ResNet-50 teaches ResNet-18 on torchvision's full RetinaNet, P3-P7. With 5,000 scenes a table of 15 runs
+    # takes ten minutes of one H100 by estimate (benchmarks/gpu.sh), and all pixels fit the 2 GiB of image_cache.py
     "gpu": {
-        "image_size": 256, "train_images": 5000, "eval_images": 500, "student": "resnet18", "teacher": "resnet50", "epochs": 4, "batch_size": 16, "lr": 4e-4,
-        "teacher_epochs": 8, "teacher_batch_size": 16, "teacher_lr": 4e-4, "clip": 35.0, "precision": "bf16", "device": "cuda", "workers": 2, "teacher_cache": "off",
+        "image_size": 256, "train_images": 5000, "eval_images": 500, "student": "resnet18", "teacher": "resnet50",
+        "epochs": 4, "batch_size": 16, "lr": 4e-4,
+        "teacher_epochs": 8, "teacher_batch_size": 16, "teacher_lr": 4e-4, "clip": 35.0, "precision": "bf16",
+        "device": "cuda", "workers": 2, "teacher_cache": "off",
     },
-    # COCO, which --set data=FOLDER names, and one to eight GPUs: the pair that most of the paper's tables use; a sweep may name others of presets.py
+    # COCO, named by --set data=FOLDER, on one to eight GPUs: the pair of most tables of the paper; others in presets.py
     "paper": preset_settings("retinanet_x101_r50"),
 }
 

@@ -1,9 +1,11 @@
-"""The code that a run executes, as one hash. An edit that can change a number changes it; a comment, a docstring or the words of an error do not.
+"""The code that a run executes, as one hash.
 
-    config.method --roots--> modules --imports, also lazy ones--> source files --syntax tree without docstrings--> hashes
+An edit that can change a number changes the hash. Comments, docstrings and the words of errors do not count.
 
-A module counts when :mod:`fgdlab.lab.run.one_run` or the run's own method imports it, directly or through others. The other methods do not
-count: an edit of pkd.py leaves runs of FGD as they are. Neither do the modules of :data:`NO_NUMBERS`.
+    config.method --roots--> modules --imports, also lazy ones--> source files --syntax trees--> hashes
+
+A module counts if :mod:`fgdlab.lab.run.one_run` or the run's own method imports it, directly or through others. Other
+methods do not count: an edit of pkd.py leaves runs of FGD as they are. Neither do the modules of :data:`NO_NUMBERS`.
 """
 import ast
 import hashlib
@@ -16,14 +18,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]                                     # the folder that holds the package fgdlab
 RUN = "fgdlab.lab.run.one_run"
 FGD = ("fgdlab.fgd", "fgdlab.fused.loss")
-NO_NUMBERS = {      # they print, log, write or raise; run_config declares settings, whose values are in the run's id
-    "fgdlab", "fgdlab.lab.config.run_config", "fgdlab.lab.errors", "fgdlab.lab.io", "fgdlab.lab.provenance", "fgdlab.lab.run.folder", "fgdlab.lab.training.log",
-    "fgdlab.lab.training.tensorboard", "fgdlab.lab.training.torchrun", "fgdlab.lab.checkpoints.export", "fgdlab.lab.checkpoints.download",
+# These print, log, write or raise; run_config declares settings, whose values are in the run's id.
+NO_NUMBERS = {
+    "fgdlab", "fgdlab.lab.config.run_config", "fgdlab.lab.errors", "fgdlab.lab.io", "fgdlab.lab.provenance",
+    "fgdlab.lab.run.folder", "fgdlab.lab.training.log",
+    "fgdlab.lab.training.tensorboard", "fgdlab.lab.training.torchrun", "fgdlab.lab.checkpoints.export",
+    "fgdlab.lab.checkpoints.download",
 }
 
 
 def code_of(method: str) -> dict:
-    """{"hash": one hash, "files": {path below the project: hash}} of the sources that a run with this method executes."""
+    """{"hash": one hash, "files": {path below the project: hash}} of the sources that a run with this method
+    executes."""
     return {"hash": combined(method), "files": dict(file_hashes(method))}
 
 
@@ -66,10 +72,11 @@ def method_modules(method: str) -> list[str]:
 
     if method in METHOD_CLASSES:
         return [f"fgdlab.methods.{METHOD_CLASSES[method].split('.')[0]}"]
-    return {"fgd": list(FGD), "fbkd": ["fgdlab.methods.fbkd"]}.get(method, [])      # none, or a custom loss, whose file is in the run's id
+    # none, or a custom loss, whose file is in the run's id
+    return {"fgd": list(FGD), "fbkd": ["fgdlab.methods.fbkd"]}.get(method, [])
 
 
-# --- imports ------------------------------------------------------------------------------------------------------------------------
+# --- imports ------------------------------------------------------------------------------------------------------
 
 @cache
 def all_modules() -> dict[str, Path]:
@@ -87,7 +94,8 @@ def source(name: str) -> Path:
 
 
 def closure(roots: Iterable[str], skip: set[str]) -> set[str]:
-    """The roots and every module of the package that they import, at the top of a file or inside a function; none of ``skip``."""
+    """The roots and every module of the package that they import, at the top of a file or inside a function; none of
+    ``skip``."""
     found, waiting = set(), list(roots)
     while waiting:
         name = waiting.pop()
@@ -99,7 +107,10 @@ def closure(roots: Iterable[str], skip: set[str]) -> set[str]:
 
 @cache
 def imports(name: str) -> tuple[str, ...]:
-    """The package's modules that a module imports. A name taken from a lazy package counts as its module, and not as the whole package."""
+    """The package's modules that a module imports.
+
+    A name taken from a lazy package counts as its module, and not as the whole package.
+    """
     path, modules = source(name), all_modules()
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     found = []
@@ -111,7 +122,11 @@ def imports(name: str) -> tuple[str, ...]:
             base = ".".join([*above, *filter(None, [node.module])])
             for alias in node.names:
                 inner = f"{base}.{alias.name}"
-                found.append(inner if inner in modules else f"{base}.{public}" if (public := public_names(base).get(alias.name)) else base)
+                found.append(
+                    inner if inner in modules else f"{base}.{public}" if (
+                        public := public_names(base).get(alias.name)
+                    ) else base
+                )
     return tuple(dict.fromkeys(each for each in found if each in modules))
 
 
@@ -138,12 +153,15 @@ def normalised(text: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             node.exc.args, node.exc.keywords = [], []
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node, clean=False) is not None:
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and ast.get_docstring(node, clean=False) is not None
+        ):
             node.body = node.body[1:]
     return ast.dump(tree)
 
 
-# --- git ----------------------------------------------------------------------------------------------------------------------------
+# --- git ----------------------------------------------------------------------------------------------------------
 
 def git_state() -> dict:
     """{"commit", "dirty"} of the checkout that this code runs from; None where there is none.

@@ -1,4 +1,4 @@
-"""Where a number came from: code, packages, machine. Enough to run it again, nothing that names a person or a folder."""
+"""Code, packages and machine behind a number: enough to run it again, without names of persons or folders."""
 import contextlib
 import os
 import platform
@@ -10,11 +10,11 @@ from pathlib import Path
 from .code import git_state
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pycocotools", "pillow", "scikit-learn", "papermill")
-EXTRAS = ("faster-coco-eval", "numba")                               # where they are installed, the one counts scores and the other compiles loops
+EXTRAS = ("faster-coco-eval", "numba")  # optional: the first evaluates, the second compiles loops
 
 
 def provenance(device: str = "cpu") -> dict:
-    """Facts about this process as JSON: commit, dirty, python, package versions, device by its model name, cores, time in UTC."""
+    """Facts about this process as JSON: commit, dirty, versions, the device's model name, cores, time in UTC."""
     return {
         **git_state(),
         "python": platform.python_version(),
@@ -28,7 +28,7 @@ def provenance(device: str = "cpu") -> dict:
 
 
 def packages() -> dict[str, str]:
-    """Versions of what a number may depend on; of EXTRAS those that are installed, and so had a hand in it."""
+    """Versions of the packages that a number may depend on; of EXTRAS those that are installed."""
     found = {name: version(name) for name in PACKAGES}
     for name in EXTRAS:
         with contextlib.suppress(PackageNotFoundError):
@@ -37,20 +37,23 @@ def packages() -> dict[str, str]:
 
 
 def device_name(device: str) -> str:
-    """The card's or the processor's model name, as its maker calls it."""
+    """Model name of the GPU or the processor."""
     if device == "cuda":
         import torch
 
         return torch.cuda.get_device_name()
     try:
-        names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
+        ]
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def peak_memory_gb(device: str) -> float:
-    """The most memory this process has held, in GB: on the card, or resident on the host."""
+    """Peak memory of this process in GB: on the GPU, or resident on the host."""
     if device == "cuda":
         import torch
 

@@ -3,7 +3,7 @@
     job.json        what the runner asked for: notebook, parameters, row, seed
     params.json     the run's settings, written before the first step
     code.json       hashes of the source files that the run executes, written with params.json
-    running.json    the process at work: pid, host, time when it was created; ``heartbeat`` is touched every BEAT seconds
+    running.json    the process at work: pid, host, creation time; it touches ``heartbeat`` every BEAT seconds
     stop            the runner asks that process to end
     failed.json     what the notebook raised
     result.json     scores and provenance; written last, and the only sign that a run is done
@@ -26,15 +26,16 @@ from ..io import atomic_write, checked_read, lock_file, make_folder, write_json
 from ..provenance import changed_files, code_of
 
 STATES = ("done", "stale", "running", "failed", "interrupted", "pending")
-BEAT, SILENCE = 5, 60               # seconds between two heartbeats; a process on another host without one for so long is dead
+BEAT, SILENCE = 5, 60  # seconds between two heartbeats; a process on another host without one for so long is dead
 LARGEST_PID = 2**31 - 1             # systems keep it in 32 bits
 SCORES = ("AP", "AR", "seconds")    # numbers that every result.json of a run has; a score may be null
-BEGUN = ("metrics.jsonl", "checkpoint.pt", "student.safetensors", "result.json")       # what a run leaves once it has trained
+# what a run leaves once it has trained
+BEGUN = ("metrics.jsonl", "checkpoint.pt", "student.safetensors", "result.json")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")                               # IPython colours its tracebacks
 
 # For a copy of a finished run in another sweep's folder.
 NEEDED = ("params.json", "code.json", "student.safetensors", "detections.json")        # written before result.json
-LINKED = (".safetensors", ".pt", "detections.json")                  # large, and only ever replaced as a whole: a hard link will do
+LINKED = (".safetensors", ".pt", "detections.json")                  # large and never edited in place: hard links
 OF_THE_PROCESS = ("lock", "running.json", "heartbeat", "stop")
 
 
@@ -48,15 +49,16 @@ class RunFolder:
         running                       beat       running        heartbeat
         running                       fail       running        failed.json
         running                       finish     running        result.json
-        running                       release    done, failed,  -                         running.json; heartbeat after a good end
-                                                 interrupted
+        running                       release    done, failed   -                         running.json; after a good end
+                                                 or interrupted                           also heartbeat
         any                           ask_to_stop  the same     stop
         done                          forget_result  the same                            result.json, of a preparation
         all but running               set_aside  pending        .stale/ID.N               the folder
         all but done and running      copy_from  done           a copy of a finished run  what was there
 
-    State by the files, first match: result.json of present code: done. running.json of a live process: running. result.json, or a run that
-    was begun, of other code: stale. failed.json: failed. params.json, heartbeat or running.json: interrupted. None: pending.
+    State by the files, first match: result.json of present code: done. running.json of a live process: running.
+    result.json, or a run that was begun, of other code: stale. failed.json: failed. params.json, heartbeat or
+    running.json: interrupted. None: pending.
     """
 
     def __init__(self, path: Path | str):
@@ -69,7 +71,7 @@ class RunFolder:
         with checked_read(self.path / name):
             return {**json.loads((self.path / name).read_text(encoding="utf-8"))}
 
-    # --- state ----------------------------------------------------------------------------------------------------------------------
+    # --- state ------------------------------------------------------------------------------------------------------
 
     def state(self) -> str:
         """done | stale | running | failed | interrupted | pending."""
@@ -92,9 +94,11 @@ class RunFolder:
             return ["(unknown: the run did not record its code)"]
 
     def is_running(self) -> bool:
-        """Does the process that running.json names still live? One on another host counts as alive while its heartbeat goes on.
+        """Does the process that running.json names still live? One on another host counts as alive while its heartbeat
+        goes on.
 
-        On this host the process must not be a zombie, and must be the one that wrote the claim: its id may belong to another process by now.
+        On this host the process must not be a zombie, and must be the one that wrote the claim: its id may belong to
+        another process by now.
         """
         claim = self.claimed_by()
         if claim is None:
@@ -104,14 +108,18 @@ class RunFolder:
         try:
             process = psutil.Process(claim["pid"])
             same = abs(process.create_time() - claim.get("created", process.create_time())) < 2
-            return (same or self.beats()) and process.status() != psutil.STATUS_ZOMBIE        # setting the clock moves creation times
+            # setting the clock moves creation times
+            return (same or self.beats()) and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
         except psutil.AccessDenied:
             return self.beats()
 
     def claimed_by(self) -> dict | None:
-        """What running.json says: pid, host, perhaps created. None where there is none, or a damaged one: then no process is at work."""
+        """What running.json says: pid, host, perhaps created.
+
+        None where there is none, or a damaged one: then no process is at work.
+        """
         try:
             claim = json.loads((self.path / "running.json").read_text(encoding="utf-8"))
             float(claim.get("created", 0))
@@ -121,7 +129,8 @@ class RunFolder:
         return claim if good else None
 
     def beats(self) -> bool:
-        """Was the heartbeat, or running.json itself, touched within SILENCE seconds? Clocks of hosts may differ by less than that."""
+        """Was the heartbeat, or running.json itself, touched within SILENCE seconds? Clocks of hosts may differ by
+        less than that."""
         touched = [(self.path / name).stat().st_mtime for name in ("running.json", "heartbeat") if self.has(name)]
         return bool(touched) and time.time() - max(touched) < SILENCE
 
@@ -137,12 +146,15 @@ class RunFolder:
         try:
             with open(self.path / "metrics.jsonl", "rb") as file:
                 file.seek(max(os.path.getsize(file.name) - 4096, 0))
-                lines = [json.loads(line) for line in file.read().splitlines()[1:] if line.startswith(b"{") and line.endswith(b"}")]
+                lines = [
+                    json.loads(line)
+                    for line in file.read().splitlines()[1:] if line.startswith(b"{") and line.endswith(b"}")
+                ]
             return 0.95 * max(row["step"] / row["steps"] for row in lines if "steps" in row)
         except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
             return 0.0
 
-    # --- what it holds --------------------------------------------------------------------------------------------------------------
+    # --- content ----------------------------------------------------------------------------------------------------
 
     def result(self) -> dict:
         """result.json of a finished run.
@@ -164,7 +176,7 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
-    # --- the runner's side ----------------------------------------------------------------------------------------------------------
+    # --- for the runner ---------------------------------------------------------------------------------------------
 
     def request(self, job: dict) -> None:
         """Ask for a run: write job.json, and take back the failure or the stop of an earlier try."""
@@ -181,7 +193,10 @@ class RunFolder:
         (self.path / "stop").touch()
 
     def set_aside(self) -> Path:
-        """Move the folder to .stale/ beside it, so that the run can be done again and nothing is lost. Returns the new place."""
+        """Move the folder to .stale/ beside it, so that the run can be done again and nothing is lost.
+
+        Returns the new place.
+        """
         (self.path / "lock").unlink(missing_ok=True)
         aside = make_folder(self.path.parent / ".stale")
         number = next(number for number in range(1, 10**6) if not (aside / f"{self.path.name}.{number}").exists())
@@ -198,25 +213,32 @@ class RunFolder:
         return self.state() == "done"
 
     def copy_from(self, source: Path, job: dict) -> bool:
-        """Become a copy of a finished run; large files are hard links. False where that is not possible: then the run has to be done.
+        """Become a copy of a finished run; large files are hard links. False where that is not possible: then the run
+        has to be done.
 
         Args:
             job: job.json of the copy; row and seed are those of this sweep.
         """
-        for left in self.path.parent.glob(f".{self.path.name}.*.unfinished"):       # of a runner that was killed here; the caller has the sweep's lock
+        # of a runner that was killed here; the caller has the sweep's lock
+        for left in self.path.parent.glob(f".{self.path.name}.*.unfinished"):
             shutil.rmtree(left, ignore_errors=True)
         try:
             if self.path.exists():
-                with FileLock(self.path / "lock", timeout=0):        # an earlier try goes, unless its process is still ending
+                with FileLock(self.path / "lock", timeout=0):  # an earlier try goes, unless its process is still ending
                     shutil.rmtree(self.path)
             with atomic_write(self.path) as unfinished:
-                shutil.copytree(source, unfinished, copy_function=link_or_copy, ignore=lambda at, names: {*OF_THE_PROCESS} & {*names})
-                write_json(unfinished / "job.json", {**job, "taken_from": f"{source.parent.parent.name}/{source.parent.name}"})
+                shutil.copytree(
+                    source, unfinished, copy_function=link_or_copy,
+                    ignore=lambda at, names: {*OF_THE_PROCESS} & {*names},
+                )
+                write_json(
+                    unfinished / "job.json", {**job, "taken_from": f"{source.parent.parent.name}/{source.parent.name}"},
+                )
         except (Timeout, OSError, shutil.Error, UserError):
             return False
         return True
 
-    # --- the side of the process that runs ------------------------------------------------------------------------------------------
+    # --- for the process that runs ----------------------------------------------------------------------------------
 
     @contextmanager
     def locked(self, timeout: float = 30) -> Iterator[None]:
@@ -230,7 +252,8 @@ class RunFolder:
                 yield
         except Timeout:
             raise UserError(
-                f"{self.path} must be free, but another process is running in it; wait for it, or choose another folder") from None
+                f"{self.path} must be free, but another process is running in it; wait for it, or choose another "
+                f"folder") from None
 
     def claim(self) -> bool:
         """Write running.json for this process; False if another one is at work in the folder."""
@@ -250,7 +273,8 @@ class RunFolder:
 
         Args:
             settings: all settings, for params.json.
-            compared: those that decide the run's numbers. Those of a run that was refused before its first step do not count.
+            compared: those that decide the run's numbers. Those of a run that was refused before its first step do not
+                count.
         Raises:
             UserError: the run that was begun here has other settings or other code.
         """
@@ -263,7 +287,8 @@ class RunFolder:
                     "choose another folder or delete this one")
             if not self.has("result.json") and (files := self.stale_files()):
                 raise UserError(
-                    f"{self.path} must hold a run of this code, got one begun with other versions of {', '.join(files)}; "
+                    f"{self.path} must hold a run of this code, got one begun with other versions of "
+                    f"{', '.join(files)}; "
                     "choose another folder or delete this one")
         if not self.has("result.json"):
             write_json(self.path / "code.json", code_of(settings["method"]))
@@ -295,7 +320,10 @@ class RunFolder:
 
 def this_process() -> dict:
     """What running.json says of this process."""
-    return {"pid": os.getpid(), "host": socket.gethostname(), "created": psutil.Process().create_time(), "started": time.time()}
+    return {
+        "pid": os.getpid(), "host": socket.gethostname(), "created": psutil.Process().create_time(),
+        "started": time.time(),
+    }
 
 
 def link_or_copy(source: str, target: str) -> None:

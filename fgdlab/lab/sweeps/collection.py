@@ -1,4 +1,4 @@
-"""What the runs of a sweep gave, as one table: a line for every planned run, done or not.
+"""The results of a sweep as one table, with one row per planned run, done or not.
 
     run folders --collect--> DataFrame --write_results--> results.csv --read_results--> tables
 """
@@ -12,13 +12,16 @@ from .planning import PlannedRun, runs_folder
 from .spec import Sweep, results_file
 
 SCORE_COLUMNS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR", "AR_1", "AR_10", "AR_S", "AR_M", "AR_L")
-RESULT_COLUMNS = ("teacher_AP", "seconds", "train_seconds", "eval_seconds", "images_per_second", "peak_memory_gb", "parameters", "steps")
+RESULT_COLUMNS = (
+    "teacher_AP", "seconds", "train_seconds", "eval_seconds", "images_per_second", "peak_memory_gb", "parameters",
+    "steps",
+)
 NUMBERS = (*SCORE_COLUMNS, *RESULT_COLUMNS)
 NEEDED = ("row", "seed", "state", "AP", "AR")                        # columns without which there is no table
 
 
 def collect(runs: list[PlannedRun], sweep: Sweep, keep_stale: bool = False) -> pd.DataFrame:
-    """One row per planned run, done or not: state, scores 0..100, times, settings, provenance. No path of this machine is in it.
+    """One row per planned run: state, scores in 0..100, times, settings, provenance; no path of this machine.
 
     Args:
         keep_stale: runs of other code count as done; their code_hash tells them apart.
@@ -37,30 +40,37 @@ def record(run: PlannedRun, sweep: Sweep, keep_stale: bool) -> dict:
     if keep_stale and state == "stale" and run.here.has("result.json"):
         state = "done"
     result = run.here.result() if state == "done" else {}
-    settings = {name: value for name, value in run.config.dict().items() if name not in ("data", "scale", "seed", "teacher_checkpoint", "device")}
+    settings = {
+        name: value
+        for name, value in run.config.dict().items()
+        if name not in ("data", "scale", "seed", "teacher_checkpoint", "device")
+    }
     with checked_read(run.folder / "result.json"):
         origin = result.get("provenance", {})
         return {
-            "sweep": sweep.name, "scale": run.config.scale, "row": run.row, "label": sweep.rows[run.row].label, "seed": run.seed, "state": state,
+            "sweep": sweep.name, "scale": run.config.scale, "row": run.row, "label": sweep.rows[run.row].label,
+            "seed": run.seed, "state": state,
             **{name: None if result.get(name) is None else float(result[name]) for name in NUMBERS},
             "data": result.get("data_line"), "device": origin.get("device"), "run_id": run.id, **settings,
-            "teacher_weights": (result.get("teacher") or {}).get("weights"), "code_hash": origin.get("code_hash"), "commit": origin.get("commit"), "dirty": origin.get("dirty"),
-            "cores": origin.get("cores"), "python": origin.get("python"), "torch": origin.get("packages", {}).get("torch"),
+            "teacher_weights": (result.get("teacher") or {}).get("weights"), "code_hash": origin.get("code_hash"),
+            "commit": origin.get("commit"), "dirty": origin.get("dirty"),
+            "cores": origin.get("cores"), "python": origin.get("python"),
+            "torch": origin.get("packages", {}).get("torch"),
             "torchvision": origin.get("packages", {}).get("torchvision"), "finished": origin.get("finished"),
         }
 
 
 def write_results(frame: pd.DataFrame, path: Path) -> Path:
-    """results.csv, whole or not at all; numbers to six digits."""
+    """Write results.csv in one step; numbers to six digits."""
     write_text(path, frame.to_csv(index=False, float_format="%.6g"))
     return path
 
 
 def read_results(sweep: Sweep, scale: str, out: Path | None = None) -> tuple[pd.DataFrame, Path]:
-    """The newest results of a sweep at a scale: the reader's own in runs/, else the committed ones.
+    """The results of a sweep at a scale: the user's own in runs/, else the committed ones.
 
     Raises:
-        UserError: there are none, a file that is not whole, or one with runs of another scale.
+        UserError: there are none, a damaged file, or one with runs of another scale.
     """
     own, committed = (out or runs_folder(sweep, scale)) / "results.csv", results_file(sweep.name, scale)
     for path in (own, committed):
@@ -72,15 +82,18 @@ def read_results(sweep: Sweep, scale: str, out: Path | None = None) -> tuple[pd.
 
 
 def of_one_scale(frame: pd.DataFrame, scale: str, what: Path | str) -> pd.DataFrame:
-    """The same runs, if all are of this scale. One file never mixes scales."""
+    """The frame, if all its runs are of this scale."""
     others = sorted(set(frame["scale"].dropna().astype(str)) - {scale}) if "scale" in frame else []
     if others:
-        raise UserError(f"{what} must hold runs of scale {scale} alone, got runs of {' and '.join(others)}; say --scale {others[0]}, or name another folder")
+        raise UserError(
+            f"{what} must hold runs of scale {scale} alone, got runs of {' and '.join(others)}; say --scale "
+            f"{others[0]}, or name another folder"
+        )
     return frame
 
 
 def read_frame(path: Path, needed: tuple[str, ...] = NEEDED) -> pd.DataFrame:
-    """A results.csv as it was written; columns beside the needed ones may be missing, or be those of another version."""
+    """A results.csv. Columns other than the needed ones may be missing."""
     with checked_read(path):
         frame = pd.read_csv(path, dtype={"row": str})
         missing = [name for name in needed if name not in frame]

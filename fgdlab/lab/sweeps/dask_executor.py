@@ -1,10 +1,10 @@
-"""Slots on a Dask cluster (extra ``dask``): the workers of a scheduler, on this machine or on others that share its folders.
+"""Runs on a Dask cluster (extra ``dask``): workers of a scheduler, on machines that share the folders.
 
     dask scheduler --port 8786
-    CUDA_VISIBLE_DEVICES=0 dask worker tcp://HOST:8786 --nthreads 1 --memory-limit 0 --resources GPU=1       one a card; without --resources for the CPU
+    CUDA_VISIBLE_DEVICES=0 dask worker tcp://HOST:8786 --nthreads 1 --memory-limit 0 --resources GPU=1
     fgdlab sweep NAME --cluster tcp://HOST:8786
 
-A worker waits for the process of a run as a thread of :class:`fgdlab.lab.sweeps.local_executor.LocalSlots` does.
+One worker per GPU; without ``--resources`` on the CPU. A worker waits for the process of one run.
 """
 import os
 import time
@@ -16,22 +16,27 @@ from weakref import WeakSet
 from ..errors import UserError
 from .worker import launch
 
-PATIENCE = 30                                                        # seconds without any worker after which runs are taken back
+PATIENCE = 30  # seconds without any worker after which runs are cancelled
 
 
 class DaskExecutor(Executor):
-    """Submits to a Dask scheduler. A slot is a thread of a worker, or a GPU that a worker offers where runs want one."""
+    """Submits to a Dask scheduler. A slot is a thread of a worker, or a GPU that a worker offers."""
 
     def __init__(self, address: str, gpu: bool = False):
         try:
             from distributed import Client
         except ImportError:
-            raise UserError("--cluster must find the package distributed, got none; install it by `pip install 'fgdlab[dask]'`") from None
+            raise UserError(
+                "--cluster must find the package distributed, got none; install it by `pip install 'fgdlab[dask]'`"
+            ) from None
         try:
             self.client = Client(address, timeout=10, set_as_default=False)
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"--cluster must be the address of a Dask scheduler that answers, got {address!r} ({reason}); start one by `dask scheduler`") from None
+            raise UserError(
+                f"--cluster must be the address of a Dask scheduler that answers, got {address!r} ({reason}); start "
+                f"one by `dask scheduler`"
+            ) from None
         self.resources = {"GPU": 1} if gpu else {}
         self.pool = self.client.get_executor(pure=False, retries=0, **({"resources": self.resources} if gpu else {}))
         self.futures: WeakSet[Future] = WeakSet()
@@ -39,17 +44,22 @@ class DaskExecutor(Executor):
         if not self.room():
             self.shutdown()
             offering = " that offer a GPU (`dask worker ... --resources GPU=1`)" if gpu else ""
-            raise UserError(f"--cluster must have workers{offering}, got none at {address}; start some by `dask worker {address} --nthreads 1`")
+            raise UserError(
+                f"--cluster must have workers{offering}, got none at {address}; start some by `dask worker {address} "
+                f"--nthreads 1`"
+            )
 
     def room(self) -> int:
-        """Runs that the workers of this moment have room for; asked once a second. Without any for a while, what was submitted is taken back."""
+        """How many runs the workers have room for, asked once per second. Without a worker for PATIENCE, cancel all."""
         if time.monotonic() - self.asked < 1:
             return self.count
         try:
             workers = self.client.scheduler_info()["workers"].values() if self.client.status == "running" else []
         except OSError:                                              # the scheduler is gone
             workers = []
-        self.count, self.asked = sum(int(each["resources"].get("GPU", 0)) if self.resources else each["nthreads"] for each in workers), time.monotonic()
+        self.count, self.asked = sum(
+            int(each["resources"].get("GPU", 0)) if self.resources else each["nthreads"] for each in workers
+        ), time.monotonic()
         if self.count:
             self.seen = self.asked
         elif self.asked - self.seen > PATIENCE:
@@ -69,10 +79,10 @@ class DaskExecutor(Executor):
 
 
 def once(ticket: str, folder: str, environment: dict[str, str]) -> int:
-    """Launch, but on the first worker that gets the ticket alone.
+    """Launch, but only on the first worker that gets the ticket.
 
-    Dask hands the task of a dead worker to the next one, up to three times; a run that kills its worker, for want of memory say, would kill them all.
-    So a dead worker costs one run, which the same command goes on with from its checkpoint.
+    Dask gives the task of a dead worker to the next one, up to three times. A run that kills its worker, for example
+    because memory is short, would kill them all. So a dead worker costs one run; the same command continues it.
     """
     seen = Path(folder) / "ticket"
     if seen.exists() and seen.read_text() == ticket:

@@ -1,6 +1,6 @@
-"""What is left of a sweep and what it will cost, from what its runs have cost so far: ``fgdlab sweep NAME --dry-run``.
+"""The runs of a sweep that are left and their time, by the runs that were measured: ``fgdlab sweep NAME --dry-run``.
 
-    training time of a run = steps x batch size / measured images a second;  all the rest (evaluation, loading) as measured
+    training time of a run = steps x batch size / measured images per second;  evaluation and loading as measured
 """
 from pathlib import Path
 
@@ -11,13 +11,20 @@ from .planning import PlannedRun
 from .reuse import done_elsewhere
 from .spec import Sweep, results_file
 
-NEEDED = ["row", "state", "scale", "seconds", "train_seconds", "images_per_second", "steps", "batch_size", "epochs", "train_images"]
+NEEDED = [
+    "row", "state", "scale", "seconds", "train_seconds", "images_per_second", "steps", "batch_size", "epochs",
+    "train_images",
+]
 
 
 def dry_run(
-    runs: list[PlannedRun], sweep: Sweep, scale: str, slots: int | None, retry_failed: bool = False, keep_stale: bool = False,
+    runs: list[PlannedRun], sweep: Sweep, scale: str, slots: int | None, retry_failed: bool = False,
+    keep_stale: bool = False,
 ) -> list[str]:
-    """A line for every run, with its state and the time that it still needs, and a line for all. ``slots``: runs at a time; None = unknown."""
+    """A line per run with its state and the time left, and a line for all.
+
+    ``slots``: runs at a time; None = unknown.
+    """
     frame, origin = measured(runs, sweep, scale)
     lines, left = [], {}
     for run in runs:
@@ -27,7 +34,9 @@ def dry_run(
         elif state not in ("done", "failed") or (state == "failed" and retry_failed):
             source = done_elsewhere(run.folder)
             left[run.folder] = 0.0 if source else seconds_left(run, frame)
-            note = f"  done in {source.parent.parent.name}/{source.parent.name}" if source else "" if left[run.folder] is None else f"  about {span(left[run.folder])}"
+            note = f"  done in {source.parent.parent.name}/{source.parent.name}" if source else "" if left[
+                run.folder
+            ] is None else f"  about {span(left[run.folder])}"
         if state == "stale":
             note += f"  changed: {', '.join(run.stale_reasons())}"
         lines.append(f"{state:>11}  {run.row}, seed {run.seed}  {run.id}{note}")
@@ -47,18 +56,21 @@ def total(left: dict[Path, float | None], planned: int, slots: int | None, origi
 
 
 def measured(runs: list[PlannedRun], sweep: Sweep, scale: str) -> tuple[pd.DataFrame, str]:
-    """Runs that are done, with where they come from: this sweep's own, else the committed ones of the same scale."""
+    """Finished runs and their source: this sweep's own, else the committed ones of the same scale."""
     own = collect(runs, sweep)
     own = own[own["state"] == "done"]
     if len(own):
         return own, f"measured on {counted(own)} that {'is' if len(own) == 1 else 'are'} done here"
     path = results_file(sweep.name, scale)
     if path.is_file():
-        frame = read_frame(path, needed=())          # an older one has other columns, and is passed over
+        frame = read_frame(path, needed=())          # an older file may lack columns; then it is ignored
         if set(NEEDED) <= set(frame):
             frame = frame[(frame["state"] == "done") & (frame["scale"] == scale)]
             if len(frame):
-                return frame, f"measured on {counted(frame)} of {path.name} in ablations/results, {', '.join(sorted(set(frame['device'].dropna())))}"
+                return (
+                    frame, f"measured on {counted(frame)} of {path.name} in ablations/results, "
+                    f"{', '.join(sorted(set(frame['device'].dropna())))}"
+                )
     return own, f"no run at scale {scale} is done, here or in ablations/results"
 
 
@@ -67,7 +79,7 @@ def counted(frame: pd.DataFrame) -> str:
 
 
 def seconds_left(run: PlannedRun, frame: pd.DataFrame) -> float | None:
-    """Seconds that a run still needs, as the median over measured runs of its row, else of all rows; None where nothing was measured."""
+    """Seconds left of a run: the median over measured runs of its row, else of all rows; None if none was measured."""
     frame = frame.dropna(subset=["images_per_second", "seconds", "steps"])
     alike = frame[frame["row"] == run.row]
     alike = alike if len(alike) else frame
@@ -75,8 +87,10 @@ def seconds_left(run: PlannedRun, frame: pd.DataFrame) -> float | None:
         return None
     config = run.config
     longer = config.epochs / alike["epochs"]
-    if config.train_images:                                          # 0 = all of a folder, then as many as were measured
-        longer = longer * config.train_images / alike["train_images"].where(alike["train_images"] > 0, config.train_images)
+    if config.train_images:                                          # 0 = all of a folder, as in the measured runs
+        longer = longer * config.train_images / alike["train_images"].where(
+            alike["train_images"] > 0, config.train_images,
+        )
     training = longer * alike["steps"] * alike["batch_size"] / alike["images_per_second"]
     rest = alike["seconds"] - alike["train_seconds"]
     return float((training * (1 - (0.0 if run.state() == "stale" else run.here.progress())) + rest).median())

@@ -1,4 +1,4 @@
-"""Execute the runs of a sweep side by side, each in a process of its own; a sweep that was killed goes on where it stopped.
+"""Execute the runs of a sweep side by side, each in its own process; a killed sweep goes on where it stopped.
 
     [PlannedRun] --execute--> run folders      result.json in a folder is the only sign that its run is done
 """
@@ -27,21 +27,25 @@ Say = Callable[[str], None]
 
 
 def execute(
-    runs: list[PlannedRun], *, jobs: int | Callable[[], int] = 2, executor: Executor | None = None, elsewhere: bool = False,
+    runs: list[PlannedRun], *, jobs: int | Callable[[], int] = 2, executor: Executor | None = None,
+    elsewhere: bool = False,
     retry_failed: bool = False, keep_stale: bool = False, fail_fast: bool = False, say: Say = print,
 ) -> dict[str, list[PlannedRun]]:
     """Run what is not done yet, ``jobs`` at a time, each in a process of its own. Returns {state: runs} at the end.
 
-    A run that fails does not stop the others. Failed runs are run again only with ``retry_failed``; interrupted ones go on from their
-    checkpoint. A stale run, of other code or another teacher, is moved to .stale/ and run again, unless ``keep_stale``. Ctrl-C once lets the
-    running ones finish and starts no more; twice ends them, and the next call goes on.
+    A run that fails does not stop the others. Failed runs are run again only with ``retry_failed``; interrupted ones go
+    on from their checkpoint. A stale run, of other code or another teacher, is moved to .stale/ and run again, unless
+    ``keep_stale``. Ctrl-C once lets the running ones finish and starts no more; twice ends them, and the next call goes
+    on.
 
     Args:
         jobs: runs at a time; or a function that returns how many there is room for now, where workers come and go.
         executor: where :func:`fgdlab.lab.sweeps.worker.launch` is submitted; None = ``jobs`` slots of this machine.
-        elsewhere: data and teacher are made in the executor, too, because runs are on another machine or GPU than this process.
+        elsewhere: data and teacher are made in the executor, too, because runs are on another machine or GPU than this
+            process.
     Raises:
-        UserError: another runner is at work in the same folder, nothing can be written there, or an earlier run's result is damaged.
+        UserError: another runner is at work in the same folder, nothing can be written there, or an earlier run's
+        result is damaged.
     """
     if not runs:
         return {state: [] for state in STATES}
@@ -50,17 +54,22 @@ def execute(
         before = {folder: run.state() for folder, run in runs_by_folder.items()}
         for run in runs_by_folder.values():
             if before[run.folder] == "done":
-                run.here.result()                                    # a damaged one is reported now, not after hours of other runs
+                run.here.result()  # a damaged one is reported now, not after hours of other runs
         if not keep_stale:
             set_stale_aside([run for run in runs_by_folder.values() if before[run.folder] == "stale"], say)
-        wanted = {"pending", "interrupted", "running", *(["failed"] if retry_failed else []), *([] if keep_stale else ["stale"])}
+        wanted = {
+            "pending", "interrupted", "running", *(["failed"] if retry_failed else []),
+            *([] if keep_stale else ["stale"]),
+        }
         todo = [run for run in runs_by_folder.values() if before[run.folder] in wanted and not reused(run, say)]
-        with nullcontext(executor) if executor else LocalExecutor([{}] * jobs) as pool:      # the caller closes an executor that it gave
+        # the caller closes an executor that it gave
+        with nullcontext(executor) if executor else LocalExecutor([{}] * jobs) as pool:
             (partial(prepare_shared_in, pool) if elsewhere else prepare_shared)(todo, say)
             Runner(runs, todo, pool, jobs if callable(jobs) else lambda: jobs, fail_fast, say).go_on()
         after = {folder: run.state() for folder, run in runs_by_folder.items()}
     if keep_stale:
-        after = {folder: "done" if state == "stale" and before[folder] == "stale" else state for folder, state in after.items()}
+        kept = {folder for folder, state in before.items() if state == "stale"}
+        after = {folder: "done" if folder in kept else state for folder, state in after.items()}
     return {state: [run for run in runs if after[run.folder] == state] for state in STATES}
 
 
@@ -68,7 +77,10 @@ def set_stale_aside(stale: list[PlannedRun], say: Say) -> None:
     """Move runs of other code or another teacher out of the way, and say what changed."""
     for run in stale:
         reasons = ", ".join(run.stale_reasons())
-        say(f"{'stale':>11}  {run.row}, seed {run.seed}: changed since it ran: {reasons}; it is run again, the old one is {run.here.set_aside()}")
+        say(
+            f"{'stale':>11}  {run.row}, seed {run.seed}: changed since it ran: {reasons}; it is run again, the old one "
+            f"is {run.here.set_aside()}"
+        )
 
 
 @contextmanager
@@ -79,9 +91,13 @@ def only_runner(out: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise UserError(
-            f"{out} must have one runner at a time, and another is at work there; wait for it, or give --out another folder") from None
+            f"{out} must have one runner at a time, and another is at work there; wait for it, or give --out another "
+            f"folder") from None
     except OSError as error:
-        raise UserError(f"{out} must be a folder that can be written, got: {error.strerror or error}; choose another folder by --out") from error
+        raise UserError(
+            f"{out} must be a folder that can be written, got: {error.strerror or error}; choose another folder by "
+            f"--out"
+        ) from error
     try:
         yield
     finally:
@@ -91,10 +107,13 @@ def only_runner(out: Path) -> Iterator[None]:
 class Runner:
     """Keeps ``room()`` runs going, with one progress bar over all of them, until none is left or the user stops."""
 
-    def __init__(self, runs: list[PlannedRun], todo: list[PlannedRun], pool: Executor, room: Callable[[], int], fail_fast: bool, say: Say):
+    def __init__(
+        self, runs: list[PlannedRun], todo: list[PlannedRun], pool: Executor, room: Callable[[], int], fail_fast: bool,
+        say: Say,
+    ):
         self.waiting, self.pool, self.room, self.fail_fast = deque(todo), pool, room, fail_fast
         self.going: dict[Future, PlannedRun] = {}
-        self.others: set[PlannedRun] = set()                         # at work in a process that is not ours, such as a Slurm job
+        self.others: set[PlannedRun] = set()  # at work in a process that is not ours, such as a Slurm job
         self.begun: list[RunFolder] = []
         self.stopping, self.done_before = False, len(runs) - len(todo)
         self.bar = tqdm(
@@ -155,13 +174,17 @@ class Runner:
             self.say("ending the running ones now; the same command goes on from their checkpoints")
             end(self.going)
         else:
-            queued = [future for future, run in self.going.items() if run.state() != "running" and future.cancel()]      # not begun yet
-            self.say(f"starting no more; letting {len(self.going) - len(queued)} running ones finish (Ctrl-C again ends them)")
+            # not begun yet
+            queued = [future for future, run in self.going.items() if run.state() != "running" and future.cancel()]
+            self.say(
+                f"starting no more; letting {len(self.going) - len(queued)} running ones finish (Ctrl-C again ends "
+                f"them)"
+            )
         self.stopping = True
 
 
 def end(going: dict[Future, PlannedRun]) -> None:
-    """End runs wherever they are: signal those of this machine, leave a stop file for the others, cancel those that have not begun."""
+    """End all runs: signal those of this machine, leave a stop file for others, cancel those not begun."""
     for future, run in list(going.items()):
         run.here.ask_to_stop()
         future.cancel()
@@ -202,7 +225,10 @@ def reused(run: PlannedRun, say: Say) -> bool:
     """Is the run done now because another sweep had done it?"""
     source = reuse_run(run.folder, job_of(run)) if run.state() != "running" else None
     if source:
-        say(f"{'done':>11}  {run.row}, seed {run.seed}: copied from {source.parent.parent.name}/{source.parent.name}, which has done this run")
+        say(
+            f"{'done':>11}  {run.row}, seed {run.seed}: copied from {source.parent.parent.name}/{source.parent.name}, "
+            f"which has done this run"
+        )
     return source is not None
 
 

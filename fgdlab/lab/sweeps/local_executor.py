@@ -1,7 +1,7 @@
-"""Slots on this machine: how many runs go side by side, and which graphics card each of them sees.
+"""Runs on this machine: how many at a time, and which GPU each of them sees.
 
-Every place where runs may go is a ``concurrent.futures.Executor`` that takes ``submit(launch, folder, environment)``: the slots here, the workers of
-cluster.py, the jobs of slurm.py, or one that a caller brings. None of them knows what a run is; its state is in its folder.
+Every executor is a ``concurrent.futures.Executor`` with ``submit(launch, folder, environment)``: this one, those of
+dask_executor.py and slurm_executor.py, or the caller's own. The state of a run is in its folder, not in an executor.
 """
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,19 +36,19 @@ class LocalExecutor(ThreadPoolExecutor):
 
 
 def cpu_slots(runs: list[PlannedRun]) -> int:
-    """Runs side by side where nobody says: one a core on the CPU, one on a GPU."""
+    """The default number of runs at a time: one per core on the CPU, one on a GPU."""
     if any(run.config.device == "cuda" for run in runs):
         return 1
     return max((os.cpu_count() or 1) // max(run.config.threads for run in runs), 1)
 
 
 def gpu_slots(indices: list[int], runs: list[PlannedRun], count: int | None = None) -> list[dict[str, str]]:
-    """A slot for each index of ``--gpus``: the run in it sees that card and no other. An index that comes twice takes two runs at a time.
+    """A slot for each index of ``--gpus``: its run sees that GPU alone. A repeated index takes two runs at a time.
 
     Args:
-        count: cards of this machine; None = ask torch. Indices count those that CUDA_VISIBLE_DEVICES leaves visible, if it is set.
+        count: GPUs of this machine; None = ask torch. Indices count the GPUs that CUDA_VISIBLE_DEVICES leaves visible.
     Raises:
-        UserError: no such card, or runs that would not use it.
+        UserError: no such GPU, or runs that would not use it.
     """
     if count is None:
         import torch
@@ -56,10 +56,19 @@ def gpu_slots(indices: list[int], runs: list[PlannedRun], count: int | None = No
         count = torch.cuda.device_count()
     missing = [index for index in indices if not 0 <= index < count]
     if missing or not indices:
-        there = f"0 to {count - 1}" if count > 1 else "0 alone" if count else "none, for torch finds no CUDA card here"
-        raise UserError(f"--gpus must name cards of this machine ({there}), got {','.join(map(str, missing or indices))}; list them with `nvidia-smi`")
+        there = (
+            f"0 to {count - 1}" if count > 1 else "0 alone" if count else "none, because torch finds no CUDA GPU "
+            "here"
+        )
+        raise UserError(
+            f"--gpus must name GPUs of this machine ({there}), got {','.join(map(str, missing or indices))}; list them "
+            f"with `nvidia-smi`"
+        )
     on_cpu = sorted({run.row for run in runs if run.config.device == "cpu"})
     if on_cpu:
-        raise UserError(f"--gpus must go with runs on a GPU, got device=cpu in {', '.join(on_cpu)}; add --set device=cuda, take --scale gpu, or give --jobs instead")
+        raise UserError(
+            f"--gpus must go with runs on a GPU, got device=cpu in {', '.join(on_cpu)}; add --set device=cuda, take "
+            f"--scale gpu, or give --jobs instead"
+        )
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return [{"CUDA_VISIBLE_DEVICES": visible[index] if visible else str(index)} for index in indices]

@@ -1,9 +1,11 @@
-"""What a sweep has to run: every row with every seed, each with an id that hashes what decides its numbers, and its state.
+"""What a sweep has to run: every row with every seed, each with an id that hashes what decides its numbers, and its
+state.
 
     Sweep --plan--> [PlannedRun(row, seed, config, runs/NAME/ID)]
 
-The id hashes settings, data, a given teacher's file and a custom loss's file. Code and the shipped or trained teacher are recorded in the
-run's folder instead and compared with the present ones: a run of other code is stale, and one can say which files changed.
+The id hashes settings, data, a given teacher's file and a custom loss's file. Code and the shipped or trained teacher
+are recorded in the run's folder instead and compared with the present ones: a run of other code is stale, and one can
+say which files changed.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,26 +62,36 @@ def runs_folder(sweep: Sweep, scale: str) -> Path:
     return Path("runs") / of_scale(sweep.name, scale)
 
 
-def plan(sweep: Sweep, out: Path | None = None, *, scale: str = "laptop", overrides: dict | None = None) -> list[PlannedRun]:
+def plan(
+    sweep: Sweep, out: Path | None = None, *, scale: str = "laptop", overrides: dict | None = None,
+) -> list[PlannedRun]:
     """Every row with every seed of ``sweep.seeds``, seed by seed, so that a table with fewer seeds is complete first.
 
     Runs with equal active settings on equal data have equal ids, in one sweep and across sweeps.
     """
     if not notebook_path().is_file():
-        raise UserError(f"{notebook_path()} must be the notebook that a run executes, got no such file; run from the project's folder")
+        raise UserError(
+            f"{notebook_path()} must be the notebook that a run executes, got no such file; run from the project's "
+            f"folder"
+        )
     out = Path(out or runs_folder(sweep, scale)).absolute()
-    data, teacher, loss = once(data_hash, "data"), once(teacher_file_hash, "teacher_checkpoint"), once(custom_loss_hash, "method")
+    data, teacher, loss = once(data_hash, "data"), once(
+        teacher_file_hash, "teacher_checkpoint",
+    ), once(custom_loss_hash, "method")
     runs = []
     for seed in sweep.seeds:
         for row in sweep.present:
             config = active_settings(sweep.settings(row, seed, scale, overrides))
-            run_id = short_hash({"settings": config.identity(), "data": data(config), **teacher(config), **loss(config)}, 16)
+            run_id = short_hash(
+                {"settings": config.identity(), "data": data(config), **teacher(config), **loss(config)}, 16,
+            )
             runs.append(PlannedRun(row, seed, config, out / run_id))
     return runs
 
 
 def once(hash_of: Callable[[RunConfig], object], field: str) -> Callable[[RunConfig], object]:
-    """The same hash, computed once per value of the one setting that it depends on; during one plan, since files may change."""
+    """The same hash, computed once per value of the one setting that it depends on; during one plan, since files may
+    change."""
     known: dict = {}
 
     def remembered(config: RunConfig):
@@ -96,14 +108,17 @@ def notebook_path() -> Path:
 
 
 def data_hash(config: RunConfig) -> str:
-    """What tells one data set from another without reading its images: the version of the digit scenes, or a hash of a folder's JSON files."""
+    """What tells one data set from another without reading its images: the version of the digit scenes, or a hash of a
+    folder's JSON files."""
     if config.data == "digits":
         from ..datasets import RECIPE_VERSION
 
         return f"digits-v{RECIPE_VERSION}"
     folder = Path(config.data).expanduser()
     if not folder.is_dir():
-        raise UserError(f"data must be 'digits' or a folder, got {config.data!r}, which is no folder; give --set data=FOLDER")
+        raise UserError(
+            f"data must be 'digits' or a folder, got {config.data!r}, which is no folder; give --set data=FOLDER"
+        )
     files = sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")])
     return short_hash({path.relative_to(folder).as_posix(): short_hash(path.read_bytes()) for path in files})
 

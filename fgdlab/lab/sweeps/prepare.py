@@ -1,6 +1,8 @@
-"""What the runs of a sweep share is made once, before they start: data, teacher, the teacher's maps. A teacher that is too weak ends a sweep here.
+"""Make what the runs of a sweep share, once and before they start: data, teacher, the teacher's feature maps.
 
-    python -m fgdlab.lab.sweeps.prepare FOLDER RUNNER_PID          the same in a process of its own, on the machine and GPU of the runs
+    python -m fgdlab.lab.sweeps.prepare FOLDER RUNNER_PID     the same in a process on the machine and GPU of the runs
+
+A teacher that is too weak ends a sweep here.
 """
 import os
 import sys
@@ -17,9 +19,14 @@ from .worker import cpu_environment, launch, stay_with
 
 def to_prepare(todo: list[PlannedRun]) -> list[RunConfig]:
     """One configuration for each different set of data and teacher that the runs need."""
-    names = [name for name, about in METADATA.items() if about["decides_teacher"] or about["group"] in ("data", "teacher")]
+    names = [
+        name for name, about in METADATA.items() if about["decides_teacher"] or about["group"] in ("data", "teacher")
+    ]
     names += ["teacher_cache", "teacher_cache_gb", "device", "min_sizes"]
-    different = {(*(getattr(run.config, name) for name in names), has_teacher(run.config), distils(run.config)): run.config for run in todo}
+    different = {
+        (*(getattr(run.config, name) for name in names), has_teacher(run.config), distils(run.config)): run.config
+        for run in todo
+    }
     return list(different.values())
 
 
@@ -31,7 +38,10 @@ def prepared(config: RunConfig) -> str:
     teacher = prepare(config).teacher
     if not teacher:
         return ""
-    return f"teacher {config.teacher} ({teacher.origin}): {ap_text(teacher.AP)} on {config.eval_split}, floor {config.teacher_floor:g}"
+    return (
+        f"teacher {config.teacher} ({teacher.origin}): {ap_text(teacher.AP)} on {config.eval_split}, floor "
+        f"{config.teacher_floor:g}"
+    )
 
 
 def prepare_shared(todo: list[PlannedRun], say: Callable[[str], None]) -> None:
@@ -64,7 +74,7 @@ def prepare_shared_in(pool: Executor, todo: list[PlannedRun], say: Callable[[str
         except KeyboardInterrupt:
             here.ask_to_stop()
             raise
-        except (CancelledError, Exception) as error:                 # a worker or a job that is gone; the folder says the same below
+        except (CancelledError, Exception) as error:  # a worker or a job that is gone; the folder says the same below
             with log.open("a") as file:
                 file.write(f"{type(error).__name__}: {error}\n")
         if not here.has("result.json"):

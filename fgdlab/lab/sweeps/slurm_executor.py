@@ -1,8 +1,8 @@
-"""Slots as jobs of Slurm (extra ``slurm``): runs that are submitted together become one array, by submitit.
+"""Runs as Slurm jobs (extra ``slurm``): runs that are submitted together become one job array, by submitit.
 
     fgdlab sweep NAME --scale gpu --slurm --slurm-partition gpu --slurm-minutes 240
 
-Slurm decides when and where a job starts; the folder of its run, which all machines share, says how it went.
+Slurm decides when and where a job starts. All machines share the folder of its run, which holds the outcome.
 """
 import threading
 import time
@@ -12,32 +12,40 @@ from pathlib import Path
 
 from ..errors import UserError
 
-QUIET = 0.5                                                          # seconds without a further submission after which the waiting ones go off as one array
+QUIET = 0.5  # seconds without a new submission after which the waiting ones become one array
 
 
 class SlurmExecutor(Executor):
     """Submits through submitit and follows the jobs.
 
     Args:
-        folder: where submitit keeps its scripts and logs; every machine must see it.
-        minutes: time limit of a job; a run that meets it is interrupted, and the same command goes on with it.
-        gpus, cpus: of one run.
-        at_once: most jobs of the array side by side; 0 leaves it to Slurm.
-        cluster: "slurm"; submitit's "local" stands in for it in tests.
+        folder: submitit's scripts and logs; every machine must see it.
+        minutes: time limit of a job; a run that reaches it is interrupted, and the same command continues it.
+        gpus, cpus: per run.
+        at_once: largest number of jobs at a time; 0 leaves it to Slurm.
+        cluster: "slurm"; tests use submitit's "local".
     """
 
-    def __init__(self, folder: Path, *, partition: str = "", minutes: int = 1440, gpus: int = 0, cpus: int = 1, at_once: int = 0, cluster: str = "slurm"):
+    def __init__(
+        self, folder: Path, *, partition: str = "", minutes: int = 1440, gpus: int = 0, cpus: int = 1, at_once: int = 0,
+        cluster: str = "slurm",
+    ):
         try:
             import submitit
         except ImportError:
-            raise UserError("--slurm must find the package submitit, got none; install it by `pip install 'fgdlab[slurm]'`") from None
+            raise UserError(
+                "--slurm must find the package submitit, got none; install it by `pip install 'fgdlab[slurm]'`"
+            ) from None
         try:
             self.submitter = submitit.AutoExecutor(folder=folder, cluster=cluster)
         except RuntimeError as error:
-            raise UserError(f"--slurm must find Slurm's commands here, got: {error}; run it on a machine that has sbatch") from None
+            raise UserError(
+                f"--slurm must find Slurm's commands here, got: {error}; run it on a machine that has sbatch"
+            ) from None
         self.submitter.update_parameters(
             name="fgdlab", timeout_min=minutes, cpus_per_task=cpus, **({"gpus_per_node": gpus} if gpus else {}),
-            **({"slurm_partition": partition} if partition else {}), **({"slurm_array_parallelism": at_once} if at_once else {}),
+            **({"slurm_partition": partition} if partition else {}),
+            **({"slurm_array_parallelism": at_once} if at_once else {}),
         )
         self.queue: list[tuple[Future, tuple]] = []
         self.jobs: dict[Future, object] = {}
@@ -53,7 +61,7 @@ class SlurmExecutor(Executor):
         return future
 
     def follow(self) -> None:
-        """Until shutdown: send off what waits, end the jobs of futures that were cancelled, tell of jobs that ended."""
+        """Until shutdown: submit waiting runs, cancel jobs of cancelled futures, and settle futures of ended jobs."""
         while self.open or self.jobs or self.queue:
             with self.lock:
                 ready, self.queue = (self.queue, []) if time.monotonic() - self.last > QUIET else ([], self.queue)
@@ -63,19 +71,24 @@ class SlurmExecutor(Executor):
                     job.cancel(check=False)
                 elif not job.done():
                     continue
-                else:                                                # whatever it gave: the run's folder says more
-                    settle(future, None if job.paths.result_pickle.exists() else RuntimeError(f"job {job.job_id} ended without a word, see {job.paths.stderr}"))
+                else:                                                # its outcome is in the run's folder
+                    settle(
+                        future,
+                        None if job.paths.result_pickle.exists() else RuntimeError(
+                            f"job {job.job_id} ended without a result, see {job.paths.stderr}"
+                        ),
+                    )
                 del self.jobs[future]
             time.sleep(QUIET / 2)
 
     def send(self, calls: list[tuple[Future, tuple]]) -> None:
-        """One array of these calls."""
+        """Submit these calls as one array."""
         if not calls:
             return
         try:
             with self.submitter.batch():
                 jobs = [self.submitter.submit(*call) for _, call in calls]
-        except Exception as error:                                   # sbatch refused; submitit has a type of its own for each way
+        except Exception as error:                                   # sbatch refused; submitit raises many types
             for future, _ in calls:
                 settle(future, RuntimeError(f"Slurm took no job: {error}"))
         else:
@@ -90,7 +103,7 @@ class SlurmExecutor(Executor):
 
 
 def settle(future: Future, error: Exception | None) -> None:
-    """End a future, unless it was cancelled this very moment."""
+    """End a future, unless it was cancelled at this moment."""
     with suppress(InvalidStateError):
         if error is None:
             future.set_result(None)

@@ -1,6 +1,8 @@
 """The process of one run: papermill executes the notebook, and a watchdog ends it when its runner ends.
 
-    python -m fgdlab.lab.sweeps.worker RUN_FOLDER RUNNER_PID     reads job.json there, writes run.ipynb, and failed.json if the notebook raised
+    python -m fgdlab.lab.sweeps.worker RUN_FOLDER RUNNER_PID
+
+It reads job.json in the folder, and writes run.ipynb, and failed.json if the notebook raised.
 
 A run is done when result.json lies in its folder. The training in the notebook writes it last; nothing here does.
 """
@@ -14,18 +16,19 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..io import checked_read
-from ..run import RunFolder
-from ..run.folder import BEAT
+from ..run import BEAT, RunFolder
 
-MODULES = ("fgdlab.lab.sweeps.worker", "fgdlab.lab.sweeps.prepare")      # what a job may start; job.json is a file and must not name other code
+# what a job may start; job.json is a file and must not name other code
+MODULES = ("fgdlab.lab.sweeps.worker", "fgdlab.lab.sweeps.prepare")
 PROCESSES: set[subprocess.Popen] = set()                             # runs that this process waits for
 
 
 def launch(folder: str, environment: dict[str, str] | None = None) -> int:
-    """Start what job.json in the folder asks for in a new process and wait for it. Returns the exit status; the folder holds the rest.
+    """Start what job.json in the folder asks for in a new process and wait for it. Returns the exit status; the folder
+    holds the rest.
 
-    The process gets its own session, so that Ctrl-C in a terminal reaches the runner alone, which decides what to end. Its current folder is
-    the runner's, so that paths in the settings mean the same.
+    The process gets its own session, so that Ctrl-C in a terminal reaches the runner alone, which decides what to end.
+    Its current folder is the runner's, so that paths in the settings mean the same.
 
     Raises:
         UserError: job.json is damaged, or names a module that is none of ``MODULES``.
@@ -33,7 +36,8 @@ def launch(folder: str, environment: dict[str, str] | None = None) -> int:
     job = job_of(Path(folder))
     with open(Path(folder) / "log.txt", "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", job["module"], folder, str(os.getpid())], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            [sys.executable, "-m", job["module"], folder, str(os.getpid())], stdin=subprocess.DEVNULL, stdout=log,
+            stderr=log,
             start_new_session=True, cwd=job.get("cwd"), env={**os.environ, **(environment or {})},
         )
     PROCESSES.add(process)
@@ -67,7 +71,8 @@ def cpu_environment(threads: int) -> dict[str, str]:
 
 
 def stay_with(parent: int, here: RunFolder) -> None:
-    """Touch the folder's heartbeat until this process ends, and end it soon after its parent has ended or a file named stop has appeared.
+    """Touch the folder's heartbeat until this process ends, and end it soon after its parent has ended or a file named
+    stop has appeared.
 
     Papermill's kernel then ends as well. A parent that ended before this call counts too.
     """
@@ -88,10 +93,11 @@ def execute_notebook(here: RunFolder) -> int:
     """Run the notebook with the parameters of job.json, in a kernel of its own.
 
     Returns:
-        0 after a good end; 1 when it raised (failed.json says what); 2 when its kernel died or was interrupted; 3 when another process is
-        at work in the folder.
+        0 after a good end; 1 when it raised (failed.json says what); 2 when its kernel died or was interrupted; 3 when
+        another process is at work in the folder.
     """
-    sys.modules.setdefault("rfc3987_syntax", None)       # jsonschema would compile its grammar for two seconds; no notebook field needs it
+    # jsonschema would compile its grammar for two seconds; no notebook field needs it
+    sys.modules.setdefault("rfc3987_syntax", None)
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -102,7 +108,8 @@ def execute_notebook(here: RunFolder) -> int:
         return 3
     try:
         papermill.execute_notebook(
-            job["notebook"], str(here.path / "run.ipynb"), job["parameters"], kernel_name="python3", progress_bar=False, start_timeout=180,
+            job["notebook"], str(here.path / "run.ipynb"), job["parameters"], kernel_name="python3", progress_bar=False,
+            start_timeout=180,
             request_save_on_cell_execute=False, extra_arguments=["--IPKernelApp.log_level=40"],
         )
         ended_well = True
@@ -112,7 +119,8 @@ def execute_notebook(here: RunFolder) -> int:
             return 2
         here.fail(f"{error.ename}: {error.evalue}", error.exec_count, error.traceback[-20:])
         return 1
-    except (DeadKernelError, CellTimeoutError, RuntimeError) as error:       # killed, out of memory, or never started: interrupted, not failed
+    # killed, out of memory, or never started: interrupted, not failed
+    except (DeadKernelError, CellTimeoutError, RuntimeError) as error:
         print(f"the kernel died: {error}", flush=True)
         return 2
     finally:
