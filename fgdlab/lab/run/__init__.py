@@ -2,6 +2,6 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "folder": "STATES RunFolder",
+    "folder": "BEAT STATES RunFolder",
     "one_run": "RunInputs device_of imitated load_run make_distiller open_data prepare run",
 })

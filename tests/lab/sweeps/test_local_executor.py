@@ -42,11 +42,11 @@ def test_a_slot_is_free_again_after_a_call_that_raised():
 
 
 @pytest.mark.parametrize("count, indices, words", [
-    (0, [0], "none, for torch finds no CUDA card here"), (1, [0, 1], "0 alone"), (2, [2], "0 to 1"), (2, [-1], "0 to 1"), (2, [], "0 to 1"),
+    (0, [0], "none, because torch finds no CUDA GPU here"), (1, [0, 1], "0 alone"), (2, [2], "0 to 1"), (2, [-1], "0 to 1"), (2, [], "0 to 1"),
 ])
-def test_a_card_that_is_not_there_is_one_line(refusal, count, indices, words):
+def test_a_gpu_that_is_not_there_is_one_line(refusal, count, indices, words):
     text = refusal(gpu_slots, indices, [run_on("cuda")], count)
-    assert text.startswith(f"--gpus must name cards of this machine ({words}), got") and "nvidia-smi" in text
+    assert text.startswith(f"--gpus must name GPUs of this machine ({words}), got") and "nvidia-smi" in text
 
 
 def test_cards_for_runs_that_stay_on_the_cpu_are_refused(refusal):
