@@ -85,14 +85,17 @@ def test_an_unknown_name_at_the_door_is_refused_with_the_known_ones():
         _ = fgdlab.FGDLos
 
 
-# --- layers -------------------------------------------------------------------------------------------------------------------------
+# --- layers -----------------------------------------------------------------------------------------------------------
 
 # From the lowest to the highest. A room imports rooms before it and never one after it, also inside functions.
 LAYERS = (
-    "__init__", "config", "terms", "masks", "attention", "relation", "scene", "pyramid", "focal", "fgd", "balance", "distill", "methods",
+    "__init__", "config", "terms", "masks", "attention", "relation", "scene", "pyramid", "focal", "fgd", "balance",
+    "distill", "methods",
     "fused/cpu", "fused/cuda", "fused/dispatch", "fused/loss",
-    "lab/errors", "lab/io", "lab/config", "lab/provenance", "lab/datasets", "lab/detectors", "lab/checkpoints", "lab/training", "lab/teachers",
-    "lab/run", "lab/sweeps", "lab/stats", "lab/plots", "lab/tables", "lab/reports", "lab/explorer", "lab/course", "lab/commands", "__main__",
+    "lab/errors", "lab/io", "lab/config", "lab/provenance", "lab/datasets", "lab/detectors", "lab/checkpoints",
+    "lab/training", "lab/teachers",
+    "lab/run", "lab/sweeps", "lab/stats", "lab/plots", "lab/tables", "lab/reports", "lab/explorer", "lab/course",
+    "lab/commands", "__main__",
 )
 
 
@@ -103,12 +106,15 @@ def room(module: str) -> str:
 
 
 def edges() -> set[tuple[str, str]]:
-    """(importing room, imported room), of every import in the package; lazy doors are followed to the module that they name.
+    """(importing room, imported room), of every import in the package; lazy doors are followed to the module that they
+    name.
 
     The imports of fgdlab/__init__.py are for type checkers; its names load on first use.
     """
     found = {(room(name), room(other)) for name in code.all_modules() for other in code.imports(name)}
-    return {(one, other) for one, other in found if one not in (other, "__init__") and not {one, other} & {"lab", "fused"}}
+    return {
+        (one, other) for one, other in found if one not in (other, "__init__") and not {one, other} & {"lab", "fused"}
+    }
 
 
 def test_no_room_imports_a_higher_one():
@@ -116,7 +122,11 @@ def test_no_room_imports_a_higher_one():
 
 
 def test_the_layers_name_every_room_and_there_are_at_most_36():
-    rooms = {room(name) for name, path in code.all_modules().items() if code.normalised(path.read_text()) != code.normalised("")}
+    rooms = {
+        room(name)
+        for name, path in code.all_modules().items()
+        if code.normalised(path.read_text()) != code.normalised("")
+    }
     assert rooms == set(LAYERS) and len(LAYERS) <= 36
 
 
@@ -137,10 +147,14 @@ def test_the_order_would_be_broken_by_an_import_upwards_and_by_one_inside_a_func
 
 
 def test_packages_of_the_bench_are_imported_through_their_doors():
-    """`from ..datasets import open_split`, not `from ..datasets.dataset import open_split`: the modules of a package are its own affair."""
+    """`from ..datasets import open_split`, not `from ..datasets.dataset import open_split`: the modules of a package
+    are its own affair."""
     through = []
     for name, path in code.all_modules().items():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level == 2 and node.module and "." in node.module and name.startswith("fgdlab.lab."):
+            if (
+                isinstance(node, ast.ImportFrom) and node.level == 2 and node.module and "." in node.module
+                and name.startswith("fgdlab.lab.")
+            ):
                 through.append(f"{name}: from ..{node.module}")
     assert through == []
