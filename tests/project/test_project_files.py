@@ -103,7 +103,10 @@ def test_recipes_of_make_are_indented_by_tabs_and_all_targets_are_phony():
 
 # ---- every file in git -----------------------------------------------------------------------------------------------
 
-REGISTRIES = r"(pypi\.org/simple|files\.pythonhosted\.org|test\.pypi|download\.pytorch\.org/whl|conda\.anaconda\.org|registry\.npmjs|/simple/?\"|\.jfrog\.io)"
+REGISTRIES = (
+    r"(pypi\.org/simple|files\.pythonhosted\.org|test\.pypi|download\.pytorch\.org/whl|conda\.anaconda\.org|"
+    r"registry\.npmjs|/simple/?\"|\.jfrog\.io)"
+)
 OPTIONS = r"(?<![\w-])--(?:extra-)?(?:index-url|find-links|trusted-host)"
 MACHINE = r"(?<![\w.$~{}/-])/(?:work|root|home|Users|tmp|mnt|scratch)/[\w.]"
 

@@ -24,13 +24,19 @@ def another(name):
     each = FIELDS[name]
     if each.metadata["choices"]:
         return next(word for word in each.metadata["choices"] if word != each.default)
-    return {bool: lambda value: not value, int: lambda value: value + 1, float: lambda value: value / 2 + 0.125, str: lambda value: value + "x"}[
+    return {
+        bool: lambda value: not value, int: lambda value: value + 1, float: lambda value: value / 2 + 0.125,
+        str: lambda value: value + "x",
+    }[
         type(each.default)](each.default)
 
 
-# ---- names -------------------------------------------------------------------------------------------------------------------------
+# ---- names -----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("wrong, meant", [("lamda", "lambda_"), ("epoch", "epochs"), ("learning_rate", None), ("techer", "teacher"), ("Seed", "seed")])
+@pytest.mark.parametrize(
+    "wrong, meant",
+    [("lamda", "lambda_"), ("epoch", "epochs"), ("learning_rate", None), ("techer", "teacher"), ("Seed", "seed")],
+)
 def test_an_unknown_key_is_refused_with_the_nearest_known_name(refusal, wrong, meant):
     for text in (refusal(RunConfig.of, {wrong: 1}), refusal(RunConfig().but, **{wrong: 1})):
         assert f"unknown parameter {wrong!r}" in text and ", lr, " in text
@@ -52,7 +58,7 @@ def test_settings_cannot_be_changed_in_place():
     assert RunConfig().but(epochs=5).epochs == 5
 
 
-# ---- values ------------------------------------------------------------------------------------------------------------------------
+# ---- values ----------------------------------------------------------------------------------------------------------
 
 WRONG = {
     int: [True, 1.0, "3", None, [1], NAN, INF],
@@ -92,7 +98,9 @@ def test_a_word_outside_the_choice_is_refused_with_the_choice(refusal, name):
 
 @pytest.mark.parametrize("name", [name for name, each in FIELDS.items() if "off" in (each.metadata["choices"] or ())])
 def test_on_and_off_mean_what_they_say_though_yaml_reads_them_as_yes_and_no(name):
-    assert {word: getattr(RunConfig.of({name: load_yaml(word)}), name) for word in ("on", "off", "auto")} == {"on": "on", "off": "off", "auto": "auto"}
+    assert {
+        word: getattr(RunConfig.of({name: load_yaml(word)}), name) for word in ("on", "off", "auto")
+    } == {"on": "on", "off": "off", "auto": "auto"}
 
 
 def test_every_number_has_a_least_value_and_every_field_words_for_help():
@@ -100,7 +108,9 @@ def test_every_number_has_a_least_value_and_every_field_words_for_help():
     assert [name for name in FIELDS if not FIELDS[name].metadata["help"]] == []
 
 
-@pytest.mark.parametrize("written, value", [("1e-3", 1e-3), ("5e-06", 5e-6), ("2", 2.0), ("0.25", 0.25), ("1E+2", 100.0)])
+@pytest.mark.parametrize(
+    "written, value", [("1e-3", 1e-3), ("5e-06", 5e-6), ("2", 2.0), ("0.25", 0.25), ("1E+2", 100.0)],
+)
 def test_a_number_written_in_any_way_of_yaml_is_a_float(written, value):
     for name in ("lr", "lambda_"):
         got = getattr(RunConfig.of(yaml.safe_load(f"{name}: {written}")), name)
@@ -119,7 +129,7 @@ def test_every_field_takes_another_value_and_keeps_it(name):
     assert getattr(RunConfig().but(**{name: another(name)}), name) == another(name) != getattr(RunConfig(), name)
 
 
-# ---- the loss's configuration ------------------------------------------------------------------------------------------------------
+# ---- the loss's configuration ----------------------------------------------------------------------------------------
 
 def test_defaults_are_those_of_the_loss():
     assert {name: FIELDS[name].default for name in OF_LOSS} == {each.name: each.default for each in fields(FGDConfig)}
@@ -136,7 +146,7 @@ def test_words_of_the_loss_are_offered_in_full():
     assert offered == {"area": AREAS, "relation": RELATIONS, "rounding": ROUNDINGS, "frame": FRAMES}
 
 
-# ---- as text -----------------------------------------------------------------------------------------------------------------------
+# ---- as text ---------------------------------------------------------------------------------------------------------
 
 def test_equal_settings_give_equal_json_however_they_were_written():
     one = RunConfig.of({"lr": 1, "seed": 3, "alpha": "1e-3"})
@@ -151,7 +161,7 @@ def test_json_round_trips_and_has_one_sorted_key_a_field():
     assert list(read) == sorted(FIELDS) and RunConfig.of(read) == config == RunConfig.of(config.dict())
 
 
-# ---- identity ----------------------------------------------------------------------------------------------------------------------
+# ---- identity --------------------------------------------------------------------------------------------------------
 
 LATER = [name for name, each in FIELDS.items() if each.metadata["later"]]
 

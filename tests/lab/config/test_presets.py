@@ -20,7 +20,8 @@ from fgdlab.lab.training.multiscale import check_sizes
 
 @cache
 def on_meta(detector: str, backbone: str):
-    """A detector of the paper's kind for COCO's 80 classes, without memory; the settings of its pair but for ImageNet weights."""
+    """A detector of the paper's kind for COCO's 80 classes, without memory; the settings of its pair but for ImageNet
+    weights."""
     name = next(name for name, pair in PAPER_PRESETS.items() if pair.detector == detector)
     with torch.device("meta"):
         return build(**build_settings(preset_config(name, "coco"), backbone, 80))
@@ -31,7 +32,10 @@ def test_every_pair_builds_its_detectors_which_share_the_levels_that_it_imitates
     pair, config = PAPER_PRESETS[name], preset_config(name, "coco")
     student, teacher = on_meta(pair.detector, pair.student), on_meta(pair.detector, pair.teacher)
     assert imitated(config, student, teacher) == tuple(pair.weights["levels"].split(","))
-    assert student.backbone.out_channels == teacher.backbone.out_channels == 256 and student.flavour == teacher.flavour == "mmdet"
+    assert (
+        student.backbone.out_channels == teacher.backbone.out_channels == 256
+        and student.flavour == teacher.flavour == "mmdet"
+    )
     assert student.transform.min_size == (800,) and student.transform.max_size == 1333
     if pair.inherit:                                                 # the student's whole head is there in the teacher
         taken = inherit(student, teacher)
@@ -55,18 +59,34 @@ def test_a_level_that_one_of_them_lacks_is_refused(refusal):
 def test_settings_are_those_of_the_authors_configs():
     for pair in PAPER_PRESETS.values():
         config = preset_config(next(name for name, each in PAPER_PRESETS.items() if each is pair), "coco")
-        assert (config.lr, config.levels) == ((0.02, "P2,P3,P4,P5") if "rcnn" in pair.detector else (0.01, "P3,P4,P5,P6,P7"))
-        assert (config.epochs, config.batch_size, config.clip, config.optimizer, config.weight_decay, config.flip) == (24, 16, 35, "sgd", 1e-4, 0.5)
-        assert pair.inherit != ("cascade" in pair.file) and pair.file.endswith("_coco.py") and pair.checkpoint.startswith("https://")
-    assert preset_config("fcos_r101_r50", "coco").temperature == 0.8 and preset_config("fcos_r101_r50", "coco").min_sizes == "640,800"
-    assert {preset(name).mAP for name in ("retinanet_x101_r50", "reppoints_x101_r50", "faster_rcnn_cascade_r50", "mask_rcnn_cascade_r50")} == {
+        assert (config.lr, config.levels) == (
+            (0.02, "P2,P3,P4,P5") if "rcnn" in pair.detector else (0.01, "P3,P4,P5,P6,P7")
+        )
+        assert (
+            config.epochs, config.batch_size, config.clip, config.optimizer, config.weight_decay, config.flip,
+        ) == (24, 16, 35, "sgd", 1e-4, 0.5)
+        assert (
+            pair.inherit != ("cascade" in pair.file) and pair.file.endswith("_coco.py")
+            and pair.checkpoint.startswith("https://")
+        )
+    assert (
+        preset_config("fcos_r101_r50", "coco").temperature == 0.8
+        and preset_config("fcos_r101_r50", "coco").min_sizes == "640,800"
+    )
+    assert {
+        preset(name).mAP
+        for name in ("retinanet_x101_r50", "reppoints_x101_r50", "faster_rcnn_cascade_r50", "mask_rcnn_cascade_r50")
+    } == {
         (37.4, 40.7), (38.6, 42.0), (38.4, 42.0), (39.2, 42.1)}
 
 
 def test_the_rate_rises_for_500_steps_and_falls_after_16_and_22_epochs():
     config = preset_config("retinanet_x101_r50", "coco")
     an_epoch = 118_287 // 16
-    rates = {step: learning_rate(step, 24 * an_epoch, config) for step in (0, 499, 16 * an_epoch - 1, 16 * an_epoch, 22 * an_epoch - 1, 22 * an_epoch)}
+    rates = {
+        step: learning_rate(step, 24 * an_epoch, config)
+        for step in (0, 499, 16 * an_epoch - 1, 16 * an_epoch, 22 * an_epoch - 1, 22 * an_epoch)
+    }
     assert list(rates.values()) == pytest.approx([0.01 / 500, 0.01, 0.01, 0.001, 0.001, 0.0001])
 
 
@@ -74,7 +94,7 @@ def test_an_unknown_pair_is_refused_with_the_nearest_known_one(refusal):
     assert "did you mean 'retinanet_x101_r50'?" in refusal(preset, "retinanet_x101_r5")
 
 
-# ---- the command line --------------------------------------------------------------------------------------------------------------
+# ---- the command line ------------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
@@ -96,14 +116,19 @@ def call(*words):
 
 def test_a_preset_with_a_folder_starts_the_papers_run_and_flags_change_single_settings(asked):
     call("run", "--preset", "retinanet_x101_r50", "--coco", "COCO")
-    call("run", "--preset", "retinanet_x101_r50", "--coco", "COCO", "--epochs", "1", "--temperature", "0.8", "--train-images", "64")
+    call(
+        "run", "--preset", "retinanet_x101_r50", "--coco", "COCO", "--epochs", "1", "--temperature", "0.8",
+        "--train-images", "64",
+    )
     assert asked[0] == preset_config("retinanet_x101_r50", "COCO")
     assert asked[1] == asked[0].but(epochs=1, temperature=0.8, train_images=64)
 
 
 def test_coco_alone_is_a_folder_with_all_its_images_at_their_size(asked):
     call("run", "--coco", "COCO", "--epochs", "1")
-    assert (asked[0].data, asked[0].image_size, asked[0].train_images, asked[0].eval_images, asked[0].epochs) == ("COCO", 0, 0, 0, 1)
+    assert (
+        asked[0].data, asked[0].image_size, asked[0].train_images, asked[0].eval_images, asked[0].epochs,
+    ) == ("COCO", 0, 0, 0, 1)
     assert asked[0].fgd() == FGDConfig()
 
 

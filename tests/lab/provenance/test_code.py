@@ -27,7 +27,9 @@ def copy(tmp_path, monkeypatch):
             function.cache_clear()
 
     shutil.copytree(Path(fgdlab.__file__).parent, tmp_path / "fgdlab", ignore=lambda folder, names: {
-        name for name in names if not (name.endswith(".py") or (Path(folder) / name).is_dir()) or name == "__pycache__"})
+        name for name in names if not (
+            name.endswith(".py") or (Path(folder) / name).is_dir()
+        ) or name == "__pycache__"})
     monkeypatch.setattr(code, "ROOT", tmp_path)
     forget()
 
@@ -85,7 +87,9 @@ def test_every_module_that_a_run_imports_counts_or_is_listed_as_without_numbers(
         f"{method != 'none'} and make_loss(config, ('P3', 'P4', 'P5'), student, teacher)\n"
         "print('\\n'.join(name for name in sys.modules if name.startswith('fgdlab')))"
     )
-    imported = set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split())
+    imported = set(
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    )
     counted = code.executed_modules(method)
     packages = {name for name in imported if Path(code.source(name)).name == "__init__.py"}
     of_methods = code.closure([name for name in code.all_modules() if code.is_method(name)], set())
@@ -96,12 +100,18 @@ def test_every_module_that_a_run_imports_counts_or_is_listed_as_without_numbers(
 def test_normalised_sources_keep_every_constant():
     one, two = code.normalised("x = 1\n"), code.normalised("x = 2\n")
     assert one != two and code.normalised('"""words"""\nx = 1  # one\n') == one
-    assert code.normalised("if x > 1:\n    raise ValueError('a')") == code.normalised("if x > 1:\n    raise ValueError('b')")
-    assert code.normalised("if x > 1:\n    raise ValueError('a')") != code.normalised("if x > 2:\n    raise ValueError('a')")
+    assert code.normalised(
+        "if x > 1:\n    raise ValueError('a')"
+    ) == code.normalised("if x > 1:\n    raise ValueError('b')")
+    assert code.normalised(
+        "if x > 1:\n    raise ValueError('a')"
+    ) != code.normalised("if x > 2:\n    raise ValueError('a')")
     assert ast.dump(ast.parse("x = 1")) == one
 
 
-def test_dry_run_says_which_runs_are_stale_and_which_file_changed_and_a_comment_leaves_them_done(copy, tmp_path, monkeypatch):
+def test_dry_run_says_which_runs_are_stale_and_which_file_changed_and_a_comment_leaves_them_done(
+    copy, tmp_path, monkeypatch,
+):
     """Edit a constant of focal.py: the runs of FGD are stale, the baseline is done."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(Path(fgdlab.__file__).parents[1] / "ablations/sweeps", "ablations/sweeps")
@@ -111,7 +121,9 @@ def test_dry_run_says_which_runs_are_stale_and_which_file_changed_and_a_comment_
         here = RunFolder(run.folder)
         here.path.mkdir(parents=True)
         here.begin(run.config.dict(), {})
-        here.finish({"AP": 1.0, "AR": 1.0, "seconds": 60.0, "train_seconds": 50.0, "steps": 900, "images_per_second": 100.0})
+        here.finish(
+            {"AP": 1.0, "AR": 1.0, "seconds": 60.0, "train_seconds": 50.0, "steps": 900, "images_per_second": 100.0}
+        )
 
     def states():
         shown = CliRunner().invoke(main, ["sweep", "table1_areas", "--seeds", "0", "--dry-run"])

@@ -1,4 +1,5 @@
-"""The state of a run follows from its folder: marker files, a live process, a heartbeat, the code that it began with."""
+"""The state of a run follows from its folder: marker files, a live process, a heartbeat, the code that it began
+with."""
 import ast
 import json
 import os
@@ -25,7 +26,9 @@ def write(path: Path, value) -> Path:
 
 
 def claim(folder: Path, pid: int, host: str | None = None, **changes) -> Path:
-    return write(folder / "running.json", {"pid": pid, "host": host or socket.gethostname(), "started": time.time(), **changes})
+    return write(
+        folder / "running.json", {"pid": pid, "host": host or socket.gethostname(), "started": time.time(), **changes},
+    )
 
 
 def aged(path: Path, seconds: float) -> Path:
@@ -59,7 +62,7 @@ def test_a_claim_of_a_dead_process_is_an_interrupted_run(tmp_path):
 
 def test_a_claim_of_another_host_holds_while_its_heart_beats(tmp_path):
     claimed = claim(tmp_path, NOBODY, host="another")
-    assert RunFolder(tmp_path).state() == "running"                           # claimed a moment ago: the first beat may be on its way
+    assert RunFolder(tmp_path).state() == "running"  # claimed a moment ago: the first beat may be on its way
     aged(claimed, SILENCE + 1)
     assert RunFolder(tmp_path).state() == "interrupted"                       # stale
     aged(tmp_path / "heartbeat", BEAT)
@@ -108,9 +111,11 @@ HERE = {"pid": os.getpid(), "host": socket.gethostname()}
 
 
 @pytest.mark.parametrize("claimed", [
-    "", "{\"pid\": 1", "[1]", "3", "[" * 100_000, {"pid": os.getpid()}, {**HERE, "pid": str(os.getpid())}, {**HERE, "pid": -1}, {**HERE, "pid": 0},
+    "", "{\"pid\": 1", "[1]", "3", "[" * 100_000, {"pid": os.getpid()}, {**HERE, "pid": str(os.getpid())},
+    {**HERE, "pid": -1}, {**HERE, "pid": 0},
     {**HERE, "pid": 2**40}, {**HERE, "pid": True}, {**HERE, "host": None}, {**HERE, "created": "yesterday"},
-], ids=["empty", "cut off", "list", "number", "deep", "pid alone", "pid in quotes", "negative", "zero", "large", "true", "no host", "no moment"])
+], ids=["empty", "cut off", "list", "number", "deep", "pid alone", "pid in quotes", "negative", "zero", "large", "true",
+"no host", "no moment"])
 def test_a_claim_that_is_not_whole_is_an_interrupted_run_and_nobodys(tmp_path, claimed):
     write(tmp_path / "running.json", claimed)
     assert RunFolder(tmp_path).state() == "interrupted" and RunFolder(tmp_path).at_work() == "no process"
@@ -138,11 +143,20 @@ def test_failed_interrupted_and_pending_are_told_by_their_files(tmp_path):
 
 
 def metrics(folder: Path, *steps: int, of: int = 40, terms: int = 22) -> Path:
-    """metrics.jsonl as train.py writes it: at each step a line a term, then the total, which knows the number of steps."""
+    """metrics.jsonl as train.py writes it: at each step a line a term, then the total, which knows the number of
+    steps."""
     lines = []
     for step in steps:
-        lines += [{"step": step, "name": "fg", "level": f"P{n}", "raw": 1 / 3, "weight": 1e-3, "weighted": 1 / 3000} for n in range(terms)]
-        lines.append({"step": step, "name": "total", "level": "all", "raw": 1 / 3, "weighted": 1 / 3, "steps": of, "lr": 1 / 3, "grad_norm": 1 / 3})
+        lines += [
+            {"step": step, "name": "fg", "level": f"P{n}", "raw": 1 / 3, "weight": 1e-3, "weighted": 1 / 3000}
+            for n in range(terms)
+        ]
+        lines.append(
+            {
+                "step": step, "name": "total", "level": "all", "raw": 1 / 3, "weighted": 1 / 3, "steps": of,
+                "lr": 1 / 3, "grad_norm": 1 / 3,
+            }
+        )
     return write(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -165,17 +179,25 @@ def test_the_share_done_outlives_half_a_line_and_an_empty_file(tmp_path):
     assert RunFolder(tmp_path).progress() == 0
 
 
-@pytest.mark.parametrize("result", ["", "{", "[1]", "null", {"AP": 1.0, "AR": 2.0}, {"AP": "high", "AR": 2.0, "seconds": 1}], ids=str)
+@pytest.mark.parametrize(
+    "result", ["", "{", "[1]", "null", {"AP": 1.0, "AR": 2.0}, {"AP": "high", "AR": 2.0, "seconds": 1}], ids=str,
+)
 def test_a_spoilt_result_is_one_line_that_says_what_to_do_and_takes_no_other_run_with_it(tmp_path, refusal, result):
     write(tmp_path / "result.json", result)
     text = refusal(RunFolder(tmp_path).result)
-    assert text.startswith(f"{tmp_path / 'result.json'} must be whole, got: ") and text.endswith("; delete it, and it is made again")
+    assert (
+        text.startswith(f"{tmp_path / 'result.json'} must be whole, got: ")
+        and text.endswith("; delete it, and it is made again")
+    )
     assert outcome_text(RunFolder(tmp_path), "done") == f": {text}"
 
 
 def test_a_failure_without_words_is_told_as_such(tmp_path):
     write(tmp_path / "failed.json", "[]")
-    assert RunFolder(tmp_path).error() is None and outcome_text(RunFolder(tmp_path), "failed") == f": the error is not known (see {tmp_path / 'run.ipynb'})"
+    assert (
+        RunFolder(tmp_path).error() is None
+        and outcome_text(RunFolder(tmp_path), "failed") == f": the error is not known (see {tmp_path / 'run.ipynb'})"
+    )
 
 
 def test_lines_on_the_screen_say_who_is_at_work_and_what_came_out(tmp_path):
@@ -187,10 +209,10 @@ def test_lines_on_the_screen_say_who_is_at_work_and_what_came_out(tmp_path):
     assert outcome_text(RunFolder(tmp_path), "done") == ": AP 12.3, AR 50.0, 61 s"
     assert outcome_text(RunFolder(tmp_path), "failed") == f": ValueError: no good (see {tmp_path / 'run.ipynb'})"
     write(tmp_path / "result.json", {"AP": None, "AR": None, "seconds": 61})
-    assert outcome_text(RunFolder(tmp_path), "done") == ": AP –, AR –, 61 s"         # nothing of it is there to find
+    assert outcome_text(RunFolder(tmp_path), "done") == ": AP –, AR –, 61 s"  # no ground truth
 
 
-# --- stale --------------------------------------------------------------------------------------------------------------------------
+# --- stale ------------------------------------------------------------------------------------------------------------
 
 def begun(folder: Path, files: dict[str, str] | None = None) -> RunFolder:
     """A run that has trained; ``files`` changes the recorded hashes of source files."""
@@ -237,11 +259,15 @@ def test_what_is_set_aside_is_kept(tmp_path):
 
 def test_nothing_else_writes_or_removes_marker_files():
     """Their names stand in folder.py alone, but for lines that read or mention them."""
-    markers, writes = ("running.json", "failed.json", "result.json", "code.json", "heartbeat", "'stop'"), ("write", "touch", "unlink", "rename", "open(")
+    markers, writes = (
+        "running.json", "failed.json", "result.json", "code.json", "heartbeat", "'stop'",
+    ), ("write", "touch", "unlink", "rename", "open(")
     root = Path(lab_folder.__file__).parents[2]
     calls = [
         f"{path.relative_to(root)}: {call}" for path in root.rglob("*.py") if path != Path(lab_folder.__file__)
-        for call in map(ast.unparse, (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)))
+        for call in map(
+            ast.unparse, (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)),
+        )
         if any(name in call for name in markers) and any(word in call for word in writes)
     ]
     assert calls == []

@@ -1,6 +1,8 @@
-"""Runs on a Dask cluster that was started by hand: a scheduler and two workers, each a process of its own on this machine.
+"""Runs on a Dask cluster that was started by hand: a scheduler and two workers, each a process of its own on this
+machine.
 
-What runs here trains nothing but for the last test: a module that claims its folder, waits for a file named go and leaves a result.
+What runs here trains nothing but for the last test: a module that claims its folder, waits for a file named go and
+leaves a result.
 """
 import json
 import os
@@ -39,7 +41,8 @@ here.claim()
 here.begin(here.read("job.json")["parameters"], {})
 while not (folder / "go").exists():
     time.sleep(0.05)
-(folder / "result.json").write_text(json.dumps({"AP": 20.0, "AR": 30.0, "seconds": 1.0, "threads": os.environ["OMP_NUM_THREADS"], "home": os.environ["FGDLAB_HOME"]}))
+threads, home = os.environ["OMP_NUM_THREADS"], os.environ["FGDLAB_HOME"]
+here.finish({"AP": 20.0, "AR": 30.0, "seconds": 1.0, "threads": threads, "home": home})
 here.release()
 """
 
@@ -54,12 +57,17 @@ def project(tmp_path, monkeypatch):
 
 @pytest.fixture
 def dask(tmp_path):
-    """dask(*arguments) starts `dask ARGUMENTS` as a process; all are ended after the test, the runs of workers with them."""
+    """dask(*arguments) starts `dask ARGUMENTS` as a process; all are ended after the test, the runs of workers with
+    them."""
     started = []
 
     def start(*arguments: str) -> subprocess.Popen:
         with open(tmp_path / "dask.log", "ab") as log:
-            started.append(subprocess.Popen([sys.executable, "-m", "dask", *arguments], stdout=log, stderr=log, start_new_session=True))
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "dask", *arguments], stdout=log, stderr=log, start_new_session=True,
+                )
+            )
         return started[-1]
 
     yield start
@@ -81,7 +89,12 @@ def scheduler(dask, tmp_path) -> str:
 def workers(dask, scheduler):
     """workers(count, *options) starts so many workers; returns when the scheduler knows them all."""
     def start(count: int, *options: str) -> list[subprocess.Popen]:
-        made = [dask("worker", scheduler, "--nthreads", "1", "--memory-limit", "0", "--no-nanny", "--no-dashboard", *options) for _ in range(count)]
+        made = [
+            dask(
+                "worker", scheduler, "--nthreads", "1", "--memory-limit", "0", "--no-nanny", "--no-dashboard", *options,
+            )
+            for _ in range(count)
+        ]
 
         def there() -> bool:
             try:
@@ -105,7 +118,12 @@ def planned(tmp_path, monkeypatch):
     (tmp_path / "ablations/sweeps").mkdir(parents=True)
 
     def make(count: int, device: str = "cpu") -> list[PlannedRun]:
-        return [PlannedRun("fg", seed, RunConfig(seed=seed, device=device, threads=3), tmp_path / "runs/mine" / f"run{seed}") for seed in range(count)]
+        return [
+            PlannedRun(
+                "fg", seed, RunConfig(seed=seed, device=device, threads=3), tmp_path / "runs/mine" / f"run{seed}",
+            )
+            for seed in range(count)
+        ]
 
     return make
 
@@ -147,9 +165,14 @@ def test_a_worker_that_is_killed_costs_its_run_alone_and_the_next_call_completes
         lost, kept = running(runs)
         launcher = psutil.Process(json.loads((lost.folder / "running.json").read_text())["pid"])
         os.kill(launcher.ppid(), signal.SIGKILL)                     # the worker; its run follows it
-        until(lambda: not launcher.is_running() or launcher.status() == psutil.STATUS_ZOMBIE, PATIENCE, "the end of the lost run's process")
+        until(
+            lambda: not launcher.is_running() or launcher.status() == psutil.STATUS_ZOMBIE, PATIENCE,
+            "the end of the lost run's process",
+        )
         go(each for each in runs if each is not lost)
-        assert sweep.end() == {"done": sorted(each.seed for each in runs if each is not lost), "interrupted": [lost.seed]}
+        assert sweep.end() == {
+            "done": sorted(each.seed for each in runs if each is not lost), "interrupted": [lost.seed],
+        }
         (line,) = [line for line in sweep.said if "interrupted" in line]
         assert f"fg, seed {lost.seed}" in line and "its worker is gone" in line
         times = {each: (each.folder / "result.json").stat().st_mtime_ns for each in runs if each is not lost}
@@ -158,7 +181,8 @@ def test_a_worker_that_is_killed_costs_its_run_alone_and_the_next_call_completes
         assert again.end() == {"done": [0, 1, 2, 3]}
     assert {each: (each.folder / "result.json").stat().st_mtime_ns for each in times} == times
     result = json.loads((lost.folder / "result.json").read_text())
-    assert result["threads"] == "3" and result["home"] == os.environ["FGDLAB_HOME"]        # a run's environment is the runner's wish, not the worker's
+    # a run's environment is the runner's wish, not the worker's
+    assert result["threads"] == "3" and result["home"] == os.environ["FGDLAB_HOME"]
 
 
 @pytest.mark.slow
@@ -173,7 +197,10 @@ def test_runs_that_want_a_gpu_go_to_workers_that_offer_one(scheduler, workers, p
         assert pool.room() == 2
         sweep = InBackground(runs, pool)
         until(lambda: len(running(runs)) == 2, PATIENCE, "the start of two runs")
-        parents = {psutil.Process(json.loads((each.folder / "running.json").read_text())["pid"]).ppid() for each in running(runs)}
+        parents = {
+            psutil.Process(json.loads((each.folder / "running.json").read_text())["pid"]).ppid()
+            for each in running(runs)
+        }
         assert len(parents) == 2 and plain[0].pid not in parents
         go(runs)
         assert sweep.end() == {"done": [0, 1, 2]}
@@ -197,13 +224,18 @@ def test_a_cluster_without_any_worker_left_gives_its_runs_back(scheduler, worker
         until(lambda: running(runs), PATIENCE, "the start of a run")
         worker.kill()
         assert sweep.end() == {"interrupted": [0], "pending": [1]}
-    assert sweep.said[-1] == "no worker is left; start some, and the same command goes on" and "cancelled" in sweep.said[-2]
+    assert (
+        sweep.said[-1] == "no worker is left; start some, and the same command goes on"
+        and "cancelled" in sweep.said[-2]
+    )
 
 
-# --- real runs ------------------------------------------------------------------------------------------------------------------------
+# --- real runs --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.slow
-def test_a_sweep_on_a_cluster_gives_the_results_of_local_processes_though_a_worker_was_killed(scheduler, workers, tmp_path):
+def test_a_sweep_on_a_cluster_gives_the_results_of_local_processes_though_a_worker_was_killed(
+    scheduler, workers, tmp_path,
+):
     local, far = (tmp_path / name for name in ("local", "far"))
     local.mkdir()
     far.mkdir()
@@ -212,10 +244,16 @@ def test_a_sweep_on_a_cluster_gives_the_results_of_local_processes_though_a_work
     assert local.start().wait(PATIENCE) == 0, local.log()
     workers(2)
     runner = far.start("--cluster", scheduler)
-    victim = until(lambda: next((run for run in far.runs() if (run / "metrics.jsonl").exists() and launcher(run)), None), PATIENCE, "a run in training")
+    victim = until(
+        lambda: next((run for run in far.runs() if (run / "metrics.jsonl").exists() and launcher(run)), None), PATIENCE,
+        "a run in training",
+    )
     launcher(victim).parent().kill()                                 # the worker
     assert runner.wait(PATIENCE) == 1, far.log()
-    assert [run for run in far.runs() if RunFolder(run).state() != "done"] == [victim] and RunFolder(victim).state() == "interrupted"
+    assert (
+        [run for run in far.runs() if RunFolder(run).state() != "done"] == [victim]
+        and RunFolder(victim).state() == "interrupted"
+    )
     done = far.results()
     assert len(done) == 2
     assert far.start("--cluster", scheduler).wait(PATIENCE) == 0, far.log()
@@ -223,7 +261,7 @@ def test_a_sweep_on_a_cluster_gives_the_results_of_local_processes_though_a_work
     same(far, local)
 
 
-# --- without a cluster ------------------------------------------------------------------------------------------------------------
+# --- without a cluster ------------------------------------------------------------------------------------------------
 
 def test_a_run_that_killed_its_worker_is_not_started_by_the_next_one(tmp_path, monkeypatch):
     monkeypatch.setattr(lab_cluster, "launch", lambda folder, environment: 7)
@@ -235,11 +273,17 @@ def test_a_run_that_killed_its_worker_is_not_started_by_the_next_one(tmp_path, m
 
 def test_dask_that_is_not_installed_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(UserError, match=r"--cluster must find the package distributed, got none; install it by `pip install 'fgdlab\[dask\]'`"):
+    with pytest.raises(
+        UserError,
+        match=r"--cluster must find the package distributed, got none; install it by `pip install 'fgdlab\[dask\]'`",
+    ):
         DaskExecutor("tcp://127.0.0.1:1")
 
 
 @pytest.mark.slow
 def test_a_scheduler_that_does_not_answer_is_one_line():
-    with pytest.raises(UserError, match="address of a Dask scheduler that answers, got 'tcp://127.0.0.1:9' .*start one by `dask scheduler`"):
+    with pytest.raises(
+        UserError,
+        match="address of a Dask scheduler that answers, got 'tcp://127.0.0.1:9' .*start one by `dask scheduler`",
+    ):
         DaskExecutor("tcp://127.0.0.1:9")

@@ -12,7 +12,10 @@ from fgdlab.lab.sweeps.planning import PlannedRun
 from fgdlab.lab.sweeps.spec import Row, Sweep
 
 # 100 steps of 8 images at 40 a second: 20 s of training, 10 s of all the rest
-RESULT = {"AP": 20.0, "AR": 40.0, "seconds": 30.0, "train_seconds": 20.0, "images_per_second": 40.0, "steps": 100, "provenance": {"device": "a processor"}}
+RESULT = {
+    "AP": 20.0, "AR": 40.0, "seconds": 30.0, "train_seconds": 20.0, "images_per_second": 40.0, "steps": 100,
+    "provenance": {"device": "a processor"},
+}
 SETTINGS = {"epochs": 2, "train_images": 400}
 
 
@@ -24,7 +27,9 @@ def project(tmp_path, monkeypatch):
 
 @pytest.fixture
 def sweep():
-    return Sweep("mine", "A title", "Which?", "", "", "none", {}, {row: Row(row, {}, {}) for row in ("none", "fg")}, [0, 1])
+    return Sweep(
+        "mine", "A title", "Which?", "", "", "none", {}, {row: Row(row, {}, {}) for row in ("none", "fg")}, [0, 1],
+    )
 
 
 @pytest.fixture
@@ -32,7 +37,10 @@ def runs():
     """runs(**settings) -> four planned runs, none begun."""
     def make(**settings):
         config = RunConfig.of({**SETTINGS, **settings})
-        return [PlannedRun(row, seed, config.but(seed=seed), Path("runs/mine", f"{row}{seed}").absolute()) for seed in (0, 1) for row in ("none", "fg")]
+        return [
+            PlannedRun(row, seed, config.but(seed=seed), Path("runs/mine", f"{row}{seed}").absolute())
+            for seed in (0, 1) for row in ("none", "fg")
+        ]
 
     return make
 
@@ -46,7 +54,12 @@ def finish(run: PlannedRun, **changes) -> None:
 def test_nothing_measured_is_said_and_no_number_is_made_up(sweep, runs):
     lines = dry_run(runs(), sweep, "laptop", 2)
     assert lines[0] == "    pending  none, seed 0  none0"
-    assert lines[-1] == "to do: 4 of 4 runs; how long they take is not known: no run at scale laptop is done, here or in ablations/results"
+    assert lines[
+        -1
+    ] == (
+        "to do: 4 of 4 runs; how long they take is not known: "
+        "no run at scale laptop is done, here or in ablations/results"
+    )
     assert not Path("runs").exists()
 
 
@@ -55,14 +68,24 @@ def test_time_comes_from_done_runs_of_the_row_else_of_any_row_and_is_shared_by_t
     finish(planned[0])
     finish(planned[1], seconds=80.0, train_seconds=70.0, images_per_second=800 / 70)
     lines = dry_run(planned, sweep, "laptop", 2)
-    assert [line.split("  ")[-1] for line in lines[:4]] == ["none0", "fg0", "about 30 s", "about 80 s"] and lines[0].startswith("       done")
-    assert lines[-1] == "to do: 2 of 4 runs, about 2 min on one slot, 80 s on 2 slots (measured on 2 runs that are done here)"
-    assert dry_run(planned, sweep, "laptop", 1)[-1] == "to do: 2 of 4 runs, about 2 min on one slot (measured on 2 runs that are done here)"
+    assert (
+        [line.split("  ")[-1] for line in lines[:4]] == ["none0", "fg0", "about 30 s", "about 80 s"]
+        and lines[0].startswith("       done")
+    )
+    assert lines[
+        -1
+    ] == "to do: 2 of 4 runs, about 2 min on one slot, 80 s on 2 slots (measured on 2 runs that are done here)"
+    assert dry_run(
+        planned, sweep, "laptop", 1,
+    )[-1] == "to do: 2 of 4 runs, about 2 min on one slot (measured on 2 runs that are done here)"
     (planned[1].folder / "result.json").unlink()
-    assert dry_run(planned, sweep, "laptop", None)[1].endswith("about 30 s")         # of the other row, as this one has none
+    assert dry_run(planned, sweep, "laptop", None)[1].endswith("about 30 s")  # of the other row, as this one has none
 
 
-@pytest.mark.parametrize("settings, seconds", [({"epochs": 6}, 70), ({"train_images": 200}, 20), ({"data": "photos", "train_images": 0}, 30)])
+@pytest.mark.parametrize(
+    "settings, seconds",
+    [({"epochs": 6}, 70), ({"train_images": 200}, 20), ({"data": "photos", "train_images": 0}, 30)],
+)
 def test_time_follows_epochs_and_images(sweep, runs, settings, seconds):
     finish(runs()[0])
     Path("photos").mkdir()
@@ -89,12 +112,23 @@ def test_failed_runs_count_where_they_would_be_run_again(sweep, runs):
 
 
 def test_committed_results_of_the_same_scale_stand_in(sweep, runs):
-    columns = {"row": "none", "state": "done", **{name: RESULT[name] for name in ("seconds", "train_seconds", "images_per_second", "steps")}, **SETTINGS, "batch_size": 8, "device": "a chip"}
+    columns = {
+        "row": "none", "state": "done",
+        **{name: RESULT[name] for name in ("seconds", "train_seconds", "images_per_second", "steps")}, **SETTINGS,
+        "batch_size": 8, "device": "a chip",
+    }
     Path("ablations/results").mkdir()
     pd.DataFrame([{**columns, "scale": "gpu"}]).to_csv("ablations/results/mine-gpu.csv")
     assert "not known" in dry_run(runs(), sweep, "laptop", 1)[-1]
     pd.DataFrame([{**columns, "scale": "laptop"}]).to_csv("ablations/results/mine.csv")
-    assert dry_run(runs(), sweep, "laptop", 4)[-1] == "to do: 4 of 4 runs, about 2 min on one slot, 30 s on 4 slots (measured on 1 run of mine.csv in ablations/results, a chip)"
+    assert dry_run(
+        runs(), sweep, "laptop", 4,
+    )[
+        -1
+    ] == (
+        "to do: 4 of 4 runs, about 2 min on one slot, 30 s on 4 slots "
+        "(measured on 1 run of mine.csv in ablations/results, a chip)"
+    )
 
 
 def test_a_run_that_a_sibling_has_done_costs_nothing(sweep, runs):
@@ -111,4 +145,6 @@ def test_a_run_that_a_sibling_has_done_costs_nothing(sweep, runs):
 
 
 def test_durations_read_well():
-    assert [span(each) for each in (0.4, 89, 91, 5000, 6000, 90_000)] == ["0 s", "89 s", "2 min", "83 min", "1.7 h", "25.0 h"]
+    assert [
+        span(each) for each in (0.4, 89, 91, 5000, 6000, 90_000)
+    ] == ["0 s", "89 s", "2 min", "83 min", "1.7 h", "25.0 h"]

@@ -1,4 +1,7 @@
-"""A sweep from plan to results.csv. No run of these tests trains: ``launch`` is replaced by a function that leaves what a run would leave."""
+"""A sweep from plan to results.csv.
+
+No run of these tests trains: ``launch`` is replaced by a function that leaves what a run would leave.
+"""
 import json
 import os
 import shutil
@@ -31,7 +34,8 @@ NOBODY = 2**22 + 1                                                   # no proces
 
 @pytest.fixture(autouse=True)
 def project(tmp_path, monkeypatch):
-    """The current folder of every test: a project of its own with one sweep of three rows and two seeds, and nobody's cache."""
+    """The current folder of every test: a project of its own with one sweep of three rows and two seeds, and nobody's
+    cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FGDLAB_HOME", str(tmp_path / "home"))
     (tmp_path / "ablations/sweeps").mkdir(parents=True)
@@ -68,7 +72,7 @@ def claim(folder: Path, pid: int, host: str | None = None) -> Path:
     return write(folder / "running.json", {"pid": pid, "host": host or socket.gethostname(), "started": time.time()})
 
 
-# --- plan -------------------------------------------------------------------------------------------------------------------------
+# --- plan -------------------------------------------------------------------------------------------------------------
 
 def test_a_plan_is_seed_by_seed_so_that_a_table_with_fewer_seeds_is_complete_first(sweep):
     assert keys(plan(sweep)) == [(row, seed) for seed in (0, 1) for row in ROWS]
@@ -76,7 +80,10 @@ def test_a_plan_is_seed_by_seed_so_that_a_table_with_fewer_seeds_is_complete_fir
 
 
 def test_every_run_has_a_folder_of_its_own_under_out(sweep, runs, tmp_path):
-    assert len({run.folder for run in runs}) == len(runs) and {run.folder.parent for run in runs} == {tmp_path / "runs/mine"}
+    assert (
+        len({run.folder for run in runs}) == len(runs)
+        and {run.folder.parent for run in runs} == {tmp_path / "runs/mine"}
+    )
     assert {run.folder.parent for run in plan(sweep, Path("other"))} == {tmp_path / "other"}
     assert (runs_folder(sweep, "laptop"), runs_folder(sweep, "smoke")) == (Path("runs/mine"), Path("runs/mine-smoke"))
     assert not Path("runs").exists()                                 # a plan writes nothing
@@ -91,11 +98,16 @@ def test_run_ids_do_not_depend_on_the_folder_or_the_name_of_the_sweep(sweep, run
 
 def other(value):
     """Another valid value of a setting's type."""
-    return not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else value / 2 + 0.125 if isinstance(value, float) else value + "x"
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int) else value / 2 + 0.125 if isinstance(value, float) else value + "x"
 
 
-CHOICES = {"data": None, "teacher_cache": "off", "method": "none", "area": "both", "relation": "mse", "rounding": "exact", "frame": "image", "axes": "yx", "attention_of": "mean", "optimizer": "sgd",
-           "schedule": "step", "precision": "bf16", "device": "cuda", "flavour": "mmdet", "teacher_parts": "backbone+neck", "fused": "off"}
+CHOICES = {
+    "data": None, "teacher_cache": "off", "method": "none", "area": "both", "relation": "mse", "rounding": "exact",
+    "frame": "image", "axes": "yx", "attention_of": "mean", "optimizer": "sgd", "schedule": "step", "precision": "bf16",
+    "device": "cuda", "flavour": "mmdet", "teacher_parts": "backbone+neck", "fused": "off",
+}
 
 
 @pytest.mark.parametrize("name", [name for name in RunConfig().deciding() if name not in ("seed", "data")])
@@ -124,7 +136,9 @@ def test_a_run_id_does_not_change_with_a_setting_that_changes_no_number(sweep, r
 
 def test_a_run_id_does_not_change_with_the_notebook(sweep, runs):
     notebook = json.loads(notebook_path().read_text())
-    notebook["cells"].append({"cell_type": "code", "metadata": {}, "source": ["1 + 1"], "outputs": [], "execution_count": None})
+    notebook["cells"].append(
+        {"cell_type": "code", "metadata": {}, "source": ["1 + 1"], "outputs": [], "execution_count": None}
+    )
     write(notebook_path(), notebook)
     assert [run.id for run in plan(sweep)] == [run.id for run in runs]
 
@@ -146,7 +160,9 @@ def test_a_run_id_changes_with_the_weights_of_a_given_teacher(sweep):
     Path("teacher.safetensors").write_bytes(b"one")
     before = plan(sweep, overrides={"teacher_checkpoint": "teacher.safetensors"})
     Path("teacher.safetensors").write_bytes(b"two")
-    assert not {run.id for run in before} & {run.id for run in plan(sweep, overrides={"teacher_checkpoint": "teacher.safetensors"})}
+    assert not {run.id for run in before} & {
+        run.id for run in plan(sweep, overrides={"teacher_checkpoint": "teacher.safetensors"})
+    }
 
 
 def test_a_missing_notebook_and_a_missing_data_folder_are_one_line_errors(sweep):
@@ -157,17 +173,25 @@ def test_a_missing_notebook_and_a_missing_data_folder_are_one_line_errors(sweep)
         plan(sweep)
 
 
-# --- execute ----------------------------------------------------------------------------------------------------------------------
+# --- execute ----------------------------------------------------------------------------------------------------------
 
 RESULT = {
-    **{name: 20.0 for name in SCORE_COLUMNS}, "teacher_AP": 40.0, "seconds": 2.0, "train_seconds": 1.0, "eval_seconds": 0.5, "images_per_second": 30.0,
-    "peak_memory_gb": 1.0, "parameters": 1000, "steps": 40, "data_line": "scenes", "teacher": {"origin": "shipped", "weights": "abc"},
-    "provenance": {"device": "a processor", "commit": "0123", "dirty": False, "cores": 2, "python": "3.11.7", "packages": {"torch": "2"}, "finished": "2030-01-01"},
+    **{name: 20.0 for name in SCORE_COLUMNS}, "teacher_AP": 40.0, "seconds": 2.0, "train_seconds": 1.0,
+    "eval_seconds": 0.5, "images_per_second": 30.0,
+    "peak_memory_gb": 1.0, "parameters": 1000, "steps": 40, "data_line": "scenes",
+    "teacher": {"origin": "shipped", "weights": "abc"},
+    "provenance": {
+        "device": "a processor", "commit": "0123", "dirty": False, "cores": 2, "python": "3.11.7",
+        "packages": {"torch": "2"}, "finished": "2030-01-01",
+    },
 }
 
 
 class Bench:
-    """Stands in for :func:`fgdlab.lab.sweeps.worker.launch`. ``ends[row, seed]`` is "done" by default, "failed", "killed", or a function of the folder."""
+    """Stands in for :func:`fgdlab.lab.sweeps.worker.launch`.
+
+    ``ends[row, seed]`` is "done" by default, "failed", "killed", or a function of the folder.
+    """
 
     def __init__(self):
         self.ends, self.started, self.going, self.most, self.environments = {}, [], 0, 0, []
@@ -244,7 +268,8 @@ def test_what_is_done_is_not_run_again(runs, bench):
 @pytest.mark.parametrize("jobs", [1, 2, 3])
 def test_so_many_runs_go_side_by_side_as_jobs_says_and_no_more(runs, bench, jobs):
     meet = threading.Barrier(jobs)
-    bench.ends = {key: lambda folder: meet.wait(10) and None for key in keys(runs)}      # breaks unless `jobs` of them are there at once
+    # breaks unless `jobs` of them are there at once
+    bench.ends = {key: lambda folder: meet.wait(10) and None for key in keys(runs)}
     assert quiet(runs, jobs=jobs) == {"done": keys(runs)} and bench.most == jobs
 
 
@@ -252,7 +277,10 @@ def test_a_run_gets_its_settings_its_folder_and_its_threads(sweep, bench):
     runs = plan(sweep, overrides={"threads": 3, "data": "digits"})
     quiet(runs[:1])
     job = json.loads((runs[0].folder / "job.json").read_text())
-    assert job["parameters"] == {**runs[0].config.dict(), "out": str(runs[0].folder)} and (job["row"], job["seed"]) == ("none", 0)
+    assert (
+        job["parameters"] == {**runs[0].config.dict(), "out": str(runs[0].folder)}
+        and (job["row"], job["seed"]) == ("none", 0)
+    )
     assert Path(job["notebook"]) == notebook_path() and Path(job["notebook"]).is_absolute()
     assert bench.environments[0]["OMP_NUM_THREADS"] == "3"
 
@@ -261,7 +289,9 @@ def test_a_failure_takes_nobody_with_it_and_is_told_with_its_error(runs, bench):
     bench.ends = {("fg", 0): "failed", ("bg", 0): "killed"}
     said = []
     states = quiet(runs, said, jobs=1)
-    assert states == {"failed": [("fg", 0)], "interrupted": [("bg", 0)], "done": [("none", 0), ("none", 1), ("fg", 1), ("bg", 1)]}
+    assert states == {
+        "failed": [("fg", 0)], "interrupted": [("bg", 0)], "done": [("none", 0), ("none", 1), ("fg", 1), ("bg", 1)],
+    }
     (line,) = [line for line in said if "failed" in line]
     assert "fg, seed 0" in line and "ValueError: no good" in line and str(runs[1].folder / "run.ipynb") in line
     (line,) = [line for line in said if "interrupted" in line]
@@ -306,14 +336,19 @@ def test_keep_stale_takes_it_as_done_and_its_results_carry_the_older_code(runs, 
 def test_a_run_whose_teacher_has_other_weights_by_now_is_stale(runs, bench, monkeypatch):
     quiet(runs)
     monkeypatch.setattr("fgdlab.lab.teachers.teachers.kept_teacher_hash", lambda config: "retrained")
-    assert {run.state() for run in runs if run.row != "none"} == {"stale"} and runs[1].stale_reasons() == ["the teacher's weights"]
+    assert (
+        {run.state() for run in runs if run.row != "none"} == {"stale"}
+        and runs[1].stale_reasons() == ["the teacher's weights"]
+    )
     monkeypatch.setattr("fgdlab.lab.teachers.teachers.kept_teacher_hash", lambda config: None)
     assert {run.state() for run in runs} == {"done"}                 # not on this machine: nothing to compare with
 
 
 def test_fail_fast_starts_no_more_after_the_first_failure(runs, bench):
     bench.ends = {("fg", 0): "failed"}
-    assert quiet(runs, jobs=1, fail_fast=True) == {"done": [("none", 0)], "failed": [("fg", 0)], "pending": keys(runs)[2:]}
+    assert quiet(runs, jobs=1, fail_fast=True) == {
+        "done": [("none", 0)], "failed": [("fg", 0)], "pending": keys(runs)[2:],
+    }
 
 
 def test_a_run_whose_process_was_killed_is_taken_over(runs, bench):
@@ -329,8 +364,13 @@ def test_a_run_that_a_process_is_at_work_on_is_waited_for_and_not_started(runs, 
     ends = threading.Timer(1, lambda: write(runs[0].folder / "result.json", {**RESULT, "AP": 20.0}))
     ends.start()
     said = []
-    assert quiet(runs, said) == {"done": keys(runs)} and ("none", 0) not in bench.started and len(bench.started) == len(runs) - 1
-    assert [line for line in said if "waiting" in line] == [f"    waiting  none, seed 0: process {os.getpid()} on {socket.gethostname()} is at work on it"]
+    assert (
+        quiet(runs, said) == {"done": keys(runs)} and ("none", 0) not in bench.started
+        and len(bench.started) == len(runs) - 1
+    )
+    assert [line for line in said if "waiting" in line] == [
+        f"    waiting  none, seed 0: process {os.getpid()} on {socket.gethostname()} is at work on it"
+    ]
 
 
 def test_a_run_that_was_waited_for_in_vain_is_taken_over(runs, bench):
@@ -381,7 +421,9 @@ def test_an_executor_that_loses_a_run_loses_that_run_alone(runs, bench):
             return future
 
     said = []
-    assert quiet(runs, said, executor=Lossy(), jobs=1) == {"done": [key for key in keys(runs) if key != ("fg", 0)], "pending": [("fg", 0)]}
+    assert quiet(runs, said, executor=Lossy(), jobs=1) == {
+        "done": [key for key in keys(runs) if key != ("fg", 0)], "pending": [("fg", 0)],
+    }
     assert any("fg, seed 0" in line for line in said)
 
 
@@ -403,7 +445,9 @@ def test_what_is_submitted_can_be_pickled_for_executors_of_other_processes(runs,
 def test_two_runners_in_one_folder_are_refused(runs, bench):
     out = runs[0].folder.parent
     out.mkdir(parents=True)
-    with FileLock(out / ".runner.lock"), pytest.raises(UserError, match="one runner at a time.*wait for it, or give --out another folder"):
+    with FileLock(out / ".runner.lock"), pytest.raises(
+        UserError, match="one runner at a time.*wait for it, or give --out another folder",
+    ):
         execute(runs)
     assert bench.started == []
     assert quiet(runs) == {"done": keys(runs)}                       # free again
@@ -411,7 +455,7 @@ def test_two_runners_in_one_folder_are_refused(runs, bench):
 
 def test_a_folder_whose_lock_cannot_be_made_is_one_line_and_stays_usable(runs, bench):
     lock = runs[0].folder.parent / ".runner.lock"
-    lock.mkdir(parents=True)                                         # stands for a folder that is read-only, which nothing is for root
+    lock.mkdir(parents=True)  # stands for a folder that is read-only, which nothing is for root
     with pytest.raises(UserError, match="must be a folder that can be written, got: .*choose another folder by --out"):
         execute(runs)
     lock.rmdir()
@@ -435,11 +479,14 @@ def test_cells_of_equal_settings_are_one_run(sweep, bench):
     assert quiet(runs, jobs=3) == {"done": keys(runs)} and len(bench.started) == 1
 
 
-# --- Ctrl-C -----------------------------------------------------------------------------------------------------------------------
+# --- Ctrl-C -----------------------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def press(monkeypatch, bench):
-    """press(times): the runner gets Ctrl-C in each of its first so many waits, two runs having begun. Returns the list of calls of end_processes."""
+    """press(times): the runner gets Ctrl-C in each of its first so many waits, two runs having begun.
+
+    Returns the list of calls of end_processes.
+    """
     ended = []
 
     def press(times: int) -> list:
@@ -496,7 +543,7 @@ def test_ctrl_c_twice_ends_the_running_ones_and_the_next_call_goes_on(runs, benc
     ended, said = press(2), []
 
     def killed(folder: Path) -> str:
-        while not (folder / "stop").exists():                        # by a file, for those that no signal from here reaches
+        while not (folder / "stop").exists():  # by a file, for those that no signal from here reaches
             time.sleep(0.01)
         return "killed"
 
@@ -507,7 +554,7 @@ def test_ctrl_c_twice_ends_the_running_ones_and_the_next_call_goes_on(runs, benc
     assert quiet(runs) == {"done": keys(runs)}
 
 
-# --- what runs share --------------------------------------------------------------------------------------------------------------
+# --- what runs share --------------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def prepared(monkeypatch):
@@ -515,7 +562,10 @@ def prepared(monkeypatch):
     from fgdlab.lab.run import one_run as lab_run
 
     configs, teacher = [], namedtuple("Teacher", "path origin AP")(Path("t.safetensors"), "shipped", 40.0)
-    monkeypatch.setattr(lab_run, "prepare", lambda config, progress=True: configs.append(config) or lab_run.RunInputs(None, None, teacher, None))
+    monkeypatch.setattr(
+        lab_run, "prepare",
+        lambda config, progress=True: configs.append(config) or lab_run.RunInputs(None, None, teacher, None),
+    )
     monkeypatch.setattr("torch.set_num_threads", lambda threads: None)
     return configs
 
@@ -527,7 +577,13 @@ def test_data_and_teacher_are_made_before_the_runs_and_not_once_a_run_and_the_te
     assert said == [f"teacher {runs[0].config.teacher} (shipped): AP 40.0 on val, floor 0"]
 
 
-@pytest.mark.parametrize("name", ["train_images", "eval_images", "teacher_epochs", "image_size", "lookalikes", "eval_split", "teacher_floor", "train_split"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train_images", "eval_images", "teacher_epochs", "image_size", "lookalikes", "eval_split", "teacher_floor",
+        "train_split",
+    ],
+)
 def test_rows_of_different_data_or_teachers_are_each_prepared(sweep, prepared, name):
     runs = [*plan(sweep), *plan(sweep, overrides={name: other(getattr(RunConfig(), name))})]
     lab_sweep.prepare_shared(runs, lambda line: None)
@@ -539,7 +595,7 @@ def test_nothing_is_made_where_nothing_is_to_do(prepared):
     assert prepared == []
 
 
-# --- collect ----------------------------------------------------------------------------------------------------------------------
+# --- collect ----------------------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def mixed(runs, bench):
@@ -553,15 +609,21 @@ def mixed(runs, bench):
 def test_results_have_a_line_for_every_planned_run_done_or_not(mixed, sweep):
     frame = collect(mixed, sweep)
     assert list(zip(frame["row"], frame["seed"], frame["state"], strict=True)) == [
-        ("none", 0, "done"), ("fg", 0, "done"), ("bg", 0, "failed"), ("none", 1, "interrupted"), ("fg", 1, "running"), ("bg", 1, "pending"),
+        ("none", 0, "done"), ("fg", 0, "done"), ("bg", 0, "failed"), ("none", 1, "interrupted"), ("fg", 1, "running"),
+        ("bg", 1, "pending"),
     ]
     assert frame["AP"].tolist()[:2] == [20, 30] and frame.loc[2:, ["AP", "AR", "seconds"]].isna().all().all()
-    assert set(frame["sweep"]) == {"mine"} and set(frame["scale"]) == {"laptop"} and frame["label"].tolist()[:2] == ["row none", "row fg"]
+    assert (
+        set(frame["sweep"]) == {"mine"} and set(frame["scale"]) == {"laptop"}
+        and frame["label"].tolist()[:2] == ["row none", "row fg"]
+    )
 
 
 def test_results_hold_every_score_setting_and_origin(mixed, sweep):
     frame = collect(mixed, sweep)
-    assert {*SCORE_COLUMNS, *RESULT_COLUMNS, "data", "device", "run_id", "commit", "dirty", "torch", "teacher_weights"} <= set(frame)
+    assert {
+        *SCORE_COLUMNS, *RESULT_COLUMNS, "data", "device", "run_id", "commit", "dirty", "torch", "teacher_weights",
+    } <= set(frame)
     unsaid = {"teacher_checkpoint"}                                  # a path; the hash of the weights stands for it
     assert set(RunConfig().dict()) - unsaid <= set(frame)
     assert frame["area"].tolist() == [run.config.area for run in mixed] and frame.loc[0, "device"] == "a processor"
@@ -574,7 +636,10 @@ def test_results_hold_no_path_of_this_machine(mixed, sweep, tmp_path):
     settings = {"data": str(tmp_path / "photos"), "teacher_checkpoint": str(tmp_path / "t.safetensors")}
     for runs in (mixed, plan(sweep, overrides=settings)):
         text = write_results(collect(runs, sweep), Path("results.csv")).read_text()
-        assert str(tmp_path) not in text and str(Path.home()) not in text and "photos" not in text and ".safetensors" not in text
+        assert (
+            str(tmp_path) not in text and str(Path.home()) not in text and "photos" not in text
+            and ".safetensors" not in text
+        )
 
 
 def test_results_come_back_from_the_csv_and_a_results_folder_stands_in(mixed, sweep):
@@ -587,4 +652,6 @@ def test_results_come_back_from_the_csv_and_a_results_folder_stands_in(mixed, sw
     write_results(frame, out / "results.csv")
     found, path = read_results(sweep, "laptop")
     assert path == Path("runs/mine/results.csv")
-    pd.testing.assert_frame_equal(found[["row", "seed", "state", "AP", "area"]], frame[["row", "seed", "state", "AP", "area"]], check_dtype=False)
+    pd.testing.assert_frame_equal(
+        found[["row", "seed", "state", "AP", "area"]], frame[["row", "seed", "state", "AP", "area"]], check_dtype=False,
+    )

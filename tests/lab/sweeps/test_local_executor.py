@@ -1,4 +1,7 @@
-"""Slots of this machine: so many at a time, each with a card of its own where cards are asked for. No test here needs a card."""
+"""Slots of this machine: so many at a time, each with a card of its own where cards are asked for.
+
+No test here needs a card.
+"""
 import threading
 from pathlib import Path
 
@@ -28,7 +31,9 @@ def test_each_run_has_the_card_of_its_slot_alone_and_passes_it_on():
         return 0
 
     with LocalExecutor(gpu_slots([2, 5], [run_on("cuda")], count=8)) as pool:
-        assert {each.result(10) for each in [pool.submit(launch, "x", {"OMP_NUM_THREADS": "1"}) for _ in range(6)]} == {0}
+        assert {
+            each.result(10) for each in [pool.submit(launch, "x", {"OMP_NUM_THREADS": "1"}) for _ in range(6)]
+        } == {0}
     assert sorted(seen) == [("2", "1")] * 3 + [("5", "1")] * 3
 
 
@@ -42,7 +47,8 @@ def test_a_slot_is_free_again_after_a_call_that_raised():
 
 
 @pytest.mark.parametrize("count, indices, words", [
-    (0, [0], "none, because torch finds no CUDA GPU here"), (1, [0, 1], "0 alone"), (2, [2], "0 to 1"), (2, [-1], "0 to 1"), (2, [], "0 to 1"),
+    (0, [0], "none, because torch finds no CUDA GPU here"), (1, [0, 1], "0 alone"), (2, [2], "0 to 1"),
+    (2, [-1], "0 to 1"), (2, [], "0 to 1"),
 ])
 def test_a_gpu_that_is_not_there_is_one_line(refusal, count, indices, words):
     text = refusal(gpu_slots, indices, [run_on("cuda")], count)
@@ -55,7 +61,9 @@ def test_cards_for_runs_that_stay_on_the_cpu_are_refused(refusal):
 
 def test_cards_count_among_those_that_the_reader_left_visible(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, GPU-7")
-    assert gpu_slots([1, 0, 1], [run_on("auto")], 2) == [{"CUDA_VISIBLE_DEVICES": name} for name in ("GPU-7", "4", "GPU-7")]
+    assert gpu_slots([1, 0, 1], [run_on("auto")], 2) == [
+        {"CUDA_VISIBLE_DEVICES": name} for name in ("GPU-7", "4", "GPU-7")
+    ]
 
 
 def test_unless_somebody_says_otherwise_there_is_a_run_a_core_or_one_on_a_gpu(monkeypatch):

@@ -18,8 +18,11 @@ from fgdlab.lab.sweeps.planning import PlannedRun
 
 ID = "0123456789abcdef"
 CODE = json.dumps(code_of("none"))
-FILES = {"params.json": '{"method": "none"}', "code.json": CODE, "metrics.jsonl": "{}\n", "log.txt": "", "run.ipynb": "{}", "checkpoint.pt": "c", "student.safetensors": "s", "detections.json": "[]",
-         "lock": "", "snapshots/step_000001.safetensors": "early"}
+FILES = {
+    "params.json": '{"method": "none"}', "code.json": CODE, "metrics.jsonl": "{}\n", "log.txt": "", "run.ipynb": "{}",
+    "checkpoint.pt": "c", "student.safetensors": "s", "detections.json": "[]", "lock": "",
+    "snapshots/step_000001.safetensors": "early",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +37,9 @@ def planned(sweep: str = "mine", row: str = "fg") -> PlannedRun:
 def done_in(sweep: str, parent: str = "runs", **changes) -> Path:
     """A finished run as run() leaves it; a change to None leaves a file out."""
     folder = Path(parent, sweep, ID)
-    for name, text in {**FILES, "job.json": '{"row": "theirs"}', "result.json": '{"AP": 20.0, "AR": 30.0, "seconds": 5.0}', **changes}.items():
+    for name, text in {
+        **FILES, "job.json": '{"row": "theirs"}', "result.json": '{"AP": 20.0, "AR": 30.0, "seconds": 5.0}', **changes,
+    }.items():
         if text is not None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
@@ -52,7 +57,9 @@ def bench(monkeypatch):
         Path(folder, "result.json").write_text('{"AP": 1.0, "AR": 1.0, "seconds": 1.0}')
 
     monkeypatch.setattr(lab_sweep, "launch", launch)
-    monkeypatch.setattr(lab_sweep, "prepare_shared", lambda todo, say: launched.extend(f"prepared for {run.row}" for run in todo))
+    monkeypatch.setattr(
+        lab_sweep, "prepare_shared", lambda todo, say: launched.extend(f"prepared for {run.row}" for run in todo),
+    )
     return launched
 
 
@@ -66,7 +73,7 @@ def swept(run: PlannedRun) -> list[str]:
 def test_a_run_that_a_sibling_has_done_is_taken_from_there_and_told_in_one_line(bench):
     source, run = done_in("theirs"), planned()
     assert swept(run) == ["       done  fg, seed 0: copied from runs/theirs, which has done this run"]
-    assert bench == []                                               # nothing launched, and neither data nor teacher made for it
+    assert bench == []  # nothing launched, and neither data nor teacher made for it
     for name, text in FILES.items():
         assert (name == "lock") != (run.folder / name).exists()
         assert name == "lock" or (run.folder / name).read_text() == text
@@ -79,7 +86,9 @@ def test_a_run_that_a_sibling_has_done_is_taken_from_there_and_told_in_one_line(
 def test_large_files_are_one_on_disk_and_files_that_grow_are_not(bench):
     source, run = done_in("theirs"), planned()
     swept(run)
-    shared = {name for name in FILES if (run.folder / name).exists() and os.path.samefile(run.folder / name, source / name)}
+    shared = {
+        name for name in FILES if (run.folder / name).exists() and os.path.samefile(run.folder / name, source / name)
+    }
     assert shared == {"checkpoint.pt", "student.safetensors", "detections.json", "snapshots/step_000001.safetensors"}
 
 
@@ -94,9 +103,12 @@ def test_a_disk_without_links_gets_copies(bench, monkeypatch):
 
 
 HALF = {
-    "no result": {"result.json": None}, "half a result": {"result.json": '{"AP": 2'}, "no weights": {"student.safetensors": None},
+    "no result": {"result.json": None}, "half a result": {"result.json": '{"AP": 2'},
+    "no weights": {"student.safetensors": None},
     "no detections": {"detections.json": None}, "no settings": {"params.json": None},
-    "a process at work in it": {"running.json": json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": time.time()})},
+    "a process at work in it": {
+        "running.json": json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": time.time()})
+    },
 }
 
 
@@ -108,7 +120,9 @@ def test_a_half_written_folder_is_not_taken(bench, changes):
     assert bench == ["prepared for fg", str(run.folder)]
 
 
-@pytest.mark.parametrize("sweep, parent", [("theirs", "elsewhere"), ("theirs/deep", "runs"), (".theirs", "runs"), ("", "runs")])
+@pytest.mark.parametrize(
+    "sweep, parent", [("theirs", "elsewhere"), ("theirs/deep", "runs"), (".theirs", "runs"), ("", "runs")],
+)
 def test_only_siblings_of_the_sweeps_folder_count(bench, sweep, parent):
     done_in(sweep, parent)
     run = planned()

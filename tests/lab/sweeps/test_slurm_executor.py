@@ -1,6 +1,8 @@
-"""Runs as jobs of Slurm. The Slurm of these tests is four small programs on the path: sbatch starts the tasks of an array as processes.
+"""Runs as jobs of Slurm. The Slurm of these tests is four small programs on the path: sbatch starts the tasks of an
+array as processes.
 
-What submitit writes and reads is real, and so are the processes; no queue, no other machine. A run is a module that leaves a result.
+What submitit writes and reads is real, and so are the processes; no queue, no other machine. A run is a module that
+leaves a result.
 """
 import json
 import os
@@ -28,7 +30,8 @@ here.claim()
 here.begin(here.read("job.json")["parameters"], {})
 if (folder / "dies").exists():
     os._exit(9)
-(folder / "result.json").write_text(json.dumps({"AP": 20.0, "AR": 30.0, "seconds": 1.0, "job": os.environ["SLURM_JOB_ID"], "threads": os.environ["OMP_NUM_THREADS"]}))
+job, threads = os.environ["SLURM_JOB_ID"], os.environ["OMP_NUM_THREADS"]
+here.finish({"AP": 20.0, "AR": 30.0, "seconds": 1.0, "job": job, "threads": threads})
 here.release()
 """
 SBATCH = """
@@ -46,9 +49,10 @@ command = command[command.index(sys.executable):]
 array = re.search(r"--array=0-([0-9]+)", text)
 for task in range(int(array[1]) + 1) if array else [None]:
     if task == 3:
-        continue                                                     # lost: it never starts, and sacct says that it failed
+        continue  # lost: it never starts, and sacct says that it failed
     ids = {"SLURM_JOB_ID": str(100 * number + (task or 0)), "SUBMITIT_EXECUTOR": "slurm"}
-    ids |= {"SLURM_ARRAY_JOB_ID": str(number), "SLURM_ARRAY_TASK_ID": str(task)} if array else {"SLURM_JOB_ID": str(number)}
+    of_array = {"SLURM_ARRAY_JOB_ID": str(number), "SLURM_ARRAY_TASK_ID": str(task)}
+    ids |= of_array if array else {"SLURM_JOB_ID": str(number)}
     with open(home / f"{number}_{task}.log", "w") as log:
         subprocess.Popen(command, env={**os.environ, **ids}, stdout=log, stderr=log, start_new_session=True)
 print(f"Submitted batch job {number}")
@@ -86,7 +90,10 @@ def slurm(tmp_path, monkeypatch) -> Path:
 
 
 def planned(count: int, tmp_path: Path) -> list[PlannedRun]:
-    return [PlannedRun("fg", seed, RunConfig(seed=seed, threads=2), tmp_path / "runs/mine" / f"run{seed}") for seed in range(count)]
+    return [
+        PlannedRun("fg", seed, RunConfig(seed=seed, threads=2), tmp_path / "runs/mine" / f"run{seed}")
+        for seed in range(count)
+    ]
 
 
 def swept(runs, pool) -> tuple[dict[str, list[int]], list[str]]:
@@ -106,7 +113,10 @@ def test_a_sweep_is_one_array_and_a_job_that_is_lost_costs_its_run_alone(slurm, 
         assert any("fg, seed 3" in line and "job 1_3 ended without a word" in line for line in said)
         (script,) = slurm.glob("*.sh")
         flags = {line.split(" ", 1)[1] for line in script.read_text().splitlines() if line.startswith("#SBATCH")}
-        assert {"--array=0-3%3", "--partition=gpu", "--time=90", "--gpus-per-node=1", "--cpus-per-task=2", "--job-name=fgdlab"} <= flags
+        assert {
+            "--array=0-3%3", "--partition=gpu", "--time=90", "--gpus-per-node=1", "--cpus-per-task=2",
+            "--job-name=fgdlab",
+        } <= flags
         result = json.loads((runs[2].folder / "result.json").read_text())
         assert result["threads"] == "2" and result["job"] == "102"
         (runs[1].folder / "dies").unlink()
@@ -130,8 +140,13 @@ def test_jobs_that_slurm_refuses_leave_their_runs_pending_and_say_why(slurm, tmp
 
 
 def test_a_machine_without_slurm_and_a_python_without_submitit_are_one_line(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="--slurm must find Slurm's commands here, got: .*run it on a machine that has sbatch"):
+    with pytest.raises(
+        UserError, match="--slurm must find Slurm's commands here, got: .*run it on a machine that has sbatch",
+    ):
         SlurmExecutor(tmp_path / "slurm")
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(UserError, match=r"--slurm must find the package submitit, got none; install it by `pip install 'fgdlab\[slurm\]'`"):
+    with pytest.raises(
+        UserError,
+        match=r"--slurm must find the package submitit, got none; install it by `pip install 'fgdlab\[slurm\]'`",
+    ):
         SlurmExecutor(tmp_path / "slurm")

@@ -24,8 +24,14 @@ CHECKOUT = pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem
 SWEEP = {
     "title": "A title", "question": "Which?", "baseline": "none", "seeds": [0, 1], "contrasts": [["fg", "none"]],
     "base": {"method": "fgd", "gamma": 0},
-    "rows": {"none": {"label": "no distillation", "paper": {"AP": 37.4}, "set": {"area": "none"}}, "fg": {"set": {"area": "fg"}}},
-    "scales": {"smoke": {"seeds": [0], "note": "a minute"}, "laptop": {"base": {"rounding": "exact"}, "rows": {"fg": {"alpha": 2e-3}}}},
+    "rows": {
+        "none": {"label": "no distillation", "paper": {"AP": 37.4}, "set": {"area": "none"}},
+        "fg": {"set": {"area": "fg"}},
+    },
+    "scales": {
+        "smoke": {"seeds": [0], "note": "a minute"},
+        "laptop": {"base": {"rounding": "exact"}, "rows": {"fg": {"alpha": 2e-3}}},
+    },
 }
 
 
@@ -36,7 +42,10 @@ def here(tmp_path, monkeypatch):
 
 
 def write(name: str = "mine", text: str | None = None, **changes) -> str:
-    """A YAML file in the current folder: SWEEP with some keys changed (None = left out), or text as it is. Its path, as ``load_sweep`` takes it."""
+    """A YAML file in the current folder: SWEEP with some keys changed (None = left out), or text as it is.
+
+    Its path, as ``load_sweep`` takes it.
+    """
     content = {key: value for key, value in {**deepcopy(SWEEP), **changes}.items() if value is not None}
     Path(f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False) if text is None else text)
     return f"{name}.yaml"
@@ -51,7 +60,7 @@ def refusal(name: str) -> str:
     return text
 
 
-# --- the committed sweeps ---------------------------------------------------------------------------------------------------------
+# --- the committed sweeps ---------------------------------------------------------------------------------------------
 
 @CHECKOUT
 def test_every_row_of_a_committed_sweep_is_a_valid_run_at_every_scale(path):
@@ -60,7 +69,9 @@ def test_every_row_of_a_committed_sweep_is_a_valid_run_at_every_scale(path):
     for scale in SCALES:
         for seed in sweep.at(scale).seeds:
             configs = {row: active_settings(sweep.settings(row, seed, scale)) for row in sweep.at(scale).present}
-            assert all(isinstance(each, RunConfig) and (each.scale, each.seed) == (scale, seed) for each in configs.values())
+            assert all(
+                isinstance(each, RunConfig) and (each.scale, each.seed) == (scale, seed) for each in configs.values()
+            )
             assert len({each.json() for each in configs.values()}) == len(configs), "two rows are the same run"
 
 
@@ -73,7 +84,7 @@ def test_a_committed_sweep_says_what_it_asks_and_where_its_numbers_come_from(pat
     assert all(changes.get("note") for changes in sweep.scales.values())
 
 
-UNSTATED = {"detectors"}                                             # says what it costs, but not yet on how many scenes, and nothing of the gpu scale
+UNSTATED = {"detectors"}  # says what it costs, but not yet on how many scenes, and nothing of the gpu scale
 
 
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "gpu"])
@@ -83,7 +94,9 @@ def test_a_committed_sweep_says_for_each_scale_on_what_data_and_at_what_cost(nam
     note, config = sweep.scales[scale]["note"], sweep.settings(sweep.baseline, 0, scale)
     images = f"{config.train_images:,} digit scenes" if config.data == "digits" else "photographs of "
     assert note.startswith(images) or f"{images} of {config.image_size} px" in note or "photographs of 192 px" in note
-    assert re.search(f"{'one' if config.epochs == 1 else {2: 'two', 4: 'four'}.get(config.epochs, config.epochs)} epochs?[,;]", note)
+    assert re.search(
+        f"{'one' if config.epochs == 1 else {2: 'two', 4: 'four'}.get(config.epochs, config.epochs)} epochs?[,;]", note,
+    )
     assert re.search(r"\b(minutes?|hours?)\b", note)
     if scale == "gpu" and (name, scale) not in published():
         assert "(estimate)" in note, "nobody has measured it"
@@ -95,15 +108,23 @@ def test_a_committed_sweep_says_for_each_scale_how_its_weights_were_chosen(path)
     sweep = load_sweep(str(path))
     assert sweep.at("smoke").tuning == UNTUNED and sweep.at("laptop").tuning == sweep.tuning
     for scale in ("gpu", "paper"):
-        assert sweep.at(scale).tuning != sweep.tuning or "lsewhere the authors' weights" in sweep.tuning or "None on this data" in sweep.tuning
+        assert (
+            sweep.at(scale).tuning != sweep.tuning or "lsewhere the authors' weights" in sweep.tuning
+            or "None on this data" in sweep.tuning
+        )
 
 
 def test_table_1_weighs_its_areas_alike_on_the_laptop_and_on_a_gpu():
-    """Foreground and background as loud as the detector's own loss each, the unsplit sum as both: by coefficients on the laptop, by share on a GPU."""
+    """Foreground and background as loud as the detector's own loss each, the unsplit sum as both: by coefficients on
+    the laptop, by share on a GPU."""
     sweep = load_sweep("table1_areas")
     configs = {row: sweep.settings(row, 0, "gpu") for row in sweep.rows if row != "none"}
-    assert {row: (config.loss_ratio, config.equal_terms) for row, config in configs.items()} == {"fg": (1, False), "bg": (1, False), "both": (2, False), "split": (2, True)}
-    assert {row: tuple(config.fgd().weights()) for row, config in configs.items()} == {"fg": ("fg",), "bg": ("bg",), "both": ("both",), "split": ("fg", "bg")}
+    assert {
+        row: (config.loss_ratio, config.equal_terms) for row, config in configs.items()
+    } == {"fg": (1, False), "bg": (1, False), "both": (2, False), "split": (2, True)}
+    assert {row: tuple(config.fgd().weights()) for row, config in configs.items()} == {
+        "fg": ("fg",), "bg": ("bg",), "both": ("both",), "split": ("fg", "bg"),
+    }
     assert len({config.but(area="split", loss_ratio=0, equal_terms=False) for config in configs.values()}) == 1
     heavy = load_sweep("table1_areas_heavy")
     assert all(heavy.settings(row, 0, "gpu").loss_ratio == 2 * config.loss_ratio for row, config in configs.items())
@@ -112,11 +133,13 @@ def test_table_1_weighs_its_areas_alike_on_the_laptop_and_on_a_gpu():
 def test_table_7_is_as_loud_at_every_temperature_on_a_gpu():
     sweep = load_sweep("table7_temperature").at("gpu")
     configs = [sweep.settings(row, 0, "gpu") for row in sweep.present if row != "none"]
-    assert {(config.loss_ratio, config.equal_terms, len(config.fgd().weights())) for config in configs} == {(6, True, 4)}
+    assert {
+        (config.loss_ratio, config.equal_terms, len(config.fgd().weights())) for config in configs
+    } == {(6, True, 4)}
     assert [config.temperature for config in configs] == [0.3, 0.5, 0.8, 1.0, 1.2] and sweep.seeds == [0, 1, 2]
 
 
-# --- Tables 2 and 3: a group of rows a detector -------------------------------------------------------------------------------------
+# --- Tables 2 and 3: a group of rows a detector -----------------------------------------------------------------------
 
 GROUPS = {"table2_same_family": ("faster", "fcos"), "table3_stronger_teacher": ("faster", "reppoints", "mask")}
 
@@ -129,12 +152,15 @@ def test_detectors_of_tables_2_and_3_light_up_where_they_can_run(name):
         absent = sweep.at(scale).absent
         assert others <= set(absent) and all("the sweep detectors" in absent[row] for row in others)
     for scale in ("gpu", "paper"):
-        assert {row: why for row, why in sweep.at(scale).absent.items() if why != "GID is built here for RetinaNet alone"} == {}
+        assert {
+            row: why for row, why in sweep.at(scale).absent.items() if why != "GID is built here for RetinaNet alone"
+        } == {}
 
 
 @pytest.mark.parametrize("name", GROUPS)
 def test_a_row_of_tables_2_and_3_runs_on_a_gpu_where_its_method_works_on_its_detector(name):
-    """Losses are made for every row, on backbones that a CPU can hold; the reason of a row that is absent is the method's own."""
+    """Losses are made for every row, on backbones that a CPU can hold; the reason of a row that is absent is the
+    method's own."""
     sweep = load_sweep(name)
     refused = set()
     for row in sweep.rows:
@@ -160,9 +186,16 @@ def test_a_row_of_tables_2_and_3_is_compared_with_its_own_detector(name):
 
 
 @pytest.mark.parametrize("name, pairs", [
-    ("table2_same_family", {"fgd_inherit": "retinanet_r101_r50", "faster_fgd_inherit": "faster_rcnn_r101_r50", "fcos_fgd_inherit": "fcos_r101_r50"}),
+    (
+        "table2_same_family",
+        {
+            "fgd_inherit": "retinanet_r101_r50", "faster_fgd_inherit": "faster_rcnn_r101_r50",
+            "fcos_fgd_inherit": "fcos_r101_r50",
+        },
+    ),
     ("table3_stronger_teacher", {
-        "fgd_inherit": "retinanet_x101_r50", "reppoints_fgd_inherit": "reppoints_x101_r50", "faster_fgd": "faster_rcnn_cascade_r50", "mask_fgd": "mask_rcnn_cascade_r50",
+        "fgd_inherit": "retinanet_x101_r50", "reppoints_fgd_inherit": "reppoints_x101_r50",
+        "faster_fgd": "faster_rcnn_cascade_r50", "mask_fgd": "mask_rcnn_cascade_r50",
     }),
 ])
 def test_at_the_papers_scale_rows_are_the_authors_pairs(name, pairs):
@@ -177,10 +210,15 @@ def test_the_sweep_of_five_detectors_and_tables_2_and_3_share_their_runs_on_a_gp
     def settings(name, row):
         return active_settings(load_sweep(name).settings(row, 0, "gpu"))
 
-    for name, rows in (("table2_same_family", ("faster", "fcos")), ("table3_stronger_teacher", ("faster", "reppoints", "mask"))):
+    for name, rows in (
+        ("table2_same_family", ("faster", "fcos")), ("table3_stronger_teacher", ("faster", "reppoints", "mask")),
+    ):
         for row in rows:
             theirs = {"faster": "faster_rcnn", "mask": "mask_rcnn"}.get(row, row)
-            assert settings(name, f"{row}_none") == settings("detectors", theirs) and settings(name, f"{row}_fgd") == settings("detectors", f"{theirs}_fgd")
+            assert (
+                settings(name, f"{row}_none") == settings("detectors", theirs)
+                and settings(name, f"{row}_fgd") == settings("detectors", f"{theirs}_fgd")
+            )
 
 
 def test_table_1_shows_the_papers_numbers():
@@ -206,7 +244,7 @@ def test_names_are_those_of_the_folder_and_the_folder_of_the_reader_comes_first(
     assert sweep_names() == ["own"] and load_sweep("own").name == "own"
 
 
-# --- which setting wins -----------------------------------------------------------------------------------------------------------
+# --- which setting wins -----------------------------------------------------------------------------------------------
 
 PLACES = ["scale", "base", "scale's base", "row", "scale's row", "overrides"]
 
@@ -217,7 +255,9 @@ def test_settings_win_in_the_order_scale_base_scales_base_row_scales_row_overrid
     places = [{"lr": (n + 1) / 10} for n in range(last + 1)] + [{}] * (len(PLACES) - last - 1)
     monkeypatch.setitem(SCALES, "smoke", {**SCALES["smoke"], **places[0]})
     rows = {"none": {}, "fg": {"set": places[3]}}
-    sweep = load_sweep(write(base=places[1], rows=rows, scales={"smoke": {"base": places[2], "rows": {"fg": places[4]}}}))
+    sweep = load_sweep(
+        write(base=places[1], rows=rows, scales={"smoke": {"base": places[2], "rows": {"fg": places[4]}}})
+    )
     assert sweep.settings("fg", 0, "smoke", places[5]).lr == (last + 1) / 10
 
 
@@ -240,15 +280,23 @@ def test_seeds_are_the_callers_then_the_scales_then_the_sweeps():
     assert sweep.seeds == [0, 1]
 
 
-# --- extends ----------------------------------------------------------------------------------------------------------------------
+# --- extends ----------------------------------------------------------------------------------------------------------
 
 def test_extends_lays_a_file_over_another_key_by_key():
     write("parent")
-    write("child", text="extends: parent\ntitle: Another\nbase: {lookalikes: false}\nrows: {fg: {label: objects}}\nscales: {laptop: {base: {epochs: 5}}}\n")
+    write(
+        "child",
+        text="extends: parent\ntitle: Another\nbase: {lookalikes: false}\nrows: {fg: {label: objects}}\nscales: "
+        "{laptop: {base: {epochs: 5}}}\n",
+    )
     parent, child = load_sweep("parent.yaml"), load_sweep("child.yaml")
-    assert (child.name, child.title, child.question, child.seeds, child.contrasts) == ("child", "Another", parent.question, [0, 1], [("fg", "none")])
+    assert (
+        child.name, child.title, child.question, child.seeds, child.contrasts,
+    ) == ("child", "Another", parent.question, [0, 1], [("fg", "none")])
     assert child.base == {**parent.base, "lookalikes": False} and list(child.rows) == ["none", "fg"]
-    assert (child.rows["fg"].label, child.rows["fg"].set, child.rows["none"]) == ("objects", {"area": "fg"}, parent.rows["none"])
+    assert (
+        child.rows["fg"].label, child.rows["fg"].set, child.rows["none"],
+    ) == ("objects", {"area": "fg"}, parent.rows["none"])
     config = child.settings("fg", 0)
     assert (config.epochs, config.rounding, config.alpha, config.lookalikes) == (5, "exact", 2e-3, False)
     assert load_sweep("parent.yaml") == parent
@@ -269,7 +317,7 @@ def test_extends_reaches_through_several_files():
     assert (sweep.question, sweep.base["epochs"], sweep.base["method"]) == ("How?", 7, "fgd")
 
 
-# --- mistakes ---------------------------------------------------------------------------------------------------------------------
+# --- mistakes ---------------------------------------------------------------------------------------------------------
 
 def scale(**changes):
     return {"scales": {"laptop": changes}}
@@ -361,7 +409,11 @@ def test_seed_and_scale_are_no_settings_of_a_sweep(settings):
         load_sweep(write()).settings("fg", 0, "smoke", settings)
 
 
-@pytest.mark.parametrize("text, line", [("title: A\nquestion: [why\nseeds: [0]\n", 3), ("title: A\n\trows: {}\n", 2), ("title: A\nbase: {a: 1}}\n", 2)], ids=str)
+@pytest.mark.parametrize(
+    "text, line",
+    [("title: A\nquestion: [why\nseeds: [0]\n", 3), ("title: A\n\trows: {}\n", 2), ("title: A\nbase: {a: 1}}\n", 2)],
+    ids=str,
+)
 def test_a_mistake_in_the_yaml_names_the_file_and_the_line(text, line):
     found = refusal(write(text=text))
     assert found.startswith("mine.yaml: ") and re.search(rf"in line {line}\b", found)
@@ -389,7 +441,7 @@ def test_a_misspelt_sweep_is_refused_with_the_nearest_one_and_a_way_out():
     assert "'nowhere/mine.yaml'" in refusal("nowhere/mine.yaml")
 
 
-# --- the cost of a step -----------------------------------------------------------------------------------------------------------
+# --- the cost of a step -----------------------------------------------------------------------------------------------
 
 def test_the_cost_of_a_row_is_that_of_its_method(tmp_path, monkeypatch):
     (tmp_path / "ablations/sweeps").mkdir(parents=True)
@@ -407,7 +459,7 @@ def test_a_cost_that_is_no_benchmark_is_refused(tmp_path, content):
     assert "run python -m benchmarks.methods" in refusal(write(cost="costs.json"))
 
 
-# --- rows that a scale cannot run -------------------------------------------------------------------------------------------------
+# --- rows that a scale cannot run -------------------------------------------------------------------------------------
 
 def test_an_absent_row_is_no_run_at_its_scale_and_one_at_the_others():
     sweep = load_sweep(write(scales={"smoke": {"absent": {"fg": "needs a card"}}}))
@@ -416,14 +468,16 @@ def test_an_absent_row_is_no_run_at_its_scale_and_one_at_the_others():
 
 
 @pytest.mark.parametrize("absent, words", [
-    ({"bg": "why"}, "unknown absent row of scale 'smoke' 'bg'"), ({"fg": ""}, "'absent' of scale 'smoke' must say why row 'fg' cannot be run there, got ''"),
-    (["fg"], "'absent' of scale 'smoke' must be a mapping"), ({"none": "why"}, "scale 'smoke' must run the baseline, got 'none' among its absent rows"),
+    ({"bg": "why"}, "unknown absent row of scale 'smoke' 'bg'"),
+    ({"fg": ""}, "'absent' of scale 'smoke' must say why row 'fg' cannot be run there, got ''"),
+    (["fg"], "'absent' of scale 'smoke' must be a mapping"),
+    ({"none": "why"}, "scale 'smoke' must run the baseline, got 'none' among its absent rows"),
 ])
 def test_a_row_is_absent_for_a_reason(absent, words):
     assert words in refusal(write(scales={"smoke": {"absent": absent}}))
 
 
-# --- presets, comparisons, tuning of a scale ----------------------------------------------------------------------------------------
+# --- presets, comparisons, tuning of a scale --------------------------------------------------------------------------
 
 def test_a_preset_gives_the_settings_of_its_pair_below_the_sweeps_own():
     changes = {"preset": "retinanet_r101_r50", "presets": {"fg": "fcos_r101_r50"}, "rows": {"fg": {"lr": 0.5}}}
@@ -435,7 +489,8 @@ def test_a_preset_gives_the_settings_of_its_pair_below_the_sweeps_own():
 
 @pytest.mark.parametrize("scale, changes, words", [
     ("gpu", {"preset": "fcos_r101_r50"}, "presets must stand at scale 'paper', got them at 'gpu'"),
-    ("paper", {"preset": "fcos_r101"}, "did you mean 'fcos_r101_r50'?"), ("paper", {"presets": {"bg": "fcos_r101_r50"}}, "unknown row with a preset 'bg'"),
+    ("paper", {"preset": "fcos_r101"}, "did you mean 'fcos_r101_r50'?"),
+    ("paper", {"presets": {"bg": "fcos_r101_r50"}}, "unknown row with a preset 'bg'"),
     ("paper", {"presets": ["fg"]}, "'presets' of scale 'paper' must be a mapping"),
 ])
 def test_a_preset_stands_at_the_papers_scale_for_a_row_that_there_is(scale, changes, words):
@@ -449,4 +504,6 @@ def test_a_row_is_compared_with_one_that_there_is():
 
 def test_tuning_is_the_scales_where_it_has_its_own():
     sweep = load_sweep(write(tuning="as measured", scales={"gpu": {"tuning": "by share\n"}}))
-    assert [sweep.at(scale).tuning for scale in ("laptop", "gpu", "paper", "smoke")] == ["as measured", "by share", "as measured", UNTUNED]
+    assert [
+        sweep.at(scale).tuning for scale in ("laptop", "gpu", "paper", "smoke")
+    ] == ["as measured", "by share", "as measured", UNTUNED]

@@ -1,4 +1,7 @@
-"""One run in a process of its own: what it leaves behind, however it ends. The notebooks of these tests import nothing but the standard library."""
+"""One run in a process of its own: what it leaves behind, however it ends.
+
+The notebooks of these tests import nothing but the standard library.
+"""
 import json
 import os
 import signal
@@ -18,7 +21,7 @@ from fgdlab.lab.sweeps import worker as lab_launch
 from fgdlab.lab.sweeps.worker import PROCESSES, cpu_environment, end_processes, launch
 from tests.helpers.waiting import lives, until
 
-PATIENCE = 180                                                       # seconds for a process to start, on the busiest machine
+PATIENCE = 180  # seconds for a process to start, on the busiest machine
 GRACE = 3                                                            # seconds for a process to follow its parent
 
 RUNNERS: list[subprocess.Popen] = []                                 # of the test that runs
@@ -45,17 +48,27 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Makes a run's folder with job.json and a notebook of these code cells after the parameters; ends what is left of its processes."""
+    """Makes a run's folder with job.json and a notebook of these code cells after the parameters; ends what is left of
+    its processes."""
     made = tmp_path / "run"
 
     def make(*cells: str) -> Path:
         made.mkdir()
-        first = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": 'out = ""\nseed = 0', "outputs": [], "execution_count": None}
-        others = [{"cell_type": "code", "metadata": {}, "source": cell, "outputs": [], "execution_count": None} for cell in cells]
+        first = {
+            "cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": 'out = ""\nseed = 0', "outputs": [],
+            "execution_count": None,
+        }
+        others = [
+            {"cell_type": "code", "metadata": {}, "source": cell, "outputs": [], "execution_count": None}
+            for cell in cells
+        ]
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         notebook = {"cells": [first, *others], "metadata": kernel, "nbformat": 4, "nbformat_minor": 4}
         (tmp_path / "tiny.ipynb").write_text(json.dumps(notebook))
-        job = {"notebook": str(tmp_path / "tiny.ipynb"), "parameters": {"out": str(made), "seed": 7}, "row": "fg", "seed": 7}
+        job = {
+            "notebook": str(tmp_path / "tiny.ipynb"), "parameters": {"out": str(made), "seed": 7}, "row": "fg",
+            "seed": 7,
+        }
         (made / "job.json").write_text(json.dumps(job))
         return made
 
@@ -85,19 +98,25 @@ def started(folder: Path) -> tuple[int, int]:
 
 def runner(folder: Path, code: str) -> subprocess.Popen:
     """A process that launches a run, in a session of its own as if in its own terminal."""
-    code = f"import os, signal, sys, threading\nfrom fgdlab.lab.sweeps.worker import PROCESSES, launch\nfolder = {str(folder)!r}\n{code}"
-    RUNNERS.append(subprocess.Popen([sys.executable, "-c", code], start_new_session=True, cwd=Path(lab_launch.__file__).parents[3]))
+    code = (
+        f"import os, signal, sys, threading\nfrom fgdlab.lab.sweeps.worker import PROCESSES, launch\nfolder = "
+        f"{str(folder)!r}\n{code}"
+    )
+    RUNNERS.append(
+        subprocess.Popen([sys.executable, "-c", code], start_new_session=True, cwd=Path(lab_launch.__file__).parents[3])
+    )
     return RUNNERS[-1]
 
 
-# --- ends -------------------------------------------------------------------------------------------------------------------------
+# --- ends -------------------------------------------------------------------------------------------------------------
 
 def test_a_notebook_that_raises_leaves_its_error_and_exit_status_1(folder):
     run = folder(ANNOUNCE, "1 / 0")
     assert launch(str(run)) == 1 and RunFolder(run).state() == "failed"
     failed = json.loads((run / "failed.json").read_text())
     assert failed["error"] == "ZeroDivisionError: division by zero" and failed["cell"] >= 3
-    assert "1 / 0" in "\n".join(failed["traceback"]) and "\\u001b" not in (run / "failed.json").read_text()        # IPython's colours are gone
+    # IPython's colours are gone
+    assert "1 / 0" in "\n".join(failed["traceback"]) and "\\u001b" not in (run / "failed.json").read_text()
     assert "ZeroDivisionError" in (run / "run.ipynb").read_text()   # the broken notebook is kept
     assert not (run / "running.json").exists() and not PROCESSES
 
@@ -129,7 +148,8 @@ def test_a_run_that_another_process_is_at_work_on_is_left_to_it(folder):
 
 
 @pytest.mark.parametrize("content", [
-    '{"module": "stand_in", "notebook": "x"}', '{"module": "http.server"}', '{"module": ["os"]}', '{"module": "fgdlab.lab.commands.cli"}', "[1]", '{"notebook": '])
+    '{"module": "stand_in", "notebook": "x"}', '{"module": "http.server"}', '{"module": ["os"]}',
+    '{"module": "fgdlab.lab.commands.cli"}', "[1]", '{"notebook": '])
 def test_a_job_that_names_other_code_or_is_cut_off_starts_nothing(folder, content):
     run = folder(ANNOUNCE)
     (run / "job.json").write_text(content)
@@ -139,7 +159,9 @@ def test_a_job_that_names_other_code_or_is_cut_off_starts_nothing(folder, conten
 
 
 def test_relative_paths_mean_the_runners_folder_wherever_a_run_is_launched(folder, tmp_path, monkeypatch):
-    run = folder("import os\nfrom pathlib import Path\nPath(out, 'result.json').write_text('{\"cwd\": \"%s\"}' % os.getcwd())")
+    run = folder(
+        "import os\nfrom pathlib import Path\nPath(out, 'result.json').write_text('{\"cwd\": \"%s\"}' % os.getcwd())"
+    )
     job = json.loads((run / "job.json").read_text())
     (tmp_path / "project").mkdir()
     (run / "job.json").write_text(json.dumps({**job, "cwd": str(tmp_path / "project")}))
@@ -148,11 +170,19 @@ def test_relative_paths_mean_the_runners_folder_wherever_a_run_is_launched(folde
 
 def test_a_run_outlives_ctrl_c_in_its_runners_terminal_and_ends_with_0(folder):
     run = folder(ANNOUNCE, WAIT)
-    parent = runner(run, "signal.signal(signal.SIGINT, lambda *_: None)\nsys.exit(launch(folder, {'OMP_NUM_THREADS': '1'}))")
+    parent = runner(
+        run, "signal.signal(signal.SIGINT, lambda *_: None)\nsys.exit(launch(folder, {'OMP_NUM_THREADS': '1'}))",
+    )
     pid, kernel = started(run)
     claim = json.loads((run / "running.json").read_text())
-    assert RunFolder(run).state() == "running" and claim["host"] == socket.gethostname() and abs(time.time() - claim["started"]) < 2 * PATIENCE
-    assert abs(claim["created"] - psutil.Process(pid).create_time()) < 2 and time.time() - (run / "heartbeat").stat().st_mtime < 2 * BEAT + PATIENCE / 10
+    assert (
+        RunFolder(run).state() == "running" and claim["host"] == socket.gethostname()
+        and abs(time.time() - claim["started"]) < 2 * PATIENCE
+    )
+    assert (
+        abs(claim["created"] - psutil.Process(pid).create_time()) < 2
+        and time.time() - (run / "heartbeat").stat().st_mtime < 2 * BEAT + PATIENCE / 10
+    )
     assert psutil.Process(kernel).environ()["OMP_NUM_THREADS"] == "1"
     assert os.getsid(pid) != os.getsid(parent.pid) and os.getsid(kernel) != os.getsid(parent.pid)
     os.killpg(parent.pid, signal.SIGINT)                             # what a terminal does
@@ -165,11 +195,12 @@ def test_a_run_outlives_ctrl_c_in_its_runners_terminal_and_ends_with_0(folder):
     until(lambda: not lives(kernel), GRACE, "the end of the kernel")
 
 
-# --- no orphans -------------------------------------------------------------------------------------------------------------------
+# --- no orphans -------------------------------------------------------------------------------------------------------
 
 def gone(run: Path, pid: int, kernel: int) -> None:
     until(lambda: not lives(pid) and not lives(kernel), GRACE, "the end of the launch process and its kernel")
-    until(lambda: RunFolder(run).state() == "interrupted", GRACE, "the notice of it")                 # a zombie counts as alive until it is reaped
+    # a zombie counts as alive until it is reaped
+    until(lambda: RunFolder(run).state() == "interrupted", GRACE, "the notice of it")
     assert not (run / "failed.json").exists()
 
 
@@ -224,7 +255,10 @@ def test_a_runner_that_is_killed_at_once_leaves_no_orphan_either(folder):
     run = folder(ANNOUNCE, WAIT)
     kill_early = "threading.Thread(target=launch, args=(folder,)).start()\nwhile not PROCESSES: pass\n"
     kill_early += "print(next(iter(PROCESSES)).pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
-    code = f"import os, signal, threading\nfrom fgdlab.lab.sweeps.worker import PROCESSES, launch\nfolder = {str(run)!r}\n{kill_early}"
+    code = (
+        f"import os, signal, threading\nfrom fgdlab.lab.sweeps.worker import PROCESSES, launch\nfolder = "
+        f"{str(run)!r}\n{kill_early}"
+    )
     root = Path(lab_launch.__file__).parents[3]
     parent = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root, timeout=PATIENCE)
     pid = int(parent.stdout)
@@ -237,7 +271,7 @@ def test_a_runner_that_is_killed_at_once_leaves_no_orphan_either(folder):
             os.kill(pid, signal.SIGKILL)
 
 
-# --- what is around a run ---------------------------------------------------------------------------------------------------------
+# --- what is around a run ---------------------------------------------------------------------------------------------
 
 def test_a_run_on_the_cpu_has_the_threads_of_its_settings_in_every_library():
     assert cpu_environment(3) == {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "3"}
