@@ -17,12 +17,12 @@ smoke: .venv/ready                ## every sweep once at smoke scale; its number
 	ls ablations/sweeps/*.yaml | xargs -n 1 basename -s .yaml | xargs -P 2 -I NAME $(BIN)/fgdlab sweep NAME --scale smoke --jobs 1
 
 robust: .venv/ready               ## what was tried to break it: bad inputs, safety, properties, masks, kills, leaks; tests/robustness/ROBUST.md has the figures
-	$(BIN)/python -m tests.robustness.note inputs -m pytest -m "slow or not slow" tests/robustness/test_bad_inputs.py tests/robustness/test_safety.py tests/lab/training/test_nan_guard.py tests/robustness/test_determinism.py
-	$(BIN)/python -m tests.robustness.note properties -m pytest -m "slow or not slow" tests/robustness/test_properties_masks.py tests/robustness/test_properties_losses.py tests/robustness/test_properties_files.py
-	$(BIN)/python -m tests.robustness.note knobs -m pytest -m "slow or not slow" tests/lab/config/test_every_setting.py
-	$(BIN)/python -m tests.robustness.note masks -m tests.robustness.mask_boxes --sets 100000
-	$(BIN)/python -m tests.robustness.note kills -m tests.robustness.kill_matrix --kills 30
-	$(BIN)/python -m tests.robustness.note runs -m tests.robustness.leaks --runs 50
+	$(BIN)/python -m tests.robustness.record inputs -m pytest -m "slow or not slow" tests/robustness/test_bad_inputs.py tests/robustness/test_safety.py tests/lab/training/test_nan_guard.py tests/robustness/test_determinism.py
+	$(BIN)/python -m tests.robustness.record properties -m pytest -m "slow or not slow" tests/robustness/test_properties_masks.py tests/robustness/test_properties_losses.py tests/robustness/test_properties_files.py
+	$(BIN)/python -m tests.robustness.record settings -m pytest -m "slow or not slow" tests/lab/config/test_every_setting.py
+	$(BIN)/python -m tests.robustness.record masks -m tests.robustness.mask_boxes --sets 100000
+	$(BIN)/python -m tests.robustness.record kills -m tests.robustness.kill_matrix --kills 30
+	$(BIN)/python -m tests.robustness.record runs -m tests.robustness.leaks --runs 50
 	$(BIN)/python -m tests.robustness.bad_inputs
 
 notebooks: .venv/ready            ## run every notebook and write it with its outputs, at most fifteen minutes on two cores

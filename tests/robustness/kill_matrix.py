@@ -1,11 +1,10 @@
-"""Random kills over smoke sweeps: -9, -15 and Ctrl-C, at the runner, a launch process or a kernel; then the same
-command until it is content.
+"""Kills smoke sweeps at random moments by SIGKILL, SIGTERM and SIGINT: the runner, a worker or a kernel.
 
     python -m tests.robustness.kill_matrix --kills 30
 
-Held to: every sweep completes on re-run, with the very numbers and weights of one that was left alone; no run is done
-twice; no process is left. Real processes, real training, on tiny images. Prints what was killed by what, and what it
-cost.
+After each kill the same command is repeated until it succeeds. Then every run is done, with the numbers and weights of
+an undisturbed sweep; no run was done twice; no process is left. The processes and the training are real, on tiny
+images. Prints how often each process was killed by each signal.
 """
 import argparse
 import json
@@ -35,13 +34,13 @@ SETTINGS = {
 TIMES = [
     "seconds", "train_seconds", "eval_seconds", "images_per_second", "peak_memory_gb", "finished", "commit", "dirty",
 ]
-TIMED = ["teacher_weights"]  # hashes a file that holds the seconds of the teacher's training
+TIMED = ["teacher_weights"]  # hash of a file that holds the seconds of the teacher's training
 PATIENCE = 600                                                       # seconds for any step, on the busiest machine
-GRACE = 30  # seconds for everything to follow a killed runner, kernels in training among it
-WHO, HOW = ("runner", "launch process", "kernel"), (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+GRACE = 30  # seconds until all processes have ended after a killed runner
+TARGETS, SIGNALS = ("runner", "worker", "kernel"), (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
-class Sweeping:
+class SweepCommand:
     """The same ``fgdlab sweep`` again and again, in a folder, a cache and with a mark of its own, by which its
     processes are found."""
 
@@ -73,7 +72,7 @@ class Sweeping:
             return subprocess.Popen(
                 [*self.command, *(where or ("--jobs", "2"))], cwd=self.folder, env={**os.environ, **places},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, preexec_fn=heed_interrupts,
+                start_new_session=True, preexec_fn=accept_interrupts,
             )
 
     def processes(self) -> list[psutil.Process]:
@@ -101,32 +100,32 @@ class Sweeping:
         return pd.read_csv(self.out / "results.csv").drop(columns=[*TIMES, *TIMED])
 
 
-def heed_interrupts() -> None:
-    """A shell that starts this in the background has Ctrl-C ignored, and so would everything below it."""
+def accept_interrupts() -> None:
+    """React to SIGINT: a shell that starts this in the background would make all processes ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def until(true, process: subprocess.Popen | None = None, seconds: float = PATIENCE):
-    """What ``true()`` gives as soon as it gives something, or None once ``process`` has ended."""
+    """The first true value of ``true()``, or None once ``process`` has ended."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
         if process is not None and process.poll() is not None:
             return None
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain"
+        assert time.monotonic() < deadline, f"waited {seconds} s without success"
         time.sleep(0.05)
     return found
 
 
-def launcher(run: Path) -> psutil.Process | None:
-    """The launch process of a run, if it lives."""
+def worker_of(run: Path) -> psutil.Process | None:
+    """The worker process of a run, if it lives."""
     try:
         return psutil.Process(json.loads((run / "running.json").read_text())["pid"])
     except (OSError, ValueError, psutil.NoSuchProcess):
         return None
 
 
-def kernel(run: Path) -> psutil.Process | None:
-    parent = launcher(run)
+def kernel_of(run: Path) -> psutil.Process | None:
+    parent = worker_of(run)
     try:
         return next(iter(parent.children()), None) if parent else None
     except psutil.NoSuchProcess:
@@ -143,8 +142,8 @@ def kill(process: psutil.Process | subprocess.Popen | None, how: int = signal.SI
         return False
 
 
-def same(disturbed: Sweeping, undisturbed: Sweeping) -> None:
-    """Equal tables but for times, equal weights to the last bit, and all of it done."""
+def assert_same_results(disturbed: SweepCommand, undisturbed: SweepCommand) -> None:
+    """All runs are done, tables are equal except for times, weights are equal to the last bit."""
     table = disturbed.table()
     assert set(table["state"]) == {"done"} and table[["AP", "AR"]].notna().all().all()
     pd.testing.assert_frame_equal(table, undisturbed.table(), check_exact=True)
@@ -159,38 +158,38 @@ def same(disturbed: Sweeping, undisturbed: Sweeping) -> None:
     assert differ == [], f"weights differ: {differ}"
 
 
-class Matrix:
-    """So many kills, spread over as many sweeps as it takes.
+class KillMatrix:
+    """A number of kills, spread over as many sweeps as needed.
 
-    ``counts``: how often who met what; ``facts``: what else was seen.
+    ``counts``: kills per process and signal; ``facts``: numbers of sweeps and calls.
     """
 
     def __init__(self, folder: Path, kills: int, seed: int, rows: tuple[str, ...] = ("none", "fg", "split"), say=print):
         self.folder, self.draw, self.rows, self.say = folder, random.Random(seed), rows, say
-        combinations = [(who, how) for who in WHO for how in HOW]
+        combinations = [(target, number) for target in TARGETS for number in SIGNALS]
         self.left: list[tuple[str, signal.Signals]] = []
         while len(self.left) < kills:
             self.left += self.draw.sample(combinations, len(combinations))
         del self.left[kills:]
         self.counts, self.facts = Counter(), Counter(sweeps=0, calls=0, **{"most calls for a sweep": 0})
 
-    def sweeping(self, name: str, home: Path | None = None) -> Sweeping:
+    def new_command(self, name: str, home: Path | None = None) -> SweepCommand:
         (self.folder / name).mkdir(parents=True)
-        return Sweeping(self.folder / name, self.rows, home)
+        return SweepCommand(self.folder / name, self.rows, home)
 
-    def go(self) -> None:
-        undisturbed = self.sweeping("undisturbed")
+    def run(self) -> None:
+        undisturbed = self.new_command("undisturbed")
         started = time.monotonic()
         assert undisturbed.start().wait(PATIENCE) == 0, undisturbed.log()
         self.length = time.monotonic() - started
         self.run_length = max(json.loads(path.read_text())["seconds"] for path in undisturbed.results())
         while self.left:
-            # the first makes data and teacher itself, and may be killed over it
+            # the first sweep makes data and teacher itself, and may be killed meanwhile
             home = None if self.facts["sweeps"] == 0 else undisturbed.home
-            disturbed = self.sweeping(f"disturbed_{self.facts['sweeps']}", home)
+            disturbed = self.new_command(f"disturbed_{self.facts['sweeps']}", home)
             try:
                 self.disturb(disturbed)
-                same(disturbed, undisturbed)
+                assert_same_results(disturbed, undisturbed)
                 assert all(
                     "KeyboardInterrupt" in block for block in disturbed.log().split("Traceback")[1:]
                 ), disturbed.log()
@@ -199,9 +198,8 @@ class Matrix:
                     kill(process)
             self.facts["sweeps"] += 1
 
-    def disturb(self, sweep: Sweeping) -> None:
-        """Call the same command again and again, with a kill or two in each call while there are some left, until it
-        ends well."""
+    def disturb(self, sweep: SweepCommand) -> None:
+        """Repeat the same command until it succeeds, with one kill per call while kills are left."""
         done: dict[Path, int] = {}
         calls = 0
         while True:
@@ -209,7 +207,7 @@ class Matrix:
             assert calls < 20, sweep.log()
             runner = sweep.start()
             if self.left:
-                self.strike(sweep, runner)
+                self.kill_once(sweep, runner)
             status = runner.wait(PATIENCE)
             until(lambda: not sweep.processes(), seconds=GRACE)      # no orphan
             now = sweep.results()
@@ -220,32 +218,34 @@ class Matrix:
         self.facts["calls"] += calls
         self.facts["most calls for a sweep"] = max(self.facts["most calls for a sweep"], calls)
 
-    def strike(self, sweep: Sweeping, runner: subprocess.Popen) -> None:
-        """One kill at a random moment of this call, unless its target is gone before."""
-        who, how = self.left[0]
-        if who == "runner":
+    def kill_once(self, sweep: SweepCommand, runner: subprocess.Popen) -> None:
+        """Kill one process at a random moment of this call, unless it has ended before."""
+        target, signal_sent = self.left[0]
+        if target == "runner":
             time.sleep(self.draw.uniform(0.2, self.length))
-            target = runner if runner.poll() is None else None
+            process = runner if runner.poll() is None else None
         else:
-            process_of = launcher if who == "launch process" else kernel
-            found = until(
+            process_of = worker_of if target == "worker" else kernel_of
+            run = until(
                 lambda: next(
                     (
-                        run
-                        for run in self.draw.sample(sweep.runs(), len(sweep.runs()))
-                        if RunFolder(run).state() == "running" and process_of(run)
+                        folder for folder in self.draw.sample(sweep.runs(), len(sweep.runs()))
+                        if RunFolder(folder).state() == "running" and process_of(folder)
                     ),
                     None,
                 ),
                 runner,
             )
-            time.sleep(self.draw.uniform(0, self.run_length) if found else 0)
-            target = process_of(found) if found else None
-        if not kill(target, how):
+            time.sleep(self.draw.uniform(0, self.run_length) if run else 0)
+            process = process_of(run) if run else None
+        if not kill(process, signal_sent):
             return
         self.left.pop(0)
-        self.counts[f"{who}, {how.name}"] += 1
-        self.say(f"{len(self.left):3d} left: {who} {how.name}, {len(sweep.results())} of {len(self.rows)} runs done")
+        self.counts[f"{target}, {signal_sent.name}"] += 1
+        self.say(
+            f"{len(self.left):3d} left: {target} {signal_sent.name}, {len(sweep.results())} of {len(self.rows)} runs "
+            f"done"
+        )
 
 
 def main() -> None:
@@ -253,18 +253,20 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=30)
     options.add_argument(
         "--seed", type=int, default=random.SystemRandom().randrange(10**6),
-        help="of the moments and the order; drawn anew if not given",
+        help="seed of moments and order; random by default",
     )
-    given = options.parse_args()
-    print(f"{given.kills} kills, moments by seed {given.seed}", flush=True)
+    arguments = options.parse_args()
+    print(f"{arguments.kills} kills, moments by seed {arguments.seed}", flush=True)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        matrix = Matrix(Path(folder), given.kills, given.seed, say=lambda line: print(line, flush=True))
-        matrix.go()
+        matrix = KillMatrix(Path(folder), arguments.kills, arguments.seed, say=lambda line: print(line, flush=True))
+        matrix.run()
     for name, count in sorted(matrix.counts.items()):
         print(f"{count:4d}  {name}")
-    print(f"{sum(matrix.counts.values())} kills in {matrix.facts['sweeps']} sweeps of {len(matrix.rows)} runs, {matrix.facts['calls']} calls, at most {matrix.facts['most calls for a sweep']} for a "
-          f"sweep, {time.monotonic() - started:.0f} s: every sweep completed with the numbers of the undisturbed one, "
+    facts = matrix.facts
+    print(f"{sum(matrix.counts.values())} kills in {facts['sweeps']} sweeps of {len(matrix.rows)} runs, "
+          f"{facts['calls']} calls, at most {facts['most calls for a sweep']} per sweep, "
+          f"{time.monotonic() - started:.0f} s: every sweep completed with the numbers of the undisturbed one, "
           f"no run was done twice, no process was left")
 
 

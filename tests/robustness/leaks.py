@@ -1,10 +1,10 @@
-"""Many runs one after the other: memory, file handles, threads and processes of the one that runs them must not grow.
+"""Many runs in sequence: memory, file handles, threads and child processes of the runner must not grow.
 
     python -m tests.robustness.leaks --runs 50
 
-Two runners: a sweep with processes for each run, as `fgdlab sweep` is (what its kernels run is cut down to writing a
-result), and one process that trains again and again, with a teacher and without, as a notebook may. Prints both after
-every tenth of the runs, and exits with 1 where something grew or a process was left over.
+There are two runners. A sweep starts a process per run, as `fgdlab sweep` does; its notebook only writes a result. One
+process trains again and again, with and without a teacher, as a notebook may. Prints the numbers ten times; the exit
+status is 1 if one of them grew or a process was left.
 """
 import argparse
 import contextlib
@@ -22,13 +22,13 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[2]
-MARK = "FGDLAB_TEST_MARK"  # in the environment of every process that descends from this one
+MARK = "FGDLAB_TEST_MARK"  # in the environment of every descendant of this process
 TINY = {
     "train_images": 4, "eval_images": 2, "image_size": 64, "epochs": 1, "batch_size": 2, "teacher": "compact_s",
     "teacher_epochs": 1,
     "teacher_batch_size": 2, "device": "cpu",
 }
-GROWTH_MB = 40                                                       # resident memory may move by so much
+GROWTH_MB = 40                                                       # largest change of resident memory
 SWEEP = """
 title: leaks
 question: does anything grow?
@@ -45,7 +45,7 @@ RunFolder(out).finish({"AP": 0.0, "AR": 0.0, "seconds": 0.0})
 
 
 def sample() -> dict[str, float]:
-    """What this process holds now. memory_mb: resident; handles: open files, sockets and pipes."""
+    """Resources of this process now. memory_mb: resident; handles: open files, sockets and pipes."""
     gc.collect()
     me = psutil.Process()
     children = len(me.children(recursive=True))
@@ -119,7 +119,7 @@ def left_over(mark: str) -> list[psutil.Process]:
 
 
 def grown(samples: list[dict[str, float]]) -> dict[str, float]:
-    """What the last tenth of the samples holds more than the second tenth; the first runs fill caches that stay."""
+    """Growth from the second tenth of the samples to the last; the first runs fill caches that stay."""
     tenth = max(len(samples) // 10, 1)
     early, late = samples[min(tenth, len(samples) - 1):][:tenth], samples[-tenth:]
     return {name: min(each[name] for each in late) - max(each[name] for each in early) for name in samples[0]}
@@ -130,8 +130,8 @@ def faults(growth: dict[str, float]) -> list[str]:
 
 
 @contextlib.contextmanager
-def place() -> Iterator[tuple[Path, str]]:
-    """A folder to stand in with an empty cache, and a mark for all processes; both are gone afterwards."""
+def temporary_project() -> Iterator[tuple[Path, str]]:
+    """A current folder with an empty cache, and a mark in the environment of all processes; both are temporary."""
     folder, mark, before, here = Path(tempfile.mkdtemp()), uuid.uuid4().hex, dict(os.environ), Path.cwd()
     try:
         os.environ |= {"FGDLAB_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", MARK: mark}
@@ -146,10 +146,10 @@ def place() -> Iterator[tuple[Path, str]]:
 
 
 def check(runs: int, say=print) -> bool:
-    """Both runners; True where nothing grew and nobody was left over."""
+    """Both runners; True if nothing grew and no process was left."""
     well = True
     for who, runner in (("a sweep, a process for each run", by_a_sweep), ("one process", in_a_process)):
-        with place() as (folder, mark):
+        with temporary_project() as (folder, mark):
             with contextlib.redirect_stderr(io.StringIO()):
                 samples = runner(runs, folder)
             orphans = left_over(mark)

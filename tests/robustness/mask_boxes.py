@@ -1,9 +1,10 @@
-"""Vectorised masks against the naive loop of eqs. 2-4 in very many random sets of boxes: ``python -m
-tests.robustness.mask_boxes --sets 100000``.
+"""Compares the vectorised masks with the naive loop of eqs. 2-4 on many random sets of boxes.
 
-Every set goes through both roundings' code, one frame or a frame an image, plain or transposed axes, float32 or float64
-boxes, and through both forms of the masks, focal_masks and rasterised_masks. Equal means every weight to the last bit.
-Prints counts; exit status 1 where one differs.
+    python -m tests.robustness.mask_boxes --sets 100000
+
+The sets cover both roundings, one frame for all images or one per image, plain and transposed axes, float32 and float64
+boxes, and both implementations, focal_masks and rasterised_masks. Every weight must be equal to the last bit. Prints
+counts; the exit status is 1 if a weight differs.
 """
 import argparse
 import sys
@@ -18,7 +19,7 @@ from fgdlab.fused.dispatch import rasterised_masks
 from fgdlab.masks import focal_masks
 from tests.helpers import naive
 
-FORMS = {"focal_masks": focal_masks, "rasterised_masks": rasterised_masks}
+IMPLEMENTATIONS = {"focal_masks": focal_masks, "rasterised_masks": rasterised_masks}
 BATCH = 8                                                            # sets that share a grid
 
 
@@ -64,7 +65,7 @@ def differing(rng: np.random.Generator, sets: int, counts: Counter) -> list[str]
     rounding, axes = str(rng.choice(ROUNDINGS)), str(rng.choice(AXES))
     grid = tuple(int(each) for each in rng.integers(1, 9, size=2))
     canvas = tuple(int(each * rng.choice([4, 8, 16])) for each in grid)
-    own = bool(rng.integers(2))  # a frame an image, as the authors divide, or one canvas for all
+    own = bool(rng.integers(2))  # one frame per image, as the authors divide, or one canvas for all
     frames = [
         tuple(int(rng.integers(max(side * 2 // 3, 1), side + 1)) for side in canvas) if own else canvas
         for _ in range(sets)
@@ -76,8 +77,8 @@ def differing(rng: np.random.Generator, sets: int, counts: Counter) -> list[str]
     ]
     fg, bg = (torch.tensor([each[which] for each in slow], dtype=torch.float64) for which in (0, 1))
     wrong = []
-    for name, form in FORMS.items():
-        fast = form(
+    for name, implementation in IMPLEMENTATIONS.items():
+        fast = implementation(
             [torch.from_numpy(each) for each in boxes], frames, grid, rounding=rounding, axes=axes, dtype=torch.float64,
         )
         for part, expected in (("fg", fg), ("bg", bg)):
@@ -87,7 +88,7 @@ def differing(rng: np.random.Generator, sets: int, counts: Counter) -> list[str]
                 )
     counts.update({"sets": sets, "boxes": sum(
         map(len, boxes)
-    ), rounding: sets, axes: sets, "a frame an image" if own else "one canvas": sets,
+    ), rounding: sets, axes: sets, "one frame per image" if own else "one canvas": sets,
                    np.dtype(dtype).name: sets, "without a box": sum(not len(each) for each in boxes),
                    "without background": int((bg.sum(dim=(1, 2)) == 0).sum())})
     return wrong

@@ -1,5 +1,7 @@
-"""Every row of the table of bad inputs, through the command line: one clear line, a status that is not 0, nothing
-half-written."""
+"""Every row of the table of bad inputs on the command line.
+
+Each gives one clear line, a status that is not 0, and no half-written file.
+"""
 import hashlib
 import json
 import os
@@ -98,7 +100,7 @@ def matches(pattern: str, line: str) -> bool:
     return re.fullmatch(".*".join(re.escape(part) for part in pattern.split("...")), line) is not None
 
 
-def complaint(result) -> str:
+def error_line(result) -> str:
     """The one line that a mistake gives: the only thing on stderr besides bars, and no traceback anywhere."""
     assert isinstance(result.exception, SystemExit), repr(result.exception)
     assert result.exit_code in (1, 2) and "Traceback" not in result.output
@@ -109,19 +111,19 @@ def complaint(result) -> str:
 
 @pytest.mark.parametrize("name", HERE)
 def test_a_bad_input_is_one_line_and_an_unusual_one_works(name, world, monkeypatch):
-    def too_far(*arguments):
-        raise AssertionError("a mistake went as far as a run of its own")
+    def must_not_run(*arguments):
+        raise AssertionError("a bad input got as far as starting a run")
 
     row = HERE[name]
     folder = world(row)
-    monkeypatch.setattr(lab_sweep, "launch", too_far)
-    if "data=pets" not in row.command:  # nothing may be made for a mistake that can be seen at once
-        monkeypatch.setattr(lab_sweep, "prepare_shared", too_far)
+    monkeypatch.setattr(lab_sweep, "launch", must_not_run)
+    if "data=pets" not in row.command:  # nothing may be made before the mistake is found
+        monkeypatch.setattr(lab_sweep, "prepare_shared", must_not_run)
     before = contents(folder)
     with row.around() if row.around else nullcontext():
         result = call(*row.command)
     if row.says:
-        line = complaint(result)
+        line = error_line(result)
         assert matches(row.says, line), line
         assert half_written(before, folder) == []
     else:
@@ -131,7 +133,7 @@ def test_a_bad_input_is_one_line_and_an_unusual_one_works(name, world, monkeypat
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.says])
-def test_a_line_says_what_was_expected_what_came_and_what_to_do(name):
+def test_a_line_names_expected_value_actual_value_and_remedy(name):
     """The grammar of the project's errors, on the table itself: must ..., got ...; remedy.
 
     Or: unknown name; what is known. Or click's own words.

@@ -1,8 +1,7 @@
-"""A sweep that is killed again and again ends with the very numbers of one that was left alone, and leaves no process
-behind.
+"""A sweep that is killed repeatedly ends with the numbers of an undisturbed one, and leaves no process behind.
 
-Real processes, real training, at smoke scale on tiny images. Three random kills here; ``python -m
-tests.robustness.kill_matrix --kills 30`` makes thirty.
+Real processes and real training, at smoke scale on tiny images. This file makes three random kills;
+``python -m tests.robustness.kill_matrix --kills 30`` makes thirty.
 """
 import json
 import random
@@ -13,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from fgdlab.lab.run import RunFolder
-from tests.robustness.kill_matrix import GRACE, PATIENCE, Matrix, Sweeping, kernel, kill, launcher, same, until
+from tests.robustness.kill_matrix import (
+    GRACE,
+    PATIENCE,
+    KillMatrix,
+    SweepCommand,
+    assert_same_results,
+    kernel_of,
+    kill,
+    until,
+    worker_of,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -25,13 +34,13 @@ def logged(run: Path) -> int:
 
 
 @pytest.fixture
-def sweeping(tmp_path):
-    """sweeping(name) -> Sweeping; whatever lives on after the test is ended."""
+def new_command(tmp_path):
+    """new_command(name) -> SweepCommand; whatever lives on after the test is ended."""
     made = []
 
-    def make(name: str) -> Sweeping:
+    def make(name: str) -> SweepCommand:
         (tmp_path / name).mkdir()
-        made.append(Sweeping(tmp_path / name))
+        made.append(SweepCommand(tmp_path / name))
         return made[-1]
 
     yield make
@@ -42,20 +51,20 @@ def sweeping(tmp_path):
 
 def test_three_random_kills_change_no_number_and_no_run_is_done_twice(tmp_path):
     seed = random.SystemRandom().randrange(10**6)
-    matrix = Matrix(tmp_path, 3, seed, rows=("none", "fg"))
-    matrix.go()
+    matrix = KillMatrix(tmp_path, 3, seed, rows=("none", "fg"))
+    matrix.run()
     assert sum(matrix.counts.values()) == 3, f"moments by seed {seed}"
 
 
-def test_a_sweep_killed_at_random_moments_ends_with_the_numbers_of_an_undisturbed_one(sweeping):
-    undisturbed, disturbed = sweeping("undisturbed"), sweeping("disturbed")
+def test_a_sweep_killed_at_random_moments_ends_with_the_numbers_of_an_undisturbed_one(new_command):
+    undisturbed, disturbed = new_command("undisturbed"), new_command("disturbed")
     assert undisturbed.start().wait(PATIENCE) == 0, undisturbed.log()
     seed = random.SystemRandom().randrange(10**6)
     draw = random.Random(seed)
     done: dict[Path, int] = {}
 
     def check(when: str) -> None:
-        """What was done once is untouched, and nothing lives on."""
+        """Finished runs are unchanged, and no process is left."""
         now = disturbed.results()
         assert {
             path: now.get(path) for path in done
@@ -70,23 +79,23 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_numbers_of_an_undisturbe
     runner.wait()
     check("runner killed early")
 
-    # a kernel in the middle of its training, a launch process, and the runner after the first result
+    # a kernel in the middle of its training, a worker, and the runner after the first result
     runner = disturbed.start()
     trained = until(
-        lambda: next((run for run in disturbed.runs() if 3 <= logged(run) < 25 and kernel(run)), None), runner,
+        lambda: next((run for run in disturbed.runs() if 3 <= logged(run) < 25 and kernel_of(run)), None), runner,
     )
     assert trained, disturbed.log()
     steps = logged(trained)
-    assert kill(kernel(trained))
+    assert kill(kernel_of(trained))
     other = until(
         lambda: next((run for run in disturbed.runs() if run != trained and RunFolder(run).state() == "running"), None),
         runner,
     )
     assert other, disturbed.log()
     time.sleep(draw.uniform(0, 3))
-    kill(launcher(other))
+    kill(worker_of(other))
     until(disturbed.results, runner)
-    until(lambda: RunFolder(trained).state() != "running", runner)  # papermill looks after its kernel every few seconds
+    until(lambda: RunFolder(trained).state() != "running", runner)  # papermill checks its kernel every few seconds
     assert (
         not (trained / "result.json").exists() and RunFolder(trained).state() == "interrupted"
         and not (trained / "failed.json").exists()
@@ -94,21 +103,21 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_numbers_of_an_undisturbe
     time.sleep(draw.uniform(0, 4))
     kill(runner)
     runner.wait()
-    check("kernel, launch process and runner killed")
+    check("kernel, worker and runner killed")
 
-    # anybody, at any moment
+    # any process, at any moment
     runner = disturbed.start()
     until(lambda: any(RunFolder(run).state() == "running" for run in disturbed.runs()), runner)
     time.sleep(draw.uniform(0, 5))
     kill(draw.choice(sorted(disturbed.processes(), key=lambda each: each.pid)))
     assert runner.wait(PATIENCE) in (-signal.SIGKILL, 0, 1)
-    check("anybody killed")
+    check("any process killed")
 
-    # the same command until it is content
+    # the same command until it succeeds
     for _ in range(3):
         if disturbed.start().wait(PATIENCE) == 0:
             break
-        check("left alone")
+        check("undisturbed")
     assert len(disturbed.results()) == 5, disturbed.log()
     check("completed")
     assert "Traceback" not in disturbed.log()
@@ -121,4 +130,4 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_numbers_of_an_undisturbe
     assert disturbed.results() == done
     check(f"nothing to do, {time.monotonic() - started:.0f} s")
 
-    same(disturbed, undisturbed)
+    assert_same_results(disturbed, undisturbed)

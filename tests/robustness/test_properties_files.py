@@ -1,5 +1,6 @@
-"""What is written comes back: settings through a dict, JSON and YAML; sweeps through their file; weights and states of
-any names, shapes and types."""
+"""Written values are read back unchanged: settings through a dict, JSON and YAML; sweeps through their file; weights
+and states with any names, shapes and types.
+"""
 import json
 import string
 from dataclasses import fields

@@ -165,7 +165,7 @@ def test_gradcheck_of_fgd_with_the_switch(switch, shake):
 
 
 @pytest.mark.parametrize("name", METHOD_CLASSES)
-def test_gradcheck_of_every_rival(name, shake, monkeypatch):
+def test_gradcheck_of_every_method(name, shake, monkeypatch):
     """Instances and proposals are constants of the loss, chosen from the student's own head; here they are held, as
     moving a number may move the choice."""
     torch.manual_seed(3)

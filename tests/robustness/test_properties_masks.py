@@ -1,6 +1,5 @@
-"""What holds for the masks of any boxes on any grid (eqs.
-
-2-4): the naive loop, and symmetries of boxes that are turned, mirrored, scaled or reordered.
+"""Masks of any boxes on any grid (eqs. 2-4) equal the naive loop, and follow boxes that are transposed, mirrored,
+scaled or reordered.
 """
 from collections import Counter
 
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from fgdlab.config import AXES, ROUNDINGS
 from fgdlab.masks import focal_masks
 from tests.helpers import property_profiles  # noqa: F401
-from tests.robustness.mask_boxes import FORMS, differing, naive_masks
+from tests.robustness.mask_boxes import IMPLEMENTATIONS, differing, naive_masks
 
 SIDES = st.integers(1, 8)                                            # cells
 WORDS = {"rounding": st.sampled_from(ROUNDINGS), "axes": st.sampled_from(AXES)}
@@ -37,9 +36,9 @@ def tensor(boxes) -> torch.Tensor:
     return torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)
 
 
-def masks(boxes, frame, grid, form=focal_masks, **words):
+def masks(boxes, frame, grid, implementation=focal_masks, **words):
     """(fg, bg) of one image."""
-    both = form([tensor(boxes)], [frame], grid, dtype=torch.float64, **words)
+    both = implementation([tensor(boxes)], [frame], grid, dtype=torch.float64, **words)
     return both.fg[0], both.bg[0]
 
 
@@ -47,13 +46,18 @@ def same(a, b) -> None:
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @given(data=st.data(), grid=st.tuples(SIDES, SIDES), stride=st.sampled_from([4, 8, 13]), **WORDS)
-def test_every_form_of_the_masks_is_the_loop_to_the_last_bit(form, data, grid, stride, rounding, axes):
+def test_every_implementation_of_the_masks_equals_the_loop_to_the_last_bit(
+    implementation, data, grid, stride, rounding, axes,
+):
     frame = (stride * grid[0], stride * grid[1])
     boxes = data.draw(boxes_within(*frame))
     slow = naive_masks(boxes, frame, grid, rounding, axes)
-    same(masks(boxes, frame, grid, FORMS[form], rounding=rounding, axes=axes), map(tensor_of_rows, slow))
+    same(
+        masks(boxes, frame, grid, IMPLEMENTATIONS[implementation], rounding=rounding, axes=axes),
+        map(tensor_of_rows, slow),
+    )
 
 
 def tensor_of_rows(rows) -> torch.Tensor:
@@ -67,7 +71,7 @@ def test_random_sets_of_boxes_are_the_loop_in_batches_with_frames_of_their_own()
         counts["sets"] == 100
         and min(
             counts[kind]
-            for kind in (*ROUNDINGS, *AXES, "float32", "float64", "a frame an image", "one canvas", "without a box")
+            for kind in (*ROUNDINGS, *AXES, "float32", "float64", "one frame per image", "one canvas", "without a box")
         ) > 0
     )
 

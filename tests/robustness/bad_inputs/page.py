@@ -1,6 +1,6 @@
 """Figures and rows as Markdown, each between two marks of tests/robustness/ROBUST.md.
 
-    tests/robust.json (tests/robustness/note.py) --figures-----+
+    tests/robustness/robust.json (tests/robustness/record.py) --figures-----+
     TABLE                             --rendered----+--with_rows--> tests/robustness/ROBUST.md
 """
 import json
@@ -12,7 +12,7 @@ from .world import PETS, TAUGHT, Row
 
 PAGE = Path(__file__).parents[1] / "ROBUST.md"
 BEGIN, END = "<!-- rows: written by `python -m tests.robustness.bad_inputs` -->", "<!-- end of rows -->"
-NOTES = PAGE.with_name("robust.json")
+RECORDS = PAGE.with_name("robust.json")
 FIGURES, FIGURES_END = "<!-- figures: written by `make robust` -->", "<!-- end of figures -->"
 SHORT = {" ".join(TAUGHT): "run TAUGHT", " ".join(PETS): "PETS"}
 
@@ -45,7 +45,7 @@ def command(row: Row) -> str:
 
 
 def result(row: Row) -> str:
-    """What the command says; a row that is tried by a test of its own names it."""
+    """What the command prints; a row with its own test names that test."""
     own = f" ([{row.elsewhere.split('::')[0]}]({row.elsewhere.split('::')[0]}))" if row.elsewhere else ""
     return ("works" if not row.says else cell(row.says).replace("<", "&lt;").replace("*", "\\*")) + own
 
@@ -54,19 +54,19 @@ def cell(text: str) -> str:
     return re.sub(r"\s+", " ", text).replace("|", "\\|")
 
 
-def noted() -> dict[str, dict]:
-    """What tests/robustness/note.py kept of each check."""
-    return json.loads(NOTES.read_text(encoding="utf-8")) if NOTES.exists() else {}
+def recorded() -> dict[str, dict]:
+    """The records that tests/robustness/record.py wrote, by check."""
+    return json.loads(RECORDS.read_text(encoding="utf-8")) if RECORDS.exists() else {}
 
 
 def figures() -> str:
-    """A line a check: its command, what it said, when and where."""
+    """One line per check: command, figures, date and machine."""
     lines = [
         f"| {name} | `{each['command']}` | {'<br>'.join(map(cell, each['lines']))} | "
         f"{each['date']}{'' if each['minutes'] is None else ', ' + str(each['minutes']) + ' min'} |"
-        for name, each in noted().items()
+        for name, each in recorded().items()
     ]
-    where = "; ".join(dict.fromkeys(each["machine"] for each in noted().values()))
+    where = "; ".join(dict.fromkeys(each["machine"] for each in recorded().values()))
     return "\n".join(
         [
             "| check | command | figures | when |", "|---|---|---|---|", *lines, "",

@@ -1,5 +1,4 @@
-"""The world in which every row begins: the current folder holds a good data set, ``pets``; a row spoils one thing in
-it.
+"""The folder in which every row begins: it holds a good data set, ``pets``, in which a row spoils one thing.
 
 pets: eight PNGs of 64 x 64 pixels, each with a white box on black; train 1-4, tune 5-6, val 7-8; classes dog (id 3) and
     cat (id 7).

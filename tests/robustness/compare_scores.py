@@ -1,11 +1,11 @@
-"""COCO's numbers of a folder counted twice: through fgdlab's labels, data set and evaluation, and by pycocotools on the
-folder's own files.
+"""Compares COCO scores of fgdlab with those that pycocotools computes from the folder's own files.
 
-    annotations --read_split, Scenes--> labels, boxes --detections, coco_scores--> 12 numbers, AP of each class ---+
-    annotations, results.json --COCO, loadRes, COCOeval as its own demo calls them--> 12 numbers, AP of each class +--> the largest difference
+    annotations --read_split, DetectionDataset--> boxes, labels --detections, coco_scores--> 12 numbers, AP per class -+
+    annotations, results.json --COCO, loadRes, COCOeval--> 12 numbers, AP per class -----------------------------------+
+                                                                                        the largest difference <-------+
 
-    python -m tests.robustness.by_hand FOLDER                              detections drawn around the folder's own objects
-    python -m tests.robustness.by_hand FOLDER --detections results.json    stored ones, in COCO's result format, such as a run's detections.json
+    python -m tests.robustness.compare_scores FOLDER                              random detections near the objects
+    python -m tests.robustness.compare_scores FOLDER --detections results.json    stored detections in COCO's format
 """
 import argparse
 import contextlib
@@ -30,8 +30,9 @@ MOST = 100                                                           # detection
 SAME = 1e-9                                                          # of 100
 
 
-def drawn(document: dict, ids: set[int], seed: int = 0) -> list[dict]:
-    """Detections from the text of an annotation file: its objects jittered, one in seven under another class, and as many boxes around nothing."""
+def random_detections(document: dict, ids: set[int], seed: int = 0) -> list[dict]:
+    """Random detections for an annotation file: jittered objects, one in seven with another class, and as many random
+    boxes."""
     rng, found = np.random.default_rng(seed), []
     categories, sizes = [each["id"] for each in document["categories"]], {
         each["id"]: (each["width"], each["height"]) for each in document["images"]
@@ -59,24 +60,27 @@ def drawn(document: dict, ids: set[int], seed: int = 0) -> list[dict]:
     return found
 
 
-class Recorded(nn.Module):
-    """A detector that says of each image in turn what was stored for it: boxes of the loaded pixels, labels 1..C in the order of the category ids."""
+class StoredDetections(nn.Module):
+    """A detector that returns the stored detections, image by image.
 
-    def __init__(self, scenes: DetectionDataset, found: list[dict], category_ids: list[int]):
+    Boxes are in pixels of the loaded image; labels are 1..C in the order of the category ids.
+    """
+
+    def __init__(self, dataset: DetectionDataset, found: list[dict], category_ids: list[int]):
         super().__init__()
         of_image: dict[int, list[dict]] = {}
         for each in found:
             of_image.setdefault(each["image_id"], []).append(each)
         label_of = {number: label for label, number in enumerate(sorted(category_ids), start=1)}
-        self.said = iter(
+        self.stored = iter(
             [
-                (scenes.loaded_size(i), entry, of_image.get(entry["id"], []), label_of)
-                for i, entry in enumerate(scenes.entries)
+                (dataset.loaded_size(i), entry, of_image.get(entry["id"], []), label_of)
+                for i, entry in enumerate(dataset.entries)
             ]
         )
 
     def forward(self, images: list) -> list[dict]:
-        return [self.one(*next(self.said)) for _ in images]
+        return [self.one(*next(self.stored)) for _ in images]
 
     @staticmethod
     def one(loaded: tuple[int, int], entry: dict, found: list[dict], label_of: dict[int, int]) -> dict:
@@ -90,21 +94,22 @@ class Recorded(nn.Module):
         }
 
 
-def ours(
+def fgdlab_scores(
     folder: Path, split: str, found: list[dict], category_ids: list[int], by: Evaluation, long_side: int = 0,
 ) -> dict:
-    """Scores as a run counts them."""
-    scenes = DetectionDataset(read_split(folder, split), long_side=long_side)
+    """Scores as a run computes them."""
+    dataset = DetectionDataset(read_split(folder, split), long_side=long_side)
     return coco_scores(
-        scenes.ground_truth(), detections(Recorded(scenes, found, category_ids), scenes), scenes.image_ids, by=by,
+        dataset.ground_truth(), detections(StoredDetections(dataset, found, category_ids), dataset), dataset.image_ids,
+        by=by,
     )
 
 
-def by_hand(file: Path, results: Path, ids: list[int]) -> dict:
-    """Scores as pycocotools' demo counts them, from two files; NaN for its -1."""
+def pycocotools_scores(file: Path, results: Path, ids: list[int]) -> dict:
+    """Scores from two files, as in pycocotools' demo; NaN for its -1."""
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(file))
-        evaluation = COCOeval(truth, truth.loadRes(str(results)), "bbox")
+        ground_truth = COCO(str(file))
+        evaluation = COCOeval(ground_truth, ground_truth.loadRes(str(results)), "bbox")
         evaluation.params.imgIds = sorted(ids)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -112,33 +117,36 @@ def by_hand(file: Path, results: Path, ids: list[int]) -> dict:
     scores = dict(zip(SCORES, evaluation.stats, strict=True))
     for k, category_id in enumerate(evaluation.params.catIds):
         precision = evaluation.eval["precision"][:, :, k, 0, 2]
-        scores[truth.cats[category_id]["name"]] = np.mean(precision[precision > -1]) if (precision > -1).any() else -1
+        scores[
+            ground_truth.cats[category_id]["name"]
+        ] = np.mean(precision[precision > -1]) if (precision > -1).any() else -1
     return {name: float("nan") if value == -1 else 100 * float(value) for name, value in scores.items()}
 
 
 def compare(
     folder: Path, split: str, stored: Path | None = None, long_side: int = 0, by: Evaluation | None = None,
 ) -> tuple[dict, dict, int]:
-    """(ours, by hand, detections), each {name of a score or of a class: 0..100 or NaN}."""
+    """(scores of fgdlab, of pycocotools, number of detections); scores are {name of a score or of a class: 0..100 or
+    NaN}."""
     source = sources(folder)[split]
     document = json.loads(source.file.read_text(encoding="utf-8-sig"))
     ids = source.choose(sorted(each["id"] for each in document["images"]))
     here = set(ids)
     found = [
         each for each in json.loads(stored.read_text(encoding="utf-8")) if each["image_id"] in here
-    ] if stored else drawn(document, here)
+    ] if stored else random_detections(document, here)
     with tempfile.TemporaryDirectory() as place:
         results = Path(place, "results.json")
         results.write_text(json.dumps(found))
-        theirs = by_hand(source.file, results, ids)
-    mine = ours(
+        theirs = pycocotools_scores(source.file, results, ids)
+    mine = fgdlab_scores(
         folder, split, found, [each["id"] for each in document["categories"]], by or evaluation_here(), long_side,
     )
     return {**{name: mine[name] for name in SCORES}, **mine["AP_per_class"]}, theirs, len(found)
 
 
 def differences(mine: dict, theirs: dict) -> dict[str, float]:
-    """How far apart, by name; infinity where only one of them has a number, or the name."""
+    """Absolute differences by name; infinity where only one side has a number."""
     apart = {}
     for name in mine.keys() | theirs.keys():
         pair = [scores.get(name, float("inf")) for scores in (mine, theirs)]
@@ -150,7 +158,9 @@ def differences(mine: dict, theirs: dict) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.robustness.by_hand", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.robustness.compare_scores", description=__doc__.splitlines()[0],
+    )
     parser.add_argument("folder", type=Path, help="a COCO-format folder")
     parser.add_argument("--split", default="val")
     parser.add_argument(
@@ -164,7 +174,7 @@ def main() -> int:
     print(
         "\n".join(
             f"note: {note}" for note in read_split(asked.folder, asked.split).notes
-        ) or "nothing was mended in reading"
+        ) or "no note on reading"
     )
     worst = 0.0
     for by in dict.fromkeys((evaluation_here(), PYCOCOTOOLS)):
@@ -173,7 +183,7 @@ def main() -> int:
         if not worst:
             print(
                 f"{asked.folder.name}, split {asked.split}, {count} detections",
-                *(f"{name:>5} {mine[name]:9.5f}  by hand {theirs[name]:9.5f}" for name in SCORES), sep="\n",
+                *(f"{name:>5} {mine[name]:9.5f}  pycocotools {theirs[name]:9.5f}" for name in SCORES), sep="\n",
             )
         classes = apart.keys() - set(SCORES)
         print(

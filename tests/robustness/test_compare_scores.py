@@ -1,5 +1,7 @@
-"""Stored detections get the numbers that pycocotools gives them on the folder's own files: labels, splits and category
-ids are the file's."""
+"""Stored detections get the scores that pycocotools computes from the folder's own files.
+
+This covers labels, splits and category ids.
+"""
 import json
 
 import pytest
@@ -8,7 +10,7 @@ from click.testing import CliRunner
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.datasets.dataset import DetectionDataset
 from fgdlab.lab.training.evaluate import PYCOCOTOOLS
-from tests.robustness.by_hand import SAME, SCORES, compare, differences
+from tests.robustness.compare_scores import SAME, SCORES, compare, differences
 
 
 @pytest.fixture
@@ -39,12 +41,12 @@ def test_category_ids_with_gaps_give_pycocotools_own_numbers(gaps, by):
     )
 
 
-def test_images_that_are_shrunk_have_their_boxes_brought_back(gaps):
+def test_boxes_of_shrunk_images_are_scaled_back(gaps):
     mine, theirs, _ = compare(gaps, "val", long_side=33)
     assert max(differences(mine, theirs).values()) <= SAME
 
 
-def test_a_runs_detections_are_counted_as_the_run_counted_them(gaps, tmp_path, monkeypatch):
+def test_a_runs_stored_detections_give_the_scores_of_the_run(gaps, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FGDLAB_HOME", "home")
     words = [
@@ -63,9 +65,9 @@ def test_a_runs_detections_are_counted_as_the_run_counted_them(gaps, tmp_path, m
 
 
 @pytest.mark.parametrize("spoilt", ["labels", "names", "crowds"])
-def test_a_mistake_on_the_way_would_be_seen(gaps, monkeypatch, spoilt):
-    def wrong_truth(scenes, truth=DetectionDataset.ground_truth):
-        found = truth(scenes)
+def test_a_mistake_in_labels_names_or_crowds_is_found(gaps, monkeypatch, spoilt):
+    def wrong_ground_truth(dataset, ground_truth=DetectionDataset.ground_truth):
+        found = ground_truth(dataset)
         if spoilt == "names":
             for each, name in zip(
                 found["categories"], [each["name"] for each in found["categories"]][::-1], strict=True,
@@ -79,6 +81,6 @@ def test_a_mistake_on_the_way_would_be_seen(gaps, monkeypatch, spoilt):
         monkeypatch.setattr(
             DetectionDataset, "category_ids", property(lambda self: self.annotations.category_ids[::-1]),
         )
-    monkeypatch.setattr(DetectionDataset, "truth", wrong_truth)
+    monkeypatch.setattr(DetectionDataset, "ground_truth", wrong_ground_truth)
     mine, theirs, _ = compare(gaps, "val")
     assert max(differences(mine, theirs).values()) > 0.1

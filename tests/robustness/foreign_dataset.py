@@ -1,12 +1,11 @@
-"""A data set as another tool's export leaves it, made for trying the project as a stranger would: ``python -m
-tests.robustness.outsider FOLDER``.
+"""Makes a data set as a labelling tool exports it, to try the project on data of another origin.
 
-Its habits are those of labelling tools: result.json, file names from the folder above, ids that are words, outlines
-without boxes, categories numbered from 1 with gaps, PNG and JPEG side by side in folders by place and day, a photograph
-that EXIF turns, a grey one, one with transparency.
+    python -m tests.robustness.foreign_dataset FOLDER                 write the export
+    python -m tests.robustness.foreign_dataset FOLDER --mend NAME     make a change that `fgdlab data check` asks for
 
-    python -m tests.robustness.outsider FOLDER                what the tool exports
-    python -m tests.robustness.outsider FOLDER --mend NAME    one of the changes below, that a message of `fgdlab data check` asks for
+The export has result.json instead of annotations.json, file names relative to the folder above, ids that are words,
+polygons without boxes, categories numbered from 1 with gaps, PNG and JPEG in folders by place and day, a photograph
+that EXIF rotates, a grey one, and one with transparency.
 """
 import argparse
 import json
@@ -22,7 +21,7 @@ KINDS = {
 }
 
 
-def outline(draw: random.Random, kind: int, width: int, height: int) -> list[float]:
+def polygon(draw: random.Random, kind: int, width: int, height: int) -> list[float]:
     """A polygon x, y, x, y, ... of four to nine corners, all of it within the image."""
     size = draw.uniform(0.08, 0.3) * min(width, height)
     x, y = draw.uniform(size, width - size), draw.uniform(size, height - size)
@@ -46,7 +45,7 @@ def export(folder: Path, count: int = 60, seed: int = 4) -> None:
         brush = ImageDraw.Draw(picture)
         for _ in range(draw.randint(1, 5)):
             kind = draw.choice([*KINDS])
-            points = outline(draw, kind, width, height)
+            points = polygon(draw, kind, width, height)
             brush.polygon(points, fill=KINDS[kind][1])
             annotations.append(
                 {
@@ -65,7 +64,7 @@ def export(folder: Path, count: int = 60, seed: int = 4) -> None:
 
 
 def save(picture: Image.Image, path: Path, n: int) -> None:
-    """As cameras and tools leave them: every fifth JPEG lies in the file and is turned by EXIF; some PNGs are grey or
+    """As cameras and tools write them: every fifth JPEG lies in the file and is turned by EXIF; some PNGs are grey or
     have transparency."""
     if path.suffix == ".png":
         picture.convert(("RGB", "L", "RGBA")[n // 3 % 3]).save(path)
