@@ -1,4 +1,4 @@
-"""The files around the code agree with each other, and say nothing about the machine they were written on."""
+"""Project files agree with each other and name no machine, and every link in a document leads to a file."""
 import re
 import subprocess
 import tomllib
@@ -11,7 +11,6 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import fgdlab
-from fgdlab.lab.detectors.builder import DETECTORS
 
 ROOT = Path(fgdlab.__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -75,11 +74,11 @@ def test_the_lock_holds_nothing_but_pins_and_comments():
     assert not re.search(r"(^|[\s\"'=])[./~]*/\w", text, re.MULTILINE)
 
 
-def test_the_version_is_said_once_and_the_same():
+def test_the_package_has_the_version_of_pyproject():
     assert fgdlab.__version__ == PROJECT["version"]
 
 
-def test_the_core_of_the_promised_packages_is_there():
+def test_pyproject_names_the_main_packages():
     names = {canonicalize_name(Requirement(each).name) for each in PROJECT["dependencies"]}
     assert {
         "torch", "torchvision", "jupyterlab", "matplotlib", "pandas", "pycocotools", "papermill", "ipywidgets",
@@ -94,18 +93,11 @@ def test_make_has_the_target_on_the_environment_it_builds(target):
     assert ".venv/ready" in rule.split("##")[0] and rule.split("##")[1].strip()
 
 
-def test_recipes_of_make_are_indented_by_tabs_and_all_targets_are_phony():
-    lines = (ROOT / "Makefile").read_text().splitlines()
-    assert [line for line in lines if line.startswith(" ")] == []
-    targets = {line.split(":")[0] for line in lines if re.match(r"^[a-z0-9-]+:", line)}
-    assert targets == set(next(line for line in lines if line.startswith(".PHONY:")).split()[1:])
-
-
 # ---- every file in git -----------------------------------------------------------------------------------------------
 
 REGISTRIES = (
-    r"(pypi\.org/simple|files\.pythonhosted\.org|test\.pypi|download\.pytorch\.org/whl|conda\.anaconda\.org|"
-    r"registry\.npmjs|/simple/?\"|\.jfrog\.io)"
+    r"(pypi\.org/simple|files\.pythonhosted\.org|test\.pypi|download\.pytorch\.org/whl|conda\.anaconda\.org"
+    r"|registry\.npmjs|/simple/?\"|\.jfrog\.io)"
 )
 OPTIONS = r"(?<![\w-])--(?:extra-)?(?:index-url|find-links|trusted-host)"
 MACHINE = r"(?<![\w.$~{}/-])/(?:work|root|home|Users|tmp|mnt|scratch)/[\w.]"
@@ -142,7 +134,7 @@ def test_no_tracked_file_names_a_folder_of_a_machine(tracked):
     assert hits(tracked, MACHINE) == []
 
 
-def test_the_patterns_find_what_they_are_for():
+def test_the_patterns_find_registries_and_folders():
     sample = {
         "a": 'pip install --index-url https://x/simple', "b": "https://pypi.org/simple", "c": 'open("/work/main/x")',
         "d": "see /home/me/runs",
@@ -159,13 +151,6 @@ def test_the_patterns_find_what_they_are_for():
     assert hits(fine, OPTIONS) == hits(fine, MACHINE) == hits(fine, REGISTRIES) == []
 
 
-def test_no_tracked_file_holds_a_conflict_or_trailing_spaces(tracked):
-    code = {
-        name: text for name, text in tracked.items() if name.endswith((".py", ".toml", ".yml", ".yaml", "Makefile"))
-    }
-    assert hits(code, r"^(<{7}|={7}|>{7})( |$)") == [] and hits(code, r"[ \t]+$") == []
-
-
 def test_nothing_that_can_be_made_again_is_tracked(tracked):
     assert [
         name
@@ -174,7 +159,29 @@ def test_nothing_that_can_be_made_again_is_tracked(tracked):
     ] == []
 
 
-def test_the_readme_names_every_detector_where_it_shows_the_package():
-    package = (ROOT / "README.md").read_text().partition("## The package")[2].partition("\n## ")[0]
-    plain = re.sub(r"[^a-z]", "", package.lower())
-    assert [name for name in DETECTORS if name.replace("_", "") not in plain] == []
+# ---- links in documents ----------------------------------------------------------------------------------------------
+
+DOCUMENTS = [
+    "README.md", "CONTRIBUTING.md", "SECURITY.md", "ablations/README.md", "tests/robustness/ROBUST.md",
+    *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "ablations/results").glob("*.md"))),
+]
+
+
+def anchors(path: Path) -> set[str]:
+    """GitHub's anchors of the headings of a Markdown file."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_leads_to_a_file_and_a_heading(document):
+    path = ROOT / document
+    missing = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        file, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        linked = path.parent / file if file else path
+        if not linked.exists() or anchor and anchor not in anchors(linked):
+            missing.append(target)
+    assert missing == []

@@ -144,12 +144,12 @@ def test_a_setting_reaches_the_notebook_as_a_value_and_never_as_code(text):
 # --- notebooks --------------------------------------------------------------------------------------------------------
 
 def test_a_run_is_given_the_projects_notebook_and_no_other(tmp_path):
-    """Whatever lies in the folder of the runs: job.json is written anew before each start, and names
-    ablations/run_one.ipynb."""
-    from fgdlab.lab import sweeps as lab_sweep
+    """job.json is rewritten before each start and names ablations/run_one.ipynb."""
+    from fgdlab.lab.sweeps.execution import start
+    from fgdlab.lab.sweeps.planning import plan
 
     sweep = load_sweep("table1_areas").at("smoke", [0])
-    planned = lab_sweep.plan(sweep, tmp_path, scale="smoke")[0]
+    planned = plan(sweep, tmp_path, scale="smoke")[0]
     planned.folder.mkdir()
     (planned.folder / "job.json").write_text(json.dumps({"notebook": str(tmp_path / "evil.ipynb"), "parameters": {}}))
     started = []
@@ -158,7 +158,7 @@ def test_a_run_is_given_the_projects_notebook_and_no_other(tmp_path):
         def submit(self, function, folder, *rest):
             started.append(json.loads(Path(folder, "job.json").read_text())["notebook"])
 
-    lab_sweep.start(planned, Pool())
+    start(planned, Pool())
     assert [Path(each) for each in started] == [ROOT / "ablations/run_one.ipynb"]
 
 

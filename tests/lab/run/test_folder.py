@@ -143,8 +143,7 @@ def test_failed_interrupted_and_pending_are_told_by_their_files(tmp_path):
 
 
 def metrics(folder: Path, *steps: int, of: int = 40, terms: int = 22) -> Path:
-    """metrics.jsonl as train.py writes it: at each step a line a term, then the total, which knows the number of
-    steps."""
+    """metrics.jsonl as a run writes it: per step one line per term, then the total with the number of steps."""
     lines = []
     for step in steps:
         lines += [

@@ -4,6 +4,7 @@
     TABLE                             --rendered----+--with_rows--> tests/robustness/ROBUST.md
 """
 import json
+import os
 import re
 from pathlib import Path
 
@@ -46,8 +47,15 @@ def command(row: Row) -> str:
 
 def result(row: Row) -> str:
     """What the command prints; a row with its own test names that test."""
-    own = f" ([{row.elsewhere.split('::')[0]}]({row.elsewhere.split('::')[0]}))" if row.elsewhere else ""
+    name = row.elsewhere.split("::")[0]
+    own = f" ([{name}]({link(name)}))" if name else ""
     return ("works" if not row.says else cell(row.says).replace("<", "&lt;").replace("*", "\\*")) + own
+
+
+def link(name: str) -> str:
+    """The path of a test file, relative to the page."""
+    path = next(PAGE.parents[1].rglob(name))
+    return os.path.relpath(path, PAGE.parent)
 
 
 def cell(text: str) -> str:
