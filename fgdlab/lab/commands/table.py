@@ -14,7 +14,7 @@ def comma_list(ctx, param, value: str) -> tuple[str, ...]:
 def show_table(sweep, frame, format: str, figure: Path | None, metrics=("AP", "AR"), **options) -> None:
     from ..tables import render, save_figure, table_figure
 
-    click.echo(render(frame, sweep, format, metrics, **options))
+    click.echo(render(frame, sweep, format, metrics, older_code=True, **options))
     if figure is not None:
         save_figure(table_figure(frame, sweep, metrics[0]), figure)
 

@@ -3,19 +3,12 @@ from collections.abc import Callable
 
 from ..errors import UserError
 from ..stats import values_by_seed
-from ..tables import baseline_of, runnable_rows, runs_of
+from ..tables import compared_rows, runs_of
 from .comparison import compare
 from .comparison_inputs import comparison_of_runs
 from .sweep_runs import SweepRuns
 
 Intervals = dict[tuple[str, str, str], tuple[float, float]]  # {(row, against, metric): (low, high)}
-
-
-def compared_rows(sweep) -> list[tuple[str, str]]:
-    """(row, baseline) of every difference in a table, then the sweep's contrasts; without rows that cannot be run."""
-    rows = runnable_rows(sweep)
-    pairs = [*((row, baseline_of(sweep, row)) for row in rows), *map(tuple, getattr(sweep, "contrasts", ()))]
-    return [pair for pair in dict.fromkeys(pairs) if pair[0] != pair[1] and set(pair) <= set(rows)]
 
 
 def resampled_intervals(

@@ -23,7 +23,7 @@ from ..stats import (
     seeds_for_width,
     variance_covered,
 )
-from ..tables import DASH, baseline_of, runnable_rows
+from ..tables import DASH, baseline_of, compared_rows
 
 WIDTH = 100  # columns of a terminal
 
@@ -77,9 +77,7 @@ def contrasts_of(sweep, row: str | None, against: str | None) -> list[tuple[str,
                 f"--row and --against must be two rows, got {row!r} for both; choose among {', '.join(sweep.rows)}"
             )
         return [(row, baseline)]
-    pairs = [(each, against or baseline_of(sweep, each)) for each in runnable_rows(sweep)]
-    pairs = [pair for pair in pairs if pair[0] != pair[1]]
-    return list(dict.fromkeys(pairs if against else [*pairs, *sweep.contrasts]))
+    return [(key, against) for key in sweep.present if key != against] if against else compared_rows(sweep)
 
 
 def count_cell(need: SeedCount, n: int) -> str:

@@ -10,7 +10,7 @@ from ..config import RunConfig, unused_settings
 from ..errors import UserError
 from ..run import RunFolder
 from ..sweeps import Sweep, load_sweep, read_results, runs_folder
-from ..tables import done_runs, not_done, runs_of, unavailable_rows
+from ..tables import done_runs, not_done, runs_of
 
 SEPARATOR = " | "
 COST = {  # {title: column of results.csv}
@@ -121,7 +121,7 @@ def failures(runs: SweepRuns) -> pd.DataFrame:
         folder = runs.folder(line["row"], line["seed"])
         notebook = relative_path(folder / "run.ipynb") if folder and (folder / "run.ipynb").is_file() else None
         lines.append((rows[line["row"]].label, str(line["seed"]), line["state"], line["error"] or None, notebook))
-    for row, why in unavailable_rows(runs.sweep).items():
+    for row, why in runs.sweep.absent.items():
         lines.append((rows[row].label, None, "cannot be run here", why, None))
     return pd.DataFrame(lines, columns=["row", "seed", "state", "why", "notebook"])
 

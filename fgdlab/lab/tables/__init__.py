@@ -2,10 +2,9 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "caption": "older_code_line",
     "cells": "DASH",
     "figure": "save_figure table_figure",
     "html": "page styled_frame",
     "numbers": "METRICS Table ablation_table contrast_table render",
-    "runs": "baseline_of done_runs not_done runnable_rows runs_of unavailable_rows",
+    "runs": "baseline_of compared_rows done_runs not_done runs_of",
 })

@@ -1,9 +1,10 @@
 """The caption of a table: data, meaning of the numbers, variance covered, source, tuning, missing runs."""
 import pandas as pd
 
+from ..provenance import code_of
 from ..stats import variance_covered
 from .cells import amount
-from .runs import baseline_of, distinct, done_runs, expected_runs, expected_seeds, not_done, runs_of, unavailable_rows
+from .runs import baseline_of, distinct, done_runs, expected_runs, expected_seeds, not_done
 
 SMOKE_WARNING = "SMOKE SCALE: these numbers mean nothing; they show only that every step runs."
 COST = (
@@ -12,30 +13,23 @@ COST = (
 )
 
 
-def caption(
-    results: pd.DataFrame, sweep, metrics: tuple[str, ...], variance: str = "seeds", code_hash: str | None = None,
-) -> list[str]:
-    """One statement per line.
-
-    Args:
-        variance: the variance source that the intervals cover, a key of VARIANCE_SOURCES in stats/intervals.py.
-        code_hash: hash of the present code; if given, runs of older code are counted.
-    """
-    runs = runs_of(results, sweep)
+def caption(runs: pd.DataFrame, sweep, metric: str, variance: str, older_code: bool) -> list[str]:
+    """One statement per line, on the runs of :func:`runs_of`; the other arguments are those of :class:`Table`."""
     done = done_runs(runs, sweep)
-    older = older_code_line(done, code_hash) if code_hash else None
     return [
         conditions(done, expected_seeds(runs, sweep)), *definitions(sweep, variance), paper_line(sweep),
         f"Tuning: {one_line(sweep.tuning) or 'not stated how the weights were chosen'}.",
-        missing_line(runs, sweep, metrics[0]), *([older] if older else []), *notes(runs, sweep),
+        missing_line(runs, sweep, metric), *(older_code_lines(done) if older_code else []), *notes(runs, sweep),
     ]
 
 
-def older_code_line(runs: pd.DataFrame, code_hash: str) -> str | None:
-    """How many of the done ``runs`` do not have the ``code_hash`` of the present code; None if all have it."""
-    hashes = runs["code_hash"] if "code_hash" in runs else pd.Series(None, index=runs.index, dtype=object)
-    older = int((hashes != code_hash).sum())
-    return f"{older} of {len(runs)} runs were made by older code; their numbers may be outdated." if older else None
+def older_code_lines(runs: pd.DataFrame) -> list[str]:
+    """How many of the done ``runs`` have another code hash than their method has now; [] if none has."""
+    if "code_hash" not in runs or runs["code_hash"].isna().all():
+        return ["The runs were made before code hashes were recorded; their numbers may be outdated."]
+    current = runs["method"].map(lambda method: code_of(method)["hash"])
+    older = int((runs["code_hash"] != current).sum())
+    return [f"{older} of {len(runs)} runs were made by older code; their numbers may be outdated."] if older else []
 
 
 def one_line(text: str) -> str:
@@ -44,7 +38,6 @@ def one_line(text: str) -> str:
 
 
 def conditions(done: pd.DataFrame, seeds: list[int]) -> str:
-    """Data, scale, device, seeds, teacher of the done runs."""
     parts = [one_value(done, column) for column in ("data", "scale", "device")]
     return ". ".join([*parts, f"Seeds: {', '.join(map(str, seeds))}", teachers(done)]) + "."
 
@@ -62,7 +55,7 @@ def definitions(sweep, variance: str) -> list[str]:
 
 
 def baseline_names(sweep) -> str:
-    """The row that all others are compared with; or, if rows name different ones, all of these."""
+    """The row that all others are compared with; all of them if rows name different ones."""
     keys = [baseline_of(sweep, key) for key in sweep.rows if baseline_of(sweep, key) != key] or [sweep.baseline]
     *others, last = [f'"{sweep.rows[key].label}"' for key in dict.fromkeys(keys)]
     return f"the baseline above it, {', '.join(others)} or {last}" if others else last
@@ -94,7 +87,7 @@ def teachers(runs: pd.DataFrame) -> str:
 
 
 def missing_line(runs: pd.DataFrame, sweep, metric: str) -> str:
-    """The expected runs without a number, by row and state, with their error; or that all are done."""
+    """The expected runs without a number, by row and state, with their error."""
     missing, expected = not_done(runs, sweep, metric), len(expected_runs(runs, sweep))
     if missing.empty:
         return f"All {expected} runs are done."
@@ -109,11 +102,10 @@ def missing_line(runs: pd.DataFrame, sweep, metric: str) -> str:
 def notes(runs: pd.DataFrame, sweep) -> list[str]:
     """Statements that only some tables need."""
     reasons: dict[str, list[str]] = {}
-    for row, why in unavailable_rows(sweep).items():
+    for row, why in sweep.absent.items():
         reasons.setdefault(one_line(why), []).append(sweep.rows[row].label)
     lines = [f"Not run here: {'; '.join(labels)}. Reason: {why}." for why, labels in reasons.items()]
-    if getattr(sweep, "cost", {}):
-        lines.append(COST)
+    lines += [COST] if sweep.cost else []
     unknown = runs[~runs["row"].isin(list(sweep.rows))]
     if len(unknown):
         rows = ", ".join(distinct(unknown, "row"))

@@ -1,9 +1,7 @@
 """The figure of a sweep: every run as a point.
 
 Left: the metric of each run, the mean of the row with its t-interval, the teacher. Right: each run minus the baseline's
-run of the same seed, their mean with t-interval, the paper's own difference. Within a row, points are above, mean and
-interval below them, the paper's diamond lowest. Colours are Okabe-Ito's; positions and shapes carry the same
-information.
+run of the same seed, their mean with t-interval, the paper's own difference.
 """
 import io
 import re
@@ -20,9 +18,9 @@ from matplotlib.lines import Line2D
 from ..errors import UserError
 from ..io import write_text
 from ..plots import BOX_COLOUR, DISTILLED_COLOUR, STUDENT_COLOUR, TEACHER_COLOUR
-from ..stats import Estimate, estimate, seed_differences, values_by_seed
+from ..stats import estimate, seed_differences, values_by_seed
 from .caption import SMOKE_WARNING, one_value, teachers
-from .runs import baseline_of, distinct, done_runs, expected_seeds, is_smoke, not_done, runs_of, unavailable_rows
+from .runs import baseline_of, distinct, done_runs, expected_seeds, is_smoke, not_done, runs_of
 
 GREY = "#555555"
 POINTS, MEAN, PAPER = (-0.30, -0.06), 0.12, 0.32  # heights in a row, in rows, downwards from its tick
@@ -37,27 +35,23 @@ TEACHER_LINE = {"color": TEACHER_COLOUR, "linestyle": "--"}
 
 
 def seed_heights(seeds: list[int]) -> dict[int, float]:
-    """{seed: height of its points within a row}, the same in every row, smallest seed on top. In rows."""
-    top, bottom = POINTS
-    heights = np.linspace(top, bottom, len(seeds)) if len(seeds) > 1 else [(top + bottom) / 2]
+    """{seed: height of its points within a row}, the same in every row, smallest seed on top."""
+    heights = np.linspace(*POINTS, len(seeds)) if len(seeds) > 1 else [sum(POINTS) / 2]
     return {seed: float(height) for seed, height in zip(seeds, heights, strict=True)}
 
 
-def _points(ax: Axes, values: pd.Series, row: int, heights: dict[int, float], color: str, name: str) -> None:
+def _values(ax: Axes, values: pd.Series, row: int, heights: dict[int, float], color: str, name: str) -> None:
+    """The values as points; below them the mean as a square and, for n > 1, the t-interval as a bar with ends."""
     y = [row + heights[seed] for seed in values.index.get_level_values("seed")]
     style = {"markersize": 5.5 if len(heights) <= 5 else 4, "markeredgewidth": 0, "alpha": 0.85}
     ax.plot(values, y, "o", color=color, gid=f"points-{name}", **style)
-
-
-def _mean(ax: Axes, of: Estimate, row: int, color: str, name: str) -> None:
-    """The mean as a square and, for n > 1, the t-interval as a bar with ends."""
-    if of.n == 0:
-        return
+    mean, _, n, low, high = estimate(values)
     y = row + MEAN
-    if of.n > 1:
-        ax.plot([of.low, of.high], [y, y], color=color, linewidth=1.6, marker="|", markersize=7, gid=f"interval-{name}")
-    style = {"markersize": 5, "markeredgecolor": "black", "markeredgewidth": 0.8, "zorder": 4}
-    ax.plot([of.mean], [y], "s", color=color, gid=f"mean-{name}", **style)
+    if n > 1:
+        ax.plot([low, high], [y, y], color=color, linewidth=1.6, marker="|", markersize=7, gid=f"interval-{name}")
+    if n > 0:
+        style = {"markersize": 5, "markeredgecolor": "black", "markeredgewidth": 0.8, "zorder": 4}
+        ax.plot([mean], [y], "s", color=color, gid=f"mean-{name}", **style)
 
 
 def _remark(ax: Axes, row: int, text: str) -> None:
@@ -69,13 +63,13 @@ def _remark(ax: Axes, row: int, text: str) -> None:
 
 def _teacher(ax: Axes, runs: pd.DataFrame, rows: list[str]) -> None:
     """One dashed line over all rows; or, if runs have different teachers, one over each row."""
+    style = TEACHER_LINE | {"linewidth": 1.4, "zorder": 1}
     if len(distinct(runs, "teacher_AP")) == 1:
-        ax.axvline(distinct(runs, "teacher_AP")[0], **TEACHER_LINE, linewidth=1.4, zorder=1, gid="teacher")
+        ax.axvline(distinct(runs, "teacher_AP")[0], gid="teacher", **style)
         return
     for i, key in enumerate(rows):
         for value in distinct(runs[runs["row"] == key], "teacher_AP"):
-            ends = [i - 0.4, i + 0.4]
-            ax.plot([value, value], ends, **TEACHER_LINE, linewidth=1.4, zorder=1, gid=f"teacher-{key}")
+            ax.plot([value, value], [i - 0.4, i + 0.4], gid=f"teacher-{key}", **style)
 
 
 def _style(ax: Axes, count: int) -> None:
@@ -122,23 +116,21 @@ def _legend(runs: pd.DataFrame, paper: bool, metric: str) -> list[Line2D]:
 
 
 def _draw_rows(left: Axes, right: Axes, runs: pd.DataFrame, sweep, metric: str) -> None:
-    heights, unavailable = seed_heights(expected_seeds(runs, sweep)), unavailable_rows(sweep)
+    heights = seed_heights(expected_seeds(runs, sweep))
     diamond = {"markersize": 6.5, "markerfacecolor": "none", "markeredgecolor": GREY, "zorder": 3}
     for i, (key, row) in enumerate(sweep.rows.items()):
         against = baseline_of(sweep, key)
         color = STUDENT_COLOUR if key == against else DISTILLED_COLOUR
         values = values_by_seed(runs, key, metric)
-        _points(left, values, i, heights, color, key)
-        _mean(left, estimate(values), i, color, key)
+        _values(left, values, i, heights, color, key)
         if values.empty:
-            _remark(left, i, "cannot be run here" if key in unavailable else "no run is done")
+            _remark(left, i, "cannot be run here" if key in sweep.absent else "no run is done")
         if key == against:
             _remark(right, i, "baseline of the differences")
             continue
         differences = seed_differences(runs, key, against, metric)
-        _points(right, differences, i, heights, color, key)
-        _mean(right, estimate(differences), i, color, key)
-        if differences.empty and key not in unavailable:
+        _values(right, differences, i, heights, color, key)
+        if differences.empty and key not in sweep.absent:
             _remark(right, i, "no seed is done here and in the baseline")
         paper, baseline = row.paper.get(metric), sweep.rows[against].paper.get(metric)
         if paper is not None and baseline is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import UserError, unknown_name
-from ..stats import VARIANCE_SOURCES, check_metric, estimate, paired_difference, values_by_seed, variance_covered
+from ..stats import VARIANCE_SOURCES, estimate, paired_difference, values_by_seed, variance_covered
 from . import html, latex, text
 from .caption import SMOKE_WARNING, caption
 from .cells import Block, contrast_block, table_blocks
@@ -65,14 +65,12 @@ def contrast_table(
 ) -> pd.DataFrame:
     """The sweep's contrasts: paired differences between rows that are not the baseline, e.g. split minus fg.
 
-    Args:
-        intervals: as in :func:`ablation_table`.
     Returns:
         Columns row, label, against, and the _delta columns of :func:`ablation_table`; empty without contrasts.
     """
     runs = runs_of(results, sweep)
     lines = []
-    for row, against in getattr(sweep, "contrasts", ()):
+    for row, against in sweep.contrasts:
         for key in (row, against):
             if key not in sweep.rows:
                 raise unknown_name("row of a contrast", key, sweep.rows, f"mend the sweep {sweep.name!r}")
@@ -96,7 +94,7 @@ class Table:
         variance: the variance source that intervals of differences cover, a key of VARIANCE_SOURCES in
             stats/intervals.py. ± is always over seeds.
         intervals: of resampled_intervals in reports/image_intervals.py, if ``variance`` is not "seeds".
-        code_hash: hash of the present code; if given, the caption counts the runs of older code.
+        older_code: count the runs of older code in the caption. It then depends on the present code.
     Attributes: numbers, contrasts: frames of :func:`ablation_table` and :func:`contrast_table`; headings, blocks,
         caption: text.
     Raises:
@@ -105,28 +103,25 @@ class Table:
 
     def __init__(
         self, results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METRICS, *, variance: str = "seeds",
-        intervals: dict | None = None, code_hash: str | None = None,
+        intervals: dict | None = None, older_code: bool = False,
     ):
         if variance not in VARIANCE_SOURCES:
             raise unknown_name("variance source", variance, VARIANCE_SOURCES)
         if (variance == "seeds") != (intervals is None):
             raise ValueError(f"intervals must be given for variance 'images' or 'both' only, got variance {variance!r}")
         self.sweep, self.variance = sweep, variance
-        self.metrics, self.runs = tuple(dict.fromkeys(metrics)), runs_of(results, sweep)
+        self.metrics, runs = tuple(dict.fromkeys(metrics)), runs_of(results, sweep)
         if not self.metrics:
             raise UserError("a table must show at least one metric, got none; name one, such as AP")
-        for metric in self.metrics:
-            check_metric(self.runs, metric)
-        self.done = done_runs(self.runs, sweep)
-        self.numbers, self.contrasts = (
-            make(results, sweep, self.metrics, intervals) for make in (ablation_table, contrast_table)
-        )
+        self.done = done_runs(runs, sweep)
+        self.numbers = ablation_table(results, sweep, self.metrics, intervals)
+        self.contrasts = contrast_table(results, sweep, self.metrics, intervals)
         bold = [*([SMOKE_WARNING] if is_smoke(self.done) else []), sweep.title]
-        self.bold, self.headings = len(bold), bold + [sweep.question] * bool(sweep.question)
-        self.blocks: list[Block] = table_blocks(self.numbers, self.metrics, getattr(sweep, "cost", {}), variance)
+        self.bold, self.headings = len(bold), [*bold, sweep.question]
+        self.blocks: list[Block] = table_blocks(self.numbers, self.metrics, sweep.cost, variance)
         if len(self.contrasts):
             self.blocks.append(contrast_block(self.contrasts, self.metrics, variance))
-        self.caption = caption(results, sweep, self.metrics, variance, code_hash)
+        self.caption = caption(runs, sweep, self.metrics[0], variance, older_code)
 
     @classmethod
     def of(
@@ -157,8 +152,9 @@ class Table:
         tidy = tidy.astype({name: "Int64" for name in counts})  # a contrast has no count: empty, not NaN
         for column in ("scale", "data", "device"):
             tidy[column] = " | ".join(str(value) for value in distinct(self.done, column))
-        smoke = [SMOKE_WARNING] * is_smoke(self.done)
-        tidy["note"] = " ".join([*smoke, *([variance_covered(self.variance)] if self.variance != "seeds" else [])])
+        smoke = [SMOKE_WARNING] if is_smoke(self.done) else []
+        variance = [variance_covered(self.variance)] if self.variance != "seeds" else []
+        tidy["note"] = " ".join(smoke + variance)
         return tidy.to_csv(index=False, float_format="%.6g")
 
     def html(self, page: bool = True) -> str:

@@ -47,23 +47,20 @@ def expected_seeds(runs: pd.DataFrame, sweep) -> list[int]:
     return sorted({int(seed) for seed in sweep.seeds} | {int(seed) for seed in runs["seed"]})
 
 
-def unavailable_rows(sweep) -> dict[str, str]:
-    """{row: why} of the rows that cannot be run at the sweep's scale. They have a line in the table, but no runs."""
-    return getattr(sweep, "absent", {})
-
-
-def runnable_rows(sweep) -> list[str]:
-    return [row for row in sweep.rows if row not in unavailable_rows(sweep)]
-
-
 def baseline_of(sweep, row: str) -> str:
     """The row that ``row`` is compared with: its own ``against``, else the sweep's baseline. A baseline has itself."""
-    return getattr(sweep.rows[row], "against", "") or sweep.baseline
+    return sweep.rows[row].against or sweep.baseline
+
+
+def compared_rows(sweep) -> list[tuple[str, str]]:
+    """(row, baseline) of every difference in a table, then the sweep's contrasts; without rows that cannot be run."""
+    pairs = [*((row, baseline_of(sweep, row)) for row in sweep.present), *sweep.contrasts]
+    return [pair for pair in dict.fromkeys(pairs) if pair[0] != pair[1] and set(pair) <= set(sweep.present)]
 
 
 def expected_runs(runs: pd.DataFrame, sweep) -> list[tuple[str, str, int]]:
-    """(scale, row, seed) of every runnable row with every expected seed, at every scale in ``runs``."""
-    return list(product(distinct(runs, "scale") or [""], runnable_rows(sweep), expected_seeds(runs, sweep)))
+    """(scale, row, seed) of every row that can be run with every expected seed, at every scale in ``runs``."""
+    return list(product(distinct(runs, "scale") or [""], sweep.present, expected_seeds(runs, sweep)))
 
 
 def not_done(runs: pd.DataFrame, sweep, metric: str = "AP") -> pd.DataFrame:
@@ -89,5 +86,5 @@ def not_done(runs: pd.DataFrame, sweep, metric: str = "AP") -> pd.DataFrame:
 
 
 def is_smoke(runs: pd.DataFrame) -> bool:
-    """Whether a run is of the smoke scale, whose numbers mean nothing."""
+    """Whether a run is of scale smoke, whose numbers mean nothing."""
     return "smoke" in distinct(runs, "scale")

@@ -1,6 +1,5 @@
 """A table as plain text for a terminal, or as Markdown."""
 import textwrap
-from itertools import zip_longest
 
 from tabulate import tabulate
 
@@ -26,12 +25,8 @@ def aligned(block: Block) -> str:
     room = max(WIDTH - sum(widths[1:]) - 2 * len(widths[1:]), 14)
     rows = [["\n".join(textwrap.wrap(row[0], room)), *row[1:]] for row in rows]
     widths[0] = width([headers[0], *(row[0] for row in rows)])
-    lines = []
-    for row in [headers, ["-" * each for each in widths], *rows]:
-        for first, *others in zip_longest(*(cell.split("\n") for cell in row), fillvalue=""):
-            right = [part.rjust(each) for part, each in zip(others, widths[1:], strict=True)]
-            lines.append("  ".join([first.ljust(widths[0]), *right]).rstrip())
-    return "\n".join(lines)
+    lines = [headers, ["-" * each for each in widths], *rows]
+    return tabulate(lines, tablefmt="plain", colalign=alignment(block), disable_numparse=True)
 
 
 def markdown(headings: list[str], blocks: list[Block], caption: list[str], bold: int) -> str:
@@ -41,7 +36,10 @@ def markdown(headings: list[str], blocks: list[Block], caption: list[str], bold:
 
 
 def pipes(block: Block) -> str:
-    align = ["left"] + ["right"] * (len(block.headers) - 1)
     cells = [[cell.replace("|", "\\|") for cell in row] for row in block.rows]
     headers = [name.replace("\n", " ") for name in block.headers]
-    return tabulate(cells, headers, "pipe", colalign=align, disable_numparse=True)
+    return tabulate(cells, headers, "pipe", colalign=alignment(block), disable_numparse=True)
+
+
+def alignment(block: Block) -> list[str]:
+    return ["left", *["right"] * (len(block.headers) - 1)]

@@ -15,12 +15,13 @@ from fgdlab.lab.datasets.dataset import open_split
 from fgdlab.lab.io import write_json
 from fgdlab.lab.reports.comparison import compare
 from fgdlab.lab.reports.comparison_inputs import comparison_of_rows
-from fgdlab.lab.reports.image_intervals import compared_rows, resampled_intervals
+from fgdlab.lab.reports.image_intervals import resampled_intervals
 from fgdlab.lab.reports.sweep_runs import SweepRuns
 from fgdlab.lab.stats.intervals import variance_covered
 from fgdlab.lab.sweeps.collection import collect, write_results
 from fgdlab.lab.sweeps.planning import plan
 from fgdlab.lab.sweeps.spec import load_sweep
+from fgdlab.lab.tables.runs import compared_rows
 from fgdlab.lab.training.evaluate import coco_scores
 
 SIZES = {"none": 4.0, "fg": 2.0, "split": 1.0}  # pixels by which a row's boxes are misplaced

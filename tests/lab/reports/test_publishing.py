@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.errors import UserError
+from fgdlab.lab.provenance import code_of
 from fgdlab.lab.reports.publishing import publish, replace_table
 from fgdlab.lab.sweeps.collection import read_results
 from fgdlab.lab.sweeps.spec import load_sweep, of_scale, published
@@ -139,6 +140,21 @@ def test_another_scale_is_published_beside_scale_laptop(project):
         and "+1.0 [" not in gpu
         and "empty" not in laptop + gpu
     )
+
+
+def test_runs_of_older_code_are_counted_by_the_command_and_not_in_what_is_published(project):
+    current = {method: code_of(method)["hash"] for method in ("none", "fgd")}
+    frame = of_runs("laptop", 1.0)
+    frame["method"] = frame["row"]
+    frame["code_hash"] = frame["method"].map(current).mask(frame["row"] == "fgd", "0123456789ab")
+    put(frame, "laptop")
+    done = fgdlab("table", "mine", "--format", "markdown", "--publish")
+    assert done.exit_code == 0 and "- 2 of 4 runs were made by older code" in done.stdout
+    shown = Path("ablations/results/mine.md").read_text(encoding="utf-8")
+    assert "older code" not in shown + Path("README.md").read_text() and "All 4 runs are done." in shown
+    assert set(pd.read_csv("ablations/results/mine.csv")["code_hash"]) == {current["none"], "0123456789ab"}
+    frame.drop(columns="code_hash").to_csv("runs/mine/results.csv", index=False)
+    assert "made before code hashes were recorded" in " ".join(fgdlab("table", "mine").stdout.split())
 
 
 def test_committed_results_are_read_at_their_own_scale_alone(project):

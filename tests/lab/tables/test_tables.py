@@ -2,7 +2,7 @@
 
 import io
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -12,8 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from fgdlab.lab.errors import UserError
+from fgdlab.lab.provenance import code_of
 from fgdlab.lab.stats.intervals import variance_covered
-from fgdlab.lab.tables.caption import SMOKE_WARNING, older_code_line
+from fgdlab.lab.sweeps.spec import Row, Sweep
+from fgdlab.lab.tables.caption import SMOKE_WARNING, older_code_lines
 from fgdlab.lab.tables.cells import DASH
 from fgdlab.lab.tables.figure import renumbered, save_figure, table_figure
 from fgdlab.lab.tables.latex import escaped
@@ -22,47 +24,21 @@ from fgdlab.lab.tables.numbers import Table, ablation_table, contrast_table, ren
 HALF_OF_THREE = 0.95 * np.sqrt(2 / (1 - 0.95**2)) / np.sqrt(3)  # half a t-interval of three values with sample std 1
 
 
-@dataclass(frozen=True)
-class Row:
-    label: str
-    paper: dict = field(default_factory=dict)
-    set: dict = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """What tables need of a sweep; the real one lives in fgdlab/lab/sweeps/execution.py."""
-
-    name: str
-    title: str
-    question: str
-    source: str
-    baseline: str
-    rows: dict
-    seeds: list
-    tuning: str
-    contrasts: tuple = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class WithAbsent(Sweep):
-    absent: dict
-
-
 SWEEP = Sweep(
     name="parts",
     title="Table 1. Where to distil?",
     question="Is the split needed?",
     source="Yang et al. 2022, Table 1",
     baseline="none",
+    base={},
     rows={
-        "none": Row("no distillation", {"AP": 37.4, "AR": 53.9}),
-        "split": Row("both, split", {"AP": 39.4, "AR": 56.1}),
-        "fg": Row("foreground only", {"AP": 39.3, "AR": 55.6}),
+        "none": Row("no distillation", {"AP": 37.4, "AR": 53.9}, {}),
+        "split": Row("both, split", {"AP": 39.4, "AR": 56.1}, {}),
+        "fg": Row("foreground only", {"AP": 39.3, "AR": 55.6}, {}),
     },
     seeds=[0, 1, 2],
     tuning="chosen on the tuning split",
-    contrasts=(("split", "fg"),),
+    contrasts=[("split", "fg")],
 )
 AP = {"none": (20.0, 22.0, 21.0), "split": (31.0, 32.0, 33.0), "fg": (30.0, 31.0, 32.0)}
 
@@ -146,8 +122,8 @@ def test_contrast_is_paired_between_its_two_rows():
 
 
 def test_a_sweep_without_contrasts_has_no_contrast_table():
-    assert contrast_table(results(), replace(SWEEP, contrasts=())).empty
-    assert "minus" not in render(results(), replace(SWEEP, contrasts=()))
+    assert contrast_table(results(), replace(SWEEP, contrasts=[])).empty
+    assert "minus" not in render(results(), replace(SWEEP, contrasts=[]))
 
 
 def test_a_contrast_of_an_unknown_row_is_named():
@@ -466,11 +442,11 @@ def test_smoke_figure_says_that_its_numbers_mean_nothing():
 @pytest.mark.parametrize("rows, seeds, scale", [(2, 1, "smoke"), (5, 3, "laptop"), (8, 10, "gpu")])
 def test_no_text_overlaps_another_or_leaves_the_figure(rows, seeds, scale):
     labels = {
-        f"row{i}": Row(("a label of forty letters, quite a long one " * 2)[i : i + 40], {"AP": 37.4 + i})
+        f"row{i}": Row(("a label of forty letters, quite a long one " * 2)[i : i + 40], {"AP": 37.4 + i}, {})
         for i in range(rows)
     }
     sweep = replace(
-        SWEEP, rows=labels, baseline="row0", seeds=list(range(seeds)), contrasts=(), title="A title of many words " * 7
+        SWEEP, rows=labels, baseline="row0", seeds=list(range(seeds)), contrasts=[], title="A title of many words " * 7
     )
     rng = np.random.default_rng(0)
     frame = results(
@@ -526,10 +502,7 @@ def test_the_same_results_give_the_same_file(name, tmp_path):
 
 
 def test_the_cost_of_a_step_stands_beside_the_difference_and_is_explained():
-    from dataclasses import make_dataclass
-
-    Costly = make_dataclass("Costly", [("cost", dict)], bases=(Sweep,), frozen=True, kw_only=True)
-    text = render(results(), Costly(**{**vars(SWEEP), "cost": {"none": 1.0, "split": 1.234}}), "markdown")
+    text = render(results(), replace(SWEEP, cost={"none": 1.0, "split": 1.234}), "markdown")
     assert (
         cells(text, "both, split")[-1] == "1.23"
         and cells(text, "foreground only")[-1] == "–"
@@ -647,7 +620,7 @@ def test_a_row_that_cannot_run_keeps_its_dashes_and_its_reason(format):
 
 @pytest.mark.parametrize("format", ["text", "markdown", "latex", "html"])
 def test_a_row_that_the_scale_cannot_run_has_dashes_and_a_reason_and_misses_no_run(format):
-    sweep = WithAbsent(**vars(SWEEP), absent={"fg": "needs a head\nof two parts."})
+    sweep = replace(SWEEP, absent={"fg": "needs a head\nof two parts."})
     frame = results()[lambda runs: runs["row"] != "fg"]
     text = " ".join(render(frame, sweep, format).split())
     assert (
@@ -658,19 +631,14 @@ def test_a_row_that_the_scale_cannot_run_has_dashes_and_a_reason_and_misses_no_r
     assert [each.get_text() for each in left.texts] == ["cannot be run here"] and len(right.texts) == 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compared(Row):
-    against: str = ""
-
-
 TWO_GROUPS = replace(
     SWEEP,
-    contrasts=(),
+    contrasts=[],
     rows={
-        "none": Row("A alone", {"AP": 37.4}),
-        "split": Row("A distilled", {"AP": 39.4}),
-        "plain": Compared("B alone", {"AP": 30.0}, against="plain"),
-        "fg": Compared("B distilled", {"AP": 31.0}, against="plain"),
+        "none": Row("A alone", {"AP": 37.4}, {}),
+        "split": Row("A distilled", {"AP": 39.4}, {}),
+        "plain": Row("B alone", {"AP": 30.0}, {}, against="plain"),
+        "fg": Row("B distilled", {"AP": 31.0}, {}, against="plain"),
     },
 )
 TWO_AP = {
@@ -711,7 +679,7 @@ def test_the_figure_draws_a_difference_to_the_row_that_is_compared_with():
 
 
 def test_rows_that_cannot_be_run_for_one_reason_share_a_sentence():
-    sweep = WithAbsent(**vars(SWEEP), absent={"fg": "needs a GPU", "split": "needs a GPU"})
+    sweep = replace(SWEEP, absent={"fg": "needs a GPU", "split": "needs a GPU"})
     assert "- Not run here: foreground only; both, split. Reason: needs a GPU.\n" in render(
         results()[lambda runs: runs["row"] == "none"], sweep, "markdown"
     )
@@ -751,14 +719,23 @@ def test_an_unknown_variance_source_is_named():
         Table(results(), SWEEP, variance="image")
 
 
-def test_the_caption_counts_runs_of_older_code():
-    frame = results().assign(code_hash=["new"] * 7 + ["old", None])
-    line = "2 of 9 runs were made by older code; their numbers may be outdated."
-    assert older_code_line(frame, "new") == line and older_code_line(frame[:7], "new") is None
-    assert older_code_line(results(), "new").startswith("9 of 9 runs")  # results from before the hash was recorded
-    assert f"- {line}\n" in render(frame, SWEEP, "markdown", code_hash="new") and "older code" not in render(
-        frame, SWEEP
-    )
+def test_the_caption_counts_runs_whose_method_has_another_code_hash_now():
+    methods = ["none"] * 3 + ["fgd"] * 3 + ["my_loss.py:Loss"] * 3
+    current = [code_of(method)["hash"] for method in methods]
+    assert len(set(current)) == 2  # a custom loss runs the code of method none, and its own file
+    frame = results().assign(method=methods, code_hash=current)
+    assert older_code_lines(frame) == []
+    older = frame.assign(code_hash=[*current[:3], current[0], *current[4:7], "old", None])
+    line = "3 of 9 runs were made by older code; their numbers may be outdated."
+    assert older_code_lines(older) == [line]
+    assert f"- {line}\n" in render(older, SWEEP, "markdown", older_code=True)
+    assert "older code" not in render(older, SWEEP, "markdown")
+
+
+@pytest.mark.parametrize("columns", [{}, {"method": "fgd", "code_hash": None}])
+def test_runs_without_a_code_hash_are_older_than_the_record(columns):
+    (line,) = older_code_lines(results().assign(**columns))
+    assert line == "The runs were made before code hashes were recorded; their numbers may be outdated."
 
 
 def parsed(page: str):
