@@ -7,16 +7,16 @@ BIN = .venv/bin
 table1: .venv/ready               ## the paper's Table 1 on this machine: 5 rows x 3 seeds, four minutes on two recent cores, ten on older ones
 	$(BIN)/fgdlab sweep table1_areas --seeds 0,1,2
 
-test: .venv/ready                 ## the fast tests, a process a core, at most six minutes on two cores
+test: .venv/ready                 ## the fast tests, one process per core, at most six minutes on two cores
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-test-slow: test                   ## every test: the fast ones, then the slow ones and the browser's
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "slow or browser" --durations=20     # they wait as much as they work
+test-slow: test                   ## all tests: the fast ones, then the slow ones and those in a browser
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "slow or browser" --durations=20     # 3 processes, because these tests wait about half of the time
 
 smoke: .venv/ready                ## every sweep once at smoke scale; its numbers mean nothing
 	ls ablations/sweeps/*.yaml | xargs -n 1 basename -s .yaml | xargs -P 2 -I NAME $(BIN)/fgdlab sweep NAME --scale smoke --jobs 1
 
-robust: .venv/ready               ## what was tried to break it: bad inputs, safety, properties, masks, kills, leaks; tests/robustness/ROBUST.md has the figures
+robust: .venv/ready               ## robustness: bad inputs, safety, properties, masks, kills, leaks; writes figures into tests/robustness/ROBUST.md
 	$(BIN)/python -m tests.robustness.record inputs -m pytest -m "slow or not slow" tests/robustness/test_bad_inputs.py tests/robustness/test_safety.py tests/lab/training/test_nan_guard.py tests/robustness/test_determinism.py
 	$(BIN)/python -m tests.robustness.record properties -m pytest -m "slow or not slow" tests/robustness/test_properties_masks.py tests/robustness/test_properties_losses.py tests/robustness/test_properties_files.py
 	$(BIN)/python -m tests.robustness.record settings -m pytest -m "slow or not slow" tests/lab/config/test_every_setting.py
@@ -29,17 +29,17 @@ notebooks: .venv/ready            ## run every notebook and write it with its ou
 	$(BIN)/python notebooks/build.py
 	$(BIN)/python notebooks/check.py
 
-screenshots: .venv/ready          ## the explorer's pictures in notebooks/images, taken in a real JupyterLab; needs chromium
+screenshots: .venv/ready          ## screenshots of the explorer in JupyterLab, into notebooks/images; needs chromium
 	$(BIN)/python notebooks/screenshots.py
 
-lab: .venv/ready                  ## JupyterLab, on this machine only, behind a token
+lab: .venv/ready                  ## JupyterLab, on this machine only, with a token
 	$(BIN)/jupyter trust notebooks/*.ipynb >/dev/null
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00_start.ipynb
 
 bench: .venv/ready                ## timings as ratios to a named baseline in the same run
 	$(BIN)/python -m benchmarks
 
-lock:                             ## pin what pyproject.toml allows today; needs uv
+lock:                             ## pin the versions that pyproject.toml allows today; needs uv
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header -o requirements.lock
 
 clean:                            ## remove .venv and runs/; the cache stays
@@ -49,9 +49,9 @@ help:                             ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 .venv/ready: requirements.lock pyproject.toml
-	command -v $(PYTHON) >/dev/null || { echo "Python 3.11 must be there as $(PYTHON); install it, or say make PYTHON=/path/to/python"; exit 1; }
+	command -v $(PYTHON) >/dev/null || { echo "Python 3.11 must be installed as $(PYTHON); install it, or run make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv && $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock \
-		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock    # uv takes half the time; pip works where uv does not reach the index
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock    # uv takes half the time; pip works where uv cannot reach the index
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@

@@ -1,12 +1,13 @@
-"""Do the five detectors learn with FGD, and does what they learned leave the bench? Read off the finished runs of the
-sweep ``detectors``.
+"""Do the five detectors learn with FGD, and can their weights be exported? Reads the finished runs of ``detectors``.
 
     fgdlab sweep detectors && python ablations/check_detectors.py [--scale laptop]
 
-    run folder --metrics.jsonl--> its loss, first against last   --the seed's first weights--> AP at the start   --fgdlab export--> FILE.pth
-    FILE.pth --strictly--> the same detector written with torchvision alone (plain_detector) --validation images--> detections, equal to the last bit?
+    run folder --metrics.jsonl--> first and last loss    --the seed's first weights--> AP at the start
+    run folder --fgdlab export--> FILE.pth --strict load--> the same detector of torchvision's parts (plain_detector)
+               --validation images--> detections, equal to the last bit?
 
-RepPoints, which torchvision has not, is loaded into ours. At the laptop scale the findings are written to ablations/results/detectors_check.json.
+torchvision has no RepPoints, so its weights are loaded into ours. At the laptop scale the findings are written to
+ablations/results/detectors_check.json.
 """
 import argparse
 import json
@@ -37,13 +38,13 @@ from fgdlab.lab.sweeps import ablations_folder, load_sweep, plan
 from fgdlab.lab.training import coco_scores, detections
 
 LOGGED = 20  # logged steps at each end, or half of them where there are fewer
-TERMS = ("fg", "bg", "attention", "global")                          # FGD's; every other name is the detector's own
+TERMS = ("fg", "bg", "attention", "global")                          # FGD's; every other name belongs to the task loss
 
 
 # --- the student's structure, of torchvision's parts alone ------------------------------------------------------------
 
 def plain_detector(name: str, classes: int, side: int) -> nn.Module:
-    """The detector that the bench calls ``small_s``, as a user of torchvision writes it, for images of side x side pixels."""
+    """The detector ``small_s`` written with torchvision alone, for images of side x side pixels."""
     widths, channels = (8, 16, 32, 48, 64), 64
     body = nn.Sequential(
         Conv2dNormActivation(3, 8, 3, 2),
@@ -84,17 +85,17 @@ def plain_detector(name: str, classes: int, side: int) -> nn.Module:
 # --- findings of one run ----------------------------------------------------------------------------------------------
 
 def losses(folder: Path) -> dict:
-    """Means over the first and the last logged steps: of the whole loss, and of the detector's own part of it."""
+    """Means over the first and the last logged steps, of the whole loss and of the task loss."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    totals, own = {}, {}
+    totals, task = {}, {}
     for row in rows:
         if row["name"] == "total":
             totals[row["step"]] = row["weighted"]
         elif row["name"] not in TERMS:
-            own[row["step"]] = own.get(row["step"], 0.0) + row["weighted"]
+            task[row["step"]] = task.get(row["step"], 0.0) + row["weighted"]
     count = min(LOGGED, max(len(totals) // 2, 1))
     found = {}
-    for name, by_step in (("loss", totals), ("own_loss", own)):
+    for name, by_step in (("loss", totals), ("task_loss", task)):
         values = [by_step[step] for step in sorted(by_step)]
         found |= {f"{name}_first": statistics.fmean(values[:count]), f"{name}_last": statistics.fmean(values[-count:])}
     return {**found, "logged": count}
@@ -106,10 +107,10 @@ def untrained(config: RunConfig, classes: int) -> nn.Module:
     return build(**build_settings(config, config.student, classes))
 
 
-def leaves(folder: Path, config: RunConfig, scenes: DetectionDataset) -> dict:
-    """Whether the exported student loads strictly elsewhere and finds the same there, to the last bit."""
+def exported(folder: Path, config: RunConfig, eval_set: DetectionDataset) -> dict:
+    """Whether the exported student loads strictly elsewhere and gives equal detections there, to the last bit."""
     student, _ = detector_of(folder)
-    classes = len(scenes.classes)
+    classes = len(eval_set.classes)
     with tempfile.TemporaryDirectory() as out:
         export_student(folder, Path(out) / "student.pth")
         state = torch.load(Path(out) / "student.pth", weights_only=True)
@@ -118,7 +119,7 @@ def leaves(folder: Path, config: RunConfig, scenes: DetectionDataset) -> dict:
     else:
         other = plain_detector(config.detector, classes, config.image_size)
     other.load_state_dict(state)                                     # strict: raises where a name or a shape differs
-    found, again = detections(student, scenes), detections(other, scenes)
+    found, again = detections(student, eval_set), detections(other, eval_set)
     return {
         "tensors": len(state), "loaded_into": f"{type(other).__module__.split('.')[0]}'s {type(other).__name__}",
         "detections": len(found), "bit_equal": found == again,
@@ -126,36 +127,37 @@ def leaves(folder: Path, config: RunConfig, scenes: DetectionDataset) -> dict:
 
 
 def check(runs: list) -> list[dict]:
-    """A finding for every finished run: loss, AP, export. The start is measured once for each detector and seed."""
+    """One finding per finished run: loss, AP, export. AP at the start is measured once per detector and seed."""
     found, starts = [], {}
     for run in runs:
         config, result = run.config, run.here.result()
-        scenes = open_split(config, config.eval_split, progress=False)
+        eval_set = open_split(config, config.eval_split, progress=False)
         key = config.detector, config.seed
         if key not in starts:
             starts[key] = coco_scores(
-                scenes.ground_truth(), detections(untrained(config, len(scenes.classes)), scenes), scenes.image_ids,
+                eval_set.ground_truth(), detections(untrained(config, len(eval_set.classes)), eval_set),
+                eval_set.image_ids,
             )["AP"]
         line = {
             "row": run.row, "detector": config.detector, "method": config.method, "seed": run.seed,
             **losses(run.folder), "AP_start": starts[key], "AP": result["AP"],
             **({"mask_AP": result["mask_AP"]} if config.detector == "mask_rcnn" else {}),
-            **leaves(run.folder, config, scenes), "commit": result["provenance"]["commit"],
+            **exported(run.folder, config, eval_set), "commit": result["provenance"]["commit"],
         }
         found.append(
             line | {
-                "holds": line["loss_last"] < line["loss_first"] and line["own_loss_last"] < line[
-                    "own_loss_first"
-                ] and line["AP"] > line["AP_start"] and line["bit_equal"]
+                "holds": line["loss_last"] < line["loss_first"]
+                and line["task_loss_last"] < line["task_loss_first"]
+                and line["AP"] > line["AP_start"] and line["bit_equal"]
             }
         )
     return found
 
 
 def table(found: list[dict]) -> str:
-    """A line a run."""
+    """One line per run."""
     lines = [
-        "| row | seed | loss, first to last | own loss | AP, start to end | mask AP | exported student | tensors | "
+        "| row | seed | loss, first to last | task loss | AP, start to end | mask AP | exported student | tensors | "
         "detections | bit-equal |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -163,7 +165,7 @@ def table(found: list[dict]) -> str:
         mask = f"{each['mask_AP']:.1f}" if "mask_AP" in each else ""
         lines.append(
             f"| {each['row']} | {each['seed']} | {each['loss_first']:.2f} to {each['loss_last']:.2f} | "
-            f"{each['own_loss_first']:.2f} to {each['own_loss_last']:.2f} | "
+            f"{each['task_loss_first']:.2f} to {each['task_loss_last']:.2f} | "
             f"{each['AP_start']:.2f} to {each['AP']:.2f} | {mask} | {each['loaded_into']} | {each['tensors']} | "
             f"{each['detections']} | {'yes' if each['bit_equal'] else 'NO'} |"
         )
@@ -171,27 +173,27 @@ def table(found: list[dict]) -> str:
 
 
 def main() -> int:
-    asked = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    asked.add_argument("--scale", default="laptop")
-    asked.add_argument("--out", type=Path, help="the folder of the runs, if it is not runs/detectors")
-    asked = asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--scale", default="laptop")
+    parser.add_argument("--out", type=Path, help="the folder of the runs, if it is not runs/detectors")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    sweep = load_sweep("detectors").at(asked.scale)
-    runs = plan(sweep, asked.out, scale=asked.scale)
+    sweep = load_sweep("detectors").at(arguments.scale)
+    runs = plan(sweep, arguments.out, scale=arguments.scale)
     missing = [f"{run.row} seed {run.seed}" for run in runs if run.state() != "done"]
     if missing:
         print(
             f"every run must be done, got {len(missing)} that are not, the first {missing[0]}; run `fgdlab sweep "
-            f"detectors --scale {asked.scale}` first",
+            f"detectors --scale {arguments.scale}` first",
             file=sys.stderr,
         )
         return 1
     found = check(runs)
     print(table(found))
-    if asked.scale == "laptop":
+    if arguments.scale == "laptop":
         write_json(
             ablations_folder() / "results" / "detectors_check.json",
-            {"scale": asked.scale, "logged_steps_at_each_end": LOGGED, "runs": found},
+            {"scale": arguments.scale, "logged_steps_at_each_end": LOGGED, "runs": found},
         )
     failed = [f"{each['row']} seed {each['seed']}" for each in found if not each["holds"]]
     print(
@@ -199,7 +201,7 @@ def main() -> int:
             f"; not {', '.join(failed)}" if failed else ""
         )
     )
-    return int(bool(failed) and asked.scale != "smoke")
+    return int(bool(failed) and arguments.scale != "smoke")
 
 
 if __name__ == "__main__":

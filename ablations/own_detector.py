@@ -1,14 +1,16 @@
-"""Your own data, your own backbone, your own detector: what they must have, and a distillation of each. Run it, then
-change it.
+"""Your own data, your own backbone, your own detector, and a distillation of each. Run it, then change it.
 
-    python ablations/own_detector.py DIR [yolo | retinanet]         DIR: a COCO-format folder (`fgdlab data check DIR`); default: digit scenes
+    python ablations/own_detector.py DIR [yolo | retinanet]
 
-Data       images/, annotations.json and perhaps splits.json. Nothing else: ``open_split`` checks it and gives images and boxes in pixels.
-Backbone   any nn.Module: pixels (N, 3, H, W) -> {name: map (N, C, H / 2^l, W / 2^l)}, finest first, and ``out_channels`` = C. See Strided.
-Detector   any nn.Module with ``transform``, ``backbone`` and torchvision's forward (fgdlab/scene.py). torchvision's own take a backbone of yours
-           as they are: see retinanet(). One written by hand, in the manner of YOLO: see Yolo.
-Distilling Distiller(student, teacher, FGDLoss(levels, C of the student, C of the teacher)); preflight says what is
-wrong before it costs a night.
+DIR         a COCO-format folder (`fgdlab data check DIR`); default: digit scenes.
+Data        images/, annotations.json and perhaps splits.json. ``open_split`` checks them and gives images and boxes in
+            pixels.
+Backbone    any nn.Module: pixels (N, 3, H, W) -> {name: map (N, C, H / 2^l, W / 2^l)}, finest first, and
+            ``out_channels`` = C. See Strided.
+Detector    any nn.Module with ``transform``, ``backbone`` and torchvision's forward (fgdlab/scene.py). torchvision's
+            own detectors take your backbone: see retinanet(). One written by hand, in the style of YOLO: see Yolo.
+Distilling  Distiller(student, teacher, FGDLoss(levels, C of the student, C of the teacher)); preflight checks the first
+            batch before a long training.
 """
 import sys
 
@@ -42,7 +44,7 @@ class Strided(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.out_channels = width                                    # the one thing that a loss asks a backbone for
+        self.out_channels = width                                    # a loss reads only this from a backbone
         self.stem = nn.Sequential(conv(3, width // 2, 2), conv(width // 2, width, 2))
         self.stages = nn.ModuleList(nn.Sequential(conv(width, width, 2), conv(width, width)) for _ in STRIDES)
 
@@ -89,7 +91,7 @@ class Yolo(nn.Module):
         if self.training:
             return self.losses(raw, boxes, middles, strides, targets)
         return self.transform.postprocess(
-            [self.found(*each) for each in zip(raw, boxes, strict=True)], batch.image_sizes, sizes,
+            [self.detect(*each) for each in zip(raw, boxes, strict=True)], batch.image_sizes, sizes,
         )
 
     def cells(self, maps: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -112,27 +114,28 @@ class Yolo(nn.Module):
         side."""
         wanted, of_class, overlap, count = torch.zeros_like(raw[..., 4]), raw.new_zeros(()), raw.new_zeros(()), 0
         for i, target in enumerate(targets):
-            truth = target["boxes"]
-            if not len(truth):
+            gt_boxes = target["boxes"]
+            if not len(gt_boxes):
                 continue
-            middle, side = (truth[:, :2] + truth[:, 2:]) / 2, (truth[:, 2:] - truth[:, :2]).prod(dim=1).sqrt()
+            middle = (gt_boxes[:, :2] + gt_boxes[:, 2:]) / 2
+            side = (gt_boxes[:, 2:] - gt_boxes[:, :2]).prod(dim=1).sqrt()
             stride = 2 ** (side / 4).log2().round().clamp(3, 5)      # (K,)
             distance = (middle[:, None] - middles).norm(dim=2).masked_fill(strides[:, 0] != stride[:, None], torch.inf)
             cell = distance.argmin(dim=1)                            # (K,)
             wanted[i, cell] = 1.0
-            overlap = overlap + generalized_box_iou_loss(boxes[i, cell], truth, reduction="sum")
+            overlap = overlap + generalized_box_iou_loss(boxes[i, cell], gt_boxes, reduction="sum")
             one_hot = nn.functional.one_hot(target["labels"] - 1, self.classes).to(raw.dtype)
             of_class = of_class + nn.functional.binary_cross_entropy_with_logits(
                 raw[i, cell, 5:], one_hot, reduction="sum",
             )
-            count += len(truth)
+            count += len(gt_boxes)
         count = max(count, 1)
         return {
             "objectness": sigmoid_focal_loss(raw[..., 4], wanted, reduction="sum") / count, "classes": of_class / count,
             "boxes": overlap / count,
         }
 
-    def found(self, raw: Tensor, boxes: Tensor) -> dict[str, Tensor]:
+    def detect(self, raw: Tensor, boxes: Tensor) -> dict[str, Tensor]:
         score, label = (raw[:, 4:5].sigmoid() * raw[:, 5:].sigmoid()).max(dim=1)
         best = score.topk(min(300, len(score))).indices
         kept = best[batched_nms(boxes[best], score[best], label[best], 0.5)][:100]
@@ -142,36 +145,35 @@ class Yolo(nn.Module):
 def distil(
     make, config: RunConfig, student_width: int = 16, teacher_width: int = 32, progress: str = "bar",
 ) -> dict[str, float]:
-    """Train a wide detector, then a narrow one alone and one with the wide one's help. AP of all three on the eval
-    split, in 0..100.
+    """Train a wide teacher, then a narrow student alone and one distilled. Returns AP of all three on the eval split.
 
     Args:
         make: make(width, classes) -> a detector.
-        config: data, sizes, splits and schedule; what it says about detectors is not used.
+        config: data, sizes, splits and schedule; its detectors are not used.
     """
-    scenes, judged = open_split(config, config.train_split), open_split(config, config.eval_split)
-    classes = len(scenes.classes)
+    train_set, eval_set = open_split(config, config.train_split), open_split(config, config.eval_split)
+    classes = len(train_set.classes)
 
     def ap(detector: nn.Module) -> float:
-        return coco_scores(judged.ground_truth(), detections(detector, judged), judged.image_ids)["AP"]
+        return coco_scores(eval_set.ground_truth(), detections(detector, eval_set), eval_set.image_ids)["AP"]
 
     torch.manual_seed(config.seed)
     teacher = make(teacher_width, classes)
-    train(Distiller(teacher), scenes, config, progress=progress)
+    train(Distiller(teacher), train_set, config, progress=progress)
     scores = {"teacher": ap(teacher)}
     for name in ("alone", "distilled"):
         torch.manual_seed(config.seed + 1)                           # both students start from the same weights
         student = make(student_width, classes)
         distiller = Distiller(student)
-        if name == "distilled":  # the weights are a start: preflight prints what share they make
+        if name == "distilled":  # start values: preflight prints the loss ratio
             weights = FGDConfig(4e-3, 2e-3, 1e-3, 2e-5)
             distiller = Distiller(
                 student, teacher,
                 FGDLoss(LEVELS, student.backbone.out_channels, teacher.backbone.out_channels, weights),
             )
         if progress != "off":
-            print("\n".join(map(str, preflight(distiller, scenes))), flush=True)
-        train(distiller, scenes, config, progress=progress)
+            print("\n".join(map(str, preflight(distiller, train_set))), flush=True)
+        train(distiller, train_set, config, progress=progress)
         scores[name] = ap(student)
     return scores
 

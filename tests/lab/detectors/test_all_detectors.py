@@ -6,7 +6,6 @@ scale, and on bright blocks, in seconds.
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -33,6 +32,7 @@ from fgdlab.lab.detectors import builder as detectors
 from fgdlab.lab.detectors.builder import DETECTORS, build
 from fgdlab.lab.io import write_json
 from fgdlab.lab.run import make_distiller, prepare, run
+from fgdlab.lab.sweeps.planning import PlannedRun
 from fgdlab.lab.sweeps.spec import load_sweep
 from fgdlab.lab.tables.runs import baseline_of
 from fgdlab.lab.training.evaluate import all_scores, detections
@@ -76,10 +76,10 @@ def test_the_sweep_has_each_detector_alone_and_with_its_presets_weights_and_leve
         assert baseline_of(sweep, f"{name}_fgd") == name
 
 
-def test_every_published_run_learned_and_left_as_plain_weights(published):
+def test_every_published_run_learned_and_was_exported(published):
     assert published.holds.all() and published.bit_equal.all()
     assert (published.loss_last < published.loss_first).all()
-    assert (published.own_loss_last < published.own_loss_first).all()
+    assert (published.task_loss_last < published.task_loss_first).all()
     assert (published.detections > 0).all() and (published.logged == check_detectors.LOGGED).all()
     homes = published.groupby("detector").loaded_into.unique().str.join(" ").to_dict()
     assert homes == {
@@ -111,10 +111,10 @@ def test_the_check_of_a_short_run(name, tmp_path, monkeypatch, same_bits):
     )
     run(config, tmp_path / "run", progress="off")
     (found,) = check_detectors.check(
-        [SimpleNamespace(row=f"{name}_fgd", seed=0, config=config, folder=tmp_path / "run")]
+        [PlannedRun(row=f"{name}_fgd", seed=0, config=config, folder=tmp_path / "run")]
     )
     assert found["bit_equal"] and found["tensors"] > 50 and found["logged"] == 3
-    assert found["loss_first"] > found["own_loss_first"] > 0  # FGD's terms are in the one, not in the other
+    assert found["loss_first"] > found["task_loss_first"] > 0  # FGD's terms are in the one, not in the other
     assert ("mask_AP" in found) == (name == "mask_rcnn")
     same_bits(check_detectors.untrained(config, 10), make_distiller(config, prepare(config, progress=False)).student)
     assert f"| {name}_fgd | 0 |" in check_detectors.table([found])
