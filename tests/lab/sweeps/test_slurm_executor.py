@@ -110,7 +110,7 @@ def test_a_sweep_is_one_array_and_a_job_that_is_lost_costs_its_run_alone(slurm, 
     with SlurmExecutor(tmp_path / "runs/mine/slurm", partition="gpu", minutes=90, gpus=1, cpus=2, at_once=3) as pool:
         states, said = swept(runs, pool)
         assert states == {"done": [0, 2], "interrupted": [1], "pending": [3]}
-        assert any("fg, seed 3" in line and "job 1_3 ended without a word" in line for line in said)
+        assert any("fg, seed 3" in line and "job 1_3 ended without a result" in line for line in said)
         (script,) = slurm.glob("*.sh")
         flags = {line.split(" ", 1)[1] for line in script.read_text().splitlines() if line.startswith("#SBATCH")}
         assert {
