@@ -4,7 +4,7 @@
 
 Overhead of a run = its share of a whole call of ``execute`` in one slot - the time of its notebook's cells. It includes
 the check of data and teacher, and the start of slots, processes and kernels. It is measured on twelve smoke runs, about
-as many as the fifteen of `make table1`, because all runs of a slot share its imports.
+as many as the fifteen of `make table1`.
 Two slots against one: on four runs of the laptop scale, the usual case; and on the twelve smoke runs of 1.5 seconds
 each, where the start of the slots matters most. Data and teacher are made before the clock starts. Each run draws its
 figures, as in a sweep.
