@@ -18,7 +18,7 @@ def project(tmp_path, monkeypatch):
 MISTAKES = {
     "a GPU that does not exist": (
         ["--gpus", "0,99", "--set", "device=cuda"],
-        ("--gpus must name cards of this machine", "99", "nvidia-smi"),
+        ("--gpus must name GPUs of this machine", "99", "nvidia-smi"),
     ),
     "a GPU for runs on the CPU": (["--gpus", "0"], ("--gpus must",)),
     "GPUs that are not numbers": (["--gpus", "a"], ("--gpus", "whole numbers", "'a'")),

@@ -204,5 +204,5 @@ def test_a_file_that_mixes_scales_is_refused(project):
 @pytest.mark.parametrize("name", ["mine-gpu", "mine-smoke", "mine-laptop"])
 def test_no_sweep_is_called_like_the_results_of_a_scale(project, name):
     shutil.copy("ablations/sweeps/mine.yaml", f"ablations/sweeps/{name}.yaml")
-    with pytest.raises(UserError, match="a sweep's name must not end in -"):
+    with pytest.raises(UserError, match="the name of a sweep must not end in -"):
         load_sweep(name)

@@ -25,7 +25,7 @@ from fgdlab.lab.sweeps.dask_executor import DaskExecutor, once
 from fgdlab.lab.sweeps.planning import PlannedRun
 from tests.helpers.stand_in_jobs import write_stand_in
 from tests.helpers.waiting import until
-from tests.robustness.kill_matrix import Sweeping, launcher, same
+from tests.robustness.kill_matrix import SweepCommand, assert_same_results, worker_of
 
 ROOT = Path(fgdlab.__file__).parents[1]
 PATIENCE = 240                                                       # seconds for any step, on the busiest machine
@@ -239,16 +239,16 @@ def test_a_sweep_on_a_cluster_gives_the_results_of_local_processes_though_a_work
     local, far = (tmp_path / name for name in ("local", "far"))
     local.mkdir()
     far.mkdir()
-    local = Sweeping(local, ("none", "fg", "split"))
-    far = Sweeping(far, ("none", "fg", "split"), local.home)
+    local = SweepCommand(local, ("none", "fg", "split"))
+    far = SweepCommand(far, ("none", "fg", "split"), local.home)
     assert local.start().wait(PATIENCE) == 0, local.log()
     workers(2)
     runner = far.start("--cluster", scheduler)
     victim = until(
-        lambda: next((run for run in far.runs() if (run / "metrics.jsonl").exists() and launcher(run)), None), PATIENCE,
+        lambda: next((run for run in far.runs() if (run / "metrics.jsonl").exists() and worker_of(run)), None), PATIENCE,
         "a run in training",
     )
-    launcher(victim).parent().kill()                                 # the worker
+    worker_of(victim).parent().kill()                                 # the worker
     assert runner.wait(PATIENCE) == 1, far.log()
     assert (
         [run for run in far.runs() if RunFolder(run).state() != "done"] == [victim]
@@ -258,7 +258,7 @@ def test_a_sweep_on_a_cluster_gives_the_results_of_local_processes_though_a_work
     assert len(done) == 2
     assert far.start("--cluster", scheduler).wait(PATIENCE) == 0, far.log()
     assert {path: far.results()[path] for path in done} == done
-    same(far, local)
+    assert_same_results(far, local)
 
 
 # --- without a cluster ------------------------------------------------------------------------------------------------

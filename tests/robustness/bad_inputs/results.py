@@ -128,7 +128,7 @@ ROWS = [
     # a comparison
     Row(
         "compare: no such run", None, COMPARE,
-        "mine must be the folder of a finished run or a file of detections, got nothing there; correct the path",
+        "mine must be the folder of a finished run or a file of detections; correct the path",
     ),
     done(
         "compare: a result, truncated", cut("mine/result.json"),
@@ -139,10 +139,9 @@ ROWS = [
     done("compare: detections, truncated", cut("mine/detections.json"),
         "mine/detections.json must be whole JSON, got a fault at line ...; copy or export it again"),
     done("compare: a detection in an unknown image", stranger,
-        "mine/detections.json must be of the 2 images of the ground truth, got 1 other image ids, the first 99; both "
-        "sides must have been run on "
-        "the images of one file of truth"),
+        "mine/detections.json must be of the 2 images of the ground truth, got 1 other image ids, the first 99; run "
+        "both sides on the images of one file of ground truth"),
     done("compare: the data have changed since", lambda: os.unlink("pets/splits.json"),
-        "the data of mine must be those that it was judged on, got other images or annotations in 'pets'; put them "
-        "back, or run again"),
+        "the data of mine must be those of its evaluation, got other images or annotations in 'pets'; restore "
+        "them, or run again"),
 ]
