@@ -187,9 +187,10 @@ def comparison_of_runs(a: Sequence[Path], b: Sequence[Path], name_a: str, name_b
 def finished(folder: Path) -> dict:
     """The result of a finished run."""
     if not folder.is_dir():
-        raise UserError(f"{folder} must be the folder of a finished run or a file of detections; correct the path")
+        problem = f"{folder} must be the folder of a finished run or a file of detections, got neither"
+        raise UserError(f"{problem}; correct the path")
     if not RunFolder(folder).has("result.json") or not (folder / "detections.json").is_file():
-        raise UserError(f"{folder} must hold result.json and detections.json of a finished run; run it first")
+        raise UserError(f"{folder} must hold result.json and detections.json of a finished run, got none; run it first")
     result = RunFolder(folder).result()
     with checked_read(folder / "result.json"):
         result["data_hashes"]["eval"], result["settings"]["seed"], result["data_line"]

@@ -245,7 +245,8 @@ def test_a_sweep_on_a_cluster_gives_the_results_of_local_processes_though_a_work
     workers(2)
     runner = far.start("--cluster", scheduler)
     victim = until(
-        lambda: next((run for run in far.runs() if (run / "metrics.jsonl").exists() and worker_of(run)), None), PATIENCE,
+        lambda: next((run for run in far.runs() if (run / "metrics.jsonl").exists() and worker_of(run)), None),
+        PATIENCE,
         "a run in training",
     )
     worker_of(victim).parent().kill()                                 # the worker

@@ -153,7 +153,8 @@ def test_detectors_of_tables_2_and_3_light_up_where_they_can_run(name):
         assert others <= set(absent) and all("the sweep detectors" in absent[row] for row in others)
     for scale in ("gpu", "paper"):
         assert {
-            row: why for row, why in sweep.at(scale).absent.items() if why != "GID is implemented here only for RetinaNet"
+            row: why for row,
+            why in sweep.at(scale).absent.items() if why != "GID is implemented here only for RetinaNet"
         } == {}
 
 

@@ -128,7 +128,7 @@ ROWS = [
     # a comparison
     Row(
         "compare: no such run", None, COMPARE,
-        "mine must be the folder of a finished run or a file of detections; correct the path",
+        "mine must be the folder of a finished run or a file of detections, got neither; correct the path",
     ),
     done(
         "compare: a result, truncated", cut("mine/result.json"),
