@@ -2,8 +2,8 @@
 
 Times: the implementations take turns in one run. The floor is seven passes over the maps at the speed of a copy of the
 same size (two passes). The sums need seven where each pass reads or writes one map: student and teacher twice forward,
-once backward, and one gradient. (The CPU loops read each map once forward, five passes; the floor is the same for both,
-because the GPU kernels need seven.)
+once backward, and one gradient. (The CPU loops read each map once forward, five passes; the floor is the same for both
+devices.)
 Memory: the increase of a fresh process's peak memory during one forward and backward, after its inputs are allocated.
 
     python -m benchmarks.fgd_loss                     on the CPU, with 1 thread and with all

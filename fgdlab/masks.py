@@ -53,7 +53,9 @@ def cell_ranges(
     check_box_lists([boxes], [frame_size])
     check_choice("rounding", rounding, ROUNDINGS)
     (frame_h, frame_w), (grid_h, grid_w) = frame_size, grid_size
-    frame, grid = boxes.new_tensor([frame_w, frame_h] * 2), boxes.new_tensor([grid_w, grid_h] * 2)
+    frame, grid = (  # the host does not wait for these copies
+        torch.tensor(size * 2, dtype=boxes.dtype).to(boxes.device, non_blocking=True)
+        for size in ([frame_w, frame_h], [grid_w, grid_h]))
     x1, y1, x2, y2 = (boxes / frame * grid).unbind(-1)  # divide first, as the authors do: same float rounding
     extra = 1 if rounding == "authors" else 0
     return torch.stack([x1.floor(), y1.floor(), x2.ceil() + extra, y2.ceil() + extra], dim=-1).long()

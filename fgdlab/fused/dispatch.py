@@ -11,8 +11,13 @@ from ..relation import RelationTerm
 DEVICES = ("cpu", "cuda")
 
 
-def why_readable(config: FGDConfig, device: str) -> str | None:
-    """Why FusedFGDLoss runs the readable implementation on a device ("cpu", "cuda"); None where it runs fused."""
+def why_readable(config: FGDConfig, device: str, dtype: torch.dtype = torch.float32) -> str | None:
+    """Why FusedFGDLoss runs the readable implementation on a device; None where it runs fused.
+
+    Args:
+        device: "cpu", "cuda", or the type of another device.
+        dtype: of the maps; on CUDA each is checked by itself.
+    """
     if device not in DEVICES:
         return f"the fused implementation exists for {' and '.join(DEVICES)} only, the maps are on {device}"
     if config.relation == "nonlocal" and config.lambda_:
@@ -20,9 +25,9 @@ def why_readable(config: FGDConfig, device: str) -> str | None:
     if torch.compiler.is_compiling():
         return "torch.compile fuses the readable implementation by itself"
     if device == "cuda":
-        from .cuda.self_check import failure
+        from .self_check import failure
 
-        return failure(device)
+        return failure(device, dtype, config)
     return numba_missing()
 
 
@@ -34,10 +39,6 @@ def numba_missing() -> str | None:
     except ImportError as error:
         return f"the fused implementation needs numba on the CPU ({error}): pip install numba"
     return None
-
-
-def on_cuda(maps: Tensor) -> bool:
-    return maps.is_cuda
 
 
 def maps_agree(students: list[Tensor], teachers: list[Tensor], channels: int) -> bool:
@@ -60,11 +61,11 @@ def sums_of_levels(
         masks: one per level; None where no term needs them.
         relations: R per level; None without the global term.
     """
-    if on_cuda(students[0]):
-        from .cuda.autograd import level_sums
+    if students[0].is_cuda:
+        from .algebra import compiled_level_sums
 
         levels = zip(students, teachers, masks or [None] * len(students), relations, strict=True)
-        return [level_sums(*level, config) for level in levels]
+        return [compiled_level_sums(*level, config) for level in levels]
     from .cpu import autograd
 
     return autograd.sums_of_levels(students, teachers, masks, relations, config)
@@ -74,21 +75,20 @@ def rasterised_masks(
     boxes: list[Tensor], frame_sizes: list[tuple[int, int]], grid_size: tuple[int, int], *, rounding: str = "authors",
     axes: str = "xy", dtype: torch.dtype = torch.float32,
 ) -> FocalMasks:
-    """``masks.focal_masks`` to the last bit, drawn box by box; the arguments are the same."""
+    """``masks.focal_masks`` to the last bit, on the CPU drawn box by box; the arguments are the same."""
     check_choice("rounding", rounding, ROUNDINGS)
     check_choice("axes", axes, AXES)
     check_box_lists(boxes, frame_sizes)
     all_boxes = torch.cat(boxes).contiguous() if boxes else torch.zeros(0, 4)
-    if not {all_boxes.dtype, dtype} <= {torch.float32, torch.float64}:  # torch rounds other types differently
+    # torch rounds other types differently
+    if all_boxes.device.type != "cpu" or not {all_boxes.dtype, dtype} <= {torch.float32, torch.float64}:
         return focal_masks(boxes, frame_sizes, grid_size, rounding=rounding, axes=axes, dtype=dtype)
-    if on_cuda(all_boxes):
-        from .cuda.masks import foreground
-    else:
-        from .cpu.masks import foreground
+    from .cpu.masks import foreground
+
     table, first = [], 0  # per image: its first box, the end of its boxes, its frame
     for of_image, (height, width) in zip(boxes, frame_sizes, strict=True):
         table.append([first, first + len(of_image), height, width])
         first += len(of_image)
-    fg = torch.empty(len(boxes), *grid_size, dtype=dtype, device=all_boxes.device)
+    fg = torch.empty(len(boxes), *grid_size, dtype=dtype)
     foreground(all_boxes, table, 1 if rounding == "authors" else 0, axes == "yx", fg)
     return with_background(fg)

@@ -25,7 +25,10 @@ class FusedFGDLoss(FGDLoss):
     def forward(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         """As ``PyramidLoss.forward``."""
         self.check_levels(scene, teacher)
-        if not self.weights or not self.levels or why_readable(self.config, teacher[self.levels[0]].device.type):
+        if not self.weights or not self.levels:
+            return super().forward(scene, teacher)
+        finest = teacher[self.levels[0]]
+        if why_readable(self.config, finest.device.type, finest.dtype):
             return super().forward(scene, teacher)
         with torch.autocast(scene.pixels.device.type, enabled=False):
             if self.align:  # f needs float32

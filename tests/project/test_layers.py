@@ -14,8 +14,6 @@ from fgdlab.lab.provenance import code
 
 ROOT = Path(fgdlab.__file__).parent
 ENTRY = "__main__.py"  # `python -m fgdlab` is the command line of the bench
-# read on a GPU only; torch's CUDA builds bring Triton
-KERNELS = [ROOT / "fused/cuda" / name for name in ("launch.py", "kernels.py", "masks.py")]
 # read where the fused loss runs on the CPU; numba brings the other two
 LOOPS = [ROOT / "fused/cpu" / name for name in ("loops.py", "masks.py")]
 CORE = [path for path in sorted(ROOT.rglob("*.py")) if "lab" not in path.relative_to(ROOT).parts and path.name != ENTRY]
@@ -41,7 +39,7 @@ def test_the_method_imports_torch_the_standard_library_and_itself(path):
     names = imported_modules(path)
     assert {name.split(".")[0] for name in names} <= {
         "torch", "fgdlab", *sys.stdlib_module_names,
-        *({"triton"} if path in KERNELS else {"numba", "llvmlite", "numpy"} if path in LOOPS else ()),
+        *({"numba", "llvmlite", "numpy"} if path in LOOPS else ()),
     }
     assert not [name for name in names if name == "fgdlab.lab" or name.startswith("fgdlab.lab.")]
 

@@ -21,7 +21,7 @@ TERMS = ("fg", "bg", "attention", "global")
 class Setting(NamedTuple):
     """What the loops need of a configuration."""
 
-    mix: tuple[float, float]  # shares of the student's and teacher's attention in eq. 9
+    mix: tuple[float, float]  # weights of the student's and teacher's attention in eq. 9
     spatial: float            # 1 / T of both attention parts, 0 where a part is off
     channel: float
     relation: int          # as loops.py numbers them

@@ -1,14 +1,13 @@
 """Loops compiled by numba: the terms of all levels on the CPU, and their gradients. Importing this file needs numba.
 
-A tile is all channels of at most WIDE cells of one image and level. It fits into the cache, so both visits of a pass
-read it from memory once: the first visit sums |F| and the logits of each cell over all channels, the second weighs by
-them. A softmax over all cells needs the largest logit of all tiles, which is known only at the end. So each tile takes
-exponentials relative to its own maximum, and :func:`finish_terms` rescales them:
+A tile is all channels of at most WIDE cells of one image and level. It fits into the cache, so two visits read it from
+memory once: the first sums |F| and the logits of each cell over all channels, the second weighs by them. The largest
+logit of all tiles is known only at the end. So each tile takes exponentials relative to its own maximum, and
+:func:`finish_terms` rescales them:
 
     softmax_j = e^(l_j - tile maximum) * e^(tile maximum - maximum) / sum_k e^(l_k - maximum)
 
-Each tile writes its sums to rows of its own, and ``finish_terms`` adds them in a fixed order. So results do not depend
-on threads.
+Each tile has its own row of sums, and ``finish_terms`` adds them in a fixed order: results do not depend on threads.
 
     forward_tiles         S, T --> logits and exponentials per cell, sums per channel          per tile
     finish_terms          these --> A^S, A^C, w, contexts, and the terms                       per level and image
@@ -25,8 +24,7 @@ With g for the gradients from above, w = softmax(W_k F) of eq. 13 and D = T - S,
 
 ``table`` (L + 1, 15) has a row per level: where its maps lie in memory, its number of cells M, its first tile and its
 first column in rows per cell; the last row holds the ends. An attention part that is off has the inverse temperature
-0: it is 1 everywhere. numba's cache is invalidated only by edits to this file, so all its cached loops on maps live
-here.
+0: it is 1 everywhere. All loops on maps are in this file, because numba's cache notices edits to no other file.
 """
 from collections.abc import Callable
 from functools import cache
@@ -71,10 +69,7 @@ inner = njit(**OPTIONS)
 
 @intrinsic
 def prefetch(typing, flat, place):
-    """Ask for the cache line of a place without waiting.
-
-    The rows of a tile lie far apart: the CPU does not predict the next.
-    """
+    """Ask for the cache line of a place without waiting. The CPU does not predict it: rows of a tile lie far apart."""
 
     def generate(context, builder, signature, args):
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -91,10 +86,7 @@ def prefetch(typing, flat, place):
 
 @intrinsic
 def pointer(typing, address, like):
-    """An address as a pointer to numbers of the type in ``like``.
-
-    A numpy view of a tensor costs as much as a small level.
-    """
+    """An address as a pointer to numbers like those of ``like``. A numpy view costs as much as a small level."""
     kind = types.CPointer(like.dtype)
 
     def generate(context, builder, signature, args):
@@ -130,7 +122,7 @@ def position_of(tile, table, wide):
 def transposing_copy(back: bool) -> Callable:
     """A loop that copies a tile to rows of WIDE values, one per channel, or ``back`` from them.
 
-    Whole blocks have a length known at compile time, which halves the time. Other strides go value by value.
+    Blocks of constant length halve the time. Other strides go value by value.
     """
 
     @inner
@@ -214,7 +206,7 @@ def first_visit(s, t, cells, channels, keys, rows, sums):
 
 @inner
 def to_exponentials(rows, cells, inverse_t, maxima, exp_sums):
-    """Turn the four rows into e^(l - the tile's maximum), the first two times ``inverse_t``; keep maxima and sums."""
+    """Turn the four rows l, the first two times ``inverse_t``, into e^(l - maximum); keep maxima and sums."""
     for row in range(4):
         line = rows[row * WIDE:row * WIDE + cells]
         if row < W_S:
@@ -252,10 +244,7 @@ def second_visit(s, t, cells, channels, fg, bg, weighing, rows, sums, focal):
 
 
 def forward_tiles(first, last, scratch, table, fg, bg, keys, mix, inverse_t, wide, by_cell, sums, maxima, exp_sums):
-    """Tiles ``first`` to ``last``.
-
-    ``mix``: shares of S's and T's attention in eq. 9; ``inverse_t``: 1 / (T C) of eq. 7.
-    """
+    """Tiles ``first`` to ``last``. ``mix``: weights of S's and T's attention in eq. 9; ``inverse_t``: 1 / (T C)."""
     channels, scratch = sums.shape[2], cache_aligned(scratch)
     rows, copies = scratch[:ROWS], channels * WIDE
     copy_s, copy_t = scratch[ROWS:ROWS + copies], scratch[ROWS + copies:ROWS + 2 * copies]
@@ -277,7 +266,7 @@ def forward_tiles(first, last, scratch, table, fg, bg, keys, mix, inverse_t, wid
 
 @inner
 def rescale_tiles(image, column, cells, wide, by_cell, maxima, exp_sums):
-    """Rescale the exponentials of all tiles to softmaxes, times M for attention; ``maxima`` become the factors."""
+    """Rescale the exponentials of an image to softmaxes, times M for A^S; ``maxima`` become the factors."""
     tiles, kind = len(maxima), by_cell.dtype.type
     for row in range(4):
         maximum, exp_sum = maxima[0, row], 0.0
@@ -332,10 +321,7 @@ def channel_attention(abs_sums, inverse_t, out):
 def finish_terms(
     table, mix, inverse_t, wide, relation, weights, eps, by_cell, sums, maxima, exp_sums, by_channel, hidden, terms,
 ):
-    """``terms`` (L, 4) become eq. 9 of fg and of bg, eq. 10 and eq. 12, each averaged over the batch.
-
-    ``inverse_t``: 1 / T of eq. 8; ``hidden``: see :func:`transform`.
-    """
+    """``terms`` (L, 4) become eq. 9 of fg and bg, eq. 10 and eq. 12, averaged over the batch. ``inverse_t``: 1 / T."""
     images, channels = by_cell.shape[0], sums.shape[2]
     added, e = np.empty((10, channels)), np.empty(channels)
     terms[:] = 0
@@ -582,7 +568,7 @@ def backward_tiles(
 
 
 def sum_key_gradients(table, of_keys, of_weights):
-    """Add up the gradients of both W_k over the tiles of a level, and put them into the row of its weights."""
+    """Add up the gradients of both W_k over the tiles of a level, into the row of its weights."""
     for level in range(len(of_weights)):
         row = of_weights[level]
         for who in range(2 if len(row) else 0):

@@ -28,7 +28,7 @@ def empty_like(maps: Tensor) -> Tensor:
     """``torch.empty_like`` for maps (N, C, H, W), with uniform strides between cells; large ones on large pages."""
     if not is_uniform(maps):
         return torch.empty_like(maps, memory_format=torch.contiguous_format)
-    if maps.nbytes < LARGE or maps.device.type != "cpu" or not hasattr(mmap, "MADV_HUGEPAGE"):
+    if maps.nbytes < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty_like(maps)
     plain = torch.empty_like(maps, device="meta")
     pages = large_pages(plain.nbytes)

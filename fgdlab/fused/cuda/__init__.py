@@ -1,1 +1,0 @@
-"""The fused loss on CUDA: kernels written in Triton."""
