@@ -4,17 +4,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from fgdlab import FGDConfig
+from fgdlab.lab.checkpoints.load import outputs_of
 from fgdlab.lab.checkpoints.safetensors_io import save_weights
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.explorer.explorer import explore
 from fgdlab.lab.explorer.image_folder import ImageFolder, open_dataset
 from fgdlab.lab.explorer.inference import Predictions, Sample, predictions_of, sample_of
-from fgdlab.lab.explorer.models import checkpoint_label, classes_of, step_number
-from fgdlab.lab.explorer.state import slider_values
+from fgdlab.lab.explorer.models import checkpoint_label, step_number
 from fgdlab.lab.explorer.teacher_checks import count_detected, teacher_warnings
 from fgdlab.lab.explorer.view_data import mask_edges, panel_rows, scale_mask
+from fgdlab.lab.explorer.widget import slider
 
 
 def sample(boxes, labels) -> Sample:
@@ -168,13 +170,10 @@ def test_gaps_of_an_unsplit_loss_separate_objects_and_background(tiny_scenes):
 
 def test_slider_values_are_sorted_and_include_start_and_ends():
     for name in ("temperature", "alpha"):
-        found = slider_values(name, 0.123)
+        found = slider(name, 0.123)["values"]
         assert found == sorted(set(found)) and 0.123 in found
-    assert (
-        slider_values("beta", 0.0)[0] == 0
-        and slider_values("beta", 0.0)[-1] == 1
-        and slider_values("temperature", 0.5)[0] == 0.05
-    )
+    beta = slider("beta", 0.0)["values"]
+    assert beta[0] == 0 and beta[-1] == 1 and slider("temperature", 0.5)["values"][0] == 0.05
 
 
 # --- checkpoints and images
@@ -194,7 +193,8 @@ def test_the_step_is_the_last_number_of_a_name(tmp_path):
 def test_classes_are_counted_from_the_last_layers(tmp_path):
     save_weights(build("retinanet", "compact_s", 7), tmp_path / "seven.safetensors")
     save_weights(torch.nn.Linear(2, 3), tmp_path / "other.safetensors")
-    assert classes_of(tmp_path / "seven.safetensors") == 7 and classes_of(tmp_path / "other.safetensors") is None
+    assert outputs_of(load_file(tmp_path / "seven.safetensors")) == 1 + 7
+    assert outputs_of(load_file(tmp_path / "other.safetensors")) is None
 
 
 def test_images_are_sorted_by_name_rotated_by_exif_and_in_0_to_1(tmp_path):
