@@ -82,14 +82,13 @@ class Session:
         students = named_detectors(student, classes, like=like, device=next(detector.parameters()).device)
         losses = losses_by_student(loss, students)
         self.config = fgd_config(config, losses)
-        self.threshold = threshold
         self.ap = {"teacher": teacher.AP} if hasattr(teacher, "AP") else {}
         for name, value in (ap or {}).items():
             if name not in ("teacher", *students):
                 raise unknown_name("network in ap", name, ("teacher", *students))
             self.ap[name] = float(value)
         self.inference = DetectorInference(
-            students, detector, self.dataset, self.config, losses, cache_mb=cache_mb, progress=progress,
+            students, detector, self.dataset, self.config, losses, threshold, cache_mb, progress,
         )
         gc = self.config.relation == "gc"
         self.choices = {
@@ -134,7 +133,7 @@ class Session:
         return state
 
     def view(self, state: State) -> ViewData:
-        return view_data(self.inference, state, ap=self.ap, threshold=self.threshold)
+        return view_data(self.inference, state, self.ap)
 
     def view_with_all_checkpoints(self, state: State) -> ViewData:
         """The view, with every checkpoint computed for the curve over checkpoints."""

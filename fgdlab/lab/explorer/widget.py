@@ -87,7 +87,7 @@ def view_message(view: ViewData) -> tuple[dict, bytes, bytes]:
         "state": state.dict(), "grid": view.grid, "size": view.sample.padded_size, "image_id": view.sample.image_id,
         "rows": panel_rows(view),
         "panels": [panel_message(panel) for panel in view.panels],
-        "boxes": view.sample.boxes.cpu().tolist(),
+        "boxes": view.sample.boxes[0].cpu().tolist(),
         "ranges": {name: cells.tolist() for name, cells in view.ranges.items() if "roundings" in state.overlays},
         "mask_edges": mask_edges(view.fg > 0) if "mask" in state.overlays else [],
         "channels": {

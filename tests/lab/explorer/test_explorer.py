@@ -202,8 +202,8 @@ def test_boxes_follow_the_detectors_resize(tiny_scenes, retinanet):
     explorer = explore(net, retinanet(8), tiny_scenes("val"), config=FGDConfig())
     sample = explorer.session.view(explorer.state).sample
     original = tiny_scenes("val")[0][1]["boxes"]
-    assert sample.padded_size == (96, 96) and sample.image_size == (80, 80) and sample.rgb.shape == (96, 96, 3)
-    assert sample.boxes.numpy() == pytest.approx(original.numpy() * 80 / 64, rel=1e-4)
+    assert sample.padded_size == (96, 96) and sample.image_sizes == [(80, 80)] and sample.rgb.shape == (96, 96, 3)
+    assert sample.boxes[0].numpy() == pytest.approx(original.numpy() * 80 / 64, rel=1e-4)
     assert (sample.rgb[80:] == 255).all() and not (sample.rgb[:80, :80] == 255).all()
 
 
@@ -271,7 +271,7 @@ def test_a_folder_of_own_images_needs_no_boxes(own_images, trio):
 def test_boxes_of_own_images_are_shrunk_with_them(own_images, trio, refusal):
     explorer = explore(*trio, own_images, boxes={"c.JPEG": [[60, 10, 110, 30]]}, long_side=60, image=2)
     sample = explorer.session.view(explorer.state).sample
-    assert sample.loaded_size == (20, 60) and sample.boxes.tolist() == [[30, 5, 55, 15]]
+    assert sample.loaded_size == (20, 60) and sample.boxes[0].tolist() == [[30, 5, 55, 15]]
     assert "known: a.jpg, b.png, c.JPEG" in refusal(explore, *trio, own_images, boxes={"c.jpeg": []})
     assert "x1 < x2" in refusal(explore, *trio, own_images, boxes={"a.jpg": [[5, 5, 2, 9]]})
 
