@@ -106,7 +106,7 @@ def test_detections_are_in_pixels_of_the_sample():
     )
     with torch.no_grad():
         expected = 2 * detector([image])[0]["boxes"].numpy()
-    assert there.image_size == (128, 128) and there.loaded_size == (64, 64) and there.image_id == 3
+    assert there.image_sizes == [(128, 128)] and there.loaded_size == (64, 64) and there.image_id == 3
     assert found.boxes == pytest.approx(expected, abs=1e-3) and found.boxes.max() > 64
     assert found.scale["P3"] == pytest.approx(found.maps["P3"].square().mean().sqrt().item(), rel=1e-5)
 
