@@ -7,7 +7,7 @@ import pandas as pd
 from fgdlab.config import ROUNDINGS
 
 from .inference import DetectorInference, Predictions, Sample
-from .loss_maps import WEIGHT_OF, LossMaps, MapPair, channels_by_gap, gap, loss_maps
+from .loss_maps import WEIGHT_OF, LossMaps, MapPair, gap, loss_maps
 from .state import State
 from .teacher_checks import check_teacher
 
@@ -32,12 +32,16 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Channels:
-    """Two values per channel. what: their quantity. order: (C,), from the largest gap to the smallest."""
+    """Two values per channel (C,). what: their quantity."""
 
     what: str
     student: np.ndarray
     teacher: np.ndarray
-    order: np.ndarray
+
+    @property
+    def order(self) -> np.ndarray:
+        """Channels from the largest |teacher - student| to the smallest; equal gaps by channel number."""
+        return np.argsort(-np.abs(self.teacher - self.student), kind="stable")
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,13 +244,9 @@ def scale_mask(view: ViewData) -> np.ndarray:
 
 def channels_of(state: State, pair: MapPair, maps: LossMaps) -> Channels:
     if state.cell is None:
-        student, teacher = maps.channel["student"], maps.channel["teacher"]
-        what = "channel attention A^C, 1 = average channel"
-    else:
-        row, col = state.cell
-        student, teacher = pair.student[:, row, col], pair.teacher[:, row, col]
-        what = f"F in cell row {row}, column {col}"
-    return Channels(what, student.astype(np.float32), teacher.astype(np.float32), channels_by_gap(student, teacher))
+        return Channels("channel attention A^C, 1 = average channel", maps.channel["student"], maps.channel["teacher"])
+    row, col = state.cell
+    return Channels(f"F in cell row {row}, column {col}", pair.student[:, row, col], pair.teacher[:, row, col])
 
 
 # --- tables
