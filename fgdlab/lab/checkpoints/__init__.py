@@ -7,7 +7,7 @@ __all__ = lazy_package(__name__, {
     "classes": "coco_rows",
     "export": "detector_of export_student",
     "inheritance": "inherit",
-    "load": "teacher_from_checkpoint head_is_loaded",
+    "load": "teacher_from_checkpoint head_is_loaded outputs_of",
     "mmdet": "fcos_options load_mmdet read_state student_of",
     "mmdet_keys": "classes_of",
     "safetensors_io": "check_archive load_weights read_facts save_weights weights_hash",

@@ -4,12 +4,13 @@ import io
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import traitlets
 
-from fgdlab.config import PRESETS, FGDConfig
+from fgdlab.config import PRESETS, ROUNDINGS, FGDConfig
 from fgdlab.fgd import FGDLoss
 
 from ..config import RunConfig
@@ -20,13 +21,12 @@ from .figure import figure
 from .image_folder import open_dataset
 from .inference import DetectorInference
 from .models import check_detector, named_detectors
-from .state import QUANTITIES, WEIGHTS, State, check_index, check_state
+from .state import LIMITS, LOSS_SETTINGS, OVERLAYS, QUANTITIES, VIEWS, State
 from .view_data import TABLES, ViewData, table, view_data
 from .widget import ExplorerWidget, image_message, static_info, view_message
 
 PROGRESS_DELAY = 1.5  # seconds before a line tells what is computed
 EXPORTS = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv", "py": "text/x-python"}
-DEFAULTS = {"loss": None, "ap": None, "split": "", "long_side": 1333, "boxes": None, "threshold": 0.3, "like": None}
 
 
 def explore(student, teacher, data, config=None, **options) -> "Explorer":
@@ -72,10 +72,9 @@ class Session:
         progress=lambda line: None, **state,
     ):
         self.inputs = {"student": student, "teacher": teacher, "data": data}
-        options = [loss, ap, split, long_side, boxes, threshold, like]
         self.options = {
-            name: value for (name, default), value in zip(DEFAULTS.items(), options, strict=True)
-            if value is not default and value != default
+            "loss": loss, "ap": ap, "split": split, "long_side": long_side, "boxes": boxes, "threshold": threshold,
+            "like": like,
         }
         detector = check_detector("teacher", getattr(teacher, "detector", teacher))
         self.dataset = open_dataset(data, split=split, long_side=long_side, boxes=boxes)
@@ -83,23 +82,23 @@ class Session:
         students = named_detectors(student, classes, like=like, device=next(detector.parameters()).device)
         losses = losses_by_student(loss, students)
         self.config = fgd_config(config, losses)
-        self.threshold = threshold
         self.ap = {"teacher": teacher.AP} if hasattr(teacher, "AP") else {}
         for name, value in (ap or {}).items():
             if name not in ("teacher", *students):
                 raise unknown_name("network in ap", name, ("teacher", *students))
             self.ap[name] = float(value)
         self.inference = DetectorInference(
-            students, detector, self.dataset, self.config, losses, cache_mb=cache_mb, progress=progress,
+            students, detector, self.dataset, self.config, losses, threshold, cache_mb, progress,
         )
-        settings = {name: getattr(self.config, name) for name in (*WEIGHTS, "temperature", "rounding")}
+        gc = self.config.relation == "gc"
+        self.choices = {
+            "level": self.inference.levels, "student_name": list(students),
+            "view": VIEWS if len(students) > 1 else VIEWS[:1], "limits": LIMITS, "rounding": ROUNDINGS,
+            "quantity": [name for name in QUANTITIES if name != "context" or gc], "overlays": OVERLAYS,
+        }
+        settings = {name: getattr(self.config, name) for name in LOSS_SETTINGS}
         start = State(level=self.inference.levels[0], student_name=list(students)[-1], **settings).but(**state)
         self.state = self.checked(start if "checkpoint" in state else self._at_last_checkpoint(start))
-
-    @property
-    def quantities(self) -> tuple[str, ...]:
-        """Context weights exist only if R is a GcBlock."""
-        return tuple(name for name in QUANTITIES if name != "context" or self.config.relation == "gc")
 
     def changed(self, state: State, changes: dict) -> State:
         """The state after changes. A new student starts at its last checkpoint; a new level or image has no cell."""
@@ -116,21 +115,25 @@ class Session:
 
     def checked(self, state: State) -> State:
         """The state if it fits detectors and data, else UserError."""
-        inference = self.inference
-        checkpoints = {name: len(student.checkpoints) for name, student in inference.students.items()}
-        check_state(state, len(self.dataset), inference.levels, checkpoints, self.quantities)
-        channels, height, width = inference.teacher_predictions(state.image).maps[state.level].shape
-        check_index("channel", state.channel, channels, "channels in the teacher")
+        for name, known in self.choices.items():
+            for value in state.overlays if name == "overlays" else [getattr(state, name)]:
+                if value not in known:
+                    raise unknown_name(name, value, known)
+        check_index("image", state.image, len(self.dataset))
+        check_index("checkpoint", state.checkpoint, len(self.inference.students[state.student_name].checkpoints))
+        try:
+            replace(self.config, **{name: getattr(state, name) for name in LOSS_SETTINGS})
+        except (TypeError, ValueError) as error:
+            raise UserError(str(error)) from error
+        channels, height, width = self.inference.teacher_predictions(state.image).maps[state.level].shape
+        check_index("channel", state.channel, channels)
         cell = state.cell
         if cell is not None and not (len(cell) == 2 and 0 <= cell[0] < height and 0 <= cell[1] < width):
-            raise UserError(
-                f"cell must be (row, column) within {height} x {width} cells of {state.level}, got {cell!r}; "
-                "choose another, or None"
-            )
+            raise UserError(f"cell must be None or (row, column) within {height} x {width} cells, got {cell!r}")
         return state
 
     def view(self, state: State) -> ViewData:
-        return view_data(self.inference, state, ap=self.ap, threshold=self.threshold)
+        return view_data(self.inference, state, self.ap)
 
     def view_with_all_checkpoints(self, state: State) -> ViewData:
         """The view, with every checkpoint computed for the curve over checkpoints."""
@@ -159,7 +162,7 @@ class Explorer(ExplorerWidget):
         self._sent_image: int | None = None
         self.session = Session(student, teacher, data, config, progress=self._progress, **options)
         self.state = self.session.state
-        info = static_info(self.session.inference, self.state, self.session.quantities)
+        info = static_info(self.session.inference, self.state, self.session.choices)
         super().__init__(info=info, choice=self.state.dict())
         self._send_view()
         self.on_msg(self._export)
@@ -214,7 +217,7 @@ class Explorer(ExplorerWidget):
         bundle = super()._repr_mimebundle_(**kwargs)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         self._displayed = True
-        return {**data, "image/png": base64.b64encode(png(self.figure())).decode()}, metadata
+        return {**data, "image/png": base64.b64encode(self.exported("png")).decode()}, metadata
 
     # --- between browser and kernel
 
@@ -288,11 +291,13 @@ def fgd_config(config, losses: Mapping[str, FGDLoss]) -> FGDConfig:
     if isinstance(config, RunConfig):
         return config.fgd()
     if not isinstance(config, FGDConfig):
-        raise UserError(
-            f"config must be FGDConfig, RunConfig or the name of a preset, got {type(config).__name__}; "
-            "leave it out for the authors' settings"
-        )
+        raise UserError(f"config must be FGDConfig, RunConfig or the name of a preset, got {type(config).__name__}")
     return config
+
+
+def check_index(name: str, value, count: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
+        raise UserError(f"{name} must be a whole number from 0 to {count - 1}, got {value!r}")
 
 
 def losses_by_student(loss, students: Mapping) -> dict[str, FGDLoss]:

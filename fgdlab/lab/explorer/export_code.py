@@ -5,27 +5,14 @@ from pathlib import Path
 
 from fgdlab.config import FGDConfig
 
-from .state import State
+from .state import LOSS_SETTINGS, State
 
-LITERALS = (str, Path, int, float, bool, tuple)
-
-
-def literal(value) -> str:
-    return repr(str(value)) if isinstance(value, Path) else repr(value)
+OBJECTS = ("loss", "like")  # options that are no literals
 
 
 def arguments(values: dict) -> str:
-    """``name=value, ...`` as Python code. Objects that are no literals stay names: ``loss=loss``."""
-    return ", ".join(
-        f"{name}={literal(value) if isinstance(value, LITERALS) else name}" for name, value in values.items()
-    )
-
-
-class Code(str):
-    """A string whose repr is itself."""
-
-    def __repr__(self) -> str:
-        return str(self)
+    """``name=value, ...`` as Python code. Objects stay names: ``loss=loss``."""
+    return ", ".join(f"{name}={name if name in OBJECTS else repr(value)}" for name, value in values.items())
 
 
 def export_code(
@@ -35,18 +22,15 @@ def export_code(
 
     Args:
         inputs: {"student": ..., "teacher": ..., "data": ...} of explore(). Paths become literals; objects stay names.
-        options: arguments of explore() that differ from their defaults; the same rule.
+        options: arguments of explore(), None where it has none.
         checkpoints: number of checkpoints of the chosen student.
     """
-    options = {name: Code(dict(value)) if name in ("ap", "boxes") else value for name, value in options.items()}
-    paths = {name: value for name, value in inputs.items() if isinstance(value, (str, Path))}
-    objects = [name for name in inputs if name not in paths]
-    objects += [name for name, value in options.items() if not isinstance(value, LITERALS)]
-
-    config_fields = [each.name for each in fields(FGDConfig)]
-    config = {name: getattr(state, name, getattr(config, name)) for name in config_fields}
+    options = {name: value for name, value in options.items() if value is not None}
+    paths = {name: str(value) for name, value in inputs.items() if isinstance(value, (str, Path))}
+    objects = [name for name in (*inputs, *options) if name in OBJECTS or name in inputs and name not in paths]
+    config = {each.name: getattr(state if each.name in LOSS_SETTINGS else config, each.name) for each in fields(config)}
     config = {name: value for name, value in config.items() if value != getattr(FGDConfig(), name)}
-    view = {each.name: getattr(state, each.name) for each in fields(State) if each.name not in config_fields}
+    view = {each.name: getattr(state, each.name) for each in fields(state) if each.name not in LOSS_SETTINGS}
     view = {
         name: value for name, value in view.items()
         if name in ("image", "level", "student_name") or value != getattr(State(), name)
@@ -54,13 +38,13 @@ def export_code(
     dataset = "data"
     if "data" in paths:
         folder_options = {name: options[name] for name in ("split", "long_side", "boxes") if name in options}
-        dataset = f"open_dataset({', '.join(filter(None, ('data', arguments(folder_options))))})"
-    name, level, many = state.student_name, state.level, isinstance(inputs["student"], Mapping)
-    student = f"student[{name!r}]" if many else "student"
+        dataset = f"open_dataset(data, {arguments(folder_options)})"
+    name, level = state.student_name, state.level
+    student = f"student[{name!r}]" if isinstance(inputs["student"], Mapping) else "student"
     like = ", like=like" if "like" in options else ""
     checkpoint = state.checkpoint if checkpoints > 1 else ""
     given = f"# As given to explore(): {', '.join(objects)}.\n" if objects else ""
-    given += "".join(f"{key} = {literal(value)}\n" for key, value in paths.items())
+    given += "".join(f"{key} = {value!r}\n" for key, value in paths.items())
     trained = ""
     if "loss" in options:
         loss = f"loss[{name!r}]" if isinstance(options["loss"], Mapping) else "loss"

@@ -119,7 +119,7 @@ def draw_overlays(ax: Axes, view: ViewData) -> None:
             cells = torch.from_numpy(view.ranges[rounding])
             plots.draw_boxes(ax, cells, color=color, linestyle=line, linewidth=1.4, gid=rounding)
     if "boxes" in overlays:
-        plots.draw_boxes(ax, view.sample.boxes, cells_per_pixel(view))
+        plots.draw_boxes(ax, view.sample.boxes[0], cells_per_pixel(view))
     ax.set_xlim(0, view.grid[1])
     ax.set_ylim(view.grid[0], 0)
     if view.state.cell is not None:

@@ -5,11 +5,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..datasets import DetectionDataset, read_exif_rotated, read_split, shrink, splits_of
+from ..datasets import DetectionDataset, as_rgb, read_exif_rotated, read_split, shrink, splits_of
 from ..errors import UserError, unknown_name
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -26,10 +25,7 @@ def open_dataset(data, *, split: str = "", long_side: int = 1333, boxes: Mapping
     """
     if not isinstance(data, (str, Path)):
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, Mapping):
-            raise UserError(
-                "data must be a folder or a data set such as open_split(config, 'val'), "
-                f"got {type(data).__name__}; give the folder's path"
-            )
+            raise UserError(f"data must be a folder or a data set, got {type(data).__name__}; give the folder's path")
         if len(data) == 0:
             raise UserError("data must hold an image, got an empty data set; choose another split")
         return data
@@ -42,7 +38,7 @@ def open_dataset(data, *, split: str = "", long_side: int = 1333, boxes: Mapping
             raise unknown_name("split", split, known)
         split = split or ("val" if "val" in known else known[0])
         return DetectionDataset(read_split(folder, split), long_side=long_side)
-    return ImageFolder(folder, long_side=long_side, boxes=boxes or {})
+    return ImageFolder(folder, long_side, boxes or {})
 
 
 class ImageFolder:
@@ -53,34 +49,21 @@ class ImageFolder:
 
     classes = ["object"]
 
-    def __init__(self, folder: Path, *, long_side: int = 0, boxes: Mapping[str, list] = {}):
+    def __init__(self, folder: Path, long_side: int = 0, boxes: Mapping[str, list] = {}):
         self.long_side = long_side
         self.files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
         if not self.files:
-            raise UserError(
-                f"{folder} must hold images ({', '.join(SUFFIXES)}) or COCO annotations, got neither; "
-                "give the folder that holds them"
-            )
+            raise UserError(f"{folder} must hold images ({', '.join(SUFFIXES)}) or COCO annotations, got neither")
         names = [file.name for file in self.files]
         for name in boxes:
             if name not in names:
                 raise unknown_name("image file in boxes", name, names)
-        self.boxes = {name: self._checked(name, rows) for name, rows in boxes.items()}
-
-    @staticmethod
-    def _checked(name: str, rows) -> Tensor:
-        boxes = torch.as_tensor(rows, dtype=torch.float32)
-        boxes = boxes.reshape(0, 4) if boxes.numel() == 0 else boxes
-        if boxes.ndim != 2 or boxes.shape[1] != 4 or not (boxes[:, 2:] > boxes[:, :2]).all():
-            raise UserError(
-                f"boxes of {name!r} must be rows x1, y1, x2, y2 in pixels with x1 < x2 and y1 < y2, "
-                f"got {rows!r}; correct them"
-            )
-        return boxes
-
-    @property
-    def image_ids(self) -> list[int]:
-        return list(range(1, len(self.files) + 1))
+        self.boxes = {name: torch.as_tensor(rows, dtype=torch.float32) for name, rows in boxes.items() if len(rows)}
+        for name, rows in self.boxes.items():
+            if rows.ndim != 2 or rows.shape[1] != 4 or not (rows[:, 2:] > rows[:, :2]).all():
+                problem = f"boxes of {name!r} must be rows x1, y1, x2, y2 in pixels with x1 < x2 and y1 < y2"
+                raise UserError(f"{problem}, got {rows.tolist()}; correct them")
+        self.image_ids = list(range(1, len(self.files) + 1))
 
     def __len__(self) -> int:
         return len(self.files)
@@ -90,13 +73,11 @@ class ImageFolder:
         try:
             picture = read_exif_rotated(file)
         except Exception as error:  # Pillow raises many types for broken files
-            raise UserError(
-                f"{file} must be an image that can be decoded, got: {' '.join(str(error).split())}; "
-                "copy it again or remove it"
-            ) from error
+            reason = " ".join(str(error).split())
+            raise UserError(f"{file} must be an image that can be decoded, got: {reason}; remove it") from error
         boxes, (width, height) = self.boxes.get(file.name, torch.zeros(0, 4)), picture.size
         picture = shrink(picture, self.long_side)
         scale = torch.tensor([picture.width / width, picture.height / height] * 2)
-        image = torch.from_numpy(np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))).float() / 255
+        image = torch.from_numpy(as_rgb(picture)).permute(2, 0, 1).float() / 255
         labels = torch.ones(len(boxes), dtype=torch.int64)
         return image, {"boxes": boxes * scale, "labels": labels, "image_id": torch.tensor(i + 1)}

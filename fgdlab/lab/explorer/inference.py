@@ -23,41 +23,29 @@ from .models import NamedDetector
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
-    """One image as every detector sees it.
+class Sample(Scene):
+    """One image as every detector sees it: a scene without maps, on the students' device.
 
-    pixels: (1, 3, H_pad, W_pad), on the students' device. rgb: (H_pad, W_pad, 3) uint8, padding white.
-    boxes: (K, 4) in their pixels. labels: (K,).
-    image_size: (height, width) before padding. loaded_size: before the detector's own resize.
+    rgb: (H_pad, W_pad, 3) uint8, padding white. labels: (K,).
+    loaded_size: (height, width) before the detector's own resize.
     """
 
     image_id: int
-    pixels: Tensor
     rgb: np.ndarray
-    boxes: Tensor
     labels: np.ndarray
-    image_size: tuple[int, int]
     loaded_size: tuple[int, int]
-
-    @property
-    def padded_size(self) -> tuple[int, int]:
-        return tuple(self.pixels.shape[-2:])
 
     @property
     def nbytes(self) -> int:
         return self.pixels.nbytes + self.rgb.nbytes
 
-    def scene(self) -> Scene:
-        """Boxes and sizes for masks; no maps."""
-        return Scene(self.pixels, [self.boxes], [self.image_size], {})
-
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """One detector's maps {"P3": (C, H, W), ...} and detections.
+    """One detector's maps {"P3": (C, H, W), ...} and detections, highest score first.
 
-    boxes: (K, 4) in pixels of the sample. labels, scores: (K,). scale, spread: {level: root mean square, standard
-    deviation} of the maps.
+    boxes: (K, 4) in pixels of the sample. labels, scores: (K,).
+    scale, spread: {level: root mean square, standard deviation} of the maps.
     """
 
     maps: dict[str, Tensor]
@@ -80,14 +68,15 @@ def sample_of(detector: nn.Module, image: Tensor, target: dict) -> Sample:
         batch, targets = detector.transform([image.to(device)], [on_device(target, device)])
     scene = Scene(batch.tensors, [targets[0]["boxes"]], batch.image_sizes, {})
     rgb = (padded_image(detector, scene).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    labels = target.get("labels", torch.ones(len(target["boxes"]), dtype=torch.int64)).cpu().numpy()
-    sizes = tuple(batch.image_sizes[0]), tuple(image.shape[-2:])
-    return Sample(int(target.get("image_id", 0)), scene.pixels, rgb, scene.boxes[0], labels, *sizes)
+    labels, image_id = target["labels"].cpu().numpy(), int(target.get("image_id", 0))
+    return Sample(**vars(scene), image_id=image_id, rgb=rgb, labels=labels, loaded_size=tuple(image.shape[-2:]))
 
 
 @torch.no_grad()
-def predictions_of(detector: nn.Module, image: Tensor, target: dict, sample: Sample) -> Predictions:
-    """A detector's maps of the sample's pixels, and its detections by its own forward.
+def predictions_of(
+    detector: nn.Module, image: Tensor, target: dict, sample: Sample, threshold: float = 0.0,
+) -> Predictions:
+    """A detector's maps of the sample's pixels, and its detections of score ``threshold`` or more by its own forward.
 
     One forward gives both if the detector's transform makes the same pixels.
     """
@@ -99,11 +88,12 @@ def predictions_of(detector: nn.Module, image: Tensor, target: dict, sample: Sam
             maps = scene.features
         else:
             maps = level_names(detector.backbone(sample.pixels.to(device)), sample.padded_size[0])
-    resize = [new / old for new, old in zip(sample.image_size, sample.loaded_size, strict=True)]
-    boxes, labels, scores = (output[name].detach().float().cpu().numpy() for name in ("boxes", "labels", "scores"))
-    maps = {level: each[0].detach() for level, each in full_precision(maps).items()}
+    resize = [new / old for new, old in zip(sample.image_sizes[0], sample.loaded_size, strict=True)]
+    boxes, labels, scores = (output[name].float().cpu().numpy() for name in ("boxes", "labels", "scores"))
+    order = [i for i in np.argsort(-scores, kind="stable") if scores[i] >= threshold]
+    maps = {level: each[0] for level, each in full_precision(maps).items()}
     return Predictions(
-        maps, boxes * np.array(resize[::-1] * 2), labels.astype(int), scores,
+        maps, boxes[order] * np.array(resize[::-1] * 2), labels[order].astype(int), scores[order],
         scale={level: float(each.double().square().mean().sqrt()) for level, each in maps.items()},
         spread={level: float(each.double().std()) for level, each in maps.items()},
     )
@@ -122,16 +112,17 @@ class DetectorInference:
         dataset: item i = (image, target), see image_folder.py.
         config: switches of the loss whose terms are shown.
         losses: {name of student: FGDLoss} with trained f and R; other students get fresh layers of seed 0.
+        threshold: lowest score of a detection, 0..1.
         cache_mb: bound of the cache.
         progress: called with a line before anything slow, with "" after it.
     """
 
     def __init__(
         self, students: dict[str, NamedDetector], teacher: nn.Module, dataset, config: FGDConfig,
-        losses: dict[str, FGDLoss], *, cache_mb: float = 512, progress: Callable[[str], None] = lambda line: None,
+        losses: dict[str, FGDLoss], threshold: float, cache_mb: float, progress: Callable[[str], None],
     ):
         self.students, self.teacher, self.dataset, self.config = students, teacher, dataset, config
-        self.losses, self.progress = losses, progress
+        self.losses, self.threshold, self.progress = losses, threshold, progress
         self.cache = LRUCache(int(cache_mb * 1e6), max_items=64, min_items=12 + 2 * len(students))
         self.checkpoint_gaps: dict[tuple, dict] = {}  # filled by view_data.py
         self._student_losses: dict[str, FGDLoss] = {}
@@ -163,21 +154,24 @@ class DetectorInference:
 
         return self.cache.get(("pairs", image, name, checkpoint), compute, size)
 
-    def masks(self, image: int, level: str, rounding: str) -> tuple[np.ndarray, np.ndarray]:
-        """fg, bg (H, W) of one level."""
-        def compute():
-            scene, teacher_map = self.sample(image).scene(), self.teacher_predictions(image).maps[level][None]
-            masks = masks_of(replace(self.config, rounding=rounding), scene, teacher_map)
-            return masks.fg[0].cpu().numpy(), masks.bg[0].cpu().numpy()
+    def masks(self, image: int, level: str, rounding: str) -> list[np.ndarray]:
+        """fg, bg (H, W) of one level, and (H, W) bool: the cells in boxes, also where the loss does not split areas."""
+        def compute() -> list[np.ndarray]:
+            teacher_map = self.teacher_predictions(image).maps[level][None]
+            config = replace(self.config, rounding=rounding)
+            masks, split = (
+                masks_of(each, self.sample(image), teacher_map) for each in (config, replace(config, area="split"))
+            )
+            return [each[0].cpu().numpy() for each in (masks.fg, masks.bg, split.fg > 0)]
 
-        return self.cache.get(("masks", image, level, rounding), compute, lambda masks: 2 * masks[0].nbytes)
+        return self.cache.get(("masks", image, level, rounding), compute, lambda masks: 3 * masks[0].nbytes)
 
     def ranges(self, image: int, level: str, rounding: str) -> np.ndarray:
         """(K, 4) half-open col0, row0, col1, row1: the cells of each box, not clipped to the grid."""
         sample = self.sample(image)
         grid = tuple(self.teacher_predictions(image).maps[level].shape[-2:])
-        frame = sample.scene().frame_sizes(self.config.frame)[0]
-        return cell_ranges(sample.boxes, frame, grid, rounding=rounding).cpu().numpy()
+        frame = sample.frame_sizes(self.config.frame)[0]
+        return cell_ranges(sample.boxes[0], frame, grid, rounding=rounding).cpu().numpy()
 
     def student_loss(self, name: str, student: dict[str, Tensor], teacher: dict[str, Tensor]) -> FGDLoss:
         """A student's loss with the layers of every term; f and R are the given trained ones, or fresh."""
@@ -206,7 +200,7 @@ class DetectorInference:
         sample = self.sample(image)
         self.progress(f"{label}: computing image {image + 1} of {len(self.dataset)}")
         try:
-            return predictions_of(detector, *self.dataset[image], sample)
+            return predictions_of(detector, *self.dataset[image], sample, self.threshold)
         finally:
             self.progress("")
 
@@ -220,13 +214,8 @@ class DetectorInference:
             for level in levels:
                 if maps[level].shape[-2:] != teacher[level].shape[-2:]:
                     grids = " and ".join("{} x {}".format(*each[level].shape[-2:]) for each in (maps, teacher))
-                    raise UserError(
-                        f"student {name!r} and the teacher must have the same grid on {level}, got {grids} cells; "
-                        "compare detectors of equal strides"
-                    )
+                    problem = f"student {name!r} and the teacher must have the same grid on {level}, got {grids} cells"
+                    raise UserError(f"{problem}; compare detectors of equal strides")
         if not levels:
-            raise UserError(
-                "students and teacher must share a pyramid level, got none in common with the teacher's "
-                f"{', '.join(teacher)}; compare other detectors"
-            )
+            raise UserError(f"students must share a level with the teacher, got none of its {', '.join(teacher)}")
         return tuple(levels)

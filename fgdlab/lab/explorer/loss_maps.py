@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from fgdlab.attention import Attention
+from fgdlab.attention import Attention, attention_of, without
 from fgdlab.config import FGDConfig
 from fgdlab.fgd import FGDLoss
 from fgdlab.focal import feature_error
@@ -58,19 +58,9 @@ def all_terms_config(config: FGDConfig) -> FGDConfig:
     return replace(config, alpha=1.0, beta=1.0, gamma=1.0, lambda_=1.0)
 
 
-def enabled_terms(config: FGDConfig) -> tuple[str, ...]:
-    """Terms that the switches allow, whatever the weights."""
-    return tuple(all_terms_config(config).weights())
-
-
 @torch.no_grad()
 def map_pair(student: torch.Tensor, teacher: torch.Tensor, loss: FGDLoss, level: str) -> MapPair:
-    """Reduce two maps of one level.
-
-    Args:
-        student, teacher: (C_s, H, W), (C_t, H, W), float32, on the device of ``loss``.
-        loss: gives f and R of this level; it must have the layers of ``all_terms_config``.
-    """
+    """Reduce two maps of one level, (C_s, H, W) and (C_t, H, W), with f and R of ``loss``."""
     student, teacher = student[None], teacher[None]
     student = loss.align[level](student) if loss.align else student
     check_same_shape(student, teacher)
@@ -84,18 +74,18 @@ def map_pair(student: torch.Tensor, teacher: torch.Tensor, loss: FGDLoss, level:
         relation = related.square().sum(dim=1)[0]  # (H, W)
         if block.kind == "gc":
             inputs = {"student": (block.student, student), "teacher": (block.teacher, teacher)}
-            context = {name: gc.context_weights(x).view(x.shape[-2:]) for name, (gc, x) in inputs.items()}
-    magnitude = {"student": student[0].abs(), "teacher": teacher[0].abs()}
+            context = {name: array(gc.context_weights(x).view(x.shape[-2:])) for name, (gc, x) in inputs.items()}
+    maps = {"student": student[0], "teacher": teacher[0]}
     return MapPair(
         array(student[0]), array(teacher[0]), array(error_mean),
-        spatial={name: array(each.mean(dim=0)) for name, each in magnitude.items()},
-        channel={name: array(each.mean(dim=(1, 2))) for name, each in magnitude.items()},
-        relation=array(relation), context={name: array(each) for name, each in context.items()},
+        spatial={name: array(each.abs().mean(dim=0)) for name, each in maps.items()},
+        channel={name: array(each.abs().mean(dim=(1, 2))) for name, each in maps.items()},
+        relation=array(relation), context=context,
     )
 
 
 def array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().float().cpu().numpy()
+    return tensor.float().cpu().numpy()
 
 
 def attention_from_means(mean: np.ndarray, temperature: float) -> np.ndarray:
@@ -114,17 +104,20 @@ def loss_maps(pair: MapPair, fg: np.ndarray, bg: np.ndarray, temperature: float,
     """
     spatial = {name: attention_from_means(each, temperature) for name, each in pair.spatial.items()}
     channel = {name: attention_from_means(each, temperature) for name, each in pair.channel.items()}
-    a_spatial = spatial["teacher"] if config.spatial_attention else np.ones_like(spatial["teacher"])
-    a_channel = channel["teacher"] if config.channel_attention else np.ones_like(channel["teacher"])
-    weights = Attention(*(torch.from_numpy(each.astype(np.float32))[None] for each in (a_spatial, a_channel)))
+    off = {"spatial": not config.spatial_attention, "channel": not config.channel_attention}
+    student, teacher = (
+        without(Attention(*(torch.from_numpy(each[name])[None] for each in (spatial, channel))), **off)
+        for name in ("student", "teacher")
+    )
+    weights = Attention(*(each.float() for each in attention_of(config.attention_of, student, teacher)))
     features = (torch.from_numpy(each)[None] for each in (pair.student, pair.teacher))
     error = feature_error(*features, weights)[0].numpy()
-    distance = np.abs(spatial["student"] - spatial["teacher"]) if config.spatial_attention else np.zeros_like(error)
+    distance = (student.spatial - teacher.spatial)[0].abs().numpy()
     cells = {"fg": error * fg, "both": error * fg, "bg": error * bg, "attention": distance, "global": pair.relation}
-    cells = {name: cells[name] for name in enabled_terms(config)}
+    cells = {name: cells[name] for name in all_terms_config(config).weights()}
     raw = {name: float(each.sum(dtype=np.float64)) for name, each in cells.items()}
-    if "attention" in raw and config.channel_attention:
-        raw["attention"] += float(np.abs(channel["student"] - channel["teacher"]).sum())
+    if "attention" in raw:
+        raw["attention"] += float((student.channel - teacher.channel).abs().sum())
     return LossMaps(spatial, channel, cells, raw)
 
 
@@ -138,17 +131,9 @@ def gap(pair: MapPair, maps: LossMaps, inside: np.ndarray) -> dict[str, float | 
         |A^S of teacher - A^S of student| over cells. None if there is no such cell.
     """
     distance = np.abs(maps.spatial["teacher"] - maps.spatial["student"])
-    areas = {"fg": inside, "bg": ~inside}
-
-    def mean(values: np.ndarray, area: np.ndarray, power: float = 1.0) -> float | None:
-        return float(values[area].mean(dtype=np.float64)) ** power if area.any() else None
-
-    return {
-        **{f"feature_{name}": mean(pair.error_mean, area, 0.5) for name, area in areas.items()},
-        **{f"attention_{name}": mean(distance, area) for name, area in areas.items()},
-    }
-
-
-def channels_by_gap(student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
-    """Channels from the largest |teacher - student| to the smallest; equal gaps by channel number."""
-    return np.argsort(-np.abs(teacher - student), kind="stable")
+    gaps = {}
+    for name, area in (("fg", inside), ("bg", ~inside)):
+        some = area.any()
+        gaps[f"feature_{name}"] = float(pair.error_mean[area].mean(dtype=np.float64) ** 0.5) if some else None
+        gaps[f"attention_{name}"] = float(distance[area].mean()) if some else None
+    return gaps

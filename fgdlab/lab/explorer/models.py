@@ -2,20 +2,17 @@
 
     detector | folder of checkpoints | {name: either} --named_detectors--> {name: NamedDetector}
 """
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 
-from ..checkpoints import load_weights, read_facts
+from ..checkpoints import load_weights, outputs_of, read_facts
 from ..config import RunConfig
 from ..detectors import build, build_settings
 from ..errors import UserError
-
-LAST_LAYERS = ("head.classification_head.cls_logits.weight", "head.regression_head.bbox_reg.weight")
 
 
 class NamedDetector:
@@ -25,9 +22,9 @@ class NamedDetector:
     All checkpoints share ``module``, so only the latest one asked for is in memory.
     """
 
-    def __init__(self, name: str, module: nn.Module, files: list[Path] = ()):
-        self.name, self.module, self.files = name, module, list(files)
-        self.checkpoints = [checkpoint_label(file) for file in self.files] or [""]
+    def __init__(self, module: nn.Module, files: list[Path] = ()):
+        self.module, self.files = module, files
+        self.checkpoints = [checkpoint_label(file) for file in files] or [""]
         self._loaded: Path | None = None
 
     def detector(self, checkpoint: int = -1) -> nn.Module:
@@ -43,79 +40,52 @@ def named_detectors(student, classes: int, *, like: nn.Module | None = None, dev
 
     Args:
         student: a detector (named "student"), a folder of checkpoints, or {name: either}.
-        classes: of the data, for checkpoints whose files do not say their classes.
+        classes: of the data, for checkpoints whose files do not show their classes.
         like: a detector of the checkpoints' architecture, for files that do not say their settings.
         device: where checkpoints are loaded; a detector stays on its device.
     """
     students = dict(student) if isinstance(student, Mapping) else {"student": student}
     if not students:
         raise UserError('student must be a detector or {"baseline": detector, ...}, got an empty dict; name one')
-    result = {}
-    for name, value in students.items():
-        name = str(name)
-        if isinstance(value, (str, Path)):
-            result[name] = load_checkpoints(name, Path(value).expanduser(), classes, like, device)
-        else:
-            result[name] = NamedDetector(name, check_detector(f"student {name!r}", value))
-    return result
+    return {
+        str(name): open_checkpoints(name, Path(value).expanduser(), classes, like, device)
+        if isinstance(value, (str, Path)) else NamedDetector(check_detector(f"student {name!r}", value))
+        for name, value in students.items()
+    }
 
 
 def check_detector(label: str, detector) -> nn.Module:
-    """The detector if it follows the contract of fgdlab/scene.py; else an error that names what is missing."""
-    missing = [part for part in ("transform", "backbone") if not hasattr(detector, part)]
-    if not isinstance(detector, nn.Module) or missing:
-        got = type(detector).__name__ + (f" without {' and '.join(missing)}" if isinstance(detector, nn.Module) else "")
-        raise UserError(
-            f"{label} must be a detector with transform and backbone (see fgdlab/scene.py), got {got}; "
-            "build one with fgdlab.lab.detectors.build"
-        )
+    """The detector if it has the interface of fgdlab/scene.py, else UserError."""
+    if not (isinstance(detector, nn.Module) and hasattr(detector, "transform") and hasattr(detector, "backbone")):
+        problem = f"{label} must be a detector with transform and backbone, got {type(detector).__name__}"
+        raise UserError(f"{problem}; build one with fgdlab.lab.detectors.build")
     return detector
 
 
-def load_checkpoints(name: str, folder: Path, classes: int, like: nn.Module | None, device) -> NamedDetector:
+def open_checkpoints(name: str, folder: Path, classes: int, like: nn.Module | None, device) -> NamedDetector:
     """The .safetensors files of a folder, sorted by the last number in their names, as checkpoints of one detector."""
     if not folder.is_dir():
-        raise UserError(
-            f"student {name!r} must be a detector or a folder of checkpoints, got {str(folder)!r}, which is no folder; "
-            "correct the path"
-        )
+        problem = f"student {name!r} must be a detector or a folder of checkpoints, got {str(folder)!r}"
+        raise UserError(f"{problem}, which is no folder; correct the path")
     if (folder / "snapshots").is_dir():
         folder = folder / "snapshots"
     files = sorted(folder.glob("*.safetensors"), key=lambda file: (step_number(file), file.name))
     if not files:
-        raise UserError(
-            f"{folder} must hold checkpoints named like step_000150.safetensors, got none; "
-            "run with snapshot_every, or give the folder that holds them"
-        )
-    module = check_detector("like", like) if like is not None else build_from_settings(files[0], folder, classes)
-    return NamedDetector(name, module if device is None else module.to(device), files)
+        problem = f"{folder} must hold checkpoints named like step_000150.safetensors, got none"
+        raise UserError(f"{problem}; run with snapshot_every, or give the folder that holds them")
+    module = check_detector("like", like) if like is not None else build_from_header(files[0], classes)
+    return NamedDetector(module if device is None else module.to(device), files)
 
 
-def build_from_settings(file: Path, folder: Path, classes: int) -> nn.Module:
-    """An untrained detector by the settings in the file's header or in the run's params.json."""
+def build_from_header(file: Path, classes: int) -> nn.Module:
+    """An untrained detector by the settings in a checkpoint's header."""
     facts = read_facts(file)
-    settings = facts.get("settings")
-    if settings is None and (folder.parent / "params.json").is_file():
-        settings = json.loads((folder.parent / "params.json").read_text())
-    if settings is None:
-        raise UserError(
-            f"{file} must say its settings, got none in its header and no params.json in {folder.parent}; "
-            "give like=a detector of that architecture"
-        )
-    config = RunConfig.of(settings)
-    classes = len(facts.get("classes") or ()) or classes_of(file) or classes
-    return build(**build_settings(config, config.student, classes))
-
-
-def classes_of(file: Path) -> int | None:
-    """The number of classes C from the shapes of a RetinaNet's last layers; None for other heads.
-
-    With A anchors per cell the layers have A * (C + 1) and A * 4 outputs.
-    """
-    with safe_open(file, "pt") as weights:
-        names = weights.keys()
-        outputs = [weights.get_slice(name).get_shape()[0] for name in LAST_LAYERS if name in names]
-    return 4 * outputs[0] // outputs[1] - 1 if len(outputs) == 2 else None
+    if "settings" not in facts:
+        problem = f"{file} must say its settings in its header, got none"
+        raise UserError(f"{problem}; give like=a detector of that architecture")
+    config = RunConfig.of(facts["settings"])
+    outputs = outputs_of(load_file(file)) or 1 + classes
+    return build(**build_settings(config, config.student, len(facts.get("classes") or ()) or outputs - 1))
 
 
 def step_number(file: Path) -> int:

@@ -9,38 +9,35 @@ from .inference import DetectorInference, Predictions, Sample
 MAX_SCALE_RATIO = 5.0  # of feature scales, without a warning
 
 
-def count_detected(sample: Sample, predictions: Predictions, threshold: float, any_class: bool) -> tuple[int, int]:
-    """(detections with at least this score, objects that one of them covers with IoU >= 0.5 and the right class)."""
-    shown = predictions.scores >= threshold
-    if not shown.any() or not len(sample.boxes):
-        return int(shown.sum()), 0
-    detections = torch.from_numpy(predictions.boxes[shown]).double()
-    covers = box_iou(sample.boxes.cpu().double(), detections).numpy() >= 0.5
+def count_detected(sample: Sample, predictions: Predictions, any_class: bool) -> int:
+    """The number of objects that a detection of the right class covers with IoU >= 0.5."""
+    detections = torch.from_numpy(predictions.boxes).double()
+    covers = box_iou(sample.boxes[0].cpu().double(), detections).numpy() >= 0.5
     if not any_class:
-        covers &= sample.labels[:, None] == predictions.labels[shown][None]
-    return int(shown.sum()), int(covers.any(axis=1).sum())
+        covers &= sample.labels[:, None] == predictions.labels[None]
+    return int(covers.any(axis=1).sum())
 
 
 def check_teacher(
     inference: DetectorInference, sample: Sample, predictions: dict[str, Predictions], ap: dict[str, float],
-    threshold: float,
 ) -> tuple[list[dict], list[str]]:
     """One row per detector, and warnings about the teacher.
 
     Args:
         predictions: {name: Predictions} of the sample, the teacher first.
         ap: {name: AP in 0..100}, as far as known.
-        threshold: lowest score of a detection.
     Returns:
         rows of name, AP or None, detections, detected (objects), objects, scale {level: rms of the map}; warnings.
     """
-    any_class, rows = isinstance(inference.dataset, ImageFolder), []
-    for name, each in predictions.items():
-        detections, detected = count_detected(sample, each, threshold, any_class)
-        rows.append({
-            "name": name, "AP": ap.get(name), "detections": detections, "detected": detected,
-            "objects": len(sample.boxes), "scale": {level: each.scale[level] for level in inference.levels},
-        })
+    any_class = isinstance(inference.dataset, ImageFolder)
+    rows = [
+        {
+            "name": name, "AP": ap.get(name), "detections": len(each.scores),
+            "detected": count_detected(sample, each, any_class), "objects": len(sample.boxes[0]),
+            "scale": {level: each.scale[level] for level in inference.levels},
+        }
+        for name, each in predictions.items()
+    ]
     return rows, teacher_warnings(rows, predictions["teacher"], inference.levels)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from fgdlab.config import ROUNDINGS
 
 from .inference import DetectorInference, Predictions, Sample
-from .loss_maps import WEIGHT_OF, LossMaps, MapPair, channels_by_gap, gap, loss_maps
+from .loss_maps import WEIGHT_OF, LossMaps, MapPair, gap, loss_maps
 from .state import State
 from .teacher_checks import check_teacher
 
@@ -32,12 +32,16 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Channels:
-    """Two values per channel. what: their quantity. order: (C,), from the largest gap to the smallest."""
+    """Two values per channel (C,). what: their quantity."""
 
     what: str
     student: np.ndarray
     teacher: np.ndarray
-    order: np.ndarray
+
+    @property
+    def order(self) -> np.ndarray:
+        """Channels from the largest |teacher - student| to the smallest; equal gaps by channel number."""
+        return np.argsort(-np.abs(self.teacher - self.student), kind="stable")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,42 +72,37 @@ class ViewData:
         return round(self.sample.padded_size[0] / self.grid[0])
 
 
-def view_data(inference: DetectorInference, state: State, *, ap: dict[str, float], threshold: float = 0.3) -> ViewData:
-    """The view at one state.
-
-    Args:
-        ap: {network: AP}, as far as known.
-        threshold: lowest score of a detection that is shown.
-    """
+def view_data(inference: DetectorInference, state: State, ap: dict[str, float]) -> ViewData:
+    """The view at one state. ``ap``: {network: AP}, as far as known."""
     image, level, name = state.image, state.level, state.student_name
     checkpoints = {each: len(student.checkpoints) - 1 for each, student in inference.students.items()}
     checkpoints[name] = state.checkpoint
     pairs = {each: inference.pairs(image, each, checkpoint) for each, checkpoint in checkpoints.items()}
 
     def maps_of(student: str, level: str) -> LossMaps:
-        masks = inference.masks(image, level, state.rounding)
-        return loss_maps(pairs[student][level], *masks, state.temperature, inference.config)
+        fg, bg, _ = inference.masks(image, level, state.rounding)
+        return loss_maps(pairs[student][level], fg, bg, state.temperature, inference.config)
 
     by_level = {each: maps_of(name, each) for each in inference.levels}
     by_student = {each: by_level[level] if each == name else maps_of(each, level) for each in pairs}
     here = {each: pairs[each][level] for each in pairs}
     terms = term_rows(state, by_level)
     total = sum(row["weighted"] for row in terms)
-    fg, bg = inference.masks(image, level, state.rounding)
-    ranges = {each: inference.ranges(image, level, each) for each in ROUNDINGS}
-    inside = fg > 0 if inference.config.area != "both" else cells_in_boxes(ranges[state.rounding], fg.shape)
+    fg, bg, inside = inference.masks(image, level, state.rounding)
     gaps = {each: gap(here[each], by_student[each], inside) for each in pairs}
     key, parts = (image, level, name, state.rounding), ("feature_fg", "feature_bg")
     inference.checkpoint_gaps[(*key, state.checkpoint)] = {part: gaps[name][part] for part in parts}
     predictions = {"teacher": inference.teacher_predictions(image)}
     for each, checkpoint in checkpoints.items():
         predictions[each] = inference.student_predictions(image, each, checkpoint)
-    networks, warnings = check_teacher(inference, inference.sample(image), predictions, ap, threshold)
+    sample = inference.sample(image)
+    networks, warnings = check_teacher(inference, sample, predictions, ap)
     return ViewData(
-        state=state, sample=inference.sample(image), grid=fg.shape,
-        panels=panels_of(inference, state, here, by_student, total, predictions, threshold),
+        state=state, sample=sample, grid=fg.shape,
+        panels=panels_of(inference, state, here, by_student, total, predictions),
         fg=fg, bg=bg, percent=cell_percent(state, by_level[level], total),
-        ranges=ranges, channels=channels_of(state, here[name], by_level[level]), terms=terms,
+        ranges={each: inference.ranges(image, level, each) for each in ROUNDINGS},
+        channels=channels_of(state, here[name], by_level[level]), terms=terms,
         gaps=[{"student": each, **row} for each, row in gaps.items()], networks=networks,
         checkpoints=[
             {"checkpoint": label, **inference.checkpoint_gaps.get((*key, i), dict.fromkeys(parts))}
@@ -111,14 +110,6 @@ def view_data(inference: DetectorInference, state: State, *, ap: dict[str, float
         ],
         warnings=warnings, notes=inference.notes(name),
     )
-
-
-def cells_in_boxes(ranges: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool: the masks of an unsplit loss do not separate these cells from the background."""
-    inside = np.zeros(grid, bool)
-    for col0, row0, col1, row1 in ranges.clip(min=0):
-        inside[row0:row1, col0:col1] = True
-    return inside
 
 
 # --- the loss
@@ -129,21 +120,20 @@ def weight(state: State, term: str) -> float:
 
 def term_rows(state: State, by_level: dict[str, LossMaps]) -> list[dict]:
     """student, level, term, raw, weight, weighted, and percent of the student's whole loss on this image."""
+    total = sum(weight(state, term) * raw for maps in by_level.values() for term, raw in maps.raw.items()) or 1.0
     rows = []
     for level, maps in by_level.items():
         for term, raw in maps.raw.items():
             factor = weight(state, term)
             row = {"student": state.student_name, "level": level, "term": term, "raw": raw, "weight": factor}
-            rows.append({**row, "weighted": factor * raw})
-    total = sum(row["weighted"] for row in rows) or 1.0
-    return [{**row, "percent": 100 * row["weighted"] / total} for row in rows]
+            rows.append({**row, "weighted": factor * raw, "percent": 100 * factor * raw / total})
+    return rows
 
 
 def cell_percent(state: State, maps: LossMaps, total: float) -> np.ndarray:
     """(H, W): percent per cell of the loss of this image over all levels."""
-    cells = np.zeros(maps.spatial["teacher"].shape)
-    for term, each in maps.cells.items():
-        cells += weight(state, term) * each
+    nothing = np.zeros_like(maps.spatial["teacher"])
+    cells = sum((weight(state, term) * each for term, each in maps.cells.items()), nothing)
     return 100 * cells / (total or 1.0)
 
 
@@ -156,7 +146,7 @@ UNITS = {
 
 def panels_of(
     inference: DetectorInference, state: State, pairs: dict[str, MapPair], maps: dict[str, LossMaps], total: float,
-    predictions: dict[str, Predictions], threshold: float,
+    predictions: dict[str, Predictions],
 ) -> list[Panel]:
     """The maps of one view; compared maps have the same colours.
 
@@ -169,24 +159,23 @@ def panels_of(
     for name in shown:
         checkpoint = inference.students[name].checkpoints[state.checkpoint if name == chosen else -1]
         titles[name] = f"{name} {checkpoint}".strip()
+    if state.quantity == "loss" and state.view == "difference":  # one panel per term
+        percent = 100 / (total or 1.0)
+        panels = [
+            Panel(f"{term} of {chosen}", chosen, percent * weight(state, term) * cells, "amount", "% of the loss")
+            for term, cells in maps[chosen].cells.items()
+        ]
+        return with_limits(panels, state.limits)
     if state.quantity == "loss":
-        if state.view == "difference":  # one panel per term
-            unit = "% of the loss"
-            losses = {
-                f"{term} of {chosen}": (chosen, 100 * weight(state, term) * each / (total or 1.0))
-                for term, each in maps[chosen].cells.items()
-            }
-        else:
-            unit = "weighted loss of a cell"
-            losses = {titles[name]: (name, cell_percent(state, maps[name], 100.0)) for name in shown}
-        panels = [Panel(title, name, cells, "amount", unit) for title, (name, cells) in losses.items()]
+        unit = "weighted loss of a cell"
+        panels = [Panel(titles[name], name, cell_percent(state, maps[name], 100.0), "amount", unit) for name in shown]
         return with_limits(panels, state.limits)
 
     amounts, values, unit = [], {}, UNITS[state.quantity].format(state.channel)
     for name in ("teacher", *shown):
         student, network = (chosen, name) if name == "teacher" else (name, "student")
         values[name] = quantity_map(state, pairs, maps, student, network)
-        detections = labelled_detections(predictions[name], inference, threshold)
+        detections = labelled_detections(predictions[name], getattr(inference.dataset, "classes", []))
         amounts.append(Panel(titles[name], name, values[name], "amount", unit, detections))
     differences = [
         Panel(f"teacher - {name}", "", values["teacher"] - values[name], "difference", unit) for name in shown
@@ -208,31 +197,24 @@ def quantity_map(
 
 def with_limits(panels: list[Panel], limits: str) -> list[Panel]:
     """The same panels with colour limits: shared by all, or each panel's own. Limits of a difference are symmetric."""
-    def ends(group: list[Panel]) -> tuple[float, float]:
-        finite = np.concatenate([each.values[np.isfinite(each.values)] for each in group])
-        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-        if group[0].kind == "difference":
-            high = max(abs(low), abs(high)) or 1.0
-            return -high, high
-        return (low, high) if high > low else (low - 0.5, high + 0.5)
+    def with_limits_of(panel: Panel, group: list[Panel]) -> Panel:
+        values = np.concatenate([each.values[np.isfinite(each.values)] for each in group])
+        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+        if panel.kind == "difference":
+            low, high = -max(-low, high), max(-low, high)
+        if low == high:
+            low, high = low - 0.5, high + 0.5
+        return replace(panel, values=panel.values.astype(np.float32), low=low, high=high)
 
-    shared, result = ends(panels) if limits == "shared" and panels else None, []
-    for panel in panels:
-        low, high = shared or ends([panel])
-        result.append(replace(panel, values=panel.values.astype(np.float32), low=low, high=high))
-    return result
+    return [with_limits_of(panel, panels if limits == "shared" else [panel]) for panel in panels]
 
 
-def labelled_detections(
-    predictions: Predictions, inference: DetectorInference, threshold: float,
-) -> list[tuple[list[float], str]]:
-    """Detections with at least ``threshold``, highest score first: box and "class score"."""
-    classes, detections = getattr(inference.dataset, "classes", []), []
-    for i in np.argsort(-predictions.scores, kind="stable"):
-        label, score = predictions.labels[i], predictions.scores[i]
+def labelled_detections(predictions: Predictions, classes: list[str]) -> list[tuple[list[float], str]]:
+    """Each detection's box and "class score"."""
+    detections = []
+    for box, label, score in zip(predictions.boxes.tolist(), predictions.labels, predictions.scores, strict=True):
         known = 0 < label <= len(classes) and classes != ["object"]
-        if score >= threshold:
-            detections.append((predictions.boxes[i].tolist(), f"{classes[label - 1] if known else label} {score:.2f}"))
+        detections.append((box, f"{classes[label - 1] if known else label} {score:.2f}"))
     return detections
 
 
@@ -255,23 +237,16 @@ def mask_edges(inside: np.ndarray) -> list[list[int]]:
 
 def scale_mask(view: ViewData) -> np.ndarray:
     """(H, W) in 0..1: log of S (eqs. 3-4) from its smallest to its largest weight on this image."""
-    weights = np.maximum(view.fg, view.bg)
-    positive = weights > 0
-    logs = np.log(weights, where=positive, out=np.zeros_like(weights))
-    low, high = (logs[positive].min(), logs[positive].max()) if positive.any() else (0.0, 0.0)
-    scaled = (logs - low) / (high - low) if high > low else 1.0
-    return np.where(positive, scaled, 0.0).astype(np.float32)
+    logs = np.log(np.maximum(view.fg, view.bg))  # no cell has weight 0
+    span = logs.max() - logs.min()
+    return ((logs - logs.min()) / span if span > 0 else np.ones_like(logs)).astype(np.float32)
 
 
 def channels_of(state: State, pair: MapPair, maps: LossMaps) -> Channels:
     if state.cell is None:
-        student, teacher = maps.channel["student"], maps.channel["teacher"]
-        what = "channel attention A^C, 1 = average channel"
-    else:
-        row, col = state.cell
-        student, teacher = pair.student[:, row, col], pair.teacher[:, row, col]
-        what = f"F in cell row {row}, column {col}"
-    return Channels(what, student.astype(np.float32), teacher.astype(np.float32), channels_by_gap(student, teacher))
+        return Channels("channel attention A^C, 1 = average channel", maps.channel["student"], maps.channel["teacher"])
+    row, col = state.cell
+    return Channels(f"F in cell row {row}, column {col}", pair.student[:, row, col], pair.teacher[:, row, col])
 
 
 # --- tables
@@ -290,7 +265,4 @@ def table(view: ViewData, kind: str) -> pd.DataFrame:
         order, teacher, student = view.channels.order, view.channels.teacher, view.channels.student
         columns = {"teacher": teacher[order], "student": student[order], "gap": (teacher - student)[order]}
         return pd.DataFrame({"channel": order, **columns})
-    if kind == "networks":
-        return pd.json_normalize(view.networks, sep="_")
-    columns = ["student", "level", "term", "raw", "weight", "weighted", "percent"] if kind == "terms" else None
-    return pd.DataFrame(getattr(view, kind), columns=columns)
+    return pd.json_normalize(getattr(view, kind), sep="_")

@@ -3,6 +3,7 @@
     browser --choice (State as JSON)--> kernel --view (numbers), maps and masks (float32), rgb--> browser
 """
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,11 @@ import traitlets
 from anywidget import AnyWidget
 from PIL import Image
 
-from fgdlab.config import ROUNDINGS
-
 from ..plots import TERM_STYLES
 from .figure import GREEK, format_number, lookup_table, network_colours
 from .inference import DetectorInference, Sample
 from .loss_maps import WEIGHT_OF
-from .state import LIMITS, OVERLAYS, VIEWS, WEIGHTS, State, slider_values
+from .state import SLIDERS, State
 from .view_data import ViewData, mask_edges, panel_rows, scale_mask
 
 STATIC = Path(__file__).parent / "static"
@@ -39,24 +38,20 @@ HINTS = {
 }
 
 
-def static_info(inference: DetectorInference, start: State, quantities: tuple[str, ...]) -> dict:
+def static_info(inference: DetectorInference, start: State, choices: dict[str, Iterable[str]]) -> dict:
     """What stays the same: choices with labels, values of the sliders, colours."""
     students, colours = inference.students, network_colours(list(inference.students))
-
-    def choices(names) -> list[dict]:
-        return [{"value": name, "label": LABELS.get(name, name), "hint": HINTS.get(name, "")} for name in names]
-
     return {
         "images": len(inference.dataset),
-        "levels": choices(inference.levels),
+        "choices": {
+            field: [{"value": name, "label": LABELS.get(name, name), "hint": HINTS.get(name, "")} for name in names]
+            for field, names in choices.items()
+        },
         "students": [
             {"value": name, "label": name, "hint": "", "color": colours[name], "checkpoints": student.checkpoints}
             for name, student in students.items()
         ],
-        "views": choices(VIEWS if len(students) > 1 else VIEWS[:1]),
-        "quantities": choices(quantities),
-        "limits": choices(LIMITS), "roundings": choices(ROUNDINGS), "overlays": choices(OVERLAYS),
-        "sliders": {name: slider(name, getattr(start, name)) for name in ("temperature", *WEIGHTS)},
+        "sliders": {name: slider(name, getattr(start, name)) for name in SLIDERS},
         "colours": colours,
         "terms": {
             term: {"color": color, "weight": WEIGHT_OF[term]}
@@ -66,7 +61,15 @@ def static_info(inference: DetectorInference, start: State, quantities: tuple[st
 
 
 def slider(name: str, start: float) -> dict:
-    values = slider_values(name, start)
+    """Label, values and texts of a slider. ``start`` is among the values, so that it can be set again.
+
+    Weights: 0, then ten per decade from 1e-8 to 1. Temperature: 0.05 to 10, denser where softmax changes fast.
+    """
+    if name == "temperature":
+        values = [*(round(0.05 * i, 2) for i in range(1, 31)), 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0]
+    else:
+        values = [0.0, *(float(f"{10 ** (i / 10):.2g}") for i in range(-80, 1))]
+    values = sorted({*values, float(start)})
     texts = ["off" if value == 0 else f"{value:g}" for value in values]
     return {"label": LABELS[name], "values": values, "texts": texts}
 
@@ -84,7 +87,7 @@ def view_message(view: ViewData) -> tuple[dict, bytes, bytes]:
         "state": state.dict(), "grid": view.grid, "size": view.sample.padded_size, "image_id": view.sample.image_id,
         "rows": panel_rows(view),
         "panels": [panel_message(panel) for panel in view.panels],
-        "boxes": view.sample.boxes.cpu().tolist(),
+        "boxes": view.sample.boxes[0].cpu().tolist(),
         "ranges": {name: cells.tolist() for name, cells in view.ranges.items() if "roundings" in state.overlays},
         "mask_edges": mask_edges(view.fg > 0) if "mask" in state.overlays else [],
         "channels": {

@@ -10,7 +10,7 @@ from fgdlab import lazy_package
 __all__ = lazy_package(__name__, {
     "attention_maps": "eval_mode masks_and_attention padded_image scene_and_teacher_maps unused_suffixes",
     "detection_boxes": "detections_figure detections_legend draw_detections image_panels",
-    "loss_curves": "EXTRA_TERM_STYLES TERM_STYLES draw_loss_percentages loss_terms read_metrics",
+    "loss_curves": "TERM_STYLES draw_loss_percentages loss_terms read_metrics term_styles terms_legend",
     "map_panels": (
         "ATTENTION_COLOUR BACKGROUND_COLOUR BAR_WIDTH BOTTOM_MARGIN BOX_COLOUR DISTILLED_COLOUR DPI NEUTRAL_COLOUR "
         "NotebookFigure STUDENT_COLOUR TEACHER_COLOUR ZERO_COLOUR colour_bar draw_boxes draw_image draw_map panel_grid "

@@ -51,9 +51,8 @@ def masks_and_attention(
             drawn = draw_map(ax, values, frame, boxes, norm, "cividis", f"$A^S$ {network}{suffixes[network]}")
         colour_bar(ax, drawn, "attention (1 = average)")
         if teacher_maps is not None:
-            difference = spatial["teacher"] - spatial["student"]
-            norm = shared_norm(CenteredNorm(), [difference])
-            drawn = draw_map(row[5], difference, frame, boxes, norm, "PuOr", "$A^S$ teacher - student")
+            difference, name = spatial["teacher"] - spatial["student"], "$A^S$ teacher - student"
+            drawn = draw_map(row[5], difference, frame, boxes, CenteredNorm(), "PuOr", name)
             colour_bar(row[5], drawn, "purple: teacher has more")
     return figure
 
@@ -78,7 +77,7 @@ def scene_and_teacher_maps(
     """The student's scene of one image, and the teacher's maps of the same pixels, in eval mode."""
     device = next(student.parameters()).device
     target = {name: value.to(device) for name, value in target.items()}
-    with eval_mode(*(each for each in (student, teacher) if each is not None)):
+    with eval_mode(*([student] if teacher is None else [student, teacher])):
         scene = look(student, [image.to(device)], [target])
         maps = None if teacher is None else level_names(teacher.backbone(scene.pixels), scene.padded_size[0])
     return scene, maps

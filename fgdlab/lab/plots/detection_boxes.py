@@ -7,16 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from .map_panels import (
-    BOTTOM_MARGIN,
-    BOX_COLOUR,
-    IMAGE_WIDTH,
-    TEACHER_COLOUR,
-    NotebookFigure,
-    draw_boxes,
-    draw_image,
-    panel_grid,
-)
+from .map_panels import BOTTOM_MARGIN, BOX_COLOUR, TEACHER_COLOUR, NotebookFigure, draw_boxes, draw_image, panel_grid
+
+IMAGE_WIDTH = 2.6  # inches of a panel
 
 
 def detections_figure(
@@ -31,22 +24,22 @@ def detections_figure(
         threshold: lowest score drawn, 0..1.
     """
     ratio = max(height / width for height, width in map(dataset.loaded_size, indices))
-    figure, axes = image_panels(len(indices), ratio, left=BOTTOM_MARGIN)
+    figure, axes = image_panels(len(indices), ratio)
     for ax, index in zip(axes, indices, strict=True):
         draw_detections(ax, detections, dataset, index, threshold)
     detections_legend(figure, threshold)
     return figure
 
 
-def image_panels(count: int, ratio: float, left: float) -> tuple[NotebookFigure, list[Axes]]:
+def image_panels(count: int, ratio: float) -> tuple[NotebookFigure, list[Axes]]:
     """A figure with ``count`` image panels, four per row, with room for :func:`detections_legend` below.
 
     Args:
         ratio: height / width of a panel.
-        left: inches of the left margin.
     """
     columns = min(count, 4)
-    figure, axes = panel_grid(math.ceil(count / columns), columns, ratio, width=IMAGE_WIDTH, left=left, bottom=0.4)
+    sizes = {"width": IMAGE_WIDTH, "left": BOTTOM_MARGIN, "bottom": 0.4}
+    figure, axes = panel_grid(math.ceil(count / columns), columns, ratio, **sizes)
     axes = list(axes.flatten())
     for ax in axes[count:]:
         ax.set_axis_off()
@@ -91,24 +84,15 @@ def write_label(ax: Axes, box: Sequence[float], text: str, color: str, below: bo
     """A label above or below a box: inside the image, and clear of other labels where there is room."""
     right, bottom = ax.get_xlim()[1], ax.get_ylim()[0]
     line, letter = 0.055 * right, 0.026 * right  # label size in image pixels on a panel of IMAGE_WIDTH
-    align_right = (box[0] + box[2]) / 2 > right / 2  # labels in the right half end at the box's right edge
-    x = min(box[2], right) if align_right else max(box[0], 0.0)
-
-    def span(x: float, text: str, align_right: bool) -> tuple[float, float]:
-        return (x - letter * len(text), x) if align_right else (x, x + letter * len(text))
-
-    start, stop = span(x, text, align_right)
+    x = max(min(box[0], right - letter * len(text)), 0.0)
     overlapping = []  # tops of labels in the same columns
     for other in ax.texts:
-        other_x, top = other.get_position()
-        left, end = span(other_x, other.get_text(), other.get_ha() == "right")
-        if left < stop and end > start:
+        left, top = other.get_position()
+        if left < x + letter * len(text) and x < left + letter * len(other.get_text()):
             overlapping.append(top)
     preferred = min(max(box[3] if below else box[1] - line, 0.0), bottom - line)
     tops = [preferred, *(y + step for y in overlapping for step in (-line, line))]
     tops.sort(key=lambda top: abs(top - preferred))
     free = [top for top in tops if 0 <= top <= bottom - line and all(abs(top - y) > 0.95 * line for y in overlapping)]
-    ax.text(
-        x, (free or tops)[0], text, color=color, fontsize=7.5, weight="bold", va="top",
-        ha="right" if align_right else "left", path_effects=[withStroke(linewidth=2.2, foreground="white")],
-    )
+    rim = withStroke(linewidth=2.2, foreground="white")
+    ax.text(x, (free or tops)[0], text, color=color, fontsize=7.5, weight="bold", va="top", path_effects=[rim])

@@ -1,5 +1,7 @@
 """Loss terms over training, and their percentages by pyramid level."""
 import json
+from collections.abc import Iterable
+from itertools import cycle
 from pathlib import Path
 
 import pandas as pd
@@ -24,10 +26,20 @@ TERM_STYLES = {  # name: (colour, line style)
     "fg": (BOX_COLOUR, "-"), "bg": (BACKGROUND_COLOUR, "-"), "both": (BOX_COLOUR, "--"),
     "attention": (ATTENTION_COLOUR, "-"), "global": (DISTILLED_COLOUR, "-"),
 }
-EXTRA_TERM_STYLES = [  # for all other terms
-    (color, line) for line in ("-.", ":")
-    for color in (BOX_COLOUR, BACKGROUND_COLOUR, ATTENTION_COLOUR, DISTILLED_COLOUR, STUDENT_COLOUR)
-]
+
+
+def term_styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """{name: (colour, line style)}: TERM_STYLES, and other lines for other terms."""
+    colours = BOX_COLOUR, BACKGROUND_COLOUR, ATTENTION_COLOUR, DISTILLED_COLOUR, STUDENT_COLOUR
+    extra = cycle((color, line) for line in ("-.", ":") for color in colours)
+    return {name: TERM_STYLES.get(name) or next(extra) for name in names}
+
+
+def terms_legend(figure: NotebookFigure, styles: dict[str, tuple[str, str]]) -> None:
+    """The legend of loss curves, below them."""
+    styles = {**styles, "total": ("black", "-")}
+    handles = [Line2D([], [], color=color, linestyle=line, label=name) for name, (color, line) in styles.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), fontsize=8.5, frameon=False)
 
 
 def read_metrics(path: Path | str) -> pd.DataFrame:
@@ -61,29 +73,22 @@ def loss_terms(metrics: pd.DataFrame) -> NotebookFigure:
     """
     terms = metrics[metrics["name"] != "total"]
     last_step = terms["step"].max()
-    names = terms["name"].unique()
-    extra = iter(EXTRA_TERM_STYLES * len(names))
-    styles = {name: TERM_STYLES.get(name) or next(extra) for name in names}
-    figure = NotebookFigure(figsize=(11, 3.5), dpi=DPI, facecolor="white", layout="constrained")
+    styles = term_styles(terms["name"].unique())
+    figure = NotebookFigure(figsize=(11, 3.5), dpi=DPI, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     draw_term_curves(left, terms, styles)
     draw_loss_percentages(right, terms[terms["step"] == last_step], styles)
     right.set_title(f"Percent of the total loss by level at step {last_step}, the last one logged", fontsize=9)
-    handles = [
-        Line2D([], [], color=color, linestyle=line, linewidth=2, label=name) for name, (color, line) in styles.items()
-    ]
-    handles.append(Line2D([], [], color="black", linewidth=1, label="total"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), fontsize=8.5, frameon=False)
+    terms_legend(figure, styles)
     return figure
 
 
 def draw_term_curves(ax: Axes, terms: pd.DataFrame, styles: dict[str, tuple[str, str]]) -> None:
     by_step = terms.pivot_table(index="step", columns="name", values="weighted", aggfunc="sum")[list(styles)]
-    marker = "o" if len(by_step) < 12 else None
+    markers = {"marker": "o" if len(by_step) < 12 else None, "markersize": 3}
     for name, (color, line) in styles.items():
-        style = {"color": color, "linestyle": line, "linewidth": 1.6, "markersize": 3.5}
-        ax.plot(by_step[name], marker=marker, gid=f"term-{name}", **style)
-    ax.plot(by_step.sum(axis=1), color="black", linewidth=1, marker=marker, markersize=2.5, gid="total")
+        ax.plot(by_step[name], color=color, linestyle=line, gid=f"term-{name}", **markers)
+    ax.plot(by_step.sum(axis=1), color="black", linewidth=1, gid="total", **markers)
     positive = by_step.where(by_step > 0).stack()
     logarithmic = len(positive) > 0 and positive.max() > 10 * positive.min()
     if logarithmic:
@@ -105,18 +110,15 @@ def draw_loss_percentages(ax: Axes, terms: pd.DataFrame, styles: dict[str, tuple
     """One bar per level, finest first, stacked by term; all bars together are 100 %."""
     weighted = terms.pivot_table(index="level", columns="name", values="weighted", aggfunc="sum").fillna(0.0)
     percent = 100 * weighted / (weighted.to_numpy().sum() or 1.0)
-    levels = sorted(percent.index, key=lambda level: (level != "all", len(level), level))
-    for i, level in enumerate(levels):
-        start = 0.0
-        for name, (color, line) in styles.items():
-            width = float(percent.loc[level, name]) if name in percent else 0.0
-            if width:
-                ax.barh(
-                    i, width, left=start, height=0.62, color=color, edgecolor="white", linewidth=0.5,
-                    hatch=None if line == "-" else "////", gid=f"percent-{name}-{level}",
-                )
-                start += width
-        ax.text(start, i, f"  {start:.3g} %", va="center", fontsize=8)
+    levels = sorted(percent.index, key=lambda level: (level != "all", level))
+    percent = percent.reindex(index=levels, columns=list(styles), fill_value=0.0)
+    ends = percent.cumsum(axis=1)
+    for name, (color, line) in styles.items():
+        style = {"color": color, "edgecolor": "white", "linewidth": 0.5, "hatch": None if line == "-" else "////"}
+        starts = ends[name] - percent[name]
+        ax.barh(range(len(levels)), percent[name], left=starts, height=0.62, gid=f"percent-{name}", **style)
+    for i, total in enumerate(percent.sum(axis=1)):
+        ax.text(total, i, f"  {total:.3g} %", va="center", fontsize=8)
     ax.set_yticks(range(len(levels)), ["task loss" if level == "all" else level for level in levels])
     ax.set_ylim(max(len(levels), 3) - 0.4, -0.6)
     ax.set_xlim(0, 1.18 * max(percent.sum(axis=1).max(), 1.0))

@@ -20,8 +20,7 @@ TEACHER_COLOUR, STUDENT_COLOUR, DISTILLED_COLOUR, BOX_COLOUR = "#0072B2", "#E69F
 BACKGROUND_COLOUR, ATTENTION_COLOUR = "#56B4E9", "#CC79A7"  # terms of the loss
 NEUTRAL_COLOUR, ZERO_COLOUR = "#555555", "#d9d9d9"  # text; cells of value 0
 DPI = 90
-PANEL_WIDTH, IMAGE_WIDTH = 1.55, 2.6  # inches: a map; an image with detections
-GAP, TITLE_HEIGHT, BAR_WIDTH, LEFT_MARGIN, BOTTOM_MARGIN = 0.16, 0.42, 0.95, 0.32, 0.1  # inches
+PANEL_WIDTH, GAP, TITLE_HEIGHT, BAR_WIDTH, LEFT_MARGIN, BOTTOM_MARGIN = 1.55, 0.16, 0.42, 0.95, 0.32, 0.1  # inches
 MIN_RATIO, MAX_RATIO = 0.8, 1.7  # limits of a panel's height / width
 
 
@@ -63,7 +62,7 @@ def panel_grid(
         lefts.append(right)
         right += width + (BAR_WIDTH if column in bars_after else GAP)
     height = rows * (TITLE_HEIGHT + panel_height) + bottom
-    figure = NotebookFigure(figsize=(right, height), dpi=DPI, facecolor="white")
+    figure = NotebookFigure(figsize=(right, height), dpi=DPI)
     axes = np.empty((rows, columns), dtype=object)
     for row in range(rows):
         y = height - (row + 1) * (TITLE_HEIGHT + panel_height)
@@ -122,39 +121,33 @@ def style_axes(ax: Axes, grid: str) -> None:
 
 def colour_bar(ax: Axes, drawn: AxesImage, label: str) -> None:
     """A colour bar on the right of ``ax``, with ticks at both ends and in the middle."""
-    bar = ax.figure.colorbar(drawn, cax=ax.inset_axes((1.05, 0, 0.06, 1)))
-    ticks = drawn.norm.inverse(np.array([0.0, 0.5, 1.0]))
-    bar.set_ticks(ticks, labels=[f"{0.0 if abs(tick) < 1e-12 else tick:.2g}" for tick in ticks])
+    bar = ax.figure.colorbar(drawn, cax=ax.inset_axes((1.05, 0, 0.06, 1)), format="{x:.2g}")
+    bar.set_ticks(drawn.norm.inverse(np.array([0.0, 0.5, 1.0])))
     bar.minorticks_off()
     bar.ax.tick_params(labelsize=7, length=2, pad=1.5)
     bar.set_label(label, fontsize=7, labelpad=2)
 
 
 def shared_norm(norm: Normalize | None, maps: Iterable[Tensor]) -> Normalize:
-    """``norm`` with open limits set from all maps together; None = linear from the smallest to the largest value."""
+    """``norm`` with open limits set from all maps together; None = linear from the smallest to the largest value.
+
+    If all values are equal, the colour bar widens the limits.
+    """
     norm = norm or Normalize()
     values = torch.cat([each.detach().float().cpu().flatten() for each in maps]).numpy()
     if isinstance(norm, LogNorm):
         values = values[values > 0]  # zero has no logarithm and is drawn grey
     norm.autoscale_None(values if len(values) else np.array([0.1, 1.0]))
-    if norm.vmin == norm.vmax:  # a constant map gets the middle of the scale
-        if isinstance(norm, CenteredNorm):
-            norm.halfrange = 1.0
-        elif isinstance(norm, LogNorm):
-            norm.vmin, norm.vmax = norm.vmin / 2, norm.vmax * 2
-        else:
-            norm.vmin, norm.vmax = norm.vmin - 0.5, norm.vmax + 0.5
     return norm
 
 
 def show_maps(
     maps: dict[str, Tensor], image: Tensor, boxes: Tensor, *,
-    label: str, norm: Normalize | None = None, cmap: str | None = None,
+    label: str, norm: Normalize | None = None,
 ) -> NotebookFigure:
     """The image and maps side by side, the maps on one colour scale.
 
         show_maps({"teacher": a_t, "student": a_s}, image, boxes, label="attention (1 = average pixel)")
-        show_maps({"teacher - student": a_t - a_s}, image, boxes, norm=CenteredNorm(), label="difference")
 
     Args:
         maps: {title: (H, W)}; grids may differ, each spans the whole image.
@@ -162,10 +155,10 @@ def show_maps(
         boxes: (K, 4) xyxy in pixels of ``image``, K may be 0.
         label: what the colours mean, with its unit.
         norm: of matplotlib.colors; open limits are set from all maps. None = linear. LogNorm() draws zeros grey.
-        cmap: None = cividis, or PuOr with a CenteredNorm.
+            CenteredNorm() is for differences, in PuOr.
     """
     frame, norm = tuple(image.shape[-2:]), shared_norm(norm, maps.values())
-    cmap = cmap or ("PuOr" if isinstance(norm, CenteredNorm) else "cividis")
+    cmap = "PuOr" if isinstance(norm, CenteredNorm) else "cividis"
     figure, axes = panel_grid(1, 1 + len(maps), frame[0] / frame[1], [len(maps)], left=BOTTOM_MARGIN)
     draw_image(axes[0, 0], image, boxes, f"image\n{frame[0]} x {frame[1]} pixels")
     for ax, (name, values) in zip(axes[0, 1:], maps.items(), strict=True):

@@ -7,7 +7,6 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from fgdlab.attention import attention
@@ -32,8 +31,7 @@ def losses_by_row(metrics: dict[str, list[pd.DataFrame]]) -> NotebookFigure:
     """
     curves = {label: [by_step(frame) for frame in frames] for label, frames in metrics.items()}
     names = dict.fromkeys(name for frames in curves.values() for frame in frames for name in frame if name != "total")
-    extra = iter(plots.EXTRA_TERM_STYLES * len(names))
-    styles = {name: plots.TERM_STYLES.get(name) or next(extra) for name in names}
+    styles = plots.term_styles(names)
     columns = min(len(curves), 3)
     lines = math.ceil(len(curves) / columns)
     size = (11 if columns == 3 else 4.2 * columns, 2.35 * lines + 0.5)
@@ -53,11 +51,7 @@ def losses_by_row(metrics: dict[str, list[pd.DataFrame]]) -> NotebookFigure:
     for ax in axes[max(len(curves) - columns, 0):len(curves)]:
         ax.set_xlabel("step", fontsize=8)
         ax.tick_params(labelbottom=True)
-    handles = [
-        Line2D([], [], color=color, linestyle=line, linewidth=2, label=name) for name, (color, line) in styles.items()
-    ]
-    handles.append(Line2D([], [], color="black", linewidth=1.2, label="total"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), fontsize=8.5, frameon=False)
+    plots.terms_legend(figure, styles)
     return figure
 
 
@@ -158,7 +152,7 @@ def detections_by_row(loaded: LoadedRows, index: int, threshold: float = 0.2) ->
     found = {"teacher": loaded.teacher_detections(index)} if loaded.teacher() is not None else {}
     found |= {row.label: row.detections for row in loaded.rows}
     height, width = loaded.dataset.loaded_size(index)
-    figure, axes = plots.image_panels(len(found), height / width, left=0.1)
+    figure, axes = plots.image_panels(len(found), height / width)
     for ax, (label, detections) in zip(axes, found.items(), strict=True):
         plots.draw_detections(ax, detections, loaded.dataset, index, threshold)
         counts = ax.get_title().split("\n")[1]

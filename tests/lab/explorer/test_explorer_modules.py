@@ -4,29 +4,26 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from fgdlab import FGDConfig
+from fgdlab.lab.checkpoints.load import outputs_of
 from fgdlab.lab.checkpoints.safetensors_io import save_weights
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.explorer.explorer import explore
 from fgdlab.lab.explorer.image_folder import ImageFolder, open_dataset
 from fgdlab.lab.explorer.inference import Predictions, Sample, predictions_of, sample_of
-from fgdlab.lab.explorer.models import checkpoint_label, classes_of, step_number
-from fgdlab.lab.explorer.state import slider_values
+from fgdlab.lab.explorer.models import checkpoint_label, step_number
 from fgdlab.lab.explorer.teacher_checks import count_detected, teacher_warnings
 from fgdlab.lab.explorer.view_data import mask_edges, panel_rows, scale_mask
+from fgdlab.lab.explorer.widget import slider
+from fgdlab.scene import Scene
 
 
 def sample(boxes, labels) -> Sample:
-    return Sample(
-        1,
-        torch.zeros(1, 3, 64, 64),
-        np.zeros((64, 64, 3), np.uint8),
-        torch.tensor(boxes).reshape(-1, 4),
-        np.array(labels),
-        (64, 64),
-        (64, 64),
-    )
+    scene = Scene(torch.zeros(1, 3, 64, 64), [torch.tensor(boxes).reshape(-1, 4)], [(64, 64)], {})
+    rgb = np.zeros((64, 64, 3), np.uint8)
+    return Sample(**vars(scene), image_id=1, rgb=rgb, labels=np.array(labels), loaded_size=(64, 64))
 
 
 def predictions(boxes=(), labels=(), scores=(), scale=1.0, spread=1.0) -> Predictions:
@@ -45,16 +42,27 @@ def predictions(boxes=(), labels=(), scores=(), scale=1.0, spread=1.0) -> Predic
 
 def test_an_object_is_detected_by_a_box_of_its_class_with_iou_and_score():
     there = sample([[0.0, 0.0, 20.0, 20.0], [40.0, 40.0, 60.0, 60.0]], [1, 2])
-    found = predictions(
-        [[1, 1, 20, 20], [1, 1, 20, 20], [40, 40, 60, 60], [40, 40, 60, 60]], [1, 1, 3, 2], [0.9, 0.8, 0.9, 0.1]
-    )
-    assert count_detected(there, found, 0.3, any_class=False) == (3, 1)
-    assert count_detected(there, found, 0.3, any_class=True) == (3, 2)
-    assert count_detected(there, found, 0.05, any_class=False) == (4, 2)
-    assert count_detected(there, predictions([[0, 0, 9, 20]], [1], [0.9]), 0.3, any_class=False) == (1, 0)  # IoU 0.45
-    assert count_detected(sample([], []), found, 0.3, any_class=False) == (3, 0) and count_detected(
-        there, predictions(), 0.3, any_class=False
-    ) == (0, 0)
+    boxes, labels, scores = [[1, 1, 20, 20], [1, 1, 20, 20], [40, 40, 60, 60]], [1, 1, 3], [0.9, 0.8, 0.9]
+    found = predictions(boxes, labels, scores)
+    assert count_detected(there, found, any_class=False) == 1
+    assert count_detected(there, found, any_class=True) == 2
+    more = predictions([*boxes, [40, 40, 60, 60]], [*labels, 2], [*scores, 0.1])
+    assert count_detected(there, more, any_class=False) == 2
+    assert count_detected(there, predictions([[0, 0, 9, 20]], [1], [0.9]), any_class=False) == 0  # IoU 0.45
+    assert count_detected(sample([], []), found, any_class=False) == 0
+    assert count_detected(there, predictions(), any_class=False) == 0
+
+
+def test_detections_of_low_score_are_left_out_and_the_highest_score_is_first():
+    torch.manual_seed(0)
+    detector, image = build("retinanet", "compact_s", 3, score_thresh=0.0).eval(), torch.rand(3, 64, 64)
+    target = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    there = sample_of(detector, image, target)
+    scores = predictions_of(detector, image, target, there).scores
+    threshold = float(np.median(scores))
+    kept = predictions_of(detector, image, target, there, threshold)
+    assert sorted(scores[scores >= threshold], reverse=True) == kept.scores.tolist()
+    assert 0 < len(kept.boxes) == len(kept.labels) < len(scores)
 
 
 def rows(**changes) -> list[dict]:
@@ -98,7 +106,7 @@ def test_detections_are_in_pixels_of_the_sample():
     )
     with torch.no_grad():
         expected = 2 * detector([image])[0]["boxes"].numpy()
-    assert there.image_size == (128, 128) and there.loaded_size == (64, 64) and there.image_id == 3
+    assert there.image_sizes == [(128, 128)] and there.loaded_size == (64, 64) and there.image_id == 3
     assert found.boxes == pytest.approx(expected, abs=1e-3) and found.boxes.max() > 64
     assert found.scale["P3"] == pytest.approx(found.maps["P3"].square().mean().sqrt().item(), rel=1e-5)
 
@@ -168,13 +176,10 @@ def test_gaps_of_an_unsplit_loss_separate_objects_and_background(tiny_scenes):
 
 def test_slider_values_are_sorted_and_include_start_and_ends():
     for name in ("temperature", "alpha"):
-        found = slider_values(name, 0.123)
+        found = slider(name, 0.123)["values"]
         assert found == sorted(set(found)) and 0.123 in found
-    assert (
-        slider_values("beta", 0.0)[0] == 0
-        and slider_values("beta", 0.0)[-1] == 1
-        and slider_values("temperature", 0.5)[0] == 0.05
-    )
+    beta = slider("beta", 0.0)["values"]
+    assert beta[0] == 0 and beta[-1] == 1 and slider("temperature", 0.5)["values"][0] == 0.05
 
 
 # --- checkpoints and images
@@ -194,7 +199,8 @@ def test_the_step_is_the_last_number_of_a_name(tmp_path):
 def test_classes_are_counted_from_the_last_layers(tmp_path):
     save_weights(build("retinanet", "compact_s", 7), tmp_path / "seven.safetensors")
     save_weights(torch.nn.Linear(2, 3), tmp_path / "other.safetensors")
-    assert classes_of(tmp_path / "seven.safetensors") == 7 and classes_of(tmp_path / "other.safetensors") is None
+    assert outputs_of(load_file(tmp_path / "seven.safetensors")) == 1 + 7
+    assert outputs_of(load_file(tmp_path / "other.safetensors")) is None
 
 
 def test_images_are_sorted_by_name_rotated_by_exif_and_in_0_to_1(tmp_path):

@@ -11,12 +11,11 @@ from fgdlab.lab.explorer.loss_maps import (
     WEIGHT_OF,
     all_terms_config,
     attention_from_means,
-    channels_by_gap,
-    enabled_terms,
     gap,
     loss_maps,
     map_pair,
 )
+from fgdlab.lab.explorer.view_data import Channels
 from fgdlab.scene import Scene
 
 LEVELS = ("P3", "P4")
@@ -35,6 +34,7 @@ SWITCHES = {
     "no relation": {"relation": "none"},
     "exact": {"rounding": "exact"},
     "image frame": {"frame": "image"},
+    "mean attention": {"attention_of": "mean"},
 }
 
 
@@ -118,8 +118,8 @@ def test_no_gcblock_no_context(relation):
 
 
 def test_enabled_terms_depend_on_switches_and_not_on_weights():
-    assert enabled_terms(FGDConfig(beta=0, gamma=0)) == ("fg", "bg", "attention", "global")
-    assert enabled_terms(FGDConfig(area="both", relation="none")) == ("both", "attention")
+    assert [*all_terms_config(FGDConfig(beta=0, gamma=0)).weights()] == ["fg", "bg", "attention", "global"]
+    assert [*all_terms_config(FGDConfig(area="both", relation="none")).weights()] == ["both", "attention"]
     assert set(WEIGHT_OF) == {"fg", "both", "bg", "attention", "global"}
 
 
@@ -148,7 +148,8 @@ def test_gap_where_there_is_no_such_cell_is_none():
 
 
 def test_channels_go_from_the_largest_gap_to_the_smallest():
-    assert channels_by_gap(np.array([0.0, 5.0, 1.0, 1.0]), np.array([1.0, 2.0, 1.0, 2.0])).tolist() == [1, 0, 3, 2]
+    channels = Channels("", np.array([0.0, 5.0, 1.0, 1.0]), np.array([1.0, 2.0, 1.0, 2.0]))
+    assert channels.order.tolist() == [1, 0, 3, 2]
 
 
 def test_maps_of_different_grids_are_refused():

@@ -311,10 +311,12 @@ def test_curves_are_weighted_terms_summed_over_levels():
 
 def test_percentages_of_the_last_step_sum_to_100():
     bars = {
-        bar.patches[0].get_gid(): bar.patches[0].get_width() for bar in plots.loss_terms(DISTILLING).axes[1].containers
+        (bar.get_gid(), row): bar.get_width()
+        for term in plots.loss_terms(DISTILLING).axes[1].containers
+        for row, bar in enumerate(term.patches)
     }
     assert sum(bars.values()) == pytest.approx(100)
-    assert bars["percent-fg-P3"] == pytest.approx(12.5) and bars["percent-classification-all"] == pytest.approx(50)
+    assert bars["percent-fg", 1] == pytest.approx(12.5) and bars["percent-classification", 0] == pytest.approx(50)
 
 
 def test_losses_of_different_size_get_a_logarithmic_scale():

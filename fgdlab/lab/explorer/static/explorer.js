@@ -45,13 +45,13 @@ function render({ model, el }) {
     return [spec.label, [...spec.values], [...spec.texts], (value) => choose({ [name]: value }), { "data-control": name }];
   }
   const controls = {
-    quantity: segmented("Map", info.quantities, (value) => choose({ quantity: value })),
-    level: segmented("Level", info.levels, (value) => choose({ level: value, cell: null })),
-    view: segmented("View", info.views, (value) => choose({ view: value })),
+    quantity: segmented("Map", info.choices.quantity, (value) => choose({ quantity: value })),
+    level: segmented("Level", info.choices.level, (value) => choose({ level: value, cell: null })),
+    view: segmented("View", info.choices.view, (value) => choose({ view: value })),
     student_name: segmented("Student", info.students, (value) => choose({ student_name: value, checkpoint: info.students.find((each) => each.value === value).checkpoints.length - 1 })),
-    rounding: segmented("Rounding", info.roundings, (value) => choose({ rounding: value })),
-    limits: segmented("Colour limits", info.limits, (value) => choose({ limits: value })),
-    overlays: checkboxes("Overlays", info.overlays, (value) => choose({ overlays: value })),
+    rounding: segmented("Rounding", info.choices.rounding, (value) => choose({ rounding: value })),
+    limits: segmented("Colour limits", info.choices.limits, (value) => choose({ limits: value })),
+    overlays: checkboxes("Overlays", info.choices.overlays, (value) => choose({ overlays: value })),
   };
   for (const [name, each] of Object.entries(controls)) each.root.dataset.control = name;
   if (info.students.length < 2) controls.student_name.root.hidden = controls.view.root.hidden = true;
@@ -196,7 +196,7 @@ function render({ model, el }) {
       row.percent.textContent = term ? view.percents[term] : "-";
       row.swatch.style.background = term ? info.terms[term].color : "transparent";
     }
-    levels.replaceChildren(...info.levels.map(({ value: level }) => {
+    levels.replaceChildren(...info.choices.level.map(({ value: level }) => {
       const rows = view.terms.filter((row) => row.level === level);
       const stack = element("div", { class: "fgd-stack" }, ...rows.map((row) => {
         const part = element("i", { "data-term": row.term, title: `${row.term} on ${level}: sum ${row.texts[0]}, weighted ${row.texts[1]}, ${row.texts[2]}` });
@@ -234,7 +234,7 @@ function render({ model, el }) {
     temperature.show(choice.temperature);
     for (const [name, each] of Object.entries(controls)) each.show(choice[name]);
     for (const [name, each] of Object.entries(weights)) each.show(choice[name]);
-    hint.textContent = info.quantities.find((each) => each.value === choice.quantity).hint;
+    hint.textContent = info.choices.quantity.find((each) => each.value === choice.quantity).hint;
     showCheckpoints(choice);
   }
   function showView() {
