@@ -149,11 +149,14 @@ class RepPoints(nn.Module):
         ]
 
     def image_detections(self, levels: list[list[Tensor]], image_size: tuple[int, int]) -> dict:
-        candidates = []
+        empty = levels[0][2].new_zeros(0)
+        candidates = [(empty.view(0, 4), empty, empty.long())]  # nothing may score
         for (logits, _, refined), stride in zip(levels, STRIDES, strict=True):
             corners, _ = grid_points([logits[None]], (stride,))
             scores = logits.flatten(1).mT.sigmoid()  # (HW, C)
             kept = (scores > self.score_thresh).nonzero()  # (K, 2): point, class
+            if not len(kept):
+                continue
             best = scores[kept[:, 0], kept[:, 1]].topk(min(self.topk_candidates, len(kept)))
             point, label = kept[best.indices].unbind(1)
             boxes = self.head.moment_box(refined.flatten(1).mT[point]) * stride + corners[point].repeat(1, 2)
