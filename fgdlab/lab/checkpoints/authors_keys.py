@@ -14,11 +14,8 @@ from torch import Tensor
 
 from ..errors import UserError, unknown_name
 
-BLOCKS = {"student": "s", "teacher": "t"}  # our name -> the authors' suffix
-LAYERS = {
-    "key": "conv_mask_{}", "transform.0": "channel_add_conv_{}.0", "transform.1": "channel_add_conv_{}.1",
-    "transform.3": "channel_add_conv_{}.3",
-}
+BLOCKS = {"s": "student", "t": "teacher"}  # the authors' suffix -> our name
+LAYERS = {"conv_mask_{}": "key", **{f"channel_add_conv_{{}}.{n}": f"transform.{n}" for n in (0, 1, 3)}}
 KINDS = ("weight", "bias")
 
 
@@ -29,8 +26,7 @@ def fgd_state_from_authors(state: Mapping[str, Tensor], level: str) -> dict[str,
         state: of one level, e.g. "conv_mask_s.weight", without the path to the level's module in a whole checkpoint.
         level: "P3" and so on.
     Returns:
-        the same tensors under our names. It loads strictly into an FGDLoss of this one level; for several levels, unite
-        their dicts with ``|``.
+        It loads strictly into an FGDLoss of this one level; for several levels, unite their dicts with ``|``.
     Raises:
         UserError: no such level, a name that the authors' loss does not have, or a name that ``state`` lacks.
     """
@@ -38,7 +34,7 @@ def fgd_state_from_authors(state: Mapping[str, Tensor], level: str) -> dict[str,
         raise UserError(f"level must be a pyramid level such as 'P3', got {level!r}")
     relation = {
         f"{layer.format(suffix)}.{kind}": f"relation.{level}.{block}.{ours}.{kind}"
-        for block, suffix in BLOCKS.items() for ours, layer in LAYERS.items() for kind in KINDS
+        for suffix, block in BLOCKS.items() for layer, ours in LAYERS.items() for kind in KINDS
     }
     align = {f"align.{kind}": f"align.{level}.{kind}" for kind in KINDS}
     names = align | relation

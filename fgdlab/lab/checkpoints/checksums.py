@@ -8,14 +8,12 @@ from torch import Tensor, nn
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-@torch.no_grad()
 def checksum(module: nn.Module) -> dict[str, Tensor]:
     """{name of a tensor: the sum of its bits, read as integers}. Exact in any order, so devices agree."""
-    sums = {}
-    for name, tensor in module.state_dict().items():
-        bits = tensor.detach().contiguous().flatten().view(INTEGERS[tensor.element_size()])
-        sums[name] = bits.sum(dtype=torch.int64).cpu()
-    return sums
+    return {
+        name: tensor.contiguous().flatten().view(INTEGERS[tensor.element_size()]).sum(dtype=torch.int64).cpu()
+        for name, tensor in module.state_dict().items()
+    }
 
 
 def changed_tensors(before: dict[str, Tensor], module: nn.Module) -> list[str]:

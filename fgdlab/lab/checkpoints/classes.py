@@ -9,18 +9,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
-from torchvision.models.detection.fcos import FCOSClassificationHead
-from torchvision.models.detection.retinanet import RetinaNetClassificationHead
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet, RetinaNet_ResNet50_FPN_Weights
 
 COCO_OUTPUTS = 91  # background and ids up to 90, ten of them unused
 
 
 def coco_rows(classes: Sequence[str]) -> list[int] | None:
     """Rows of a head of 91 classes for background and these names; None where a name is not one of COCO's."""
-    from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights as weights
-
-    names = list(weights.COCO_V1.meta["categories"])
+    names = RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
     return [0, *(names.index(name) for name in classes)] if set(classes) <= set(names) else None
 
 
@@ -35,12 +31,12 @@ def narrow(detector: nn.Module, rows: Sequence[int]) -> None:
     if isinstance(detector, FasterRCNN):
         predictor = detector.roi_heads.box_predictor
         keep_classes(predictor.cls_score, index)
-        keep_classes(predictor.bbox_pred, index, inside=4)
+        keep_classes(predictor.bbox_pred, index, sides=4)
         if getattr(detector.roi_heads, "mask_predictor", None) is not None:
             keep_classes(detector.roi_heads.mask_predictor.mask_fcn_logits, index)
     elif isinstance(detector, (RetinaNet, FCOS)):
-        head: RetinaNetClassificationHead | FCOSClassificationHead = detector.head.classification_head
-        keep_classes(head.cls_logits, index, outside=head.num_anchors)
+        head = detector.head.classification_head
+        keep_classes(head.cls_logits, index, anchors=head.num_anchors)
         head.num_classes = len(index)
     else:
         kind = type(detector).__name__
@@ -48,14 +44,11 @@ def narrow(detector: nn.Module, rows: Sequence[int]) -> None:
 
 
 @torch.no_grad()
-def keep_classes(layer: nn.Module, rows: torch.Tensor, outside: int = 1, inside: int = 1) -> None:
-    """Cut a linear layer or convolution to some classes. Its outputs are ordered (outside, class, inside).
-
-    outside: anchors. inside: sides of a box.
-    """
+def keep_classes(layer: nn.Module, rows: torch.Tensor, anchors: int = 1, sides: int = 1) -> None:
+    """Cut a linear layer or convolution to some classes. Its outputs are ordered (anchor, class, side of a box)."""
     for name in ("weight", "bias"):
         tensor = getattr(layer, name)
-        by_class = tensor.view(outside, -1, inside, *tensor.shape[1:])
+        by_class = tensor.view(anchors, -1, sides, *tensor.shape[1:])
         kept = by_class[:, rows].reshape(-1, *tensor.shape[1:]).clone()
         setattr(layer, name, nn.Parameter(kept, requires_grad=tensor.requires_grad))
     outputs = "out_features" if isinstance(layer, nn.Linear) else "out_channels"

@@ -4,7 +4,6 @@
 """
 import http.client
 import re
-import urllib.error
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -38,7 +37,7 @@ def download(address: str, progress: bool = True) -> Path:
             print(f"downloading {address} once; it is kept as {path}", flush=True)
         try:
             torch.hub.download_url_to_file(address, str(unfinished), promised and promised[1], progress)
-        except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError, RuntimeError) as error:
+        except (http.client.HTTPException, OSError, ValueError, RuntimeError) as error:
             reason = " ".join(str(getattr(error, "reason", None) or error).split())
             hint = "check the network, or download it elsewhere and give the path of the file"
             raise UserError(f"{address} must give its file, got: {reason}; {hint}") from error

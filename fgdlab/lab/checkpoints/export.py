@@ -1,7 +1,4 @@
-"""Export a trained student: a plain state dict, under torchvision's names or MMDetection's.
-
-    run folder or weights file --header says how to build--> detector --export_student--> FILE.pth or FILE.safetensors
-"""
+"""Export a trained student: a plain state dict, under torchvision's names or MMDetection's."""
 from pathlib import Path
 
 import torch
@@ -11,12 +8,11 @@ from torch import Tensor, nn
 from ..config import RunConfig
 from ..datasets import MAX_CLASSES
 from ..detectors import build, build_settings
-from ..errors import UserError, short_repr, unknown_name
+from ..errors import UserError, short_repr
 from ..io import atomic_write
 from .mmdet_keys import mmdet_names
 from .safetensors_io import load_weights, read_facts
 
-NAMES = ("torchvision", "mmdet")
 SUFFIXES = (".pth", ".pt", ".safetensors")
 BUILD_SETTINGS = {  # arguments of ``build`` that a header may name
     "name": str, "backbone": str, "classes": int, "flavour": str, "frozen_norms": bool, "min_size": int,
@@ -25,11 +21,7 @@ BUILD_SETTINGS = {  # arguments of ``build`` that a header may name
 
 
 def export_mmdet(detector: nn.Module) -> dict[str, Tensor]:
-    """The detector's state under MMDetection's names, on the CPU, for MMDetection's ``load_checkpoint``.
-
-    Raises:
-        UserError: a detector of another flavour, or a backbone with other names in MMDetection.
-    """
+    """The detector's state under MMDetection's names, on the CPU, for MMDetection's ``load_checkpoint``."""
     names = mmdet_names(detector)
     return {names[ours]: tensor.detach().cpu().contiguous() for ours, tensor in detector.state_dict().items()}
 
@@ -44,10 +36,8 @@ def export_student(source: Path | str, out: Path | str, names: str = "torchvisio
     Returns:
         the arguments of ``build`` for this detector: {"name", "backbone", "classes", "flavour", ...}.
     Raises:
-        UserError: no run, unknown names, or another suffix.
+        UserError: no run, another suffix, or a detector without MMDetection's names.
     """
-    if names not in NAMES:
-        raise unknown_name("kind of names", names, NAMES)
     out = Path(out)
     if out.suffix not in SUFFIXES:
         raise UserError(f"the exported file must end in one of {', '.join(SUFFIXES)}, got {str(out)!r}")
@@ -80,22 +70,19 @@ def header_settings(path: Path) -> dict:
     if "build" in facts:
         return checked(facts["build"], path)
     settings, classes = facts.get("settings"), facts.get("classes")
-    complete = isinstance(settings, dict) and {"detector", "student"} <= settings.keys() and isinstance(classes, list)
-    if not complete or not classes:
+    if not isinstance(settings, dict) or not {"detector", "student"} <= settings.keys() or not classes:
         raise not_described(path, "no such facts")
     return build_settings(RunConfig.of(settings), settings["student"], len(classes))
 
 
 def checked(build: dict, path: Path) -> dict:
     """Arguments of ``build`` from a header, none of which downloads, allocates without bound, or is unknown."""
-    if not isinstance(build, dict):
+    if not isinstance(build, dict) or not {"name", "backbone", "classes"} <= build.keys() or not build["classes"]:
         raise not_described(path, short_repr(build))
     for name, value in build.items():
         kind = BUILD_SETTINGS.get(name)
-        if kind is None or type(value) is not kind or (kind is int and not 0 <= value <= MAX_CLASSES):
+        if type(value) is not kind or (kind is int and not 0 <= value <= MAX_CLASSES):
             raise not_described(path, f"{short_repr(value)} for {short_repr(name)}")
-    if not {"name", "backbone", "classes"} <= build.keys() or not build["classes"]:
-        raise not_described(path, short_repr(build))
     return build
 
 

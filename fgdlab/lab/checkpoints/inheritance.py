@@ -1,7 +1,5 @@
 """Inheriting: the student starts with its teacher's neck and head (the dagger rows of the paper's Tables 2 and 3).
 
-    teacher, student --inherit--> the teacher's tensors in the student, where name and shape agree
-
 Neck and head are all tensors but the backbone's: in torchvision's names ``backbone.fpn.*`` (the neck) and all names
 that do not begin with ``backbone.`` (the heads).
 """
@@ -21,10 +19,8 @@ class Inherited(NamedTuple):
     not_there: tuple[str, ...]
 
     def __str__(self) -> str:
-        kept = []
-        for names, why in ((self.other_shape, "of another shape there"), (self.not_there, "not there")):
-            if names:
-                kept.append(f"{len(names)} {why} ({listed(names)})")
+        reasons = {"of another shape there": self.other_shape, "not there": self.not_there}
+        kept = [f"{len(names)} {why} ({listed(names)})" for why, names in reasons.items() if names]
         copied = f"{len(self.copied)} tensors of neck and head are the teacher's"
         return f"{copied}; the student keeps its own: {'; '.join(kept) or 'none'}"
 

@@ -9,9 +9,8 @@
 import os
 import pickle
 import urllib.error
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import torch
 import torchvision
@@ -53,8 +52,6 @@ def head_is_loaded(detector: nn.Module) -> bool:
     return all(name.startswith("backbone.") for name in getattr(detector, "not_loaded", ()))
 
 
-# --- torchvision's detectors
-
 def published(name: str, config: RunConfig, classes: list[str]) -> tuple[nn.Module, Path]:
     """A trained detector of torchvision by the name of its weights; torchvision downloads it and checks its hash."""
     models = torchvision.models
@@ -64,11 +61,11 @@ def published(name: str, config: RunConfig, classes: list[str]) -> tuple[nn.Modu
     model, weights = known[name]
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:
-        with numbers_only():
+        # torch.load refuses code, also where its caller (torchvision) does not ask for that
+        with mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD="1"):
             detector = models.get_model(model, weights=weights)
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", None) or error
-        hint = f"check the network, or put the file at {path}"
+        reason, hint = getattr(error, "reason", error), f"check the network, or put the file at {path}"
         raise UserError(f"{weights.url} must be within reach, got: {reason}; {hint}") from error
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise UserError(refusal(path, error)) from error
@@ -77,21 +74,6 @@ def published(name: str, config: RunConfig, classes: list[str]) -> tuple[nn.Modu
     if rows:
         narrow(detector, rows)
     return adapt_detector(detector, "torchvision", config.min_size, config.max_size), path
-
-
-@contextmanager
-def numbers_only() -> Iterator[None]:
-    """Within, torch.load refuses code, also where its caller (torchvision) does not ask for that."""
-    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def detection_models() -> list[str]:
@@ -104,8 +86,6 @@ def detection_models() -> list[str]:
 def heads(detector: nn.Module) -> tuple[str, ...]:
     return tuple(name for name in detector.state_dict() if not name.startswith("backbone."))
 
-
-# --- files
 
 def from_file(path: Path, config: RunConfig, classes: list[str]) -> nn.Module:
     facts = read_facts(path) if path.suffix == ".safetensors" else {}
@@ -153,10 +133,9 @@ def from_state(path: Path, state: dict[str, Tensor], config: RunConfig, classes:
     wrong = wrong or [name for name in wanted if own[name].shape != state[name].shape]
     if wrong:
         raise UserError(
-            f"{path} must hold the weights of {config.detector} on {config.teacher}, "
-            f"got {len(wrong)} tensors that differ, the first {wrong[0]!r}; check "
-            "detector, teacher and classes, or say teacher_parts=backbone+neck; torchvision:NAME takes what "
-            "torchvision publishes, its v2 models too"
+            f"{path} must hold the weights of {config.detector} on {config.teacher}, got {len(wrong)} tensors that "
+            f"differ, the first {wrong[0]!r}; check detector, teacher and classes, or say teacher_parts=backbone+neck; "
+            "torchvision:NAME takes what torchvision publishes, its v2 models too"
         )
     used = {name: state[name] for name in wanted}
     check_numbers(path, used, own)
@@ -174,5 +153,3 @@ def outputs_of(state: dict[str, Tensor]) -> int | None:
     logits = state.get("head.classification_head.cls_logits.bias")
     boxes = state.get("head.regression_head.bbox_reg.bias")
     return None if logits is None or boxes is None else 4 * len(logits) // len(boxes)
-
-

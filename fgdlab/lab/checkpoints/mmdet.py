@@ -5,47 +5,40 @@
 Files are read with ``weights_only=True``: a pickle with code is refused.
 """
 import os
-import pickle
 import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import UserError, listed
 from .mmdet_keys import NECK, mmdet_names
 from .safetensors_io import check_archive, not_safetensors
 
 PARTS = ("all", "backbone+neck")
 STUDENT = ("student.", "architecture.model.", "architecture.")  # the authors' distiller; MMRazor
 OTHERS = ("teacher.", "distill_losses.", "distiller.", "architecture.model.distiller.", "architecture.teacher.")
-MAX_NAMES = 5  # in a message
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a load did. ``missing`` tensors of the detector keep their initial values.
+class Report(NamedTuple):
+    """What a load did. ``missing`` tensors of the detector keep their initial values."""
 
-    copied, missing: in the detector's names. skipped: in the checkpoint's names.
-    """
-
-    copied: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
+    copied: list[str]  # in the detector's names
+    skipped: list[str]  # in the checkpoint's
+    missing: list[str]  # in the detector's
 
     def __str__(self) -> str:
-        skipped, missing = (f"{len(names)}{shown(names)}" for names in (self.skipped, self.missing))
-        return f"copied {len(self.copied)}; skipped {skipped}; missing {missing}"
+        return f"copied {len(self.copied)}; skipped {counted(self.skipped)}; missing {counted(self.missing)}"
 
 
-def shown(names: list[str]) -> str:
-    return f" ({', '.join(names[:MAX_NAMES])}{', ...' if len(names) > MAX_NAMES else ''})" if names else ""
+def counted(names: list[str], word: str = "") -> str:
+    return f"{len(names)}{word}" + (f" ({listed(names)})" if names else "")
 
 
 def load_mmdet(
@@ -65,33 +58,33 @@ def load_mmdet(
     state = student_of(source if isinstance(source, Mapping) else read_state(source))
     names, own = mmdet_names(detector), detector.state_dict()
     wanted = {ours: theirs for ours, theirs in names.items() if parts == "all" or NECK.match(theirs)}
+    copies = {ours: state[theirs] for ours, theirs in wanted.items() if theirs in state}
     report = Report(
-        copied=[ours for ours, theirs in wanted.items() if theirs in state],
+        copied=list(copies),
         skipped=[theirs for theirs in state if theirs not in set(wanted.values())],
-        missing=[ours for ours in names if ours not in wanted or names[ours] not in state],
+        missing=[ours for ours in names if ours not in copies],
     )
-    copies = [(names[ours], state[names[ours]], own[ours]) for ours in report.copied]
     unequal = [
-        f"{name} {tuple(theirs.shape)} for {tuple(ours.shape)}" for name, theirs, ours in copies
-        if theirs.shape != ours.shape
+        f"{names[ours]} {tuple(tensor.shape)} for {tuple(own[ours].shape)}" for ours, tensor in copies.items()
+        if tensor.shape != own[ours].shape
     ]
     if unequal:
-        got = f"{len(unequal)} that differ{shown(unequal)}; check backbone and classes"
-        raise UserError(f"the checkpoint's tensors must have the detector's shapes, got {got}")
+        problem = "the checkpoint's tensors must have the detector's shapes"
+        raise UserError(f"{problem}, got {counted(unequal, ' that differ')}; check backbone and classes")
     left = [theirs for theirs in report.skipped if parts == "all" or NECK.match(theirs)]
     lacking = [ours for ours in report.missing if ours in wanted]
     if strict and (left or lacking):
-        got = f"{len(left)} too many{shown(left)} and {len(lacking)} missing{shown(lacking)}"
+        got = f"{counted(left, ' too many')} and {counted(lacking, ' missing')}"
         raise UserError(
             f"the checkpoint must hold exactly this detector's tensors, got {got}; "
             f"check detector and backbone{hint(left, lacking)}, or load with strict=False"
         )
     if not report.copied:
-        got = f"none that this detector has{shown(report.skipped)}"
+        got = f"none that this detector has ({listed(report.skipped)})"
         raise UserError(f"the checkpoint must hold tensors in MMDetection's names, got {got}")
     with torch.no_grad():
-        for _, theirs, ours in copies:
-            ours.copy_(theirs)
+        for ours, tensor in copies.items():
+            own[ours].copy_(tensor)
     detector.not_loaded = tuple(report.missing)  # such a head cannot be inherited
     return report
 
@@ -113,11 +106,7 @@ def fcos_options(state: Mapping[str, Tensor]) -> dict:
 
 
 def student_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The student's state in a distiller's, without prefix; a plain detector's state is returned as it is.
-
-    The authors' checkpoints hold student, teacher, losses and the last features; MMRazor's hold the student as its
-    architecture.
-    """
+    """The student's state in a distiller's (the authors' or MMRazor's), without prefix; a plain detector's as it is."""
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}  # DistributedDataParallel's
     for prefix in STUDENT:
         others = tuple(other for other in OTHERS if other.startswith(prefix))
@@ -150,15 +139,13 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats
             content = torch.load(path, weights_only=True, map_location="cpu")
-    except (
-        pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError, OSError,
-        zipfile.BadZipFile,
-    ) as error:
+    except UserError:
+        raise
+    except Exception as error:  # torch raises many types for broken bytes
         raise UserError(refusal(path, error)) from error
     state = content.get("state_dict", content.get("model", content)) if isinstance(content, dict) else {}
-    tensors = {}
-    if isinstance(state, Mapping):
-        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    state = state if isinstance(state, Mapping) else {}
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         got = f"{type(content).__name__} without any; give the checkpoint of a detector"
         raise UserError(f"{path} must hold a state dict of named tensors, got {got}")

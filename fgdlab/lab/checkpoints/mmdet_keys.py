@@ -62,12 +62,12 @@ REPPOINTS = {
 FAMILIES = {
     MaskRCNN: MASK_RCNN, FasterRCNN: FASTER_RCNN, RetinaNet: RETINANET, FCOS: FCOS_HEAD, RepPoints: REPPOINTS,
 }
-CLASSIFIERS = {  # bias of a classifier -> number of classes from its length
-    "bbox_head.retina_cls.bias": lambda length: length // 9,
-    "bbox_head.conv_cls.bias": lambda length: length,
-    "bbox_head.reppoints_cls_out.bias": lambda length: length,
-    "roi_head.bbox_head.fc_cls.bias": lambda length: length - 1,
-    "roi_head.bbox_head.0.fc_cls.bias": lambda length: length - 1,
+CLASSIFIERS = {  # bias of a classifier -> anchors per cell, classes of background
+    "bbox_head.retina_cls.bias": (9, 0),
+    "bbox_head.conv_cls.bias": (1, 0),
+    "bbox_head.reppoints_cls_out.bias": (1, 0),
+    "roi_head.bbox_head.fc_cls.bias": (1, 1),
+    "roi_head.bbox_head.0.fc_cls.bias": (1, 1),
 }
 NECK = re.compile(r"(backbone|neck)\.")
 
@@ -108,4 +108,5 @@ def their_name(name: str, table: dict[str, str], laterals: int) -> str:
 
 def classes_of(state: dict) -> int | None:
     """The number of classes of a checkpoint in MMDetection's names; None without a known classifier."""
-    return next((classes(len(state[name])) for name, classes in CLASSIFIERS.items() if name in state), None)
+    known = ((len(state[name]), *shape) for name, shape in CLASSIFIERS.items() if name in state)
+    return next((length // anchors - background for length, anchors, background in known), None)

@@ -22,8 +22,6 @@ def save_weights(module: nn.Module, path: Path, **facts) -> None:
 def load_weights(module: nn.Module, path: Path) -> dict:
     """Load a file of :func:`save_weights` into a module, strictly, and return its facts.
 
-    Floating point numbers of another precision are converted.
-
     Raises:
         UserError: no such file, not a safetensors file, weights of another architecture, integers for weights, NaN or
             infinity.

@@ -3,9 +3,8 @@
     pixels (N, 3, H, W) --trunk--> C3, C4, C5 (two-stage detectors: also C2) --FPN--> P3, ..., P7 of 256 channels
 
 A trunk is a ResNet or ResNeXt of torchvision, one of the variants below, or another classifier of torchvision whose
-children run in order. Its last map at each stride feeds the pyramid. torchvision's name for it is ``body``.
+children run in order. Its last map at each stride feeds the pyramid. torchvision calls it ``body``.
 """
-import difflib
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -16,7 +15,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from ..errors import UserError, unknown_name
+from ..errors import UserError
 from .deformable import deform
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
@@ -35,8 +34,6 @@ class FrozenStatsBatchNorm2d(nn.BatchNorm2d):
         return super().train(False)
 
 
-# --- trunks ---
-
 class CaffeBottleneck(Bottleneck):
     """A bottleneck with its stride in the first 1x1 convolution, as in Caffe, instead of in the 3x3."""
 
@@ -48,8 +45,8 @@ class CaffeBottleneck(Bottleneck):
 class CaffePixels(nn.Module):
     """Convert torchvision's normalised pixels to those of Caffe's ResNets.
 
-    (N, 3, H, W) RGB, (x - mean) / std  ->  (N, 3, H, W) BGR, 255 (x - mean). Both means are equal. All detectors read
-    the same pixels, so a Caffe teacher can be used with a torchvision student.
+    (N, 3, H, W) RGB, (x - mean) / std  ->  (N, 3, H, W) BGR, 255 (x - mean). Both means are equal. So a Caffe teacher
+    can be used with a torchvision student.
     """
 
     def __init__(self):
@@ -83,20 +80,6 @@ def build_trunk(name: str, weights: str | None, norm: Callable[..., nn.Module] |
     return getattr(model, "features", getattr(model, "layers", model))
 
 
-def check_backbone(name: str, pretrained: bool, others: tuple[str, ...] = ()) -> None:
-    """Refuse an unknown backbone, or ImageNet weights that do not exist. ``others``: further names for the message."""
-    torchvisions = torchvision.models.list_models(module=torchvision.models)
-    if name not in torchvisions and name not in (*CAFFE, *RESNEXTS):
-        similar = difflib.get_close_matches(name, torchvisions, n=2)
-        known = dict.fromkeys((*others, *RESNETS, *CAFFE, *RESNEXTS, *MOBILE, *similar))
-        raise unknown_name("backbone", name, known, hint="other classifiers of torchvision will do as well")
-    if pretrained and name not in torchvisions:
-        remedy = "load an MMDetection checkpoint, or choose another"
-        raise UserError(f"pretrained must be off for {name!r}: torchvision has no ImageNet weights for it; {remedy}")
-
-
-# --- pyramid ---
-
 def backbone_with_fpn(
     name: str, first: int, extra: nn.Module | Callable[[int], nn.Module], *, pretrained: bool = False,
     norms: str = "learned", fpn_norm: Callable[..., nn.Module] | None = None,
@@ -120,10 +103,10 @@ def backbone_with_fpn(
     stages = trunk_stages(trunk, name)
     if pretrained:
         freeze(trunk, until=stages[4][0])
-    if name in CAFFE and norms == "frozen_stats":  # MMDetection also fixes weight and bias here
+    if name in CAFFE:
         for module in trunk.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.requires_grad_(False)
+            if isinstance(module, FrozenStatsBatchNorm2d):
+                module.requires_grad_(False)  # MMDetection also fixes weight and bias here
     used = [stages[2 ** level] for level in range(first, 6)]
     return_layers = {child: str(i) for i, (child, _) in enumerate(used)}
     channels = [count for _, count in used]
@@ -132,15 +115,13 @@ def backbone_with_fpn(
 
 
 def replace_norms(trunk: nn.Module, norm: type[nn.Module]) -> nn.Module:
-    """Replace all batch norms by norms of another type with the same state, eps and momentum, in place."""
+    """Replace all batch norms by norms of another type with the same state and eps, in place."""
     if norm is nn.BatchNorm2d:
         return trunk
     for name, child in trunk.named_children():
-        if type(child) is nn.BatchNorm2d:
-            frozen = norm is FrozenBatchNorm2d
-            settings = {} if frozen else {"momentum": child.momentum}
-            other = norm(child.num_features, eps=child.eps, **settings)
-            other.load_state_dict(child.state_dict(), strict=not frozen)
+        if type(child) is nn.BatchNorm2d:  # momentum does not matter for fixed statistics
+            other = norm(child.num_features, eps=child.eps)
+            other.load_state_dict(child.state_dict(), strict=False)  # FrozenBatchNorm2d counts no batches
             setattr(trunk, name, other)
         else:
             replace_norms(child, norm)
@@ -157,11 +138,7 @@ def freeze(trunk: nn.Module, until: str) -> None:
 
 @torch.no_grad()
 def trunk_stages(trunk: nn.Module, name: str, side: int = 64) -> dict[int, tuple[str, int]]:
-    """{stride: (name of the last child at that stride, its channels)}, found by running the children in order.
-
-    Raises:
-        UserError: the children do not run in order, or do not give maps at strides 4, 8, 16 and 32.
-    """
+    """{stride: (name of the last child at that stride, its channels)}, found by running the children in order."""
     stages, maps, training = {}, torch.zeros(1, 3, side, side), trunk.training
     trunk.eval()
     try:

@@ -1,19 +1,19 @@
 """Detectors by name, under torchvision's contract.
 
     build("retinanet", "resnet18", classes=80)                       torchvision's RetinaNet and ResNet, P3-P7
-    build("faster_rcnn", "resnet50", classes=80)                     P2-P6
     build("fcos", "resnet50_caffe", classes=80, flavour="mmdet")     as MMDetection builds it, for its checkpoints
-    build("reppoints", "resnet50", classes=80)                       ours, see reppoints.py
     build("retinanet", "compact_s", classes=10)                      small RetinaNets with P3-P5, see compact.py
     build("mask_rcnn", "small_s", classes=10)                        small versions of all five, see small.py
 
 A detector has ``transform`` and ``backbone`` (see fgdlab/scene.py), ``levels`` (names of the pyramid levels) and
 ``backbone.out_channels``. Labels run from 1 to ``classes``; 0 is background.
 """
+import difflib
 import math
 from functools import partial
 
 import torch
+import torchvision
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.image_list import ImageList
@@ -23,7 +23,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from ..errors import UserError, unknown_name
 from . import mmdet_modules as mm
-from .backbones import CAFFE, MOBILE, PYRAMID_CHANNELS, RESNETS, RESNEXTS, backbone_with_fpn, check_backbone
+from .backbones import CAFFE, MOBILE, PYRAMID_CHANNELS, RESNETS, RESNEXTS, backbone_with_fpn
 from .compact import COMPACT, compact_retinanet
 from .reppoints import RepPoints
 from .small import SMALL, small_detector
@@ -42,14 +42,11 @@ def build(
     Args:
         name: one of ``DETECTORS``.
         backbone: one of ``BACKBONES``, or another classifier of torchvision. Compact ones are for RetinaNet only.
-        classes: C >= 1; labels run from 1 to C.
         flavour: "torchvision", or "mmdet" for MMDetection's P6, anchors, heads, norms and order of classes
             (see mmdet_modules.py).
         pretrained: start from torchvision's ImageNet weights; stem and first stage are not trained.
-        frozen_norms: batch norms with fixed statistics. None: if ``pretrained``, and always in the mmdet flavour. Set
-            it to load weights that were trained so.
-        min_size, max_size: resize images so that the short side is ``min_size`` and the long side at most ``max_size``
-            pixels; 0: keep the size of every image.
+        frozen_norms: batch norms with fixed statistics. None: if ``pretrained``, and always in the mmdet flavour.
+        min_size, max_size: pixels of the short side, and at most of the long side, of resized images; 0: no resizing.
         options: arguments of the detector's class, such as ``score_thresh=0.05``; FCOS in the mmdet flavour also takes
             those of ``ScaledFCOSHead``.
     Raises:
@@ -66,7 +63,7 @@ def build(
         else:
             detector = small_detector(name, backbone, classes, **options)
     else:
-        check_backbone(backbone, pretrained, others=(*COMPACT, *SMALL))
+        check_backbone(backbone, pretrained)
         frozen = (pretrained or flavour == "mmdet") if frozen_norms is None else frozen_norms
         norms = "learned" if not frozen else "frozen_stats" if flavour == "mmdet" else "frozen"
         make_backbone = partial(backbone_with_fpn, backbone, pretrained=pretrained, norms=norms)
@@ -85,14 +82,26 @@ def build_settings(config, backbone: str, classes: int) -> dict:
 
 
 def check_small(name: str, backbone: str, flavour: str, pretrained: bool) -> None:
-    choose = f"choose one of {', '.join(RESNETS)}"
     if backbone in COMPACT and (name != "retinanet" or flavour != "torchvision"):
-        must = f"detector must be 'retinanet' in torchvision's flavour on {backbone!r}"
-        raise UserError(f"{must}, got {name!r} in {flavour!r}; {choose}")
-    if flavour != "torchvision":
-        raise UserError(f"flavour must be 'torchvision' on {backbone!r}, got {flavour!r}; {choose}")
-    if pretrained:
-        raise UserError(f"pretrained must be off for {backbone!r}: there are no ImageNet weights for it; {choose}")
+        defect = f"detector must be 'retinanet' in torchvision's flavour on {backbone!r}, got {name!r} in {flavour!r}"
+    elif flavour != "torchvision":
+        defect = f"flavour must be 'torchvision' on {backbone!r}, got {flavour!r}"
+    elif pretrained:
+        defect = f"pretrained must be off for {backbone!r}: there are no ImageNet weights for it"
+    else:
+        return
+    raise UserError(f"{defect}; choose one of {', '.join(RESNETS)}")
+
+
+def check_backbone(name: str, pretrained: bool) -> None:
+    """Refuse an unknown backbone, or ImageNet weights that do not exist."""
+    torchvisions = torchvision.models.list_models(module=torchvision.models)
+    if name not in torchvisions and name not in BACKBONES:
+        known = dict.fromkeys((*BACKBONES, *difflib.get_close_matches(name, torchvisions, n=2)))
+        raise unknown_name("backbone", name, known, hint="other classifiers of torchvision will do as well")
+    if pretrained and name not in torchvisions:
+        remedy = "load an MMDetection checkpoint, or choose another"
+        raise UserError(f"pretrained must be off for {name!r}: torchvision has no ImageNet weights for it; {remedy}")
 
 
 def adapt_detector(detector: nn.Module, flavour: str, min_size: int = 0, max_size: int = 0) -> nn.Module:
@@ -146,9 +155,8 @@ def pyramid_levels(detector: nn.Module) -> tuple[str, ...]:
     return tuple(level_names(maps, 128))
 
 
-# --- one function per detector ---
-# make_backbone(first, extra, fpn_norm=None) is backbone_with_fpn for the chosen backbone. In torchvision's flavour each
-# function builds what torchvision's own builder for ResNet-50 builds.
+# One function per detector. make_backbone(first, extra, fpn_norm=None) is backbone_with_fpn for the chosen backbone. In
+# torchvision's flavour each function builds what torchvision's own builder for ResNet-50 builds.
 
 def retinanet(make_backbone, classes: int, mmdet: bool, options: dict) -> RetinaNet:
     """P6 from P5 as in ``retinanet_resnet50_fpn``. MMDetection: P6 from C5, no background channel."""

@@ -13,7 +13,7 @@ from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead
-from torchvision.ops import FeaturePyramidNetwork, box_iou, sigmoid_focal_loss
+from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, box_iou, sigmoid_focal_loss
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def compact_retinanet(backbone: str, classes: int, **options) -> RetinaNet:
     Without batch norm in the pyramid and group norm in the heads, the short laptop schedule does not converge.
     """
     settings = COMPACT[backbone]
-    pyramid = CompactPyramid(settings.widths, settings.blocks, PYRAMID_CHANNELS)
+    pyramid = CompactPyramid(settings)
     parts = retinanet_parts(PYRAMID_CHANNELS, classes, settings.head_convs, ANCHOR_SIZES)
     return BatchedRetinaNet(pyramid, classes + 1, **{**parts, "detections_per_img": 100, **options})
 
@@ -63,15 +63,17 @@ class CompactPyramid(nn.Module):
     pixels (N, 3, H, W) -> {"0": (N, C, H/8, W/8), "1": (N, C, H/16, W/16), "2": (N, C, H/32, W/32)}
     """
 
-    def __init__(self, widths: tuple[int, ...], blocks: tuple[int, ...], out_channels: int):
+    out_channels = PYRAMID_CHANNELS
+
+    def __init__(self, settings: Compact):
         super().__init__()
-        self.out_channels = out_channels
-        self.stem = conv_norm(3, widths[0], stride=2)
+        widths, conv = settings.widths, partial(Conv2dNormActivation, stride=2)
+        self.stem = conv(3, widths[0])
         self.stages = nn.ModuleList(
-            nn.Sequential(conv_norm(before, after, stride=2), *(ResidualBlock(after) for _ in range(count)))
-            for before, after, count in zip(widths, widths[1:], blocks, strict=False)
+            nn.Sequential(conv(before, after), *(ResidualBlock(after) for _ in range(count)))
+            for before, after, count in zip(widths, widths[1:], settings.blocks, strict=False)
         )
-        self.fpn = FeaturePyramidNetwork(list(widths[2:]), out_channels, norm_layer=nn.BatchNorm2d)
+        self.fpn = FeaturePyramidNetwork(list(widths[2:]), self.out_channels, norm_layer=nn.BatchNorm2d)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         maps, features = OrderedDict(), self.stem(pixels)
@@ -82,19 +84,13 @@ class CompactPyramid(nn.Module):
         return self.fpn(maps)
 
 
-def conv_norm(before: int, after: int, stride: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True))
-
-
 class ResidualBlock(nn.Module):
     """relu(F + norm(conv(relu(norm(conv(F)))))). (N, C, H, W) -> the same shape."""
 
     def __init__(self, channels: int):
         super().__init__()
-        self.first = conv_norm(channels, channels)
-        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.second = nn.Sequential(conv, nn.BatchNorm2d(channels))
+        self.first = Conv2dNormActivation(channels, channels)
+        self.second = Conv2dNormActivation(channels, channels, activation_layer=None)
 
     def forward(self, features: Tensor) -> Tensor:
         return torch.relu(features + self.second(self.first(features)))
@@ -103,9 +99,7 @@ class ResidualBlock(nn.Module):
 class CachedAnchors(AnchorGenerator):
     """torchvision's generator that keeps its last anchors, because batches of one size have the same at every step."""
 
-    def __init__(self, sizes: tuple, ratios: tuple):
-        super().__init__(sizes, ratios)
-        self.key, self.anchors = None, None
+    key = anchors = None
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         """The anchors (A, 4) of each image, xyxy pixels: one tensor for all images, not to be changed."""
@@ -120,14 +114,14 @@ class BatchedRetinaNet(RetinaNet):
     """torchvision's RetinaNet with its loss computed for the whole batch at once.
 
     Value and gradient are torchvision's, by test, in about a quarter of the time on a CPU: torchvision loops over the
-    images with about forty small operations each, a fifth of a compact student's step.
+    images.
     """
 
     def compute_loss(
         self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor],
     ) -> dict[str, Tensor]:
         anchors = anchors[0]  # (A, 4), the same for all images of a batch
-        # The first row of each sequence is dropped again. It makes K >= 1.
+        # The first sequence is dropped again. It makes K >= 1.
         boxes = pad_sequence([anchors.new_zeros(1, 4), *(t["boxes"] for t in targets)], batch_first=True)[1:]
         no_label = targets[0]["labels"].new_zeros(1)
         labels = pad_sequence([no_label, *(t["labels"] for t in targets)], batch_first=True)[1:]  # (N, K)

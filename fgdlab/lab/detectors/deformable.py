@@ -5,15 +5,12 @@
 
 The paper's X101 teachers have them in stages 3 to 5, not modulated: 18 offset channels per layer.
 """
-import math
-
-import torch
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
+from torchvision.ops import DeformConv2d
 
 
-class DeformableConv(nn.Module):
-    """A grouped k x k convolution without bias whose taps are shifted. (N, C, H, W) -> (N, C', H', W').
+class DeformableConv(DeformConv2d):
+    """A grouped 3x3 convolution without bias that predicts the shifts of its taps. (N, C, H, W) -> (N, C', H', W').
 
     Offsets are (y, x) per tap, in cells of the input. They start at 0, as an ordinary convolution. Parameters have
     MMDetection's names: ``weight``, ``conv_offset.weight``, ``conv_offset.bias``.
@@ -22,24 +19,17 @@ class DeformableConv(nn.Module):
         modulated: also multiply every tap by a learned factor in 0..1, which starts at 1/2.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, padding: int = 1, groups: int = 1,
-        modulated: bool = False,
-    ):
-        super().__init__()
-        self.stride, self.padding, self.taps, self.modulated = stride, padding, kernel * kernel, modulated
-        self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, kernel, kernel))
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        self.conv_offset = nn.Conv2d(inputs, (3 if modulated else 2) * self.taps, kernel, stride, padding)
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, groups: int = 1, modulated: bool = False):
+        super().__init__(inputs, outputs, 3, stride, padding=1, groups=groups, bias=False)
+        self.modulated = modulated
+        self.conv_offset = nn.Conv2d(inputs, 27 if modulated else 18, 3, stride, padding=1)
         nn.init.zeros_(self.conv_offset.weight)
         nn.init.zeros_(self.conv_offset.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         predicted = self.conv_offset(features)
-        offset, mask = predicted[:, :2 * self.taps], None
-        if self.modulated:
-            mask = predicted[:, 2 * self.taps:].sigmoid()
-        return deform_conv2d(features, offset, self.weight, stride=self.stride, padding=self.padding, mask=mask)
+        mask = predicted[:, 18:].sigmoid() if self.modulated else None
+        return super().forward(features, predicted[:, :18], mask)
 
 
 def deform(resnet: nn.Module, modulated: bool = False) -> nn.Module:
@@ -47,7 +37,5 @@ def deform(resnet: nn.Module, modulated: bool = False) -> nn.Module:
     for stage in (resnet.layer2, resnet.layer3, resnet.layer4):
         for block in stage:
             old = block.conv2
-            block.conv2 = DeformableConv(
-                old.in_channels, old.out_channels, 3, old.stride[0], old.padding[0], old.groups, modulated,
-            )
+            block.conv2 = DeformableConv(old.in_channels, old.out_channels, old.stride[0], old.groups, modulated)
     return resnet

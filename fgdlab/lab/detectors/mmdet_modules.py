@@ -60,7 +60,6 @@ class ExactAnchors(AnchorGenerator):
     Args:
         strides: pixels per cell for each level.
         sizes: sides in pixels of the square anchors of each level.
-        ratios: height over width.
         centre: position of an anchor's centre in its cell, 0 for the corner and 0.5 for the middle.
     Differs: torchvision rounds the sides, and its stride is image size // map size: 114 instead of 128 pixels at P7 of
         an 800-pixel image.
@@ -80,14 +79,10 @@ class ExactAnchors(AnchorGenerator):
         return torch.stack([-widths, -heights, widths, heights], dim=1) / 2
 
     def forward(self, image_list, feature_maps: list[Tensor]) -> list[Tensor]:
-        """One (A, 4) per image, all the same."""
-        dtype, device = image_list.tensors.dtype, feature_maps[0].device
-        self.set_cell_anchors(dtype, device)
-        levels = []
-        for maps, stride, cell in zip(feature_maps, self.strides, self.cell_anchors, strict=True):
-            y, x = ((torch.arange(n, dtype=dtype, device=device) + self.centre) * stride for n in maps.shape[-2:])
-            y, x = (grid.flatten() for grid in torch.meshgrid(y, x, indexing="ij"))
-            levels.append((torch.stack([x, y, x, y], dim=1)[:, None] + cell).flatten(0, 1))
+        """One (A, 4) per image, all the same, in the precision of the pixels: autocast rounds the maps."""
+        self.set_cell_anchors(image_list.tensors.dtype, image_list.tensors.device)
+        levels = self.grid_anchors([maps.shape[-2:] for maps in feature_maps], [(s, s) for s in self.strides])
+        levels = [anchors + self.centre * stride for anchors, stride in zip(levels, self.strides, strict=True)]
         return [torch.cat(levels)] * len(image_list.image_sizes)
 
 
@@ -107,8 +102,6 @@ def fcos_points() -> ExactAnchors:
     return ExactAnchors(ONE_STAGE_STRIDES, tuple((float(stride),) for stride in ONE_STAGE_STRIDES), (1.0,), centre=0.5)
 
 
-# --- classes ---
-
 class ClassesFromZero:
     """A one-stage detector without torchvision's unused channel 0: labels 1..C outside, channels 0..C-1 inside."""
 
@@ -121,11 +114,11 @@ class ClassesFromZero:
 
 
 class MMRetinaNet(ClassesFromZero, RetinaNet):
-    """torchvision's RetinaNet with MMDetection's order of classes."""
+    pass
 
 
 class MMFCOS(ClassesFromZero, FCOS):
-    """torchvision's FCOS with MMDetection's order of classes."""
+    pass
 
 
 class BackgroundLast(nn.Module):
@@ -160,8 +153,6 @@ class NoBackgroundMask(nn.Module):
         logits = self.mask_fcn_logits(self.conv5_mask(features).relu())
         return nn.functional.pad(logits, (0, 0, 0, 0, 1, 0))
 
-
-# --- heads ---
 
 class AlignedRoIAlign(MultiScaleRoIAlign):
     """RoI align as in MMDetection: half-cell aligned, with as many samples per bin as it has cells.

@@ -7,10 +7,9 @@
 
 Points are (y, x) pairs in cells, relative to the corner of their cell. The centre of a moment box is the mean of the
 points. Its half sides are their standard deviations, times a learned factor for each direction.
-
-The module has torchvision's contract: ``transform``, ``backbone``, losses in train mode, detections in eval mode.
 """
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +31,7 @@ class RepPointsHead(nn.Module):
     ``forward(maps)`` returns per level: logits (N, C, H, W), init points (N, 18, H, W), refined points (N, 18, H, W).
     """
 
-    def __init__(self, channels: int, classes: int, norm=lambda channels: nn.GroupNorm(32, channels)):
+    def __init__(self, channels: int, classes: int, norm=partial(nn.GroupNorm, 32)):
         super().__init__()
 
         def block() -> nn.Sequential:
@@ -83,7 +82,6 @@ class RepPoints(nn.Module):
     Args:
         backbone: pixels (N, 3, H, W) -> {name: map} of P3..P7, with ``out_channels``.
         head: a ``RepPointsHead``; None: the default one.
-        min_size, max_size: of torchvision's transform.
         score_thresh, nms_thresh, topk_candidates (per level), detections_per_img: which detections are kept.
     Differs: MMDetection does not assign points in the padding of a batch. Here they take part, as anchors do in
         torchvision. The authors distil the maps before the neck's group norm, this project those after it.
@@ -107,12 +105,12 @@ class RepPoints(nn.Module):
         sizes = [tuple(image.shape[-2:]) for image in images]
         batch, targets = self.transform(images, targets)
         outputs = self.head(list(self.backbone(batch.tensors).values()))
-        levels = [[as_float32(maps) for maps in level] for level in outputs]
+        # Positions in the image need more than the bits of half precision.
+        dtype = torch.promote_types(outputs[0][0].dtype, torch.float32)
+        levels = [[maps.to(dtype) for maps in level] for level in outputs]
         if self.training:
             return self.losses(levels, targets)
         return self.transform.postprocess(self.detections(levels, batch.image_sizes), batch.image_sizes, sizes)
-
-    # --- training ---
 
     def losses(self, levels: list[list[Tensor]], targets: list[dict]) -> dict[str, Tensor]:
         """Focal loss of the classes and smooth L1 of both boxes, each divided by the positives of the batch."""
@@ -143,8 +141,6 @@ class RepPoints(nn.Module):
             "init_boxes": 0.5 * sums["init_boxes"] / counts["init_boxes"], "boxes": sums["boxes"] / counts["boxes"],
         }
 
-    # --- detection ---
-
     def detections(self, levels: list[list[Tensor]], image_sizes: list[tuple[int, int]]) -> list[dict]:
         """Per image "boxes" (K, 4) in pixels of the resized image, "scores" (K,), "labels" (K,), best first."""
         return [
@@ -170,20 +166,13 @@ class RepPoints(nn.Module):
         return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
 
 
-def as_float32(maps: Tensor) -> Tensor:
-    """Half-precision maps as float32, because positions in the image need more than eight bits."""
-    return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
-
-
 def grid_points(maps: list[Tensor], strides: tuple[int, ...] = STRIDES) -> tuple[Tensor, Tensor]:
     """Cell corners (A, 2) x y in pixels and strides (A,) of all levels, row by row."""
     corners, point_strides = [], []
     for level, stride in zip(maps, strides, strict=True):
-        dtype = torch.float64 if level.dtype == torch.float64 else torch.float32
-        y, x = (torch.arange(n, dtype=dtype, device=level.device) * stride for n in level.shape[-2:])
-        y, x = torch.meshgrid(y, x, indexing="ij")
-        corners.append(torch.stack([x.flatten(), y.flatten()], dim=1))
-        point_strides.append(torch.full((x.numel(),), float(stride), dtype=dtype, device=level.device))
+        y, x = (torch.arange(n, dtype=level.dtype, device=level.device) * stride for n in level.shape[-2:])
+        corners.append(torch.cartesian_prod(y, x).flip(1))
+        point_strides.append(torch.full_like(corners[-1][:, 0], stride))
     return torch.cat(corners), torch.cat(point_strides)
 
 

@@ -1,12 +1,10 @@
 """Small versions of the five detectors that one CPU core trains in a minute, built of torchvision's own parts.
 
     pixels (N, 3, H, W) --strided convolutions--> C2..C5 --FeaturePyramidNetwork--> maps of 64 channels
-        --the detector's own heads, narrower--> losses, boxes
 
 Levels and losses are those of the large detectors: P3-P7, or P2-P5 with a pooled P6. There are fewer channels,
 convolutions per tower and regions of a two-stage detector, and the anchors are smaller, as digits are.
 """
-from collections.abc import Callable
 from functools import partial
 
 from torch import nn
@@ -37,7 +35,7 @@ REGIONS = {
 
 
 def small_detector(name: str, backbone: str, classes: int, **options) -> nn.Module:
-    """One of the five detectors on a backbone of ``SMALL``; arguments as in ``build``."""
+    """Arguments as in ``build``."""
     return MAKERS[name](SMALL[backbone], classes, options)
 
 
@@ -46,7 +44,7 @@ def small_pyramid(settings: Compact, first: int, extra: nn.Module) -> BackboneWi
 
     Both have batch norm: without it no detector converges from scratch.
     """
-    conv = partial(Conv2dNormActivation, kernel_size=3, stride=2)
+    conv = partial(Conv2dNormActivation, stride=2)
     stages = [
         nn.Sequential(conv(before, after), *(BasicBlock(after, after) for _ in range(count)))
         for before, after, count in zip(settings.widths, settings.widths[1:], settings.blocks, strict=False)
@@ -60,8 +58,6 @@ def small_pyramid(settings: Compact, first: int, extra: nn.Module) -> BackboneWi
 def one_stage_pyramid(settings: Compact) -> BackboneWithFPN:
     return small_pyramid(settings, 3, LastLevelP6P7(PYRAMID_CHANNELS, PYRAMID_CHANNELS))
 
-
-# --- one function per detector ---
 
 def retinanet(settings: Compact, classes: int, options: dict) -> BatchedRetinaNet:
     parts = retinanet_parts(PYRAMID_CHANNELS, classes, settings.head_convs, RETINANET_SIZES)
@@ -93,7 +89,7 @@ def reppoints(settings: Compact, classes: int, options: dict) -> RepPoints:
     return RepPoints(one_stage_pyramid(settings), classes, **{"topk_candidates": 300, **options})
 
 
-MAKERS: dict[str, Callable[..., nn.Module]] = {
+MAKERS = {
     "retinanet": retinanet, "fcos": fcos, "faster_rcnn": partial(two_stage, FasterRCNN),
     "mask_rcnn": partial(two_stage, MaskRCNN), "reppoints": reppoints,
 }

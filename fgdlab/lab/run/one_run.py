@@ -34,6 +34,7 @@ from ..training import (
     make_loss,
     preflight,
     refuse,
+    sync_batchnorm,
     train,
 )
 from .folder import RunFolder
@@ -83,6 +84,8 @@ def run_in_group(config: RunConfig, here: RunFolder, progress: str, device: str,
     check_sizes(config)
     check_levels(config)
     check_tensorboard(config)
+    if group.world_size > 1:
+        sync_batchnorm(build(**build_settings(config, config.student, 1)), group, device)
     started = time.perf_counter()
     torch.set_num_threads(config.threads)
     if group.is_rank0 and custom_loss_file(config.method):           # its file may change later; the run keeps a copy

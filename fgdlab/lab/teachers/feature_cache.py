@@ -16,6 +16,8 @@ from ..datasets import DetectionDataset, load_batches
 from ..errors import UserError
 from ..io import cache_root, checked_read, create_once, reserve_disk_space, short_hash, write_json
 
+BATCH_SIZE = 32  # of the teacher's forward pass
+
 
 class TeacherCache:
     """``cache(image_ids) -> {"P3": (N, C, H, W) float32, ...}``: the teacher's maps of these images, stored in float16.
@@ -66,8 +68,7 @@ def get_cache(
 ) -> TeacherCache | None:
     """The cache of this teacher for this data, filled on first use; None where it is refused.
 
-    Raises:
-        UserError: refused although ``teacher_cache=on``.
+    A refusal is a UserError with ``teacher_cache=on``.
     """
     refused = cache_refusal(config, dataset, teacher)
     if refused:
@@ -79,10 +80,10 @@ def get_cache(
         return None
     name = short_hash({"teacher": teacher_hash, "data": dataset.content_hash()})
 
-    def make(unfinished: Path) -> None:
-        fill(unfinished, dataset, teacher, device, progress, config.workers)
-
-    cache = TeacherCache(create_once(cache_root() / "teacher_maps" / name, make))
+    cache = TeacherCache(create_once(
+        cache_root() / "teacher_maps" / name,
+        lambda unfinished: fill(unfinished, dataset, teacher, device, progress, config.workers),
+    ))
     cache.device = device
     return cache
 
@@ -96,16 +97,15 @@ def one_batch(teacher: nn.Module, images: list[torch.Tensor]) -> dict[str, torch
 
 
 def fill(
-    folder: Path, dataset: DetectionDataset, teacher: nn.Module, device: str, progress: bool, workers: int = 0,
-    batch_size: int = 32,
+    folder: Path, dataset: DetectionDataset, teacher: nn.Module, device: str, progress: bool, workers: int,
 ) -> None:
     size = cache_bytes(dataset, teacher)
     if shutil.disk_usage(cache_root()).free < 1.1 * size:
         hint = "free space or use teacher_cache=off"
         raise UserError(f"{cache_root()} must have {size / 1e9:.1f} GB free for the teacher cache; {hint}")
     folder.mkdir(parents=True)
-    starts = range(0, len(dataset), batch_size)
-    chunks = [[(i, None) for i in range(start, min(start + batch_size, len(dataset)))] for start in starts]
+    starts = range(0, len(dataset), BATCH_SIZE)
+    chunks = [[(i, None) for i in range(start, min(start + BATCH_SIZE, len(dataset)))] for start in starts]
     batches = load_batches(dataset, chunks, device=device, workers=workers)
     bar = tqdm(batches, total=len(chunks), desc="teacher cache", unit="batch", disable=not progress)
     write_maps(folder, dataset.image_ids, (one_batch(teacher, images) for images, _ in bar))

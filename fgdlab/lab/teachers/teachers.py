@@ -1,9 +1,9 @@
 """The teacher of a run: given, shipped with the package, cached, or trained on first use; and its AP."""
 import json
 import time
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -24,19 +24,14 @@ SHIPPED = Path(__file__).parents[1] / "weights"
 TEACHER_DECIDES = tuple(name for name, about in METADATA.items() if about["decides_teacher"])
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """A trained teacher.
-
-    detector: in eval mode. origin: "given", "shipped", "cached" or "trained now". AP: on the evaluation set, 0..100;
-    None without a head for this data, when only the pyramid is used. hash: of weights and image size.
-    """
+class Teacher(NamedTuple):
+    """A trained teacher."""
 
     path: Path
-    detector: nn.Module
-    origin: str
-    AP: float | None
-    hash: str = ""
+    detector: nn.Module  # in eval mode
+    origin: str  # "given", "shipped", "cached" or "trained now"
+    AP: float | None  # on the evaluation set, 0..100; None without a head for this data
+    hash: str = ""  # of weights and image size
 
 
 def get_teacher(
@@ -134,26 +129,22 @@ def teacher_needs_training(config: RunConfig, train_set: DetectionDataset | None
 
 
 def teacher_file(
-    config: RunConfig, train_set: DetectionDataset, eval_set: DetectionDataset, *, device: str = "cpu",
-    progress: bool = True,
+    config: RunConfig, train_set: DetectionDataset, eval_set: DetectionDataset, **settings,
 ) -> tuple[Path, str]:
     """(weights file, origin) of a teacher that is not given: shipped, cached, or trained now."""
     path = trained_path(config, train_set)
     if path.parent == SHIPPED:
         return path, "shipped"
     origin = "cached" if path.exists() else "trained now"
-
-    def make(unfinished: Path) -> None:
-        train_teacher(config, unfinished, train_set, eval_set, device=device, progress=progress)
-
-    return create_once(path, make), origin
+    create_once(path, lambda unfinished: train_teacher(config, unfinished, train_set, eval_set, **settings))
+    return path, origin
 
 
 def train_teacher(
     config: RunConfig, path: Path, train_set: DetectionDataset, eval_set: DetectionDataset, *, device: str = "cpu",
     progress: bool = True,
 ) -> None:
-    """Train the teacher as a plain student of its own size and write its weights with the facts of its training."""
+    """Train the teacher as a student without distillation; write its weights with the facts of its training."""
     same = {name: getattr(config, name) for name in (*TEACHER_DECIDES, "data", "eval_images", "eval_split", "workers")}
     settings = RunConfig.of({
         **same, "method": "none", "student": config.teacher, "epochs": config.teacher_epochs, "lr": config.teacher_lr,
@@ -180,11 +171,8 @@ def train_teacher(
 def teacher_scores(hash_: str, detector: nn.Module, eval_set: DetectionDataset, **settings) -> dict:
     """The teacher's scores on the evaluation set, computed once per hash of its weights and data."""
     path = cache_root() / "teachers" / f"scores-{hash_}-{eval_set.content_hash()}.json"
-
-    def measure(unfinished: Path) -> None:
-        write_json(unfinished, evaluated(detector, eval_set, **settings))
-
-    with checked_read(create_once(path, measure)):
+    create_once(path, lambda unfinished: write_json(unfinished, evaluated(detector, eval_set, **settings)))
+    with checked_read(path):
         return {**json.loads(path.read_text())}
 
 

@@ -1,4 +1,4 @@
-"""checkpoint.pt: all that a run needs to resume to the same weights, for any number of processes."""
+"""checkpoint.pt: all that a run needs to resume to the same weights."""
 import io
 from pathlib import Path
 
@@ -74,6 +74,5 @@ def random_state(group: ProcessGroup) -> dict:
     """torch's random states: of the CPU and of all GPUs, or of this process's GPU where there are several processes."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        one_process = group.world_size == 1
-        state["cuda"] = torch.cuda.get_rng_state_all() if one_process else torch.cuda.get_rng_state()
+        state["cuda"] = (torch.cuda.get_rng_state_all if group.world_size == 1 else torch.cuda.get_rng_state)()
     return state

@@ -11,11 +11,7 @@ from ..errors import UserError
 
 @contextmanager
 def compiled_pyramids(distiller: Distiller, enabled: bool, device: str) -> Iterator[None]:
-    """Within, ``backbone.forward`` of student and teacher is compiled. Names of weights and hooks stay.
-
-    Raises:
-        UserError: this machine has no compiler for the device.
-    """
+    """Within, ``backbone.forward`` of student and teacher is compiled. Names of weights and hooks stay."""
     detectors = [detector for detector in (distiller.student, distiller.teacher) if detector is not None and enabled]
     if enabled:
         check_compiler(device)
@@ -33,6 +29,6 @@ def check_compiler(device: str) -> None:
     try:
         torch.compile(torch.sin)(torch.zeros(2, device=device))
     except Exception as error:  # inductor and triton raise types of their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         problem = f"compile=true must find a C++ compiler, and Triton for CUDA, got: {reason}"
         raise UserError(f"{problem}; install them or leave compile out") from error

@@ -1,7 +1,5 @@
 """The process group of one run: which process has which share of a batch, and what is summed over all of them.
 
-    torchrun --nproc-per-node 2 -m fgdlab run ...  --joined--> TorchrunGroup        a single process --> ProcessGroup
-
 ``batch_size`` counts the images of all processes together, so one configuration means one training.
 """
 import os
@@ -14,14 +12,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..errors import UserError
+from ..errors import UserError, listed
 from . import torchrun
 
 TIMEOUT = timedelta(days=7)  # while rank 0 trains a teacher
 
 
 class ProcessGroup:
-    """A single process: rank 0 of 1. Its share is everything, and every sum is its own."""
+    """A single process: rank 0 of 1."""
 
     rank, world_size = 0, 1
 
@@ -63,7 +61,7 @@ class ProcessGroup:
         return {"processes": self.world_size} if self.world_size > 1 else {}
 
     def batch_line(self, config) -> str:
-        """Batch size and learning rate in one line: whoever changes one should think of the other."""
+        """Batch size and learning rate in one line."""
         counts = {"processes": self.world_size, "parts": config.accumulate}
         product = " x ".join(f"{count} {name}" for name, count in counts.items() if count > 1)
         images = f"{config.batch_size} images per step" + (f" ({product})" if product else "")
@@ -71,10 +69,7 @@ class ProcessGroup:
 
 
 class TorchrunGroup(ProcessGroup):
-    """Several processes, each with a share of every batch.
-
-    Gradients go over the default group; everything else goes over gloo, which can wait for days.
-    """
+    """Several processes. Gradients go over the default group; the rest goes over gloo, which can wait for days."""
 
     def __init__(self, rank: int, world_size: int):
         self.rank, self.world_size = rank, world_size
@@ -109,11 +104,7 @@ class TorchrunGroup(ProcessGroup):
 
 @contextmanager
 def joined(device: str) -> Iterator[ProcessGroup]:
-    """The process group that torchrun started (gloo on the CPU, nccl on CUDA), or a single process without torchrun.
-
-    Raises:
-        UserError: more processes on this machine than GPUs, or they do not find each other.
-    """
+    """The process group that torchrun started (gloo on the CPU, nccl on CUDA), or a single process without torchrun."""
     world_size = torchrun.world_size()
     if world_size == 1:
         yield ProcessGroup()
@@ -143,10 +134,7 @@ def joined(device: str) -> Iterator[ProcessGroup]:
 
 
 def restart_store() -> dict:
-    """Arguments of ``init_process_group`` that give every restart of torchrun addresses of its own, on one machine.
-
-    ``--max-restarts`` keeps the store of the group that died, with the addresses in it.
-    """
+    """Arguments of ``init_process_group``: ``--max-restarts`` keeps the store of the dead group, with its addresses."""
     if os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]:
         return {}  # several machines count their restarts separately
     store, rank, world_size = next(dist.rendezvous("env://"))
@@ -164,33 +152,26 @@ def check_batch_split(group: ProcessGroup, batch_size: int, parts: int) -> None:
 def sync_batchnorm(module: nn.Module, group: ProcessGroup, device: str) -> None:
     """Replace batch norms that learn by torch's SyncBatchNorm, which sees the batch of all processes.
 
-    The paper's detectors need none of this: their batch norms are frozen, and group norms see one image at a time. The
-    compact detectors and backbones trained from scratch learn theirs.
+    The paper's detectors have frozen batch norms. Compact detectors and backbones trained from scratch learn theirs.
 
     Raises:
         UserError: several processes on the CPU, where torch has no SyncBatchNorm.
     """
     if group.world_size == 1:
         return
-    for parent_name, parent in list(module.named_modules()):
-        for name, norm in parent.named_children():
-            if type(norm) is not nn.BatchNorm2d:  # subclasses in this project keep their statistics
-                continue
-            if device != "cuda":
-                raise UserError(
-                    "batch norms that learn must train on CUDA or in one process, got "
-                    f"{f'{parent_name}.{name}'.lstrip('.')!r} in {group.world_size} processes on the CPU; "
-                    "leave torchrun out, or choose a detector with frozen norms (flavour=mmdet)"
-                )
-            setattr(parent, name, nn.SyncBatchNorm.convert_sync_batchnorm(norm))
+    for name, norm in list(module.named_modules()):
+        if type(norm) is not nn.BatchNorm2d:  # subclasses in this project keep their statistics
+            continue
+        if device != "cuda":
+            raise UserError(
+                f"batch norms that learn must train on CUDA or in one process, got {name!r} in {group.world_size} "
+                "processes on the CPU; leave torchrun out, or choose a detector with frozen norms (flavour=mmdet)"
+            )
+        module.set_submodule(name, nn.SyncBatchNorm.convert_sync_batchnorm(norm))
 
 
 def check_ranks_agree(group: ProcessGroup, step: int, module: nn.Module) -> None:
-    """Check that every process holds the same weights, to the last bit.
-
-    Raises:
-        FloatingPointError: the weights differ, so what rank 0 would save is not what was trained.
-    """
+    """Check that every process holds the same weights, to the last bit; else FloatingPointError."""
     if group.world_size == 1:
         return
     sums = torch.stack([parameter.detach().double().sum() for parameter in module.parameters()])
@@ -201,12 +182,8 @@ def check_ranks_agree(group: ProcessGroup, step: int, module: nn.Module) -> None
 
 
 def check_reached(group: ProcessGroup, module: nn.Module) -> None:
-    """Check that every trained parameter has a gradient: without it the others of its bucket are not averaged.
-
-    Raises:
-        UserError: with the names of parameters that the loss does not reach.
-    """
+    """Check that every trained parameter has a gradient: without it the others of its bucket are not averaged."""
     missed = [name for name, each in module.named_parameters() if each.requires_grad and each.grad is None]
     if group.world_size > 1 and missed:
         problem = "the loss must reach every trained parameter in several processes"
-        raise UserError(f"{problem}, got no gradient for {', '.join(missed[:5])}; leave such layers out")
+        raise UserError(f"{problem}, got no gradient for {listed(missed)}; leave such layers out")

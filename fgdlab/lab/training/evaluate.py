@@ -20,7 +20,7 @@ SCORES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR_1", "AR_10", "AR", "
 
 
 class Evaluation(NamedTuple):
-    """A package that computes COCO's scores: its name, data set class and evaluation class."""
+    """A package that computes COCO's scores."""
 
     package: str
     dataset: type
@@ -47,12 +47,11 @@ def detections(
     """Detections in every image of a data set, in COCO's result format.
 
     Args:
-        dataset: its images may have been shrunk; boxes are returned in pixels of the original files.
         workers: processes that decode images ahead; 0 = decode here.
         group: processes that share the batches; each returns all detections, in the same order as one process.
     Returns:
-        dicts of image_id, category_id (the data set's own), bbox x y w h in pixels, score in 0..1; for a detector with
-        masks also segmentation, as run lengths in pixels of the original files.
+        dicts of image_id, category_id (the data set's own), bbox x y w h, score in 0..1; for a detector with masks also
+        segmentation, as run lengths. All are in pixels of the original files.
     """
     detector.eval()
     starts = range(0, len(dataset), batch_size)
@@ -134,7 +133,7 @@ def coco_scores(
 
 
 def in_coco(ground_truth: dict, detections: list[dict], dataset: type = COCO) -> tuple[COCO, COCO]:
-    """A data set and its detections as objects for an evaluation. The arguments are not changed."""
+    """A data set and its detections as objects for an evaluation."""
     coco, results = dataset(), dataset()
     annotations = [dict(annotation) for annotation in ground_truth["annotations"]]  # an evaluation writes into them
     coco.dataset = {**ground_truth, "annotations": annotations}

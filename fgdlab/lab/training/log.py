@@ -1,6 +1,7 @@
 """What a run logs while it trains: metrics.jsonl, a progress bar or lines, TensorBoard if asked for."""
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -41,11 +42,9 @@ class Log:
         """Drop rows that an interrupted run wrote after its last checkpoint."""
         kept = []
         for line in self.path.read_text().splitlines():
-            try:
+            with suppress(ValueError):  # a line cut off by a kill
                 if json.loads(line)["step"] <= step:
                     kept.append(line)
-            except ValueError:  # a line cut off by a kill
-                continue
         with atomic_write(self.path) as unfinished:
             unfinished.write_text("".join(line + "\n" for line in kept))
 
@@ -57,11 +56,11 @@ class Log:
         logged = rows(step, terms)
         loss = sum(row["weighted"] for row in logged)
         numbers = {name: float(value) if math.isfinite(value) else None for name, value in numbers.items()}
-        memory = f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB" if self.device == "cuda" else ""
-        self.bar.set_postfix(loss=f"{loss:.3f}", **({"memory": memory} if memory else {}))
+        memory = f", {torch.cuda.max_memory_allocated() / 1e9:.1f} GB of GPU memory" if self.device == "cuda" else ""
+        self.bar.set_postfix_str(f"loss={loss:.3f}{memory}")
         if self.progress == "lines":
             left = (self.steps - step) * seconds / (step - self.first_step)
-            timing = f"{seconds:.0f} s, about {left:.0f} s left" + (f", {memory} of GPU memory" if memory else "")
+            timing = f"{seconds:.0f} s, about {left:.0f} s left{memory}"
             print(f"step {step}/{self.steps}  loss {loss:.3f}  lr {numbers['lr']:.2e}  {timing}", flush=True)
         summary = {"step": step, "name": "total", "level": "all", "raw": loss, "weighted": loss, "steps": self.steps}
         logged.append(summary | numbers)

@@ -26,7 +26,6 @@ def make_loss(
 
     Args:
         levels: pyramid levels that student and teacher share, e.g. ("P3", "P4", "P5").
-        student, teacher: the two detectors; most methods only need their numbers of channels.
         device: where the loss will be computed, "cpu" or "cuda".
     Raises:
         UserError: parts that the method does not have, a file without that class, detectors that the method cannot work
@@ -55,10 +54,8 @@ def runs_fused(config: RunConfig, device: str) -> bool:
         return False
     why = why_readable(config.fgd(), device)
     if why and config.fused == "on":
-        raise UserError(
-            f"fused=on must find a fused implementation that applies, but {why}; "
-            "fused=auto takes the readable one where it does not"
-        )
+        problem = f"fused=on must find a fused implementation that applies, but {why}"
+        raise UserError(f"{problem}; fused=auto takes the readable one where it does not")
     return why is None
 
 

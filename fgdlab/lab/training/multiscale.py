@@ -12,11 +12,7 @@ LEAST = 32  # pixels: less than one cell of P5
 
 
 def short_sides(text: str) -> tuple[int, ...]:
-    """"640,800" -> (640, 800); () for an empty text.
-
-    Raises:
-        UserError: anything but whole numbers with commas.
-    """
+    """"640,800" -> (640, 800); () for an empty text."""
     words = [word.strip() for word in text.split(",")] if text.strip() else []
     if not all(word.isdecimal() and LEAST <= int(word) <= 65535 for word in words):
         problem = f"min_sizes must be whole numbers of {LEAST} to 65535 pixels with commas between, got {text!r}"

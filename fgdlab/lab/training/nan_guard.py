@@ -1,7 +1,4 @@
-"""NaN and infinity stop a run before they are saved: in loss terms, in the gradient, in weights.
-
-    terms, loss, gradient norm --NanGuard.record--> ... --NanGuard.check--> FloatingPointError of the first bad step
-"""
+"""NaN and infinity stop a run before they are saved: in loss terms, in the gradient, in weights."""
 import math
 
 import torch
@@ -25,9 +22,7 @@ class NanGuard:
         self.steps.append((step, terms, loss.detach(), norm.detach()))
 
     def check(self) -> None:
-        """Raises:
-            FloatingPointError: with name, level, step and value of the first term that is not finite, else of the norm.
-        """
+        """FloatingPointError with name, level, step and value of the first term that is not finite, or of the norm."""
         steps, self.steps = self.steps, []
         sums = torch.stack([loss + norm for _, _, loss, norm in steps]).tolist() if steps else []
         for (step, terms, _, norm), value in zip(steps, sums, strict=True):
@@ -38,11 +33,7 @@ class NanGuard:
 
 
 def check_weights(step: int, module: nn.Module) -> None:
-    """Refuse weights that are not finite: a large learning rate makes them so even with a finite gradient.
-
-    Raises:
-        FloatingPointError: with the name of the first such tensor and the step after which it was found.
-    """
+    """Refuse weights that are not finite: a large learning rate makes them so even with a finite gradient."""
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):  # a balance's state is no tensor
         if not tensor.isfinite().all():
             problem = f"weights must be finite, got NaN or infinity in {name!r} after step {step}"

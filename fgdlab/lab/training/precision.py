@@ -12,9 +12,7 @@ DTYPES = {"fp32": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Precision:
     """Autocast, and the loss scale that keeps float16's small gradients from becoming 0.
 
-    Args:
-        name: "fp32", "bf16" or "fp16".
-        device: "cpu" or "cuda".
+    name: "fp32", "bf16" or "fp16". device: "cpu" or "cuda".
     """
 
     def __init__(self, name: str, device: str):
@@ -42,9 +40,7 @@ class Precision:
         return norm if not self.scaler.is_enabled() else torch.where(norm.isfinite(), norm, torch.zeros_like(norm))
 
     def check(self, step: int) -> None:
-        """Raises:
-            FloatingPointError: the gradient overflows float16 at a loss scale below 1.
-        """
+        """FloatingPointError where the gradient overflows float16 at a loss scale below 1."""
         if self.scaler.is_enabled() and self.scaler.get_scale() < 1:
             problem = f"but overflows at a scale of {self.scaler.get_scale():g} at step {step}"
             raise FloatingPointError(f"the gradient must fit into float16, {problem}; use precision=bf16 or a lower lr")

@@ -1,9 +1,11 @@
-"""Cheap checks before the first step of every run. They take at most a second and change nothing.
+"""Checks of optimiser, weights, boxes, pyramids, terms and loss ratios before the first step of every run.
 
-    distiller, a few images --preflight--> [CheckResult]     of optimiser, weights, boxes, pyramids, terms, loss ratios
+They take at most a second and change nothing.
 """
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -45,15 +47,9 @@ def refuse(results: Iterable[CheckResult]) -> None:
 def preflight(
     distiller: Distiller, train_set, precision: str = "fp32", device: str = "cpu", batch_size: int = IMAGES,
 ) -> list[CheckResult]:
-    """Check a distiller before it is trained.
+    """Check a distiller before it is trained, on the first few images of its training set.
 
-    Args:
-        distiller: its teacher's ``checksum`` (see checkpoints/checksums.py) and its student's ``inherited`` are used if
-            they are set.
-        train_set: its first few images are used.
-        precision: of the run; "fp32", "bf16" or "fp16".
-    Raises:
-        whatever the detectors raise on images that they cannot take.
+    It uses the teacher's ``checksum`` (see checkpoints/checksums.py) and the student's ``inherited`` if they are set.
     """
     results = [optimised_parameters(distiller)]
     if distiller.teacher is not None:
@@ -69,15 +65,13 @@ def preflight(
     return results
 
 
-# --- parameters and weights
-
 def optimised_parameters(distiller: Distiller) -> CheckResult:
     """The optimiser gets all parameters of the distiller that require a gradient: the loss's, and not the teacher's."""
     trained = {parameter.data_ptr() for parameter in distiller.parameters() if parameter.requires_grad}
     of_loss, of_teacher = (
         dict(module.named_parameters()) if module is not None else {} for module in (distiller.loss, distiller.teacher)
     )
-    idle = [name for name, parameter in of_loss.items() if parameter.data_ptr() not in trained]
+    idle = [name for name, parameter in of_loss.items() if not parameter.requires_grad]
     taught = [name for name, parameter in of_teacher.items() if parameter.data_ptr() in trained]
     if idle:
         problem = "the distillation's own layers must be trained"
@@ -129,8 +123,6 @@ def still_inherited(distiller: Distiller) -> CheckResult:
     return CheckResult("inherited", True, f"{len(names)} tensors of the teacher's neck and head")
 
 
-# --- the first images
-
 def in_pixels(images: list[Tensor], targets: list[dict]) -> CheckResult:
     """Boxes normalised to 0..1 are a common mistake of data that did not come through the package's data sets."""
     pairs = [(image, target["boxes"]) for image, target in zip(images, targets, strict=True) if len(target["boxes"])]
@@ -157,7 +149,8 @@ def first_batch(
     def keep(module, arguments) -> None:
         seen["scene"], seen["maps"] = arguments[:2]
 
-    handle = distiller.loss.register_forward_pre_hook(keep) if distiller.loss is not None else None
+    hooked = distiller.loss if distiller.loss is not None else nn.Identity()
+    handle = hooked.register_forward_pre_hook(keep)
     try:
         with state_restored(distiller), precision.autocast(), torch.no_grad():
             terms = distiller.train()(images, targets)
@@ -169,10 +162,8 @@ def first_batch(
             raise
         return unequal
     finally:
-        if handle is not None:
-            handle.remove()
-    ratios = loss_ratios(terms) if distiller.loss is not None else []
-    return [*pyramid_shapes(distiller, seen), finite_terms(terms), *ratios]
+        handle.remove()
+    return [*pyramid_shapes(distiller, seen), finite_terms(terms), *loss_ratios(terms)]
 
 
 def pyramid_shapes(distiller: Distiller, seen: dict) -> list[CheckResult]:
@@ -195,7 +186,7 @@ def pyramid_shapes(distiller: Distiller, seen: dict) -> list[CheckResult]:
 
 def finite_terms(terms: list[Term]) -> CheckResult:
     for row in rows(0, terms):
-        if not abs(row["raw"]) < float("inf"):
+        if not math.isfinite(row["raw"]):
             detail = f"{row['name']!r} on {row['level']} is {row['raw']}"
             hint = "lower its weight, or check the teacher's weights"
             return CheckResult("every loss term must be finite", False, detail, hint)
@@ -209,7 +200,7 @@ def loss_ratios(terms: list[Term]) -> list[CheckResult]:
     ratios: dict[str, dict[str, float]] = {}
     for row in logged:
         if row["level"] != "all":
-            ratio = row["weighted"] / task_loss if task_loss else float("inf")
+            ratio = row["weighted"] / task_loss if task_loss else math.inf
             ratios.setdefault(row["name"], {})[row["level"]] = ratio
     if not ratios:
         return []
@@ -226,21 +217,12 @@ def loss_ratios(terms: list[Term]) -> list[CheckResult]:
 @contextmanager
 def state_restored(distiller: nn.Module) -> Iterator[None]:
     """Afterwards running statistics, the balance's measurements, random numbers and modes are what they were."""
-    buffers = {name: buffer.clone() for name, buffer in distiller.named_buffers()}
-    extra = {
-        module: module.get_extra_state() for module in distiller.modules()
-        if type(module).get_extra_state is not nn.Module.get_extra_state
-    }
-    modes = {module: module.training for module in distiller.modules()}
+    state, modes = deepcopy(distiller.state_dict()), {module: module.training for module in distiller.modules()}
     gpus = [torch.cuda.current_device()] if any(parameter.is_cuda for parameter in distiller.parameters()) else []
     try:
         with torch.random.fork_rng(devices=gpus):
             yield
     finally:
-        with torch.no_grad():
-            for name, buffer in distiller.named_buffers():
-                buffer.copy_(buffers[name])
-        for module, state in extra.items():
-            module.set_extra_state(state)
+        distiller.load_state_dict(state)
         for module, mode in modes.items():
             module.training = mode

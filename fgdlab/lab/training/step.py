@@ -1,8 +1,4 @@
-"""Forward and backward of one whole batch, shared by processes and, within each, cut into parts.
-
-    images, targets --parts--> Distiller --autocast--> terms --weighted by images--> backward  .grad of the batch
-                                                         +--summed over parts and processes--> terms of the batch
-"""
+"""Forward and backward of one whole batch, shared by processes and, within each, cut into parts."""
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -83,7 +79,7 @@ def cut(images: list, targets: list, parts: int) -> Iterator[tuple[list, list]]:
 
 @contextmanager
 def norm_errors_explained(images: list[Tensor]) -> Iterator[None]:
-    """Explain torch's error for one small image: a batch norm needs two values per channel of the coarsest map."""
+    """Explain torch's error for one small image: a batch norm needs two values per channel."""
     try:
         yield
     except ValueError as error:

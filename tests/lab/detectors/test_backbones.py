@@ -53,7 +53,7 @@ def test_a_deformable_convolution_starts_as_an_ordinary_one():
 
 
 def test_a_whole_cell_of_offset_reads_the_neighbour():
-    conv, features = DeformableConv(4, 4, padding=1), torch.randn(1, 4, 6, 6)
+    conv, features = DeformableConv(4, 4), torch.randn(1, 4, 6, 6)
     with torch.no_grad():
         conv.conv_offset.bias[0::2] = 1.0                            # y of every tap
     assert_close(conv(features)[..., :-2, :], nn.functional.conv2d(features, conv.weight, padding=1)[..., 1:-1, :])

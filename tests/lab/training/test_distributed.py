@@ -14,7 +14,8 @@ from fgdlab.distill import Distiller
 from fgdlab.fgd import FGDLoss
 from fgdlab.lab.detectors.backbones import FrozenStatsBatchNorm2d
 from fgdlab.lab.detectors.builder import DETECTORS, build
-from fgdlab.lab.run import run
+from fgdlab.lab.run import RunFolder, run
+from fgdlab.lab.run.one_run import run_in_group
 from fgdlab.lab.training.distributed import (
     ProcessGroup,
     check_batch_split,
@@ -198,6 +199,12 @@ def test_norms_that_learn_are_refused_in_several_processes_on_the_cpu(
         "got 'student.backbone.stem.1' in 2 processes on the CPU"
     )
     assert "flavour=mmdet" in text
+
+
+def test_norms_that_learn_are_refused_before_a_teacher_is_trained(lab_home, tiny_config, tmp_path, refusal):
+    text = refusal(run_in_group, tiny_config(method="fgd"), RunFolder(tmp_path), "off", "cpu", group_of(2))
+    assert "got 'backbone.stem.1' in 2 processes on the CPU" in text
+    assert not (lab_home / "teachers").exists()
 
 
 def test_norms_of_one_process_and_norms_that_keep_their_statistics_stay_as_they_are():
