@@ -1,7 +1,7 @@
 """Boxes on a pyramid: the level of each box, and the cells that it covers there.
 
-Methods that draw a mask per level want each object on one level, as an FPN trains it. The rule and its cells are
-those of the DeFeat authors' code (ggjy/DeFeat.pytorch, mmdet/models/dense_heads/anchor_head.py).
+The rule and its cells are those of the DeFeat authors' code (ggjy/DeFeat.pytorch,
+mmdet/models/dense_heads/anchor_head.py).
 """
 import torch
 from torch import Tensor
@@ -16,8 +16,7 @@ from ..scene import Scene
 def assigned_levels(boxes: Tensor, levels: int, finest_size: float = 56.0) -> Tensor:
     """floor(log2(sqrt(w h) / finest_size)), clipped to 0 (finest) .. levels - 1 (coarsest). (K, 4) -> (K,) int64.
 
-    So level i has the boxes with sqrt(w h) from finest_size 2^i to twice that, the finest also smaller and the coarsest
-    also larger ones.
+    So level i has the boxes with sqrt(w h) from finest_size 2^i to twice that.
 
     Differs: the authors measure a box one pixel longer on each side, as detectors did before 2019.
     """
@@ -44,8 +43,7 @@ def cells_of_level(
     """Cells of the boxes of one level; every other box is the empty range 0, 0, 0, 0.
 
     Args:
-        maps: (N, C, H, W), the level's maps; only their shape counts.
-        level, levels: the level, and all levels in any order.
+        maps: (N, C, H, W); only their shape counts.
         finest_size: pixels; see :func:`assigned_levels`. None: every box is on every level.
         rounding: ``authors`` for :func:`floored_cells`, ``exact`` for all cells that a box touches.
     Returns:
@@ -65,15 +63,12 @@ def cells_of_level(
 
 
 def level_index(level: str, levels: tuple[str, ...]) -> int:
-    """Place of a level among ``levels``, 0 for the finest, whatever their order."""
+    """Place of a level among ``levels`` in any order, 0 for the finest."""
     return sorted(levels, key=lambda name: int(name[1:])).index(level)
 
 
 def check_box_settings(finest_size: float | None, rounding: str = "exact") -> None:
     """Raises ValueError where finest_size is neither None nor a positive number, or the rounding is unknown."""
     if finest_size is not None and not 0 < finest_size < float("inf"):
-        raise ValueError(
-            "finest_size must be a finite number of pixels > 0, or None for every box on every level, "
-            f"got {finest_size}"
-        )
+        raise ValueError(f"finest_size must be None or a finite number of pixels > 0, got {finest_size}")
     check_choice("rounding", rounding, ROUNDINGS)

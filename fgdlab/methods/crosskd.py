@@ -11,18 +11,16 @@ With p (logits) and b (boxes) the teacher's own, s the sigmoid, a over anchors a
     class = 1/N_f  sum_a sum_c |s(p^) - s(p)| BCE(s(p^), s(p))
     box   = 1/N_f  sum_a max_c s(p) (1 - GIoU(b^, b))
 
-The student's own predictions learn from the ground truth alone, p^ and b^ from the teacher alone, so the two targets do
-not conflict in one head.
+The student's own predictions learn from the ground truth alone, so the two targets do not conflict in one head.
 """
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import generalized_box_iou_loss
 
-from ..config import check_weights
 from ..scene import Scene
 from ..terms import Term
-from .detector_loss import RetinaNetLoss, match_anchors, split_by_level
+from .base import nonzero_weights
+from .detector_loss import RetinaNetLoss, generalized_iou, match_anchors, split_by_level
 
 
 class CrossKD(RetinaNetLoss):
@@ -31,14 +29,11 @@ class CrossKD(RetinaNetLoss):
     The teacher's head is frozen, but gradient passes through it.
     Anchors count as in the detector's own loss: not those between its IoU thresholds, and N_f is at least 1 per image.
 
-    The feature enters the teacher's tower after ``crossing`` convolutions, before the ReLU. The authors replace 3 of 4,
-    so one convolution and the output layer remain. The default is the teacher's depth - 1, but at least 1, so that some
-    of the student's head learns. The student's feature is taken after as many convolutions, or after its last if it has
-    fewer: a compact_s student has one, and crosses into the second of a compact_t teacher. 0 takes the pyramid map.
-
     Args:
         class_weight, box_weight: 1 and 1 in the authors' RetinaNet configs (jbwang1997/CrossKD, configs/crosskd).
-        crossing: 0 to the depth of the teacher's tower; None: as above. 3 in those configs.
+        crossing: the feature enters the teacher's tower after this many of its convolutions, before the ReLU. The
+            student's feature is taken after as many, or after its last if it has fewer. 0 takes the pyramid map. 3 of 4
+            in those configs. None: the teacher's depth - 1, but at least 1, so that some of the student's head learns.
     Differs:
         - A 1x1 convolution on e_s where channels differ; the authors' never do.
         - Anchors in the padding of a batch count like others.
@@ -51,10 +46,8 @@ class CrossKD(RetinaNetLoss):
         self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, *,
         class_weight: float = 1.0, box_weight: float = 1.0, crossing: int | None = None,
     ):
-        check_weights(class_weight=class_weight, box_weight=box_weight)
         super().__init__(levels, student, teacher, align=0)
-        weights = {"class": class_weight, "box": box_weight}
-        self.weights = {part: weight for part, weight in weights.items() if weight}
+        self.weights = nonzero_weights(self.PARTS, class_weight, box_weight)
         depth = min(len(tower) for tower, _ in towers(teacher).values())
         self.crossing = max(depth - 1, 1) if crossing is None else crossing
         if not 0 <= self.crossing <= depth:
@@ -78,7 +71,7 @@ class CrossKD(RetinaNetLoss):
                 raw["class"] = quality_focal(self.cross("class", *maps), scores).sum(dim=2)  # (N, A)
             if "box" in self.weights:
                 crossed, target = (self.decode(each, anchors[level]) for each in (self.cross("box", *maps), deltas))
-                raw["box"] = scores.amax(dim=2) * generalized_box_iou_loss(crossed, target)
+                raw["box"] = scores.amax(dim=2) * (1 - generalized_iou(crossed, target))
             for part, weight in self.weights.items():
                 terms.append(Term(part, level, (raw[part] * counted[level]).sum() / match.num_foreground, weight))
         return terms

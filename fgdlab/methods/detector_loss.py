@@ -14,11 +14,9 @@ class DetectorLoss(PyramidLoss):
     """A loss built from two detectors, absent from its ``parameters()`` and ``state_dict()``. It freezes the teacher.
 
     Args:
-        levels: pyramid levels to imitate, of both detectors, e.g. ("P3", "P4", "P5").
+        levels: pyramid levels to imitate, of both detectors.
         student, teacher: detectors with ``backbone.out_channels`` and what the subclass names in ``NEEDS``.
         align, always: as in PyramidLoss.
-    Raises:
-        ValueError: a detector lacks what the method needs.
     """
 
     built_from = "detectors"
@@ -27,8 +25,7 @@ class DetectorLoss(PyramidLoss):
 
     def __init__(self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, **align):
         self.require(student, teacher, ("backbone.out_channels", *self.NEEDS), self.KIND)
-        channels = student.backbone.out_channels, teacher.backbone.out_channels
-        super().__init__(levels, *channels, **align)
+        super().__init__(levels, student.backbone.out_channels, teacher.backbone.out_channels, **align)
         self._detectors = (student, teacher.eval().requires_grad_(False))  # a tuple hides them from nn.Module
 
     @property
@@ -53,8 +50,7 @@ class DetectorLoss(PyramidLoss):
     def anchors(self, scene: Scene, levels: tuple[str, ...] | None = None) -> dict[str, Tensor]:
         """{level: (A, 4)} x1, y1, x2, y2 in pixels, for any image; ordered by row, then column, then anchor of a cell.
 
-        Args:
-            levels: the levels to return; None for all levels of the scene.
+        ``levels`` None: all levels of the scene.
         """
         check_boxes(scene, len(scene.pixels))
         owner = self.student if has_attribute(self.student, "anchor_generator") else self.student.rpn
@@ -69,8 +65,6 @@ class DetectorLoss(PyramidLoss):
 class RetinaNetLoss(DetectorLoss):
     """A loss of two RetinaNets with the same classes and anchors. Only their heads run again, on the given maps.
 
-    Raises:
-        ValueError: another detector, or heads that differ in classes or anchors.
     Differs: a head with batch norm (torchvision's has none) would count the batch twice in its running statistics.
     """
 
@@ -126,12 +120,24 @@ def check_same_heads(student: nn.Module, teacher: nn.Module) -> None:
 
 def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
     """IoU of boxes (..., K, 4) and others (..., A, 4): (..., K, A) in [0, 1]; 0 for two boxes without area."""
-    boxes, others = boxes[..., :, None, :], others[..., None, :, :]
+    inter, union = intersection_and_union(boxes[..., :, None, :], others[..., None, :, :])
+    return inter / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+def generalized_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """IoU - (hull - union) / hull of boxes and others (..., 4), pair by pair: (...) in [-1, 1]."""
+    inter, union = intersection_and_union(boxes, others)
+    low, high = torch.minimum(boxes[..., :2], others[..., :2]), torch.maximum(boxes[..., 2:], others[..., 2:])
+    hull = (high - low).prod(dim=-1)
+    return inter / (union + 1e-7) - (hull - union) / (hull + 1e-7)
+
+
+def intersection_and_union(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Areas (...) of boxes and others (..., 4), pair by pair."""
     low, high = torch.maximum(boxes[..., :2], others[..., :2]), torch.minimum(boxes[..., 2:], others[..., 2:])
     inter = (high - low).clamp(min=0).prod(dim=-1)
     areas = [(each[..., 2:] - each[..., :2]).prod(dim=-1) for each in (boxes, others)]
-    union = areas[0] + areas[1] - inter
-    return inter / union.clamp(min=torch.finfo(union.dtype).tiny)
+    return inter, areas[0] + areas[1] - inter
 
 
 class AnchorMatch(NamedTuple):

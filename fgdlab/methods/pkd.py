@@ -10,15 +10,13 @@ So L is 0 where the student's channel is the teacher's times a positive number p
 """
 from torch import Tensor
 
-from ..config import check_weights
-from ..pyramid import PyramidLoss, check_same_shape
 from ..scene import Scene
-from ..terms import Term
+from .base import OneTermLoss
 
 EPSILON = 1e-6  # added to the standard deviation, as in open-mmlab/mmrazor
 
 
-class PKD(PyramidLoss):
+class PKD(OneTermLoss):
     """One term ``pkd`` per level, between 0 and 2.
 
     Args:
@@ -26,21 +24,17 @@ class PKD(PyramidLoss):
     Differs:
         - mmrazor divides by n - 1 in the standard deviation, which makes its loss (n - 1) / n of this one; n is the
           number of images times cells.
-        - mmrazor resizes maps of different size. Here both networks see the same pixels, and other sizes are refused.
+        - mmrazor resizes maps of different size; here they are refused.
         - The student's map passes a 1x1 convolution where channels differ; the authors' pairs agree in channels.
     """
 
-    def __init__(self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *, weight: float = 10.0):
-        check_weights(weight=weight)
-        super().__init__(levels, student_channels, teacher_channels, align=1 if weight else 0)
-        self.weight = weight
+    TERM = "pkd"
 
-    def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
-        if not self.weight:
-            return []
-        student = self.aligned(scene, level)  # (N, C_t, H, W)
-        check_same_shape(student, teacher)
-        return [Term("pkd", level, (normalised(student) - normalised(teacher)).square().mean() / 2, self.weight)]
+    def __init__(self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *, weight: float = 10.0):
+        super().__init__(levels, student_channels, teacher_channels, weight=weight)
+
+    def raw(self, student: Tensor, teacher: Tensor, level: str, scene: Scene) -> Tensor:
+        return (normalised(student) - normalised(teacher)).square().mean() / 2
 
 
 def normalised(features: Tensor) -> Tensor:
