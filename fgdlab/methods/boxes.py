@@ -28,7 +28,7 @@ def floored_cells(boxes: Tensor, frame_size: tuple[int, int], grid_size: tuple[i
     """Cells as the authors count them: both edges rounded down, so that the last, partly covered cell is left out.
 
     A box without a whole row or column of cells gets the one cell of its upper left corner. Shapes as in
-    :func:`fgdlab.masks.cell_ranges`, but clipped to the grid.
+    :func:`fgdlab.masks.cell_ranges`.
     """
     (frame_h, frame_w), (grid_h, grid_w) = frame_size, grid_size
     corners = (boxes * boxes.new_tensor([grid_w / frame_w, grid_h / frame_h] * 2)).long()
@@ -48,8 +48,6 @@ def cells_of_level(
         rounding: ``authors`` for :func:`floored_cells`, ``exact`` for all cells that a box touches.
     Returns:
         (N, K, 4) int64 col0, row0, col1, row1, half-open, K the largest number of boxes in an image.
-    Raises:
-        ValueError: the scene does not have boxes for N images.
     """
     check_boxes(scene, len(maps))
     boxes, grid_size = torch.cat(scene.boxes), tuple(maps.shape[-2:])
@@ -59,7 +57,7 @@ def cells_of_level(
         cells = cell_ranges(boxes, scene.padded_size, grid_size, rounding=rounding)
     if finest_size is not None:
         cells = cells * (assigned_levels(boxes, len(levels), finest_size) == level_index(level, levels))[:, None]
-    return pad_sequence(list(cells.split([len(of_image) for of_image in scene.boxes])), batch_first=True)
+    return pad_sequence(cells.split([len(of_image) for of_image in scene.boxes]), batch_first=True)
 
 
 def level_index(level: str, levels: tuple[str, ...]) -> int:
@@ -68,7 +66,6 @@ def level_index(level: str, levels: tuple[str, ...]) -> int:
 
 
 def check_box_settings(finest_size: float | None, rounding: str = "exact") -> None:
-    """Raises ValueError where finest_size is neither None nor a positive number, or the rounding is unknown."""
     if finest_size is not None and not 0 < finest_size < float("inf"):
         raise ValueError(f"finest_size must be None or a finite number of pixels > 0, got {finest_size}")
     check_choice("rounding", rounding, ROUNDINGS)

@@ -1,8 +1,8 @@
 """Chen: a hint, class scores with a heavier background, and boxes bounded by the teacher's.
 
 Learning Efficient Object Detection Models with Knowledge Distillation (Chen et al., NeurIPS 2017). With P (class
-probabilities) and R (box deltas) of the two heads, y the deltas of the ground-truth box of an anchor, a over anchors
-and N_f the number of foreground anchors,
+probabilities) and R (box deltas) of the two heads, y the deltas of an anchor's ground-truth box, a over anchors and N_f
+foreground anchors,
 
     hint  = mean (F_t - f(F_s))^2
     class = -1/N_f  sum_a sum_c [P_t log P_s + w_bg (1 - P_t) log(1 - P_s)]

@@ -1,12 +1,12 @@
 """CrossKD: the student's head feature goes through the rest of the teacher's head.
 
 CrossKD: Cross-Head Knowledge Distillation for Object Detection (Wang et al., CVPR 2024),
-https://arxiv.org/abs/2306.11369, as for RetinaNet.
+https://arxiv.org/abs/2306.11369, for RetinaNet.
 
     F_s --student's first convolutions--> e_s --teacher's channel means and deviations--> ReLU
         --teacher's last layers--> p^, b^
 
-With p (logits) and b (boxes) the teacher's own, s the sigmoid, a over anchors and N_f the number of foreground anchors,
+With p (logits) and b (boxes) the teacher's own, s the sigmoid, a over anchors and N_f foreground anchors,
 
     class = 1/N_f  sum_a sum_c |s(p^) - s(p)| BCE(s(p^), s(p))
     box   = 1/N_f  sum_a max_c s(p) (1 - GIoU(b^, b))
@@ -24,9 +24,8 @@ from .detector_loss import RetinaNetLoss, generalized_iou, match_anchors, split_
 
 
 class CrossKD(RetinaNetLoss):
-    """Terms ``class`` and ``box`` of every level. Needs two RetinaNets.
+    """Terms ``class`` and ``box`` of every level. Gradient passes through the teacher's frozen head.
 
-    The teacher's head is frozen, but gradient passes through it.
     Anchors count as in the detector's own loss: not those between its IoU thresholds, and N_f is at least 1 per image.
 
     Args:
@@ -85,9 +84,7 @@ class CrossKD(RetinaNetLoss):
             target = before_relu(tower_t, teacher, self.crossing)
         feature = match_statistics(feature, target)
         feature = torch.relu(feature) if self.crossing else feature
-        for block in list(tower_t)[self.crossing:]:
-            feature = block(feature)
-        return per_anchor(output(feature), self.student.head.classification_head.num_anchors)
+        return per_anchor(output(tower_t[self.crossing:](feature)), self.student.head.classification_head.num_anchors)
 
 
 def towers(detector: nn.Module) -> dict[str, tuple[nn.Sequential, nn.Module]]:
@@ -98,11 +95,10 @@ def towers(detector: nn.Module) -> dict[str, tuple[nn.Sequential, nn.Module]]:
 
 def before_relu(tower: nn.Sequential, features: Tensor, convs: int) -> Tensor:
     """The tower's feature after ``convs`` of its blocks, the last without its ReLU; the map itself for 0."""
-    if convs == 0:
-        return features
-    *blocks, last = list(tower)[:convs]
-    for layer in (*blocks, *list(last)[:-1]):
-        features = layer(features)
+    if convs:
+        features = tower[:convs - 1](features)
+        for layer in list(tower[convs - 1])[:-1]:
+            features = layer(features)
     return features
 
 

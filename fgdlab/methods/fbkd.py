@@ -1,8 +1,7 @@
 """FBKD: attention-guided and non-local distillation, the method that FGD developed from.
 
 Improve Object Detection with Feature-based Knowledge Distillation: Towards Accurate and Efficient Detectors (Zhang and
-Ma, ICLR 2021), https://openreview.net/forum?id=uKhGRvM8QNH. On every level, with F_s, F_t the maps (N, C, H, W) of
-student and teacher and |.| the L2 norm over the whole batch:
+Ma, ICLR 2021), https://openreview.net/forum?id=uKhGRvM8QNH. On every level, with |.| the L2 norm over the whole batch:
 
     feature     | sqrt(M) (F_t - f(F_s)) |        M = M^S, or M^S M^C with ``channel_mask``;  f a 1x1 convolution
     channel     | mean_hw F_t - Linear(mean_hw F_s) |
@@ -20,10 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attention import attention
-from ..config import check_positive, check_weights
+from ..config import check_positive
 from ..pyramid import PyramidLoss, check_same_shape
 from ..scene import Scene
 from ..terms import Term
+from .base import nonzero_weights
 
 PARTS = ("feature", "channel", "spatial", "relation")
 DEFAULT = 2  # reduction and pool of every level that a configuration does not name, as in the authors' code
@@ -50,7 +50,7 @@ class FBKDConfig:
         default_factory=lambda: {"P2": 8, "P3": 4}, hash=False)
 
     def __post_init__(self):
-        check_weights(**{f"{part}_weight": getattr(self, f"{part}_weight") for part in PARTS})
+        self.weights()  # refuses a negative one
         check_positive(spatial_temperature=self.spatial_temperature, channel_temperature=self.channel_temperature)
         for name in ("reduction", "pool"):
             for level, value in getattr(self, name).items():
@@ -59,12 +59,12 @@ class FBKDConfig:
                     raise ValueError(f"{must}, got {level!r}: {value!r}; 1 leaves it out")
 
     def weights(self) -> dict[str, float]:
-        """{term: weight} of the terms that this configuration computes; none has weight 0."""
-        return {part: weight for part in PARTS if (weight := getattr(self, f"{part}_weight"))}
+        """{term: weight} without weights of 0."""
+        return nonzero_weights(PARTS, *(getattr(self, f"{part}_weight") for part in PARTS))
 
 
-# The settings of public copies of the authors' code: one-stage is two-stage times 6, at another temperature, with both
-# masks. They count levels from the finest, so P3 of a one-stage pyramid has the settings of P2 of a two-stage one.
+# The settings of public copies of the authors' code. They count levels from the finest: P3 of a one-stage pyramid has
+# the settings of P2 of a two-stage one.
 # Differs: the paper is said to have T = 0.1 for two-stage and T = 0.5 for one-stage detectors, and weights 4e-4, 2e-2,
 # 4e-4 for the latter. That is not confirmed.
 FBKD_PRESETS = {
@@ -128,7 +128,6 @@ class NonLocalTerm(nn.Module):
         self.align = nn.Conv2d(student_channels, teacher_channels, kernel_size=1)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """(N, C_s, H, W), (N, C_t, H, W) -> a scalar >= 0."""
         return distance(self.align(self.student(student)), self.teacher(teacher))
 
 
@@ -138,15 +137,12 @@ def distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class FBKDLoss(PyramidLoss):
-    """The four terms of FBKD on every level, in float32.
-
-    All are norms over the whole batch, neither squared nor divided by N: four times the images give twice the loss, as
-    in the authors' code.
+    """The four terms of FBKD on every level, as norms over the whole batch: four times the images give twice the loss.
 
     Args:
         levels: the authors take every output of the neck: P2-P6 of two-stage, P3-P7 of one-stage detectors.
         student_channels, teacher_channels: all layers exist also where they agree.
-        config: weights and switches; ``FBKD_PRESETS`` has the published ones.
+        config: one of ``FBKD_PRESETS``, or another.
     Differs:
         - The paper is said to add both attentions before one softmax, and to transfer means of |F|. This is the
           authors' code: the mean of two softmaxes, and signed means.
@@ -190,10 +186,7 @@ class FBKDLoss(PyramidLoss):
 
     @torch.no_grad()
     def mask(self, student: Tensor, aligned: Tensor, teacher: Tensor) -> Tensor:
-        """M: (N, 1, H, W), or (N, C_t, H, W) with ``channel_mask``; ``aligned`` is f(F_s).
-
-        M^S is 1 on average over pixels, M^C over channels.
-        """
+        """M: (N, 1, H, W), or (N, C_t, H, W) with ``channel_mask``; ``aligned`` is f(F_s)."""
         config, mask = self.config, torch.ones_like(teacher[:, :1])
         if config.spatial_mask:
             a_s, a_t = (attention(maps, config.spatial_temperature).spatial for maps in (student, teacher))

@@ -31,7 +31,7 @@ class GID(RetinaNetLoss):
     in the score.
 
     Args:
-        feature_weight, relation_weight, class_weight, box_weight: as in the authors' RetinaNet config
+        feature_weight, relation_weight, class_weight, box_weight: the authors' for RetinaNet
             (daixinghome/Distill_GID_detectron2).
         instances: largest number per image.
         nms: IoU above which the box with the lower score is removed.
@@ -62,16 +62,15 @@ class GID(RetinaNetLoss):
     def on_scene(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         if not self.weights:
             return []
-        anchors, uses_heads = self.anchors(scene, self.levels), bool(self.weights.keys() & {"class", "box"})
-        with torch.set_grad_enabled(torch.is_grad_enabled() and uses_heads):
-            heads_s = {level: self.predictions(self.student, scene.features[level]) for level in anchors}
+        anchors = self.anchors(scene, self.levels)
+        heads_s = {level: self.predictions(self.student, scene.features[level]) for level in anchors}
         with torch.no_grad():
             heads_t = {level: self.predictions(self.teacher, teacher[level]) for level in anchors}
         boxes, real = self.general_instances(scene, heads_s, heads_t, torch.cat([*anchors.values()]))
         raw = {}
         if self.weights.keys() & {"feature", "relation"}:
             raw |= self.feature_sums(scene, teacher, boxes, real)
-        if uses_heads:
+        if self.weights.keys() & {"class", "box"}:
             instances = [of_image[kept] for of_image, kept in zip(boxes, real, strict=True)]
             raw |= self.head_sums(heads_s, heads_t, anchors, instances)
         weights = self.weights
@@ -106,8 +105,7 @@ class GID(RetinaNetLoss):
             sums["feature", level] = (t - s).square().sum() / (count * self.pool**2)
             student, target = student + s, target + t
         rows = (each.flatten(0, 1).flatten(1) for each in (student, target))
-        sums["relation", "all"] = relation(*rows, real.flatten())
-        return sums
+        return sums | {("relation", "all"): relation(*rows, real.flatten())}
 
     def head_sums(self, heads_s: dict, heads_t: dict, anchors: dict, boxes: list) -> dict[tuple[str, str], Tensor]:
         """class and box of every level, over the anchors that the detector's own matcher gives to an instance."""
@@ -136,24 +134,24 @@ def nms_top_k(boxes: Tensor, scores: Tensor, nms: float, count: int) -> tuple[Te
     return torch.stack(kept, dim=1), torch.stack(real, dim=1)
 
 
-def roi_align(features: Tensor, boxes: Tensor, span: tuple[int, int], size: int, points: int = 2) -> Tensor:
-    """Each box cut into size x size bins, each bin the mean of points x points bilinear samples: (N, R, C, size, size).
+def roi_align(features: Tensor, boxes: Tensor, span: tuple[int, int], size: int) -> Tensor:
+    """Each box cut into size x size bins, each bin the mean of 2 x 2 bilinear samples: (N, R, C, size, size).
 
     Equal to torchvision's with ``aligned=True``. features (N, C, H, W); boxes (N, R, 4) in pixels; the map spans
     ``span`` (height, width) pixels.
     """
     x1, y1, x2, y2 = boxes.unbind(dim=2)  # each (N, R)
-    rows = bin_weights(y1, y2, span[0], features.shape[2], size, points)  # (N, R, S, H)
-    columns = bin_weights(x1, x2, span[1], features.shape[3], size, points)  # (N, R, S, W)
+    rows = bin_weights(y1, y2, span[0], features.shape[2], size)  # (N, R, S, H)
+    columns = bin_weights(x1, x2, span[1], features.shape[3], size)  # (N, R, S, W)
     return torch.einsum("nrsh,nchrt->nrcst", rows, torch.einsum("nchw,nrtw->nchrt", features, columns))
 
 
-def bin_weights(low: Tensor, high: Tensor, span: int, cells: int, size: int, points: int) -> Tensor:
+def bin_weights(low: Tensor, high: Tensor, span: int, cells: int, size: int) -> Tensor:
     """Bilinear weights of an axis's cells in the bins of ``low`` to ``high`` pixels: (N, R) -> (N, R, size, cells)."""
-    steps = (torch.arange(size * points, device=low.device, dtype=low.dtype) + 0.5) / (size * points)  # (P,) in (0, 1)
+    steps = (torch.arange(size * 2, device=low.device, dtype=low.dtype) + 0.5) / (size * 2)  # (P,) in (0, 1)
     at = (low[..., None] + (high - low)[..., None] * steps) * cells / span - 0.5  # (N, R, P); 0 = centre of cell 0
     distance = (at.clamp(0, cells - 1)[..., None] - torch.arange(cells, device=low.device)).abs()  # (N, R, P, cells)
-    return (1 - distance).clamp(min=0).unflatten(2, (size, points)).mean(dim=3)
+    return (1 - distance).clamp(min=0).unflatten(2, (size, 2)).mean(dim=3)
 
 
 def relation(student: Tensor, teacher: Tensor, real: Tensor) -> Tensor:
@@ -162,7 +160,7 @@ def relation(student: Tensor, teacher: Tensor, real: Tensor) -> Tensor:
     count = pairs.sum().clamp(min=1)
 
     def distances(rows: Tensor) -> Tensor:
-        rows = rows - rows.mean(dim=0)  # changes no distance, and keeps the products in cdist small
+        rows = rows - rows.mean(dim=0)  # keeps the products in cdist small
         distance = torch.cdist(rows, rows) * pairs
         return distance / (distance.sum() / count).clamp(min=1e-12)
 

@@ -4,7 +4,7 @@ FitNets: Hints for Thin Deep Nets (Romero et al., ICLR 2015), https://arxiv.org/
 
     L = 1/2 mean (F_t - r(F_s))^2          mean over images, channels and cells;  r the regressor, a convolution
 
-The other methods that compare maps put weights on cells or channels of this one. It is the baseline to beat.
+This is the baseline of the methods that compare maps.
 """
 from torch import Tensor
 

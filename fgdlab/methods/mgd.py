@@ -5,8 +5,10 @@ every step, 0 with probability lambda and else 1,
 
     L = 1/N  sum_n sum_c sum_ij  (G(f(F_s) M) - F_t)^2          G = conv3x3 - ReLU - conv3x3, trained with the student
 
-Masked cells can be restored from their neighbours alone, so every cell of the student's map must carry its context.
+Masked cells can be restored from their neighbours alone, so every cell must carry its context.
 """
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -36,19 +38,16 @@ class MGD(OneTermLoss):
             raise ValueError(f"masked_ratio must be in [0, 1), got {masked_ratio}; at 1 nothing of the student is left")
         super().__init__(levels, student_channels, teacher_channels, weight=weight)
         self.masked_ratio = masked_ratio
-        self.generate = nn.ModuleDict({level: generation_block(teacher_channels) for level in levels} if weight else {})
+        conv = partial(nn.Conv2d, teacher_channels, teacher_channels, 3, padding=1)
+        self.generate = nn.ModuleDict({
+            level: nn.Sequential(conv(), nn.ReLU(inplace=True), conv()) for level in levels if weight
+        })
 
     def raw(self, student: Tensor, teacher: Tensor, level: str, scene: Scene) -> Tensor:
         generated = self.generate[level](student * random_mask(student, self.masked_ratio))
         return (generated - teacher).square().sum() / len(teacher)
 
 
-def generation_block(channels: int) -> nn.Sequential:
-    """G: (N, C, H, W) -> (N, C, H, W); an output cell sees 5 x 5 input cells."""
-    first, second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
-    return nn.Sequential(first, nn.ReLU(inplace=True), second)
-
-
 def random_mask(features: Tensor, masked_ratio: float) -> Tensor:
-    """M: 0 with probability ``masked_ratio``, else 1, one draw per cell. (N, C, H, W) -> (N, 1, H, W)."""
+    """M of maps (N, C, H, W): (N, 1, H, W)."""
     return (torch.rand_like(features[:, :1]) >= masked_ratio).to(features.dtype)

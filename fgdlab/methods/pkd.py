@@ -1,12 +1,10 @@
 """PKD: each channel of the student correlates with the teacher's, whatever their magnitudes.
 
 PKD: General Distillation Framework for Object Detectors via Pearson Correlation Coefficient (Cao et al., NeurIPS 2022),
-https://arxiv.org/abs/2207.02039. Every channel is normalised to mean 0 and standard deviation 1 over the images and
-cells of the batch, and the normalised maps are compared:
+https://arxiv.org/abs/2207.02039. With norm(F) of mean 0 and standard deviation 1 per channel, over the images and cells
+of the batch,
 
     L = 1/2 mean (norm(F_s) - norm(F_t))^2  =  1 - r          r: Pearson's correlation of a channel, mean over channels
-
-So L is 0 where the student's channel is the teacher's times a positive number plus any number, and 2 at the opposite.
 """
 from torch import Tensor
 
