@@ -6,8 +6,8 @@ of a map is the mean power of its channels at every cell, scaled to length 1 per
     Q(F)_i = mean_c |F_ci|^p,     A(F) = Q / ||Q||_2          i: cells of one image
     L = mean (A(F_s) - A(F_t))^2                              mean over images and cells
 
-The scale of a map, its signs and the order of its channels do not matter. FGD and FBKD take the same mean over
-channels, with a softmax at a temperature instead of the length (eqs. 5 and 7).
+FGD and FBKD take the same mean over channels with p = 1, and a softmax at a temperature instead of the length (eqs. 5
+and 7).
 """
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,9 +27,8 @@ class AttentionTransfer(PyramidLoss):
         power: p >= 1, 2 in the authors' code. A higher power gives large activations more weight.
     Differs:
         - The paper writes beta / 2, the length of A(F_s) - A(F_t) and the sum over channels. This is the authors' code
-          (cifar.py), which takes the mean of squares. Sum or mean over channels is the same, because A has length 1.
-        - The authors compare groups of a classifier's residual blocks. Here, as in other detection papers, the levels
-          of the pyramid.
+          (cifar.py), which takes the mean of squares. Sum or mean over channels is the same: A has length 1.
+        - The authors compare groups of a classifier's residual blocks, not levels of a pyramid.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Boxes on a pyramid: the level of each box, and the cells that it covers there.
 
-Methods that draw a mask per level want each object on one level, as an FPN trains it. The rule and its cells are
-those of the DeFeat authors' code (ggjy/DeFeat.pytorch, mmdet/models/dense_heads/anchor_head.py).
+The rule and its cells are those of the DeFeat authors' code (ggjy/DeFeat.pytorch,
+mmdet/models/dense_heads/anchor_head.py).
 """
 import torch
 from torch import Tensor
@@ -16,8 +16,7 @@ from ..scene import Scene
 def assigned_levels(boxes: Tensor, levels: int, finest_size: float = 56.0) -> Tensor:
     """floor(log2(sqrt(w h) / finest_size)), clipped to 0 (finest) .. levels - 1 (coarsest). (K, 4) -> (K,) int64.
 
-    So level i has the boxes with sqrt(w h) from finest_size 2^i to twice that, the finest also smaller and the coarsest
-    also larger ones.
+    So level i has the boxes with sqrt(w h) from finest_size 2^i to twice that.
 
     Differs: the authors measure a box one pixel longer on each side, as detectors did before 2019.
     """
@@ -29,7 +28,7 @@ def floored_cells(boxes: Tensor, frame_size: tuple[int, int], grid_size: tuple[i
     """Cells as the authors count them: both edges rounded down, so that the last, partly covered cell is left out.
 
     A box without a whole row or column of cells gets the one cell of its upper left corner. Shapes as in
-    :func:`fgdlab.masks.cell_ranges`, but clipped to the grid.
+    :func:`fgdlab.masks.cell_ranges`.
     """
     (frame_h, frame_w), (grid_h, grid_w) = frame_size, grid_size
     corners = (boxes * boxes.new_tensor([grid_w / frame_w, grid_h / frame_h] * 2)).long()
@@ -44,14 +43,11 @@ def cells_of_level(
     """Cells of the boxes of one level; every other box is the empty range 0, 0, 0, 0.
 
     Args:
-        maps: (N, C, H, W), the level's maps; only their shape counts.
-        level, levels: the level, and all levels in any order.
+        maps: (N, C, H, W); only their shape counts.
         finest_size: pixels; see :func:`assigned_levels`. None: every box is on every level.
         rounding: ``authors`` for :func:`floored_cells`, ``exact`` for all cells that a box touches.
     Returns:
         (N, K, 4) int64 col0, row0, col1, row1, half-open, K the largest number of boxes in an image.
-    Raises:
-        ValueError: the scene does not have boxes for N images.
     """
     check_boxes(scene, len(maps))
     boxes, grid_size = torch.cat(scene.boxes), tuple(maps.shape[-2:])
@@ -61,19 +57,15 @@ def cells_of_level(
         cells = cell_ranges(boxes, scene.padded_size, grid_size, rounding=rounding)
     if finest_size is not None:
         cells = cells * (assigned_levels(boxes, len(levels), finest_size) == level_index(level, levels))[:, None]
-    return pad_sequence(list(cells.split([len(of_image) for of_image in scene.boxes])), batch_first=True)
+    return pad_sequence(cells.split([len(of_image) for of_image in scene.boxes]), batch_first=True)
 
 
 def level_index(level: str, levels: tuple[str, ...]) -> int:
-    """Place of a level among ``levels``, 0 for the finest, whatever their order."""
+    """Place of a level among ``levels`` in any order, 0 for the finest."""
     return sorted(levels, key=lambda name: int(name[1:])).index(level)
 
 
 def check_box_settings(finest_size: float | None, rounding: str = "exact") -> None:
-    """Raises ValueError where finest_size is neither None nor a positive number, or the rounding is unknown."""
     if finest_size is not None and not 0 < finest_size < float("inf"):
-        raise ValueError(
-            "finest_size must be a finite number of pixels > 0, or None for every box on every level, "
-            f"got {finest_size}"
-        )
+        raise ValueError(f"finest_size must be None or a finite number of pixels > 0, got {finest_size}")
     check_choice("rounding", rounding, ROUNDINGS)

@@ -1,14 +1,14 @@
 """Chen: a hint, class scores with a heavier background, and boxes bounded by the teacher's.
 
 Learning Efficient Object Detection Models with Knowledge Distillation (Chen et al., NeurIPS 2017). With P (class
-probabilities) and R (box deltas) of the two heads, y the deltas of the ground-truth box of an anchor, a over anchors
-and N_f the number of foreground anchors,
+probabilities) and R (box deltas) of the two heads, y the deltas of an anchor's ground-truth box, a over anchors and N_f
+foreground anchors,
 
     hint  = mean (F_t - f(F_s))^2
     class = -1/N_f  sum_a sum_c [P_t log P_s + w_bg (1 - P_t) log(1 - P_s)]
     box   =  1/N_f  sum_a |R_s - y|^2 where |R_s - y|^2 + m > |R_t - y|^2, else 0          a in the foreground
 
-The teacher's boxes are an upper bound, not a target: a student that beats the teacher by the margin m has no box loss.
+A student whose boxes are better than the teacher's by the margin m has no box loss.
 """
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from ..config import check_weights
 from ..pyramid import check_same_shape
 from ..scene import Scene
 from ..terms import Term
+from .base import nonzero_weights
 from .detector_loss import AnchorMatch, DetectorLoss, RetinaNetLoss, check_same_heads, match_anchors, split_by_level
 
 
@@ -33,10 +34,9 @@ class Chen(DetectorLoss):
         margin: m, in squared deltas. [the paper's value is unknown here; 0.2 is that of one public implementation]
     Differs:
         - The paper distils Faster R-CNN: a softmax over classes and background, on sampled boxes. A RetinaNet has one
-          sigmoid per class, so each class has its own background here, and all anchors count. Most of them are easy
-          background: class is far the largest of the three.
+          sigmoid per class, so each class has its own background here, and all anchors count. Most are easy background.
         - The paper weighs the detector's own class loss by mu; here it keeps weight 1.
-        - How the paper normalises its hint is unknown here; the mean does not grow with the map.
+        - How the paper normalises its hint is unknown here.
     """
 
     PARTS = ("hint", "class", "box")
@@ -46,16 +46,14 @@ class Chen(DetectorLoss):
         hint_weight: float = 0.5, class_weight: float = 0.5, box_weight: float = 0.5,
         background: float = 1.5, margin: float = 0.2,
     ):
-        weights = {"hint": hint_weight, "class": class_weight, "box": box_weight}
-        check_weights(**{f"{part}_weight": weight for part, weight in weights.items()})
+        weights = nonzero_weights(self.PARTS, hint_weight, class_weight, box_weight)
         check_weights(background=background, margin=margin)
         if class_weight or box_weight:
             kind = f"{RetinaNetLoss.KIND} (or set class_weight=0 and box_weight=0)"
             self.require(student, teacher, RetinaNetLoss.NEEDS, kind)
             check_same_heads(student, teacher)
         super().__init__(levels, student, teacher, align=1 if hint_weight else 0, always=True)
-        self.weights = {part: weight for part, weight in weights.items() if weight}
-        self.background, self.margin = background, margin
+        self.weights, self.background, self.margin = weights, background, margin
 
     def on_scene(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         raw = {}  # {(part, level): sum}
@@ -67,12 +65,11 @@ class Chen(DetectorLoss):
         if self.weights.keys() & {"class", "box"}:
             anchors = self.anchors(scene)
             match = match_anchors(scene.boxes, torch.cat([*anchors.values()]), self.student.proposal_matcher)
-            columns = zip(*(split_by_level(each, anchors).values() for each in match), strict=True)
-            for level, of_level in zip(anchors, columns, strict=True):
-                if level in self.levels:
-                    maps = scene.features[level], teacher[level]
-                    sums = self.head_sums(*maps, anchors[level], AnchorMatch(*of_level))
-                    raw["class", level], raw["box", level] = (each / match.num_foreground for each in sums)
+            columns = [split_by_level(column, anchors) for column in match]
+            for level in self.levels:
+                of_level = AnchorMatch(*(column[level] for column in columns))
+                sums = self.head_sums(scene.features[level], teacher[level], anchors[level], of_level)
+                raw["class", level], raw["box", level] = (each / match.num_foreground for each in sums)
         weights = self.weights
         return [Term(part, level, raw[part, level], weights[part]) for level in self.levels for part in weights]
 
@@ -82,8 +79,8 @@ class Chen(DetectorLoss):
         with torch.no_grad():
             logits_t, deltas_t = RetinaNetLoss.predictions(self.teacher, teacher)
         entropy = weighted_cross_entropy(logits, logits_t.sigmoid(), self.background).sum(dim=2)  # (N, A)
-        encode, repeated = self.student.box_coder.encode_single, anchors.repeat(len(deltas), 1)
-        target = encode(match.boxes.flatten(0, 1), repeated).view_as(deltas)  # y
+        repeated = anchors.repeat(len(deltas), 1)
+        target = self.student.box_coder.encode_single(match.boxes.flatten(0, 1), repeated).view_as(deltas)  # y
         error = bounded_error(deltas, deltas_t, target, self.margin)  # (N, A)
         return (entropy * match.counted).sum(), (error * match.foreground).sum()
 

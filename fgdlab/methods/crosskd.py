@@ -1,43 +1,38 @@
 """CrossKD: the student's head feature goes through the rest of the teacher's head.
 
 CrossKD: Cross-Head Knowledge Distillation for Object Detection (Wang et al., CVPR 2024),
-https://arxiv.org/abs/2306.11369, as for RetinaNet.
+https://arxiv.org/abs/2306.11369, for RetinaNet.
 
     F_s --student's first convolutions--> e_s --teacher's channel means and deviations--> ReLU
         --teacher's last layers--> p^, b^
 
-With p (logits) and b (boxes) the teacher's own, s the sigmoid, a over anchors and N_f the number of foreground anchors,
+With p (logits) and b (boxes) the teacher's own, s the sigmoid, a over anchors and N_f foreground anchors,
 
     class = 1/N_f  sum_a sum_c |s(p^) - s(p)| BCE(s(p^), s(p))
     box   = 1/N_f  sum_a max_c s(p) (1 - GIoU(b^, b))
 
-The student's own predictions learn from the ground truth alone, p^ and b^ from the teacher alone, so the two targets do
-not conflict in one head.
+The student's own predictions learn from the ground truth alone, so the two targets do not conflict in one head.
 """
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import check_weights
 from ..scene import Scene
 from ..terms import Term
-from .detector_loss import RetinaNetLoss, match_anchors, split_by_level
+from .base import nonzero_weights
+from .detector_loss import RetinaNetLoss, generalized_iou, match_anchors, split_by_level
 
 
 class CrossKD(RetinaNetLoss):
-    """Terms ``class`` and ``box`` of every level. Needs two RetinaNets.
+    """Terms ``class`` and ``box`` of every level. Gradient passes through the teacher's frozen head.
 
-    The teacher's head is frozen, but gradient passes through it.
     Anchors count as in the detector's own loss: not those between its IoU thresholds, and N_f is at least 1 per image.
-
-    The feature enters the teacher's tower after ``crossing`` convolutions, before the ReLU. The authors replace 3 of 4,
-    so one convolution and the output layer remain. The default is the teacher's depth - 1, but at least 1, so that some
-    of the student's head learns. The student's feature is taken after as many convolutions, or after its last if it has
-    fewer: a compact_s student has one, and crosses into the second of a compact_t teacher. 0 takes the pyramid map.
 
     Args:
         class_weight, box_weight: 1 and 1 in the authors' RetinaNet configs (jbwang1997/CrossKD, configs/crosskd).
-        crossing: 0 to the depth of the teacher's tower; None: as above. 3 in those configs.
+        crossing: the feature enters the teacher's tower after this many of its convolutions, before the ReLU. The
+            student's feature is taken after as many, or after its last if it has fewer. 0 takes the pyramid map. 3 of 4
+            in those configs. None: the teacher's depth - 1, but at least 1, so that some of the student's head learns.
     Differs:
         - A 1x1 convolution on e_s where channels differ; the authors' never do.
         - Anchors in the padding of a batch count like others.
@@ -50,10 +45,8 @@ class CrossKD(RetinaNetLoss):
         self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, *,
         class_weight: float = 1.0, box_weight: float = 1.0, crossing: int | None = None,
     ):
-        check_weights(class_weight=class_weight, box_weight=box_weight)
         super().__init__(levels, student, teacher, align=0)
-        weights = {"class": class_weight, "box": box_weight}
-        self.weights = {part: weight for part, weight in weights.items() if weight}
+        self.weights = nonzero_weights(self.PARTS, class_weight, box_weight)
         depth = min(len(tower) for tower, _ in towers(teacher).values())
         self.crossing = max(depth - 1, 1) if crossing is None else crossing
         if not 0 <= self.crossing <= depth:
@@ -77,7 +70,7 @@ class CrossKD(RetinaNetLoss):
                 raw["class"] = quality_focal(self.cross("class", *maps), scores).sum(dim=2)  # (N, A)
             if "box" in self.weights:
                 crossed, target = (self.decode(each, anchors[level]) for each in (self.cross("box", *maps), deltas))
-                raw["box"] = scores.amax(dim=2) * (1 - giou(crossed, target))
+                raw["box"] = scores.amax(dim=2) * (1 - generalized_iou(crossed, target))
             for part, weight in self.weights.items():
                 terms.append(Term(part, level, (raw[part] * counted[level]).sum() / match.num_foreground, weight))
         return terms
@@ -91,9 +84,7 @@ class CrossKD(RetinaNetLoss):
             target = before_relu(tower_t, teacher, self.crossing)
         feature = match_statistics(feature, target)
         feature = torch.relu(feature) if self.crossing else feature
-        for block in list(tower_t)[self.crossing:]:
-            feature = block(feature)
-        return per_anchor(output(feature), self.student.head.classification_head.num_anchors)
+        return per_anchor(output(tower_t[self.crossing:](feature)), self.student.head.classification_head.num_anchors)
 
 
 def towers(detector: nn.Module) -> dict[str, tuple[nn.Sequential, nn.Module]]:
@@ -104,11 +95,10 @@ def towers(detector: nn.Module) -> dict[str, tuple[nn.Sequential, nn.Module]]:
 
 def before_relu(tower: nn.Sequential, features: Tensor, convs: int) -> Tensor:
     """The tower's feature after ``convs`` of its blocks, the last without its ReLU; the map itself for 0."""
-    if convs == 0:
-        return features
-    *blocks, last = list(tower)[:convs]
-    for layer in (*blocks, *list(last)[:-1]):
-        features = layer(features)
+    if convs:
+        features = tower[:convs - 1](features)
+        for layer in list(tower[convs - 1])[:-1]:
+            features = layer(features)
     return features
 
 

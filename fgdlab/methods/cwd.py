@@ -6,18 +6,17 @@ softmax over the cells i of one channel c of one image,
     phi(F)_ci = exp(F_ci / tau) / sum_j exp(F_cj / tau)
     L = tau^2 / (C N)  sum_n sum_c sum_i  phi(F_t)_ci log( phi(F_t)_ci / phi(F_s)_ci )
 
-In this Kullback-Leibler divergence, cells count by phi(F_t): those where the teacher's channel is large count most.
+In this Kullback-Leibler divergence, cells where the teacher's channel is large count most.
 """
 import torch
 from torch import Tensor
 
-from ..config import check_positive, check_weights
-from ..pyramid import PyramidLoss, check_same_shape
+from ..config import check_positive
 from ..scene import Scene
-from ..terms import Term
+from .base import OneTermLoss
 
 
-class CWD(PyramidLoss):
+class CWD(OneTermLoss):
     """One term ``cwd`` per level. A constant added to a channel, of student or teacher, changes nothing.
 
     Args:
@@ -27,22 +26,19 @@ class CWD(PyramidLoss):
     Differs: the student's map passes a 1x1 convolution where channels differ; both code bases need equal channels.
     """
 
+    TERM = "cwd"
+
     def __init__(
         self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *,
         weight: float = 5.0, temperature: float = 1.0,
     ):
-        check_weights(weight=weight)
         check_positive(temperature=temperature)
-        super().__init__(levels, student_channels, teacher_channels, align=1 if weight else 0)
-        self.weight, self.temperature = weight, temperature
+        super().__init__(levels, student_channels, teacher_channels, weight=weight)
+        self.temperature = temperature
 
-    def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
-        if not self.weight:
-            return []
-        student = self.aligned(scene, level)  # (N, C_t, H, W)
-        check_same_shape(student, teacher)
+    def raw(self, student: Tensor, teacher: Tensor, level: str, scene: Scene) -> Tensor:
         log_student, log_teacher = (  # each (N, C_t, HW)
             torch.log_softmax(maps.flatten(2) / self.temperature, dim=-1) for maps in (student, teacher)
         )
         divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=-1)  # (N, C_t)
-        return [Term("cwd", level, self.temperature**2 * divergence.mean(), self.weight)]
+        return self.temperature**2 * divergence.mean()

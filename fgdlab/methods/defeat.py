@@ -6,15 +6,15 @@ feature part. With M = 1 on the cells of objects, else 0, and L levels,
     fg = 1/L  sum M (F_t - f(F_s))^2 / (2 C sum M)
     bg = 1/L  sum (1 - M) (F_t - f(F_s))^2 / (2 C sum (1 - M))          all sums over the batch
 
-Each term is the Hint of its cells. FGD's eq. 9 extends this: it adds attention, and weighs objects alike, not cells.
+FGD's eq. 9 extends this: it adds attention, and weighs objects alike, not cells.
 """
 from torch import Tensor, nn
 
-from ..config import check_weights
 from ..masks import box_weights
 from ..pyramid import PyramidLoss, check_same_shape
 from ..scene import Scene
 from ..terms import Term
+from .base import nonzero_weights
 from .boxes import cells_of_level, check_box_settings
 
 
@@ -24,14 +24,10 @@ class DeFeat(PyramidLoss):
     Args:
         fg_weight, bg_weight: 3 and 12 in the authors' Faster R-CNN config for VOC (ggjy/DeFeat.pytorch), their only
             public one.
-        finest_size: pixels; which level a box is assigned to, see :func:`fgdlab.methods.boxes.assigned_levels`. None:
-            every box counts on every level.
-        rounding: boxes to cells: ``authors`` leave out the last, partly covered row and column; ``exact`` keeps all
-            cells that a box touches.
+        finest_size, rounding: as in :func:`fgdlab.methods.boxes.cells_of_level`.
     Differs:
-        - The paper also distils class scores of proposals, object and background ones apart. That part needs a
-          two-stage head and is not here.
-        - The authors project a box by the level's stride, here by grid over canvas. Both agree unless the canvas is no
+        - The paper also distils class scores of proposals, which needs a two-stage head and is not here.
+        - The authors project a box by the level's stride, here by grid over canvas. Both agree where the canvas is a
           multiple of the stride.
         - f starts from N(0, 1e-4); the authors fold draws beyond two deviations back.
     """
@@ -43,14 +39,12 @@ class DeFeat(PyramidLoss):
         self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *,
         fg_weight: float = 3.0, bg_weight: float = 12.0, finest_size: float | None = 56.0, rounding: str = "authors",
     ):
-        check_weights(fg_weight=fg_weight, bg_weight=bg_weight)
+        weights = nonzero_weights(self.PARTS, fg_weight, bg_weight)
         check_box_settings(finest_size, rounding)
-        align = 3 if fg_weight or bg_weight else 0
-        super().__init__(levels, student_channels, teacher_channels, align=align, always=True)
+        super().__init__(levels, student_channels, teacher_channels, align=3 if weights else 0, always=True)
         for layer in self.align.values():
             nn.init.normal_(layer.weight, std=1e-4)
-        self.weights = {name: weight for name, weight in {"fg": fg_weight, "bg": bg_weight}.items() if weight}
-        self.finest_size, self.rounding = finest_size, rounding
+        self.weights, self.finest_size, self.rounding = weights, finest_size, rounding
 
     def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
         if not self.weights:

@@ -14,11 +14,8 @@ class DetectorLoss(PyramidLoss):
     """A loss built from two detectors, absent from its ``parameters()`` and ``state_dict()``. It freezes the teacher.
 
     Args:
-        levels: pyramid levels to imitate, of both detectors, e.g. ("P3", "P4", "P5").
+        levels, align, always: as in PyramidLoss.
         student, teacher: detectors with ``backbone.out_channels`` and what the subclass names in ``NEEDS``.
-        align, always: as in PyramidLoss.
-    Raises:
-        ValueError: a detector lacks what the method needs.
     """
 
     built_from = "detectors"
@@ -27,41 +24,28 @@ class DetectorLoss(PyramidLoss):
 
     def __init__(self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, **align):
         self.require(student, teacher, ("backbone.out_channels", *self.NEEDS), self.KIND)
-        channels = student.backbone.out_channels, teacher.backbone.out_channels
-        super().__init__(levels, *channels, **align)
-        self._detectors = (student, teacher.eval().requires_grad_(False))  # a tuple hides them from nn.Module
-
-    @property
-    def student(self) -> nn.Module:
-        return self._detectors[0]
-
-    @property
-    def teacher(self) -> nn.Module:
-        return self._detectors[1]
+        super().__init__(levels, student.backbone.out_channels, teacher.backbone.out_channels, **align)
+        teacher.eval().requires_grad_(False)
+        self.__dict__.update(student=student, teacher=teacher)  # hidden from nn.Module
 
     @classmethod
     def require(cls, student: nn.Module, teacher: nn.Module, names: tuple[str, ...], kind: str) -> None:
-        """Raises ValueError where a detector lacks one of the dotted names ("a.b", or "a or b.c" for either)."""
+        """Raises ValueError where a detector lacks one of the names of :func:`has_attribute`."""
         for who, detector in {"student": student, "teacher": teacher}.items():
             missing = [name for name in names if not has_attribute(detector, name)]
             if missing:
-                raise ValueError(
-                    f"the {who} of {cls.__name__} must be {kind}, got {type(detector).__name__} without "
-                    f"{', '.join(missing)}; build another detector or choose another method"
-                )
+                got = f"got {type(detector).__name__} without {', '.join(missing)}"
+                remedy = "build another detector or choose another method"
+                raise ValueError(f"the {who} of {cls.__name__} must be {kind}, {got}; {remedy}")
 
     def anchors(self, scene: Scene, levels: tuple[str, ...] | None = None) -> dict[str, Tensor]:
-        """{level: (A, 4)} x1, y1, x2, y2 in pixels, for any image; ordered by row, then column, then anchor of a cell.
-
-        Args:
-            levels: the levels to return; None for all levels of the scene.
-        """
+        """{level: (A, 4)} xyxy pixels, by row, column and anchor of a cell. ``levels`` None: all of the scene."""
         check_boxes(scene, len(scene.pixels))
-        owner = self.student if has_attribute(self.student, "anchor_generator") else self.student.rpn
+        owner = self.student if hasattr(self.student, "anchor_generator") else self.student.rpn
         generator, maps = owner.anchor_generator, scene.features
         whole = generator(as_images(scene), list(maps.values()))[0]
         per_cell = generator.num_anchors_per_location()
-        counts = [count * each.shape[-2] * each.shape[-1] for count, each in zip(per_cell, maps.values(), strict=True)]
+        counts = [count * each[0, 0].numel() for count, each in zip(per_cell, maps.values(), strict=True)]
         anchors = zip(maps, whole.split(counts), strict=True)
         return {level: each for level, each in anchors if levels is None or level in levels}
 
@@ -69,8 +53,6 @@ class DetectorLoss(PyramidLoss):
 class RetinaNetLoss(DetectorLoss):
     """A loss of two RetinaNets with the same classes and anchors. Only their heads run again, on the given maps.
 
-    Raises:
-        ValueError: another detector, or heads that differ in classes or anchors.
     Differs: a head with batch norm (torchvision's has none) would count the batch twice in its running statistics.
     """
 
@@ -111,7 +93,7 @@ def has_attribute(module, dotted: str) -> bool:
 
 
 def check_same_heads(student: nn.Module, teacher: nn.Module) -> None:
-    """Raises ValueError where an output of both heads would not mean the same class and the same anchor."""
+    """Raises ValueError where the outputs of the two heads stand for other classes or anchors."""
     for what, path in {
         "classes": "head.classification_head.num_classes",
         "anchor sizes": "anchor_generator.sizes",
@@ -119,19 +101,30 @@ def check_same_heads(student: nn.Module, teacher: nn.Module) -> None:
     }.items():
         ours, theirs = map(attrgetter(path), (student, teacher))
         if ours != theirs:
-            raise ValueError(
-                f"student and teacher must have the same {what}, got {ours} and {theirs}; build both alike"
-            )
+            got = f"got {ours} and {theirs}; build both alike"
+            raise ValueError(f"student and teacher must have the same {what}, {got}")
 
 
 def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """IoU of boxes (..., K, 4) and others (..., A, 4): (..., K, A) in [0, 1]; 0 for two boxes without area."""
-    boxes, others = boxes[..., :, None, :], others[..., None, :, :]
+    """IoU of boxes (..., K, 4) and others (..., A, 4): (..., K, A); 0 for two boxes without area."""
+    inter, union = intersection_and_union(boxes[..., :, None, :], others[..., None, :, :])
+    return inter / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+def generalized_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """IoU - (hull - union) / hull of boxes and others (..., 4), pair by pair: (...) in [-1, 1]."""
+    inter, union = intersection_and_union(boxes, others)
+    low, high = torch.minimum(boxes[..., :2], others[..., :2]), torch.maximum(boxes[..., 2:], others[..., 2:])
+    hull = (high - low).prod(dim=-1)
+    return inter / (union + 1e-7) - (hull - union) / (hull + 1e-7)
+
+
+def intersection_and_union(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Areas (...) of boxes and others (..., 4), pair by pair."""
     low, high = torch.maximum(boxes[..., :2], others[..., :2]), torch.minimum(boxes[..., 2:], others[..., 2:])
     inter = (high - low).clamp(min=0).prod(dim=-1)
     areas = [(each[..., 2:] - each[..., :2]).prod(dim=-1) for each in (boxes, others)]
-    union = areas[0] + areas[1] - inter
-    return inter / union.clamp(min=torch.finfo(union.dtype).tiny)
+    return inter, areas[0] + areas[1] - inter
 
 
 class AnchorMatch(NamedTuple):
@@ -148,7 +141,7 @@ class AnchorMatch(NamedTuple):
 
 
 def match_anchors(boxes: list[Tensor], anchors: Tensor, matcher) -> AnchorMatch:
-    """Assign anchors (A, 4) to N tensors of boxes (K, 4) by the detector's ``proposal_matcher`` (IoU thresholds)."""
+    """Assign anchors (A, 4) to N tensors of boxes (K, 4) by the detector's ``proposal_matcher``."""
     foreground, counted, matched = [], [], []
     for of_image in boxes:
         if len(of_image):

@@ -1,17 +1,15 @@
 """FBKD: attention-guided and non-local distillation, the method that FGD developed from.
 
 Improve Object Detection with Feature-based Knowledge Distillation: Towards Accurate and Efficient Detectors (Zhang and
-Ma, ICLR 2021), https://openreview.net/forum?id=uKhGRvM8QNH. On every level, with F_s, F_t the maps (N, C, H, W) of
-student and teacher and |.| the L2 norm over the whole batch:
+Ma, ICLR 2021), https://openreview.net/forum?id=uKhGRvM8QNH. On every level, with |.| the L2 norm over the whole batch:
 
     feature     | sqrt(M) (F_t - f(F_s)) |        M = M^S, or M^S M^C with ``channel_mask``;  f a 1x1 convolution
     channel     | mean_hw F_t - Linear(mean_hw F_s) |
     spatial     | mean_c F_t - conv3x3(mean_c F_s) |
     relation    | NL_t(F_t) - conv1x1(NL_s(F_s)) |
 
-M^S = (A^S(F_s) + A^S(F_t)) / 2 and M^C likewise are constants; A^S and A^C are the attentions of attention.py, which
-FGD took over. In the paper's words: attention mask = feature, attention transfer = channel and spatial, non-local
-distillation = relation.
+M^S = (A^S(F_s) + A^S(F_t)) / 2 and M^C likewise are constants; A^S and A^C are the attentions of attention.py. In the
+paper's words: attention mask = feature, attention transfer = channel and spatial, non-local distillation = relation.
 """
 import re
 from dataclasses import dataclass, field
@@ -21,21 +19,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attention import attention
-from ..config import check_positive, check_weights
+from ..config import check_positive
 from ..pyramid import PyramidLoss, check_same_shape
 from ..scene import Scene
 from ..terms import Term
+from .base import nonzero_weights
 
 PARTS = ("feature", "channel", "spatial", "relation")
-DEFAULT = 2  # reduction and pool of every level that a configuration does not name
+DEFAULT = 2  # reduction and pool of every level that a configuration does not name, as in the authors' code
 
 
 @dataclass(frozen=True)
 class FBKDConfig:
     """Weights and switches. Defaults: the two-stage settings of the authors' code.
 
-    A weight of 0 removes the term *and* its layers. ``reduction`` and ``pool`` name levels; any other level has 2, as
-    in the authors' code.
+    A weight of 0 removes the term and its layers. Levels that ``reduction`` or ``pool`` do not name have 2.
     """
 
     feature_weight: float = 7e-5
@@ -52,25 +50,23 @@ class FBKDConfig:
         default_factory=lambda: {"P2": 8, "P3": 4}, hash=False)
 
     def __post_init__(self):
-        check_weights(**{f"{part}_weight": getattr(self, f"{part}_weight") for part in PARTS})
+        self.weights()  # refuses a negative one
         check_positive(spatial_temperature=self.spatial_temperature, channel_temperature=self.channel_temperature)
         for name in ("reduction", "pool"):
             for level, value in getattr(self, name).items():
                 if not (re.fullmatch(r"P\d+", str(level)) and isinstance(value, int) and value >= 1):
-                    raise ValueError(
-                        f"{name} must have a whole number >= 1 for a level such as 'P3', got {level!r}: {value!r}; "
-                        "1 leaves it out"
-                    )
+                    must = f"{name} must have a whole number >= 1 for a level such as 'P3'"
+                    raise ValueError(f"{must}, got {level!r}: {value!r}; 1 leaves it out")
 
     def weights(self) -> dict[str, float]:
-        """{term: weight} of the terms that this configuration computes; none has weight 0."""
-        return {part: weight for part in PARTS if (weight := getattr(self, f"{part}_weight"))}
+        """{term: weight} without weights of 0."""
+        return nonzero_weights(PARTS, *(getattr(self, f"{part}_weight") for part in PARTS))
 
 
-# The settings of public copies of the authors' code: one-stage is two-stage times 6, at another temperature, with both
-# masks. They count levels from the finest, so P3 of a one-stage pyramid has the settings of P2 of a two-stage one.
-# Differs: the paper is said to have T = 0.1 for two-stage and T = 0.5 for one-stage detectors, the other way round, and
-# weights 4e-4, 2e-2, 4e-4 for the latter. That is not confirmed, so T is a setting.
+# The settings of public copies of the authors' code. They count levels from the finest: P3 of a one-stage pyramid has
+# the settings of P2 of a two-stage one.
+# Differs: the paper is said to have T = 0.1 for two-stage and T = 0.5 for one-stage detectors, and weights 4e-4, 2e-2,
+# 4e-4 for the latter. That is not confirmed.
 FBKD_PRESETS = {
     "two_stage": FBKDConfig(),
     "one_stage": FBKDConfig(
@@ -83,15 +79,14 @@ FBKD_PRESETS = {
 class PooledNonLocal(nn.Module):
     """NL(F)_i = F_i + BN(W_z sum_j (theta_i . phi_j) g_j / J) over the J pooled windows j (Wang et al., CVPR 2018).
 
-    With a dot product instead of the softmax of relation.py, the sums can be taken in the cheaper order: first phi g
-    over all windows, a C' x C' matrix, then theta times it. Starts as the identity, because the weight of BN starts at
-    0.
+    Without a softmax, the sums can be taken in the cheaper order: first phi g over all windows, a C' x C' matrix, then
+    theta times it. Starts as the identity, because the weight of BN starts at 0.
 
     Args:
         channels: C of the map.
         reduction: C' = C / reduction channels inside, at least 1.
-        pool: side in cells of the windows over which phi and g take their maximum. A map smaller than that is one
-            window along that side; a remainder that fills no window is left out.
+        pool: side in cells of the windows over which phi and g take their maximum, at most the map's side. Cells that
+            fill no window are left out.
     Differs: the authors' convolution W_z has a bias, which BN removes again.
     """
 
@@ -110,10 +105,8 @@ class PooledNonLocal(nn.Module):
         """(N, C, H, W) -> (N, C, H, W)."""
         n, _, h, w = features.shape
         window = min(self.pool, h), min(self.pool, w)
-        key, value = (  # each (N, C', J)
-            F.max_pool2d(layer(features), window).flatten(2) for layer in (self.key, self.value)
-        )
-        memory = value @ key.transpose(1, 2) / key.shape[-1]  # sum_j g_j phi_j / J: (N, C', C')
+        key, value = (F.max_pool2d(layer(features), window).flatten(2) for layer in (self.key, self.value))
+        memory = value @ key.transpose(1, 2) / key.shape[-1]  # sum_j g_j phi_j / J: (N, C', J) -> (N, C', C')
         gathered = memory @ self.query(features).flatten(2)   # (N, C', HW)
         return features + self.normed(self.output(gathered.view(n, -1, h, w)))
 
@@ -135,26 +128,21 @@ class NonLocalTerm(nn.Module):
         self.align = nn.Conv2d(student_channels, teacher_channels, kernel_size=1)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """(N, C_s, H, W), (N, C_t, H, W) -> a scalar >= 0."""
         return distance(self.align(self.student(student)), self.teacher(teacher))
 
 
 def distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """sqrt(sum (F_t - F_s)^2), a scalar. Unlike that of torch.sqrt, its gradient at distance 0 is 0, not 0/0."""
+    """sqrt(sum (F_t - F_s)^2), a scalar. Its gradient at distance 0 is 0."""
     return torch.linalg.vector_norm(teacher - student)
 
 
 class FBKDLoss(PyramidLoss):
-    """The four terms of FBKD on every level, in float32.
-
-    All are norms over the whole batch, neither squared nor divided by N: four times the images give twice the loss, as
-    in the authors' code.
+    """The four terms of FBKD on every level, as norms over the whole batch: four times the images give twice the loss.
 
     Args:
-        levels: pyramid levels to imitate. The authors take every output of the neck: P2-P6 of two-stage, P3-P7 of
-            one-stage detectors.
+        levels: the authors take every output of the neck: P2-P6 of two-stage, P3-P7 of one-stage detectors.
         student_channels, teacher_channels: all layers exist also where they agree.
-        config: weights and switches; ``FBKD_PRESETS`` has the published ones.
+        config: one of ``FBKD_PRESETS``, or another.
     Differs:
         - The paper is said to add both attentions before one softmax, and to transfer means of |F|. This is the
           authors' code: the mean of two softmaxes, and signed means.
@@ -171,15 +159,14 @@ class FBKDLoss(PyramidLoss):
         super().__init__(levels, *channels, align=1 if config.feature_weight else 0, always=True)
         self.config = config
 
-        def layers(part: str, make) -> nn.ModuleDict:
-            return nn.ModuleDict({level: make(level) for level in levels} if part in weights else {})
-
-        def non_local(level: str) -> NonLocalTerm:
-            return NonLocalTerm(*channels, config.reduction.get(level, DEFAULT), config.pool.get(level, DEFAULT))
-
-        self.channel = layers("channel", lambda level: nn.Linear(*channels))
-        self.spatial = layers("spatial", lambda level: nn.Conv2d(1, 1, kernel_size=3, padding=1))
-        self.relation = layers("relation", non_local)
+        self.channel, self.spatial, self.relation = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
+        if "channel" in weights:
+            self.channel.update({level: nn.Linear(*channels) for level in levels})
+        if "spatial" in weights:
+            self.spatial.update({level: nn.Conv2d(1, 1, kernel_size=3, padding=1) for level in levels})
+        for level in levels if "relation" in weights else ():
+            reduction, pool = config.reduction.get(level, DEFAULT), config.pool.get(level, DEFAULT)
+            self.relation[level] = NonLocalTerm(*channels, reduction, pool)
 
     def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
         student, raw, weights = scene.features[level], {}, self.config.weights()
@@ -199,10 +186,7 @@ class FBKDLoss(PyramidLoss):
 
     @torch.no_grad()
     def mask(self, student: Tensor, aligned: Tensor, teacher: Tensor) -> Tensor:
-        """M: (N, 1, H, W), or (N, C_t, H, W) with ``channel_mask``; ``aligned`` is f(F_s).
-
-        M^S is 1 on average over pixels, M^C over channels.
-        """
+        """M: (N, 1, H, W), or (N, C_t, H, W) with ``channel_mask``; ``aligned`` is f(F_s)."""
         config, mask = self.config, torch.ones_like(teacher[:, :1])
         if config.spatial_mask:
             a_s, a_t = (attention(maps, config.spatial_temperature).spatial for maps in (student, teacher))

@@ -6,7 +6,7 @@ some box g, else 0,
 
     L = sum M (F_t - f(F_s))^2 / (2 N_p)          sums over the batch;  N_p = sum M, so channels add up
 
-The threshold depends on the best IoU of each object, so that no object is left out.
+So no object is left out.
 """
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,8 @@ class FGFI(DetectorLoss):
     Differs:
         - The paper has one map. Here the maximum is over the anchors of all imitated levels, and N_p counts their cells
           together, so that an object is imitated on the levels whose anchors suit it.
-        - The authors' first 400 steps go without imitation, and their boxes are one pixel longer. Neither is done here.
-        - f starts from N(0, 1e-4) cut at two deviations; the authors fold draws beyond two deviations back (fmod).
+        - Not here: the authors' first 400 steps without imitation, and their boxes that are one pixel longer.
+        - f starts from N(0, 1e-4) cut at two deviations; the authors fold draws beyond them back (fmod).
     """
 
     KIND = "a detector with an anchor generator"
@@ -65,9 +65,9 @@ class FGFI(DetectorLoss):
         near = split_by_level(near_anchors(scene.boxes, torch.cat([*anchors.values()]), self.psi), anchors)
         masks = {}
         for level, of_level in near.items():
-            features = scene.features[level]
-            per_cell = of_level.view(len(of_level), *features.shape[-2:], -1)  # (N, H, W, anchors per cell)
-            masks[level] = per_cell.any(dim=-1).to(features.dtype)
+            maps = scene.features[level]
+            per_cell = of_level.view(len(maps), *maps.shape[-2:], -1)  # (N, H, W, anchors per cell)
+            masks[level] = per_cell.any(dim=-1).to(maps.dtype)
         return masks
 
 

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import check_positive, check_weights
+from ..config import check_positive
 from ..pyramid import check_same_shape
 from ..scene import Scene
 from ..terms import Term
+from .base import nonzero_weights
 from .boxes import assigned_levels, level_index
 from .detector_loss import RetinaNetLoss, box_iou, match_anchors, split_by_level
 
@@ -26,22 +27,20 @@ from .detector_loss import RetinaNetLoss, box_iou, match_anchors, split_by_level
 class GID(RetinaNetLoss):
     """Terms ``feature``, ``class`` and ``box`` of every level, ``relation`` of all.
 
-    f is a 3x3 convolution where channels differ. Needs two RetinaNets. Class 0 is the background in torchvision and
-    takes no part in the score.
+    f is a 3x3 convolution where channels differ. Needs two RetinaNets. Class 0, torchvision's background, takes no part
+    in the score.
 
     Args:
-        feature_weight, relation_weight, class_weight, box_weight: as in the authors' RetinaNet config
+        feature_weight, relation_weight, class_weight, box_weight: the authors' for RetinaNet
             (daixinghome/Distill_GID_detectron2).
         instances: largest number per image.
         nms: IoU above which the box with the lower score is removed.
         min_side: pixels; a box whose shorter side is not longer than this is no instance.
         pool: S; every bin is the mean of 2 x 2 points.
-        finest_size: pixels; which level a box is cut from, see :func:`fgdlab.methods.boxes.assigned_levels`. 112 is
-            FPN's rule where P3 is the finest.
+        finest_size: pixels; see :func:`fgdlab.methods.boxes.assigned_levels`. 112 is FPN's rule where P3 is the finest.
     Differs:
         - The authors' code scores |max_c P_t - max_c P_s|; this is the paper's score.
-        - The code preselects 3000 anchors, which changes nothing unless fewer than ten survive NMS. Its f is configured
-          but never applied.
+        - The code preselects 3000 anchors; its f is configured but never applied.
     """
 
     PARTS = ("feature", "relation", "class", "box")
@@ -52,30 +51,26 @@ class GID(RetinaNetLoss):
         feature_weight: float = 5e-4, relation_weight: float = 40.0, class_weight: float = 0.1, box_weight: float = 1.0,
         instances: int = 10, nms: float = 0.3, min_side: float = 10.0, pool: int = 10, finest_size: float = 112.0,
     ):
-        values = (feature_weight, relation_weight, class_weight, box_weight)
-        weights = dict(zip(self.PARTS, values, strict=True))
-        check_weights(**{f"{part}_weight": weight for part, weight in weights.items()})
+        weights = nonzero_weights(self.PARTS, feature_weight, relation_weight, class_weight, box_weight)
         if not 0 <= nms < 1:
             raise ValueError(f"nms must be an IoU in [0, 1), got {nms}")
         check_positive(instances=instances, pool=pool, finest_size=finest_size)
         super().__init__(levels, student, teacher, align=3 if feature_weight or relation_weight else 0)
-        self.weights = {part: weight for part, weight in weights.items() if weight}
-        self.instances, self.nms, self.min_side = instances, nms, min_side
-        self.pool, self.finest_size = pool, finest_size
+        self.weights, self.instances, self.nms = weights, instances, nms
+        self.min_side, self.pool, self.finest_size = min_side, pool, finest_size
 
     def on_scene(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         if not self.weights:
             return []
-        anchors, uses_heads = self.anchors(scene, self.levels), bool(self.weights.keys() & {"class", "box"})
-        with torch.set_grad_enabled(torch.is_grad_enabled() and uses_heads):
-            heads_s = {level: self.predictions(self.student, scene.features[level]) for level in anchors}
+        anchors = self.anchors(scene, self.levels)
+        heads_s = {level: self.predictions(self.student, scene.features[level]) for level in anchors}
         with torch.no_grad():
             heads_t = {level: self.predictions(self.teacher, teacher[level]) for level in anchors}
         boxes, real = self.general_instances(scene, heads_s, heads_t, torch.cat([*anchors.values()]))
         raw = {}
         if self.weights.keys() & {"feature", "relation"}:
             raw |= self.feature_sums(scene, teacher, boxes, real)
-        if uses_heads:
+        if self.weights.keys() & {"class", "box"}:
             instances = [of_image[kept] for of_image, kept in zip(boxes, real, strict=True)]
             raw |= self.head_sums(heads_s, heads_t, anchors, instances)
         weights = self.weights
@@ -110,8 +105,7 @@ class GID(RetinaNetLoss):
             sums["feature", level] = (t - s).square().sum() / (count * self.pool**2)
             student, target = student + s, target + t
         rows = (each.flatten(0, 1).flatten(1) for each in (student, target))
-        sums["relation", "all"] = relation(*rows, real.flatten())
-        return sums
+        return sums | {("relation", "all"): relation(*rows, real.flatten())}
 
     def head_sums(self, heads_s: dict, heads_t: dict, anchors: dict, boxes: list) -> dict[tuple[str, str], Tensor]:
         """class and box of every level, over the anchors that the detector's own matcher gives to an instance."""
@@ -126,10 +120,9 @@ class GID(RetinaNetLoss):
 
 
 def nms_top_k(boxes: Tensor, scores: Tensor, nms: float, count: int) -> tuple[Tensor, Tensor]:
-    """Greedy NMS that stops at ``count`` boxes: take the best box, drop all with IoU > ``nms`` to it, repeat.
+    """Greedy NMS that stops at ``count`` boxes. Drops all with IoU > ``nms`` to a better box, and those of score -inf.
 
-    A box with score -inf is never taken. boxes (N, A, 4), scores (N, A) -> boxes (N, R, 4), which are real (N, R);
-    R = min(count, A).
+    boxes (N, A, 4), scores (N, A) -> boxes (N, R, 4), which are real (N, R); R = min(count, A).
     """
     image, kept, real = torch.arange(len(boxes), device=boxes.device), [], []
     for _ in range(min(count, boxes.shape[1])):
@@ -141,32 +134,24 @@ def nms_top_k(boxes: Tensor, scores: Tensor, nms: float, count: int) -> tuple[Te
     return torch.stack(kept, dim=1), torch.stack(real, dim=1)
 
 
-def roi_align(features: Tensor, boxes: Tensor, span: tuple[int, int], size: int, points: int = 2) -> Tensor:
-    """Each box cut into size x size bins, each bin the mean of points x points bilinear samples: (N, R, C, size, size).
+def roi_align(features: Tensor, boxes: Tensor, span: tuple[int, int], size: int) -> Tensor:
+    """Each box cut into size x size bins, each bin the mean of 2 x 2 bilinear samples: (N, R, C, size, size).
 
-    A bilinear sample is a weighted sum over rows of weighted sums over columns, so a crop is two small matrix products.
-    Equal to torchvision's with ``aligned=True``.
-
-    Args:
-        features: (N, C, H, W).
-        boxes: (N, R, 4) in pixels.
-        span: (height, width) in pixels that the map spans.
+    Equal to torchvision's with ``aligned=True``. features (N, C, H, W); boxes (N, R, 4) in pixels; the map spans
+    ``span`` (height, width) pixels.
     """
     x1, y1, x2, y2 = boxes.unbind(dim=2)  # each (N, R)
-    rows = bin_weights(y1, y2, span[0], features.shape[2], size, points)  # (N, R, S, H)
-    columns = bin_weights(x1, x2, span[1], features.shape[3], size, points)  # (N, R, S, W)
+    rows = bin_weights(y1, y2, span[0], features.shape[2], size)  # (N, R, S, H)
+    columns = bin_weights(x1, x2, span[1], features.shape[3], size)  # (N, R, S, W)
     return torch.einsum("nrsh,nchrt->nrcst", rows, torch.einsum("nchw,nrtw->nchrt", features, columns))
 
 
-def bin_weights(low: Tensor, high: Tensor, span: int, cells: int, size: int, points: int) -> Tensor:
-    """Weights of the cells of one axis in each bin between ``low`` and ``high`` pixels.
-
-    (N, R) -> (N, R, size, cells); rows sum to 1.
-    """
-    steps = (torch.arange(size * points, device=low.device, dtype=low.dtype) + 0.5) / (size * points)  # (P,) in (0, 1)
+def bin_weights(low: Tensor, high: Tensor, span: int, cells: int, size: int) -> Tensor:
+    """Bilinear weights of an axis's cells in the bins of ``low`` to ``high`` pixels: (N, R) -> (N, R, size, cells)."""
+    steps = (torch.arange(size * 2, device=low.device, dtype=low.dtype) + 0.5) / (size * 2)  # (P,) in (0, 1)
     at = (low[..., None] + (high - low)[..., None] * steps) * cells / span - 0.5  # (N, R, P); 0 = centre of cell 0
     distance = (at.clamp(0, cells - 1)[..., None] - torch.arange(cells, device=low.device)).abs()  # (N, R, P, cells)
-    return (1 - distance).clamp(min=0).unflatten(2, (size, points)).mean(dim=3)
+    return (1 - distance).clamp(min=0).unflatten(2, (size, 2)).mean(dim=3)
 
 
 def relation(student: Tensor, teacher: Tensor, real: Tensor) -> Tensor:
@@ -175,7 +160,7 @@ def relation(student: Tensor, teacher: Tensor, real: Tensor) -> Tensor:
     count = pairs.sum().clamp(min=1)
 
     def distances(rows: Tensor) -> Tensor:
-        rows = rows - rows.mean(dim=0)  # changes no distance, and keeps the products in cdist small
+        rows = rows - rows.mean(dim=0)  # keeps the products in cdist small
         distance = torch.cdist(rows, rows) * pairs
         return distance / (distance.sum() / count).clamp(min=1e-12)
 

@@ -4,18 +4,16 @@ FitNets: Hints for Thin Deep Nets (Romero et al., ICLR 2015), https://arxiv.org/
 
     L = 1/2 mean (F_t - r(F_s))^2          mean over images, channels and cells;  r the regressor, a convolution
 
-The other methods that compare maps put weights on cells or channels of this one. It is the baseline to beat.
+This is the baseline of the methods that compare maps.
 """
 from torch import Tensor
 
-from ..config import check_weights
-from ..pyramid import PyramidLoss, check_same_shape
 from ..scene import Scene
-from ..terms import Term
+from .base import OneTermLoss
 
 
-class Hint(PyramidLoss):
-    """Plain squared distance on every level: one term ``hint`` per level.
+class Hint(OneTermLoss):
+    """One term ``hint`` per level.
 
     Args:
         weight: of the sum over levels. FitNets has none: its hint stage minimises this loss alone.
@@ -24,25 +22,19 @@ class Hint(PyramidLoss):
     Differs:
         - FitNets trains on the hint of one layer first and on labels afterwards. Here one training does both, on every
           level of the pyramid.
-        - The paper writes the squared norm of a map. The mean over its elements, which does not grow with the map, is
-          a choice made here.
-        - FitNets always has a regressor, because its student is always thinner. Here r exists where channels differ,
-          unless ``always``.
+        - The paper writes the squared norm of a map. The mean does not grow with the map.
+        - FitNets always has a regressor, because its student is always thinner; here ``always`` does it.
     """
+
+    TERM = "hint"
 
     def __init__(
         self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *,
         weight: float = 1.0, kernel: int = 1, always: bool = False,
     ):
-        check_weights(weight=weight)
         if kernel not in range(1, 100, 2):
             raise ValueError(f"kernel must be an odd number >= 1, got {kernel}; an even one changes the map's size")
-        super().__init__(levels, student_channels, teacher_channels, align=kernel if weight else 0, always=always)
-        self.weight = weight
+        super().__init__(levels, student_channels, teacher_channels, weight=weight, align=kernel, always=always)
 
-    def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
-        if not self.weight:
-            return []
-        student = self.aligned(scene, level)  # (N, C_t, H, W)
-        check_same_shape(student, teacher)
-        return [Term("hint", level, (teacher - student).square().mean() / 2, self.weight)]
+    def raw(self, student: Tensor, teacher: Tensor, level: str, scene: Scene) -> Tensor:
+        return (teacher - student).square().mean() / 2

@@ -5,18 +5,18 @@ every step, 0 with probability lambda and else 1,
 
     L = 1/N  sum_n sum_c sum_ij  (G(f(F_s) M) - F_t)^2          G = conv3x3 - ReLU - conv3x3, trained with the student
 
-Masked cells can be restored from their neighbours alone, so every cell of the student's map must carry its context.
+Masked cells can be restored from their neighbours alone, so every cell must carry its context.
 """
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from ..config import check_weights
-from ..pyramid import PyramidLoss, check_same_shape
 from ..scene import Scene
-from ..terms import Term
+from .base import OneTermLoss
 
 
-class MGD(PyramidLoss):
+class MGD(OneTermLoss):
     """One term ``mgd`` per level; each level has its own generation block G.
 
     M comes from torch's global generator of the map's device, so that a restored run draws the same masks.
@@ -28,33 +28,26 @@ class MGD(PyramidLoss):
         setting ``inherit`` does.
     """
 
+    TERM = "mgd"
+
     def __init__(
         self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *,
         weight: float = 2e-5, masked_ratio: float = 0.65,
     ):
-        check_weights(weight=weight)
         if not 0 <= masked_ratio < 1:
             raise ValueError(f"masked_ratio must be in [0, 1), got {masked_ratio}; at 1 nothing of the student is left")
-        super().__init__(levels, student_channels, teacher_channels, align=1 if weight else 0)
-        self.weight, self.masked_ratio = weight, masked_ratio
-        self.generate = nn.ModuleDict({level: generation_block(teacher_channels) for level in levels} if weight else {})
+        super().__init__(levels, student_channels, teacher_channels, weight=weight)
+        self.masked_ratio = masked_ratio
+        conv = partial(nn.Conv2d, teacher_channels, teacher_channels, 3, padding=1)
+        self.generate = nn.ModuleDict({
+            level: nn.Sequential(conv(), nn.ReLU(inplace=True), conv()) for level in levels if weight
+        })
 
-    def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
-        if not self.weight:
-            return []
-        student = self.aligned(scene, level)  # f: (N, C_s, H, W) -> (N, C_t, H, W)
-        check_same_shape(student, teacher)
+    def raw(self, student: Tensor, teacher: Tensor, level: str, scene: Scene) -> Tensor:
         generated = self.generate[level](student * random_mask(student, self.masked_ratio))
-        return [Term("mgd", level, (generated - teacher).square().sum() / len(teacher), self.weight)]
-
-
-def generation_block(channels: int) -> nn.Sequential:
-    """G: (N, C, H, W) -> (N, C, H, W); an output cell sees 5 x 5 input cells."""
-    first, second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
-    return nn.Sequential(first, nn.ReLU(inplace=True), second)
+        return (generated - teacher).square().sum() / len(teacher)
 
 
 def random_mask(features: Tensor, masked_ratio: float) -> Tensor:
-    """M: 0 with probability ``masked_ratio``, else 1, one draw per cell. (N, C, H, W) -> (N, 1, H, W)."""
-    draw = torch.rand_like(features[:, :1])  # uniform in [0, 1), no gradient
-    return (draw >= masked_ratio).to(features.dtype)
+    """M of maps (N, C, H, W): (N, 1, H, W)."""
+    return (torch.rand_like(features[:, :1]) >= masked_ratio).to(features.dtype)

@@ -17,12 +17,11 @@ from .detector_loss import DetectorLoss, as_images
 class Mimick(DetectorLoss):
     """One term ``mimick`` of level "all": the RoI pool chooses a proposal's level by its size. r is a 1x1 convolution.
 
-    Needs two-stage detectors such as torchvision's Faster R-CNN. Proposals are constants: the gradient reaches the
-    student through v_i alone.
+    Needs two-stage detectors such as torchvision's Faster R-CNN. Proposals are constants.
 
     Args:
         levels: must hold all levels that the student's RoI pool cuts from.
-        weight: 1. [the authors' weight is unknown here]
+        weight: the authors' is unknown here.
         proposals: number of best-scored proposals per image. [the authors' is unknown here; 256 is an RPN's batch size]
     Differs:
         - The paper's second stage, which also matches the logits of the same proposals, is left out.
@@ -65,9 +64,7 @@ class Mimick(DetectorLoss):
         pool = self.student.roi_heads.box_roi_pool
         levels = tuple(scene.features)[:len(pool.featmap_names)]  # finest first, as the pool counts them
         if not set(levels) <= set(self.levels):
-            raise ValueError(
-                f"levels must hold all that the student's RoI pool cuts from, {', '.join(levels)}, "
-                f"got {', '.join(self.levels)}"
-            )
+            needed, got = ", ".join(levels), ", ".join(self.levels)
+            raise ValueError(f"levels must hold all that the student's RoI pool cuts from, {needed}, got {got}")
         pooled = {name: maps[level] for name, level in zip(pool.featmap_names, levels, strict=True)}
         return pool(pooled, boxes, scene.image_sizes)

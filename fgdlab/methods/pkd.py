@@ -1,24 +1,20 @@
 """PKD: each channel of the student correlates with the teacher's, whatever their magnitudes.
 
 PKD: General Distillation Framework for Object Detectors via Pearson Correlation Coefficient (Cao et al., NeurIPS 2022),
-https://arxiv.org/abs/2207.02039. Every channel is normalised to mean 0 and standard deviation 1 over the images and
-cells of the batch, and the normalised maps are compared:
+https://arxiv.org/abs/2207.02039. With norm(F) of mean 0 and standard deviation 1 per channel, over the images and cells
+of the batch,
 
     L = 1/2 mean (norm(F_s) - norm(F_t))^2  =  1 - r          r: Pearson's correlation of a channel, mean over channels
-
-So L is 0 where the student's channel is the teacher's times a positive number plus any number, and 2 at the opposite.
 """
 from torch import Tensor
 
-from ..config import check_weights
-from ..pyramid import PyramidLoss, check_same_shape
 from ..scene import Scene
-from ..terms import Term
+from .base import OneTermLoss
 
 EPSILON = 1e-6  # added to the standard deviation, as in open-mmlab/mmrazor
 
 
-class PKD(PyramidLoss):
+class PKD(OneTermLoss):
     """One term ``pkd`` per level, between 0 and 2.
 
     Args:
@@ -26,21 +22,17 @@ class PKD(PyramidLoss):
     Differs:
         - mmrazor divides by n - 1 in the standard deviation, which makes its loss (n - 1) / n of this one; n is the
           number of images times cells.
-        - mmrazor resizes maps of different size. Here both networks see the same pixels, and other sizes are refused.
+        - mmrazor resizes maps of different size; here they are refused.
         - The student's map passes a 1x1 convolution where channels differ; the authors' pairs agree in channels.
     """
 
-    def __init__(self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *, weight: float = 10.0):
-        check_weights(weight=weight)
-        super().__init__(levels, student_channels, teacher_channels, align=1 if weight else 0)
-        self.weight = weight
+    TERM = "pkd"
 
-    def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
-        if not self.weight:
-            return []
-        student = self.aligned(scene, level)  # (N, C_t, H, W)
-        check_same_shape(student, teacher)
-        return [Term("pkd", level, (normalised(student) - normalised(teacher)).square().mean() / 2, self.weight)]
+    def __init__(self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *, weight: float = 10.0):
+        super().__init__(levels, student_channels, teacher_channels, weight=weight)
+
+    def raw(self, student: Tensor, teacher: Tensor, level: str, scene: Scene) -> Tensor:
+        return (normalised(student) - normalised(teacher)).square().mean() / 2
 
 
 def normalised(features: Tensor) -> Tensor:

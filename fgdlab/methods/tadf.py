@@ -10,24 +10,20 @@ feature part. Box r has its centre at (x_r, y_r) and is w_r by h_r cells:
 import torch
 from torch import Tensor
 
-from ..config import check_weights
-from ..pyramid import PyramidLoss, check_same_shape
 from ..scene import Scene
-from ..terms import Term
+from .base import OneTermLoss
 from .boxes import cells_of_level, check_box_settings
 
 
-class TADF(PyramidLoss):
+class TADF(OneTermLoss):
     """One term ``tadf`` per level: half the squared error, weighted by the Gaussians; 0 where the level has no box.
 
     Args:
         weight: of the sum over levels; the authors' is not known here.
-        finest_size: pixels; which level a box is assigned to, see :func:`fgdlab.methods.boxes.assigned_levels`. None:
-            every box counts on every level.
+        finest_size: pixels; see :func:`fgdlab.methods.boxes.assigned_levels`. None: every box counts on every level.
     Differs:
-        - The paper also distils class scores and box offsets of shared proposals where the teacher is better. That
-          needs a two-stage head and is not here.
-        - The paper lets its weights decay to 0 during the training; a loss here does not know the step.
+        - Not here: the paper's distillation of class scores and box offsets of shared proposals where the teacher is
+          better, which needs a two-stage head, and the decay of its weights to 0 during the training.
         - Uncertain: the normalisation (2 C sum M) is that of DeFeat's code for masks of any kind; so is one level per
           box, with 56 pixels.
         - Uncertain: the paper's adaptation layer; here a 1x1 convolution f where channels differ.
@@ -35,34 +31,27 @@ class TADF(PyramidLoss):
           cells that its box touches.
     """
 
+    TERM = "tadf"
     PIXELS = ("finest_size",)
 
     def __init__(
         self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *,
         weight: float = 1.0, finest_size: float | None = 56.0,
     ):
-        check_weights(weight=weight)
         check_box_settings(finest_size)
-        super().__init__(levels, student_channels, teacher_channels, align=1 if weight else 0)
-        self.weight, self.finest_size = weight, finest_size
+        super().__init__(levels, student_channels, teacher_channels, weight=weight)
+        self.finest_size = finest_size
 
-    def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
-        if not self.weight:
-            return []
-        student = self.aligned(scene, level)  # (N, C_t, H, W)
-        check_same_shape(student, teacher)
+    def raw(self, student: Tensor, teacher: Tensor, level: str, scene: Scene) -> Tensor:
         cells = cells_of_level(scene, teacher, level, self.levels, self.finest_size, "exact")
         mask = gaussians(cells, tuple(teacher.shape[-2:]), teacher.dtype)  # M, (N, H, W)
         error = (teacher - student).square().mean(dim=1)  # (N, H, W)
         mass = mask.sum()
-        return [Term("tadf", level, (error * mask).sum() / (2 * mass + (mass == 0)), self.weight)]
+        return (error * mask).sum() / (2 * mass + (mass == 0))
 
 
 def gaussians(cells: Tensor, grid_size: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:
-    """The largest Gaussian over each cell. (N, K, 4) cells of boxes -> (N, H, W).
-
-    1 in the centre of a box; exp(-1) = 0.37 in the corners of a large one.
-    """
+    """The largest Gaussian over each cell. (N, K, 4) cells of boxes -> (N, H, W)."""
     col0, row0, col1, row1 = cells[..., None].unbind(-2)  # each (N, K, 1)
     if cells.shape[1] == 0:
         return torch.zeros(len(cells), *grid_size, dtype=dtype, device=cells.device)

@@ -319,7 +319,7 @@ def test_a_scene_without_boxes_of_every_image_is_refused(name):
 def test_a_finest_size_that_is_not_positive_is_refused(name, size):
     with pytest.raises(
         ValueError,
-        match=f"finest_size must be a finite number of pixels > 0, or None for every box on every level, got {size}",
+        match=f"finest_size must be None or a finite number of pixels > 0, got {size}",
     ):
         make(name, finest_size=size)
 

@@ -1,8 +1,6 @@
 """One split of a folder with COCO detection annotations, read and checked.
 
     folder --sources--> JSON file, image folder --read_document, box_table--> columns --split's images--> Annotations
-
-splits.py knows which images belong to a split, coco_json.py what a file must hold, images.py reads pixels.
 """
 import hashlib
 import os
@@ -12,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError, short_repr, unknown_name
+from ..errors import UserError, raise_first, short_repr, unknown_name
 from ..io import short_hash
 from .coco_json import KEYS, box_table, read_document
-from .segmentation import SegmentationCounts, check_segmentations, count_segmentations
+from .segmentation import SegmentationCounts, count_segmentations, invalid_segmentations
 from .splits import sources
 
 
@@ -25,35 +23,29 @@ class EmptySplit(UserError):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Annotations:
-    """The images of one split and their boxes, by image id. Images, boxes and classes are in the order of their ids.
-
-    ``content_hash`` does not depend on folders, the name of the split or the order of entries.
-    """
+    """The images of one split and their boxes, by image id. Images, boxes and classes are in the order of their ids."""
 
     folder: Path
     image_folder: Path  # what a file_name is relative to
     split: str
     images: list[dict]  # id, file_name, width and height in pixels
-    boxes: dict[int, np.ndarray]  # (K, 4) float64 xyxy pixels within the image; not empty, also in float32
+    boxes: dict[int, np.ndarray]  # (K, 4) float64 xyxy pixels within the image, with an area, also in float32
     labels: dict[int, np.ndarray]  # (K,) int64 in 1..C; label k is classes[k - 1]; 0 is background
     crowd: dict[int, np.ndarray]  # (K,) bool
     areas: dict[int, np.ndarray]  # (K,) float64 square pixels: the file's, or those of the box
     classes: list[str]
     category_ids: list[int]  # of the classes, in the file
-    content_hash: str
+    content_hash: str  # does not depend on folders, the name of the split or the order of entries
     notes: list[str]  # one line per correction or choice, to be shown to the user
     segmentations: dict[int, list] | None = None  # one valid segmentation per box, if masks were asked for
 
     def __repr__(self) -> str:
-        count = sum(map(len, self.boxes.values()))
-        size = f"{len(self.images)} images, {count} boxes, {len(self.classes)} classes"
-        return f"{self.split} of {self.folder.name}: {size}"
+        images, boxes, classes = len(self.images), sum(map(len, self.boxes.values())), len(self.classes)
+        return f"{self.split} of {self.folder.name}: {images} images, {boxes} boxes, {classes} classes"
 
     def coco(self, ids: Iterable[int] | None = None) -> dict:
-        """A COCO document for pycocotools with the file's category ids. Annotation ids start at 1: 0 breaks its AP.
+        """A COCO document of images by id, None: of all, with the file's category ids.
 
-        Args:
-            ids: image ids of this split in any order; None: all.
         Raises:
             ValueError: an id is not in the split.
         """
@@ -67,7 +59,8 @@ class Annotations:
             columns = [column[image_id].tolist() for column in (self.labels, self.crowd, self.areas)]
             for row, (box, label, crowd, area) in enumerate(zip(xywh, *columns, strict=True)):
                 annotations.append({
-                    "id": len(annotations) + 1, "image_id": image_id, "category_id": self.category_ids[label - 1],
+                    "id": len(annotations) + 1,  # an id of 0 breaks the AP of pycocotools
+                    "image_id": image_id, "category_id": self.category_ids[label - 1],
                     "bbox": box, "area": area, "iscrowd": int(crowd),
                 })
                 if self.segmentations is not None:
@@ -89,13 +82,15 @@ def splits_of(folder: str | Path) -> list[str]:
 def read_split(folder: str | Path, split: str, masks: bool = False) -> Annotations:
     """Read and check one split. All entries of the file are checked; image files must exist for this split only.
 
+    Boxes that reach past the border of their image are clipped, with a note.
+
     Args:
         folder: in one of the layouts of splits.py.
         split: a name in splits.json, or train, tune and val, drawn 70/15/15 by a hash of the image id; ``all``; in
             COCO's layout train2017 or train; always train-fit and train-tune, the disjoint 80 % and 20 % of train.
-        masks: also check and keep the segmentations, which are ignored otherwise.
+        masks: also check and keep the segmentations.
     Raises:
-        UserError: any defect, in one line. Boxes that reach past the border of their image are clipped, with a note.
+        UserError: any defect, in one line.
     Differs: COCO's train2017 has two boxes of height 0. In COCO's layout such boxes are left out, with a note.
     """
     folder = Path(folder).expanduser()
@@ -108,31 +103,26 @@ def read_split(folder: str | Path, split: str, masks: bool = False) -> Annotatio
     by_id = {image["id"]: {key: image[key] for key in KEYS["images"]} for image in document["images"]}
     ids = sorted(source.choose(sorted(by_id)))
     if not ids:
-        got = f"got none of {len(by_id)}; add images, or choose another split"
-        raise EmptySplit(f"{source.file}: split {split!r} must have an image, {got}")
+        must = f"{source.file}: split {split!r} must have an image"
+        raise EmptySplit(f"{must}, got none of {len(by_id)}; add images, or choose another split")
     table = box_table(document, source.file, allow_empty=source.published)
     images = [by_id[id_] for id_ in ids]
     categories = sorted(document["categories"], key=lambda category: category["id"])
     check_files(images, source.image_folder, split)
 
-    rows: dict[int, list[int]] = {id_: [] for id_ in ids}
-    empty = clipped = 0
-    for row, image_id in enumerate(table.image_ids):
-        if image_id in rows:
-            if table.empty[row]:
-                empty += 1
-            else:
-                clipped += table.clipped[row]
-                rows[image_id].append(row)
+    in_split = np.isin(table.image_ids, ids)
+    kept = np.flatnonzero(in_split & ~table.empty)
+    kept = kept[table.image_ids[kept].argsort(kind="stable")]
+    rows = dict(zip(ids, np.split(kept, np.searchsorted(table.image_ids[kept], ids[1:])), strict=True))
     columns = {
-        name: {id_: getattr(table, name)[np.array(rows[id_], dtype=np.int64)] for id_ in ids}
-        for name in ("boxes", "labels", "crowd", "areas")
+        name: {id_: getattr(table, name)[rows[id_]] for id_ in ids} for name in ("boxes", "labels", "crowd", "areas")
     }
     segmentations = None
     if masks:
-        entries = sorted(document["annotations"], key=lambda annotation: annotation["id"])
-        check_segmentations([entries[row] for id_ in ids for row in rows[id_]], by_id, source.file)
-        segmentations = {id_: [table.segmentations[row] for row in rows[id_]] for id_ in ids}
+        invalid = invalid_segmentations([table.entries[row] for id_ in ids for row in rows[id_]], by_id, source.file)
+        remedy = "export polygons or run lengths, or choose a detector without masks, such as faster_rcnn"
+        raise_first(list(invalid.values()), remedy)
+        segmentations = {id_: [table.entries[row]["segmentation"] for row in rows[id_]] for id_ in ids}
     classes, category_ids = ([category[key] for category in categories] for key in ("name", "id"))
     hashes = [hashlib.sha256(b"".join(column[id_].tobytes() for column in columns.values())).hexdigest() for id_ in ids]
     return Annotations(
@@ -140,8 +130,8 @@ def read_split(folder: str | Path, split: str, masks: bool = False) -> Annotatio
         classes=classes, category_ids=category_ids, segmentations=segmentations,
         content_hash=short_hash([images, classes, category_ids, hashes, *([segmentations] if masks else [])]),
         notes=[
-            *source.notes, *box_note(empty, "without width or height", "left out"),
-            *box_note(clipped, "past the border of the image", "cut there"),
+            *source.notes, *box_note(np.sum(in_split & table.empty), "without width or height", "left out"),
+            *box_note(table.clipped[kept].sum(), "past the border of the image", "cut there"),
         ],
     )
 
@@ -152,10 +142,7 @@ def box_note(count: int, which: str, what: str) -> list[str]:
 
 
 def segmentation_counts(folder: str | Path) -> dict[Path, SegmentationCounts]:
-    """Per annotation file of a folder: how many objects have a segmentation. Boxes of width or height 0 do not count.
-
-    The files must have passed :func:`read_split`.
-    """
+    """Per annotation file of a checked folder: how many objects, boxes with an area, have a segmentation."""
     counts = {}
     for file in dict.fromkeys(source.file for source in sources(Path(folder).expanduser()).values()):
         document = read_document(file)
@@ -167,16 +154,15 @@ def segmentation_counts(folder: str | Path) -> dict[Path, SegmentationCounts]:
 def links_outside(image_folder: Path, name: str) -> bool:
     """Whether a file name passes a symbolic link and ends outside the image folder, which may itself be a link."""
     path = str(image_folder)
-    if not any(os.path.islink(path := os.path.join(path, part)) for part in Path(name).parts):
-        return False
-    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(image_folder))
+    passes_link = any(os.path.islink(path := os.path.join(path, part)) for part in Path(name).parts)
+    return passes_link and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(image_folder))
 
 
 def check_files(images: list[dict], image_folder: Path, split: str) -> None:
-    """Refuse a folder that lacks images of the split, or that has links to images elsewhere."""
+    """Raises UserError where the folder lacks images of the split, or has links to images elsewhere."""
     if not image_folder.is_dir():
-        must = f"must be the folder with the images of split {split!r}"
-        raise UserError(f"{image_folder} {must}, got no such folder; put them there, or link it")
+        got = "got no such folder; put them there, or link it"
+        raise UserError(f"{image_folder} must be the folder with the images of split {split!r}, {got}")
     outside = [image for image in images if links_outside(image_folder, image["file_name"])]
     if outside:
         raise UserError(
@@ -185,11 +171,10 @@ def check_files(images: list[dict], image_folder: Path, split: str) -> None:
         )
     missing = [image for image in images if not os.path.isfile(image_folder / image["file_name"])]
     if missing:
-        first = missing[0]["file_name"]
-        remedy = "put them there, or take those images out of the split"
-        if os.path.isfile(image_folder.parent / first):
+        name, remedy = missing[0]["file_name"], "put them there, or take those images out of the split"
+        if os.path.isfile(image_folder.parent / name):
             remedy = f"write file names relative to {image_folder.name}/"
         raise UserError(
             f"{image_folder} must hold the {len(images)} image files of split {split!r}, "
-            f"got {len(missing)} missing, the first {short_repr(first)} of image {missing[0]['id']}; {remedy}"
+            f"got {len(missing)} missing, the first {short_repr(name)} of image {missing[0]['id']}; {remedy}"
         )

@@ -1,14 +1,12 @@
 """One COCO JSON file, read and checked. Every defect that would cause an error later is refused here, in one line.
 
-    file --read_json--> any JSON --read_document--> images, categories, annotations
-        --box_table--> columns, boxes (M, 4) xyxy pixels
-
-A message names the entry and the file, and counts further entries with the same defect.
+    file --read_json--> any JSON --read_document--> images, categories, annotations --box_table--> columns
 """
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -29,16 +27,12 @@ MAX_BOXES = 5000  # per image: masks need boxes x cells of memory
 
 
 def read_json(file: Path):
-    """Any JSON value.
-
-    Raises:
-        UserError: the file cannot be read, is too large, or is not JSON; with line and column.
-    """
+    """Any JSON value. Raises UserError where the file cannot be read, is too large, or is not JSON."""
     try:
         size = file.stat().st_size
         if size > MAX_FILE_BYTES:
-            must = f"must have at most {MAX_FILE_BYTES} bytes"
-            raise UserError(f"{file} {must}, got {size}; cut it into several data sets")
+            got = f"got {size}; cut it into several data sets"
+            raise UserError(f"{file} must have at most {MAX_FILE_BYTES} bytes, {got}")
         return json.loads(file.read_bytes())
     except OSError as error:
         reason = error.strerror or error
@@ -56,97 +50,104 @@ def read_json(file: Path):
 def read_document(file: Path) -> dict:
     """The file's ``images``, ``categories`` and ``annotations``: lists of dicts with all needed keys and unique ids.
 
-    Images and categories are checked completely. :func:`box_table` checks the annotations.
+    Images and categories are fully checked, annotations by :func:`box_table`.
     """
     document = read_json(file)
     if not isinstance(document, dict):
         got = short_repr(document)
         raise UserError(f"{file} must hold a JSON object with images, annotations and categories, got {got}; {EXPORT}")
-    for part, keys in KEYS.items():
+    for part in KEYS:
         if not isinstance(document.get(part), list):
             present = ", ".join(map(repr, document)) or "an empty object"
             got = short_repr(document[part]) if part in document else f"only {present}"
             raise UserError(f"{file} must have a list {part!r}, got {got}; {EXPORT}")
-        check_entries(document[part], part, keys, file)
+        check_entries(document[part], part, file)
     check_images(document["images"], file)
-    count = len(document["categories"])
-    if not 1 <= count <= MAX_CLASSES:
-        must = f"must list at least one class and at most {MAX_CLASSES}"
-        raise UserError(f"{file}: 'categories' {must}, got {count or 'none'}; {EXPORT}")
-    raise_first(
-        [f"{file}: category {category['id']} must have a text as 'name', got {short_repr(category['name'])}"
-         for category in document["categories"] if not isinstance(category["name"], str)], MEND,
+    categories = document["categories"]
+    if not 1 <= len(categories) <= MAX_CLASSES:
+        got = f"got {len(categories) or 'none'}; {EXPORT}"
+        raise UserError(f"{file}: 'categories' must list at least one class and at most {MAX_CLASSES}, {got}")
+    check_values(
+        categories, lambda i: f"{file}: category {categories[i]['id']}", "name", "a text as 'name'",
+        lambda name: isinstance(name, str),
     )
     return document
 
 
-def check_entries(entries: list, part: str, keys: tuple[str, ...], file: Path) -> None:
-    named = [(f"{file}: entry {number} of {part!r} must", entry) for number, entry in enumerate(entries, start=1)]
-    others = [f"{name} be an object, got {short_repr(entry)}" for name, entry in named if not isinstance(entry, dict)]
-    raise_first(others, MEND)
-    for key in keys:
-        missing = [f"{name} have a key {key!r}, got {short_repr(entry)}" for name, entry in named if key not in entry]
+def check_values(
+    entries: list[dict], entry_name: Callable[[int], str], key: str, must: str, valid: Callable[..., bool],
+    remedy: str = MEND,
+) -> None:
+    """Raises UserError where the value of ``key`` is not valid. ``entry_name`` names entry i in the message."""
+    invalid = [(i, entry.get(key)) for i, entry in enumerate(entries) if not valid(entry.get(key))]
+    raise_first([f"{entry_name(i)} must have {must}, got {short_repr(value)}" for i, value in invalid], remedy)
+
+
+def check_entries(entries: list, part: str, file: Path) -> None:
+    def entry_name(i: int) -> str:
+        return f"{file}: entry {i + 1} of {part!r}"
+
+    others = [(i, entry) for i, entry in enumerate(entries) if not isinstance(entry, dict)]
+    raise_first([f"{entry_name(i)} must be an object, got {short_repr(entry)}" for i, entry in others], MEND)
+    for key in KEYS[part]:
+        missing = [(i, entry) for i, entry in enumerate(entries) if key not in entry]
         meaning = ": x, y, width, height in pixels, the extent of the object" if key == "bbox" else ""
-        raise_first(missing, f"add it{meaning}")
-    raise_first(
-        [f"{name} have a whole number from 0 up as 'id', got {short_repr(entry['id'])}"
-         for name, entry in named if not is_integer(entry["id"]) or entry["id"] < 0], MEND,
+        must = f"must have a key {key!r}"
+        raise_first([f"{entry_name(i)} {must}, got {short_repr(entry)}" for i, entry in missing], f"add it{meaning}")
+    check_values(
+        entries, entry_name, "id", "a whole number from 0 up as 'id'", lambda id_: is_integer(id_) and id_ >= 0
     )
     twice = repeated(entry["id"] for entry in entries)
     raise_first([f"{file}: ids in {part!r} must be unique, got {i} twice" for i in twice], "number the entries anew")
 
 
 def check_images(images: list[dict], file: Path) -> None:
-    names = [(image["id"], short_repr(image["file_name"])) for image in images if leaves_folder(image["file_name"])]
-    raise_first(
-        [f"{file}: image {id_} must have a 'file_name' within the image folder, got {name}" for id_, name in names],
-        "write it relative to the image folder, without '..'",
+    def image_name(i: int) -> str:
+        return f"{file}: image {images[i]['id']} {images[i]['file_name']!r}"
+
+    check_values(
+        images, lambda i: f"{file}: image {images[i]['id']}", "file_name", "a 'file_name' within the image folder",
+        stays_in_folder, "write it relative to the image folder, without '..'",
     )
-    twice = [f"{file}: every image must have a file of its own, got {name!r} twice"
-             for name in repeated(image["file_name"] for image in images)]
-    raise_first(twice, "merge the entries into one")
-    named = [(f"{file}: image {image['id']} {image['file_name']!r} must have", image) for image in images]
+    twice = repeated(image["file_name"] for image in images)
+    must = "every image must have a file of its own"
+    raise_first([f"{file}: {must}, got {name!r} twice" for name in twice], "merge the entries into one")
     for side in ("width", "height"):
-        raise_first(
-            [f"{name} a positive, whole {side!r}, got {short_repr(image[side])}"
-             for name, image in named if not is_integer(image[side]) or image[side] < 1],
+        check_values(
+            images, image_name, side, f"a positive, whole {side!r}", lambda value: is_integer(value) and value >= 1,
             "write the size of the image file in pixels",
         )
     raise_first(
-        [f"{name} at most {MAX_PIXELS} pixels, got {image['width']} x {image['height']}"
-         for name, image in named if image["width"] * image["height"] > MAX_PIXELS],
+        [f"{image_name(i)} must have at most {MAX_PIXELS} pixels, got {image['width']} x {image['height']}"
+         for i, image in enumerate(images) if image["width"] * image["height"] > MAX_PIXELS],
         "cut it into tiles, or write the size of the image file",
     )
 
 
-def leaves_folder(name) -> bool:
-    """Whether a file name is not a text, is empty, or could point outside the image folder on any system."""
+def stays_in_folder(name) -> bool:
+    """Whether a file name is a text that points into the image folder on every system."""
     if not isinstance(name, str) or not name.strip():
-        return True
+        return False
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
-    return bool(posix.is_absolute() or windows.anchor or ".." in posix.parts or ".." in windows.parts)
+    return not (posix.is_absolute() or windows.anchor or ".." in posix.parts or ".." in windows.parts)
 
 
 @dataclass(frozen=True, eq=False)
 class BoxTable:
     """All M annotations of a file as columns, sorted by annotation id."""
 
-    image_ids: list[int]
-    boxes: np.ndarray  # (M, 4) float64 xyxy pixels, clipped to the image
-    labels: np.ndarray  # (M,) int64 in 1..C, in the order of category ids
-    crowd: np.ndarray  # (M,) bool
-    areas: np.ndarray  # (M,) float64 square pixels: the file's, or those of the clipped box
+    image_ids: np.ndarray  # (M,) int64
+    boxes: np.ndarray  # (M, 4), and so on as in annotations.Annotations
+    labels: np.ndarray
+    crowd: np.ndarray
+    areas: np.ndarray
     clipped: np.ndarray  # (M,) bool: the box reached past the border
     empty: np.ndarray  # (M,) bool: the box has width or height 0 and is to be left out
-    segmentations: list  # as in the file, unchecked
+    entries: list[dict]  # as in the file, with segmentations unchecked
 
 
 def box_table(document: dict, file: Path, *, allow_empty: bool) -> BoxTable:
-    """Check all annotations of a document and turn them into columns.
-
-    Args:
-        allow_empty: mark boxes of width or height 0 as ``empty`` instead of refusing them.
-    """
+    """Check all annotations. ``allow_empty`` marks boxes of width or height 0 as ``empty`` instead of refusing them."""
     entries = sorted(document["annotations"], key=lambda entry: entry["id"])
     images = {image["id"]: image for image in document["images"]}
     category_ids = sorted(category["id"] for category in document["categories"])
@@ -167,27 +168,22 @@ def box_table(document: dict, file: Path, *, allow_empty: bool) -> BoxTable:
          for row in outside],
         "correct or remove the box, or correct the image's width and height",
     )
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1).tolist()
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     areas = [area if entry.get("area") is None else entry["area"] for entry, area in zip(entries, areas, strict=True)]
     return BoxTable(
-        image_ids=[entry["image_id"] for entry in entries],
+        image_ids=np.array([entry["image_id"] for entry in entries], dtype=np.int64),
         boxes=boxes,
         labels=np.array([labels[entry["category_id"]] for entry in entries], dtype=np.int64),
         crowd=np.array([entry.get("iscrowd") == 1 for entry in entries], dtype=bool),
         areas=np.array(areas, dtype=np.float64),
         clipped=(np.abs(boxes - unclipped) > 1e-6).any(axis=1),  # pixels: tolerates rounding of x + width
         empty=empty,
-        segmentations=[entry.get("segmentation") for entry in entries],
+        entries=entries,
     )
 
 
 def check_annotations(entries: list[dict], images: dict, labels: dict, file: Path, allow_empty: bool) -> None:
-    def check(key: str, must: str, valid: Callable[..., bool], remedy: str = MEND) -> None:
-        raise_first(
-            [f"{annotation_name(entry, images, file)} must have {must}, got {short_repr(entry.get(key))}"
-             for entry in entries if not valid(entry.get(key))], remedy,
-        )
-
+    check = partial(check_values, entries, lambda i: annotation_name(entries[i], images, file))
     check("image_id", f"the 'image_id' of one of the {len(images)} images",
           lambda value: is_integer(value) and value in images)
     check("category_id", f"a 'category_id' among {short_repr(list(labels))}",
@@ -214,9 +210,8 @@ def annotation_name(entry: dict, images: dict[int, dict], file: Path) -> str:
 
 
 def repeated(values: Iterable) -> list:
-    """Every value after its first occurrence."""
-    seen: set = set()
-    return [value for value in values if value in seen or seen.add(value)]
+    """The values that occur more than once."""
+    return [value for value, count in Counter(values).items() if count > 1]
 
 
 def is_integer(value) -> bool:

@@ -3,7 +3,7 @@
     folder, split --read_split--> Annotations --DetectionDataset--> (image (3, H, W) in 0..1, target dict)
         --load_batches--> batches
 
-Loader processes pass pixels on as bytes. The device that computes with them converts them to numbers in 0..1.
+Loader processes pass pixels on as bytes. The device that computes with them converts them to 0..1.
 """
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -24,8 +24,8 @@ from .annotations import Annotations, read_split, splits_of
 from .batch_sampler import epoch_batches
 from .digits import DigitScenes, digit_folder
 from .image_cache import image_cache
-from .images import read_image
-from .segmentation import decode_masks
+from .images import read_image, shrink
+from .segmentation import decode_mask
 
 MAX_KEPT_BYTES = 2 * 2**30  # decoded images in memory, of all workers
 MAX_MASK_CELLS = 10**7  # boxes x cells in memory in foreground_fractions
@@ -54,15 +54,14 @@ def open_split(config: RunConfig, split: str, progress: bool = True) -> "Detecti
     """One split of a run's data, with the run's image size and number of images."""
     folder = data_folder(config, progress)
     limit = config.train_images if split == config.train_split else config.eval_images
-    masks = config.detector == "mask_rcnn"
-    if config.data != "digits":
-        return DetectionDataset(read_split(folder, split, masks=masks), long_side=config.image_size, limit=limit)
+    digits = config.data == "digits"
     try:
-        return DetectionDataset(read_split(folder, split, masks=masks), limit=limit)
+        annotations = read_split(folder, split, masks=config.detector == "mask_rcnn")
     except UserError as error:
-        if not folder.is_dir() or split not in splits_of(folder):
+        if not digits or not folder.is_dir() or split not in splits_of(folder):
             raise
         raise UserError(f"{error}; or delete {folder}, and it is made again") from error
+    return DetectionDataset(annotations, long_side=0 if digits else config.image_size, limit=limit)
 
 
 class DetectionDataset(Dataset):
@@ -79,22 +78,15 @@ class DetectionDataset(Dataset):
 
     def __init__(self, annotations: Annotations, long_side: int = 0, limit: int = 0):
         self.annotations, self.long_side = annotations, long_side
+        self.classes, self.category_ids = annotations.classes, annotations.category_ids
         self.entries = annotations.images
         if limit and limit < len(self.entries):
             chosen = np.linspace(0, len(self.entries) - 1, limit).round().astype(int)
             self.entries = [self.entries[i] for i in chosen]
-        self.flip, self._flip_key = 0.0, (0, 0)
+        self.set_flip(0.0, seed=0, epoch=0)
         self._cached_pixels: np.ndarray | None = None
         self._kept: dict[int, Tensor] = {}
         self._kept_bytes = 0
-
-    @property
-    def classes(self) -> list[str]:
-        return self.annotations.classes
-
-    @property
-    def category_ids(self) -> list[int]:
-        return self.annotations.category_ids
 
     @property
     def image_ids(self) -> list[int]:
@@ -105,7 +97,7 @@ class DetectionDataset(Dataset):
 
     def set_flip(self, probability: float, seed: int, epoch: int) -> None:
         """Mirror images with this probability. Which ones depends on seed, epoch and image id only."""
-        self.flip, self._flip_key = probability, (seed, epoch)
+        self.flip, self._seed, self._epoch = probability, seed, epoch
 
     def loaded_size(self, i: int) -> tuple[int, int]:
         """(height, width) in pixels of item i, without reading the file."""
@@ -119,45 +111,38 @@ class DetectionDataset(Dataset):
 
     def as_bytes(self, i: int, epoch: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Item i with uint8 pixels in 0..255, mirrored as in ``epoch``; None: the epoch of :meth:`set_flip`."""
-        entry = self.entries[i]
-        image_id = entry["id"]
-        image = self._pixels(i)
-        height, width = image.shape[-2:]
+        entry, image = self.entries[i], self._pixels(i)
+        image_id, (height, width) = entry["id"], image.shape[-2:]
         scale = np.array([width / entry["width"], height / entry["height"]] * 2)
         ordinary = ~self.annotations.crowd[image_id]
-        boxes = (self.annotations.boxes[image_id][ordinary].reshape(-1, 4) * scale).astype(np.float32)
+        boxes = (self.annotations.boxes[image_id][ordinary] * scale).astype(np.float32)
         labels = torch.from_numpy(self.annotations.labels[image_id][ordinary])
         masks = {}
         if self.annotations.segmentations is not None:
             segmentations = [self.annotations.segmentations[image_id][k] for k in np.flatnonzero(ordinary)]
-            size = (entry["height"], entry["width"])
-            masks = {"masks": torch.from_numpy(decode_masks(segmentations, size, (height, width)))}
-        if self.flip and self._mirrored(image_id, epoch):
+            sizes = (entry["height"], entry["width"]), (height, width)
+            decoded = np.array([decode_mask(segmentation, *sizes) for segmentation in segmentations], np.uint8)
+            masks = {"masks": torch.from_numpy(decoded.reshape(-1, height, width))}
+        flip_key = [self._seed, self._epoch if epoch is None else epoch, image_id]
+        if self.flip and np.random.default_rng(flip_key).random() < self.flip:
             image, masks = image.flip(-1), {name: mask.flip(-1) for name, mask in masks.items()}
             boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
-        boxes = torch.from_numpy(with_positive_size(boxes))
+        near, far = boxes[:, :2], boxes[:, 2:]
+        far[:] = np.maximum(far, np.nextafter(near, np.float32(np.inf)))  # detectors refuse boxes without an area
         return image, {
-            "boxes": boxes, "labels": labels, "image_id": torch.tensor(image_id), "scale": torch.from_numpy(scale),
-            **masks,
+            "boxes": torch.from_numpy(boxes), "labels": labels, "image_id": torch.tensor(image_id),
+            "scale": torch.from_numpy(scale), **masks,
         }
 
-    def _mirrored(self, image_id: int, epoch: int | None) -> bool:
-        seed, default_epoch = self._flip_key
-        key = [seed, default_epoch if epoch is None else epoch, image_id]
-        return np.random.default_rng(key).random() < self.flip
-
     def cache_pixels(self, progress: bool = True) -> "DetectionDataset":
-        """Decode all images once into a file that runs share, unless sizes differ or it would be too large."""
+        """Decode all images once into a file that runs share; see :func:`image_cache`."""
         self._cached_pixels = image_cache(self, progress)
         return self
 
     def decode(self, i: int) -> np.ndarray:
         """(3, H, W) uint8 of item i, read from its file and shrunk."""
-        array = read_image(self.annotations.image_folder, self.entries[i])
-        height, width = self.loaded_size(i)
-        if (height, width) != array.shape[:2]:
-            array = np.asarray(Image.fromarray(array).resize((width, height), Image.Resampling.BILINEAR))
-        return np.ascontiguousarray(array.transpose(2, 0, 1))
+        image = shrink(Image.fromarray(read_image(self.annotations.image_folder, self.entries[i])), self.long_side)
+        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
     def _pixels(self, i: int) -> Tensor:
         """(3, H, W) uint8, from the cache file, or from memory, where decoded images are kept up to a bound."""
@@ -176,9 +161,10 @@ class DetectionDataset(Dataset):
         return self.annotations.coco(self.image_ids)
 
     def content_hash(self) -> str:
-        """A hash of what a run learns from or is evaluated on: annotations, images and image size."""
-        annotations = self.annotations.content_hash
-        return short_hash({"annotations": annotations, "ids": self.image_ids, "long_side": self.long_side})
+        """A hash of annotations, image ids and image size."""
+        return short_hash({
+            "annotations": self.annotations.content_hash, "ids": self.image_ids, "long_side": self.long_side,
+        })
 
 
 class KeyedDataset(Dataset):
@@ -200,16 +186,17 @@ def load_batches(
     Args:
         keys: one list of (i, epoch) per batch.
         device: where images, boxes, labels and masks go; image_id and scale stay on the host.
-        workers: processes that decode ahead; 0: decode here. The result is the same to the last bit.
+        workers: processes that decode ahead; 0: decode here.
     """
     loader = DataLoader(
         KeyedDataset(dataset), batch_sampler=keys, num_workers=workers, collate_fn=pack, generator=torch.Generator(),
         pin_memory=torch.device(device).type == "cuda",  # a copy to the GPU need not wait
     )
     for packed in loader:
-        columns = {}
-        for name, (flat, shapes) in packed.items():
-            columns[name] = unpack(flat.to(device, non_blocking=True) if name in ON_DEVICE else flat, shapes)
+        columns = {
+            name: unpack(flat.to(device, non_blocking=True) if name in ON_DEVICE else flat, shapes)
+            for name, (flat, shapes) in packed.items()
+        }
         images = [zero_to_one(image) for image in columns.pop("image")]
         yield images, [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
@@ -239,13 +226,12 @@ def shuffled_batches(
     flip: float = 0.0, workers: int = 0, aspect_groups: bool = False, share: Callable[[list[int]], list[int]] = list,
     device: str | torch.device = "cpu",
 ) -> Iterator[Batch]:
-    """Shuffled full batches of one or more epochs. The order depends on seed and epoch only.
+    """The batches of :func:`epoch_batches` of one or more epochs.
 
     Args:
         epochs: number of epochs, served by one loader without a pause between them.
         first: number of batches to skip, to resume an interrupted epoch.
         flip: probability that an image is mirrored.
-        aspect_groups: no batch holds both wide and tall images (see batch_sampler.py).
         share: a batch's indices -> those for this process; default: all.
         device, workers: as in :func:`load_batches`.
     """
@@ -260,12 +246,6 @@ def shuffled_batches(
     yield from load_batches(dataset, keys(), device=device, workers=workers)
 
 
-def with_positive_size(boxes: np.ndarray) -> np.ndarray:
-    """Boxes (K, 4) whose width and height are above 0: detectors refuse boxes that rounding to float32 made flat."""
-    near, far = boxes[:, :2], boxes[:, 2:]
-    return np.concatenate([near, np.maximum(far, np.nextafter(near, np.float32(np.inf)))], axis=1)
-
-
 def foreground_fractions(
     dataset: DetectionDataset, strides: tuple[int, ...] = (8, 16, 32), rounding: str = "exact",
 ) -> dict[str, float]:
@@ -273,7 +253,7 @@ def foreground_fractions(
     fractions = {f"P{int(np.log2(stride))}": [] for stride in strides}
     for i, entry in enumerate(dataset.entries):
         height, width = dataset.loaded_size(i)
-        boxes = torch.from_numpy(dataset.annotations.boxes[entry["id"]]).reshape(-1, 4) * (width / entry["width"])
+        boxes = torch.from_numpy(dataset.annotations.boxes[entry["id"]]) * (width / entry["width"])
         for level, stride in zip(fractions, strides, strict=True):
             grid = (-(-height // stride), -(-width // stride))
             size = (grid[0] * stride, grid[1] * stride)

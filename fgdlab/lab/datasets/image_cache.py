@@ -1,7 +1,4 @@
-"""Decoded images in one mapped file, so that the runs of a sweep decode each image only once.
-
-    image files --read_image, resize--> (images, 3, H, W) uint8 in the cache folder
-"""
+"""Decoded images in one mapped file, so that the runs of a sweep decode each image only once."""
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +10,17 @@ MAX_BYTES = 2 * 2**30
 
 
 def image_cache(dataset, progress: bool = True) -> np.ndarray | None:
-    """The pixels of all items of a DetectionDataset, mapped read-only. Created on first use.
+    """The pixels of all items of a DetectionDataset, (items, 3, H, W) uint8, mapped read-only. Created on first use.
 
-    Args:
-        progress: show a bar while files are decoded.
-    Returns:
-        (items, 3, H, W) uint8, or None if image sizes differ or the file would exceed ``MAX_BYTES``. The file name
-        depends on path, size and time of change of the image files, so a replaced image is decoded again.
+    None if image sizes differ or the file would exceed ``MAX_BYTES``. A replaced image is decoded again.
     """
     sizes = {dataset.loaded_size(i) for i in range(len(dataset))}
-    if len(sizes) != 1:
-        return None
     shape = (len(dataset), 3, *sizes.pop())
-    if np.prod(shape) > MAX_BYTES:
+    if sizes or np.prod(shape) > MAX_BYTES:
         return None
-    path = cache_root() / "pixels" / f"{short_hash({'files': file_stamps(dataset), 'shape': shape})}.npy"
+    paths = [dataset.annotations.image_folder / entry["file_name"] for entry in dataset.entries]
+    stamps = [(str(path), (status := path.stat()).st_size, status.st_mtime_ns) for path in paths]
+    path = cache_root() / "pixels" / f"{short_hash({'files': stamps, 'shape': shape})}.npy"
 
     def decode(unfinished: Path) -> None:
         pixels = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
@@ -38,9 +31,3 @@ def image_cache(dataset, progress: bool = True) -> np.ndarray | None:
 
     with checked_read(create_once(path, decode)):
         return np.load(path, mmap_mode="r").view(np.ndarray)  # still mapped; indexing a memmap object is slow
-
-
-def file_stamps(dataset) -> list[tuple[str, int, int]]:
-    """(path, size in bytes, time of change in ns) of each image file."""
-    paths = [dataset.annotations.image_folder / entry["file_name"] for entry in dataset.entries]
-    return [(str(path), (status := path.stat()).st_size, status.st_mtime_ns) for path in paths]

@@ -8,20 +8,16 @@ from tqdm import tqdm
 from ..errors import UserError
 from .annotations import Annotations
 
-GREY_16_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes; "I" in older files and versions
+GREY_16_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 def read_image(image_folder: str | Path, entry: dict) -> np.ndarray:
-    """Decode one image.
+    """Decode the image of an item of ``Annotations.images``: (height, width, 3) uint8 RGB, writable.
 
-    Args:
-        image_folder: what ``file_name`` is relative to.
-        entry: an item of ``Annotations.images``: file_name, width and height in pixels.
-    Returns:
-        (height, width, 3) uint8 RGB, writable. Grey is repeated, 16-bit grey keeps its upper 8 bits, transparency is
-        dropped. COCO's boxes refer to stored pixels, so an EXIF rotation is applied only if the entry's size is that
-        of the rotated image.
+    Grey is repeated, 16-bit grey keeps its upper 8 bits, transparency is dropped. COCO's boxes refer to stored pixels,
+    so an EXIF rotation is applied only if the entry's size is that of the rotated image.
+
     Raises:
         UserError: the file is missing, not an image or truncated, or its size is not the entry's.
     """
@@ -33,12 +29,12 @@ def read_image(image_folder: str | Path, entry: dict) -> np.ndarray:
                 rotated = image.size != (entry["width"], entry["height"])
                 return as_rgb(ImageOps.exif_transpose(image) if rotated else image)
     except FileNotFoundError as error:
-        remedy = "put it there, or take the image out of the split"
-        raise UserError(f"{path} must be an image file, got no such file; {remedy}") from error
+        got = "got no such file; put it there, or take the image out of the split"
+        raise UserError(f"{path} must be an image file, {got}") from error
     except Exception as error:  # Pillow raises many types for corrupt files
-        reason = " ".join(str(error).split()) or type(error).__name__
+        got = f"got: {' '.join(str(error).split()) or type(error).__name__}"
         remedy = "copy it again, or take it out of the split"
-        raise UserError(f"{path} must be an image that can be decoded, got: {reason}; {remedy}") from error
+        raise UserError(f"{path} must be an image that can be decoded, {got}; {remedy}") from error
     raise UserError(f"{path} {mismatch}")
 
 
@@ -57,7 +53,7 @@ def as_rgb(image: Image.Image) -> np.ndarray:
 
 
 def read_exif_rotated(path: Path) -> Image.Image:
-    """A photograph as RGB, rotated as its EXIF orientation says. Pillow's exceptions pass through."""
+    """A photograph as RGB, rotated as its EXIF orientation says."""
     with Image.open(path) as image:
         return Image.fromarray(as_rgb(ImageOps.exif_transpose(image)))
 
@@ -73,27 +69,19 @@ def shrink(image: Image.Image, long_side: int) -> Image.Image:
 def size_mismatch(image: Image.Image, entry: dict) -> str:
     """What is wrong with the size of an image file, "" if it is the entry's size, as stored or after EXIF rotation."""
     stored, annotated = image.size, (entry["width"], entry["height"])
-    if stored == annotated:
+    swapped = stored == annotated[::-1]
+    if stored == annotated or (swapped and image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS):
         return ""
+    reason = "; use the images that were annotated"
+    if swapped:
+        reason = ": the sides are swapped, perhaps by an EXIF rotation that was lost; rotate the image"
     must = f"must be {annotated[0]} x {annotated[1]} pixels as in the annotations, got {stored[0]} x {stored[1]}"
-    if stored != annotated[::-1]:
-        return f"{must}; use the images that were annotated, or correct width, height and boxes"
-    if image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS:
-        return ""
-    return (
-        f"{must}: the sides are swapped, perhaps by an EXIF rotation that was lost; rotate the image, or correct "
-        "width, height and boxes"
-    )
+    return f"{must}{reason}, or correct width, height and boxes"
 
 
 def check_pixels(annotations: Annotations, progress: bool = True) -> None:
-    """Decode all images of a split once, so that a long training does not end at a corrupt file.
-
-    Raises:
-        UserError: the first defect, with the number of other images that have one.
-    """
-    defects = []
-    label = f"check images of {annotations.split}"
+    """Decode all images of a split. Raises UserError with the first defect and the number of others."""
+    defects, label = [], f"check images of {annotations.split}"
     for entry in tqdm(annotations.images, desc=label, unit="image", disable=not progress):
         try:
             read_image(annotations.image_folder, entry)

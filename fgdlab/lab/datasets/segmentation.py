@@ -1,9 +1,7 @@
 """Segmentation masks in COCO's formats: polygons and run lengths, checked and decoded to pixels.
 
-    segmentation: [[x1, y1, x2, y2, ...], ...] or {"size": [h, w], "counts": [...] or "..."}
-        --check_segmentations--> valid segmentations --decode_mask--> (H, W) of 0 and 1
+    [[x1, y1, x2, y2, ...], ...] or {"size": [h, w], "counts": [...] or "..."} --decode_mask--> (H, W) of 0 and 1
 """
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,20 +9,17 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from ..errors import raise_first, short_repr
+from ..errors import short_repr
 from .coco_json import annotation_name, is_finite, is_integer
 
 
 class SegmentationCounts(NamedTuple):
-    """Numbers of annotations with valid polygons, with valid run lengths and without segmentation.
+    """Numbers of annotations by their segmentation."""
 
-    invalid: one message per annotation with another segmentation.
-    """
-
-    polygons: int
-    run_lengths: int
+    polygons: int  # valid ones
+    run_lengths: int  # valid ones
     missing: int
-    invalid: list[str]
+    invalid: list[str]  # one message per annotation with another segmentation
 
     @property
     def valid(self) -> int:
@@ -37,40 +32,28 @@ class SegmentationCounts(NamedTuple):
     def __str__(self) -> str:
         if self.missing == self.objects:
             return "none; mask_rcnn needs them, the other detectors do not"
-        counts = {
-            "polygons": self.polygons, "run lengths": self.run_lengths, "without": self.missing,
-            "broken": len(self.invalid),
-        }
-        return f"{self.valid} of {self.objects} objects: {', '.join(f'{n} {kind}' for kind, n in counts.items() if n)}"
+        counts = zip((*self[:3], len(self.invalid)), ("polygons", "run lengths", "without", "broken"), strict=True)
+        shown = ", ".join(f"{count} {kind}" for count, kind in counts if count)
+        return f"{self.valid} of {self.objects} objects: {shown}"
 
 
 def count_segmentations(annotations: list[dict], images: dict[int, dict], file: Path) -> SegmentationCounts:
-    """Count without refusing what :func:`check_segmentations` refuses."""
     present = [annotation for annotation in annotations if annotation.get("segmentation")]
     invalid = invalid_segmentations(present, images, file)
-    polygons = sum(
-        isinstance(annotation["segmentation"], list) for annotation in present if annotation["id"] not in invalid
-    )
-    run_lengths = len(present) - len(invalid) - polygons
-    return SegmentationCounts(polygons, run_lengths, len(annotations) - len(present), list(invalid.values()))
-
-
-def check_segmentations(annotations: list[dict], images: dict[int, dict], file: Path) -> None:
-    """Raises UserError where a 'segmentation' is neither polygons nor run lengths of its image's size."""
-    remedy = "export polygons or run lengths, or choose a detector without masks, such as faster_rcnn"
-    raise_first(list(invalid_segmentations(annotations, images, file).values()), remedy)
+    valid = [annotation["segmentation"] for annotation in present if annotation["id"] not in invalid]
+    polygons = sum(isinstance(segmentation, list) for segmentation in valid)
+    missing = len(annotations) - len(present)
+    return SegmentationCounts(polygons, len(valid) - polygons, missing, list(invalid.values()))
 
 
 def invalid_segmentations(annotations: list[dict], images: dict[int, dict], file: Path) -> dict[int, str]:
-    """{annotation id: message} of annotations without a valid segmentation."""
+    """{annotation id: message} of annotations whose segmentation is not polygons or run lengths of the image's size."""
     messages = {}
     for annotation in annotations:
         image, segmentation = images[annotation["image_id"]], annotation.get("segmentation")
-        expected = expected_segmentation(segmentation, image["height"], image["width"])
-        if expected:
-            name = annotation_name(annotation, images, file)
-            got = short_repr(segmentation)
-            messages[annotation["id"]] = f"{name} must have {expected} as 'segmentation', got {got}"
+        if expected := expected_segmentation(segmentation, image["height"], image["width"]):
+            must = f"{annotation_name(annotation, images, file)} must have {expected} as 'segmentation'"
+            messages[annotation["id"]] = f"{must}, got {short_repr(segmentation)}"
     return messages
 
 
@@ -96,7 +79,7 @@ def decode_run_lengths(segmentation: dict) -> list[int]:
     """Run lengths in column-major order; the first run is of zeros.
 
     COCO's text form has 5 bits of a number per character, and from the fourth number on the difference to the number
-    before the previous one.
+    before the previous one. pycocotools reads past the end of an invalid text.
 
     Raises:
         ValueError: ``counts`` is neither a list of integers nor a valid text.
@@ -124,28 +107,16 @@ def decode_run_lengths(segmentation: dict) -> list[int]:
 
 
 def decode_mask(segmentation: list | dict, size: tuple[int, int], loaded_size: tuple[int, int]) -> np.ndarray:
-    """(height, width) uint8 of 0 and 1, in ``loaded_size``.
+    """A valid segmentation of an image of ``size`` (height, width) as uint8 of 0 and 1 in ``loaded_size``.
 
-    Args:
-        segmentation: a valid one.
-        size: (height, width) in pixels of the file that was annotated.
-        loaded_size: (height, width) in pixels of the image as loaded. Polygons are scaled before they are filled.
+    Polygons are scaled before they are filled.
     """
     (height, width), (loaded_height, loaded_width) = size, loaded_size
     if isinstance(segmentation, dict):
         runs = decode_run_lengths(segmentation)
         mask = np.repeat(np.arange(len(runs)) % 2, runs).astype(np.uint8).reshape(width, height).T
-        if size == loaded_size:
-            return np.ascontiguousarray(mask)
         return np.array(Image.fromarray(mask).resize((loaded_width, loaded_height), Image.Resampling.NEAREST))
     scale = np.array([loaded_width / width, loaded_height / height])
     points = [np.clip(np.reshape(polygon, (-1, 2)), 0, (width, height)) * scale for polygon in segmentation]
     polygons = [polygon.flatten().tolist() for polygon in points]
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, loaded_height, loaded_width)))
-
-
-def decode_masks(segmentations: Sequence, size: tuple[int, int], loaded_size: tuple[int, int]) -> np.ndarray:
-    """(K, height, width) uint8 of K segmentations."""
-    if not len(segmentations):
-        return np.zeros((0, *loaded_size), np.uint8)
-    return np.stack([decode_mask(segmentation, size, loaded_size) for segmentation in segmentations])

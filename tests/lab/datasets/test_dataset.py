@@ -346,7 +346,7 @@ def test_the_content_hash_changes_with_what_is_learned_or_evaluated(mixed):
     prints = [
         DetectionDataset(mixed).content_hash(), DetectionDataset(mixed, limit=2).content_hash(),
         DetectionDataset(mixed, long_side=50).content_hash(),
-        DetectionDataset(SimpleNamespace(content_hash="another", images=mixed.images)).content_hash(),
+        DetectionDataset(replace(mixed, content_hash="another")).content_hash(),
     ]
     assert len(set(prints)) == 4 and DetectionDataset(mixed).content_hash() == prints[0]
     flipped = DetectionDataset(mixed)
