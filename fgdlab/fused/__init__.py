@@ -5,8 +5,8 @@ by memory bandwidth, not by arithmetic. FusedFGDLoss (loss.py) fuses the passes.
 
     CPU     cpu/: loops compiled by numba over tiles of all levels, one read forward and one backward, in one autograd
             function for all levels, because on small maps calls cost more than arithmetic
-    CUDA    algebra.py: the sums of a level as formulas that torch.compile fuses; masks as in FGDLoss. The first use
-            compares them with FGDLoss on small maps (self_check.py)
+    CUDA    cuda/: the sums of a level as formulas that torch.compile fuses; masks as in FGDLoss. The first use
+            compares them with FGDLoss on small maps (cuda/self_check.py)
 
 Only first derivatives exist. Where neither implementation applies, FGDLoss runs: see ``dispatch.why_readable``.
 """

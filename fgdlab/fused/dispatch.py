@@ -25,7 +25,7 @@ def why_readable(config: FGDConfig, device: str, dtype: torch.dtype = torch.floa
     if torch.compiler.is_compiling():
         return "torch.compile fuses the readable implementation by itself"
     if device == "cuda":
-        from .self_check import failure
+        from .cuda.self_check import failure
 
         return failure(device, dtype, config)
     return numba_missing()
@@ -62,7 +62,7 @@ def sums_of_levels(
         relations: R per level; None without the global term.
     """
     if students[0].is_cuda:
-        from .algebra import compiled_level_sums
+        from .cuda.algebra import compiled_level_sums
 
         levels = zip(students, teachers, masks or [None] * len(students), relations, strict=True)
         return [compiled_level_sums(*level, config) for level in levels]

@@ -120,13 +120,3 @@ def quality_focal(logits: Tensor, target: Tensor) -> Tensor:
     """|s(x) - y| BCE(s(x), y), element by element; y in [0, 1]."""
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return (logits.sigmoid() - target).abs() * entropy
-
-
-def giou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Generalised IoU of boxes and others, both (..., 4), pair by pair, in [-1, 1]: IoU - (hull - union) / hull."""
-    near, far = torch.maximum(boxes[..., :2], others[..., :2]), torch.minimum(boxes[..., 2:], others[..., 2:])
-    low, high = torch.minimum(boxes[..., :2], others[..., :2]), torch.maximum(boxes[..., 2:], others[..., 2:])
-    intersection, hull = (far - near).clamp(min=0).prod(dim=-1), (high - low).prod(dim=-1)
-    area, other_area = ((each[..., 2:] - each[..., :2]).prod(dim=-1) for each in (boxes, others))
-    union = area + other_area - intersection
-    return intersection / (union + 1e-7) - (hull - union) / (hull + 1e-7)

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from fgdlab import FGDConfig, FusedFGDLoss
 from fgdlab.fgd import term_sums
-from fgdlab.fused import algebra, self_check
+from fgdlab.fused.cuda import algebra, self_check
 from fgdlab.fused.dispatch import why_readable
 from fgdlab.masks import focal_masks
 from fgdlab.relation import RelationTerm

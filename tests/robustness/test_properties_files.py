@@ -27,6 +27,9 @@ WORDS = st.text(string.ascii_letters + string.digits + string.punctuation + " ä
 NAMES = st.text(string.ascii_letters + string.digits + "_", min_size=1, max_size=8)
 SHARES = {"flip", "warmup"}
 
+THEIR_LAYER = {ours: theirs for theirs, ours in LAYERS.items()}
+THEIR_SUFFIX = {ours: theirs for theirs, ours in BLOCKS.items()}
+
 
 def value_of(each):
     """Values that a field of RunConfig takes."""
@@ -155,7 +158,7 @@ def test_the_authors_names_lead_every_tensor_to_its_place(channels, levels, seed
                 theirs[f"align.{rest[0]}"] = value
             else:
                 block, layer, which = rest[0], ".".join(rest[1:-1]), rest[-1]
-                theirs[f"{LAYERS[layer].format(BLOCKS[block])}.{which}"] = value
+                theirs[f"{THEIR_LAYER[layer].format(THEIR_SUFFIX[block])}.{which}"] = value
         read |= fgd_state_from_authors(theirs, level)
     other.load_state_dict(read)
     same_bits(other, loss)

@@ -61,9 +61,10 @@ def test_what_a_caller_writes_into_maps_is_not_kept(lab_home, tiny_config, tiny_
     assert torch.equal(cache([1])["P3"], before) and before.any()
 
 
-def test_a_last_batch_that_is_not_full_is_kept_too(lab_home, tmp_path, tiny_scenes, teacher):
+def test_a_last_batch_that_is_not_full_is_kept_too(lab_home, tmp_path, tiny_scenes, teacher, monkeypatch):
+    monkeypatch.setattr(teacher_cache, "BATCH_SIZE", 5)
     scenes = tiny_scenes()
-    teacher_cache.fill(tmp_path / "maps", scenes, teacher, "cpu", False, batch_size=5)
+    teacher_cache.fill(tmp_path / "maps", scenes, teacher, "cpu", False, 0)
     cache = teacher_cache.TeacherCache(tmp_path / "maps")
     with torch.no_grad():
         assert_close(
@@ -74,9 +75,10 @@ def test_a_last_batch_that_is_not_full_is_kept_too(lab_home, tmp_path, tiny_scen
         )
 
 
-def test_whoever_loads_the_images_the_maps_are_the_same(lab_home, tmp_path, tiny_scenes, teacher):
+def test_whoever_loads_the_images_the_maps_are_the_same(lab_home, tmp_path, tiny_scenes, teacher, monkeypatch):
+    monkeypatch.setattr(teacher_cache, "BATCH_SIZE", 5)
     for name, workers in (("here", 0), ("there", 2)):
-        teacher_cache.fill(tmp_path / name, tiny_scenes(), teacher, "cpu", False, workers, batch_size=5)
+        teacher_cache.fill(tmp_path / name, tiny_scenes(), teacher, "cpu", False, workers)
     files = sorted(each.name for each in (tmp_path / "here").iterdir())
     assert len(files) == 4 and all(
         (tmp_path / "here" / each).read_bytes() == (tmp_path / "there" / each).read_bytes() for each in files

@@ -8,10 +8,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ..config import FGDConfig
-from ..fgd import term_sums
-from ..masks import focal_masks
-from ..relation import RelationTerm
+from ...config import FGDConfig
+from ...fgd import term_sums
+from ...masks import focal_masks
+from ...relation import RelationTerm
 from . import algebra
 
 CASES = (((2, 6, 7, 11), torch.contiguous_format), ((3, 80, 12, 21), torch.channels_last))  # (N, C, H, W)

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear
 
-from ..config import FGDConfig
-from ..fgd import term_sums
-from ..masks import FocalMasks
-from ..relation import GcBlock, RelationTerm
-from ..scene import sum_dtype
+from ...config import FGDConfig
+from ...fgd import term_sums
+from ...masks import FocalMasks
+from ...relation import GcBlock, RelationTerm
+from ...scene import sum_dtype
 
 
 def level_sums(
