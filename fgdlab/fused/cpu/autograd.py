@@ -22,9 +22,9 @@ class Setting(NamedTuple):
     """What the loops need of a configuration."""
 
     mix: tuple[float, float]  # weights of the student's and teacher's attention in eq. 9
-    spatial: float            # 1 / T of both attention parts, 0 where a part is off
+    spatial: float  # 1 / T of both attention parts, 0 where a part is off
     channel: float
-    relation: int          # as loops.py numbers them
+    relation: int  # as loops.py numbers them
     terms: dict[str, str]  # {term: its name in TERMS}: "both" is "fg"
 
 
@@ -45,7 +45,7 @@ class Blocks(NamedTuple):
     """The parameters of R, level by level, the student's block before the teacher's; none where R has no blocks."""
 
     parameters: list[Tensor]
-    hidden: int = 0   # channels between W_v1 and W_v2
+    hidden: int = 0  # channels between W_v1 and W_v2
     eps: float = 0.0  # of LN
 
 

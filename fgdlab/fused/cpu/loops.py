@@ -35,11 +35,11 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-WIDE = 256                  # largest number of cells in a tile, and the length of its rows
-LINE = 16                   # float32 values in a cache line
-AHEAD = 4                   # prefetch distance in channels
-ENDLESS = 2**48             # length of a view of memory; the loops stop at the map's end
-BLOCK = 8                   # cells and channels of a block in a transposing copy
+WIDE = 256  # largest number of cells in a tile, and the length of its rows
+LINE = 16  # float32 values in a cache line
+AHEAD = 4  # prefetch distance in channels
+ENDLESS = 2**48  # length of a view of memory; the loops stop at the map's end
+BLOCK = 8  # cells and channels of a block in a transposing copy
 MSE, CENTRED, GC = 1, 2, 3  # kinds of relation; 0 is none
 
 # Columns of the table. A map has four: address of the first value, strides of image, channel and cell.
@@ -65,7 +65,7 @@ OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contr
 inner = njit(**OPTIONS)
 
 
-# ---- memory ----
+# ---- memory ---
 
 @intrinsic
 def prefetch(typing, flat, place):
@@ -175,7 +175,7 @@ def prefetch_channel(tile, c, cells):
         prefetch(flat, first + c * stride + i)
 
 
-# ---- forward ----
+# ---- forward ---
 
 @inner
 def first_visit(s, t, cells, channels, keys, rows, sums):
@@ -360,7 +360,7 @@ def finish_terms(
                 terms[level, i] += term / images
 
 
-# ---- R of eq. 13 ----
+# ---- R of eq. 13 ---
 
 @inner
 def layers(flat, who, channels, size):
@@ -443,7 +443,7 @@ def transform_gradient(flat, of_flat, who, context, hidden, g, of_context):
             of_context[c] += through * narrow[h, c]
 
 
-# ---- backward ----
+# ---- backward ---
 
 def backward_terms(
     table, g, mix, inverse_t, relation, weights, by_cell, by_channel, hidden, factors, scalars, of_weights,
@@ -579,7 +579,7 @@ def sum_key_gradients(table, of_keys, of_weights):
                 row[who * (len(row) // 2) + c] = value
 
 
-# ---- not compiled ----
+# ---- not compiled ---
 
 def array(rows: list[list], kind: str) -> np.ndarray:
     return np.array(rows, kind)
@@ -605,7 +605,7 @@ def mask_rows(masks: list | None, shape: tuple[int, int], kind: str) -> list[np.
     return [np.concatenate([each.numpy().reshape(shape[0], -1) for each in part], axis=1, dtype=kind) for part in parts]
 
 
-# ---- compiled ----
+# ---- compiled ---
 
 @cache
 def compiled(dtype: str) -> SimpleNamespace:

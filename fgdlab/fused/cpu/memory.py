@@ -11,9 +11,9 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-LARGE = 2**25               # bytes; glibc keeps smaller blocks for the next request
-ROOMY = 1.5                 # kept memory may exceed the request by this factor
-FREE = 2                    # references to unused memory: the list's and getrefcount's own
+LARGE = 2**25  # bytes; glibc keeps smaller blocks for the next request
+ROOMY = 1.5  # kept memory may exceed the request by this factor
+FREE = 2  # references to unused memory: the list's and getrefcount's own
 held: list[mmap.mmap] = []  # memory in use or free
 lock = Lock()
 

@@ -15,7 +15,7 @@ from ..run import RunInputs, device_of, make_distiller, open_data
 from ..teachers import Teacher, load_teacher, teacher_needs_training
 from ..training import CheckResult, coco_scores, detections, preflight
 
-SAMPLE = 64     # images on which the teacher is evaluated
+SAMPLE = 64  # images on which the teacher is evaluated
 LEAST_AP = 1.0  # below this on a sample, a teacher has learned nothing or did not load
 
 

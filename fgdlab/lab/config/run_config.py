@@ -7,7 +7,7 @@ from fgdlab.methods import METHOD_CLASSES
 
 from ..errors import UserError, unknown_name
 
-LARGEST = 1e30                      # torch refuses larger numbers where it uses them, far from here
+LARGEST = 1e30  # torch refuses larger numbers where it uses them, far from here
 METHODS = ("none", "fgd", "fbkd", *METHOD_CLASSES)
 GROUPS = ("data", "detector", "teacher", "method", "fgd", "training", "machine")
 
@@ -267,11 +267,11 @@ def checked(which, value):
     name, kind, choices, minimum = which.name, type(which.default), which.metadata["choices"], which.metadata["minimum"]
     wanted = "one of " + ", ".join(choices) if choices else "a " + NAMES[kind]
     wrong = UserError(f"{name} must be {wanted}, got {value!r}; {which.metadata['help']}")
-    if isinstance(value, bool) and choices and "off" in choices:         # YAML reads on and off as yes and no
+    if isinstance(value, bool) and choices and "off" in choices:  # YAML reads on and off as yes and no
         value = "on" if value else "off"
     if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):  # YAML reads 1e-3 as a word
         try:
-            value = float(value) + 0.0                               # -0.0 and 0.0 are one setting
+            value = float(value) + 0.0  # -0.0 and 0.0 are one setting
         except (ValueError, OverflowError):
             raise wrong from None
     if (

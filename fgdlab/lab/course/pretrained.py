@@ -11,8 +11,8 @@ from ..errors import unknown_name
 WEIGHTS = Path(__file__).parents[1] / "weights"
 FILES = {
     "teacher": "retinanet-compact_t-8e7f65010bfe.safetensors",  # trained on digit scenes with look-alikes
-    "baseline": "student-baseline.safetensors",                 # Table 1, row "no distillation", seed 0
-    "distilled": "student-distilled.safetensors",               # Table 1, row "both, split", seed 0
+    "baseline": "student-baseline.safetensors",  # Table 1, row "no distillation", seed 0
+    "distilled": "student-distilled.safetensors",  # Table 1, row "both, split", seed 0
 }
 
 

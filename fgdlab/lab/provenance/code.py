@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]                                     # the folder that holds the package fgdlab
+ROOT = Path(__file__).parents[3]  # the folder that holds the package fgdlab
 RUN = "fgdlab.lab.run.one_run"
 FGD = ("fgdlab.fgd", "fgdlab.fused.loss")
 # These print, log, write or raise; run_config declares settings, whose values are in the run's id.
@@ -76,7 +76,7 @@ def method_modules(method: str) -> list[str]:
     return {"fgd": list(FGD), "fbkd": ["fgdlab.methods.fbkd"]}.get(method, [])
 
 
-# --- imports ------------------------------------------------------------------------------------------------------
+# --- imports ---
 
 @cache
 def all_modules() -> dict[str, Path]:
@@ -161,7 +161,7 @@ def normalised(text: str) -> str:
     return ast.dump(tree)
 
 
-# --- git ----------------------------------------------------------------------------------------------------------
+# --- git ---
 
 def git_state() -> dict:
     """{"commit", "dirty"} of the checkout that this code runs from; None where there is none.

@@ -60,6 +60,6 @@ def peak_memory_gb(device: str) -> float:
         return torch.cuda.max_memory_allocated() / 1e9
     try:
         import resource
-    except ImportError:                                              # not on Windows
+    except ImportError:  # not on Windows
         return float("nan")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)

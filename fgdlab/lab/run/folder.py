@@ -27,15 +27,15 @@ from ..provenance import changed_files, code_of
 
 STATES = ("done", "stale", "running", "failed", "interrupted", "pending")
 BEAT, SILENCE = 5, 60  # seconds between two heartbeats; a process on another host without one for so long is dead
-LARGEST_PID = 2**31 - 1             # systems keep it in 32 bits
-SCORES = ("AP", "AR", "seconds")    # numbers that every result.json of a run has; a score may be null
+LARGEST_PID = 2**31 - 1  # systems keep it in 32 bits
+SCORES = ("AP", "AR", "seconds")  # numbers that every result.json of a run has; a score may be null
 # what a run leaves once it has trained
 BEGUN = ("metrics.jsonl", "checkpoint.pt", "student.safetensors", "result.json")
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")                               # IPython colours its tracebacks
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # IPython colours its tracebacks
 
 # For a copy of a finished run in another sweep's folder.
-NEEDED = ("params.json", "code.json", "student.safetensors", "detections.json")        # written before result.json
-LINKED = (".safetensors", ".pt", "detections.json")                  # large and never edited in place: hard links
+NEEDED = ("params.json", "code.json", "student.safetensors", "detections.json")  # written before result.json
+LINKED = (".safetensors", ".pt", "detections.json")  # large and never edited in place: hard links
 OF_THE_PROCESS = ("lock", "running.json", "heartbeat", "stop")
 
 
@@ -71,7 +71,7 @@ class RunFolder:
         with checked_read(self.path / name):
             return {**json.loads((self.path / name).read_text(encoding="utf-8"))}
 
-    # --- state ------------------------------------------------------------------------------------------------------
+    # --- state ---
 
     def state(self) -> str:
         """done | stale | running | failed | interrupted | pending."""
@@ -154,7 +154,7 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
             return 0.0
 
-    # --- content ----------------------------------------------------------------------------------------------------
+    # --- content ---
 
     def result(self) -> dict:
         """result.json of a finished run.
@@ -176,7 +176,7 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
-    # --- for the runner ---------------------------------------------------------------------------------------------
+    # --- for the runner ---
 
     def request(self, job: dict) -> None:
         """Ask for a run: write job.json, and take back the failure or the stop of an earlier try."""
@@ -238,7 +238,7 @@ class RunFolder:
             return False
         return True
 
-    # --- for the process that runs ----------------------------------------------------------------------------------
+    # --- for the process that runs ---
 
     @contextmanager
     def locked(self, timeout: float = 30) -> Iterator[None]:
@@ -331,6 +331,6 @@ def link_or_copy(source: str, target: str) -> None:
         try:
             os.link(source, target)
             return
-        except OSError:                                              # another disk, or a disk without links
+        except OSError:  # another disk, or a disk without links
             pass
     shutil.copy2(source, target)

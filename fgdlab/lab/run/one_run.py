@@ -88,7 +88,7 @@ def run_in_group(config: RunConfig, here: RunFolder, progress: str, device: str,
         sync_batchnorm(build(**build_settings(config, config.student, 1)), group, device)
     started = time.perf_counter()
     torch.set_num_threads(config.threads)
-    if group.is_rank0 and custom_loss_file(config.method):           # its file may change later; the run keeps a copy
+    if group.is_rank0 and custom_loss_file(config.method):  # its file may change later; the run keeps a copy
         source = custom_loss_source(config.method)
         with atomic_write(folder / "method.py") as unfinished:
             unfinished.write_bytes(source)
@@ -171,14 +171,14 @@ def make_distiller(config: RunConfig, inputs: RunInputs) -> Distiller:
     settings = build_settings(config, config.student, len(inputs.train_set.classes))
     student = build(**settings, pretrained=config.pretrained)
     if config.channels_last:
-        student = student.to(memory_format=torch.channels_last)      # 10 % faster on the CPU, more on a GPU
+        student = student.to(memory_format=torch.channels_last)  # 10 % faster on the CPU, more on a GPU
     if config.inherit:
         student.inheritance = inherit(student, inputs.teacher.detector)
-        student.inherited = student.inheritance.copied               # compared by preflight()
+        student.inherited = student.inheritance.copied  # compared by preflight()
     if not distils(config):
         return Distiller(student)
     teacher = inputs.teacher.detector
-    if config.channels_last and device_of(config) == "cuda":         # on the CPU its maps are cached
+    if config.channels_last and device_of(config) == "cuda":  # on the CPU its maps are cached
         teacher = teacher.to(memory_format=torch.channels_last)
     loss = make_loss(config, imitated(config, student, teacher), student, teacher, device_of(config))
     return Distiller(student, teacher, loss, recall=inputs.cache, balance=make_balance(config))

@@ -17,7 +17,7 @@ RESULT_COLUMNS = (
     "steps",
 )
 NUMBERS = (*SCORE_COLUMNS, *RESULT_COLUMNS)
-NEEDED = ("row", "seed", "state", "AP", "AR")                        # columns without which there is no table
+NEEDED = ("row", "seed", "state", "AP", "AR")  # columns without which there is no table
 
 
 def collect(runs: list[PlannedRun], sweep: Sweep, keep_stale: bool = False) -> pd.DataFrame:

@@ -55,7 +55,7 @@ class DaskExecutor(Executor):
             return self.count
         try:
             workers = self.client.scheduler_info()["workers"].values() if self.client.status == "running" else []
-        except OSError:                                              # the scheduler is gone
+        except OSError:  # the scheduler is gone
             workers = []
         self.count, self.asked = sum(
             int(each["resources"].get("GPU", 0)) if self.resources else each["nthreads"] for each in workers

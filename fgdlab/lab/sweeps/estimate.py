@@ -63,7 +63,7 @@ def measured(runs: list[PlannedRun], sweep: Sweep, scale: str) -> tuple[pd.DataF
         return own, f"measured on {counted(own)} that {'is' if len(own) == 1 else 'are'} done here"
     path = results_file(sweep.name, scale)
     if path.is_file():
-        frame = read_frame(path, needed=())          # an older file may lack columns; then it is ignored
+        frame = read_frame(path, needed=())  # an older file may lack columns; then it is ignored
         if set(NEEDED) <= set(frame):
             frame = frame[(frame["state"] == "done") & (frame["scale"] == scale)]
             if len(frame):
@@ -87,7 +87,7 @@ def seconds_left(run: PlannedRun, frame: pd.DataFrame) -> float | None:
         return None
     config = run.config
     longer = config.epochs / alike["epochs"]
-    if config.train_images:                                          # 0 = all of a folder, as in the measured runs
+    if config.train_images:  # 0 = all of a folder, as in the measured runs
         longer = longer * config.train_images / alike["train_images"].where(
             alike["train_images"] > 0, config.train_images,
         )

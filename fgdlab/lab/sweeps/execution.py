@@ -50,7 +50,7 @@ def execute(
     if not runs:
         return {state: [] for state in STATES}
     with only_runner(make_folder(runs[0].folder.parent)):
-        runs_by_folder = {run.folder: run for run in runs}           # runs with equal settings share a folder: one run
+        runs_by_folder = {run.folder: run for run in runs}  # runs with equal settings share a folder: one run
         before = {folder: run.state() for folder, run in runs_by_folder.items()}
         for run in runs_by_folder.values():
             if before[run.folder] == "done":
@@ -145,7 +145,7 @@ class Runner:
             if run.state() == "running":
                 self.say(f"    waiting  {run.row}, seed {run.seed}: {run.here.at_work()} is at work on it")
                 self.others.add(run)
-            elif not reused(run, self.say):                          # another sweep may have done it in the meantime
+            elif not reused(run, self.say):  # another sweep may have done it in the meantime
                 self.going[start(run, self.pool)] = run
                 self.begun.append(run.here)
                 self.bar.set_postfix_str(", ".join(f"{each.row}/{each.seed}" for each in self.going.values()))
@@ -204,7 +204,7 @@ def outcome_text(here: RunFolder, state: str) -> str:
     if state == "done":
         try:
             result = here.result()
-        except UserError as error:                                   # reported again at the end; the other runs go on
+        except UserError as error:  # reported again at the end; the other runs go on
             return f": {error}"
         scores = ("–" if result[name] is None else f"{result[name]:.1f}" for name in ("AP", "AR"))
         return ": AP {}, AR {}, {:.0f} s".format(*scores, result["seconds"] or 0)

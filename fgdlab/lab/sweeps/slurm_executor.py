@@ -71,7 +71,7 @@ class SlurmExecutor(Executor):
                     job.cancel(check=False)
                 elif not job.done():
                     continue
-                else:                                                # its outcome is in the run's folder
+                else:  # its outcome is in the run's folder
                     settle(
                         future,
                         None if job.paths.result_pickle.exists() else RuntimeError(
@@ -88,7 +88,7 @@ class SlurmExecutor(Executor):
         try:
             with self.submitter.batch():
                 jobs = [self.submitter.submit(*call) for _, call in calls]
-        except Exception as error:                                   # sbatch refused; submitit raises many types
+        except Exception as error:  # sbatch refused; submitit raises many types
             for future, _ in calls:
                 settle(future, RuntimeError(f"Slurm took no job: {error}"))
         else:

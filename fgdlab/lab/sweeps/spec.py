@@ -84,8 +84,7 @@ class Sweep:
         return replace(self, seeds=chosen, absent=dict(changes.get("absent") or {}), tuning=tuning)
 
 
-# --- files
-# --------------------------------------------------------------------------------------------------------------
+# --- files ---
 
 def ablations_folder() -> Path:
     """``ablations`` of the current folder if there is one, else of the checkout that this code runs from."""
@@ -185,8 +184,7 @@ def merged(below: dict, above: dict) -> dict:
     return result
 
 
-# --- checks; ``what`` is named in the error
-# ------------------------------------------------------------------------------
+# --- checks; ``what`` is named in the error ---
 
 def stripped(value) -> str:
     return str(value or "").strip()
@@ -242,8 +240,7 @@ def check_row(key: str, rows: dict, what: str) -> None:
         raise unknown_name(what, key, rows)
 
 
-# --- parsing
-# ------------------------------------------------------------------------------------------------------------
+# --- parsing ---
 
 def parse_sweep(name: str, content: dict) -> Sweep:
     missing = [key for key in REQUIRED if content.get(key) in (None, "", [], {})]
@@ -283,7 +280,7 @@ def parse_sweep(name: str, content: dict) -> Sweep:
     sweep = replace(sweep, cost=step_costs(str(content["cost"]), sweep)) if content.get("cost") else sweep
     for scale in {"laptop", *scales}:
         for row in rows:
-            sweep.settings(row, 0, scale)                            # settings that no run may have are found here
+            sweep.settings(row, 0, scale)  # settings that no run may have are found here
     return sweep
 
 

@@ -20,7 +20,7 @@ from ..run import BEAT, RunFolder
 
 # what a job may start; job.json is a file and must not name other code
 MODULES = ("fgdlab.lab.sweeps.worker", "fgdlab.lab.sweeps.prepare")
-PROCESSES: set[subprocess.Popen] = set()                             # runs that this process waits for
+PROCESSES: set[subprocess.Popen] = set()  # runs that this process waits for
 
 
 def launch(folder: str, environment: dict[str, str] | None = None) -> int:
@@ -114,7 +114,7 @@ def execute_notebook(here: RunFolder) -> int:
         )
         ended_well = True
     except PapermillExecutionError as error:
-        if error.ename == "KeyboardInterrupt":                       # somebody ended it; the notebook is not wrong
+        if error.ename == "KeyboardInterrupt":  # somebody ended it; the notebook is not wrong
             print("the kernel was interrupted", flush=True)
             return 2
         here.fail(f"{error.ename}: {error.evalue}", error.exec_count, error.traceback[-20:])
