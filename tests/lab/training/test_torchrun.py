@@ -17,18 +17,30 @@ from fgdlab.lab.run import one_run as lab_run
 ROOT = Path(fgdlab.__file__).parents[1]
 DEADLY = '''
 import os
+import socket
+import stat
 import time
 from pathlib import Path
 from fgdlab.pyramid import PyramidLoss
 from fgdlab.terms import Term
 
 class Deadly(PyramidLoss):
-    """An L2 distance. In the first group that torchrun starts, rank 1 dies in the first step after a checkpoint."""
+    """An L2 distance. In the first group that torchrun starts, rank 1 dies in the first step after a checkpoint.
+
+    It loses its connections first: torchrun ends rank 0 soon after a death, and rank 0 must have time for its line.
+    """
 
     def on_level(self, level, scene, teacher):
         first_start = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
         if os.environ["RANK"] == "1" and first_start and Path("run/checkpoint.pt").exists():
-            time.sleep(5)                                            # until rank 0 waits for this rank's gradients
+            time.sleep(5)  # until rank 0 waits for this rank's gradients
+            for number in map(int, os.listdir("/proc/self/fd")):
+                if number > 2 and os.path.exists(f"/proc/self/fd/{number}") and stat.S_ISSOCK(os.fstat(number).st_mode):
+                    try:
+                        socket.socket(fileno=number).shutdown(socket.SHUT_RDWR)
+                    except OSError:  # it listens, or is closed already
+                        pass
+            time.sleep(5)
             os._exit(9)
         return [Term("plain", level, (teacher - self.aligned(scene, level)).square().mean())]
 '''
