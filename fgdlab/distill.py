@@ -28,7 +28,8 @@ class Distiller(nn.Module):
         teacher: a detector with the same pyramid levels. It is frozen here and stays in eval mode.
         loss: ``loss(scene, teacher_maps) -> list[Term]``; None trains the student alone. A PyramidLoss gets maps in the
             networks' precision, because it casts them as it needs; any other loss gets float32.
-        recall: ``recall(image_ids) -> teacher_maps``, a cache of the teacher's maps; needs "image_id" in targets.
+        recall: ``recall(keys) -> teacher_maps``, a cache of the teacher's maps. A key is the target's "image_id", which
+            must be there, or (image_id, view) if the target has a "view".
         balance: changes the weights of the loss's terms (see balance.py); None keeps them.
     Raises:
         ValueError: a loss without teacher or cache, or the other way round.
@@ -36,7 +37,7 @@ class Distiller(nn.Module):
 
     def __init__(
         self, student: nn.Module, teacher: nn.Module | None = None, loss: nn.Module | None = None,
-        recall: Callable[[list[int]], TeacherMaps] | None = None, balance: Balance | None = None,
+        recall: Callable[[list], TeacherMaps] | None = None, balance: Balance | None = None,
     ):
         super().__init__()
         if (loss is None) != (teacher is None and recall is None):
@@ -82,6 +83,7 @@ class Distiller(nn.Module):
         if self._recall is not None:
             if not all("image_id" in t for t in targets):
                 raise ValueError('targets must have "image_id", the key of the teacher cache; got targets without it')
-            return self._recall([int(t["image_id"]) for t in targets])
+            ids = [int(t["image_id"]) for t in targets]
+            return self._recall([(i, int(t["view"])) if "view" in t else i for i, t in zip(ids, targets, strict=True)])
         with torch.no_grad():
             return level_names(self.teacher.backbone(pixels), pixels.shape[-2])

@@ -16,7 +16,7 @@ from .safetensors_io import load_weights, read_facts
 SUFFIXES = (".pth", ".pt", ".safetensors")
 BUILD_SETTINGS = {  # arguments of ``build`` that a header may name
     "name": str, "backbone": str, "classes": int, "flavour": str, "frozen_norms": bool, "min_size": int,
-    "max_size": int, "conv_bias": bool, "norm_on_bbox": bool,
+    "max_size": int, "conv_bias": bool, "norm_on_bbox": bool, "anchors": str,
 }
 
 

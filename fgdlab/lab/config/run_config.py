@@ -68,8 +68,20 @@ class RunConfig:
         "the evaluation split; choose hyper-parameters on 'tune', never on the split that a table reports")
     flip: float = setting(
         "data", 0.0,
-        "probability of a horizontal flip of a training image (not for digits); above 0 the teacher cannot be cached",
+        "probability of a horizontal flip of a training image (not for digits); without views the teacher cannot be "
+        "cached then",
         minimum=0, decides_teacher=True)
+    zoom: float = setting(
+        "data", 0.0,
+        "training images: draw a scale from 1 / (1 + zoom) to 1 + zoom, and a place on a canvas of one size",
+        minimum=0, later=True, decides_teacher=True)
+    colour: float = setting(
+        "data", 0.0, "training images: vary brightness, contrast and saturation by up to this part, 0..1",
+        minimum=0, later=True, decides_teacher=True)
+    views: int = setting(
+        "data", 0,
+        "flip, zoom and colour give each image so many views, whose teacher maps can be cached; 0 = a new view at each "
+        "pass", minimum=0, later=True)
     # detectors
     detector: str = setting("detector", "retinanet", "detector of student and teacher", decides_teacher=True)
     student: str = setting("detector", "compact_s", "the student's backbone")
@@ -87,6 +99,11 @@ class RunConfig:
     pretrained: bool = setting(
         "detector", False, "start the backbones from ImageNet weights, which torchvision downloads",
         decides_teacher=True)
+    anchors: str = setting(
+        "detector", "",
+        "anchors of RetinaNet and the two-stage detectors, as 11x14,16x20/30x28,41x40: width x height in pixels, / "
+        "between levels; empty = the detector's own; --scale photos fits them to the training boxes",
+        later=True, decides_teacher=True)
     teacher_checkpoint: str = setting(
         "teacher", "",
         "the teacher's weights: a file, an https address, or torchvision:NAME of its weights; empty = shipped, cached, "
@@ -96,6 +113,9 @@ class RunConfig:
         ("all", "backbone+neck"), later=True)
     teacher_epochs: int = setting(
         "teacher", 8, "epochs when a teacher is trained", minimum=1, decides_teacher=True)
+    teacher_steps: int = setting(
+        "teacher", 0, "steps when a teacher is trained; 0 = teacher_epochs", minimum=0, later=True,
+        decides_teacher=True)
     teacher_lr: float = setting(
         "teacher", 2e-3, "peak learning rate when a teacher is trained (AdamW, cosine)", minimum=0,
         decides_teacher=True)
@@ -147,6 +167,8 @@ class RunConfig:
         ("auto", "on", "off"), later=True)
     # training
     epochs: int = setting("training", 2, "passes over the training images", minimum=1)
+    steps: int = setting(
+        "training", 0, "optimiser steps in place of epochs; 0 = epochs decide", minimum=0, later=True)
     batch_size: int = setting("training", 8, "images per step", minimum=1, maximum=65536)
     optimizer: str = setting("training", "adamw", "the optimiser", ("adamw", "sgd"))
     lr: float = setting("training", 5e-3, "peak learning rate", minimum=0)
@@ -154,12 +176,27 @@ class RunConfig:
     momentum: float = setting("training", 0.9, "momentum of sgd", minimum=0)
     schedule: str = setting(
         "training", "cosine",
-        "cosine to 0, or factors of 0.1 after 2/3 and 11/12 of all steps (epochs 16 and 22 of 24)",
-        ("cosine", "step"))
+        "cosine to 0, or factors of 0.1 after 2/3 and 11/12 of all steps (epochs 16 and 22 of 24), or plateau: a "
+        "factor of 0.1 instead of the first two ends of patience",
+        ("cosine", "step", "plateau"))
     warmup: float = setting(
         "training", 0.1, "part of all steps, 0..1, during which the learning rate rises linearly", minimum=0)
     clip: float = setting(
         "training", 10.0, "largest L2 norm of the gradient; 0 = no limit (35 in the authors' configs)", minimum=0)
+    ema: float = setting(
+        "training", 0.0, "decay of an average of the weights, such as 0.999, which is evaluated and kept; 0 = none",
+        minimum=0, later=True, decides_teacher=True)
+    patience: int = setting(
+        "training", 0,
+        "early stopping: end after so many evaluations on tune_split without a better AP, with the best weights; 0 = "
+        "never. Rows of a table then train for different numbers of steps", minimum=0, later=True,
+        decides_teacher=True)
+    tune_split: str = setting(
+        "training", "tune", "the split that patience evaluates on; no image of training or evaluation",
+        later=True, decides_teacher=True)
+    tune_every: int = setting(
+        "training", 0, "steps between two evaluations on tune_split; 0 = one per epoch", minimum=0, later=True,
+        decides_teacher=True)
     accumulate: int = setting(
         "training", 1,
         "gradient accumulation: parts per batch and process, for less memory; learned norms see one part at a time",
@@ -205,10 +242,9 @@ class RunConfig:
             object.__setattr__(self, each.name, checked(each, getattr(self, each.name)))
         if not self.temperature > 0:
             raise UserError(f"temperature must be above 0, got {self.temperature}; 0.5 is the paper's")
-        if self.flip > 1 or self.warmup > 1:
-            raise UserError(
-                f"flip and warmup must lie in 0..1, got {self.flip} and {self.warmup}; give numbers such as 0.5"
-            )
+        for name in ("flip", "warmup", "colour", "ema"):
+            if getattr(self, name) > 1:
+                raise UserError(f"{name} must lie in 0..1, got {getattr(self, name)}; give a number such as 0.5")
 
     @classmethod
     def of(cls, settings: dict) -> "RunConfig":

@@ -7,6 +7,7 @@ Loader processes pass pixels on as bytes. The device that computes with them con
 """
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..config import RunConfig
 from ..errors import UserError
 from ..io import short_hash
 from .annotations import Annotations, read_split, splits_of
+from .augmentation import Augmentation
 from .batch_sampler import epoch_batches
 from .digits import DigitScenes, digit_folder
 from .image_cache import image_cache
@@ -69,7 +71,7 @@ class DetectionDataset(Dataset):
 
     Item i is ``(image, target)``: image (3, H, W) float32 in 0..1; target ``boxes`` (K, 4) xyxy pixels of that image,
     ``labels`` (K,) in 1..C, ``image_id`` (), ``scale`` (4,) loaded over original size, and ``masks`` (K, H, W) of 0 and
-    1 if the annotations have segmentations. Crowd regions are left out.
+    1 if the annotations have segmentations. Crowd regions are left out. A bounded number of views adds ``view`` ().
 
     Args:
         long_side: images with a longer side are shrunk to it, with their boxes; pixels, 0: never.
@@ -83,7 +85,7 @@ class DetectionDataset(Dataset):
         if limit and limit < len(self.entries):
             chosen = np.linspace(0, len(self.entries) - 1, limit).round().astype(int)
             self.entries = [self.entries[i] for i in chosen]
-        self.set_flip(0.0, seed=0, epoch=0)
+        self.augment(Augmentation(), seed=0, epoch=0)
         self._cached_pixels: np.ndarray | None = None
         self._kept: dict[int, Tensor] = {}
         self._kept_bytes = 0
@@ -95,9 +97,15 @@ class DetectionDataset(Dataset):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def set_flip(self, probability: float, seed: int, epoch: int) -> None:
-        """Mirror images with this probability. Which ones depends on seed, epoch and image id only."""
-        self.flip, self._seed, self._epoch = probability, seed, epoch
+    def augment(self, augmentation: Augmentation, seed: int, epoch: int) -> None:
+        """Show views of the images from now on. Which ones depends on seed, epoch and image id only."""
+        self.augmentation, self._seed, self._epoch = augmentation, seed, epoch
+
+    @cached_property
+    def canvas(self) -> tuple[int, int]:
+        """The largest (height, width) in pixels of all items, which is the size of every view with zoom."""
+        heights, widths = zip(*map(self.loaded_size, range(len(self))), strict=True)
+        return max(heights), max(widths)
 
     def loaded_size(self, i: int) -> tuple[int, int]:
         """(height, width) in pixels of item i, without reading the file."""
@@ -110,28 +118,30 @@ class DetectionDataset(Dataset):
         return zero_to_one(image), target
 
     def as_bytes(self, i: int, epoch: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Item i with uint8 pixels in 0..255, mirrored as in ``epoch``; None: the epoch of :meth:`set_flip`."""
+        """Item i with uint8 pixels in 0..255, as it is seen in ``epoch``; None: the epoch of :meth:`augment`."""
         entry, image = self.entries[i], self._pixels(i)
         image_id, (height, width) = entry["id"], image.shape[-2:]
         scale = np.array([width / entry["width"], height / entry["height"]] * 2)
         ordinary = ~self.annotations.crowd[image_id]
         boxes = (self.annotations.boxes[image_id][ordinary] * scale).astype(np.float32)
         labels = torch.from_numpy(self.annotations.labels[image_id][ordinary])
-        masks = {}
+        masks, view = None, {}
         if self.annotations.segmentations is not None:
             segmentations = [self.annotations.segmentations[image_id][k] for k in np.flatnonzero(ordinary)]
             sizes = (entry["height"], entry["width"]), (height, width)
             decoded = np.array([decode_mask(segmentation, *sizes) for segmentation in segmentations], np.uint8)
-            masks = {"masks": torch.from_numpy(decoded.reshape(-1, height, width))}
-        flip_key = [self._seed, self._epoch if epoch is None else epoch, image_id]
-        if self.flip and np.random.default_rng(flip_key).random() < self.flip:
-            image, masks = image.flip(-1), {name: mask.flip(-1) for name, mask in masks.items()}
-            boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
+            masks = torch.from_numpy(decoded.reshape(-1, height, width))
+        if any(self.augmentation[:3]):
+            key = self.augmentation.key(self._seed, self._epoch if epoch is None else epoch)
+            image, moved, masks, kept = self.augmentation.view(
+                image, torch.from_numpy(boxes), masks, self.canvas, [*key, image_id])
+            boxes, labels = moved.numpy(), labels[kept]
+            view = {"view": torch.tensor(key[1])} if self.augmentation.views else {}
         near, far = boxes[:, :2], boxes[:, 2:]
         far[:] = np.maximum(far, np.nextafter(near, np.float32(np.inf)))  # detectors refuse boxes without an area
         return image, {
             "boxes": torch.from_numpy(boxes), "labels": labels, "image_id": torch.tensor(image_id),
-            "scale": torch.from_numpy(scale), **masks,
+            "scale": torch.from_numpy(scale), **({} if masks is None else {"masks": masks}), **view,
         }
 
     def cache_pixels(self, progress: bool = True) -> "DetectionDataset":
@@ -223,19 +233,18 @@ def zero_to_one(pixels: Tensor) -> Tensor:
 
 def shuffled_batches(
     dataset: DetectionDataset, batch_size: int, *, seed: int, epoch: int, epochs: int = 1, first: int = 0,
-    flip: float = 0.0, workers: int = 0, aspect_groups: bool = False, share: Callable[[list[int]], list[int]] = list,
-    device: str | torch.device = "cpu",
+    augmentation: Augmentation = Augmentation(), workers: int = 0, aspect_groups: bool = False,
+    share: Callable[[list[int]], list[int]] = list, device: str | torch.device = "cpu",
 ) -> Iterator[Batch]:
     """The batches of :func:`epoch_batches` of one or more epochs.
 
     Args:
         epochs: number of epochs, served by one loader without a pause between them.
         first: number of batches to skip, to resume an interrupted epoch.
-        flip: probability that an image is mirrored.
         share: a batch's indices -> those for this process; default: all.
         device, workers: as in :func:`load_batches`.
     """
-    dataset.set_flip(flip, seed, epoch)
+    dataset.augment(augmentation, seed, epoch)
 
     def keys() -> Iterator[list[tuple[int, int]]]:
         for current in range(epoch, epoch + epochs):

@@ -2,6 +2,7 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "builder": "NoResize adapt_detector build build_settings",
+    "anchors": "fit_anchors",
+    "builder": "ANCHORED NoResize adapt_detector build build_settings",
     "reppoints": "RepPoints",
 })

@@ -23,6 +23,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from ..errors import UserError, unknown_name
 from . import mmdet_modules as mm
+from .anchors import FittedAnchors
 from .backbones import CAFFE, MOBILE, PYRAMID_CHANNELS, RESNETS, RESNEXTS, backbone_with_fpn
 from .compact import COMPACT, compact_retinanet
 from .reppoints import RepPoints
@@ -30,12 +31,13 @@ from .small import SMALL, small_detector
 
 DETECTORS = ("retinanet", "fcos", "faster_rcnn", "mask_rcnn", "reppoints")
 BACKBONES = (*COMPACT, *SMALL, *RESNETS, *CAFFE, *RESNEXTS, *MOBILE)  # and others of torchvision
+ANCHORED = dict.fromkeys(("faster_rcnn", "mask_rcnn"), "rpn_anchor_generator") | {"retinanet": "anchor_generator"}
 FLAVOURS = ("torchvision", "mmdet")
 
 
 def build(
     name: str, backbone: str, classes: int, *, flavour: str = "torchvision", pretrained: bool = False,
-    frozen_norms: bool | None = None, min_size: int = 0, max_size: int = 0, **options,
+    frozen_norms: bool | None = None, min_size: int = 0, max_size: int = 0, anchors: str = "", **options,
 ) -> nn.Module:
     """A detector by name.
 
@@ -47,6 +49,7 @@ def build(
         pretrained: start from torchvision's ImageNet weights; stem and first stage are not trained.
         frozen_norms: batch norms with fixed statistics. None: if ``pretrained``, and always in the mmdet flavour.
         min_size, max_size: pixels of the short side, and at most of the long side, of resized images; 0: no resizing.
+        anchors: of RetinaNet or the regions of a two-stage detector, in place of the usual ones (see anchors.py).
         options: arguments of the detector's class, such as ``score_thresh=0.05``; FCOS in the mmdet flavour also takes
             those of ``ScaledFCOSHead``.
     Raises:
@@ -56,6 +59,11 @@ def build(
         raise unknown_name("detector", name, DETECTORS)
     if flavour not in FLAVOURS:
         raise unknown_name("flavour", flavour, FLAVOURS)
+    if anchors:
+        if name not in ANCHORED or flavour != "torchvision":
+            problem = f"anchors must be empty for {name} in the flavour {flavour}"
+            raise UserError(f"{problem}, got {anchors!r}; it has none, or those of its checkpoints")
+        options[ANCHORED[name]] = FittedAnchors(anchors)
     if backbone in COMPACT or backbone in SMALL:
         check_small(name, backbone, flavour, pretrained)
         if backbone in COMPACT:
@@ -68,7 +76,12 @@ def build(
         norms = "learned" if not frozen else "frozen_stats" if flavour == "mmdet" else "frozen"
         make_backbone = partial(backbone_with_fpn, backbone, pretrained=pretrained, norms=norms)
         detector = MAKERS[name](make_backbone, classes, flavour == "mmdet", options)
-    return adapt_detector(detector, flavour, min_size, max_size)
+    detector = adapt_detector(detector, flavour, min_size, max_size)
+    levels = len(detector.levels)
+    if anchors and levels != anchors.count("/") + 1:
+        got = f"got {anchors.count('/') + 1}; fit them with `--scale photos`"
+        raise UserError(f"anchors must have {levels} levels for {name} on {backbone}, {got}")
+    return detector
 
 
 def build_settings(config, backbone: str, classes: int) -> dict:
@@ -78,7 +91,8 @@ def build_settings(config, backbone: str, classes: int) -> dict:
         settings["frozen_norms"] = config.pretrained
     else:
         settings["flavour"] = config.flavour
-    return settings | {name: getattr(config, name) for name in ("min_size", "max_size") if getattr(config, name)}
+    optional = ("min_size", "max_size", "anchors")
+    return settings | {name: getattr(config, name) for name in optional if getattr(config, name)}
 
 
 def check_small(name: str, backbone: str, flavour: str, pretrained: bool) -> None:
@@ -162,7 +176,7 @@ def retinanet(make_backbone, classes: int, mmdet: bool, options: dict) -> Retina
     """P6 from P5 as in ``retinanet_resnet50_fpn``. MMDetection: P6 from C5, no background channel."""
     if not mmdet:
         backbone = make_backbone(3, LastLevelP6P7(PYRAMID_CHANNELS, PYRAMID_CHANNELS))
-        return RetinaNet(backbone, classes + 1, anchor_generator=_default_anchorgen(), **options)
+        return RetinaNet(backbone, classes + 1, **{"anchor_generator": _default_anchorgen(), **options})
     backbone = make_backbone(3, lambda channels: mm.ExtraConvs("input", channels, PYRAMID_CHANNELS))
     anchors = mm.retinanet_anchors()
     head = RetinaNetHead(PYRAMID_CHANNELS, anchors.num_anchors_per_location()[0], classes)

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, box_iou, sigmoid_focal_loss
+
+from .anchors import CachedAnchors
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,18 @@ def compact_retinanet(backbone: str, classes: int, **options) -> RetinaNet:
     Without batch norm in the pyramid and group norm in the heads, the short laptop schedule does not converge.
     """
     settings = COMPACT[backbone]
-    pyramid = CompactPyramid(settings)
-    parts = retinanet_parts(PYRAMID_CHANNELS, classes, settings.head_convs, ANCHOR_SIZES)
+    pyramid, anchors = CompactPyramid(settings), options.get("anchor_generator") or digit_anchors(ANCHOR_SIZES)
+    parts = retinanet_parts(PYRAMID_CHANNELS, classes, settings.head_convs, anchors)
     return BatchedRetinaNet(pyramid, classes + 1, **{**parts, "detections_per_img": 100, **options})
 
 
-def retinanet_parts(channels: int, classes: int, head_convs: int, sizes: tuple) -> dict:
-    """Arguments of BatchedRetinaNet: anchors of these sides in pixels per level, and a head with group norm."""
-    anchors = CachedAnchors(sizes, ((ANCHOR_RATIO,),) * len(sizes))
+def digit_anchors(sizes: tuple) -> CachedAnchors:
+    """Anchors of these sides in pixels per level, in the ratio of digits."""
+    return CachedAnchors(sizes, ((ANCHOR_RATIO,),) * len(sizes))
+
+
+def retinanet_parts(channels: int, classes: int, head_convs: int, anchors: AnchorGenerator) -> dict:
+    """Arguments of BatchedRetinaNet: its anchors, and a head with group norm."""
     count = anchors.num_anchors_per_location()[0]
     head = RetinaNetHead(channels, count, classes + 1, norm_layer=partial(nn.GroupNorm, 8))
     for tower in (head.classification_head, head.regression_head):
@@ -94,20 +99,6 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return torch.relu(features + self.second(self.first(features)))
-
-
-class CachedAnchors(AnchorGenerator):
-    """torchvision's generator that keeps its last anchors, because batches of one size have the same at every step."""
-
-    key = anchors = None
-
-    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """The anchors (A, 4) of each image, xyxy pixels: one tensor for all images, not to be changed."""
-        shapes = (image_list.tensors.shape[-2:], *(maps.shape[-2:] for maps in feature_maps))
-        key = (shapes, feature_maps[0].dtype, feature_maps[0].device)
-        if key != self.key:
-            self.key, self.anchors = key, super().forward(image_list, feature_maps)[0]
-        return [self.anchors] * len(image_list.image_sizes)
 
 
 class BatchedRetinaNet(RetinaNet):

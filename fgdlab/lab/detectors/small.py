@@ -18,7 +18,7 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
-from .compact import ANCHOR_SIZES, COMPACT, BatchedRetinaNet, Compact, retinanet_parts
+from .compact import ANCHOR_SIZES, COMPACT, BatchedRetinaNet, Compact, digit_anchors, retinanet_parts
 from .reppoints import RepPoints
 
 SMALL = {"small_s": COMPACT["compact_s"], "small_t": COMPACT["compact_t"]}  # student, teacher
@@ -60,7 +60,8 @@ def one_stage_pyramid(settings: Compact) -> BackboneWithFPN:
 
 
 def retinanet(settings: Compact, classes: int, options: dict) -> BatchedRetinaNet:
-    parts = retinanet_parts(PYRAMID_CHANNELS, classes, settings.head_convs, RETINANET_SIZES)
+    anchors = options.get("anchor_generator") or digit_anchors(RETINANET_SIZES)
+    parts = retinanet_parts(PYRAMID_CHANNELS, classes, settings.head_convs, anchors)
     return BatchedRetinaNet(one_stage_pyramid(settings), classes + 1, **{**parts, **options})
 
 

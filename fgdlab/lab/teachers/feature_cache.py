@@ -12,7 +12,7 @@ from tqdm import tqdm
 from fgdlab.scene import level_names
 
 from ..config import RunConfig
-from ..datasets import DetectionDataset, load_batches
+from ..datasets import Augmentation, DetectionDataset, load_batches
 from ..errors import UserError
 from ..io import cache_root, checked_read, create_once, reserve_disk_space, short_hash, write_json
 
@@ -20,7 +20,9 @@ BATCH_SIZE = 32  # of the teacher's forward pass
 
 
 class TeacherCache:
-    """``cache(image_ids) -> {"P3": (N, C, H, W) float32, ...}``: the teacher's maps of these images, stored in float16.
+    """``cache(keys) -> {"P3": (N, C, H, W) float32, ...}``: the teacher's maps of these images, stored in float16.
+
+    A key is an image id, or (image id, view).
 
     Replaces the teacher's forward pass in :class:`fgdlab.Distiller` (argument ``recall``). Files are memory-mapped, so
     processes share one copy.
@@ -29,14 +31,15 @@ class TeacherCache:
     def __init__(self, folder: Path):
         with checked_read(folder):
             index = json.loads((folder / "index.json").read_text())
-            self._row = {image_id: row for row, image_id in enumerate(index["image_ids"])}
+            keys = index["image_ids"]
+            self._row = {tuple(key) if isinstance(key, list) else key: row for row, key in enumerate(keys)}
             self._maps = {
                 level: np.asarray(np.load(folder / f"{level}.npy", mmap_mode="r")) for level in index["levels"]
             }
         self.device = "cpu"
 
-    def __call__(self, image_ids: list[int]) -> dict[str, torch.Tensor]:
-        rows = [self._row[image_id] for image_id in image_ids]
+    def __call__(self, keys: list) -> dict[str, torch.Tensor]:
+        rows = [self._row[key] for key in keys]
         return {level: torch.from_numpy(maps[rows]).to(self.device).float() for level, maps in self._maps.items()}
 
 
@@ -44,11 +47,13 @@ def cache_refusal(config: RunConfig, dataset: DetectionDataset, teacher: nn.Modu
     """Why this teacher cannot be cached for this data; None if it can."""
     if config.teacher_cache == "off":
         return "it is switched off (teacher_cache=off)"
-    if config.flip:
-        return f"images are mirrored at random (flip={config.flip:g}), so the pixels differ from epoch to epoch"
+    augmentation = Augmentation.of(config)
+    if any(augmentation[:3]) and not config.views:
+        changes = ", ".join(f"{name}={getattr(config, name):g}" for name in ("flip", "zoom", "colour"))
+        return f"images are augmented ({changes}), so the pixels differ from epoch to epoch; views bounds their number"
     if config.min_sizes.strip():
         return f"images are resized to a side that is drawn each step (min_sizes={config.min_sizes})"
-    sizes = {dataset.loaded_size(i) for i in range(len(dataset))}
+    sizes = {dataset.canvas if config.zoom else dataset.loaded_size(i) for i in range(len(dataset))}
     if len(sizes) > 1:
         return f"images come in {len(sizes)} sizes, so a map depends on how its batch was padded"
     size = cache_bytes(dataset, teacher)
@@ -58,8 +63,9 @@ def cache_refusal(config: RunConfig, dataset: DetectionDataset, teacher: nn.Modu
 
 
 def cache_bytes(dataset: DetectionDataset, teacher: nn.Module) -> int:
-    """Bytes on disk: 2 per value of all levels and images."""
-    return 2 * len(dataset) * sum(maps[0].numel() for maps in one_batch(teacher, [dataset[0][0]]).values())
+    """Bytes on disk: 2 per value of all levels, images and views."""
+    views = dataset.augmentation.views or 1
+    return 2 * views * len(dataset) * sum(maps[0].numel() for maps in one_batch(teacher, [dataset[0][0]]).values())
 
 
 def get_cache(
@@ -70,6 +76,8 @@ def get_cache(
 
     A refusal is a UserError with ``teacher_cache=on``.
     """
+    augmentation = Augmentation.of(config)
+    dataset.augment(augmentation, seed=config.seed, epoch=0)
     refused = cache_refusal(config, dataset, teacher)
     if refused:
         if config.teacher_cache == "on":
@@ -78,8 +86,8 @@ def get_cache(
         if progress:
             print(f"no teacher cache: {refused}", flush=True)
         return None
-    name = short_hash({"teacher": teacher_hash, "data": dataset.content_hash()})
-
+    views = {"views": augmentation} if any(augmentation[:3]) else {}
+    name = short_hash({"teacher": teacher_hash, "data": dataset.content_hash(), **views})
     cache = TeacherCache(create_once(
         cache_root() / "teacher_maps" / name,
         lambda unfinished: fill(unfinished, dataset, teacher, device, progress, config.workers),
@@ -104,15 +112,17 @@ def fill(
         hint = "free space or use teacher_cache=off"
         raise UserError(f"{cache_root()} must have {size / 1e9:.1f} GB free for the teacher cache; {hint}")
     folder.mkdir(parents=True)
-    starts = range(0, len(dataset), BATCH_SIZE)
-    chunks = [[(i, None) for i in range(start, min(start + BATCH_SIZE, len(dataset)))] for start in starts]
+    views, ids = dataset.augmentation.views if any(dataset.augmentation[:3]) else 0, dataset.image_ids
+    items = [(i, view) for view in range(views or 1) for i in range(len(dataset))]
+    chunks = [items[start:start + BATCH_SIZE] for start in range(0, len(items), BATCH_SIZE)]
     batches = load_batches(dataset, chunks, device=device, workers=workers)
     bar = tqdm(batches, total=len(chunks), desc="teacher cache", unit="batch", disable=not progress)
-    write_maps(folder, dataset.image_ids, (one_batch(teacher, images) for images, _ in bar))
+    keys = [(ids[i], view) if views else ids[i] for i, view in items]
+    write_maps(folder, keys, (one_batch(teacher, images) for images, _ in bar))
 
 
-def write_maps(folder: Path, image_ids: list[int], batches: Iterable[dict[str, torch.Tensor]]) -> None:
-    """Write the files that :class:`TeacherCache` reads. batches: maps of these images, in their order."""
+def write_maps(folder: Path, image_ids: list, batches: Iterable[dict[str, torch.Tensor]]) -> None:
+    """Write the files that :class:`TeacherCache` reads. batches: maps of these images or keys, in their order."""
     files, start = {}, 0
     for batch in batches:
         for level, maps in batch.items():

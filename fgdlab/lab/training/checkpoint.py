@@ -3,7 +3,6 @@ import io
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from ..checkpoints import check_archive
 from ..errors import UserError
@@ -12,15 +11,16 @@ from .distributed import ProcessGroup
 from .precision import Precision
 
 
-def save(
-    folder: Path, step: int, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision,
-    group: ProcessGroup,
-) -> None:
-    """Write checkpoint.pt atomically. Every process calls this; rank 0 writes."""
+def save(folder: Path, step: int, parts: dict, precision: Precision, group: ProcessGroup) -> None:
+    """Write checkpoint.pt atomically. Every process calls this; rank 0 writes.
+
+    Args:
+        parts: {name: what has a ``state_dict``}: distiller, optimizer and others.
+    """
     random, *others = group.gathered(random_state(group))
     if not group.is_rank0:
         return
-    state = {"step": step, "distiller": distiller.state_dict(), "optimizer": optimizer.state_dict(), "random": random}
+    state = {"step": step, "random": random} | {name: part.state_dict() for name, part in parts.items()}
     if others:
         state["others"] = others
     if precision.scaler.is_enabled():
@@ -31,17 +31,15 @@ def save(
         unfinished.write_bytes(content.getbuffer())
 
 
-def restore(
-    folder: Path, distiller: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, group: ProcessGroup,
-) -> int:
+def restore(folder: Path, parts: dict, precision: Precision, group: ProcessGroup) -> int:
     """Load checkpoint.pt if there is one, and return its step, else 0."""
     path, step, random_states = folder / "checkpoint.pt", 0, []
     if path.exists():
         try:
             check_archive(path)
             state = torch.load(path, weights_only=True, map_location="cpu")
-            distiller.load_state_dict(state["distiller"])
-            optimizer.load_state_dict(state["optimizer"])
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
             if precision.scaler.is_enabled():
                 precision.scaler.load_state_dict(state["scaler"])
             step, random_states = state["step"], [state["random"], *state.get("others", [])]

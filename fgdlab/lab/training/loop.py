@@ -16,11 +16,12 @@ from fgdlab.distill import Distiller
 
 from ..checkpoints import save_weights
 from ..config import RunConfig
-from ..datasets import DetectionDataset, batches_per_epoch, shuffled_batches
+from ..datasets import Augmentation, DetectionDataset, batches_per_epoch, shuffled_batches
 from ..errors import UserError
 from .checkpoint import restore, save
 from .compile import compiled_pyramids
 from .distributed import ProcessGroup, check_batch_split, check_ranks_agree, sync_batchnorm
+from .kept_weights import EarlyStopping, moving_average
 from .log import Log
 from .multiscale import drawn_size, short_sides
 from .nan_guard import NanGuard, check_weights
@@ -33,14 +34,17 @@ def train(
     distiller: Distiller, train_set: DetectionDataset, config: RunConfig, folder: Path | None = None, *,
     device: str = "cpu", progress: str = "bar", group: ProcessGroup = ProcessGroup(),
 ) -> dict:
-    """Train ``distiller`` in place for ``config.epochs``, from ``folder/checkpoint.pt`` on if there is one.
+    """Train ``distiller`` in place for ``config.steps`` or epochs, from ``folder/checkpoint.pt`` on if there is one.
+
+    Its student ends with the weights that ``config.ema`` and ``config.patience`` choose.
 
     Args:
         folder: gets metrics.jsonl, checkpoint.pt and, every ``snapshot_every`` steps, the student alone; None: none.
         progress: "bar" for a terminal or a live notebook, "lines" for a log (one line per logged step), "off".
         group: the processes that share each batch; all of them call this, rank 0 writes and prints.
     Returns:
-        {"steps", "train_seconds", "images_per_second", "resumed_at"}; times of this call only.
+        {"steps", "train_seconds", "images_per_second", "resumed_at"}, with patience also "tune_AP" by step; times of
+        this call only.
     Raises:
         UserError: fewer images than one batch, or images too small for a batch of one.
         FloatingPointError: a loss term, the gradient or a weight is not finite. The message names term, level and step.
@@ -50,13 +54,21 @@ def train(
     if per_epoch == 0:
         problem = f"the split must hold at least one batch of {config.batch_size} images, got {len(train_set)}"
         raise UserError(f"{problem}; lower batch_size or give more images")
+    if config.schedule == "plateau" and not config.patience:
+        raise UserError("schedule=plateau must go with patience, got 0; give patience=3")
     check_batch_split(group, config.batch_size, config.accumulate)
     sync_batchnorm(distiller, group, device)
-    steps = per_epoch * config.epochs
+    steps = config.steps or per_epoch * config.epochs
     parameters = [parameter for parameter in distiller.parameters() if parameter.requires_grad]
     optimizer, precision = make_optimizer(parameters, config), Precision(config.precision, device)
     sides, guard = short_sides(config.min_sizes), NanGuard()
-    step = first_step = restore(folder, distiller, optimizer, precision, group) if folder else 0
+    student, parts = distiller.student, {"distiller": distiller, "optimizer": optimizer}
+    average = stopping = None
+    if config.ema:
+        average = parts["average"] = moving_average(student, config.ema)
+    if config.patience:
+        stopping = parts["stopping"] = EarlyStopping(config, train_set, device, group)
+    step = first_step = restore(folder, parts, precision, group) if folder else 0
     own_folder = folder if group.is_rank0 else None
     writer = tensorboard_writer(own_folder, config, first_step)
     progress = progress if group.is_rank0 else "off"
@@ -67,10 +79,14 @@ def train(
     with closing(log), compiled_pyramids(distiller, config.compile, device):  # errors begin on a new line
         for images, targets in shuffled_batches(
             train_set, config.batch_size, seed=config.seed, epoch=step // per_epoch,
-            epochs=config.epochs - step // per_epoch, first=step % per_epoch, flip=config.flip, workers=config.workers,
-            aspect_groups=config.aspect_groups, share=group.share, device=device,
+            epochs=math.ceil(steps / per_epoch) - step // per_epoch, first=step % per_epoch,
+            augmentation=Augmentation.of(config), workers=config.workers, aspect_groups=config.aspect_groups,
+            share=group.share, device=device,
         ):
-            epoch, rate = step // per_epoch, learning_rate(step, steps, config)
+            if step == steps or (stopping and stopping.over):
+                break
+            cuts = stopping.cuts if stopping else 0
+            epoch, rate = step // per_epoch, learning_rate(step, steps, config) * 0.1 ** cuts
             for param_group in optimizer.param_groups:
                 param_group["lr"] = rate
             with drawn_size(distiller.student.transform, sides, config.seed, step):
@@ -85,6 +101,14 @@ def train(
             step += 1
             seconds = time.perf_counter() - started
             log.write(step, terms, lr=rate, grad_norm=norm, epoch=epoch, seconds=seconds)
+            if average:
+                average.update_parameters(student)
+            if stopping and (step % (config.tune_every or per_epoch) == 0 or step == steps):
+                line = stopping.evaluate(step, average.module if average else student)
+                distiller.train()
+                keep = keep or stopping.over
+                if progress != "off":
+                    log.bar.write(line)
             if own_folder and config.snapshot_every and step % config.snapshot_every == 0:
                 path = folder / "snapshots" / f"step_{step:06d}.safetensors"
                 save_weights(distiller.student, path, step=step, settings=config.dict())
@@ -92,11 +116,16 @@ def train(
                 check_weights(step, distiller)
                 check_ranks_agree(group, step, distiller)
             if folder and keep:
-                save(folder, step, distiller, optimizer, precision, group)
+                save(folder, step, parts, precision, group)
     seconds = time.perf_counter() - started
+    if average:
+        student.load_state_dict(average.module.state_dict())
+    if stopping:
+        student.load_state_dict(stopping.weights)
     return {
-        "steps": steps, "train_seconds": seconds, "resumed_at": first_step,
-        "images_per_second": (steps - first_step) * config.batch_size / seconds if steps > first_step else math.nan,
+        **({"tune_AP": stopping.history} if stopping else {}),
+        "steps": step, "train_seconds": seconds, "resumed_at": first_step,
+        "images_per_second": (step - first_step) * config.batch_size / seconds if step > first_step else math.nan,
     }
 
 
@@ -107,10 +136,15 @@ def make_optimizer(parameters: list, config: RunConfig) -> torch.optim.Optimizer
 
 
 def learning_rate(step: int, steps: int, config: RunConfig) -> float:
-    """Linear warm-up over the first ``warmup`` of the steps, then cosine to 0 or two decays by 0.1. step: from 0."""
+    """Linear warm-up over the first ``warmup`` of the steps, then cosine to 0, two decays by 0.1, or none (plateau).
+
+    step: from 0.
+    """
     warm = round(config.warmup * steps)
     if step < warm:
         return config.lr * (step + 1) / warm
     if config.schedule == "step":
         return config.lr * 0.1 ** ((step >= steps * 2 / 3) + (step >= steps * 11 / 12))
+    if config.schedule == "plateau":
+        return config.lr
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1)))

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from fgdlab.lab.datasets import dataset as data
 from fgdlab.lab.datasets.annotations import read_split
+from fgdlab.lab.datasets.augmentation import Augmentation
 from fgdlab.lab.datasets.batch_sampler import epoch_batches
 from fgdlab.lab.datasets.dataset import (
     DetectionDataset,
@@ -132,7 +133,7 @@ def test_detections_come_back_in_pixels_of_the_original_file(mixed, long_side):
 def test_mirroring_turns_image_and_boxes_together(mixed):
     dataset = DetectionDataset(mixed)
     plain = [dataset[i] for i in range(4)]
-    dataset.set_flip(1.0, seed=0, epoch=0)
+    dataset.augment(Augmentation(1.0), seed=0, epoch=0)
     for i, (image, target) in enumerate(plain):
         mirrored, its_target = dataset[i]
         assert torch.equal(mirrored, image.flip(-1)) and torch.equal(its_target["labels"], target["labels"])
@@ -146,9 +147,9 @@ def test_mirroring_turns_image_and_boxes_together(mixed):
 
 def mirrored_ids(dataset, chance=0.5, **key) -> set[int]:
     """Which images come mirrored, found by comparing pixels."""
-    dataset.set_flip(0.0, 0, 0)
+    dataset.augment(Augmentation(0.0), 0, 0)
     plain = [dataset[i][0] for i in range(len(dataset))]
-    dataset.set_flip(chance, **key)
+    dataset.augment(Augmentation(chance), **key)
     return {dataset.image_ids[i] for i in reversed(range(len(dataset))) if not torch.equal(dataset[i][0], plain[i])}
 
 
@@ -175,7 +176,7 @@ def test_a_sliver_keeps_some_width_through_shrinking_and_mirroring(coco_folder):
     (folder / "annotations.json").write_text(json.dumps(document))
     dataset = DetectionDataset(read_split(folder, "all"), long_side=333)
     for chance in (0.0, 1.0):
-        dataset.set_flip(chance, seed=0, epoch=0)
+        dataset.augment(Augmentation(chance), seed=0, epoch=0)
         boxes = dataset[0][1]["boxes"]
         assert (boxes[:, 2:] > boxes[:, :2]).all() and boxes[0, 2] - boxes[0, 0] < 1e-4
 
@@ -199,14 +200,15 @@ def test_the_order_depends_on_seed_and_epoch_alone(tiny_scenes):
         np.random.seed(sum(key))
         orders[key] = ids_of(shuffled_batches(tiny_scenes(), 4, seed=key[0], epoch=key[1]))
         torch.manual_seed(123)
-        assert ids_of(shuffled_batches(tiny_scenes(), 4, seed=key[0], epoch=key[1], flip=0.5)) == orders[key]
+        augmented = shuffled_batches(tiny_scenes(), 4, seed=key[0], epoch=key[1], augmentation=Augmentation(0.5))
+        assert ids_of(augmented) == orders[key]
     assert len(set(map(str, orders.values()))) == 9
 
 
 def test_batches_leave_the_global_random_state_alone(tiny_scenes):
     torch.manual_seed(4)
     before = torch.get_rng_state()
-    list(shuffled_batches(tiny_scenes(), 4, seed=0, epoch=0, flip=0.5))
+    list(shuffled_batches(tiny_scenes(), 4, seed=0, epoch=0, augmentation=Augmentation(0.5)))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -227,19 +229,19 @@ def same_batches(here, there) -> None:
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_batches_are_the_items_of_their_epoch_whoever_loads_them(tiny_scenes, workers):
     """Order, pixels and mirroring, over three epochs in one go."""
-    whole = list(shuffled_batches(tiny_scenes(), 4, seed=0, epoch=1, epochs=3, flip=0.5, workers=workers))
+    settings = {"seed": 0, "epoch": 1, "augmentation": Augmentation(0.5), "workers": workers}
+    whole = list(shuffled_batches(tiny_scenes(), 4, epochs=3, **settings))
     dataset, expected = tiny_scenes(), []
     for epoch in (1, 2, 3):
         chunks = epoch_batches(dataset, 4, 0, epoch)
-        dataset.set_flip(0.5, 0, epoch)
+        dataset.augment(Augmentation(0.5), 0, epoch)
         expected += [tuple(zip(*(dataset[i] for i in chunk), strict=True)) for chunk in chunks]
     same_batches(whole, expected)
     assert len(whole) == 9 and all(image.dtype == torch.float32 for images, _ in whole for image in images)
     assert len({tuple(each) for each in ids_of(whole)}) == 9
     for first in (1, 2):
         same_batches(
-            list(shuffled_batches(tiny_scenes(), 4, seed=0, epoch=1, epochs=3, first=first, flip=0.5, workers=workers)),
-            expected[first:],
+            list(shuffled_batches(tiny_scenes(), 4, epochs=3, first=first, **settings)), expected[first:],
         )
     assert list(shuffled_batches(tiny_scenes(), 4, seed=0, epoch=1, epochs=0, workers=workers)) == []
 
@@ -279,7 +281,7 @@ def test_pixels_travel_as_bytes_and_only_what_is_learned_goes_to_the_device(tiny
 def test_an_item_is_its_bytes_over_255(mixed):
     dataset = DetectionDataset(mixed)
     for chance in (0.0, 1.0):
-        dataset.set_flip(chance, seed=0, epoch=0)
+        dataset.augment(Augmentation(chance), seed=0, epoch=0)
         for i in range(4):
             image, (pixels, target) = dataset[i][0], dataset.as_bytes(i)
             assert pixels.dtype == torch.uint8 and torch.equal(image, pixels / 255)
@@ -350,7 +352,7 @@ def test_the_content_hash_changes_with_what_is_learned_or_evaluated(mixed):
     ]
     assert len(set(prints)) == 4 and DetectionDataset(mixed).content_hash() == prints[0]
     flipped = DetectionDataset(mixed)
-    flipped.set_flip(1.0, 0, 0)
+    flipped.augment(Augmentation(1.0), 0, 0)
     assert flipped.content_hash() == prints[0]
 
 

@@ -12,6 +12,7 @@ from pycocotools.cocoeval import COCOeval
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets.annotations import read_split, segmentation_counts
+from fgdlab.lab.datasets.augmentation import Augmentation
 from fgdlab.lab.datasets.dataset import DetectionDataset, open_split
 from fgdlab.lab.datasets.segmentation import decode_mask, decode_run_lengths, expected_segmentation
 from fgdlab.lab.training.evaluate import SCORES, all_scores, as_run_lengths, coco_scores
@@ -189,7 +190,7 @@ def test_only_mask_rcnn_reads_masks(drawn):
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_a_mask_covers_its_box_in_the_image_as_it_is_loaded(drawn, long_side, flip):
     scenes = DetectionDataset(read_split(drawn(), "all", masks=True), long_side=long_side)
-    scenes.set_flip(flip, 0, 0)
+    scenes.augment(Augmentation(flip), 0, 0)
     for i, count in enumerate((2, 1, 0)):                            # the crowd is no target
         image, target = scenes[i]
         assert target["masks"].dtype == torch.uint8 and target["masks"].shape == (count, *image.shape[-2:])

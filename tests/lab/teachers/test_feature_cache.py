@@ -11,6 +11,7 @@ from fgdlab.config import FGDConfig
 from fgdlab.distill import Distiller
 from fgdlab.fgd import FGDLoss
 from fgdlab.lab.datasets.annotations import read_split
+from fgdlab.lab.datasets.augmentation import Augmentation
 from fgdlab.lab.datasets.dataset import DetectionDataset
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.teachers import feature_cache as teacher_cache
@@ -186,7 +187,32 @@ def refused(tiny_config, scenes, teacher, refusal, capsys, words, **settings):
 
 
 def test_mirrored_images_are_refused(lab_home, tiny_config, tiny_scenes, teacher, refusal, capsys):
-    refused(tiny_config, tiny_scenes(), teacher, refusal, capsys, "mirrored at random (flip=0.5)", flip=0.5)
+    refused(tiny_config, tiny_scenes(), teacher, refusal, capsys, "augmented (flip=0.5, zoom=0, colour=0)", flip=0.5)
+
+
+def test_a_bounded_number_of_views_is_cached_view_by_view(lab_home, tiny_config, tiny_scenes, teacher):
+    """The maps of each view are those of the pixels that the student sees in it, for every seed."""
+    config, maps = tiny_config(flip=0.5, zoom=0.3, colour=0.2, views=2, seed=3), {}
+    cache = fill(config, tiny_scenes(), teacher)
+    for seed in (3, 4):
+        scenes = tiny_scenes()
+        for epoch in range(3):
+            scenes.augment(Augmentation.of(config), seed, epoch)
+            image, target = scenes[5]
+            key = (int(target["image_id"]), int(target["view"]))
+            assert key[1] == epoch % 2
+            live, cached = teacher_cache.one_batch(teacher, [image]), cache([key])
+            assert all(torch.allclose(live[level], cached[level], rtol=1e-2, atol=1e-2) for level in live)
+            maps[seed, epoch] = cached["P3"]
+    assert torch.equal(maps[3, 0], maps[4, 2]) and not torch.equal(maps[3, 0], maps[3, 1])
+
+
+def test_other_views_have_a_cache_of_their_own(lab_home, tiny_config, tiny_scenes, teacher):
+    folders = set()
+    for settings in ({}, {"flip": 0.5, "views": 2}, {"flip": 0.5, "views": 1}, {"zoom": 0.5, "views": 2}):
+        fill(tiny_config(**settings), tiny_scenes(), teacher)
+        folders.add(len(list((lab_home / "teacher_maps").glob("*/index.json"))))
+    assert folders == {1, 2, 3, 4}
 
 
 def test_images_of_several_sizes_are_refused(lab_home, tiny_config, coco_folder, teacher, refusal, capsys):

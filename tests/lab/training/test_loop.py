@@ -57,6 +57,11 @@ WAYS = {  # settings, loss, steps in which it is interrupted, one after the othe
     "adamw, cosine, a checkpoint an epoch": (ADAMW, PLAIN, [5]),
     "adamw, fgd, checkpoints within an epoch": (ADAMW | {"checkpoint_every": 2}, FGD, [4, 8]),
     "adamw, a checkpoint each step": (ADAMW | {"checkpoint_every": 1, "log_every": 2}, PLAIN, [1, 2, 7, 9]),
+    "adamw, averaged, early stopping": (
+        ADAMW | {"checkpoint_every": 2, "ema": 0.9, "patience": 9, "tune_every": 4}, PLAIN, [6]),
+    "adamw, plateau, views": (
+        ADAMW | {"checkpoint_every": 2, "schedule": "plateau", "patience": 1, "tune_every": 3, "zoom": 0.3, "views": 2},
+        PLAIN, [6]),
     "adamw, mirrored": (ADAMW | {"checkpoint_every": 2, "flip": 0.5}, PLAIN, [6]),
     "sgd, step, fgd": (SGD, FGD, [6, 7]),
     "sgd, step, checkpoints within an epoch": (SGD | {"checkpoint_every": 4}, PLAIN, [6]),

@@ -80,7 +80,7 @@ ROWS = [
     flags("a learning rate of 1e300", "lr must be at most 1e+30, got 1e+300; peak learning rate", "--lr", "1e300"),
     flags("temperature 0", "temperature must be above 0, got 0.0; 0.5 is the paper's", "--temperature", "0"),
     flags(
-        "a chance above 1", "flip and warmup must lie in 0..1, got 1.5 and 0.1; give numbers such as 0.5", "--flip",
+        "a chance above 1", "flip must lie in 0..1, got 1.5; give a number such as 0.5", "--flip",
         "1.5",
     ),
     flags(
