@@ -52,11 +52,11 @@ def cell_ranges(
     """
     check_box_lists([boxes], [frame_size])
     check_choice("rounding", rounding, ROUNDINGS)
-    (frame_h, frame_w), (grid_h, grid_w) = frame_size, grid_size
-    frame, grid = (  # the host does not wait for these copies
-        torch.tensor(size * 2, dtype=boxes.dtype).to(boxes.device, non_blocking=True)
-        for size in ([frame_w, frame_h], [grid_w, grid_h]))
-    x1, y1, x2, y2 = (boxes / frame * grid).unbind(-1)  # divide first, as the authors do: same float rounding
+    # Divide first, as the authors do, and by a tensor that is filled on the device: on a GPU torch multiplies by the
+    # reciprocal of a number, which rounds differently, and the host would wait for a copy of a list.
+    x1, y1, x2, y2 = (
+        side / boxes.new_full((), length) * cells
+        for side, length, cells in zip(boxes.unbind(-1), frame_size[::-1] * 2, grid_size[::-1] * 2, strict=True))
     extra = 1 if rounding == "authors" else 0
     return torch.stack([x1.floor(), y1.floor(), x2.ceil() + extra, y2.ceil() + extra], dim=-1).long()
 

@@ -203,11 +203,11 @@ def load_batches(
         pin_memory=torch.device(device).type == "cuda",  # a copy to the GPU need not wait
     )
     for packed in loader:
-        columns = {
-            name: unpack(flat.to(device, non_blocking=True) if name in ON_DEVICE else flat, shapes)
-            for name, (flat, shapes) in packed.items()
-        }
-        images = [zero_to_one(image) for image in columns.pop("image")]
+        columns = {}
+        for name, (flat, shapes) in packed.items():
+            flat = flat.to(device, non_blocking=True) if name in ON_DEVICE else flat
+            columns[name] = unpack(zero_to_one(flat) if name == "image" else flat, shapes)
+        images = columns.pop("image")
         yield images, [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 

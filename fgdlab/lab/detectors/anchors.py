@@ -19,17 +19,26 @@ BOXES = 20_000  # are enough for k-means
 
 
 class CachedAnchors(AnchorGenerator):
-    """torchvision's generator that keeps its last anchors, because batches of one size have the same at every step."""
+    """torchvision's generator that keeps its last anchors, because batches of one size have the same at every step.
+
+    Differs: the anchors have the precision of the pixels, torchvision's that of the maps, which autocast rounds:
+        bfloat16 holds positions above 256 pixels only to 2 pixels.
+    """
 
     key = anchors = None
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         """The anchors (A, 4) of each image, xyxy pixels: one tensor for all images, not to be changed."""
-        shapes = (image_list.tensors.shape[-2:], *(maps.shape[-2:] for maps in feature_maps))
-        key = (shapes, feature_maps[0].dtype, feature_maps[0].device)
+        pixels, grids = image_list.tensors, [tuple(maps.shape[-2:]) for maps in feature_maps]
+        key = (pixels.shape[-2:], *grids, pixels.dtype, pixels.device)
         if key != self.key:
-            self.key, self.anchors = key, super().forward(image_list, feature_maps)[0]
+            self.set_cell_anchors(pixels.dtype, pixels.device)
+            self.key, self.anchors = key, torch.cat(self.on_grids(grids, pixels.shape[-2:]))
         return [self.anchors] * len(image_list.image_sizes)
+
+    def on_grids(self, grids: list[tuple[int, int]], size: tuple[int, int]) -> list[Tensor]:
+        """The anchors of each level. size: (height, width) of the batch in pixels."""
+        return self.grid_anchors(grids, [(size[0] // height, size[1] // width) for height, width in grids])
 
 
 class FittedAnchors(CachedAnchors):

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead, _default_anchorgen
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -25,6 +25,7 @@ from ..errors import UserError, unknown_name
 from . import mmdet_modules as mm
 from .anchors import FittedAnchors
 from .backbones import CAFFE, MOBILE, PYRAMID_CHANNELS, RESNETS, RESNEXTS, backbone_with_fpn
+from .batched import BatchedFCOS, BatchedRetinaNet
 from .compact import COMPACT, compact_retinanet
 from .reppoints import RepPoints
 from .small import SMALL, small_detector
@@ -153,8 +154,10 @@ class NoResize(GeneralizedRCNNTransform):
         padded = any(side % self.size_divisible for side in first.shape[1:])
         if not same or padded or first.ndim != 3 or not first.is_floating_point():
             return super().forward(images, targets)
-        mean, std = (first.new_tensor(values)[:, None, None] for values in (self.image_mean, self.image_std))
-        batch = ImageList(torch.stack(images).sub_(mean).div_(std), [tuple(first.shape[1:])] * len(images))
+        pixels = torch.stack(images)
+        for channel, mean, std in zip(pixels.unbind(1), self.image_mean, self.image_std, strict=True):
+            channel.sub_(mean).div_(std)
+        batch = ImageList(pixels, [tuple(first.shape[1:])] * len(images))
         return batch, None if targets is None else [dict(target) for target in targets]
 
 
@@ -172,11 +175,11 @@ def pyramid_levels(detector: nn.Module) -> tuple[str, ...]:
 # One function per detector. make_backbone(first, extra, fpn_norm=None) is backbone_with_fpn for the chosen backbone. In
 # torchvision's flavour each function builds what torchvision's own builder for ResNet-50 builds.
 
-def retinanet(make_backbone, classes: int, mmdet: bool, options: dict) -> RetinaNet:
+def retinanet(make_backbone, classes: int, mmdet: bool, options: dict) -> BatchedRetinaNet:
     """P6 from P5 as in ``retinanet_resnet50_fpn``. MMDetection: P6 from C5, no background channel."""
     if not mmdet:
         backbone = make_backbone(3, LastLevelP6P7(PYRAMID_CHANNELS, PYRAMID_CHANNELS))
-        return RetinaNet(backbone, classes + 1, **{"anchor_generator": _default_anchorgen(), **options})
+        return BatchedRetinaNet(backbone, classes + 1, **{"anchor_generator": _default_anchorgen(), **options})
     backbone = make_backbone(3, lambda channels: mm.ExtraConvs("input", channels, PYRAMID_CHANNELS))
     anchors = mm.retinanet_anchors()
     head = RetinaNetHead(PYRAMID_CHANNELS, anchors.num_anchors_per_location()[0], classes)
@@ -184,7 +187,7 @@ def retinanet(make_backbone, classes: int, mmdet: bool, options: dict) -> Retina
     return mm.MMRetinaNet(backbone, classes, anchor_generator=anchors, head=head, **options)
 
 
-def fcos(make_backbone, classes: int, mmdet: bool, options: dict) -> FCOS:
+def fcos(make_backbone, classes: int, mmdet: bool, options: dict) -> BatchedFCOS:
     """P6 from P5. MMDetection with the authors' settings: distances in strides, centre sampling, centreness from the
     class tower.
 
@@ -192,7 +195,7 @@ def fcos(make_backbone, classes: int, mmdet: bool, options: dict) -> FCOS:
     torchvision's FCOS.
     """
     if not mmdet:
-        return FCOS(make_backbone(3, LastLevelP6P7(PYRAMID_CHANNELS, PYRAMID_CHANNELS)), classes + 1, **options)
+        return BatchedFCOS(make_backbone(3, LastLevelP6P7(PYRAMID_CHANNELS, PYRAMID_CHANNELS)), classes + 1, **options)
     head_names = ("norm_on_bbox", "centerness_on_reg", "conv_bias")
     head_options = {name: options.pop(name) for name in head_names if name in options}
     backbone = make_backbone(3, lambda _: mm.ExtraConvs("output", PYRAMID_CHANNELS, PYRAMID_CHANNELS, relu=True))

@@ -14,11 +14,12 @@ threshold before the centreness.
 """
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import FCOS, RetinaNet
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+
+from .anchors import CachedAnchors
+from .batched import BatchedFCOS, BatchedRetinaNet
 
 ONE_STAGE_STRIDES, TWO_STAGE_STRIDES = (8, 16, 32, 64, 128), (4, 8, 16, 32, 64)
 RATIOS = (0.5, 1.0, 2.0)  # height over width
@@ -54,7 +55,7 @@ class ExtraConvs(ExtraFPNBlock):
         return [*results, p6, p7], [*names, "p6", "p7"]
 
 
-class ExactAnchors(AnchorGenerator):
+class ExactAnchors(CachedAnchors):
     """Anchors with exact sides, one stride apart.
 
     Args:
@@ -78,12 +79,10 @@ class ExactAnchors(AnchorGenerator):
         widths, heights = (scales / root).flatten(), (scales * root).flatten()
         return torch.stack([-widths, -heights, widths, heights], dim=1) / 2
 
-    def forward(self, image_list, feature_maps: list[Tensor]) -> list[Tensor]:
-        """One (A, 4) per image, all the same, in the precision of the pixels: autocast rounds the maps."""
-        self.set_cell_anchors(image_list.tensors.dtype, image_list.tensors.device)
-        levels = self.grid_anchors([maps.shape[-2:] for maps in feature_maps], [(s, s) for s in self.strides])
-        levels = [anchors + self.centre * stride for anchors, stride in zip(levels, self.strides, strict=True)]
-        return [torch.cat(levels)] * len(image_list.image_sizes)
+    def on_grids(self, grids: list[tuple[int, int]], size: tuple[int, int]) -> list[Tensor]:
+        """The anchors (A_l, 4) of each level; the size of the batch does not matter."""
+        levels = self.grid_anchors(grids, [(s, s) for s in self.strides])
+        return [anchors + self.centre * stride for anchors, stride in zip(levels, self.strides, strict=True)]
 
 
 def retinanet_anchors() -> ExactAnchors:
@@ -113,11 +112,11 @@ class ClassesFromZero:
         return [{**image, "labels": image["labels"] + 1} for image in detections]
 
 
-class MMRetinaNet(ClassesFromZero, RetinaNet):
+class MMRetinaNet(ClassesFromZero, BatchedRetinaNet):
     pass
 
 
-class MMFCOS(ClassesFromZero, FCOS):
+class MMFCOS(ClassesFromZero, BatchedFCOS):
     pass
 
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import DeformConv2d, batched_nms, box_iou, clip_boxes_to_image, sigmoid_focal_loss
 
+from .batched import check_targets, padded
+
 STRIDES = (8, 16, 32, 64, 128)  # of P3..P7, pixels
 POINTS = 9  # the 3x3 taps of the deformable convolutions
 BASE_SCALE = 4  # a level is for objects of about four strides
@@ -118,27 +120,28 @@ class RepPoints(nn.Module):
         flat = [torch.cat([maps.flatten(2).mT for maps in kind], dim=1) for kind in zip(*levels, strict=True)]
         logits, *points = flat  # (N, A, C), 2 x (N, A, 18)
         init_boxes, boxes = (self.head.moment_box(p) * strides[:, None] + corners.repeat(1, 2) for p in points)
-        sums = {"classification": 0.0, "init_boxes": 0.0, "boxes": 0.0}
-        counts = {"init_boxes": 0, "boxes": 0}
-        for i, target in enumerate(targets):
-            gt_boxes, labels = target["boxes"], target["labels"] - 1
-            by_iou = match_by_iou(init_boxes[i].detach(), gt_boxes)
-            positive = by_iou >= 0
-            one_hot = torch.zeros_like(logits[i])
-            one_hot[positive, labels[by_iou[positive]]] = 1.0
-            focal = sigmoid_focal_loss(logits[i], one_hot)
-            sums["classification"] = sums["classification"] + focal[by_iou > -2].sum()
-            by_centre = match_by_centre(corners, strides, gt_boxes)
-            for name, predicted, match in (("init_boxes", init_boxes[i], by_centre), ("boxes", boxes[i], by_iou)):
-                rows = match >= 0
-                unit = BASE_SCALE * strides[rows][:, None]
-                sums[name] = sums[name] + nn.functional.smooth_l1_loss(
-                    predicted[rows] / unit, gt_boxes[match[rows]] / unit, beta=SMOOTH_L1_BETA, reduction="sum",
-                )
-                counts[name] += max(int(rows.sum()), 1)
+        gt_boxes, labels = padded(targets)
+        by_iou, by_centre = (  # (N, A) each
+            torch.stack(of_images) for of_images in zip(*(
+                (match_by_iou(init.detach(), target["boxes"]), match_by_centre(corners, strides, target["boxes"]))
+                for init, target in zip(init_boxes, targets, strict=True)), strict=True))
+        image, point = (by_iou >= 0).nonzero(as_tuple=True)
+        one_hot = torch.zeros_like(logits)
+        one_hot[image, point, labels[image, by_iou[image, point]] - 1] = 1.0
+        focal = sigmoid_focal_loss(logits, one_hot).sum(dim=2) * (by_iou > -2)
+
+        def box_loss(predicted: Tensor, match: Tensor) -> Tensor:
+            image, point = (match >= 0).nonzero(as_tuple=True)
+            unit = BASE_SCALE * strides[point, None]
+            error = nn.functional.smooth_l1_loss(
+                predicted[image, point] / unit, gt_boxes[image, match[image, point]] / unit, beta=SMOOTH_L1_BETA,
+                reduction="sum",
+            )
+            return error / positives(match)
+
         return {
-            "classification": sums["classification"] / counts["boxes"],
-            "init_boxes": 0.5 * sums["init_boxes"] / counts["init_boxes"], "boxes": sums["boxes"] / counts["boxes"],
+            "classification": focal.sum() / positives(by_iou),
+            "init_boxes": 0.5 * box_loss(init_boxes, by_centre), "boxes": box_loss(boxes, by_iou),
         }
 
     def detections(self, levels: list[list[Tensor]], image_sizes: list[tuple[int, int]]) -> list[dict]:
@@ -217,12 +220,6 @@ def match_by_iou(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
     return torch.where(own.any(dim=0), last, match)
 
 
-def check_targets(targets: list[dict] | None) -> None:
-    """Refuse missing targets and boxes without area, as torchvision does."""
-    if targets is None:
-        raise ValueError("targets must be given in train mode; call .eval() for detections")
-    for i, target in enumerate(targets):
-        empty = (target["boxes"][:, 2:] <= target["boxes"][:, :2]).any(dim=1)
-        if empty.any():
-            box = target["boxes"][empty][0].tolist()
-            raise ValueError(f"boxes must have positive width and height, got {box} for target {i}; drop such boxes")
+def positives(match: Tensor) -> Tensor:
+    """The number of matched points of a batch (N, A), at least one per image."""
+    return (match >= 0).sum(dim=1).clamp(min=1).sum()

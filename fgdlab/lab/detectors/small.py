@@ -8,7 +8,7 @@ convolutions per tower and regions of a two-stage detector, and the anchors are 
 from functools import partial
 
 from torch import nn
-from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN
+from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -18,7 +18,8 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
-from .compact import ANCHOR_SIZES, COMPACT, BatchedRetinaNet, Compact, digit_anchors, retinanet_parts
+from .batched import BatchedFCOS, BatchedRetinaNet
+from .compact import ANCHOR_SIZES, COMPACT, Compact, digit_anchors, retinanet_parts
 from .reppoints import RepPoints
 
 SMALL = {"small_s": COMPACT["compact_s"], "small_t": COMPACT["compact_t"]}  # student, teacher
@@ -65,11 +66,11 @@ def retinanet(settings: Compact, classes: int, options: dict) -> BatchedRetinaNe
     return BatchedRetinaNet(one_stage_pyramid(settings), classes + 1, **{**parts, **options})
 
 
-def fcos(settings: Compact, classes: int, options: dict) -> FCOS:
+def fcos(settings: Compact, classes: int, options: dict) -> BatchedFCOS:
     """The score threshold is 0.05, as in torchvision's other detectors: 0.2 drops too much after a short training."""
     head = FCOSHead(PYRAMID_CHANNELS, 1, classes + 1, num_convs=settings.head_convs)
     options = {"score_thresh": 0.05, "topk_candidates": 300, **options}
-    return FCOS(one_stage_pyramid(settings), classes + 1, head=head, **options)
+    return BatchedFCOS(one_stage_pyramid(settings), classes + 1, head=head, **options)
 
 
 def two_stage(kind: type[FasterRCNN], settings: Compact, classes: int, options: dict) -> FasterRCNN:

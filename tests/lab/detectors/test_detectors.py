@@ -1,4 +1,4 @@
-"""Detectors by name, torchvision's contract, and the batched loss of the compact family against torchvision's own."""
+"""Detectors by name and torchvision's contract."""
 import pytest
 import torch
 import torchvision
@@ -15,7 +15,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from fgdlab.lab.checkpoints.safetensors_io import load_weights, save_weights
 from fgdlab.lab.detectors.backbones import RESNETS
 from fgdlab.lab.detectors.builder import BACKBONES, NoResize, build
-from fgdlab.lab.detectors.compact import COMPACT, BatchedRetinaNet
+from fgdlab.lab.detectors.compact import COMPACT
 from fgdlab.lab.detectors.small import SMALL
 from fgdlab.scene import look
 
@@ -133,110 +133,6 @@ def test_weights_of_a_pretrained_detector_load_without_another_download(imagenet
     images = [torch.rand(3, 64, 64)]
     with torch.no_grad():
         assert_close(look(loaded.eval(), images).features["P3"], look(trained.eval(), images).features["P3"])
-
-
-# ---- the batched loss ---
-
-def random_targets(draw, size):
-    """1 to 4 images with 0 to 6 boxes: ordinary, duplicated, tiny, as large as the image, outside of all anchors."""
-
-    def number(low, high):
-        return int(torch.randint(low, high, (), generator=draw))
-
-    targets = []
-    for _ in range(number(1, 5)):
-        corner = torch.rand(number(0, 7), 2, generator=draw, dtype=torch.float64) * size
-        kinds = torch.randint(0, 4, (len(corner), 1), generator=draw)
-        sides = (
-            torch.rand(len(corner), 2, generator=draw, dtype=torch.float64)
-            * torch.tensor([2.0, 12.0, 40.0, float(size)])[kinds]
-            + 1e-3
-        )
-        boxes = torch.cat([corner, corner + sides], dim=1)
-        if len(boxes) and number(0, 2):
-            boxes = torch.cat([boxes, boxes[:1]])  # twice the same box: which label an anchor gets must agree too
-        if number(0, 6) == 0:
-            boxes = torch.cat([boxes, torch.tensor([[900.0, 900.0, 910.0, 915.0]], dtype=torch.float64)])
-        targets.append({"boxes": boxes, "labels": torch.randint(1, 5, (len(boxes),), generator=draw)})
-    return targets
-
-
-@pytest.fixture(scope="module")
-def compact():
-    detector = build("retinanet", "compact_s", 4).double()
-    size = 64
-    maps = [torch.zeros(1, 1, size // stride, size // stride, dtype=torch.float64) for stride in (8, 16, 32)]
-    anchors = detector.anchor_generator(
-        ImageList(torch.zeros(1, 3, size, size, dtype=torch.float64), [(size, size)]), maps
-    )[0]
-    return detector, anchors, size
-
-
-def both_losses(compact, targets, seed):
-    """[(value, gradient of logits, gradient of deltas) of each loss] of the batched form and of torchvision's."""
-    detector, anchors, _ = compact
-    draw = torch.Generator().manual_seed(seed)
-    logits = torch.randn(len(targets), len(anchors), 5, generator=draw, dtype=torch.float64) * 3
-    deltas = torch.randn(len(targets), len(anchors), 4, generator=draw, dtype=torch.float64)
-    found = []
-    for compute in (BatchedRetinaNet.compute_loss, RetinaNet.compute_loss):
-        outputs = {"cls_logits": logits.clone().requires_grad_(), "bbox_regression": deltas.clone().requires_grad_()}
-        losses = compute(detector, targets, outputs, [anchors] * len(targets))
-        gradients = torch.autograd.grad(
-            losses["classification"] + 3 * losses["bbox_regression"], list(outputs.values())
-        )
-        found.append([losses["classification"].detach(), losses["bbox_regression"].detach(), *gradients])
-    return found
-
-
-def agree(compact, targets, seed=0):
-    batched, own = both_losses(compact, targets, seed)
-    assert_close(batched, own, rtol=1e-6, atol=1e-9, msg=lambda text: f"seed {seed}: {text}")
-    return own
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_the_batched_loss_is_torchvisions_in_value_and_gradient(compact, seed):
-    agree(compact, random_targets(torch.Generator().manual_seed(seed), compact[2]), seed)
-
-
-def target(*boxes):
-    return {"boxes": torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4), "labels": torch.arange(1, len(boxes) + 1)}
-
-
-def test_the_batched_loss_agrees_on_a_batch_without_any_box(compact):
-    classification, regression, _, gradient = agree(compact, [target(), target(), target()])
-    assert classification > 0 and regression == 0 and not gradient.any()
-
-
-def test_the_batched_loss_agrees_where_only_some_images_have_boxes(compact):
-    agree(compact, [target(), target((4, 4, 20, 24), (30, 30, 60, 60)), target(), target((0, 0, 64, 64))])
-
-
-def test_the_batched_loss_agrees_on_a_box_that_fits_no_anchor(compact):
-    """Its best anchor is taken although below both thresholds."""
-    _, regression, _, gradient = agree(compact, [target((31, 31, 32.5, 33))])
-    assert regression > 0 and (gradient.abs().sum(dim=2) > 0).any()
-
-
-def test_the_batched_loss_agrees_on_boxes_that_share_anchors(compact):
-    agree(compact, [target((10, 10, 30, 37), (10, 10, 30, 37), (11, 10, 31, 37), (12, 12, 28, 34))])
-
-
-def test_the_whole_detector_gives_torchvisions_losses_and_gradients():
-    """Through the heads, in float32, on a padded batch of two sizes."""
-    detector = build("retinanet", "compact_s", 4)
-    images = [torch.rand(3, 64, 64), torch.rand(3, 50, 90)]
-    targets = [
-        {"boxes": torch.tensor([[4.0, 4.0, 20.0, 24.0], [30.0, 10.0, 60.0, 60.0]]), "labels": torch.tensor([1, 4])},
-        {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
-    ]
-    found = []
-    for kind in (BatchedRetinaNet, RetinaNet):
-        detector.__class__ = kind
-        losses = detector(images, targets)
-        found.append([*losses.values(), *torch.autograd.grad(sum(losses.values()), list(detector.parameters()))])
-    assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
 
 
 # ---- images as they come ---

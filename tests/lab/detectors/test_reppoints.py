@@ -171,6 +171,29 @@ def test_losses_are_what_the_paper_writes(levels):
         assert float(losses[name].detach()) == pytest.approx(value, rel=1e-4), name
 
 
+def test_a_batch_divides_the_sums_of_its_images_by_their_common_count(levels):
+    detector = tiny()
+    boxes = torch.tensor([[8.0, 8.0, 44.0, 40.0], [10.0, 4.0, 90.0, 60.0], [60.0, 20.0, 70.0, 33.0]])
+    targets = [
+        {"boxes": boxes[k], "labels": torch.tensor(labels, dtype=torch.int64)}
+        for k, labels in (([0, 1], [1, 3]), ([], []), ([2], [2]))
+    ]
+    three = [[torch.cat([maps, maps.flip(-1), 0.5 * maps]) for maps in level] for level in levels]
+    together = detector.losses(three, targets)
+    alone = [
+        detector.losses([[maps[i:i + 1] for maps in level] for level in three], targets[i:i + 1]) for i in range(3)
+    ]
+    corners, strides = grid_points([each for each, _, _ in three])
+    init = torch.cat([each.flatten(2).mT for _, each, _ in three], dim=1)
+    init = detector.head.moment_box(init) * strides[:, None] + corners.repeat(1, 2)
+    counts = {"init_boxes": [2, 1, 1], "boxes": [
+        max(int((match_by_iou(init[i], targets[i]["boxes"]) >= 0).sum()), 1) for i in range(3)]}
+    counts["classification"] = counts["boxes"]
+    for name, loss in together.items():
+        expected = sum(count * each[name] for count, each in zip(counts[name], alone, strict=True)) / sum(counts[name])
+        assert_close(loss, expected)
+
+
 def test_training_gives_finite_losses_and_reaches_every_parameter(batch):
     detector = tiny()
     losses = detector(*batch)
