@@ -1,4 +1,5 @@
 """Every setting of a run as a flag of a command, and flags that several commands share."""
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 
@@ -6,9 +7,10 @@ import click
 
 from ..config import RunConfig
 from ..errors import UserError
+from ..training import torchrun
 
 PATH = click.Path(path_type=Path)
-scale_flag = click.option("--scale", default="laptop", show_default=True, help="smoke, laptop, gpu or paper")
+scale_flag = click.option("--scale", default="laptop", show_default=True, help="smoke, laptop, photos, gpu or paper")
 
 
 def results_flag(name: str):
@@ -79,4 +81,15 @@ def given(settings: dict) -> dict:
 def scaled(settings: dict) -> RunConfig:
     from ..config import scale_settings
 
-    return RunConfig.of({**scale_settings(settings.get("scale", "laptop")), **settings})
+    config = RunConfig.of({**scale_settings(settings.get("scale", "laptop")), **settings})
+    return fitted(config, settings) if config.scale == "photos" else config
+
+
+def fitted(config: RunConfig, given: Collection[str]) -> RunConfig:
+    """The configuration with settings that fit its data; prints a line about each."""
+    from ..run import fit_to_data
+
+    chosen, lines = fit_to_data(config, given)
+    if torchrun.rank() == 0:
+        click.echo("\n".join(lines))
+    return config.but(**chosen)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..errors import UserError
-from .settings_flags import PATH
+from .settings_flags import PATH, fitted
 
 
 def parse_pairs(pairs: tuple[str, ...]) -> dict:
@@ -40,8 +40,9 @@ def numbers(ctx, param, value: str | None) -> list[int] | None:
 
 @click.command()
 @click.argument("name")
-@click.option("--scale", default="laptop", show_default=True,
-              help="smoke, laptop, gpu or paper; the YAML says what each costs")
+@click.option("--scale", default=None,
+              help="smoke, laptop, photos, gpu or paper; the YAML says what each costs  [default: laptop; photos with "
+                   "--set data=DIR, where the sweep has it]")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE",
               help="a setting for every row; may be repeated (`fgdlab run --help` lists them)")
 @click.option("--seeds", callback=numbers, default=None, metavar="0,1,2", help="seeds instead of the YAML's")
@@ -73,9 +74,16 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, keep_stale, fail_fast, d
     from ..sweeps import dry_run as list_runs
     from .table import show_table
 
-    sweep = load_sweep(name).at(scale, seeds)
+    sweep, overrides = load_sweep(name), parse_pairs(pairs)
+    own = overrides.get("data", "digits") != "digits" and "data" not in sweep.base and "photos" in sweep.scales
+    scale = scale or ("photos" if own else "laptop")
+    sweep = sweep.at(scale, seeds)
     folder = out or runs_folder(sweep, scale)
-    runs = plan(sweep, folder, scale=scale, overrides=parse_pairs(pairs))
+    if scale == "photos":
+        config = sweep.settings(sweep.baseline, 0, scale, overrides)
+        chosen = fitted(config, {*overrides, *sweep.base}).dict()
+        overrides |= {key: value for key, value in chosen.items() if value != getattr(config, key)}
+    runs = plan(sweep, folder, scale=scale, overrides=overrides)
     if not runs:
         reasons = "; ".join(sweep.absent.values())
         raise UserError(f"{name} must have rows for scale {scale}, got none: {reasons}; choose another scale")

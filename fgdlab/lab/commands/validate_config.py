@@ -35,7 +35,8 @@ def all_checks(config: RunConfig) -> Iterator[CheckResult]:
         boxes = sum(len(dataset.annotations.boxes[image_id]) for image_id in dataset.image_ids)
         found = f"{len(dataset)} images, {boxes} boxes, {len(dataset.classes)} classes"
         yield CheckResult(f"data, split {split}", boxes > 0, found, "" if boxes else "give a split with objects")
-    steps = f"{config.epochs} epochs of {len(train_set) // config.batch_size} steps of {config.batch_size} images"
+    length = f"{config.train_steps} steps" if config.train_steps else f"{config.epochs} epochs"
+    steps = f"{length} of {config.batch_size} images, {len(train_set) // config.batch_size} steps per epoch"
     yield CheckResult("schedule", True, f"{steps}, {config.optimizer}, lr {config.lr:g}, {device}")
     if not has_teacher(config):
         yield CheckResult("teacher", None, "the settings need none", "to distil, say --method fgd")

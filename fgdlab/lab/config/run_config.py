@@ -167,7 +167,7 @@ class RunConfig:
         ("auto", "on", "off"), later=True)
     # training
     epochs: int = setting("training", 2, "passes over the training images", minimum=1)
-    steps: int = setting(
+    train_steps: int = setting(
         "training", 0, "optimiser steps in place of epochs; 0 = epochs decide", minimum=0, later=True)
     batch_size: int = setting("training", 8, "images per step", minimum=1, maximum=65536)
     optimizer: str = setting("training", "adamw", "the optimiser", ("adamw", "sgd"))

@@ -3,5 +3,6 @@ from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
     "folder": "BEAT STATES RunFolder",
+    "photos": "fit_to_data",
     "one_run": "RunInputs device_of imitated load_run make_distiller open_data prepare run",
 })

@@ -86,8 +86,8 @@ def seconds_left(run: PlannedRun, frame: pd.DataFrame) -> float | None:
     if not len(alike):
         return None
     config = run.config
-    longer = config.epochs / alike["epochs"]
-    if config.train_images:  # 0 = all of a folder, as in the measured runs
+    longer = config.train_steps / alike["steps"] if config.train_steps else config.epochs / alike["epochs"]
+    if config.train_images and not config.train_steps:  # 0 = all of a folder, as in the measured runs
         longer = longer * config.train_images / alike["train_images"].where(
             alike["train_images"] > 0, config.train_images,
         )

@@ -38,10 +38,8 @@ def prepared(config: RunConfig) -> str:
     teacher = prepare(config).teacher
     if not teacher:
         return ""
-    return (
-        f"teacher {config.teacher} ({teacher.origin}): {ap_text(teacher.AP)} on {config.eval_split}, floor "
-        f"{config.teacher_floor:g}"
-    )
+    floor = f", floor {config.teacher_floor:g}" if config.teacher_floor else ""
+    return f"teacher {config.teacher} ({teacher.origin}): {ap_text(teacher.AP)} on {config.eval_split}{floor}"
 
 
 def prepare_shared(todo: list[PlannedRun], say: Callable[[str], None]) -> None:

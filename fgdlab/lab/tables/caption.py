@@ -19,7 +19,23 @@ def caption(runs: pd.DataFrame, sweep, metric: str, variance: str, older_code: b
     return [
         conditions(done, expected_seeds(runs, sweep)), *definitions(sweep, variance), paper_line(sweep),
         f"Tuning: {one_line(sweep.tuning) or 'not stated how the weights were chosen'}.",
-        missing_line(runs, sweep, metric), *(older_code_lines(done) if older_code else []), *notes(runs, sweep),
+        *teacher_warning(done, sweep), missing_line(runs, sweep, metric),
+        *(older_code_lines(done) if older_code else []), *notes(runs, sweep),
+    ]
+
+
+def teacher_warning(done: pd.DataFrame, sweep) -> list[str]:
+    """Says so where no teacher is above the plain student of the baseline, and what to change."""
+    plain = done[done["row"] == sweep.baseline]
+    if not {"AP", "teacher_AP"} <= set(done) or plain["teacher_AP"].notna().any():
+        return []
+    student, teacher = plain["AP"].mean(), done["teacher_AP"].max()
+    if not teacher <= student:
+        return []
+    plain_student = f'"{sweep.rows[sweep.baseline].label}" (AP {amount(student)})'
+    return [
+        f"The teacher (AP {amount(teacher)}) is not above {plain_student}, so it has little to teach: train it longer "
+        "(teacher_steps, teacher_epochs), or take a larger one (teacher, teacher_checkpoint)."
     ]
 
 

@@ -148,13 +148,13 @@ def train_teacher(
     same = {name: getattr(config, name) for name in (*TEACHER_DECIDES, "data", "eval_images", "eval_split", "workers")}
     settings = RunConfig.of({
         **same, "method": "none", "student": config.teacher, "epochs": config.teacher_epochs, "lr": config.teacher_lr,
-        "steps": config.teacher_steps, "batch_size": config.teacher_batch_size, "seed": config.teacher_seed,
+        "train_steps": config.teacher_steps, "batch_size": config.teacher_batch_size, "seed": config.teacher_seed,
     })
     torch.manual_seed(settings.seed)
     architecture = build_settings(settings, settings.student, len(train_set.classes))
     detector = build(**architecture, pretrained=settings.pretrained).to(device)
     if progress:
-        length = f"{settings.steps} steps" if settings.steps else f"{settings.epochs} epochs"
+        length = f"{settings.train_steps} steps" if settings.train_steps else f"{settings.epochs} epochs"
         amount = f"for {length} on {len(train_set)} images"
         print(f"training the teacher {config.teacher} once, {amount}; it is kept for later runs", flush=True)
     started = time.perf_counter()

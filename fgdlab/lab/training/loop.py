@@ -34,7 +34,7 @@ def train(
     distiller: Distiller, train_set: DetectionDataset, config: RunConfig, folder: Path | None = None, *,
     device: str = "cpu", progress: str = "bar", group: ProcessGroup = ProcessGroup(),
 ) -> dict:
-    """Train ``distiller`` in place for ``config.steps`` or epochs, from ``folder/checkpoint.pt`` on if there is one.
+    """Train ``distiller`` in place for ``train_steps`` or ``epochs``, from ``folder/checkpoint.pt`` on if there is one.
 
     Its student ends with the weights that ``config.ema`` and ``config.patience`` choose.
 
@@ -58,7 +58,7 @@ def train(
         raise UserError("schedule=plateau must go with patience, got 0; give patience=3")
     check_batch_split(group, config.batch_size, config.accumulate)
     sync_batchnorm(distiller, group, device)
-    steps = config.steps or per_epoch * config.epochs
+    steps = config.train_steps or per_epoch * config.epochs
     parameters = [parameter for parameter in distiller.parameters() if parameter.requires_grad]
     optimizer, precision = make_optimizer(parameters, config), Precision(config.precision, device)
     sides, guard = short_sides(config.min_sizes), NanGuard()

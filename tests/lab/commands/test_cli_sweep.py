@@ -104,3 +104,32 @@ def test_the_scale_paper_needs_a_folder_with_coco_and_plans_the_authors_pairs(co
         main, ["sweep", "table2_same_family", "--scale", "paper", "--set", f"data={data}", "--dry-run"]
     )
     assert done.exit_code == 0 and "fcos_fgd_inherit, seed 2" in done.stdout and "to do: 36 of 36 runs" in done.stdout
+
+
+def test_a_folder_of_ones_own_is_run_at_the_scale_photos_with_settings_that_fit_it(coco_folder):
+    """The README's line. The scale changes neither digits, nor another scale, nor a sweep that names its data."""
+    boxes = {i: [(5, 5, 60, 40, 3, 0), (90, 90, 30, 45, 7, 0)] for i in range(1, 7)}
+    data = coco_folder([(200, 150)] * 6, boxes, splits={"train": [1, 2, 3, 4], "test": [5, 6]})
+
+    def plan(*arguments) -> str:
+        done = CliRunner().invoke(main, ["sweep", *arguments, "--dry-run"])
+        assert done.exit_code == 0, done.stderr
+        return done.stdout
+
+    own = plan("table1_areas", "--set", f"data={data}")
+    assert "folder: 4 training images, 8 boxes, 2 classes; evaluation on test" in own and "to do: 15 of 15 runs" in own
+    assert all(part in own for part in ("image_size 160", "of the boxes meet one at IoU 0.5", "min of compact_t on"))
+    ids = [line.split()[-1] for line in own.splitlines() if "pending" in line]
+    again = plan("table1_areas", "--set", f"data={data}")
+    assert [line.split()[-1] for line in again.splitlines() if "pending" in line] == ids
+    assert "image_size 96" in plan("table1_areas", "--set", f"data={data}", "--set", "image_size=96")
+    for other in (
+        ["table1_areas"], ["table1_areas", "--set", f"data={data}", "--scale", "smoke"],
+        ["table1_areas_bccd", "--set", f"data={data}"],
+    ):
+        assert "boxes meet one" not in plan(*other)
+
+
+def test_a_run_at_the_scale_photos_needs_a_folder():
+    done = CliRunner().invoke(main, ["run", "--scale", "photos"])
+    assert done.exit_code == 1 and "scale photos must know your data, got no folder; give data=DIR" in done.stderr

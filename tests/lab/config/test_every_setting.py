@@ -74,7 +74,7 @@ TURNS = {
     "eval_images": ({}, 3, judged), "train_split": ({}, "tune", weights), "eval_split": ({}, "tune", judged),
     "flip": (WIDE, 1.0, weights), "zoom": ({}, 0.5, weights), "colour": ({}, 0.5, weights),
     "views": ({"flip": 0.5, "epochs": 2}, 1, weights), "anchors": ({}, "10x10/20x20/40x40", weights),
-    "teacher_steps": (FGD, 3, teacher), "steps": ({}, 3, weights), "ema": ({}, 0.9, weights),
+    "teacher_steps": (FGD, 3, teacher), "train_steps": ({}, 3, weights), "ema": ({}, 0.9, weights),
     "patience": ({"epochs": 2, "tune_every": 1}, 1, weights), "tune_every": ({"epochs": 2, "patience": 5}, 1, measured),
     "tune_split": ({"patience": 5}, "train-tune", refused),
     "student": ({}, "compact_h", weights), "teacher": (FGD, "compact_h", teacher),

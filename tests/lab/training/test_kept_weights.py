@@ -100,7 +100,7 @@ def test_a_training_that_ends_early_says_when_and_what_it_measured(
 
 
 def test_steps_decide_in_place_of_epochs(tiny_config, tiny_scenes, tiny_distiller):
-    done = train(tiny_distiller(0, None), tiny_scenes(), tiny_config(steps=4, epochs=1), progress="off")
+    done = train(tiny_distiller(0, None), tiny_scenes(), tiny_config(train_steps=4, epochs=1), progress="off")
     assert done["steps"] == 4  # 3 steps an epoch
 
 
@@ -109,6 +109,6 @@ def test_the_student_ends_with_its_average(tiny_config, tiny_scenes, tiny_distil
     monkeypatch.setattr(
         "fgdlab.lab.training.loop.moving_average", lambda *args: made.append(real(*args)) or made[-1])
     distiller = tiny_distiller(0, None)
-    train(distiller, tiny_scenes(), tiny_config(ema=0.9, steps=3), progress="off")
+    train(distiller, tiny_scenes(), tiny_config(ema=0.9, train_steps=3), progress="off")
     for name, value in made[0].module.state_dict().items():
         assert torch.equal(value, distiller.student.state_dict()[name]), name
