@@ -35,3 +35,12 @@ def drawn(seed: int, images: int = 12, classes: int = 3):
             })
     ground_truth["annotations"] = [{**each, "id": each["id"] + 1} for each in ground_truth["annotations"]]
     return ground_truth, found, [each["id"] for each in ground_truth["images"]]
+
+
+def worse(found: list[dict], size: float = 8, seed: int = 0) -> list[dict]:
+    """The same detections with corners moved by normal numbers of std ``size`` pixels."""
+    rng = np.random.default_rng(seed)
+    return [
+        {**each, "bbox": [*(np.array(each["bbox"][:2]) + rng.normal(0, size, 2)).tolist(), *each["bbox"][2:]]}
+        for each in found
+    ]

@@ -11,7 +11,7 @@ from .checkpoints import export, import_
 from .data import data
 from .doctor import doctor
 from .run import run
-from .stats import compare, seeds
+from .stats import compare, errors, seeds
 from .sweep import sweep
 from .table import report, table
 from .teacher import teacher
@@ -92,6 +92,7 @@ def main(ctx: click.Context) -> None:
       fgdlab import | export FILE         convert MMDetection's checkpoints; write a student as plain weights
       fgdlab seeds SWEEP                  how many more seeds a difference needs
       fgdlab compare RUN_A RUN_B          compare two detectors on the same images, with intervals
+      fgdlab errors RUN                   what a run loses AP by: misses, background, bad places (Fig. 6)
 
     Results are in runs/ of the current folder. The cache ($FGDLAB_HOME) holds what can be made again. An
     interrupted command continues where it stopped when you repeat it.
@@ -103,5 +104,5 @@ def main(ctx: click.Context) -> None:
         )
 
 
-for command in (sweep, table, report, run, doctor, data, teacher, import_, export, seeds, compare):
+for command in (sweep, table, report, run, doctor, data, teacher, import_, export, seeds, compare, errors):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""``fgdlab seeds`` and ``fgdlab compare``: the uncertainty of a difference, and the number of seeds that it needs."""
+"""``fgdlab seeds``, ``compare`` and ``errors``: how sure a difference is, and which errors are left."""
 from pathlib import Path
 
 import click
@@ -80,3 +80,31 @@ def compare(a, b, truth, sweep, scale, out, metric, resamples, figure) -> None:
     click.echo(comparison_text(result))
     if figure is not None:
         click.echo(f"\nfigure: {save_figure(comparison_figure(result), figure)}")
+
+
+@click.command()
+@click.argument("runs", nargs=-1)
+@click.option("--sweep", default=None, metavar="NAME", help="all finished runs of this sweep instead, row by row")
+@scale_flag
+@results_flag("--out")
+@click.option("--figure", type=PATH, default=None, help="write a figure that compares the rows to this .png or .svg")
+def errors(runs, sweep, scale, out, figure) -> None:
+    """Print what runs lose AP by: bad places, wrong classes, detections on background, missed objects.
+
+    COCO's analysis of errors, as in Fig. 6 of the paper. RUNS are folders of finished runs; join several of one row,
+    one per seed, by commas. `fgdlab table NAME --metrics FN,BG` gives differences paired by seed.
+    """
+    from ..errors import UserError
+    from ..reports import SweepRuns, error_types_of_rows, error_types_of_runs, errors_figure, errors_text
+    from ..tables import save_figure
+
+    if bool(runs) == bool(sweep):
+        raise UserError(f"give folders of finished runs or --sweep NAME, got {'both' if sweep else 'neither'}")
+    if sweep:
+        of_sweep = SweepRuns.of(sweep, scale, out)
+        rows, title = error_types_of_rows(of_sweep), of_sweep.sweep.title
+    else:
+        rows, title = {each: error_types_of_runs(map(Path, each.split(","))) for each in runs}, "Runs"
+    click.echo(errors_text(rows))
+    if figure is not None:
+        click.echo(f"\nfigure: {save_figure(errors_figure(rows, title), figure)}")

@@ -26,7 +26,7 @@ def show_table(sweep, frame, format: str, figure: Path | None, metrics=("AP", "A
 @click.option("--format", "format", type=click.Choice(["text", "markdown", "latex", "csv", "html"]), default="text",
               show_default=True, help="how to print it")
 @click.option("--metrics", callback=comma_list, default="AP,AR", show_default=True,
-              help="scores to show, with commas between, such as AP,AP50,AP_S")
+              help="scores to show, with commas between, such as AP,AP50,AP_S; or error types, such as FN,BG")
 @click.option("--noise", type=click.Choice(["seeds", "images", "both"]), default="seeds", show_default=True,
               help="what intervals cover: seeds; images, or both, from the detections of the runs in the folder")
 @click.option("--resamples", type=click.IntRange(100), default=1000, show_default=True,
@@ -40,8 +40,9 @@ def table(name, scale, out, format, metrics, noise, resamples, figure, publish) 
 
     It takes your own runs if there are any, else the committed ones.
     """
-    from ..reports import SweepRuns, check_scale
+    from ..reports import SweepRuns, check_scale, with_error_types
     from ..reports import publish as publish_results
+    from ..stats import ERROR_TYPES
 
     if publish:
         check_scale(scale)
@@ -57,10 +58,11 @@ def table(name, scale, out, format, metrics, noise, resamples, figure, publish) 
 
         found = resampled_intervals(runs, metrics or ("AP",), noise, resamples, lambda line: click.echo(line, err=True))
         intervals = {"variance": noise, "intervals": found}
-    show_table(runs.sweep, runs.frame, format, figure, metrics, **intervals)
+    frame = with_error_types(runs) if publish or set(metrics) & set(ERROR_TYPES) else runs.frame
+    show_table(runs.sweep, frame, format, figure, metrics, **intervals)
     click.echo(f"from {runs.path}", err=True)
     if publish:
-        files = publish_results(runs.frame, runs.sweep, scale)
+        files = publish_results(frame, runs.sweep, scale)
         click.echo("published " + ", ".join(str(file) for file in files), err=True)
 
 

@@ -5,6 +5,7 @@ __all__ = lazy_package(__name__, {
     "comparison": "compare comparison_text",
     "comparison_figure": "comparison_figure",
     "comparison_inputs": "comparison_of_files comparison_of_rows",
+    "error_types": "error_types_of_rows error_types_of_runs errors_figure errors_text with_error_types",
     "image_intervals": "resampled_intervals",
     "publishing": "check_scale publish",
     "report_page": "write_report",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import RunConfig
-from ..datasets import box_table, is_finite, is_integer, read_document, read_json
+from ..datasets import DetectionDataset, box_table, is_finite, is_integer, open_split, read_document, read_json
 from ..errors import UserError, raise_first, short_repr, unknown_name
 from ..io import checked_read
 from ..run import RunFolder
@@ -148,8 +148,6 @@ def read_pairs(
 
 def comparison_of_runs(a: Sequence[Path], b: Sequence[Path], name_a: str, name_b: str) -> ComparisonInputs:
     """Finished runs against finished runs, paired by seed; the ground truth is read from the data of the runs."""
-    from ..datasets import open_split
-
     results_a, results_b = ([finished(folder) for folder in folders] for folders in (a, b))
     first = results_a[0]
     for folder, result in zip((*a, *b), (*results_a, *results_b), strict=True):
@@ -163,13 +161,7 @@ def comparison_of_runs(a: Sequence[Path], b: Sequence[Path], name_a: str, name_b
         raise UserError(
             f"each seed must have one run on both sides, got seeds {seeds_a} and {seeds_b}; name runs of the same seeds"
         )
-    config = RunConfig.of(first["settings"])
-    dataset = open_split(config, config.eval_split)
-    if dataset.content_hash() != first["data_hashes"]["eval"]:
-        raise UserError(
-            f"the data of {a[0]} must be those of its evaluation, got other images or annotations in {config.data!r}; "
-            "restore them, or run again"
-        )
+    dataset = evaluation_set(a[0], first)
     ground_truth, notes = dataset.ground_truth(), []
     if seeds_a == seeds_b or len(a) > 1:
         labels = [f"seed {seed}" for seed in sorted(seeds_a)]
@@ -182,6 +174,22 @@ def comparison_of_runs(a: Sequence[Path], b: Sequence[Path], name_a: str, name_b
     )
     pairs, more = read_pairs(labels, files_a, files_b, ground_truth, dataset.image_ids)
     return ComparisonInputs(name_a, name_b, pairs, ground_truth, dataset.image_ids, first["data_line"], [*notes, *more])
+
+
+def evaluation_set(folder: Path, result: dict) -> DetectionDataset:
+    """The data set on which a finished run was evaluated, with the ``result`` of :func:`finished`.
+
+    Raises:
+        UserError: images or annotations have changed since.
+    """
+    config = RunConfig.of(result["settings"])
+    dataset = open_split(config, config.eval_split)
+    if dataset.content_hash() != result["data_hashes"]["eval"]:
+        raise UserError(
+            f"the data of {folder} must be those of its evaluation, got other images or annotations in "
+            f"{config.data!r}; restore them, or run again"
+        )
+    return dataset
 
 
 def finished(folder: Path) -> dict:

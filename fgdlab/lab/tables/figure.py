@@ -40,7 +40,7 @@ def seed_heights(seeds: list[int]) -> dict[int, float]:
     return {seed: float(height) for seed, height in zip(seeds, heights, strict=True)}
 
 
-def _values(ax: Axes, values: pd.Series, row: int, heights: dict[int, float], color: str, name: str) -> None:
+def draw_values(ax: Axes, values: pd.Series, row: int, heights: dict[int, float], color: str, name: str) -> None:
     """The values as points; below them the mean as a square and, for n > 1, the t-interval as a bar with ends."""
     y = [row + heights[seed] for seed in values.index.get_level_values("seed")]
     style = {"markersize": 5.5 if len(heights) <= 5 else 4, "markeredgewidth": 0, "alpha": 0.85}
@@ -72,7 +72,7 @@ def _teacher(ax: Axes, runs: pd.DataFrame, rows: list[str]) -> None:
             ax.plot([value, value], [i - 0.4, i + 0.4], gid=f"teacher-{key}", **style)
 
 
-def _style(ax: Axes, count: int) -> None:
+def style_rows(ax: Axes, count: int) -> None:
     ax.set_ylim(count - 0.5, -0.5)  # first row on top
     ax.set_yticks(range(count))
     ax.tick_params(axis="y", length=0)
@@ -122,14 +122,14 @@ def _draw_rows(left: Axes, right: Axes, runs: pd.DataFrame, sweep, metric: str) 
         against = baseline_of(sweep, key)
         color = STUDENT_COLOUR if key == against else DISTILLED_COLOUR
         values = values_by_seed(runs, key, metric)
-        _values(left, values, i, heights, color, key)
+        draw_values(left, values, i, heights, color, key)
         if values.empty:
             _remark(left, i, "cannot be run here" if key in sweep.absent else "no run is done")
         if key == against:
             _remark(right, i, "baseline of the differences")
             continue
         differences = seed_differences(runs, key, against, metric)
-        _values(right, differences, i, heights, color, key)
+        draw_values(right, differences, i, heights, color, key)
         if differences.empty and key not in sweep.absent:
             _remark(right, i, "no seed is done here and in the baseline")
         paper, baseline = row.paper.get(metric), sweep.rows[against].paper.get(metric)
@@ -166,7 +166,7 @@ def table_figure(results: pd.DataFrame, sweep, metric: str = "AP") -> Figure:
     if metric == "AP":
         _teacher(left, done, list(sweep.rows))
     for ax, name in ((left, f"{metric} in percent"), (right, f"Δ{metric} to the baseline, same seed, in points")):
-        _style(ax, len(sweep.rows))
+        style_rows(ax, len(sweep.rows))
         ax.set_xlabel(name, fontsize=9)
     labels = []
     for key, row in sweep.rows.items():
