@@ -51,13 +51,25 @@ def export_student(source: Path | str, out: Path | str, names: str = "torchvisio
     return settings
 
 
-def detector_of(source: Path | str) -> tuple[nn.Module, dict]:
-    """(detector in eval mode, its arguments of ``build``) of a run's folder or of a weights file that has them."""
+def weights_file(source: Path | str) -> Path:
+    """The student's weights in a run's folder, or the file itself."""
     path = Path(source).expanduser()
     if path.is_dir():
-        if not (path / "student.safetensors").is_file():
-            raise UserError(f"{path} must hold a finished run, got no student.safetensors; run it first")
         path = path / "student.safetensors"
+        if not path.is_file():
+            raise UserError(f"{path.parent} must hold a finished run, got no student.safetensors; run it first")
+    return path
+
+
+def described(source: Path | str) -> tuple[RunConfig | None, list[str]]:
+    """(settings of the run that trained a student, names of its classes) as its weights file says; None, [] if not."""
+    facts = read_facts(weights_file(source))
+    return RunConfig.of(facts["settings"]) if facts.get("settings") else None, facts.get("classes") or []
+
+
+def detector_of(source: Path | str) -> tuple[nn.Module, dict]:
+    """(detector in eval mode, its arguments of ``build``) of a run's folder or of a weights file that has them."""
+    path = weights_file(source)
     settings = header_settings(path)
     detector = build(**settings)
     detector.not_loaded = tuple(load_weights(detector, path).get("missing", ()))

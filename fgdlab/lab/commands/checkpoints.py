@@ -48,17 +48,31 @@ def import_(
 
 @click.command()
 @click.argument("source", type=PATH)
-@click.option("--out", type=PATH, required=True, help="the .pth or .safetensors file to write")
+@click.option("--out", type=PATH, required=True, help="the .pth, .safetensors or .onnx file to write")
+@click.option("--size", nargs=2, type=click.IntRange(32, 4096), default=None, metavar="HEIGHT WIDTH",
+              help=".onnx: size of the images in pixels, as they are after shrinking  [default: image_size twice]")
 @click.option("--names", type=click.Choice(["torchvision", "mmdet"]), default="torchvision", show_default=True,
               help="whose names the tensors get")
-def export(source: Path, out: Path, names: str) -> None:
-    """Write a trained student as a plain state dict.
+def export(source: Path, out: Path, size: tuple[int, int] | None, names: str) -> None:
+    """Write a trained student as a plain state dict, or as ONNX.
 
     SOURCE is the folder of a run or a .safetensors file. Teacher and loss are left out. With torchvision's names it
     loads into torchvision's own class; with MMDetection's, into a detector of its configs.
-    """
-    from ..checkpoints import export_student
 
+    An .onnx file takes one image (3, H, W) of one size with values in 0..1, and gives boxes, labels (1 = first class)
+    and scores. It is kept only if onnxruntime gives the detections of the student.
+    """
+    from ..checkpoints import described, export_onnx, export_student
+
+    if out.suffix == ".onnx":
+        config, _ = described(source)
+        size = size or (config.image_size if config else 0,) * 2
+        if not min(size):
+            raise UserError("--size must be given for this student, got none; for example --size 480 640")
+        count, box, score = export_onnx(source, out, sample_images(config, size))
+        equal = f"{count} detections as the student's, up to {box:.1g} px and {score:.1g} in score"
+        click.echo(f"{out}: one image of {size[0]} x {size[1]} pixels; {equal}")
+        return
     settings = export_student(source, out, names)
     click.echo(f"{out}: {', '.join(f'{name} {value}' for name, value in settings.items())}")
     if names == "torchvision":
@@ -66,3 +80,21 @@ def export(source: Path, out: Path, names: str) -> None:
             "the student was trained on unresized images; torchvision's class resizes to 800 pixels "
             "unless min_size and max_size are given"
         )
+
+
+def sample_images(config, size: tuple[int, int]) -> list:
+    """Four images of a run's evaluation split, cut or padded to (height, width); noise where the data are not here."""
+    import torch
+
+    from ..datasets import open_split
+
+    try:
+        dataset = open_split(config, config.eval_split, progress=False) if config else []
+        images = [dataset[i][0] for i in range(min(4, len(dataset)))]
+    except UserError:
+        images = []
+    noise = torch.rand(4, 3, *size, generator=torch.Generator().manual_seed(0))
+    for canvas, image in zip(noise, images, strict=False):
+        height, width = (min(pair) for pair in zip(size, image.shape[1:], strict=True))
+        canvas.zero_()[:, :height, :width] = image[:, :height, :width]
+    return list(noise)

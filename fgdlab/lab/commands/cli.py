@@ -10,6 +10,7 @@ from ..training import torchrun
 from .checkpoints import export, import_
 from .data import data
 from .doctor import doctor
+from .predict import predict
 from .run import run
 from .stats import compare, errors, seeds
 from .sweep import sweep
@@ -88,8 +89,9 @@ def main(ctx: click.Context) -> None:
       fgdlab run --preset NAME --coco DIR the same with the paper's settings (fgdlab run --list-presets)
       fgdlab doctor                       check this machine; with settings, check data and teacher too
       fgdlab data digits | check DIR      make the built-in digit scenes; check a COCO-format folder
+      fgdlab predict RUN IMAGES...        detect objects in images: JSON and pictures
       fgdlab teacher                      find or train the teacher, and measure its AP
-      fgdlab import | export FILE         convert MMDetection's checkpoints; write a student as plain weights
+      fgdlab import | export FILE         convert MMDetection's checkpoints; write a student as weights or ONNX
       fgdlab seeds SWEEP                  how many more seeds a difference needs
       fgdlab compare RUN_A RUN_B          compare two detectors on the same images, with intervals
       fgdlab errors RUN                   what a run loses AP by: misses, background, bad places (Fig. 6)
@@ -104,5 +106,7 @@ def main(ctx: click.Context) -> None:
         )
 
 
-for command in (sweep, table, report, run, doctor, data, teacher, import_, export, seeds, compare, errors):
+for command in (
+    sweep, table, report, run, doctor, data, predict, teacher, import_, export, seeds, compare, errors,
+):
     main.add_command(command)

@@ -1,0 +1,92 @@
+"""``fgdlab predict``: a student's detections in images."""
+import glob
+from pathlib import Path
+
+import click
+
+from ..errors import UserError
+from .settings_flags import PATH
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+@click.command()
+@click.argument("student", type=PATH)
+@click.argument("images", nargs=-1, required=True)
+@click.option("--out", type=PATH, default=Path("predictions"), show_default=True, help="folder to write")
+@click.option("--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True,
+              help="lowest score of a detection")
+@click.option("--long-side", type=click.IntRange(0), default=None,
+              help="shrink images to this longest side in pixels, 0 = never  [default: as the student was trained]")
+@click.option("--pictures/--no-pictures", default=True, show_default=True, help="also draw the boxes")
+def predict(
+    student: Path, images: tuple[str, ...], out: Path, threshold: float, long_side: int | None, pictures: bool,
+) -> None:
+    """Detect objects in images.
+
+    STUDENT is the folder of a run or a weights file. IMAGES are files, folders, or patterns in quotes such as
+    'photos/*.jpg'. Writes predictions.json into the folder: file_name, class, score, and bbox (x, y, width, height) in
+    pixels of the file, turned as its EXIF orientation says; and a picture for each image.
+    """
+    import torch
+    from PIL import Image
+    from torchvision.transforms.v2.functional import pil_to_tensor
+    from torchvision.utils import draw_bounding_boxes
+    from tqdm import tqdm
+
+    from ..checkpoints import described, detector_of
+    from ..datasets import read_exif_rotated, shrink
+    from ..io import make_folder, write_json
+
+    files = image_files(images)
+    detector, settings = detector_of(student)
+    config, classes = described(student)
+    classes = classes or [f"class {label}" for label in range(1, settings["classes"] + 1)]
+    if long_side is None:
+        long_side = config.image_size if config else 0
+    found, refused = [], []
+    make_folder(out)
+    for number, file in enumerate(tqdm(files, desc="predict", unit="image")):
+        try:
+            image = read_exif_rotated(file)
+        except (OSError, ValueError) as error:  # go on with the others
+            refused.append(f"{file}: {error}")
+            continue
+        small = pil_to_tensor(shrink(image, long_side))
+        with torch.no_grad():
+            result = detector([small.float() / 255])[0]
+        kept = (result["scores"] >= threshold) & (result["labels"] > 0)
+        boxes = result["boxes"][kept] * torch.tensor([image.width / small.shape[2], image.height / small.shape[1]] * 2)
+        names, scores = [classes[i - 1] for i in result["labels"][kept]], result["scores"][kept].tolist()
+        for name, score, (left, top, right, bottom) in zip(names, scores, boxes.tolist(), strict=True):
+            bbox = [left, top, right - left, bottom - top]
+            found.append({"file_name": str(file), "class": name, "score": score, "bbox": bbox})
+        if pictures:
+            labels = [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)]
+            drawn = pil_to_tensor(image)
+            if labels:
+                drawn = draw_bounding_boxes(drawn, boxes, labels, "blue", width=2)
+            Image.fromarray(drawn.permute(1, 2, 0).numpy()).save(out / f"{number:04d}_{file.stem}.jpg")
+    write_json(out / "predictions.json", found)
+    click.echo(f"{len(found)} detections of score {threshold:g} or more in {len(files) - len(refused)} images: {out}")
+    if refused:
+        raise UserError(f"images must be files that can be decoded, got {len(refused)} others, the first {refused[0]}")
+
+
+def image_files(names: tuple[str, ...]) -> list[Path]:
+    """Files, the images of folders, and what patterns match, each once.
+
+    Raises:
+        UserError: a name that gives no image.
+    """
+    files: dict[Path, None] = {}
+    for name in names:
+        path = Path(name).expanduser()
+        inside = sorted(path.rglob("*")) if path.is_dir() else map(Path, sorted(glob.glob(str(path), recursive=True)))
+        found = [file for file in inside if file.is_file() and file.suffix.lower() in SUFFIXES]
+        found = [path] if path.is_file() else found
+        if not found:
+            kinds = ", ".join(SUFFIXES)
+            raise UserError(f"IMAGES must be files, folders or patterns with images ({kinds}), got {name!r}")
+        files |= dict.fromkeys(found)
+    return list(files)
