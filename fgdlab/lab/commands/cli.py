@@ -14,7 +14,7 @@ from .predict import predict
 from .run import run
 from .stats import compare, errors, seeds
 from .sweep import sweep
-from .table import report, table
+from .table import claims, report, table
 from .teacher import teacher
 
 
@@ -82,6 +82,7 @@ def main(ctx: click.Context) -> None:
     Start here:
       fgdlab sweep table1_areas           run Table 1 of the paper on this machine: ten minutes on two cores
       fgdlab table table1_areas           print the table again: text, Markdown, LaTeX, CSV, HTML, or a figure
+      fgdlab claims                       print every claim of the papers: does it hold here?
       fgdlab report table1_areas          write one page about the sweep, to read in a browser
     \b
     Then:
@@ -107,6 +108,6 @@ def main(ctx: click.Context) -> None:
 
 
 for command in (
-    sweep, table, report, run, doctor, data, predict, teacher, import_, export, seeds, compare, errors,
+    sweep, table, claims, report, run, doctor, data, predict, teacher, import_, export, seeds, compare, errors,
 ):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""``fgdlab table`` and ``fgdlab report``: the results of a sweep beside the paper's, and as a page."""
+"""``fgdlab table``, ``claims`` and ``report``: results beside the paper's, the papers' claims, and a page."""
 from pathlib import Path
 
 import click
@@ -64,6 +64,21 @@ def table(name, scale, out, format, metrics, noise, resamples, figure, publish) 
     if publish:
         files = publish_results(frame, runs.sweep, scale)
         click.echo("published " + ", ".join(str(file) for file in files), err=True)
+
+
+@click.command()
+@click.option("--publish", is_flag=True, help="write the table into README.md, for a commit")
+def claims(publish) -> None:
+    """Print every claim of the papers with a verdict: does it hold here?
+
+    Claims and their rules are in ablations/claims.yaml, the numbers in ablations/results. A result counts while its
+    settings are those of its sweep.
+    """
+    from ..reports import claims_text, publish_claims
+
+    click.echo(claims_text())
+    if publish:
+        click.echo("published " + (", ".join(map(str, publish_claims())) or "nothing: README.md has no mark"), err=True)
 
 
 @click.command()

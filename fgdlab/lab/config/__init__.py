@@ -4,6 +4,6 @@ from fgdlab import lazy_package
 __all__ = lazy_package(__name__, {
     "active_fields": "active_settings distils has_teacher unused_settings",
     "presets": "PAPER_PRESETS listed preset preset_settings",
-    "run_config": "METADATA settings_about METHODS RunConfig check_names",
+    "run_config": "DEFAULTS METADATA settings_about METHODS RunConfig check_names",
     "scales": "SCALES scale_settings",
 })

@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..io import write_text
 from ..sweeps import Sweep, ablations_folder, of_one_scale, of_scale, results_file, write_results
 from ..tables import render, save_figure, table_figure
+from .claims import claims_text
 
 
 def publish(results: pd.DataFrame, sweep: Sweep, scale: str = "laptop") -> list[Path]:
@@ -33,7 +34,17 @@ def publish(results: pd.DataFrame, sweep: Sweep, scale: str = "laptop") -> list[
     after = replace_table(before, of_scale(sweep.name, scale), table)
     if after != before:
         write_text(readme, after)
-    return [csv, md, png]
+    return [csv, md, png, *publish_claims()]
+
+
+def publish_claims() -> list[Path]:
+    """Write the table of claims between its marks in README.md; [] if it has none."""
+    readme = ablations_folder().parent / "README.md"
+    before = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    if "<!-- table claims -->" not in before:
+        return []
+    write_text(readme, replace_table(before, "claims", claims_text(markdown=True)))
+    return [readme]
 
 
 def check_scale(scale: str) -> None:

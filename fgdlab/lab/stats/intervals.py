@@ -125,13 +125,16 @@ def paired_difference(frame: pd.DataFrame, row: str, baseline: str, metric: str)
     return estimate(seed_differences(frame, row, baseline, metric))
 
 
-def variance_covered(source: str, subject: str = "The interval covers") -> str:
+def variance_covered(source: str, subject: str = "The interval covers", teachers: int = 1) -> str:
     """The sentence for a caption: which variance an interval covers, and which it does not.
 
     Args: source: a key of :data:`VARIANCE_SOURCES`: "seeds" for t-intervals over runs, "images" for a bootstrap over
-        images. subject: how the sentence begins.
+        images. subject: how the sentence begins. teachers: how many teachers the seeds learn from in turn.
     """
     if source not in VARIANCE_SOURCES:
         raise unknown_name("variance source", source, VARIANCE_SOURCES)
     covered, not_covered = VARIANCE_SOURCES[source]
+    if teachers > 1:
+        covered += f" and, in part, the choice of the teacher (seeds learn from {teachers} teachers in turn)"
+        not_covered = not_covered.replace("from the teacher, ", "from ").replace("the teacher or ", "")
     return f"{subject} {covered}, but not {not_covered}."

@@ -2,10 +2,12 @@
 
     run folders --collect--> DataFrame --write_results--> results.csv --read_results--> tables
 """
+import math
 from pathlib import Path
 
 import pandas as pd
 
+from ..config import DEFAULTS, METADATA, active_settings
 from ..errors import UserError
 from ..io import checked_read, write_text
 from .planning import PlannedRun, runs_folder
@@ -17,6 +19,7 @@ RESULT_COLUMNS = (
     "steps",
 )
 NUMBERS = (*SCORE_COLUMNS, *RESULT_COLUMNS)
+UNRECORDED = ("data", "scale", "seed", "teacher_checkpoint", "device")  # settings that other columns stand for
 NEEDED = ("row", "seed", "state", "AP", "AR")  # columns without which there is no table
 
 
@@ -43,7 +46,7 @@ def record(run: PlannedRun, sweep: Sweep, keep_stale: bool) -> dict:
     settings = {
         name: value
         for name, value in run.config.dict().items()
-        if name not in ("data", "scale", "seed", "teacher_checkpoint", "device")
+        if name not in UNRECORDED
     }
     with checked_read(run.folder / "result.json"):
         origin = result.get("provenance", {})
@@ -79,6 +82,34 @@ def read_results(sweep: Sweep, scale: str, out: Path | None = None) -> tuple[pd.
     at = "" if scale == "laptop" else f" at scale {scale}"
     command = f"fgdlab sweep {sweep.name}" + (f" --scale {scale}" if at else "")
     raise UserError(f"results of {sweep.name}{at} must be in {own} or {committed}, got neither; run `{command}` first")
+
+
+def outdated(frame: pd.DataFrame, sweep: Sweep, scale: str) -> str:
+    """Why results do not answer a sweep as it is now: provenance that is missing, or a setting that has changed.
+
+    Returns:
+        "" if they do. Data folders and code are not compared; the runs' code hashes are in the results.
+    """
+    done = frame[frame["state"] == "done"]
+    for column in ("code_hash", "device", "finished"):
+        if column not in done or done[column].isna().any():
+            return f"no {column.replace('_', ' ')} was recorded"
+    for _, line in done.iterrows():
+        if line["row"] not in sweep.rows:
+            return f"the sweep has no row {line['row']!r} now"
+        for name, now in active_settings(sweep.settings(line["row"], line["seed"], scale)).deciding().items():
+            before = line.get(name, DEFAULTS[name] if METADATA[name]["later"] else None)
+            if name not in UNRECORDED and not same_setting(before, now):
+                return f"{name} was {before}, is now {now}"
+    return ""
+
+
+def same_setting(recorded, now) -> bool:
+    """Whether a setting read from a CSV is the present one; an empty text is NaN there."""
+    try:
+        return math.isclose(float(recorded), float(now), rel_tol=1e-5)
+    except (TypeError, ValueError):
+        return now == "" if pd.isna(recorded) else str(recorded) == str(now)
 
 
 def of_one_scale(frame: pd.DataFrame, scale: str, what: Path | str) -> pd.DataFrame:

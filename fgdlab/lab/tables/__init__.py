@@ -2,7 +2,7 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "cells": "Block DASH",
+    "cells": "Block DASH difference_text",
     "figure": "draw_values save_figure seed_heights style_rows table_figure",
     "html": "page styled_frame",
     "numbers": "METRICS Table ablation_table contrast_table render",

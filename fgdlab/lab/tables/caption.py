@@ -1,6 +1,7 @@
 """The caption of a table: data, meaning of the numbers, variance covered, source, tuning, missing runs."""
 import pandas as pd
 
+from ..errors import listed
 from ..provenance import code_of
 from ..stats import variance_covered
 from .cells import amount
@@ -17,7 +18,8 @@ def caption(runs: pd.DataFrame, sweep, metric: str, variance: str, older_code: b
     """One statement per line, on the runs of :func:`runs_of`; the other arguments are those of :class:`Table`."""
     done = done_runs(runs, sweep)
     return [
-        conditions(done, expected_seeds(runs, sweep)), *definitions(sweep, variance), paper_line(sweep),
+        conditions(done, expected_seeds(runs, sweep)), *origin(done), *definitions(done, sweep, variance),
+        paper_line(sweep),
         f"Tuning: {one_line(sweep.tuning) or 'not stated how the weights were chosen'}.",
         *teacher_warning(done, sweep), missing_line(runs, sweep, metric),
         *(older_code_lines(done) if older_code else []), *notes(runs, sweep),
@@ -58,7 +60,16 @@ def conditions(done: pd.DataFrame, seeds: list[int]) -> str:
     return ". ".join([*parts, f"Seeds: {', '.join(map(str, seeds))}", teachers(done)]) + "."
 
 
-def definitions(sweep, variance: str) -> list[str]:
+def origin(done: pd.DataFrame) -> list[str]:
+    """When and by which code the runs were made; [] for runs before code hashes were recorded."""
+    days, hashes = [str(day)[:10] for day in distinct(done, "finished")], distinct(done, "code_hash")
+    if not hashes or not days:
+        return []
+    when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+    return [f"Runs finished on {when}; code hash {listed(hashes)}, per run in the results."]
+
+
+def definitions(done: pd.DataFrame, sweep, variance: str) -> list[str]:
     """The meaning of AP, AR, ± and Δ, and the variance they cover."""
     interval = "95 % t-interval" if variance == "seeds" else "95 % interval"
     return [
@@ -66,7 +77,9 @@ def definitions(sweep, variance: str) -> list[str]:
         "±: sample standard deviation (n - 1) over n runs.",
         f"Δ: mean difference to {baseline_names(sweep)} (in a contrast: to the second row), paired by seed, n pairs; "
         f"[low, high]: its {interval}, not corrected for multiple comparisons.",
-        variance_covered(variance, "± and interval cover" if variance == "seeds" else "The interval covers"),
+        variance_covered(
+            variance, "± and interval cover" if variance == "seeds" else "The interval covers", len(teacher_seeds(done))
+        ),
     ]
 
 
@@ -100,6 +113,11 @@ def teachers(runs: pd.DataFrame) -> str:
         return "Teacher AP unknown"
     low, high = amount(values[0]), amount(values[-1])
     return f"Teacher AP {low}" if low == high else f"Several teachers, AP {low} to {high}"
+
+
+def teacher_seeds(runs: pd.DataFrame) -> list[int]:
+    """The seeds of the teachers of these runs; a run without a teacher has none."""
+    return distinct(runs[runs["teacher_AP"].notna()], "teacher_seed") if "teacher_AP" in runs else []
 
 
 def missing_line(runs: pd.DataFrame, sweep, metric: str) -> str:

@@ -35,13 +35,14 @@ def mean_cell(line: pd.Series, metric: str) -> str:
 
 def difference_cell(line: pd.Series, metric: str) -> str:
     """``+9.0 [+8.5, +9.5] (3)``: mean difference, its interval, number of pairs."""
-    low, high, n = (line[f"{metric}_delta_{part}"] for part in ("low", "high", "n"))
     if line["row"] == line["against"]:
         return "baseline"
-    if n == 0:
-        return DASH
+    return difference_text(*(line[f"{metric}_delta{part}"] for part in ("", "_low", "_high", "_n")))
+
+
+def difference_text(mean: float, low: float, high: float, n: int) -> str:
     interval = f"[{DASH}]" if pd.isna(low) else f"[{signed(low)}, {signed(high)}]"
-    return f"{signed(line[f'{metric}_delta'])} {interval} ({n})"
+    return f"{signed(mean)} {interval} ({n})" if n else DASH
 
 
 def difference_header(metric: str, variance: str) -> str:

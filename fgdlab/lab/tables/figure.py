@@ -19,7 +19,7 @@ from ..errors import UserError
 from ..io import write_text
 from ..plots import BOX_COLOUR, DISTILLED_COLOUR, STUDENT_COLOUR, TEACHER_COLOUR
 from ..stats import estimate, seed_differences, values_by_seed
-from .caption import SMOKE_WARNING, one_value, teachers
+from .caption import SMOKE_WARNING, one_value, teacher_seeds, teachers
 from .runs import baseline_of, distinct, done_runs, expected_seeds, is_smoke, not_done, runs_of
 
 GREY = "#555555"
@@ -28,7 +28,7 @@ WIDTH, ROW = 11.0, 0.62  # inches
 LABEL, TITLE, LINE = 26, 96, 140  # characters per line: row label, title, small print
 BOTTOM = 0.62  # inches below the panels: legend and caption
 CAPTION = (
-    "Intervals cover the seed variance of the student's training only. On the right, runs are paired by seed. "
+    "Intervals cover the seed variance of the student's training{}. On the right, runs are paired by seed. "
     "A single run has no interval."
 )
 TEACHER_LINE = {"color": TEACHER_COLOUR, "linestyle": "--"}
@@ -110,6 +110,8 @@ def _legend(runs: pd.DataFrame, paper: bool, metric: str) -> list[Line2D]:
     ]
     if metric == "AP" and distinct(runs, "teacher_AP"):
         entries.append((teachers(runs).lower().replace("ap", "AP"), TEACHER_LINE))
+    if len(teacher_seeds(runs)) > 1:
+        entries.append(("digit: mean over that teacher's seeds", {"marker": "$0$", "color": TEACHER_COLOUR}))
     if paper:
         entries.append(("paper (COCO): its own Δ", {"marker": "D", "markersize": 6.5, "markerfacecolor": "none"}))
     return [Line2D([], [], label=label, **({"linestyle": "none", "color": GREY} | style)) for label, style in entries]
@@ -135,7 +137,19 @@ def _draw_rows(left: Axes, right: Axes, runs: pd.DataFrame, sweep, metric: str) 
         paper, baseline = row.paper.get(metric), sweep.rows[against].paper.get(metric)
         if paper is not None and baseline is not None:
             right.plot([paper - baseline], [i + PAPER], "D", gid=f"paper-{key}", **diamond)
+        for ax, each in ((left, values), (right, differences)):
+            draw_teacher_means(ax, each, runs[runs["row"] == key], i, key)
     right.axvline(0, color="black", linewidth=1, zorder=1, gid="zero")
+
+
+def draw_teacher_means(ax: Axes, values: pd.Series, runs: pd.DataFrame, row: int, key: str) -> None:
+    """Where seeds learn from several teachers: the mean over the seeds of each, as the digit of its teacher_seed."""
+    if len(teacher_seeds(runs)) > 1:
+        teacher = runs.set_index("seed")["teacher_seed"]
+        means = values.groupby(teacher.reindex(values.index.get_level_values("seed")).to_numpy()).mean()
+        for number, mean in means.items():
+            style = {"markersize": 5.5, "color": TEACHER_COLOUR, "markeredgewidth": 0}
+            ax.plot([mean], [row + (MEAN + PAPER) / 2], marker=f"${number:.0f}$", gid=f"teacher-mean-{key}", **style)
 
 
 def table_figure(results: pd.DataFrame, sweep, metric: str = "AP") -> Figure:
@@ -146,7 +160,7 @@ def table_figure(results: pd.DataFrame, sweep, metric: str = "AP") -> Figure:
         metric: the teacher's line is drawn for AP only, because runs record no other score of their teacher.
     Returns:
         A Figure outside of pyplot. Gids of its artists: ``points-KEY``, ``mean-KEY``, ``interval-KEY`` in both panels,
-        ``paper-KEY`` on the right, ``teacher`` on the left.
+        with several teachers ``teacher-mean-KEY``; ``paper-KEY`` on the right, ``teacher`` on the left.
     Raises:
         UserError: no run is done.
     """
@@ -184,7 +198,9 @@ def table_figure(results: pd.DataFrame, sweep, metric: str = "AP") -> Figure:
         handles=_legend(done, paper, metric), loc="lower left", bbox_to_anchor=(x, 0.34 / height), ncols=4,
         bbox_transform=fig.transFigure, fontsize=8.5, frameon=False, borderaxespad=0, borderpad=0, columnspacing=1.6,
     )
-    fig.text(x, 0.08 / height, CAPTION, fontsize=8.5, va="bottom", color=GREY)
+    count = len(teacher_seeds(done))
+    covered = CAPTION.format(" only" if count < 2 else f" and, in part, the choice among {count} teachers")
+    fig.text(x, 0.08 / height, covered, fontsize=8.5, va="bottom", color=GREY)
     return fig
 
 

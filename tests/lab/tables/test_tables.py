@@ -773,3 +773,44 @@ def parsed(page: str):
     parser = Cells()
     parser.feed(page)
     return parser
+
+
+# --- provenance and several teachers ----------------------------------------------------------------------------------
+
+
+def of_teachers(*seeds: int) -> pd.DataFrame:
+    """Results in which seed s of a distilled row learns from teacher ``seeds[s]``; row none has no teacher."""
+    frame = results(finished="2026-11-28T10:00:00+00:00", code_hash="abc123")
+    rows = zip(frame["row"], frame["seed"], strict=True)
+    frame["teacher_seed"] = [0 if row == "none" else seeds[seed] for row, seed in rows]
+    frame.loc[frame["row"] == "none", "teacher_AP"] = np.nan
+    return frame
+
+
+def test_a_caption_says_when_and_by_which_code_runs_were_made():
+    frame = of_teachers(0, 0, 0)
+    frame.loc[0, ["finished", "code_hash"]] = ["2026-11-29T10:00:00+00:00", "def456"]
+    line = "- Runs finished on 2026-11-28 to 2026-11-29; code hash abc123, def456, per run in the results."
+    assert line in render(frame, SWEEP, "markdown").splitlines()
+    assert "Runs finished on 2026-11-28; code hash abc123, per" in render(of_teachers(0, 0, 0), SWEEP, "markdown")
+
+
+def test_the_interval_covers_the_choice_of_the_teacher_in_part_if_there_are_several():
+    one, three = (render(of_teachers(*seeds), SWEEP, "markdown") for seeds in ((0, 0, 0), (0, 1, 2)))
+    assert variance_covered("seeds", "± and interval cover") in one and "teachers" not in one
+    assert "in part, the choice of the teacher (seeds learn from 3 teachers in turn), but not the" in three
+
+
+def test_the_figure_shows_the_mean_of_each_teachers_seeds_where_there_are_several():
+    def digits(frame) -> dict:
+        axes = table_figure(frame, SWEEP).axes
+        return {
+            (i, line.get_gid(), line.get_marker()): line.get_xdata()[0]
+            for i, ax in enumerate(axes[:2]) for line in ax.lines if (line.get_gid() or "").startswith("teacher-mean")
+        }
+
+    assert digits(of_teachers(1, 1, 1)) == {}
+    shown = digits(of_teachers(0, 1, 0))  # AP 31, 32, 33 of split; 11, 10, 12 above none
+    assert shown[0, "teacher-mean-split", "$0$"] == 32 and shown[0, "teacher-mean-split", "$1$"] == 32
+    assert shown[1, "teacher-mean-split", "$0$"] == 11.5 and shown[1, "teacher-mean-split", "$1$"] == 10
+    assert not [key for key in shown if "none" in key[1]]

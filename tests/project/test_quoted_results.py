@@ -1,0 +1,86 @@
+"""Which committed results each document quotes, when and by which code they were made, and whether they still count.
+
+A document may quote a result while its settings are those of its sweep, and the runs name code hash, machine and time.
+"""
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+import fgdlab
+from fgdlab.lab.sweeps.collection import outdated, read_frame
+from fgdlab.lab.sweeps.spec import load_sweep, of_scale, published, results_file
+
+ROOT = Path(fgdlab.__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks/src").glob("*.py"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "ablations/README.md", *NOTEBOOKS]
+RESULTS = {of_scale(*each): each for each in published()}
+QUOTES = (
+    r"results/([\w.{}*-]+)\.(?:csv|md|png)", r"<!-- table ([\w-]+) -->", r'(?:Table|Report|SweepRuns)\.of\("([\w-]+)"',
+)
+# Quoted although their sweep has changed since: to be made again, or taken out. This list only shrinks.
+TO_BE_MADE_AGAIN: dict[str, set[str]] = {
+    "README.md": {
+        "control_attention", "control_sums", "control_unsplit", "detectors", "fbkd_parts", "inheriting", "methods",
+        "table1_areas", "table1_areas_bccd", "table1_areas_heavy", "table1_areas_plain", "weights",
+    },
+    "ablations/README.md": {
+        "control_attention", "control_loss_ratio", "control_masks", "control_sums", "control_unsplit", "detectors",
+        "fbkd_parts", "inheriting", "methods", "table1_areas", "table1_areas_bccd", "table1_areas_heavy",
+        "table1_areas_plain", "table2_same_family", "table3_stronger_teacher", "table4_focal_global",
+        "table5_attention", "table6_relation", "table7_temperature", "weights",
+    },
+    "notebooks/src/00_start.py": {"table1_areas"},
+    "notebooks/src/06_train.py": {"table1_areas"},
+    "notebooks/src/07_read_an_ablation.py": {
+        "table1_areas", "table1_areas_bccd", "table1_areas_heavy", "table1_areas_plain",
+    },
+}
+
+
+def quoted(text: str) -> set[str]:
+    """Names of the committed results in a text; braces and stars stand for any letters."""
+    names = {re.sub(r"\{[^}]*\}", "*", name) for pattern in QUOTES for name in re.findall(pattern, text)}
+    return {name for name in RESULTS for pattern in names if fnmatchcase(name, pattern)}
+
+
+def why_not(name: str) -> str:
+    """Why a committed result must not be quoted, with its dates and code; "" if it may be."""
+    sweep, scale = RESULTS[name]
+    frame = read_frame(results_file(sweep, scale))
+    why = outdated(frame, load_sweep(sweep).at(scale), scale)
+    days = sorted({str(day)[:10] for day in frame["finished"].dropna()})
+    codes = sorted(set(frame["code_hash"].dropna())) if "code_hash" in frame else []
+    made = f"made {days[0]} to {days[-1]} by code {', '.join(codes) or 'unknown'}" if days else "of unknown age"
+    return f"{name}: {why} ({made})" if why else ""
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_document_quotes_no_result_whose_sweep_has_changed_since(document):
+    name = str(document.relative_to(ROOT))
+    found = {each: why_not(each) for each in sorted(quoted(document.read_text(encoding="utf-8")))}
+    old = {each for each, why in found.items() if why}
+    allowed = TO_BE_MADE_AGAIN.get(name, set()) & set(RESULTS)
+    new = "\n".join(found[each] for each in sorted(old - allowed))
+    assert not new, f"run `fgdlab sweep NAME`, then `fgdlab table NAME --publish`; or quote nothing of:\n{new}"
+    assert allowed <= old, f"{sorted(allowed - old)} of {name} may be quoted now: take them out of TO_BE_MADE_AGAIN"
+
+
+def test_quotes_are_found_in_links_marks_notebooks_and_patterns():
+    some = sorted(RESULTS)[0]
+    for text in (f"[t](ablations/results/{some}.md)", f"![f](results/{some}.png)", f"<!-- table {some} -->",
+                 f'pd.read_csv("../ablations/results/{some}.csv")', f'Table.of("{some}")'):
+        assert quoted(text) == {some}
+    assert quoted('Path("../ablations/results").glob("*.csv")') == set() and quoted("results/none_such.md") == set()
+    assert quoted('f"../ablations/results/{name}.csv"') == set(RESULTS)
+
+
+@pytest.mark.parametrize("name", sorted(RESULTS))
+def test_a_published_row_names_code_machine_and_time_or_must_not_be_quoted(name):
+    frame = read_frame(results_file(*RESULTS[name]))
+    done = frame[frame.state == "done"]
+    named = {"code_hash", "device", "finished", "seconds"} <= set(done) and not done[
+        ["code_hash", "device", "finished", "seconds"]
+    ].isna().any(axis=None)
+    assert named or why_not(name)
