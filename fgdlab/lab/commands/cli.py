@@ -2,8 +2,11 @@
 import os
 import sys
 import time
+from contextlib import nullcontext
+from unittest import mock
 
 import click
+from tqdm import tqdm
 
 from ..errors import UserError
 from ..training import torchrun
@@ -27,8 +30,10 @@ class OneLineErrors(click.Group):
     def main(self, *args, standalone_mode: bool = True, **settings):
         if not standalone_mode:
             return super().main(*args, standalone_mode=False, **settings)
+        lines = {"display": line_per_tenth, "clear": lambda *_, **__: None, "close": end_of_lines}
         try:
-            status = super().main(*args, standalone_mode=False, **settings)
+            with nullcontext() if sys.stderr.isatty() else mock.patch.multiple(tqdm, **lines):
+                status = super().main(*args, standalone_mode=False, **settings)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(2)
@@ -58,6 +63,22 @@ class OneLineErrors(click.Group):
         except KeyboardInterrupt:
             click.echo("interrupted; the same command continues where it stopped", err=True)
             sys.exit(130)
+
+
+def line_per_tenth(bar: tqdm, msg: str | None = None, pos: int | None = None) -> None:
+    """tqdm's ``display`` for a log: a line whenever another tenth is done, in place of a bar that is drawn over."""
+    tenth = 10 * bar.n // bar.total if bar.total else 0
+    if tenth > getattr(bar, "tenth", 0):
+        bar.tenth = tenth
+        bar.fp.write(f"{bar}\n")
+        bar.fp.flush()
+
+
+def end_of_lines(bar: tqdm) -> None:
+    """tqdm's ``close`` for a log: the last tenth, and nothing to clear."""
+    if not bar.disable:
+        line_per_tenth(bar)
+        bar.disable = True
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -52,7 +52,7 @@ def predict(
         except (OSError, ValueError) as error:  # go on with the others
             refused.append(f"{file}: {error}")
             continue
-        small = pil_to_tensor(shrink(image, long_side)).contiguous()  # as in evaluation
+        small = pil_to_tensor(shrink(image, long_side))
         with torch.no_grad():
             result = detector([small.float() / 255])[0]
         kept = (result["scores"] >= threshold) & (result["labels"] > 0)

@@ -341,3 +341,20 @@ def test_ctrl_c_while_data_are_made_ends_with_one_line_and_status_130(monkeypatc
     monkeypatch.setattr(lab_sweep, "prepare_shared", interrupted)
     done = call(*TABLE)
     assert done.exit_code == 130 and done.stderr == "interrupted; the same command continues where it stopped\n"
+
+
+def test_progress_is_a_line_per_tenth_where_the_output_is_no_terminal(tmp_path):
+    """`make table1 > log 2>&1` and CI get lines, not hundreds of bars drawn over each other."""
+    code = (
+        "import click; from tqdm import tqdm; from fgdlab.lab.commands.cli import OneLineErrors\n"
+        "@click.group(cls=OneLineErrors)\ndef main(): pass\n"
+        "@main.command()\ndef work():\n"
+        "    for _ in tqdm(range(1000), desc='train', mininterval=0): pass\n"
+        "    for _ in tqdm(range(3), desc='short', mininterval=0): pass\n"
+        "    for _ in tqdm(range(5), desc='off', disable=True): pass\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "work"], capture_output=True, text=True, check=True)
+    lines = done.stderr.splitlines()
+    assert "\r" not in done.stderr and len([line for line in lines if line.startswith("train:")]) == 10
+    assert lines[0].startswith("train:  10%") and "1000/1000" in lines[9] and len(lines) <= 13
+    assert lines[-1].startswith("short: 100%") and "off" not in done.stderr

@@ -59,9 +59,11 @@ def test_detections_are_the_students_on_the_image_as_it_was_trained(student, pho
     with torch.no_grad():
         expected = detector_of(student)[0]([pixels])[0]
     found = json.loads((tmp_path / "out/predictions.json").read_text())
-    assert [each["score"] for each in found] == pytest.approx(expected["scores"].tolist())
+    objects = expected["labels"] > 0  # an untrained head may say background
+    assert [each["score"] for each in found] == pytest.approx(expected["scores"][objects].tolist())
     x, y, width, height = found[0]["bbox"]
-    assert [x, y, x + width, y + height] == pytest.approx((expected["boxes"][0] * 2).tolist(), rel=1e-5, abs=1e-3)
+    first = (expected["boxes"][objects][0] * 2).tolist()
+    assert [x, y, x + width, y + height] == pytest.approx(first, rel=1e-5, abs=1e-3)
     assert not list((tmp_path / "out").glob("*.jpg"))
 
 
