@@ -12,7 +12,7 @@ SCALES: dict[str, dict] = {
     "laptop": {"device": "cpu"},
     # your own photographs on two CPU cores: image size, anchors and steps follow from the data (run/photos.py)
     "photos": {
-        "train_images": 0, "eval_images": 0, "flip": 0.5, "zoom": 0.3, "colour": 0.3, "views": 8, "ema": 0.99,
+        "train_images": 0, "eval_images": 0, "flip": 0.5, "zoom": 0.15, "colour": 0.1, "views": 8, "ema": 0.99,
         "teacher_batch_size": 8, "device": "cpu",
     },
     # one GPU: ResNet-50 teaches ResNet-18 on torchvision's full RetinaNet, P3-P7. With 5,000 scenes a table of 15 runs
