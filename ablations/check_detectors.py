@@ -104,7 +104,7 @@ def losses(folder: Path) -> dict:
 def untrained(config: RunConfig, classes: int) -> nn.Module:
     """The student before its first step."""
     torch.manual_seed(config.seed)
-    return build(**build_settings(config, config.student, classes))
+    return build(**build_settings(config, "student", classes))
 
 
 def exported(folder: Path, config: RunConfig, eval_set: DetectionDataset) -> dict:

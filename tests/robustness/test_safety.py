@@ -18,6 +18,7 @@ from papermill.iorw import load_notebook_node
 
 import fgdlab
 from fgdlab.lab.config.run_config import RunConfig
+from fgdlab.lab.detectors.compact import GLYPHS
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.io import load_yaml
 from fgdlab.lab.run import run
@@ -187,12 +188,13 @@ def test_a_distilled_run_opens_no_connection_and_asks_for_no_name(lab_home, tiny
 
 
 def test_nothing_is_downloaded_unless_it_is_asked_for():
-    assert RunConfig().pretrained is False
+    """At the smoke and laptop scales, pretrained backbones are the package's own."""
+    assert RunConfig().init == RunConfig().teacher_init == "random"
     for path in sorted((ROOT / "ablations/sweeps").glob("*.yaml")):
         sweep = load_sweep(path.stem)
-        assert not any(
-            sweep.settings(row, 0, scale).pretrained for row in sweep.rows for scale in ("smoke", "laptop")
-        ), path.name
+        for config in (sweep.settings(row, 0, scale) for row in sweep.rows for scale in ("smoke", "laptop")):
+            for init, backbone in ((config.init, config.student), (config.teacher_init, config.teacher)):
+                assert init == "random" or backbone in GLYPHS, path.name
 
 
 # --- Jupyter ----------------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def header_settings(path: Path) -> dict:
     settings, classes = facts.get("settings"), facts.get("classes")
     if not isinstance(settings, dict) or not {"detector", "student"} <= settings.keys() or not classes:
         raise not_described(path, "no such facts")
-    return build_settings(RunConfig.of(settings), settings["student"], len(classes))
+    return build_settings(RunConfig.of(settings), "student", len(classes))
 
 
 def checked(build: dict, path: Path) -> dict:

@@ -93,13 +93,13 @@ def from_file(path: Path, config: RunConfig, classes: list[str]) -> nn.Module:
         return imported(path, facts, config, classes)
     state = {} if facts else student_of(read_state(path))
     if any(name.startswith(HEADS_OF_MMDET) for name in state):
-        settings = build_settings(config.but(flavour="mmdet"), config.teacher, len(classes))
+        settings = build_settings(config.but(flavour="mmdet"), "teacher", len(classes))
         detector = build(**settings, **(fcos_options(state) if config.detector == "fcos" else {}))
         load_mmdet(detector, state, parts=config.teacher_parts)
         return detector
     if path.suffix != ".safetensors" or config.teacher_parts != "all" or outputs_of(state) == COCO_OUTPUTS:
         return from_state(path, state or read_state(path), config, classes)
-    detector = build(**build_settings(config, config.teacher, len(classes)))
+    detector = build(**build_settings(config, "teacher", len(classes)))
     load_weights(detector, path)  # written by a run or `fgdlab teacher`
     detector.not_loaded = ()
     return detector
@@ -120,11 +120,13 @@ def imported(path: Path, facts: dict, config: RunConfig, classes: list[str]) -> 
 
 def from_state(path: Path, state: dict[str, Tensor], config: RunConfig, classes: list[str]) -> nn.Module:
     """A plain state dict in torchvision's names. A head of COCO's 91 classes is narrowed to the data's."""
-    settings = build_settings(config.but(flavour="torchvision"), config.teacher, len(classes))
+    settings = build_settings(config.but(flavour="torchvision"), "teacher", len(classes))
     suffixes = {name.rpartition(".")[2] for name in state}
     frozen = "running_mean" in suffixes and "num_batches_tracked" not in suffixes
     rows = coco_rows(classes) if outputs_of(state) == COCO_OUTPUTS != len(classes) + 1 else None
-    settings |= {"classes": COCO_OUTPUTS - 1 if rows else len(classes), "frozen_norms": frozen or config.pretrained}
+    settings["frozen_norms"] |= frozen
+    if rows:
+        settings["classes"] = COCO_OUTPUTS - 1
     detector = build(**settings)
     own = detector.state_dict()
     prefix = "" if config.teacher_parts == "all" else "backbone."

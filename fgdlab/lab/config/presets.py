@@ -16,8 +16,8 @@ TRAIN_IMAGES, BATCH, WARM_STEPS = 118_287, 16, 500  # COCO train2017; 8 GPUs wit
 EVERYWHERE = {
     "flavour": "mmdet", "image_size": 0, "train_images": 0, "eval_images": 0, "train_split": "train",
     "eval_split": "val", "flip": 0.5,
-    "min_size": 800, "max_size": 1333, "aspect_groups": True, "pretrained": True, "method": "fgd", "batch_size": BATCH,
-    "optimizer": "sgd",
+    "min_size": 800, "max_size": 1333, "aspect_groups": True, "init": "pretrained",
+    "teacher_init": "pretrained", "method": "fgd", "batch_size": BATCH, "optimizer": "sgd",
     "momentum": 0.9, "weight_decay": 1e-4, "schedule": "step", "clip": 35.0, "teacher_cache": "off", "device": "auto",
     "workers": 8, "log_every": 50, "scale": "paper",
 }

@@ -46,7 +46,10 @@ def fgd_setting(name: str):
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All settings of a run. Defaults are the laptop scale: a compact student without distillation on digit scenes."""
+    """All settings of a run. Defaults: a compact student, two epochs of digit scenes, no distillation.
+
+    A scale (scales.py) changes some of them.
+    """
 
     # data
     data: str = setting("data", "digits", "'digits' for the built-in scenes, or the folder of a COCO-format data set")
@@ -96,8 +99,13 @@ class RunConfig:
     max_size: int = setting(
         "detector", 0, "longest side in pixels, with min_size; 0 = in proportion, 1333 for 800", minimum=0,
         maximum=65535, later=True, decides_teacher=True)
-    pretrained: bool = setting(
-        "detector", False, "start the backbones from ImageNet weights, which torchvision downloads",
+    init: str = setting(
+        "detector", "random",
+        "the student's backbone starts from random weights, or from pretrained ones: compact ones classified glyphs "
+        "and come with the package, others classified ImageNet and torchvision downloads them",
+        ("random", "pretrained"))
+    teacher_init: str = setting(
+        "teacher", "random", "as init, for the backbone of a teacher that is trained", ("random", "pretrained"),
         decides_teacher=True)
     anchors: str = setting(
         "detector", "",

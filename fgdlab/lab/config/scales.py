@@ -8,8 +8,11 @@ SCALES: dict[str, dict] = {
         "train_images": 48, "eval_images": 16, "epochs": 1, "batch_size": 8, "teacher": "compact_s",
         "teacher_epochs": 1, "teacher_batch_size": 8, "log_every": 2, "device": "cpu",
     },
-    # two CPU cores; the defaults of RunConfig
-    "laptop": {"device": "cpu"},
+    # two CPU cores: teacher and students train until more epochs add nothing (ablations/sweeps/schedule.yaml)
+    "laptop": {
+        "train_images": 1800, "init": "pretrained", "epochs": 8, "batch_size": 16, "lr": 8e-3,
+        "teacher_init": "pretrained", "teacher_epochs": 20, "device": "cpu",
+    },
     # your own photographs on two CPU cores: image size, anchors and steps follow from the data (run/photos.py)
     "photos": {
         "train_images": 0, "eval_images": 0, "flip": 0.5, "zoom": 0.15, "colour": 0.1, "views": 8, "ema": 0.99,

@@ -3,6 +3,6 @@ from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
     "anchors": "fit_anchors",
-    "builder": "ANCHORED NoResize adapt_detector build build_settings",
+    "builder": "ANCHORED NoResize adapt_detector build build_settings is_pretrained",
     "reppoints": "RepPoints",
 })

@@ -47,8 +47,10 @@ def build(
         backbone: one of ``BACKBONES``, or another classifier of torchvision. Compact ones are for RetinaNet only.
         flavour: "torchvision", or "mmdet" for MMDetection's P6, anchors, heads, norms and order of classes
             (see mmdet_modules.py).
-        pretrained: start from torchvision's ImageNet weights; stem and first stage are not trained.
-        frozen_norms: batch norms with fixed statistics. None: if ``pretrained``, and always in the mmdet flavour.
+        pretrained: start a compact backbone from the package's weights for glyphs, another one from torchvision's
+            ImageNet weights; of the latter, stem and first stage are not trained.
+        frozen_norms: batch norms with fixed statistics. None: if ``pretrained``, and always in the mmdet flavour. Not
+            for compact and small backbones.
         min_size, max_size: pixels of the short side, and at most of the long side, of resized images; 0: no resizing.
         anchors: of RetinaNet or the regions of a two-stage detector, in place of the usual ones (see anchors.py).
         options: arguments of the detector's class, such as ``score_thresh=0.05``; FCOS in the mmdet flavour also takes
@@ -68,7 +70,7 @@ def build(
     if backbone in COMPACT or backbone in SMALL:
         check_small(name, backbone, flavour, pretrained)
         if backbone in COMPACT:
-            detector = compact_retinanet(backbone, classes, **options)
+            detector = compact_retinanet(backbone, classes, pretrained=pretrained, **options)
         else:
             detector = small_detector(name, backbone, classes, **options)
     else:
@@ -85,15 +87,24 @@ def build(
     return detector
 
 
-def build_settings(config, backbone: str, classes: int) -> dict:
-    """The arguments of :func:`build` for the student or teacher of a RunConfig, whose weights are loaded afterwards."""
-    settings = {"name": config.detector, "backbone": backbone, "classes": classes}
+def build_settings(config, role: str, classes: int) -> dict:
+    """The arguments of :func:`build` for a detector of a RunConfig, whose weights are loaded afterwards.
+
+    Args:
+        role: "student" or "teacher".
+    """
+    settings = {"name": config.detector, "backbone": getattr(config, role), "classes": classes}
     if config.flavour == "torchvision":
-        settings["frozen_norms"] = config.pretrained
+        settings["frozen_norms"] = is_pretrained(config, role)
     else:
         settings["flavour"] = config.flavour
     optional = ("min_size", "max_size", "anchors")
     return settings | {name: getattr(config, name) for name in optional if getattr(config, name)}
+
+
+def is_pretrained(config, role: str) -> bool:
+    """Whether the backbone of a RunConfig's student or teacher starts from pretrained weights."""
+    return (config.init if role == "student" else config.teacher_init) == "pretrained"
 
 
 def check_small(name: str, backbone: str, flavour: str, pretrained: bool) -> None:
@@ -101,8 +112,8 @@ def check_small(name: str, backbone: str, flavour: str, pretrained: bool) -> Non
         defect = f"detector must be 'retinanet' in torchvision's flavour on {backbone!r}, got {name!r} in {flavour!r}"
     elif flavour != "torchvision":
         defect = f"flavour must be 'torchvision' on {backbone!r}, got {flavour!r}"
-    elif pretrained:
-        defect = f"pretrained must be off for {backbone!r}: there are no ImageNet weights for it"
+    elif pretrained and backbone in SMALL:
+        defect = f"init must be 'random' for {backbone!r}, which has no pretrained weights"
     else:
         return
     raise UserError(f"{defect}; choose one of {', '.join(RESNETS)}")
@@ -116,7 +127,7 @@ def check_backbone(name: str, pretrained: bool) -> None:
         raise unknown_name("backbone", name, known, hint="other classifiers of torchvision will do as well")
     if pretrained and name not in torchvisions:
         remedy = "load an MMDetection checkpoint, or choose another"
-        raise UserError(f"pretrained must be off for {name!r}: torchvision has no ImageNet weights for it; {remedy}")
+        raise UserError(f"init must be 'random' for {name!r}: torchvision has no ImageNet weights for it; {remedy}")
 
 
 def adapt_detector(detector: nn.Module, flavour: str, min_size: int = 0, max_size: int = 0) -> nn.Module:

@@ -5,8 +5,10 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
@@ -33,18 +35,28 @@ COMPACT = {
     "compact_t": Compact((24, 32, 64, 128, 160), (0, 1, 2, 1), head_convs=2),  # teacher
 }
 
+# Weights of backbones that classified glyphs, made by ablations/pretrain_backbone.py. A name ends in the hash of its
+# bytes, so other weights are other code, and runs of the old ones are stale.
+WEIGHTS = Path(__file__).parents[1] / "weights"
+GLYPHS = {
+    "compact_s": "glyphs-compact_s-43fb3493.safetensors", "compact_h": "glyphs-compact_s-43fb3493.safetensors",
+    "compact_t": "glyphs-compact_t-b8682cc6.safetensors",
+}
 PYRAMID_CHANNELS = 48
 ANCHOR_SIZES = ((14, 20), (28, 40), (56, 79))  # pixels at strides 8, 16, 32
 ANCHOR_RATIO = 1.35  # height over width: digits are taller than wide
 
 
-def compact_retinanet(backbone: str, classes: int, **options) -> BatchedRetinaNet:
+def compact_retinanet(backbone: str, classes: int, pretrained: bool = False, **options) -> BatchedRetinaNet:
     """RetinaNet on three levels, P3-P5, of 48 channels, with one or two convolutions per head tower instead of four.
 
-    Without batch norm in the pyramid and group norm in the heads, the short laptop schedule does not converge.
+    Without batch norm in the pyramid and group norm in the heads, the laptop's schedule does not converge. Every part
+    is trained, also of a pretrained backbone.
     """
     settings = COMPACT[backbone]
     pyramid, anchors = CompactPyramid(settings), options.get("anchor_generator") or digit_anchors(ANCHOR_SIZES)
+    if pretrained:
+        pyramid.load_trunk(load_file(WEIGHTS / GLYPHS[backbone]))
     parts = retinanet_parts(PYRAMID_CHANNELS, classes, settings.head_convs, anchors)
     return BatchedRetinaNet(pyramid, classes + 1, **{**parts, "detections_per_img": 100, **options})
 
@@ -82,12 +94,24 @@ class CompactPyramid(nn.Module):
         self.fpn = FeaturePyramidNetwork(list(widths[2:]), self.out_channels, norm_layer=nn.BatchNorm2d)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        return self.fpn(self.stage_maps(pixels))
+
+    def stage_maps(self, pixels: Tensor) -> dict[str, Tensor]:
+        """The maps at strides 8, 16 and 32 before the feature pyramid."""
         maps, features = OrderedDict(), self.stem(pixels)
         for index, stage in enumerate(self.stages):
             features = stage(features)
-            if index > 0:  # strides 8, 16, 32; stride 4 feeds no level
+            if index > 0:  # stride 4 feeds no level
                 maps[str(index - 1)] = features
-        return self.fpn(maps)
+        return maps
+
+    def trunk(self) -> dict[str, Tensor]:
+        """The weights of stem and stages, by name."""
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("fpn.")}
+
+    def load_trunk(self, weights: dict[str, Tensor]) -> None:
+        """Load what :meth:`trunk` returns; the feature pyramid stays as it is."""
+        self.load_state_dict({**self.state_dict(), **weights})
 
 
 class ResidualBlock(nn.Module):

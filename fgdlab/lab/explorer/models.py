@@ -85,7 +85,7 @@ def build_from_header(file: Path, classes: int) -> nn.Module:
         raise UserError(f"{problem}; give like=a detector of that architecture")
     config = RunConfig.of(facts["settings"])
     outputs = outputs_of(load_file(file)) or 1 + classes
-    return build(**build_settings(config, config.student, len(facts.get("classes") or ()) or outputs - 1))
+    return build(**build_settings(config, "student", len(facts.get("classes") or ()) or outputs - 1))
 
 
 def step_number(file: Path) -> int:

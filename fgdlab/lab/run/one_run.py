@@ -13,7 +13,7 @@ from fgdlab.distill import Distiller
 from ..checkpoints import inherit, load_weights, save_weights, weights_hash
 from ..config import RunConfig, distils, has_teacher
 from ..datasets import DetectionDataset, open_split
-from ..detectors import build, build_settings
+from ..detectors import build, build_settings, is_pretrained
 from ..errors import UserError, unknown_name
 from ..io import atomic_write, make_folder, write_json
 from ..provenance import peak_memory_gb, provenance
@@ -85,7 +85,7 @@ def run_in_group(config: RunConfig, here: RunFolder, progress: str, device: str,
     check_levels(config)
     check_tensorboard(config)
     if group.world_size > 1:
-        sync_batchnorm(build(**build_settings(config, config.student, 1)), group, device)
+        sync_batchnorm(build(**build_settings(config, "student", 1)), group, device)
     started = time.perf_counter()
     torch.set_num_threads(config.threads)
     if group.is_rank0 and custom_loss_file(config.method):  # its file may change later; the run keeps a copy
@@ -168,8 +168,8 @@ def prepare(config: RunConfig, progress: bool = True) -> RunInputs:
 def make_distiller(config: RunConfig, inputs: RunInputs) -> Distiller:
     """Student, teacher and loss as one module. The student's initial weights depend on the seed alone."""
     torch.manual_seed(config.seed)
-    settings = build_settings(config, config.student, len(inputs.train_set.classes))
-    student = build(**settings, pretrained=config.pretrained)
+    settings = build_settings(config, "student", len(inputs.train_set.classes))
+    student = build(**settings, pretrained=is_pretrained(config, "student"))
     if config.channels_last:
         student = student.to(memory_format=torch.channels_last)  # 10 % faster on the CPU, more on a GPU
     if config.inherit:
@@ -187,7 +187,7 @@ def make_distiller(config: RunConfig, inputs: RunInputs) -> Distiller:
 def check_levels(config: RunConfig) -> None:
     """Check the levels that the settings name, before a teacher is trained."""
     if distils(config) and config.levels.strip():
-        detectors = (build(**build_settings(config, backbone, 1)) for backbone in (config.student, config.teacher))
+        detectors = (build(**build_settings(config, role, 1)) for role in ("student", "teacher"))
         imitated(config, *detectors)
 
 
@@ -228,7 +228,7 @@ def load_run(folder: Path | str) -> tuple[RunConfig, dict, torch.nn.Module, Dete
     result = here.result()
     config = RunConfig.of(result["settings"])
     eval_set, teacher = open_split(config, config.eval_split, progress=False), None
-    student = build(**build_settings(config, config.student, len(eval_set.classes)))
+    student = build(**build_settings(config, "student", len(eval_set.classes)))
     load_weights(student, folder / "student.safetensors")
     if result["teacher"]:
         train_set = open_split(config, config.train_split, progress=False)

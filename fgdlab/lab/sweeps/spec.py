@@ -11,9 +11,9 @@ from ..errors import UserError, unknown_name
 from ..io import load_yaml
 
 REQUIRED = ("title", "question", "baseline", "rows", "seeds")
-KEYS = {*REQUIRED, "extends", "source", "tuning", "base", "contrasts", "cost", "scales"}
+KEYS = {*REQUIRED, "extends", "source", "tuning", "base", "contrasts", "cost", "scales", "teacher_seeds"}
 ROW_KEYS = {"label", "paper", "set", "against"}
-SCALE_KEYS = {"base", "rows", "absent", "seeds", "note", "tuning", "preset", "presets"}
+SCALE_KEYS = {"base", "rows", "absent", "seeds", "teacher_seeds", "note", "tuning", "preset", "presets"}
 UNTUNED = "None at this scale: the authors' weights where the sweep sets no others, since the numbers mean nothing"
 
 
@@ -32,8 +32,11 @@ class Row:
 class Sweep:
     """One table of the workbench.
 
-    scales: {scale: what it changes}: base settings, settings of single rows, absent rows, seeds, tuning, a note on data
-        and cost; at the paper's scale also the ``preset`` of all rows and the ``presets`` of single rows.
+    teacher_seeds: the seeds of several teachers. Seed s learns from the teacher of number s modulo their count, in
+        every row, so that rows are compared under one teacher. Empty: the ``teacher_seed`` of the settings.
+    scales: {scale: what it changes}: base settings, settings of single rows, absent rows, seeds, teacher seeds, tuning,
+        a note on data and cost; at the paper's scale also the ``preset`` of all rows and the ``presets`` of single
+        rows.
     absent: {row: reason} of the rows that cannot be run at the scale chosen by :meth:`at`; tables show a dash for them.
     cost: {row: time of a training step over that of the plain step}, from the benchmark that the YAML names; {} where
         it names none.
@@ -48,6 +51,7 @@ class Sweep:
     base: dict
     rows: dict[str, Row]
     seeds: list[int]
+    teacher_seeds: list[int] = field(default_factory=list)
     contrasts: list[tuple[str, str]] = field(default_factory=list)
     scales: dict[str, dict] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
@@ -66,9 +70,11 @@ class Sweep:
         check_settings(overrides, "settings for every row")
         changes = self.scales.get(scale) or {}
         preset = (changes.get("presets") or {}).get(row) or changes.get("preset")
+        teachers = changes.get("teacher_seeds") or self.teacher_seeds
         return RunConfig.of({
-            **scale_settings(scale), **(preset_settings(preset) if preset else {}), **self.base,
-            **(changes.get("base") or {}),
+            **scale_settings(scale), **(preset_settings(preset) if preset else {}),
+            **({"teacher_seed": teachers[seed % len(teachers)]} if teachers else {}),
+            **self.base, **(changes.get("base") or {}),
             **self.rows[row].set, **((changes.get("rows") or {}).get(row) or {}), **(overrides or {}), "seed": seed,
         })
 
@@ -274,7 +280,9 @@ def parse_sweep(name: str, content: dict) -> Sweep:
         source=stripped(content.get("source")),
         tuning=stripped(content.get("tuning")), baseline=content["baseline"],
         base=check_settings(content.get("base"), "base"),
-        rows=rows, seeds=check_seeds(content["seeds"], "seeds"), contrasts=[tuple(pair) for pair in contrasts],
+        rows=rows, seeds=check_seeds(content["seeds"], "seeds"),
+        teacher_seeds=check_seeds(content.get("teacher_seeds") or [], "teacher_seeds"),
+        contrasts=[tuple(pair) for pair in contrasts],
         scales=scales,
     )
     sweep = replace(sweep, cost=step_costs(str(content["cost"]), sweep)) if content.get("cost") else sweep
@@ -309,8 +317,9 @@ def check_scale_changes(scale: str, changes, rows: dict[str, Row], baseline: str
             raise UserError(f"'absent' of {what} must say why row {row!r} cannot be run there, got {reason!r}")
     if baseline in absent:
         raise UserError(f"{what} must run the baseline, got {baseline!r} among its absent rows")
-    if changes.get("seeds") is not None:
-        check_seeds(changes["seeds"], f"seeds of {what}")
+    for key in ("seeds", "teacher_seeds"):
+        if changes.get(key) is not None:
+            check_seeds(changes[key], f"{key} of {what}")
     presets = {**check_mapping(changes.get("presets"), f"'presets' of {what}")}
     if scale != "paper" and (presets or changes.get("preset")):
         raise UserError(f"presets must stand at scale 'paper', got them at {scale!r}; give settings there instead")

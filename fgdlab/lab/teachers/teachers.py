@@ -13,7 +13,7 @@ from fgdlab.distill import Distiller
 from ..checkpoints import checksum, head_is_loaded, load_weights, save_weights, teacher_from_checkpoint, weights_hash
 from ..config import METADATA, RunConfig
 from ..datasets import DetectionDataset, open_split
-from ..detectors import build, build_settings
+from ..detectors import build, build_settings, is_pretrained
 from ..errors import UserError
 from ..io import cache_root, checked_read, create_once, short_hash, write_json
 from ..training import coco_scores, detections, train
@@ -72,7 +72,7 @@ def load_teacher(
         detector, path = teacher_from_checkpoint(config, classes, progress)
     else:
         path, origin = teacher_file(config, train_set, eval_set, device=device, progress=progress)
-        detector = build(**build_settings(config, config.teacher, len(classes)))
+        detector = build(**build_settings(config, "teacher", len(classes)))
         try:
             load_weights(detector, path)
         except UserError as error:
@@ -149,10 +149,11 @@ def train_teacher(
     settings = RunConfig.of({
         **same, "method": "none", "student": config.teacher, "epochs": config.teacher_epochs, "lr": config.teacher_lr,
         "train_steps": config.teacher_steps, "batch_size": config.teacher_batch_size, "seed": config.teacher_seed,
+        "init": config.teacher_init,
     })
     torch.manual_seed(settings.seed)
-    architecture = build_settings(settings, settings.student, len(train_set.classes))
-    detector = build(**architecture, pretrained=settings.pretrained).to(device)
+    architecture = build_settings(settings, "student", len(train_set.classes))
+    detector = build(**architecture, pretrained=is_pretrained(settings, "student")).to(device)
     if progress:
         length = f"{settings.train_steps} steps" if settings.train_steps else f"{settings.epochs} epochs"
         amount = f"for {length} on {len(train_set)} images"
@@ -167,14 +168,20 @@ def train_teacher(
         torch=torch.__version__, seconds=round(time.perf_counter() - started), steps=steps,
         eval_split=settings.eval_split, AP=round(scores["AP"], 2), AR=round(scores["AR"], 2), command="fgdlab teacher",
     )
+    hash_ = weights_and_size_hash(config, path)
+    create_once(scores_path(hash_, eval_set), lambda unfinished: write_json(unfinished, scores))
 
 
 def teacher_scores(hash_: str, detector: nn.Module, eval_set: DetectionDataset, **settings) -> dict:
     """The teacher's scores on the evaluation set, computed once per hash of its weights and data."""
-    path = cache_root() / "teachers" / f"scores-{hash_}-{eval_set.content_hash()}.json"
+    path = scores_path(hash_, eval_set)
     create_once(path, lambda unfinished: write_json(unfinished, evaluated(detector, eval_set, **settings)))
     with checked_read(path):
         return {**json.loads(path.read_text())}
+
+
+def scores_path(hash_: str, eval_set: DetectionDataset) -> Path:
+    return cache_root() / "teachers" / f"scores-{hash_}-{eval_set.content_hash()}.json"
 
 
 def evaluated(detector: nn.Module, eval_set: DetectionDataset, **settings) -> dict:

@@ -22,7 +22,7 @@ def run_folder(path, detector, backbone, made):
     save_weights(
         made,
         path / "student.safetensors",
-        settings={"detector": detector, "student": backbone, "pretrained": False},
+        settings={"detector": detector, "student": backbone, "init": "random"},
         classes=CLASSES,
         AP=1.0,
     )

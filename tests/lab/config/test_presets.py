@@ -24,7 +24,7 @@ def on_meta(detector: str, backbone: str):
     weights."""
     name = next(name for name, pair in PAPER_PRESETS.items() if pair.detector == detector)
     with torch.device("meta"):
-        return build(**build_settings(preset_config(name, "coco"), backbone, 80))
+        return build(**build_settings(preset_config(name, "coco").but(student=backbone), "student", 80))
 
 
 @pytest.mark.parametrize("name", PAPER_PRESETS)

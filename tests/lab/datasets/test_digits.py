@@ -82,6 +82,13 @@ def test_scenes_do_not_depend_on_the_order_they_are_made_in():
     assert all(same_scene(forward[image_id], backward[image_id]) for image_id in forward)
 
 
+@pytest.mark.parametrize("cores", [1, 5, None])
+def test_the_number_of_cores_changes_no_byte(tmp_path, monkeypatch, cores):
+    here = files(digit_folder(SMALL, tmp_path / "a", progress=False))
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert files(digit_folder(SMALL, tmp_path / "b", progress=False)) == here
+
+
 def test_every_scene_is_another_one():
     assert len({pixels.tobytes() for pixels, _ in scenes_of("train", SMALL, 30)}) == 30
 
@@ -173,12 +180,9 @@ def test_a_scene_uses_no_digit_sample_of_another_split(monkeypatch, split):
     assert not all(map(same_scene, before, scenes_of(split)))        # so a foreign sample would have shown
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug in digits.py, background: resize(box=) reads up to two columns beside the box; crop first"
-)
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_scene_uses_no_photo_column_of_another_split(monkeypatch, split):
-    """Not even the one column beside its own that a resize reads for its edge."""
+    """Not even the columns beside its own that a resize with box= reads for its edge."""
     photos = [np.asarray(photo) for photo in digits.photographs()]
     left, right = PHOTO_COLUMNS[split]
 
@@ -199,7 +203,34 @@ def test_a_scene_uses_no_photo_column_of_another_split(monkeypatch, split):
 def test_splits_of_a_folder_share_no_image(tmp_path):
     splits = json.loads((digit_folder(SMALL, tmp_path / "d", progress=False) / "splits.json").read_text())
     assert {name: len(ids) for name, ids in splits.items()} == {"train": 6, "tune": 3, "val": 4}
-    assert sorted(sum(splits.values(), [])) == list(range(1, 14))
+    assert {name: ids[0] for name, ids in splits.items()} == digits.FIRST_ID and len({*sum(splits.values(), [])}) == 13
+
+
+def test_the_ids_of_the_largest_splits_stay_apart():
+    starts = [*digits.FIRST_ID.values()]
+    assert all(after - before >= digits.MAX_SCENES for before, after in zip(starts, starts[1:], strict=False))
+
+
+@pytest.mark.parametrize("other", SPLITS)
+def test_a_split_is_the_same_however_many_scenes_the_others_have(tmp_path, other):
+    few, many = (digit_folder(replace(SMALL, **{other: n}), tmp_path / str(n), progress=False) for n in (2, 9))
+    for split in SPLITS:
+        one, more = (read_split(folder, split) for folder in (few, many))
+        ids = [image["id"] for image in one.images]
+        assert [image["id"] for image in more.images][:len(ids)] == ids  # a small split is the start of a large one
+        for image_id in ids:
+            assert np.array_equal(one.boxes[image_id], more.boxes[image_id])
+            assert np.array_equal(one.labels[image_id], more.labels[image_id])
+            name = f"images/{image_id:06d}.jpg"
+            assert (few / name).read_bytes() == (many / name).read_bytes()
+
+
+def test_a_run_is_evaluated_on_the_same_scenes_however_many_it_learns_from(lab_home):
+    config = RunConfig(image_size=64, train_images=12, eval_images=8)
+    for split in ("tune", "val"):
+        few, many = (open_split(each, split, progress=False) for each in (config, config.but(train_images=20)))
+        assert few.content_hash() == many.content_hash()
+        assert all(np.array_equal(few[index][0], many[index][0]) for index in range(8))
 
 
 # ---- what is annotated ---

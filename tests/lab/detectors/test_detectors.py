@@ -1,7 +1,10 @@
 """Detectors by name and torchvision's contract."""
+from hashlib import sha256
+
 import pytest
 import torch
 import torchvision
+from safetensors.torch import load_file
 from torch import nn
 from torch.testing import assert_close
 from torchvision.models.detection import RetinaNet
@@ -15,7 +18,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from fgdlab.lab.checkpoints.safetensors_io import load_weights, save_weights
 from fgdlab.lab.detectors.backbones import RESNETS
 from fgdlab.lab.detectors.builder import BACKBONES, NoResize, build
-from fgdlab.lab.detectors.compact import COMPACT
+from fgdlab.lab.detectors.compact import COMPACT, GLYPHS, WEIGHTS
 from fgdlab.lab.detectors.small import SMALL
 from fgdlab.scene import look
 
@@ -106,8 +109,20 @@ def imagenet(monkeypatch):
     return state
 
 
-def test_imagenet_weights_are_refused_for_the_compact_family(refusal):
-    assert "pretrained must be off for 'compact_t'" in refusal(build, "retinanet", "compact_t", 7, pretrained=True)
+@pytest.mark.parametrize("backbone", GLYPHS)
+def test_a_pretrained_compact_backbone_has_the_weights_that_classified_glyphs_and_trains_all_of_them(backbone):
+    weights = load_file(WEIGHTS / GLYPHS[backbone])
+    detector = build("retinanet", backbone, 7, pretrained=True)
+    state = detector.backbone.state_dict()
+    assert {name for name in state if not name.startswith("fpn.")} == weights.keys()
+    assert all(torch.equal(state[name], weights[name]) for name in weights)
+    assert all(parameter.requires_grad for parameter in detector.parameters())
+
+
+@pytest.mark.parametrize("file", {*GLYPHS.values()})
+def test_the_name_of_a_glyph_backbone_ends_in_the_hash_of_its_bytes(file):
+    """So the code names other weights when they change, and runs that started from the old ones are stale."""
+    assert f"-{sha256((WEIGHTS / file).read_bytes()).hexdigest()[:8]}." in file
 
 
 def test_pretrained_starts_the_backbone_from_imagenet_with_frozen_statistics(imagenet):

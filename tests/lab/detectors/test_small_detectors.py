@@ -53,7 +53,7 @@ def test_what_the_small_family_has_not_is_refused(refusal):
     assert "flavour must be 'torchvision' on 'small_s', got 'mmdet'" in refusal(
         build, "fcos", "small_s", 7, flavour="mmdet"
     )
-    assert "pretrained must be off for 'small_t'" in refusal(build, "mask_rcnn", "small_t", 7, pretrained=True)
+    assert "init must be 'random' for 'small_t'" in refusal(build, "mask_rcnn", "small_t", 7, pretrained=True)
 
 
 @pytest.mark.parametrize("name", DETECTORS)

@@ -217,6 +217,17 @@ def test_a_teacher_is_loaded_measured_once_and_in_eval_mode(trained, lab_home, m
         quiet(get_teacher, config.but(eval_split="tune"))            # other images are another measurement
 
 
+def test_a_teacher_that_was_just_trained_is_measured_once(lab_home, tiny_config, monkeypatch):
+    measured = []
+
+    def counted(*args, real=teachers.detections, **settings):
+        measured.append(args)
+        return real(*args, **settings)
+
+    monkeypatch.setattr(teachers, "detections", counted)
+    assert quiet(get_teacher, tiny_config(teacher="compact_s")).origin == "trained now" and len(measured) == 1
+
+
 def test_a_teacher_of_another_backbone_is_refused(trained, lab_home, refusal):
     config = trained[0].but(teacher_checkpoint=str(trained[1]), teacher="compact_t")
     assert "check backbone and classes" in refusal(quiet, get_teacher, config)

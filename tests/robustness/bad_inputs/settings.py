@@ -143,9 +143,9 @@ ROWS = [
         "teacher_cache=on must be possible, but images are mirrored at random (flip=0.5), so the pixels differ from "
         "epoch to epoch; use "
         "teacher_cache=auto to run the teacher each step"),
-    Row("ImageNet weights for a compact backbone", None, (*RUN, "--pretrained"),
-        "pretrained must be off for 'compact_s': there are no ImageNet weights for it; choose one of resnet18, "
-        "resnet34, resnet50, resnet101"),
+    Row("pretrained weights for a backbone without any", None, (*RUN, "--init", "pretrained", "--student", "small_s"),
+        "init must be 'random' for 'small_s', which has no pretrained weights; choose one of resnet18, resnet34, "
+        "resnet50, resnet101"),
     Row("parts of a method without parts", None, (*TAUGHT, "--method-parts", "feature"),
         "method_parts must be empty for method fgd, which has no parts to choose from, got 'feature'; leave it out"),
     Row("an unknown part", None, (*TAUGHT, "--method", "fbkd", "--method-parts", "feture"),
