@@ -2,6 +2,7 @@
 import pytest
 
 from fgdlab.lab.config.run_config import RunConfig
+from fgdlab.lab.config.scales import scale_settings
 from fgdlab.lab.course.pretrained import FILES, distilled_config, pretrained_detector, pretrained_facts
 from fgdlab.lab.datasets.dataset import open_split
 from fgdlab.lab.errors import UserError
@@ -38,5 +39,5 @@ def test_the_AP_in_the_header_is_what_the_detector_scores():
 
 
 def test_the_pretrained_teacher_is_the_teacher_of_runs():
-    path, origin = teacher_file(RunConfig(), None, None)
+    path, origin = teacher_file(RunConfig.of(scale_settings("laptop")), None, None)
     assert path.name == FILES["teacher"] and origin == "shipped"
