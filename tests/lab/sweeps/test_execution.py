@@ -106,7 +106,8 @@ def other(value):
 CHOICES = {
     "data": None, "teacher_cache": "off", "method": "none", "area": "both", "relation": "mse", "rounding": "exact",
     "frame": "image", "axes": "yx", "attention_of": "mean", "optimizer": "sgd", "schedule": "step", "precision": "bf16",
-    "device": "cuda", "flavour": "mmdet", "init": "pretrained", "teacher_init": "pretrained", "teacher_parts": "backbone+neck", "fused": "off",
+    "device": "cuda", "flavour": "mmdet", "teacher_parts": "backbone+neck", "fused": "off",
+    "init": "pretrained", "teacher_init": "pretrained",
 }
 
 
