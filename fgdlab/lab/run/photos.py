@@ -58,21 +58,21 @@ def fit_to_data(config: RunConfig, given: Collection[str]) -> tuple[dict, list[s
         f"image_size {config.image_size}: the median box is {np.median(np.sqrt(sizes.prod(1))):.0f} px",
     ]
     if config.detector in ANCHORED and config.flavour == "torchvision":
-        levels = len(build(**build_settings(config.but(anchors=""), config.student, 1)).levels)
+        levels = len(build(**build_settings(config.but(anchors=""), "student", 1)).levels)
         anchors, met = fit_anchors(sizes, levels)
         choose("anchors", anchors)
         lines.append(f"anchors {anchors}: {met:.1%} of the boxes meet one at IoU 0.5")
     pixels = math.prod(-(-side // 32) * 32 for side in train_set.canvas)
     logits = pixels / 48 * (config.anchors.split("/")[0].count("x") or 1) * len(train_set.classes)  # on P3 to P5
-    for name, who, batch, (passes, seconds, per_pixel) in (
-        ("train_steps", config.student, config.batch_size, STUDENT),
-        ("teacher_steps", config.teacher, config.teacher_batch_size, TEACHER),
+    for name, role, batch, (passes, seconds, per_pixel) in (
+        ("train_steps", "student", config.batch_size, STUDENT),
+        ("teacher_steps", "teacher", config.teacher_batch_size, TEACHER),
     ):
         images = min(passes * len(train_set), seconds / (pixels * per_pixel + logits * PER_LOGIT))
         choose(name, max(round(images / batch), min(3 * len(train_set) // batch, LEAST), 1))
         steps = getattr(config, name)
-        minutes = steps * batch * seconds_per_image(config, who, train_set) / 60
-        lines.append(f"{name} {steps}: {steps * batch / len(train_set):.0f} passes, about {minutes:.1f} min of {who} "
+        minutes = steps * batch * seconds_per_image(config, role, train_set) / 60
+        lines.append(f"{name} {steps}: {steps * batch / len(train_set):.0f} passes, about {minutes:.1f} min of {getattr(config, role)} "
                      "on one core")
     return chosen, lines
 
@@ -86,12 +86,12 @@ def box_sizes(dataset: DetectionDataset) -> list[np.ndarray]:
     return sizes
 
 
-def seconds_per_image(config: RunConfig, backbone: str, dataset: DetectionDataset) -> float:
+def seconds_per_image(config: RunConfig, role: str, dataset: DetectionDataset) -> float:
     """Of a training step on one core, by trying one on four images."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):
-        detector = build(**build_settings(config, backbone, len(dataset.classes)))
+        detector = build(**build_settings(config, role, len(dataset.classes)))
         images, targets = zip(*(dataset[i % len(dataset)] for i in range(4)), strict=True)
         for _ in range(2):  # the first one is slow
             started = time.perf_counter()
