@@ -11,7 +11,7 @@ from ..errors import UserError, unknown_name
 from ..io import load_yaml
 
 REQUIRED = ("title", "question", "baseline", "rows", "seeds")
-KEYS = {*REQUIRED, "extends", "source", "tuning", "base", "contrasts", "cost", "scales", "teacher_seeds"}
+KEYS = {*REQUIRED, "extends", "source", "tuning", "base", "contrasts", "cost", "curve", "scales", "teacher_seeds"}
 ROW_KEYS = {"label", "paper", "set", "against"}
 SCALE_KEYS = {"base", "rows", "absent", "seeds", "teacher_seeds", "note", "tuning", "preset", "presets"}
 UNTUNED = "None at this scale: the authors' weights where the sweep sets no others, since the numbers mean nothing"
@@ -37,6 +37,7 @@ class Sweep:
     scales: {scale: what it changes}: base settings, settings of single rows, absent rows, seeds, teacher seeds, tuning,
         a note on data and cost; at the paper's scale also the ``preset`` of all rows and the ``presets`` of single
         rows.
+    curve: the setting along which the figure draws its rows, such as epochs; "": the figure has one line per row.
     absent: {row: reason} of the rows that cannot be run at the scale chosen by :meth:`at`; tables show a dash for them.
     cost: {row: time of a training step over that of the plain step}, from the benchmark that the YAML names; {} where
         it names none.
@@ -55,6 +56,7 @@ class Sweep:
     contrasts: list[tuple[str, str]] = field(default_factory=list)
     scales: dict[str, dict] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
+    curve: str = ""
     absent: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -282,9 +284,10 @@ def parse_sweep(name: str, content: dict) -> Sweep:
         base=check_settings(content.get("base"), "base"),
         rows=rows, seeds=check_seeds(content["seeds"], "seeds"),
         teacher_seeds=check_seeds(content.get("teacher_seeds") or [], "teacher_seeds"),
-        contrasts=[tuple(pair) for pair in contrasts],
+        contrasts=[tuple(pair) for pair in contrasts], curve=stripped(content.get("curve")),
         scales=scales,
     )
+    check_names({sweep.curve: None} if sweep.curve else {})
     sweep = replace(sweep, cost=step_costs(str(content["cost"]), sweep)) if content.get("cost") else sweep
     for scale in {"laptop", *scales}:
         for row in rows:

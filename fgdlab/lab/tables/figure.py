@@ -153,7 +153,7 @@ def draw_teacher_means(ax: Axes, values: pd.Series, runs: pd.DataFrame, row: int
 
 
 def table_figure(results: pd.DataFrame, sweep, metric: str = "AP") -> Figure:
-    """The figure of a sweep, rows from top to bottom in the sweep's order.
+    """The figure of a sweep, rows from top to bottom in the sweep's order; curves if the sweep names a ``curve``.
 
     Args:
         results: one row per run; ``metric`` and teacher_AP in percent.
@@ -164,6 +164,10 @@ def table_figure(results: pd.DataFrame, sweep, metric: str = "AP") -> Figure:
     Raises:
         UserError: no run is done.
     """
+    if sweep.curve:
+        from .curve import curve_figure
+
+        return curve_figure(results, sweep, metric)
     runs = runs_of(results, sweep)
     done, missing = done_runs(runs, sweep), not_done(runs, sweep, metric)["row"].value_counts()
     counts = {key: len(values_by_seed(runs, key, metric)) for key in sweep.rows}

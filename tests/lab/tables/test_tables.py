@@ -379,6 +379,23 @@ def test_figure_means_and_intervals_are_those_of_the_table():
     assert list(artists(right, "interval-split")[0].get_xdata()) == [line["AP_delta_low"], line["AP_delta_high"]]
 
 
+def test_a_sweep_with_a_curve_draws_each_group_of_rows_along_the_setting_and_its_gain():
+    rows = {
+        f"{kind}_{epochs}": Row(f"{label}, {epochs} epochs", {}, {"epochs": epochs}, f"none_{epochs}")
+        for kind, label in (("none", "no distillation"), ("split", "both, split")) for epochs in (8, 2)
+    }
+    sweep = replace(SWEEP, rows=rows, baseline="none_2", contrasts=[], curve="epochs")
+    ap = {"none_2": (20.0, 22.0, 21.0), "none_8": (30.0, 31.0, 32.0), "split_2": (25, 26, 27), "split_8": (31, 32, 33)}
+    frame = results(ap)
+    frame["epochs"] = frame["row"].str.rpartition("_")[2].astype(int)
+    left, right = table_figure(frame, sweep).axes
+    curve, = artists(left, "curve-both, split")
+    assert list(curve.get_ydata()) == [26, 32] and curve.get_xdata()[0] / curve.get_xdata()[1] == 2 / 8
+    gain, = artists(right, "curve-both, split")
+    assert list(gain.get_ydata()) == [5, 1] and not artists(right, "curve-no distillation")
+    assert [line.get_ydata()[0] for line in artists(left, "teacher")] == [46]
+
+
 def test_figure_shows_rows_from_top_to_bottom_in_order():
     left, _ = table_figure(results(), SWEEP).axes
     assert [label.get_text().split("\n")[0] for label in left.get_yticklabels()] == [
