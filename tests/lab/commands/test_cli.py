@@ -15,6 +15,7 @@ from PIL import Image
 import fgdlab
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.config.run_config import RunConfig
+from fgdlab.lab.config.scales import scale_settings
 from fgdlab.lab.run import STATES, RunFolder
 from fgdlab.lab.sweeps import execution as lab_sweep
 from fgdlab.lab.sweeps.collection import SCORE_COLUMNS
@@ -178,7 +179,7 @@ def test_a_flag_reaches_its_setting(monkeypatch):
         config.train_images,
         config.teacher_checkpoint,
     ) == (1e-3, False, "mse", 7, "a b")
-    assert (config.scale, config.eval_images, seen[1]) == ("smoke", 16, RunConfig(device="cpu"))
+    assert (config.scale, config.eval_images, seen[1]) == ("smoke", 16, RunConfig.of(scale_settings("laptop")))
 
 
 def test_help_imports_no_torch():

@@ -60,6 +60,20 @@ def refusal(name: str) -> str:
     return text
 
 
+def test_a_seed_learns_from_the_same_teacher_in_every_row_and_teachers_take_turns():
+    sweep = load_sweep("table1_areas")
+    for row in ("fg", "split"):
+        taught_by = [sweep.settings(row, seed).teacher_seed for seed in range(5)]
+        assert taught_by == [0, 1, 2, 0, 1]
+    assert {sweep.settings("fg", seed, "gpu").teacher_seed for seed in range(5)} == {0}
+    assert {load_sweep("table1_areas_plain").settings("fg", seed).teacher_seed for seed in range(5)} == {0}
+
+
+@pytest.mark.parametrize("given", [[0, 0], [-1], 3])
+def test_seeds_of_teachers_are_different_whole_numbers(given):
+    assert "teacher_seeds must be different whole numbers" in refusal(write(teacher_seeds=given))
+
+
 # --- the committed sweeps ---------------------------------------------------------------------------------------------
 
 @CHECKOUT
@@ -234,7 +248,7 @@ def test_the_rows_of_table_1_differ_in_the_feature_term_alone():
     configs = {row: sweep.settings(row, 0) for row in sweep.rows}
     assert {row: config.area for row, config in configs.items()} == {row: row for row in sweep.rows}
     assert all((config.method, config.gamma, config.lambda_) == ("fgd", 0, 0) for config in configs.values())
-    alike = {config.but(area="split", alpha=0, beta=0) for config in configs.values()}
+    alike = {config.but(area="split", equal_terms=False) for config in configs.values()}  # split: two equal parts
     assert len(alike) == 1
 
 
