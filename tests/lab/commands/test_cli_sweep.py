@@ -117,7 +117,7 @@ def test_a_folder_of_ones_own_is_run_at_the_scale_photos_with_settings_that_fit_
         return done.stdout
 
     own = plan("table1_areas", "--set", f"data={data}")
-    assert "folder: 4 training images, 8 boxes, 2 classes; evaluation on test" in own and "to do: 45 of 45 runs" in own
+    assert "folder: 4 training images, 8 boxes, 2 classes; evaluation on test" in own and "to do: 15 of 15 runs" in own
     assert all(part in own for part in ("image_size 160", "of the boxes meet one at IoU 0.5", "min of compact_t on"))
     ids = [line.split()[-1] for line in own.splitlines() if "pending" in line]
     again = plan("table1_areas", "--set", f"data={data}")
