@@ -21,7 +21,7 @@ FGD = ("fgdlab.fgd", "fgdlab.fused.loss")
 # These print, log, write or raise; run_config declares settings, whose values are in the run's id.
 NO_NUMBERS = {
     "fgdlab", "fgdlab.lab.config.run_config", "fgdlab.lab.errors", "fgdlab.lab.io", "fgdlab.lab.provenance",
-    "fgdlab.lab.run.folder", "fgdlab.lab.training.log",
+    "fgdlab.lab.datasets.data_checks", "fgdlab.lab.run.folder", "fgdlab.lab.training.log",
     "fgdlab.lab.training.tensorboard", "fgdlab.lab.training.torchrun", "fgdlab.lab.checkpoints.export",
     "fgdlab.lab.checkpoints.download",
 }

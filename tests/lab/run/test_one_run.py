@@ -21,7 +21,7 @@ from fgdlab.lab.training.evaluate import SCORES
 
 FGD = {"method": "fgd", "rounding": "exact", "epochs": 1}
 FILES = {
-    "params.json",
+    "params.json", "identity.json",
     "code.json",
     "metrics.jsonl",
     "checkpoint.pt",
