@@ -83,10 +83,7 @@ def run_in_group(config: RunConfig, here: RunFolder, progress: str, device: str,
         if group.is_rank0 and progress != "off" and (files := here.stale_files()):
             print(f"this result is of older code; changed since then: {', '.join(files)}", flush=True)
         return done
-    check_batch_split(group, config.batch_size, config.accumulate)
-    check_sizes(config)
-    check_levels(config)
-    check_tensorboard(config)
+    check_settings(config, group)
     if group.world_size > 1:
         sync_batchnorm(build(**build_settings(config, config.student, 1)), group, device)
     started = time.perf_counter()
@@ -187,8 +184,11 @@ def make_distiller(config: RunConfig, inputs: RunInputs) -> Distiller:
     return Distiller(student, teacher, loss, recall=inputs.cache, balance=make_balance(config))
 
 
-def check_levels(config: RunConfig) -> None:
-    """Check the levels that the settings name, before a teacher is trained."""
+def check_settings(config: RunConfig, group: ProcessGroup = ProcessGroup()) -> None:
+    """Check what needs no data, before a teacher is trained."""
+    check_batch_split(group, config.batch_size, config.accumulate)
+    check_sizes(config)
+    check_tensorboard(config)
     if distils(config) and config.levels.strip():
         detectors = (build(**build_settings(config, backbone, 1)) for backbone in (config.student, config.teacher))
         imitated(config, *detectors)
