@@ -145,8 +145,8 @@ def from_state(path: Path, state: dict[str, Tensor], config: RunConfig, classes:
     detector = build(**settings)
     own = detector.state_dict()
     prefix = "" if config.teacher_parts == "all" else "backbone."
-    wanted = {name for name in own if name.startswith(prefix)}
-    wrong = sorted(wanted ^ {name for name in state if name.startswith(prefix)})
+    wanted = {name: tensor for name, tensor in own.items() if name.startswith(prefix)}
+    wrong = sorted(wanted.keys() ^ {name for name in state if name.startswith(prefix)})
     wrong = wrong or [name for name in wanted if own[name].shape != state[name].shape]
     if wrong:
         raise UserError(

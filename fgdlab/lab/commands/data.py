@@ -57,8 +57,12 @@ def check(folder: Path, pixels: bool, masks: bool, image_size: int, exif_turned:
     if look is not None:
         click.echo(f"{contact_sheet(sets, look)}: images with their boxes as they are read")
     if pixels:
-        for dataset in sets.values():
-            check_pixels(dataset)
+        checked: set[Path] = set()
+        for each in splits:
+            names = {each.image_folder / image["file_name"] for image in each.images}
+            if not names <= checked:
+                check_pixels(DetectionDataset(each))
+                checked |= names
     print_splits(splits)
     print_masks(folder)
     findings = examine(sets)

@@ -112,8 +112,7 @@ def check_images(images: list[dict], file: Path) -> None:
 
     check_values(
         images, lambda i: f"{file}: image {images[i]['id']}", "file_name", "a 'file_name' within the image folder",
-        lambda name: isinstance(name, str) and name.strip() and "\0" not in name,
-        "write it relative to the image folder",
+        lambda name: isinstance(name, str) and name.strip(), "write it relative to the image folder, without '..'",
     )
     twice = repeated(image["file_name"] for image in images)
     must = "every image must have a file of its own"

@@ -103,7 +103,8 @@ def refuse_data(findings: Sequence[Finding], say: Callable[[str], None]) -> None
     """Say what is probably wrong. Raises UserError with the first finding that stops a run."""
     for finding in findings:
         if finding.level == "refuse":
-            raise UserError(str(finding))
+            must = f"data must pass the check {finding.name!r}"
+            raise UserError(f"{must}, got: {finding.sentence}; {finding.remedy}")
         if finding.level == "warn":
             say(f"worth a look: {finding}")
 
@@ -112,7 +113,12 @@ def refuse_data(findings: Sequence[Finding], say: Callable[[str], None]) -> None
 
 @check("refuse", 1, "give a split with objects, or set iscrowd to 0")
 def objects_to_learn(part: Part, least: float):
-    return f"none but {part.crowds} crowd regions" if part.count < least else None
+    return f"none but {part.crowds} crowd regions" if part.count < least and part.learned is part else None
+
+
+@check("warn", 1, "its AP is no number; give a split with objects")
+def objects_to_evaluate(part: Part, least: float):
+    return f"none but {part.crowds} crowd regions" if part.count < least and part.learned is not part else None
 
 
 @check("warn", 1, "add images of them to the training split, or remove the class")

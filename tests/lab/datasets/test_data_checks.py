@@ -129,7 +129,7 @@ def test_a_refusal_is_an_error_and_a_warning_a_line(tmp_path):
     said = []
     refuse_data(list(found_in(folder(tmp_path / "a", FAULTS["corners"][2])).values()), said.append)
     assert len(said) == 1 and said[0].startswith("worth a look: boxes look like corners")
-    with pytest.raises(UserError, match="objects to learn: in train, none but 24 crowd regions"):
+    with pytest.raises(UserError, match="'objects to learn', got: in train, none but 24 crowd regions"):
         refuse_data(list(found_in(folder(tmp_path / "b", with_key(iscrowd=1))).values()), said.append)
 
 
