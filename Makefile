@@ -36,7 +36,7 @@ screenshots: .venv/ready          ## screenshots of the explorer in JupyterLab, 
 
 lab: .venv/ready                  ## JupyterLab, on this machine only, with a token
 	$(BIN)/jupyter trust notebooks/*.ipynb >/dev/null
-	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00_start.ipynb
+	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb
 
 bench: .venv/ready                ## timings as ratios to a named baseline in the same run
 	$(BIN)/python -m benchmarks
