@@ -28,7 +28,7 @@ def export_code(
         run: folder of the run that all arguments come from.
     """
     options = {name: value for name, value in options.items() if value is not None}
-    paths = {name: str(value) for name, value in inputs.items() if isinstance(value, (str, Path))}
+    paths = {} if run else {name: str(value) for name, value in inputs.items() if isinstance(value, (str, Path))}
     objects = [name for name in (*inputs, *options) if name in OBJECTS or name in inputs and name not in paths]
     config = {each.name: getattr(state if each.name in LOSS_SETTINGS else config, each.name) for each in fields(config)}
     config = {name: value for name, value in config.items() if value != getattr(FGDConfig(), name)}
