@@ -1,8 +1,10 @@
 # Two commands: `make table1` and `make test`. Each builds .venv from requirements.lock on first use.
-PYTHON ?= python3.11
+PYTHONS = python3.11 python3.12 python3.13 python3
+FITS = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in $(PYTHONS); do $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
 BIN = .venv/bin
 
-.PHONY: table1 test test-slow smoke robust notebooks screenshots lab bench lock clean help
+.PHONY: table1 test test-slow smoke robust notebooks screenshots lab bench lock dist oldest clean help
 
 table1: .venv/ready               ## the paper's Table 1 on this machine: 5 rows x 3 seeds, four minutes on two recent cores, ten on older ones
 	$(BIN)/fgdlab sweep table1_areas --seeds 0,1,2
@@ -34,13 +36,21 @@ screenshots: .venv/ready          ## screenshots of the explorer in JupyterLab, 
 
 lab: .venv/ready                  ## JupyterLab, on this machine only, with a token
 	$(BIN)/jupyter trust notebooks/*.ipynb >/dev/null
-	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00_start.ipynb
+	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb
 
 bench: .venv/ready                ## timings as ratios to a named baseline in the same run
 	$(BIN)/python -m benchmarks
 
 lock:                             ## pin the versions that pyproject.toml allows today; needs uv
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header -o requirements.lock
+
+dist: .venv/ready                 ## the wheel and the source archive, checked as an index would, into dist/
+	rm -rf dist build && $(BIN)/python -m build --installer uv --quiet && $(BIN)/python -m twine check --strict dist/*
+
+oldest:                           ## the method's tests with the oldest torch that it takes, in .venv-oldest; downloads 3 GB
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet torch==2.4.1 torchvision==0.19.1 "numpy<2.3" pytest
+	.venv-oldest/bin/python -m pytest tests/method
 
 clean:                            ## remove .venv and runs/; the cache stays
 	rm -rf .venv runs
@@ -49,7 +59,7 @@ help:                             ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 .venv/ready: requirements.lock pyproject.toml
-	command -v $(PYTHON) >/dev/null || { echo "Python 3.11 must be installed as $(PYTHON); install it, or run make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c '$(FITS)' || { echo "make must find Python 3.11 to 3.13, got none of $(PYTHONS); install one, or run make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv && $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock \
 		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock    # uv takes half the time; pip works where uv cannot reach the index

@@ -1,6 +1,7 @@
 """Fixtures that several tests need. Everything is random but seeded, and runs on one core."""
 import os
 from collections import OrderedDict
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from fgdlab.scene import Scene
 
-pytest_plugins = ["tests.helpers.lab_fixtures", "tests.helpers.process_fixtures"]
+if find_spec("click"):  # the bench is installed; `make oldest` tests the method with torch and torchvision alone
+    pytest_plugins = ["tests.helpers.lab_fixtures", "tests.helpers.process_fixtures"]
 torch.set_num_threads(1)
 
 

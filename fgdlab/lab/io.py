@@ -3,15 +3,19 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from .errors import UserError
 
 MAX_YAML_LENGTH = 100_000  # characters; this project's sweeps have about 3,000
+MANY_FILES = 2000  # a progress bar from here on
+CLOCK_STEP = 2.0  # seconds between two times of the coarsest file systems
 
 
 def cache_root() -> Path:
@@ -147,6 +151,34 @@ def short_hash(value, length: int = 12) -> str:
     """The first characters of the SHA-256 of bytes, or of any JSON value; the order of dict keys does not matter."""
     data = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
     return hashlib.sha256(data).hexdigest()[:length]
+
+
+def file_hashes(folder: Path | str, names: Sequence[str]) -> list[str]:
+    """The SHA-256 of each file's bytes, which the cache keeps with the file's stamp: size, times and inode.
+
+    Only files whose stamp has changed are read. Data, teachers, their scores and maps, and runs are known by these
+    hashes.
+    """
+    folder = os.path.realpath(folder)
+    store = cache_root() / "contents" / f"{short_hash(folder)}.json"
+    try:
+        known = {**json.loads(store.read_bytes())}
+    except (OSError, ValueError, TypeError):  # none yet, or damaged: the files are read again
+        known = {}
+    stamps = {}
+    for name in names:
+        status = os.stat(os.path.join(folder, name))
+        stamps[name] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    new = [name for name in stamps if (known.get(name) or [0])[:-1] != stamps[name]]
+    for name in tqdm(new, desc="read image files", unit="file", leave=False, disable=len(new) < MANY_FILES):
+        with open(os.path.join(folder, name), "rb") as file:
+            known[name] = [*stamps[name], hashlib.file_digest(file, "sha256").hexdigest()]
+    hashes = [known[name][-1] for name in names]
+    last = (time.time() - CLOCK_STEP) * 1e9  # a file may change again before the clock shows it
+    if settled := [name for name in new if max(stamps[name][1:3]) < last]:
+        kept = {name: row for name, row in known.items() if name not in new or name in settled}
+        write_text(store, json.dumps(kept))
+    return hashes
 
 
 def load_yaml(text: str):

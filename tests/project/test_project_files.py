@@ -51,7 +51,9 @@ def pins() -> dict[str, list[str]]:
     return found
 
 
-WANTED = PROJECT["dependencies"] + [each for extra in PROJECT["optional-dependencies"].values() for each in extra]
+EXTRAS = PROJECT["optional-dependencies"]
+NAMED = PROJECT["dependencies"] + [each for extra in EXTRAS.values() for each in extra]
+WANTED = [each for each in NAMED if not each.startswith("fgdlab[")]
 
 
 @pytest.mark.parametrize("wanted", WANTED)
@@ -74,12 +76,9 @@ def test_the_lock_holds_nothing_but_pins_and_comments():
     assert not re.search(r"(^|[\s\"'=])[./~]*/\w", text, re.MULTILINE)
 
 
-def test_the_package_has_the_version_of_pyproject():
-    assert fgdlab.__version__ == PROJECT["version"]
-
-
 def test_pyproject_names_the_main_packages():
-    names = {canonicalize_name(Requirement(each).name) for each in PROJECT["dependencies"]}
+    assert [Requirement(each).name for each in PROJECT["dependencies"]] == ["torch"]
+    names = {canonicalize_name(Requirement(each).name) for each in EXTRAS["lab"]}
     assert {
         "torch", "torchvision", "jupyterlab", "matplotlib", "pandas", "pycocotools", "papermill", "ipywidgets",
     } <= names

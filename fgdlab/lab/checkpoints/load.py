@@ -15,10 +15,11 @@ from unittest import mock
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 
 from ..config import RunConfig
 from ..detectors import adapt_detector, build, build_settings
-from ..errors import UserError, unknown_name
+from ..errors import UserError, short_repr, unknown_name
 from .classes import COCO_OUTPUTS, coco_rows, narrow
 from .download import download
 from .export import checked
@@ -92,17 +93,32 @@ def from_file(path: Path, config: RunConfig, classes: list[str]) -> nn.Module:
     if "build" in facts:
         return imported(path, facts, config, classes)
     state = {} if facts else student_of(read_state(path))
+    names = facts.get("classes") if config.teacher_parts == "all" else None
     if any(name.startswith(HEADS_OF_MMDET) for name in state):
         settings = build_settings(config.but(flavour="mmdet"), "teacher", len(classes))
         detector = build(**settings, **(fcos_options(state) if config.detector == "fcos" else {}))
         load_mmdet(detector, state, parts=config.teacher_parts)
         return detector
-    if path.suffix != ".safetensors" or config.teacher_parts != "all" or outputs_of(state) == COCO_OUTPUTS:
-        return from_state(path, state or read_state(path), config, classes)
-    detector = build(**build_settings(config, "teacher", len(classes)))
+    if not facts or config.teacher_parts != "all":
+        return from_state(path, state or student_of(read_state(path)), config, classes)
+    detector = build(**build_settings(config, "teacher", len(names or classes)))
     load_weights(detector, path)  # written by a run or `fgdlab teacher`
     detector.not_loaded = ()
+    by_name(path, detector, names or classes, classes)
     return detector
+
+
+def by_name(path: Path, detector: nn.Module, names: list[str], classes: list[str]) -> None:
+    """Order the outputs of a head that a file's header names as the data's classes."""
+    if names == classes:
+        return
+    narrowed = isinstance(detector, (FasterRCNN, RetinaNet, FCOS)) and detector.flavour == "torchvision"
+    if not narrowed or not {*classes} <= {*names}:
+        got = f"{short_repr(names)} for {short_repr(classes)}"
+        raise UserError(
+            f"{path} must hold a teacher of the data's classes, got {got}; rename the classes of the data, or say "
+            "teacher_parts=backbone+neck to use it without its head")
+    narrow(detector, [0, *(names.index(name) + 1 for name in classes)])
 
 
 def imported(path: Path, facts: dict, config: RunConfig, classes: list[str]) -> nn.Module:
@@ -120,7 +136,8 @@ def imported(path: Path, facts: dict, config: RunConfig, classes: list[str]) -> 
 
 def from_state(path: Path, state: dict[str, Tensor], config: RunConfig, classes: list[str]) -> nn.Module:
     """A plain state dict in torchvision's names. A head of COCO's 91 classes is narrowed to the data's."""
-    settings = build_settings(config.but(flavour="torchvision"), "teacher", len(classes))
+    flavour = config.flavour if path.suffix == ".safetensors" else "torchvision"
+    settings = build_settings(config.but(flavour=flavour), "teacher", len(classes))
     suffixes = {name.rpartition(".")[2] for name in state}
     frozen = "running_mean" in suffixes and "num_batches_tracked" not in suffixes
     rows = coco_rows(classes) if outputs_of(state) == COCO_OUTPUTS != len(classes) + 1 else None
@@ -130,8 +147,8 @@ def from_state(path: Path, state: dict[str, Tensor], config: RunConfig, classes:
     detector = build(**settings)
     own = detector.state_dict()
     prefix = "" if config.teacher_parts == "all" else "backbone."
-    wanted = {name for name in own if name.startswith(prefix)}
-    wrong = sorted(wanted ^ {name for name in state if name.startswith(prefix)})
+    wanted = {name: tensor for name, tensor in own.items() if name.startswith(prefix)}
+    wrong = sorted(wanted.keys() ^ {name for name in state if name.startswith(prefix)})
     wrong = wrong or [name for name in wanted if own[name].shape != state[name].shape]
     if wrong:
         raise UserError(

@@ -4,6 +4,7 @@
 
 Files are read with ``weights_only=True``: a pickle with code is refused.
 """
+import argparse
 import os
 import re
 import warnings
@@ -23,6 +24,9 @@ from .safetensors_io import check_archive, not_safetensors
 
 PARTS = ("all", "backbone+neck")
 STUDENT = ("student.", "architecture.model.", "architecture.")  # the authors' distiller; MMRazor
+WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "ema", "net", "weights")  # of a state dict
+OUTER = ("model.", "net.", "network.", "detector.", "ema_model.")  # a module that holds the detector, as in Lightning
+WRAPPED = {"module", "_orig_mod"}  # parts of names that DistributedDataParallel and torch.compile add
 OTHERS = ("teacher.", "distill_losses.", "distiller.", "architecture.model.distiller.", "architecture.teacher.")
 
 
@@ -107,7 +111,10 @@ def fcos_options(state: Mapping[str, Tensor]) -> dict:
 
 def student_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The student's state in a distiller's (the authors' or MMRazor's), without prefix; a plain detector's as it is."""
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}  # DistributedDataParallel's
+    state = {".".join(part for part in name.split(".") if part not in WRAPPED): each for name, each in state.items()}
+    for prefix in OUTER:
+        if f"{prefix}backbone." in {name[:len(prefix) + 9] for name in state}:  # what else is there is no detector's
+            state = {name.removeprefix(prefix): each for name, each in state.items() if name.startswith(prefix)}
     for prefix in STUDENT:
         others = tuple(other for other in OTHERS if other.startswith(prefix))
         student = {
@@ -136,19 +143,19 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     try:
         if zipfile.is_zipfile(path):  # torch's format since 1.6; before, a plain pickle
             check_archive(path)
-        with warnings.catch_warnings():
+        # a Namespace of arguments runs no code
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")  # about formats
             content = torch.load(path, weights_only=True, map_location="cpu")
     except UserError:
         raise
     except Exception as error:  # torch raises many types for broken bytes
         raise UserError(refusal(path, error)) from error
-    state = content.get("state_dict", content.get("model", content)) if isinstance(content, dict) else {}
-    state = state if isinstance(state, Mapping) else {}
+    content = content if isinstance(content, dict) else {}
+    state = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
-        got = f"{type(content).__name__} without any; give the checkpoint of a detector"
-        raise UserError(f"{path} must hold a state dict of named tensors, got {got}")
+        raise UserError(f"{path} must hold a state dict of named tensors, got none; give the checkpoint of a detector")
     check_sizes(path, tensors)
     return tensors
 
@@ -181,7 +188,8 @@ def refusal(path: Path, error: Exception) -> str:
     return (
         f"{path} must be readable with weights_only=True, got a file that is not: {reason}. "
         "Loading such a file runs whatever code is in it; if you trust where it comes from, convert it once, best in a "
-        f"container without network: python -c \"import torch; c = torch.load('{path.name}', map_location='cpu', "
-        "weights_only=False); torch.save({'state_dict': dict(c.get('state_dict', c))}, 'plain.pth')\", "
-        "then give plain.pth"
+        f"container without network: python -c \"import torch; c = torch.load('{path}', map_location='cpu', "
+        f"weights_only=False); c = c if isinstance(c, dict) else c.state_dict(); s = next((c[k] for k in {WRAPPERS} if "
+        "k in c), c); s = s if isinstance(s, dict) else s.state_dict(); torch.save({k: v for k, v in s.items() if "
+        "isinstance(v, torch.Tensor)}, 'plain.pth')\", then give plain.pth"
     )

@@ -35,7 +35,10 @@ def import_(
     state = student_of(read_state(file))
     classes = classes or classes_of(state)
     if classes is None:
-        raise UserError(f"{file} must hold a classifier that is known here, got none; say --classes")
+        remedy = "say --classes"
+        if any(name.startswith("backbone.fpn.") for name in state):
+            remedy = "its names are torchvision's, so give it to a run as it is, by --teacher-checkpoint"
+        raise UserError(f"{file} must hold a classifier in MMDetection's names, got none; {remedy}")
     settings = {"name": detector, "backbone": backbone, "classes": classes, "flavour": "mmdet"}
     if detector == "fcos":
         settings |= fcos_options(state)

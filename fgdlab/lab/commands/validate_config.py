@@ -3,6 +3,7 @@
     RunConfig --validate_config--> CheckResults, one after the other, until one of them is bad
 """
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -10,10 +11,11 @@ from torch import nn
 from ..checkpoints import head_is_loaded
 from ..config import RunConfig, distils, has_teacher
 from ..datasets import DetectionDataset
+from ..detectors import build, build_settings
 from ..errors import UserError
-from ..run import RunInputs, device_of, make_distiller, open_data
-from ..teachers import Teacher, load_teacher, teacher_needs_training
-from ..training import CheckResult, coco_scores, detections, preflight
+from ..run import RunInputs, check_settings, device_of, findings, make_distiller, open_data
+from ..teachers import Teacher, cache_refusal, load_teacher, teacher_needs_training
+from ..training import CheckResult, coco_scores, detections, preflight, train
 
 SAMPLE = 64  # images on which the teacher is evaluated
 LEAST_AP = 1.0  # below this on a sample, a teacher has learned nothing or did not load
@@ -29,29 +31,42 @@ def validate_config(config: RunConfig) -> Iterator[CheckResult]:
 
 
 def all_checks(config: RunConfig) -> Iterator[CheckResult]:
+    """What a run would build is built, and one step is run, so that what a run would refuse is refused here."""
     device = device_of(config)
-    train_set, eval_set = open_data(config, progress=False)
+    check_settings(config)
+    data = train_set, eval_set = open_data(config, progress=False)
     for split, dataset in ((config.train_split, train_set), (config.eval_split, eval_set)):
         boxes = sum(len(dataset.annotations.boxes[image_id]) for image_id in dataset.image_ids)
         found = f"{len(dataset)} images, {boxes} boxes, {len(dataset.classes)} classes"
-        yield CheckResult(f"data, split {split}", boxes > 0, found, "" if boxes else "give a split with objects")
-    length = f"{config.train_steps} steps" if config.train_steps else f"{config.epochs} epochs"
-    steps = f"{length} of {config.batch_size} images, {len(train_set) // config.batch_size} steps per epoch"
-    yield CheckResult("schedule", True, f"{steps}, {config.optimizer}, lr {config.lr:g}, {device}")
+        yield CheckResult(f"data, split {split}", True, found)
+    passed = {"refuse": False, "warn": None, "note": True}
+    for found in findings(config, data):
+        yield CheckResult(found.name, passed[found.level], found.sentence, found.remedy)
+    length = f"{config.train_steps} steps" if config.train_steps else (
+        f"{config.epochs} epochs of {len(train_set) // config.batch_size} steps")
+    found = f"{length} of {config.batch_size} images, {config.optimizer}, lr {config.lr:g}, {device}"
+    yield CheckResult("schedule", True, found)
+    teacher = None
     if not has_teacher(config):
         yield CheckResult("teacher", None, "the settings need none", "to distil, say --method fgd")
-        return
-    if teacher_needs_training(config, train_set):
-        found = f"{config.teacher} is not there yet; the first run trains it for {config.teacher_epochs} epochs"
+    elif teacher_needs_training(config, train_set):
+        detector = build(**build_settings(config, "teacher", len(train_set.classes))).eval().to(device)
+        teacher = Teacher(Path(), detector, "not trained", None)
+        found = f"{config.teacher} is not there yet; the first run trains it"
         yield CheckResult("teacher", None, found, "`fgdlab teacher` with these settings does it now")
-        return
-    detector, path, origin = load_teacher(config, train_set, eval_set, device=device, progress=False)
-    yield CheckResult("teacher", True, f"{config.teacher} ({origin}), {path.name}")
-    yield check_teacher_ap(detector, eval_set, config, device)
+    else:
+        detector, path, origin = load_teacher(config, train_set, eval_set, device=device, progress=False)
+        teacher = Teacher(path, detector, origin, None)
+        yield CheckResult("teacher", True, f"{config.teacher} ({origin}), {path.name}")
+        yield check_teacher_ap(detector, eval_set, config, device)
+    distiller = make_distiller(config, RunInputs(train_set, eval_set, teacher, None)).to(device)
     if distils(config):
-        inputs = RunInputs(train_set, eval_set, Teacher(path, detector, origin, None), None)
-        distiller = make_distiller(config, inputs).to(device)
         yield from preflight(distiller, train_set, config.precision, device, config.batch_size)
+        refused = config.teacher_cache == "on" and cache_refusal(config, train_set, teacher.detector)
+        if refused:
+            yield CheckResult("teacher_cache=on", False, f"not possible: {refused}", "use teacher_cache=auto")
+    train(distiller, train_set, config.but(train_steps=1, patience=0, schedule="cosine"), device=device, progress="off")
+    yield CheckResult("one step", True, "done, with finite losses and gradients")
 
 
 def check_teacher_ap(detector: nn.Module, eval_set: DetectionDataset, config: RunConfig, device: str) -> CheckResult:

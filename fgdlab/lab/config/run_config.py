@@ -69,6 +69,10 @@ class RunConfig:
     eval_split: str = setting(
         "data", "val",
         "the evaluation split; choose hyper-parameters on 'tune', never on the split that a table reports")
+    exif_turned: bool = setting(
+        "data", False,
+        "boxes were drawn on images as their EXIF orientation turns them; off = only where the stated sizes show it",
+        later=True, decides_teacher=True)
     flip: float = setting(
         "data", 0.0,
         "probability of a horizontal flip of a training image (not for digits); without views the teacher cannot be "

@@ -8,6 +8,7 @@ __all__ = lazy_package(__name__, {
     "coco_json": "MAX_CLASSES box_table is_finite is_integer read_document read_json",
     "dataset": "DetectionDataset shuffled_batches foreground_fractions load_batches open_split",
     "digits": "DigitScenes RECIPE_VERSION digit_folder",
-    "images": "as_rgb check_pixels shrink read_exif_rotated",
-    "splits": "TRAIN_PARTS",
+    "data_checks": "Finding check_pixels examine refuse_data",
+    "images": "as_rgb read_exif_rotated read_image shrink",
+    "splits": "DISJOINT TRAIN_PARTS",
 })

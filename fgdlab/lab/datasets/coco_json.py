@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError, raise_first, short_repr
+from ..errors import UserError, listed, raise_first, short_repr, unknown_name
 
 KEYS = {
     "images": ("id", "file_name", "width", "height"),
@@ -71,6 +71,11 @@ def read_document(file: Path) -> dict:
         categories, lambda i: f"{file}: category {categories[i]['id']}", "name", "a text as 'name'",
         lambda name: isinstance(name, str),
     )
+    twice = repeated(category["name"] for category in categories)
+    raise_first(
+        [f"{file}: classes must have names of their own, got {name!r} twice" for name in twice],
+        "rename one, or give the objects of both one category_id",
+    )
     return document
 
 
@@ -107,7 +112,7 @@ def check_images(images: list[dict], file: Path) -> None:
 
     check_values(
         images, lambda i: f"{file}: image {images[i]['id']}", "file_name", "a 'file_name' within the image folder",
-        stays_in_folder, "write it relative to the image folder, without '..'",
+        lambda name: isinstance(name, str) and name.strip(), "write it relative to the image folder, without '..'",
     )
     twice = repeated(image["file_name"] for image in images)
     must = "every image must have a file of its own"
@@ -124,14 +129,6 @@ def check_images(images: list[dict], file: Path) -> None:
     )
 
 
-def stays_in_folder(name) -> bool:
-    """Whether a file name is a text that points into the image folder on every system."""
-    if not isinstance(name, str) or not name.strip():
-        return False
-    posix, windows = PurePosixPath(name), PureWindowsPath(name)
-    return not (posix.is_absolute() or windows.anchor or ".." in posix.parts or ".." in windows.parts)
-
-
 @dataclass(frozen=True, eq=False)
 class BoxTable:
     """All M annotations of a file as columns, sorted by annotation id."""
@@ -146,13 +143,23 @@ class BoxTable:
     entries: list[dict]  # as in the file, with segmentations unchecked
 
 
-def box_table(document: dict, file: Path, *, allow_empty: bool) -> BoxTable:
-    """Check all annotations. ``allow_empty`` marks boxes of width or height 0 as ``empty`` instead of refusing them."""
+def box_table(document: dict, file: Path, *, allow_empty: bool, classes: list[str] | None = None) -> BoxTable:
+    """Check all annotations.
+
+    Args:
+        allow_empty: mark boxes of width or height 0 as ``empty`` instead of refusing them.
+        classes: names in the order of the labels; None: in the order of the file's category ids.
+    """
     entries = sorted(document["annotations"], key=lambda entry: entry["id"])
     images = {image["id"]: image for image in document["images"]}
-    category_ids = sorted(category["id"] for category in document["categories"])
-    labels = {category_id: label for label, category_id in enumerate(category_ids, start=1)}
+    names = {category["id"]: category["name"] for category in document["categories"]}
+    label_of = {name: label for label, name in enumerate(classes or class_names(document), start=1)}
+    labels = {category_id: label_of.get(name) for category_id, name in sorted(names.items())}
     check_annotations(entries, images, labels, file, allow_empty)
+    if others := {entry["category_id"] for entry in entries if labels[entry["category_id"]] is None}:
+        raise unknown_name(
+            "class", names[min(others)], classes, f"{file} must have the classes of the training file; rename it, or "
+            f"remove the objects of it ({listed([names[each] for each in sorted(others)])})")
 
     sizes = [(images[entry["image_id"]]["width"], images[entry["image_id"]]["height"]) for entry in entries]
     borders = np.array([size * 2 for size in sizes], dtype=np.float64).reshape(-1, 4)
@@ -180,6 +187,11 @@ def box_table(document: dict, file: Path, *, allow_empty: bool) -> BoxTable:
         empty=empty,
         entries=entries,
     )
+
+
+def class_names(document: dict) -> list[str]:
+    """The classes in the order of their ids."""
+    return [category["name"] for category in sorted(document["categories"], key=lambda category: category["id"])]
 
 
 def check_annotations(entries: list[dict], images: dict, labels: dict, file: Path, allow_empty: bool) -> None:

@@ -20,7 +20,7 @@ from fgdlab.masks import focal_masks
 
 from ..config import RunConfig
 from ..errors import UserError
-from ..io import short_hash
+from ..io import file_hashes, short_hash
 from .annotations import Annotations, read_split, splits_of
 from .augmentation import Augmentation
 from .batch_sampler import epoch_batches
@@ -58,7 +58,7 @@ def open_split(config: RunConfig, split: str, progress: bool = True) -> "Detecti
     limit = config.train_images if split == config.train_split else config.eval_images
     digits = config.data == "digits"
     try:
-        annotations = read_split(folder, split, masks=config.detector == "mask_rcnn")
+        annotations = read_split(folder, split, config.detector == "mask_rcnn", config.exif_turned)
     except UserError as error:
         if not digits or not folder.is_dir() or split not in splits_of(folder):
             raise
@@ -87,6 +87,7 @@ class DetectionDataset(Dataset):
             self.entries = [self.entries[i] for i in chosen]
         self.augment(Augmentation(), seed=0, epoch=0)
         self._cached_pixels: np.ndarray | None = None
+        self._hashes: list[str] | None = None
         self._kept: dict[int, Tensor] = {}
         self._kept_bytes = 0
 
@@ -170,10 +171,18 @@ class DetectionDataset(Dataset):
         """A COCO document of the images of this data set, in original pixels and category ids."""
         return self.annotations.coco(self.image_ids)
 
+    def file_hashes(self) -> list[str]:
+        """The SHA-256 of each item's file, as it is at the first call."""
+        if self._hashes is None:
+            self._hashes = file_hashes(
+                self.annotations.image_folder, [entry["file_name"] for entry in self.entries])
+        return self._hashes
+
     def content_hash(self) -> str:
-        """A hash of annotations, image ids and image size."""
+        """A hash of annotations, image ids, image size, and the bytes of the image files; not of paths or names."""
         return short_hash({
             "annotations": self.annotations.content_hash, "ids": self.image_ids, "long_side": self.long_side,
+            "files": self.file_hashes(),
         })
 
 

@@ -18,9 +18,8 @@ def image_cache(dataset, progress: bool = True) -> np.ndarray | None:
     shape = (len(dataset), 3, *sizes.pop())
     if sizes or np.prod(shape) > MAX_BYTES:
         return None
-    paths = [dataset.annotations.image_folder / entry["file_name"] for entry in dataset.entries]
-    stamps = [(str(path), (status := path.stat()).st_size, status.st_mtime_ns) for path in paths]
-    path = cache_root() / "pixels" / f"{short_hash({'files': stamps, 'shape': shape})}.npy"
+    files = [dataset.file_hashes(), [entry.get("upright", False) for entry in dataset.entries]]
+    path = cache_root() / "pixels" / f"{short_hash([files, shape])}.npy"
 
     def decode(unfinished: Path) -> None:
         pixels = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)

@@ -3,10 +3,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
-from tqdm import tqdm
 
 from ..errors import UserError
-from .annotations import Annotations
 
 GREY_16_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -16,7 +14,7 @@ def read_image(image_folder: str | Path, entry: dict) -> np.ndarray:
     """Decode the image of an item of ``Annotations.images``: (height, width, 3) uint8 RGB, writable.
 
     Grey is repeated, 16-bit grey keeps its upper 8 bits, transparency is dropped. COCO's boxes refer to stored pixels,
-    so an EXIF rotation is applied only if the entry's size is that of the rotated image.
+    so an EXIF rotation is applied only if the entry's size is that of the rotated image, or if it says ``upright``.
 
     Raises:
         UserError: the file is missing, not an image or truncated, or its size is not the entry's.
@@ -26,7 +24,7 @@ def read_image(image_folder: str | Path, entry: dict) -> np.ndarray:
         with Image.open(path) as image:
             mismatch = size_mismatch(image, entry)  # from the header, before pixels are decoded
             if not mismatch:
-                rotated = image.size != (entry["width"], entry["height"])
+                rotated = entry.get("upright") or image.size != (entry["width"], entry["height"])
                 return as_rgb(ImageOps.exif_transpose(image) if rotated else image)
     except FileNotFoundError as error:
         got = "got no such file; put it there, or take the image out of the split"
@@ -58,6 +56,11 @@ def read_exif_rotated(path: Path) -> Image.Image:
         return Image.fromarray(as_rgb(ImageOps.exif_transpose(image)))
 
 
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an opened file, 1..8; 1: upright."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
+
+
 def shrink(image: Image.Image, long_side: int) -> Image.Image:
     """The image with its longer side at most ``long_side`` pixels; 0: unchanged."""
     if not long_side or max(image.size) <= long_side:
@@ -70,23 +73,10 @@ def size_mismatch(image: Image.Image, entry: dict) -> str:
     """What is wrong with the size of an image file, "" if it is the entry's size, as stored or after EXIF rotation."""
     stored, annotated = image.size, (entry["width"], entry["height"])
     swapped = stored == annotated[::-1]
-    if stored == annotated or (swapped and image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS):
+    if stored == annotated or (swapped and orientation(image) in QUARTER_TURNS):
         return ""
     reason = "; use the images that were annotated"
     if swapped:
         reason = ": the sides are swapped, perhaps by an EXIF rotation that was lost; rotate the image"
     must = f"must be {annotated[0]} x {annotated[1]} pixels as in the annotations, got {stored[0]} x {stored[1]}"
     return f"{must}{reason}, or correct width, height and boxes"
-
-
-def check_pixels(annotations: Annotations, progress: bool = True) -> None:
-    """Decode all images of a split. Raises UserError with the first defect and the number of others."""
-    defects, label = [], f"check images of {annotations.split}"
-    for entry in tqdm(annotations.images, desc=label, unit="image", disable=not progress):
-        try:
-            read_image(annotations.image_folder, entry)
-        except UserError as error:
-            defects.append(str(error))
-    if defects:
-        more = f" (and {len(defects) - 1} more of {len(annotations.images)} images have a defect)"
-        raise UserError(defects[0] + (more if len(defects) > 1 else ""))

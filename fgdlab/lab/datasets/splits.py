@@ -1,9 +1,11 @@
-"""Which images belong to a split: three folder layouts, lists of ids, and draws by hash.
+"""Which images belong to a split: folder layouts, lists of ids, and draws by hash.
 
     folder --sources--> {split: Source(JSON file, image folder, choose: all image ids -> ids of the split)}
 
     annotations.json, images/, optionally splits.json {name: [image ids]}      any data set, also the built-in digits
+    result.json, images/; labels.json, data/                                   Label Studio's and FiftyOne's exports
     annotations/instances_<split>.json, <split>/                               COCO's layout, such as train2017, val2017
+    annotations/<split>.json, images/<split>/ or images/                       Datumaro's, CVAT's and other exports
     <split>/_annotations.coco.json beside its images                           Roboflow's exports; valid is also val
 """
 import hashlib
@@ -20,6 +22,15 @@ from .coco_json import EXPORT, MEND, is_integer, read_json, repeated
 DRAWN_PARTS = {"train": 0.70, "tune": 0.15, "val": 0.15}  # fractions, without splits.json
 TRAIN_PARTS = {"train-fit": 0.80, "train-tune": 0.20}  # fractions of train: to tune without touching val
 DISJOINT = {"train", "tune", "val", "test"}  # a note warns where two of these share images
+WHOLE = ("annotations.json", "result.json", "labels.json", "_annotations.coco.json")  # one file with everything
+OF_SPLIT = ("_annotations.coco.json", "labels.json", "annotations.json")  # a file in the folder of its split
+NOT_BOXES = ("person_keypoints_", "captions_", "stuff_", "panoptic_", "image_info_")  # COCO's other files
+YOLO = (
+    "[sv.DetectionDataset.from_yolo(f'images/{s}', f'labels/{s}', 'data.yaml')"
+    ".as_coco(f'OUT/{s}', f'OUT/annotations/instances_{s}.json') for s in ('train', 'val')]"
+)
+VOC = "sv.DetectionDataset.from_pascal_voc('JPEGImages', 'Annotations').as_coco('OUT/images', 'OUT/annotations.json')"
+OTHER_FORMATS = {("labels/", "data.yaml", "dataset.yaml"): YOLO, ("JPEGImages/", "Annotations/"): VOC}  # by content
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,7 @@ class Source:
     choose: Callable[[list[int]], list[int]] = list  # the sorted image ids of the file -> the ids of the split
     published: bool = False  # COCO's own file, whose known defects are accepted
     notes: tuple[str, ...] = ()  # what the user should know about the choice
+    classes_of: Path | None = None  # the JSON file whose classes the labels number; None: its own
 
 
 def sources(folder: Path) -> dict[str, Source]:
@@ -38,29 +50,52 @@ def sources(folder: Path) -> dict[str, Source]:
     if not folder.is_dir():
         got = "a file; give the folder that holds it" if folder.exists() else "nothing there; correct the path"
         raise UserError(f"{folder} must be a folder with annotations.json and images/, got {got}")
-    if (folder / "annotations.json").is_file():
-        found = plain_sources(folder)
-    else:
-        found = coco_sources(folder) or roboflow_sources(folder)
+    whole = next((folder / name for name in WHOLE if (folder / name).is_file()), None)
+    found = plain_sources(whole) if whole else coco_sources(folder) or folder_sources(folder)
     if not found:
         present = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
         shown = listed([repr(name) for name in present], most=8)
         raise UserError(
             f"{folder} must hold annotations.json and images/, or annotations/instances_<split>.json and <split>/, or "
-            f"<split>/_annotations.coco.json beside its images, got {shown or 'an empty folder'}; give the folder that "
-            f"holds them, or {EXPORT}"
+            f"<split>/_annotations.coco.json beside its images, got {shown or 'an empty folder'}; "
+            f"{conversion(folder, present)}"
         )
+    reference = found["train"].file if "train" in found else None
+    found = {name: replace(source, classes_of=reference) for name, source in found.items()}
     if "train" in found and not TRAIN_PARTS.keys() & found.keys():
         found |= drawn_sources(found["train"], TRAIN_PARTS)
     return found
 
 
-def plain_sources(folder: Path) -> dict[str, Source]:
-    everything = Source(folder / "annotations.json", folder / "images")
+def conversion(folder: Path, present: list[str]) -> str:
+    """What to do about a folder in another format: two commands for YOLO's and Pascal VOC's."""
+    for signs, call in OTHER_FORMATS.items():
+        if {*signs} & {*present}:
+            out = f"{folder.name}_coco"
+            return (
+                "convert it, in that folder, with `pip install supervision` and `python -c \"import supervision as sv; "
+                f"{call.replace('OUT', out)}\"`, correct paths that differ, and give {out}"
+            )
+    return f"give the folder that holds them, or {EXPORT}"
+
+
+def first_folder(*folders: Path) -> Path:
+    """The first that exists, else the first."""
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+
+def plain_sources(file: Path) -> dict[str, Source]:
+    folder = file.parent
+    beside = (folder,) if file.name != "annotations.json" else ()
+    everything = Source(file, first_folder(folder / "images", folder / "data", *beside))
     if (folder / "splits.json").exists():
         return {"all": everything, **listed_sources(everything, folder / "splits.json")}
+    return lone_sources(everything)
+
+
+def lone_sources(everything: Source) -> dict[str, Source]:
     drawn = "train, tune and val were drawn 70/15/15 by a hash of the image id"
-    everything_drawn = replace(everything, notes=(f"annotations.json came without splits.json: {drawn}",))
+    everything_drawn = replace(everything, notes=(f"{everything.file.name} came without splits.json: {drawn}",))
     return {**drawn_sources(everything_drawn, DRAWN_PARTS), "all": everything}
 
 
@@ -104,20 +139,37 @@ def listed_sources(everything: Source, file: Path) -> dict[str, Source]:
 
 
 def coco_sources(folder: Path) -> dict[str, Source]:
-    """One split per file. train and val are short names if only one file name starts so."""
-    files = {path.stem.removeprefix("instances_"): path for path in sorted(folder.glob("annotations/instances_*.json"))}
-    found = {name: Source(file, folder / name, published=True) for name, file in files.items()}
+    """One split per file. train and val are short names if only one file name starts so. A lone file that names no
+    split, such as CVAT's instances_default.json, is drawn."""
+    files = sorted(folder.glob("annotations/instances_*.json")) or [
+        file for file in sorted(folder.glob("annotations/*.json")) if not file.name.startswith(NOT_BOXES)
+    ]
+    found = {}
+    for file in files:
+        name = file.stem.removeprefix("instances_")
+        images = first_folder(
+            *(folder / place for place in (name, f"images/{name}", f"data/{name}", "images", "data")))
+        found[name] = Source(file, images, published=True)
+    if len(found) == 1 and not any(name.startswith(tuple(DISJOINT)) for name in found):
+        return lone_sources(*found.values())
     for short_name in ("train", "val"):
-        matches = [name for name in files if name.startswith(short_name)]
+        matches = [name for name in found if name.startswith(short_name)]
         if len(matches) == 1:
             found.setdefault(short_name, found[matches[0]])
     return found
 
 
-def roboflow_sources(folder: Path) -> dict[str, Source]:
-    found = {file.parent.name: Source(file, file.parent) for file in sorted(folder.glob("*/_annotations.coco.json"))}
-    if "valid" in found:
-        found.setdefault("val", found["valid"])
+def folder_sources(folder: Path) -> dict[str, Source]:
+    """One split per folder, with its file in it."""
+    files = {path.parent.name: path for name in reversed(OF_SPLIT) for path in sorted(folder.glob(f"*/{name}"))}
+    found = {
+        name: Source(file, first_folder(*(file.parent / place for place in (
+            (".",) if file.name == OF_SPLIT[0] else ("data", "images", ".")))))
+        for name, file in sorted(files.items())
+    }
+    for longer in ("valid", "validation"):
+        if longer in found:
+            found.setdefault("val", found[longer])
     return found
 
 

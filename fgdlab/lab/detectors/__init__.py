@@ -2,7 +2,7 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "anchors": "fit_anchors",
+    "anchors": "fit_anchors share_met",
     "builder": "ANCHORED NoResize adapt_detector build build_settings is_pretrained",
     "reppoints": "RepPoints",
 })

@@ -5,8 +5,10 @@
 A trunk is a ResNet or ResNeXt of torchvision, one of the variants below, or another classifier of torchvision whose
 children run in order. Its last map at each stride feeds the pyramid. torchvision calls it ``body``.
 """
+import urllib.error
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torchvision
@@ -74,7 +76,14 @@ def build_trunk(name: str, weights: str | None, norm: Callable[..., nn.Module] |
         if name != "resnext101_32x4d":
             deform(resnext, modulated=name.endswith("_mdconv"))
         return resnext
-    model = torchvision.models.get_model(name, weights=weights, **settings)
+    try:
+        model = torchvision.models.get_model(name, weights=weights, **settings)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        url = torchvision.models.get_model_weights(name)[weights].url
+        place = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+        raise UserError(
+            f"{url} must be within reach, got: {getattr(error, 'reason', error)}; "
+            f"check the network, put the file at {place}, or leave pretrained off") from error
     if hasattr(model, "trunk_output"):  # RegNet has its four stages in one child
         return nn.Sequential(OrderedDict([("stem", model.stem), *model.trunk_output.named_children()]))
     return getattr(model, "features", getattr(model, "layers", model))

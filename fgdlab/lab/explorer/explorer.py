@@ -1,9 +1,9 @@
 """``explore`` opens the explorer; ``static_figure`` draws one of its views without a widget."""
 import base64
 import io
-import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,23 +18,27 @@ from ..errors import UserError, unknown_name
 from ..plots import NotebookFigure, png
 from .export_code import export_code
 from .figure import figure
-from .image_folder import open_dataset
+from .frames import detail, frame
+from .image_folder import AddedImages, open_dataset
 from .inference import DetectorInference
 from .models import check_detector, named_detectors
+from .page import page
+from .run_folder import of_run
 from .state import LIMITS, LOSS_SETTINGS, OVERLAYS, QUANTITIES, VIEWS, State
 from .view_data import TABLES, ViewData, table, view_data
-from .widget import ExplorerWidget, image_message, static_info, view_message
+from .widget import ExplorerWidget, static_info
 
 PROGRESS_DELAY = 1.5  # seconds before a line tells what is computed
 EXPORTS = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv", "py": "text/x-python"}
 
 
-def explore(student, teacher, data, config=None, **options) -> "Explorer":
+def explore(student, teacher=None, data=None, config=None, **options) -> "Explorer":
     """Open the explorer.
 
     Args:
         student: a detector (fgdlab/scene.py); a folder with checkpoints, such as the snapshots/ of a run; or a dict of
-            them: {"baseline": detector, "distilled": detector}.
+            them: {"baseline": detector, "distilled": detector}. The folder of a finished run alone, explore("runs/.."),
+            brings its teacher, data, configuration, trained f and R, and AP.
         teacher: a detector, or a Teacher of fgdlab/lab/teachers/teachers.py, which knows its AP.
         data: a data set (``open_split(config, "val")``), a COCO folder, or a folder of .jpg and .png files.
         config: FGDConfig, RunConfig, or the name of a preset; None = that of ``loss``, else FGDConfig().
@@ -46,7 +50,7 @@ def explore(student, teacher, data, config=None, **options) -> "Explorer":
     return Explorer(student, teacher, data, config, **options)
 
 
-def static_figure(student, teacher, data, config=None, **options) -> NotebookFigure:
+def static_figure(student, teacher=None, data=None, config=None, **options) -> NotebookFigure:
     """The explorer's figure of one view, without a widget. The same arguments as :func:`explore`."""
     session = Session(student, teacher, data, config, **options)
     return session.figure(session.state)
@@ -60,24 +64,27 @@ class Session:
         loss: a trained FGDLoss (for every student) or {student: FGDLoss}, whose f and R are used; None = fresh ones.
         ap: {"teacher": AP, student: AP} in 0..100, for the teacher check.
         split, long_side, boxes: of a folder, see :func:`open_dataset`.
-        threshold: lowest score of a detection that is shown, 0..1.
         like: a detector with the architecture of checkpoints that do not say their settings.
         cache_mb: bound of the cache.
-        state: fields of State.
+        state: fields of State; or state="...", the text that the widget gives.
     """
 
     def __init__(
-        self, student, teacher, data, config=None, *, loss=None, ap: Mapping[str, float] | None = None, split: str = "",
-        long_side: int = 1333, boxes: Mapping | None = None, threshold: float = 0.3, like=None, cache_mb: float = 512,
+        self, student, teacher=None, data=None, config=None, *, loss=None, ap: Mapping[str, float] | None = None,
+        split: str = "", long_side: int = 1333, boxes: Mapping | None = None, like=None, cache_mb: float = 512,
         progress=lambda line: None, **state,
     ):
+        self.run = ""
+        if teacher is None and data is None and isinstance(student, (str, Path)):
+            self.run, given = str(student), of_run(student)
+            student, teacher, data = (given[name] for name in ("student", "teacher", "data"))
+            config, loss, ap = config or given["config"], loss or given["loss"], ap or given["ap"]
         self.inputs = {"student": student, "teacher": teacher, "data": data}
         self.options = {
-            "loss": loss, "ap": ap, "split": split, "long_side": long_side, "boxes": boxes, "threshold": threshold,
-            "like": like,
+            "loss": loss or None, "ap": ap, "split": split, "long_side": long_side, "boxes": boxes, "like": like,
         }
         detector = check_detector("teacher", getattr(teacher, "detector", teacher))
-        self.dataset = open_dataset(data, split=split, long_side=long_side, boxes=boxes)
+        self.dataset = AddedImages(open_dataset(data, split=split, long_side=long_side, boxes=boxes), long_side)
         classes = len(getattr(self.dataset, "classes", ())) or 1
         students = named_detectors(student, classes, like=like, device=next(detector.parameters()).device)
         losses = losses_by_student(loss, students)
@@ -88,7 +95,7 @@ class Session:
                 raise unknown_name("network in ap", name, ("teacher", *students))
             self.ap[name] = float(value)
         self.inference = DetectorInference(
-            students, detector, self.dataset, self.config, losses, threshold, cache_mb, progress,
+            students, detector, self.dataset, self.config, losses, cache_mb, progress,
         )
         gc = self.config.relation == "gc"
         self.choices = {
@@ -125,12 +132,18 @@ class Session:
             replace(self.config, **{name: getattr(state, name) for name in LOSS_SETTINGS})
         except (TypeError, ValueError) as error:
             raise UserError(str(error)) from error
-        channels, height, width = self.inference.teacher_predictions(state.image).maps[state.level].shape
-        check_index("channel", state.channel, channels)
-        cell = state.cell
-        if cell is not None and not (len(cell) == 2 and 0 <= cell[0] < height and 0 <= cell[1] < width):
-            raise UserError(f"cell must be None or (row, column) within {height} x {width} cells, got {cell!r}")
+        if not isinstance(state.score, (int, float)) or not 0 <= state.score <= 1:
+            raise UserError(f"score must be a number from 0 to 1, got {state.score!r}")
+        check_index("channel", state.channel, self.inference.channels)
+        if (cell := state.cell) is not None:
+            height, width = self.inference.teacher_predictions(state.image).maps[state.level].shape[-2:]
+            if not (len(cell) == 2 and 0 <= cell[0] < height and 0 <= cell[1] < width):
+                raise UserError(f"cell must be None or (row, column) within {height} x {width} cells, got {cell!r}")
         return state
+
+    def frame(self, image: int, checkpoints: dict[str, int], base: bool = True) -> tuple[dict, bytes]:
+        """See frames.py."""
+        return frame(self.inference, image, checkpoints, self.ap, base)
 
     def view(self, state: State) -> ViewData:
         return view_data(self.inference, state, self.ap)
@@ -147,7 +160,10 @@ class Session:
 
     def code(self, state: State) -> str:
         checkpoints = len(self.inference.students[state.student_name].checkpoints)
-        return export_code(state, self.config, self.inputs, self.options, self.inference.levels, checkpoints)
+        if state.image >= len(self.dataset.first):
+            raise UserError("the code needs an image of the data, got one that was added; save it into a folder first")
+        levels = self.inference.levels
+        return export_code(state, self.config, self.inputs, self.options, levels, checkpoints, self.run)
 
 
 class Explorer(ExplorerWidget):
@@ -156,16 +172,14 @@ class Explorer(ExplorerWidget):
     ``set(**changes)`` changes the view; ``figure()``, ``numbers(kind)``, ``code()`` and ``save(path)`` export it.
     """
 
-    def __init__(self, student, teacher, data, config=None, **options):
-        self._progress_timer: threading.Timer | None = None
-        self._displayed = False
-        self._sent_image: int | None = None
+    def __init__(self, student, teacher=None, data=None, config=None, **options):
+        self._displayed, self._timer = False, None
         self.session = Session(student, teacher, data, config, progress=self._progress, **options)
         self.state = self.session.state
         info = static_info(self.session.inference, self.state, self.session.choices)
-        super().__init__(info=info, choice=self.state.dict())
-        self._send_view()
-        self.on_msg(self._export)
+        message, block = self.session.frame(self.state.image, self.session.inference.shown(self.state))
+        super().__init__(info=info, choice=self.state.dict(), frame=message, block=block)
+        self.on_msg(self._answer)
 
     def set(self, **changes) -> "Explorer":
         """Change the view, e.g. ``set(level="P4", temperature=0.2)``; the widget follows.
@@ -173,7 +187,7 @@ class Explorer(ExplorerWidget):
         Raises:
             UserError: a value that does not fit; the view stays.
         """
-        self._change(changes)
+        self.state = self.session.changed(self.state, changes)
         self.choice = self.state.dict()
         return self
 
@@ -192,15 +206,42 @@ class Explorer(ExplorerWidget):
         """Python code that draws the view without widgets, and computes its arrays with the method itself."""
         return self.session.code(self.state)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the view: the figure as .png or .svg, the loss terms as .csv, the code as .py."""
+    def save(self, path: str | Path, images: Iterable[int] | None = None, max_mb: float = 6) -> Path:
+        """Write the view: the figure as .png or .svg, the loss terms as .csv, the code as .py; the explorer as .html.
+
+        Args:
+            images: of a .html file, which works without kernel and network; None = the one shown and those after it.
+            max_mb: bound of a .html file; images beyond it are left out, and the page says how many it has.
+        """
         path = Path(path)
         kind = path.suffix.lstrip(".").lower()
+        if kind == "html":
+            path.write_text(self.page(images, max_mb), encoding="utf-8")
+            return path
         if kind not in EXPORTS:
-            endings = ", ".join(f".{each}" for each in EXPORTS)
+            endings = ", ".join(f".{each}" for each in [*EXPORTS, "html"])
             raise UserError(f"path must end in one of {endings}, got {str(path)!r}; the ending chooses what is saved")
         path.write_bytes(self.exported(kind))
         return path
+
+    def page(self, images: Iterable[int] | None = None, max_mb: float = 6) -> str:
+        """The explorer as one HTML page, see :meth:`save`; every checkpoint of the image shown is in it."""
+        session, here, count = self.session, self.state.image, len(self.session.dataset)
+        if images is None:
+            images = [(here + i) % count for i in range(count)]
+        for image in (images := list(dict.fromkeys([here, *images]))):
+            check_index("image", image, count)
+        own = session.inference.students[self.state.student_name].checkpoints
+        shown = session.inference.shown(self.state)
+        others = [{self.state.student_name: i} for i in range(len(own)) if i != self.state.checkpoint]
+
+        def frames():
+            yield session.frame(here, shown)
+            for each in others:
+                yield session.frame(here, each, base=False)
+            yield from (session.frame(image, shown) for image in images[1:])
+
+        return page(self, frames(), int(1e6 * max_mb))
 
     def exported(self, kind: str) -> bytes:
         """The view as the bytes of a file. ``kind`` is one of EXPORTS."""
@@ -225,58 +266,56 @@ class Explorer(ExplorerWidget):
     def _on_choice(self, change) -> None:
         if getattr(self, "session", None) is None or change["new"] == self.state.dict():
             return
+        old = self.state.dict()
         try:
-            old = self.state.dict()
-            self._change({name: value for name, value in change["new"].items() if value != old.get(name, ...)})
-        except Exception as error:  # the browser shows errors of detectors and files too
-            self._send_error(error)
+            changes = {name: value for name, value in change["new"].items() if value != old.get(name, ...)}
+            self.state = self.session.changed(self.state, changes)
+        except Exception as error:
+            self.send({"error": one_line(error)})
         if self.choice != self.state.dict():
             self.choice = self.state.dict()
 
-    def _change(self, changes: dict) -> None:
-        old = self.state
-        self.state = self.session.changed(old, changes)
+    def _answer(self, widget, content: dict, buffers) -> None:
+        """Answer a question of the browser, under its id."""
         try:
-            self._send_view()
-        except Exception:
-            self.state = old
-            raise
+            reply, block = self._reply(content, buffers)
+        except Exception as error:  # the browser shows errors of detectors and files too
+            reply, block = {"error": one_line(error)}, b""
+        self.send({"id": content.get("id"), **reply}, [block] if block else None)
 
-    def _send_view(self) -> None:
-        view = self.session.view(self.state)
-        message, maps, masks = view_message(view)
-        with self.hold_sync():
-            if self._sent_image != self.state.image:
-                self.rgb_size, self.rgb = image_message(view.sample)
-                self._sent_image = self.state.image
-            self.maps, self.masks, self.view = maps, masks, message
-
-    def _export(self, widget, content: dict, buffers) -> None:
-        kind = content.get("export")
-        if kind not in EXPORTS:
-            return
-        try:
-            name = f"explorer_image{self.view['image_id']}_{self.state.level}.{kind}"
-            self.send({"file": name, "type": EXPORTS[kind]}, [self.exported(kind)])
-        except Exception as error:
-            self._send_error(error)
-
-    def _send_error(self, error: Exception) -> None:
-        text = " ".join(str(error).split())
-        self.send({"error": text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"})
+    def _reply(self, content: dict, buffers) -> tuple[dict, bytes]:
+        ask, session, started = content.get("ask"), self.session, time.perf_counter()
+        if ask == "frame":
+            message, block = session.frame(content["image"], content["students"], content["base"])
+            return {**message, "seconds": time.perf_counter() - started}, block
+        if ask == "detail":
+            state = session.checked(State().but(**content["state"]))
+            return detail(session.inference, state, session.inference.shown(state))
+        if ask == "add":
+            session.dataset.add(content["name"], bytes(buffers[0]))
+            return {"images": len(session.dataset)}, b""
+        if ask in EXPORTS:
+            self.state = session.checked(State().but(**content["state"]))
+            name = f"explorer_image{session.inference.sample(self.state.image).image_id}_{self.state.level}.{ask}"
+            return {"file": name, "type": EXPORTS[ask]}, self.exported(ask)
+        return {}, b""  # a question whether the kernel answers
 
     def _progress(self, line: str) -> None:
-        """Show a line in the widget. Before the widget is displayed, print it if the computation takes long."""
-        if self._progress_timer:
-            self._progress_timer.cancel()
-            self._progress_timer = None
+        """Show in the widget what is computed. Before the widget is displayed, print it if it takes long."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
         if self._displayed:
             self.send({"progress": line})
         elif line:
-            options = {"file": sys.stderr, "flush": True}
-            self._progress_timer = threading.Timer(PROGRESS_DELAY, print, args=(line + " ...",), kwargs=options)
-            self._progress_timer.daemon = True
-            self._progress_timer.start()
+            self._timer = threading.Timer(PROGRESS_DELAY, print, (f"{line} ...",), {"end": "\r", "flush": True})
+            self._timer.daemon = True
+            self._timer.start()
+
+
+def one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
 # --- arguments of explore()

@@ -17,6 +17,7 @@ def arguments(values: dict) -> str:
 
 def export_code(
     state: State, config: FGDConfig, inputs: dict, options: dict, levels: tuple[str, ...], checkpoints: int,
+    run: str = "",
 ) -> str:
     """Python code for one view.
 
@@ -24,9 +25,10 @@ def export_code(
         inputs: {"student": ..., "teacher": ..., "data": ...} of explore(). Paths become literals; objects stay names.
         options: arguments of explore(), None where it has none.
         checkpoints: number of checkpoints of the chosen student.
+        run: folder of the run that all arguments come from.
     """
     options = {name: value for name, value in options.items() if value is not None}
-    paths = {name: str(value) for name, value in inputs.items() if isinstance(value, (str, Path))}
+    paths = {} if run else {name: str(value) for name, value in inputs.items() if isinstance(value, (str, Path))}
     objects = [name for name in (*inputs, *options) if name in OBJECTS or name in inputs and name not in paths]
     config = {each.name: getattr(state if each.name in LOSS_SETTINGS else config, each.name) for each in fields(config)}
     config = {name: value for name, value in config.items() if value != getattr(FGDConfig(), name)}
@@ -43,8 +45,11 @@ def export_code(
     student = f"student[{name!r}]" if isinstance(inputs["student"], Mapping) else "student"
     like = ", like=like" if "like" in options else ""
     checkpoint = state.checkpoint if checkpoints > 1 else ""
-    given = f"# As given to explore(): {', '.join(objects)}.\n" if objects else ""
-    given += "".join(f"{key} = {value!r}\n" for key, value in paths.items())
+    if run:
+        given = f"given = of_run({run!r})\n{', '.join(objects)} = (given[name] for name in {objects!r})\n"
+    else:
+        given = f"# As given to explore(): {', '.join(objects)}.\n" if objects else ""
+        given += "".join(f"{key} = {value!r}\n" for key, value in paths.items())
     trained = ""
     if "loss" in options:
         loss = f"loss[{name!r}]" if isinstance(options["loss"], Mapping) else "loss"
@@ -55,7 +60,7 @@ def export_code(
     return f"""import torch
 
 from fgdlab import FGDConfig, FGDLoss, attention, masks_of
-from fgdlab.lab.explorer import named_detectors, open_dataset, static_figure
+from fgdlab.lab.explorer import named_detectors, {'of_run, ' if run else ''}open_dataset, static_figure
 from fgdlab.lab.plots import scene_and_teacher_maps
 
 {given}config = FGDConfig({arguments(config)})

@@ -46,8 +46,6 @@ def figure(view: ViewData) -> plots.NotebookFigure:
     colours = network_colours([row["student"] for row in view.gaps])
     for i, row in enumerate(rows):
         for j, cell in enumerate(row):
-            if cell is None:
-                continue
             y = height - HEADLINE - (i + 1) * (TITLE + panel_height)
             ax = add_axes(j * WIDTH / columns + LEFT, y, panel_width, panel_height)
             draw_image(ax, view, colours) if cell == "image" else draw_panel(ax, view, view.panels[cell], colours)

@@ -2,6 +2,7 @@
 
     data --open_dataset--> item i = (image (3, H, W) in 0..1, target with boxes, labels, image_id)
 """
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,6 +42,39 @@ def open_dataset(data, *, split: str = "", long_side: int = 1333, boxes: Mapping
     return ImageFolder(folder, long_side, boxes or {})
 
 
+class AddedImages:
+    """A data set, and the reader's own images after it; ``first`` is that data set."""
+
+    def __init__(self, first, long_side: int):
+        self.first, self.long_side, self.added = first, long_side, []
+        self.classes = list(getattr(first, "classes", ["object"]))
+
+    def add(self, name: str, content: bytes) -> None:
+        """Append the image of a file. Raises a UserError if it cannot be decoded."""
+        self.added.append(decoded(io.BytesIO(content), name, self.long_side)[0])
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.added)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Tensor]]:
+        if i < len(self.first):
+            return self.first[i]
+        labels = torch.zeros(0, dtype=torch.int64)
+        target = {"boxes": torch.zeros(0, 4), "labels": labels, "image_id": torch.tensor(i + 1)}
+        return self.added[i - len(self.first)], target
+
+
+def decoded(file, name: str, long_side: int) -> tuple[Tensor, tuple[int, int]]:
+    """(image (3, H, W) in 0..1 with at most ``long_side`` pixels on the longer side; width and height of the file)."""
+    try:
+        picture = read_exif_rotated(file)
+    except Exception as error:  # Pillow raises many types for broken files
+        reason = " ".join(str(error).split())
+        raise UserError(f"{name} must be an image that can be decoded, got: {reason}; remove it") from error
+    small = shrink(picture, long_side)
+    return torch.from_numpy(as_rgb(small)).permute(2, 0, 1).float() / 255, picture.size
+
+
 class ImageFolder:
     """The .jpg and .png files of one folder, sorted by name and rotated as EXIF says; boxes have one class.
 
@@ -70,14 +104,8 @@ class ImageFolder:
 
     def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Tensor]]:
         file = self.files[i]
-        try:
-            picture = read_exif_rotated(file)
-        except Exception as error:  # Pillow raises many types for broken files
-            reason = " ".join(str(error).split())
-            raise UserError(f"{file} must be an image that can be decoded, got: {reason}; remove it") from error
-        boxes, (width, height) = self.boxes.get(file.name, torch.zeros(0, 4)), picture.size
-        picture = shrink(picture, self.long_side)
-        scale = torch.tensor([picture.width / width, picture.height / height] * 2)
-        image = torch.from_numpy(as_rgb(picture)).permute(2, 0, 1).float() / 255
+        image, (width, height) = decoded(file, str(file), self.long_side)
+        boxes = self.boxes.get(file.name, torch.zeros(0, 4))
+        scale = torch.tensor([image.shape[2] / width, image.shape[1] / height] * 2)
         labels = torch.ones(len(boxes), dtype=torch.int64)
         return image, {"boxes": boxes * scale, "labels": labels, "image_id": torch.tensor(i + 1)}

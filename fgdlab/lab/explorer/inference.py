@@ -20,6 +20,7 @@ from ..plots import eval_mode, padded_image
 from .loss_maps import MapPair, all_terms_config, map_pair
 from .lru_cache import LRUCache
 from .models import NamedDetector
+from .state import State
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ class Sample(Scene):
 class Predictions:
     """One detector's maps {"P3": (C, H, W), ...} and detections, highest score first.
 
-    boxes: (K, 4) in pixels of the sample. labels, scores: (K,).
+    boxes: (K, 4) in pixels of the sample. labels, scores: (K,); all detections that the detector returns.
     scale, spread: {level: root mean square, standard deviation} of the maps.
     """
 
@@ -58,6 +59,11 @@ class Predictions:
     @property
     def nbytes(self) -> int:
         return sum(each.nbytes for each in self.maps.values()) + self.boxes.nbytes
+
+    def above(self, score: float) -> "Predictions":
+        """The same with the detections of at least this score."""
+        keep = self.scores >= score
+        return replace(self, boxes=self.boxes[keep], labels=self.labels[keep], scores=self.scores[keep])
 
 
 @torch.no_grad()
@@ -73,10 +79,8 @@ def sample_of(detector: nn.Module, image: Tensor, target: dict) -> Sample:
 
 
 @torch.no_grad()
-def predictions_of(
-    detector: nn.Module, image: Tensor, target: dict, sample: Sample, threshold: float = 0.0,
-) -> Predictions:
-    """A detector's maps of the sample's pixels, and its detections of score ``threshold`` or more by its own forward.
+def predictions_of(detector: nn.Module, image: Tensor, target: dict, sample: Sample) -> Predictions:
+    """A detector's maps of the sample's pixels, and its detections by its own forward.
 
     One forward gives both if the detector's transform makes the same pixels.
     """
@@ -90,7 +94,7 @@ def predictions_of(
             maps = level_names(detector.backbone(sample.pixels.to(device)), sample.padded_size[0])
     resize = [new / old for new, old in zip(sample.image_sizes[0], sample.loaded_size, strict=True)]
     boxes, labels, scores = (output[name].float().cpu().numpy() for name in ("boxes", "labels", "scores"))
-    order = [i for i in np.argsort(-scores, kind="stable") if scores[i] >= threshold]
+    order = np.argsort(-scores, kind="stable")
     maps = {level: each[0] for level, each in full_precision(maps).items()}
     return Predictions(
         maps, boxes[order] * np.array(resize[::-1] * 2), labels[order].astype(int), scores[order],
@@ -112,21 +116,26 @@ class DetectorInference:
         dataset: item i = (image, target), see image_folder.py.
         config: switches of the loss whose terms are shown.
         losses: {name of student: FGDLoss} with trained f and R; other students get fresh layers of seed 0.
-        threshold: lowest score of a detection, 0..1.
         cache_mb: bound of the cache.
         progress: called with a line before anything slow, with "" after it.
     """
 
     def __init__(
         self, students: dict[str, NamedDetector], teacher: nn.Module, dataset, config: FGDConfig,
-        losses: dict[str, FGDLoss], threshold: float, cache_mb: float, progress: Callable[[str], None],
+        losses: dict[str, FGDLoss], cache_mb: float, progress: Callable[[str], None],
     ):
         self.students, self.teacher, self.dataset, self.config = students, teacher, dataset, config
-        self.losses, self.threshold, self.progress = losses, threshold, progress
-        self.cache = LRUCache(int(cache_mb * 1e6), max_items=64, min_items=12 + 2 * len(students))
+        self.losses, self.progress = losses, progress
+        self.cache = LRUCache(int(cache_mb * 1e6), min_items=12 + 2 * len(students))
         self.checkpoint_gaps: dict[tuple, dict] = {}  # filled by view_data.py
         self._student_losses: dict[str, FGDLoss] = {}
         self.levels = self._shared_levels()
+        self.channels = len(self.teacher_predictions(0).maps[self.levels[0]])
+
+    def shown(self, state: State) -> dict[str, int]:
+        """{student: checkpoint} of a view: the state's of the chosen student, the last of the others."""
+        last = {name: len(each.checkpoints) - 1 for name, each in self.students.items()}
+        return {**last, state.student_name: state.checkpoint}
 
     def sample(self, image: int) -> Sample:
         first = next(iter(self.students.values())).module
@@ -200,7 +209,7 @@ class DetectorInference:
         sample = self.sample(image)
         self.progress(f"{label}: computing image {image + 1} of {len(self.dataset)}")
         try:
-            return predictions_of(detector, *self.dataset[image], sample, self.threshold)
+            return predictions_of(detector, *self.dataset[image], sample)
         finally:
             self.progress("")
 

@@ -44,11 +44,13 @@ class MapPair:
 class LossMaps:
     """spatial, channel: {network: A^S (H, W)}, {network: A^C (C,)} of eqs. 7-8. raw: {term: sum}, without weights.
 
+    error: (H, W), eq. 9 per cell before the masks.
     cells: {term: (H, W)}, which sum to the raw value; but the L1 between the A^C of ``attention`` belongs to no cell.
     """
 
     spatial: dict[str, np.ndarray]
     channel: dict[str, np.ndarray]
+    error: np.ndarray
     cells: dict[str, np.ndarray]
     raw: dict[str, float]
 
@@ -111,14 +113,14 @@ def loss_maps(pair: MapPair, fg: np.ndarray, bg: np.ndarray, temperature: float,
     )
     weights = Attention(*(each.float() for each in attention_of(config.attention_of, student, teacher)))
     features = (torch.from_numpy(each)[None] for each in (pair.student, pair.teacher))
-    error = feature_error(*features, weights)[0].numpy()
+    error = feature_error(*features, weights)[0].numpy()  # (H, W), before the masks
     distance = (student.spatial - teacher.spatial)[0].abs().numpy()
     cells = {"fg": error * fg, "both": error * fg, "bg": error * bg, "attention": distance, "global": pair.relation}
     cells = {name: cells[name] for name in all_terms_config(config).weights()}
     raw = {name: float(each.sum(dtype=np.float64)) for name, each in cells.items()}
     if "attention" in raw:
         raw["attention"] += float((student.channel - teacher.channel).abs().sum())
-    return LossMaps(spatial, channel, cells, raw)
+    return LossMaps(spatial, channel, error, cells, raw)
 
 
 def gap(pair: MapPair, maps: LossMaps, inside: np.ndarray) -> dict[str, float | None]:

@@ -1,7 +1,9 @@
 """The reader's choices as one frozen record."""
+import json
 from dataclasses import asdict, dataclass, fields, replace
+from urllib.parse import unquote
 
-from ..errors import unknown_name
+from ..errors import UserError, unknown_name
 
 VIEWS = ("difference", "before_after")
 QUANTITIES = ("attention", "channel", "context", "loss")
@@ -23,6 +25,7 @@ class State:
     channel: the channel that ``quantity="channel"`` shows.
     cell: (row, col) whose channels are listed instead of A^C, or None.
     overlays: names in OVERLAYS.
+    score: lowest score of a detection that is shown and counted, 0..1.
     """
 
     image: int = 0
@@ -41,9 +44,16 @@ class State:
     channel: int = 0
     cell: tuple[int, int] | None = None
     overlays: tuple[str, ...] = ("boxes",)
+    score: float = 0.3
 
     def but(self, **changes) -> "State":
-        """The same with some fields changed; JSON's lists become tuples."""
+        """The same with some fields changed; JSON's lists become tuples. ``state``: the widget's text of changes."""
+        if "state" in changes:
+            pairs = [part.partition("=") for part in changes.pop("state").split("&")]
+            try:
+                changes = {name: json.loads(unquote(value)) for name, _, value in pairs} | changes
+            except ValueError as error:
+                raise UserError(f"state must be a text that the explorer gave, got {pairs}") from error
         known = [each.name for each in fields(self)]
         for name in changes:
             if name not in known:

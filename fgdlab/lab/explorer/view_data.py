@@ -75,8 +75,7 @@ class ViewData:
 def view_data(inference: DetectorInference, state: State, ap: dict[str, float]) -> ViewData:
     """The view at one state. ``ap``: {network: AP}, as far as known."""
     image, level, name = state.image, state.level, state.student_name
-    checkpoints = {each: len(student.checkpoints) - 1 for each, student in inference.students.items()}
-    checkpoints[name] = state.checkpoint
+    checkpoints = inference.shown(state)
     pairs = {each: inference.pairs(image, each, checkpoint) for each, checkpoint in checkpoints.items()}
 
     def maps_of(student: str, level: str) -> LossMaps:
@@ -92,9 +91,9 @@ def view_data(inference: DetectorInference, state: State, ap: dict[str, float]) 
     gaps = {each: gap(here[each], by_student[each], inside) for each in pairs}
     key, parts = (image, level, name, state.rounding), ("feature_fg", "feature_bg")
     inference.checkpoint_gaps[(*key, state.checkpoint)] = {part: gaps[name][part] for part in parts}
-    predictions = {"teacher": inference.teacher_predictions(image)}
+    predictions = {"teacher": inference.teacher_predictions(image).above(state.score)}
     for each, checkpoint in checkpoints.items():
-        predictions[each] = inference.student_predictions(image, each, checkpoint)
+        predictions[each] = inference.student_predictions(image, each, checkpoint).above(state.score)
     sample = inference.sample(image)
     networks, warnings = check_teacher(inference, sample, predictions, ap)
     return ViewData(
@@ -140,7 +139,8 @@ def cell_percent(state: State, maps: LossMaps, total: float) -> np.ndarray:
 # --- panels
 
 UNITS = {
-    "attention": "A^S, 1 = average cell", "channel": "F of channel {}", "context": "context weight, 1 = average cell",
+    "attention": "spatial attention, 1 = average cell", "channel": "F of channel {}",
+    "context": "context weight, 1 = average cell",
 }
 
 
@@ -218,12 +218,12 @@ def labelled_detections(predictions: Predictions, classes: list[str]) -> list[tu
     return detections
 
 
-def panel_rows(view: ViewData) -> list[list[int | str | None]]:
-    """Rows of indices into ``view.panels``, "image", or None for an empty place; differences below their students."""
+def panel_rows(view: ViewData) -> list[list[int | str]]:
+    """Rows of indices into ``view.panels``, or "image"; differences below students, the teacher below the image."""
     amounts = [i for i, panel in enumerate(view.panels) if panel.kind == "amount"]
     differences = [i for i, panel in enumerate(view.panels) if panel.kind == "difference"]
     if view.state.view == "before_after" and differences:
-        return [["image", *amounts], [None, None, *differences]]
+        return [["image", *amounts[1:]], [amounts[0], *differences]]
     return [["image", *amounts, *differences]]
 
 
@@ -244,7 +244,7 @@ def scale_mask(view: ViewData) -> np.ndarray:
 
 def channels_of(state: State, pair: MapPair, maps: LossMaps) -> Channels:
     if state.cell is None:
-        return Channels("channel attention A^C, 1 = average channel", maps.channel["student"], maps.channel["teacher"])
+        return Channels("channel attention, 1 = average channel", maps.channel["student"], maps.channel["teacher"])
     row, col = state.cell
     return Channels(f"F in cell row {row}, column {col}", pair.student[:, row, col], pair.teacher[:, row, col])
 

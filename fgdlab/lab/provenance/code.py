@@ -21,7 +21,7 @@ FGD = ("fgdlab.fgd", "fgdlab.fused.loss")
 # These print, log, write or raise; run_config declares settings, whose values are in the run's id.
 NO_NUMBERS = {
     "fgdlab", "fgdlab.lab.config.run_config", "fgdlab.lab.errors", "fgdlab.lab.io", "fgdlab.lab.provenance",
-    "fgdlab.lab.run.folder", "fgdlab.lab.training.log",
+    "fgdlab.lab.datasets.data_checks", "fgdlab.lab.run.folder", "fgdlab.lab.training.log",
     "fgdlab.lab.training.tensorboard", "fgdlab.lab.training.torchrun", "fgdlab.lab.checkpoints.export",
     "fgdlab.lab.checkpoints.download",
 }
@@ -164,7 +164,7 @@ def normalised(text: str) -> str:
 # --- git ---
 
 def git_state() -> dict:
-    """{"commit", "dirty"} of the checkout that this code runs from; None where there is none.
+    """{"commit", "dirty"} of the checkout that this code lies at the top of; None where there is none.
 
     A copy without .git has the commit that ``$FGDLAB_COMMIT`` names; whoever copies a clean checkout sets it.
     """
@@ -175,8 +175,10 @@ def git_state() -> dict:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    commit = git("rev-parse", "--short=12", "HEAD")
-    changed = git("status", "--porcelain", "--", "fgdlab", "ablations/run_one.ipynb", "ablations/sweeps")
+    commit = changed = None
+    if (top := git("rev-parse", "--show-toplevel")) and Path(top).resolve() == ROOT.resolve():
+        commit = git("rev-parse", "--short=12", "HEAD")
+        changed = git("status", "--porcelain", "--", "fgdlab", "ablations/run_one.ipynb", "ablations/sweeps")
     if commit is None and os.environ.get("FGDLAB_COMMIT"):
         return {"commit": os.environ["FGDLAB_COMMIT"], "dirty": False}
     return {"commit": commit, "dirty": None if changed is None else bool(changed)}

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from fgdlab import __version__
+
 from .code import git_state
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pycocotools", "pillow", "scikit-learn", "papermill")
@@ -14,8 +16,9 @@ EXTRAS = ("faster-coco-eval", "numba")  # optional: the first evaluates, the sec
 
 
 def provenance(device: str = "cpu") -> dict:
-    """Facts about this process as JSON: commit, dirty, versions, the device's model name, cores, time in UTC."""
+    """Facts about this process as JSON: versions, commit, dirty, the device's model name, cores, time in UTC."""
     return {
+        "fgdlab": __version__,
         **git_state(),
         "python": platform.python_version(),
         "packages": packages(),

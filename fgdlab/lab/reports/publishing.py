@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..errors import UserError
 from ..io import write_text
-from ..sweeps import Sweep, ablations_folder, of_one_scale, of_scale, results_file, write_results
+from ..sweeps import INSTALLED, Sweep, ablations_folder, of_one_scale, of_scale, results_file, write_results
 from ..tables import render, save_figure, table_figure
 from .claims import claims_text
 
@@ -23,6 +23,8 @@ def publish(results: pd.DataFrame, sweep: Sweep, scale: str = "laptop") -> list[
         UserError: scale smoke, or runs of another scale among the results.
     """
     check_scale(scale)
+    if ablations_folder() == INSTALLED:
+        raise UserError(f"a table must be published in a checkout of the project, got {INSTALLED}; change the folder")
     csv = results_file(sweep.name, scale)
     md, png = csv.with_suffix(".md"), csv.with_suffix(".png")
     table = render(of_one_scale(results, scale, f"what is published as {csv.name}"), sweep, "markdown")

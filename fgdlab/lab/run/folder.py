@@ -3,6 +3,7 @@
     job.json        what the runner asked for: notebook, parameters, row, seed
     params.json     the run's settings, written before the first step
     code.json       hashes of the source files that the run executes, written with params.json
+    identity.json   settings that decide numbers, and hashes of data and teacher's file, written with params.json
     running.json    the process at work: pid, host, creation time; it touches ``heartbeat`` every BEAT seconds
     stop            the runner asks that process to end
     failed.json     what the notebook raised
@@ -45,7 +46,7 @@ class RunFolder:
         from                          method     to             writes                    removes
         all but done and running      request    the same       job.json                  failed.json, stop
         all but done and running      claim      running        running.json, heartbeat   failed.json
-        running                       begin      running        params.json, code.json
+        running                       begin      running        params.json, code.json, identity.json
         running                       beat       running        heartbeat
         running                       fail       running        failed.json
         running                       finish     running        result.json
@@ -273,14 +274,22 @@ class RunFolder:
 
         Args:
             settings: all settings, for params.json.
-            compared: those that decide the run's numbers. Those of a run that was refused before its first step do not
-                count.
+            compared: what decides the run's numbers, of :func:`identity`. That of a run that was refused before its
+                first step does not count.
         Raises:
             UserError: the run that was begun here has other settings or other code.
         """
         if self.has("params.json") and self.has(*BEGUN):
-            before = self.read("params.json")
-            changed = [name for name, value in compared.items() if before.get(name, value) != value]
+            params, before = self.read("params.json"), compared | {"settings": {}}
+            if self.has("identity.json"):
+                before = self.read("identity.json")
+            old, new = {**params, **before["settings"]}, compared["settings"]
+            changed = [name for name in {**new, **before["settings"]} if old.get(name) != new.get(name)]
+            contents = [name for name in compared if before.get(name) != compared[name] and name != "settings"]
+            if contents and not changed:
+                raise UserError(
+                    f"{self.path} must hold a run with the same contents of {' and '.join(contents)}, got one with "
+                    "others, though the settings are equal; choose another folder or delete this one")
             if changed:
                 raise UserError(
                     f"{self.path} must hold a run with the same settings, got other values for {', '.join(changed)}; "
@@ -293,6 +302,7 @@ class RunFolder:
         if not self.has("result.json"):
             write_json(self.path / "code.json", code_of(settings["method"]))
             write_json(self.path / "params.json", settings)
+            write_json(self.path / "identity.json", compared)
 
     def beat(self) -> None:
         if self.has("running.json"):

@@ -12,7 +12,7 @@ from fgdlab.distill import Distiller
 
 from ..checkpoints import inherit, load_weights, save_weights, weights_hash
 from ..config import RunConfig, distils, has_teacher
-from ..datasets import DetectionDataset, open_split
+from ..datasets import DetectionDataset, open_split, refuse_data
 from ..detectors import build, build_settings, is_pretrained
 from ..errors import UserError, unknown_name
 from ..io import atomic_write, make_folder, write_json
@@ -38,6 +38,7 @@ from ..training import (
     train,
 )
 from .folder import RunFolder
+from .inputs import Data, findings, identity, open_data
 
 
 class RunInputs(NamedTuple):
@@ -74,16 +75,15 @@ def run(config: RunConfig, folder: Path | str, *, progress: str = "bar") -> dict
 def run_in_group(config: RunConfig, here: RunFolder, progress: str, device: str, group: ProcessGroup) -> dict:
     """One process of a run, in the folder that rank 0 has locked. Rank 0 prepares; the other ranks wait."""
     folder = here.path
+    data = None
     if group.is_rank0:
-        here.begin(config.dict(), config.deciding())
+        data = open_data(config, progress != "off") if config.data != "digits" else None
+        here.begin(config.dict(), identity(config, data))
     if done := group.broadcast(here.result() if here.has("result.json") else None):
         if group.is_rank0 and progress != "off" and (files := here.stale_files()):
             print(f"this result is of older code; changed since then: {', '.join(files)}", flush=True)
         return done
-    check_batch_split(group, config.batch_size, config.accumulate)
-    check_sizes(config)
-    check_levels(config)
-    check_tensorboard(config)
+    check_settings(config, group)
     if group.world_size > 1:
         sync_batchnorm(build(**build_settings(config, "student", 1)), group, device)
     started = time.perf_counter()
@@ -92,7 +92,7 @@ def run_in_group(config: RunConfig, here: RunFolder, progress: str, device: str,
         source = custom_loss_source(config.method)
         with atomic_write(folder / "method.py") as unfinished:
             unfinished.write_bytes(source)
-    inputs = prepare(config, progress=progress != "off") if group.is_rank0 else None
+    inputs = prepare(config, progress != "off", data) if group.is_rank0 else None
     group.broadcast("prepared")
     inputs = inputs or prepare(config, progress=False)
     distiller = make_distiller(config, inputs).to(device)
@@ -148,15 +148,15 @@ def device_of(config: RunConfig) -> str:
     return "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def open_data(config: RunConfig, progress: bool = True) -> tuple[DetectionDataset, DetectionDataset]:
-    """(training set, evaluation set) of a run."""
-    return open_split(config, config.train_split, progress), open_split(config, config.eval_split, progress)
+def prepare(config: RunConfig, progress: bool = True, data: Data | None = None) -> RunInputs:
+    """The inputs of a run; what is missing is made, and data is examined. Several processes may call this at once.
 
-
-def prepare(config: RunConfig, progress: bool = True) -> RunInputs:
-    """The inputs of a run; what is missing is made. Several processes may call this at once."""
+    data: training and evaluation set; None: they are opened here.
+    """
     device = device_of(config)
-    train_set, eval_set = (dataset.cache_pixels(progress) for dataset in open_data(config, progress))
+    data = data or open_data(config, progress)
+    refuse_data(findings(config, data), print if progress else lambda line: None)
+    train_set, eval_set = (dataset.cache_pixels(progress) for dataset in data)
     teacher = cache = None
     if has_teacher(config):
         teacher = get_teacher(config, train_set, eval_set, device=device, progress=progress)
@@ -184,8 +184,11 @@ def make_distiller(config: RunConfig, inputs: RunInputs) -> Distiller:
     return Distiller(student, teacher, loss, recall=inputs.cache, balance=make_balance(config))
 
 
-def check_levels(config: RunConfig) -> None:
-    """Check the levels that the settings name, before a teacher is trained."""
+def check_settings(config: RunConfig, group: ProcessGroup = ProcessGroup()) -> None:
+    """Check what needs no data, before a teacher is trained."""
+    check_batch_split(group, config.batch_size, config.accumulate)
+    check_sizes(config)
+    check_tensorboard(config)
     if distils(config) and config.levels.strip():
         detectors = (build(**build_settings(config, role, 1)) for role in ("student", "teacher"))
         imitated(config, *detectors)
@@ -228,6 +231,9 @@ def load_run(folder: Path | str) -> tuple[RunConfig, dict, torch.nn.Module, Dete
     result = here.result()
     config = RunConfig.of(result["settings"])
     eval_set, teacher = open_split(config, config.eval_split, progress=False), None
+    if eval_set.content_hash() != result["data_hashes"]["eval"]:
+        problem = f"{config.data} must hold the images and labels that {folder} was evaluated on, got others"
+        raise UserError(f"{problem}; bring them back, or run it again in another folder")
     student = build(**build_settings(config, "student", len(eval_set.classes)))
     load_weights(student, folder / "student.safetensors")
     if result["teacher"]:

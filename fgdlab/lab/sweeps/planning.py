@@ -3,19 +3,17 @@ state.
 
     Sweep --plan--> [PlannedRun(row, seed, config, runs/NAME/ID)]
 
-The id hashes settings, data, a given teacher's file and a custom loss's file. Code and the shipped or trained teacher
-are recorded in the run's folder instead and compared with the present ones: a run of other code is stale, and one can
-say which files changed.
+The id hashes settings and the contents of data, a given teacher's file and a custom loss's file. Code and the shipped
+or trained teacher are recorded in the run's folder instead and compared with the present ones: a run of other code is
+stale, and one can say which files changed.
 """
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import RunConfig, active_settings
 from ..errors import UserError
 from ..io import short_hash
-from ..run import RunFolder
-from ..training import custom_loss_hash
+from ..run import OF_DATA, RunFolder, identity, open_data
 from .spec import Sweep, ablations_folder, of_scale
 
 
@@ -75,55 +73,18 @@ def plan(
             f"folder"
         )
     out = Path(out or runs_folder(sweep, scale)).absolute()
-    data, teacher, loss = once(data_hash, "data"), once(
-        teacher_file_hash, "teacher_checkpoint",
-    ), once(custom_loss_hash, "method")
+    opened: dict = {}
     runs = []
     for seed in sweep.seeds:
         for row in sweep.present:
             config = active_settings(sweep.settings(row, seed, scale, overrides))
-            run_id = short_hash(
-                {"settings": config.identity(), "data": data(config), **teacher(config), **loss(config)}, 16,
-            )
+            of_data = tuple(getattr(config, name) for name in OF_DATA)
+            if config.data != "digits" and of_data not in opened:
+                opened[of_data] = open_data(config)
+            run_id = short_hash(identity(config, opened.get(of_data)), 16)
             runs.append(PlannedRun(row, seed, config, out / run_id))
     return runs
 
 
-def once(hash_of: Callable[[RunConfig], object], field: str) -> Callable[[RunConfig], object]:
-    """The same hash, computed once per value of the one setting that it depends on; during one plan, since files may
-    change."""
-    known: dict = {}
-
-    def remembered(config: RunConfig):
-        value = getattr(config, field)
-        if value not in known:
-            known[value] = hash_of(config)
-        return known[value]
-
-    return remembered
-
-
 def notebook_path() -> Path:
     return ablations_folder() / "run_one.ipynb"
-
-
-def data_hash(config: RunConfig) -> str:
-    """What tells one data set from another without reading its images: the version of the digit scenes, or a hash of a
-    folder's JSON files."""
-    if config.data == "digits":
-        from ..datasets import RECIPE_VERSION
-
-        return f"digits-v{RECIPE_VERSION}"
-    folder = Path(config.data).expanduser()
-    if not folder.is_dir():
-        raise UserError(
-            f"data must be 'digits' or a folder, got {config.data!r}, which is no folder; give --set data=FOLDER"
-        )
-    files = sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")])
-    return short_hash({path.relative_to(folder).as_posix(): short_hash(path.read_bytes()) for path in files})
-
-
-def teacher_file_hash(config: RunConfig) -> dict:
-    """A hash of the teacher's file where one is given; a shipped or trained teacher follows from the settings."""
-    path = Path(config.teacher_checkpoint).expanduser()
-    return {"teacher": short_hash(path.read_bytes())} if config.teacher_checkpoint and path.is_file() else {}

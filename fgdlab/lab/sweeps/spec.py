@@ -14,6 +14,7 @@ REQUIRED = ("title", "question", "baseline", "rows", "seeds")
 KEYS = {*REQUIRED, "extends", "source", "tuning", "base", "contrasts", "cost", "curve", "scales", "teacher_seeds"}
 ROW_KEYS = {"label", "paper", "set", "against"}
 SCALE_KEYS = {"base", "rows", "absent", "seeds", "teacher_seeds", "note", "tuning", "preset", "presets"}
+INSTALLED = Path(__file__).parents[1] / "ablations"  # setup.py puts it there
 UNTUNED = "None at this scale: the authors' weights where the sweep sets no others, since the numbers mean nothing"
 
 
@@ -95,9 +96,10 @@ class Sweep:
 # --- files ---
 
 def ablations_folder() -> Path:
-    """``ablations`` of the current folder if there is one, else of the checkout that this code runs from."""
-    here = Path.cwd() / "ablations"
-    return here if (here / "sweeps").is_dir() else Path(__file__).parents[3] / "ablations"
+    """``ablations`` of the current folder if there is one, else of the checkout that this code runs from, else of the
+    installed package."""
+    places = [Path.cwd(), Path(__file__).parents[3], INSTALLED.parent]
+    return next((place / "ablations" for place in places if (place / "ablations/sweeps").is_dir()), INSTALLED)
 
 
 def sweep_names() -> list[str]:

@@ -1,7 +1,6 @@
 """The teacher of a run: given, shipped with the package, cached, or trained on first use; and its AP."""
 import json
 import time
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,13 +113,7 @@ def trained_path(config: RunConfig, train_set: DetectionDataset | None = None) -
 def kept_teacher_hash(config: RunConfig) -> str | None:
     """A hash of the weights of the shipped or cached teacher; None where it is not yet trained."""
     path = trained_path(config)
-    return hash_of_version(path, path.stat().st_mtime_ns) if path.exists() else None
-
-
-@cache
-def hash_of_version(path: Path, modified: int) -> str:
-    """The hash of a weights file, computed once per time of modification."""
-    return weights_hash(path)
+    return weights_hash(path) if path.exists() else None
 
 
 def teacher_needs_training(config: RunConfig, train_set: DetectionDataset | None = None) -> bool:
@@ -164,7 +157,8 @@ def train_teacher(
     scores = evaluated(detector, eval_set, device=device, workers=config.workers, progress=progress)
     save_weights(
         detector, path, settings={name: getattr(config, name) for name in TEACHER_DECIDES},
-        data=config.data if config.data == "digits" else "folder", seed=settings.seed, threads=torch.get_num_threads(),
+        classes=train_set.classes, data=config.data if config.data == "digits" else "folder",
+        seed=settings.seed, threads=torch.get_num_threads(),
         torch=torch.__version__, seconds=round(time.perf_counter() - started), steps=steps,
         eval_split=settings.eval_split, AP=round(scores["AP"], 2), AR=round(scores["AR"], 2), command="fgdlab teacher",
     )

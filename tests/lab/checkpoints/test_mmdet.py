@@ -259,7 +259,7 @@ def test_both_formats_of_torch_and_safetensors_are_read(tmp_path):
 def test_files_without_tensors_are_refused(tmp_path, refusal):
     assert "must be a file" in refusal(read_state, tmp_path / "none.pth")
     torch.save({"epoch": 3}, tmp_path / "c.pth")
-    assert "must hold a state dict of named tensors, got dict without any" in refusal(read_state, tmp_path / "c.pth")
+    assert "must hold a state dict of named tensors, got none" in refusal(read_state, tmp_path / "c.pth")
     (tmp_path / "s.safetensors").write_bytes(b"something")
     assert "must be a .safetensors file" in refusal(read_state, tmp_path / "s.safetensors")
 

@@ -111,6 +111,7 @@ NUMBERLESS = {                                                       # setting: 
 ELSEWHERE = {
     "detector": "test_every_setting.py::test_detector_and_flavour_are_those_of_student_and_teacher",
     "flavour": "test_every_setting.py::test_detector_and_flavour_are_those_of_student_and_teacher",
+    "exif_turned": "test_annotations.py::test_images_are_turned_as_their_exif_says_where_the_user_asks_for_it",
     "teacher_parts": "test_load.py::test_backbone_and_neck_of_a_cascade_serve_without_its_heads",
     "device": "test_one_run.py::test_cuda_without_a_gpu_is_an_error_and_no_silent_cpu",
     "compile": "test_every_setting.py::test_compile_is_asked_for_both_pyramids",

@@ -14,7 +14,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fgdlab.lab.datasets.annotations import read_split, splits_of
-from fgdlab.lab.datasets.images import check_pixels, read_image
+from fgdlab.lab.datasets.data_checks import check_pixels
+from fgdlab.lab.datasets.dataset import DetectionDataset
+from fgdlab.lab.datasets.images import read_image
 from fgdlab.lab.errors import UserError
 
 WIDTH, HEIGHT = 40, 30
@@ -140,7 +142,7 @@ def test_file_names_may_lie_in_subfolders(tmp_path):
     write(tmp_path, data, files=False)
     (tmp_path / "images/day 1").mkdir()
     Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "images/day 1/ä.png")
-    check_pixels(read_split(tmp_path, "all"), progress=False)
+    check_pixels(DetectionDataset(read_split(tmp_path, "all")), progress=False)
 
 
 def test_annotations_survive_pickling_for_worker_processes(tmp_path):
@@ -224,7 +226,7 @@ def test_content_hash_of_a_split_ignores_other_images(tmp_path):
 @pytest.mark.parametrize(
     "part, key, value",
     [
-        ("images", "file_name", "other.png"), ("annotations", "category_id", 3),
+        ("images", "id", 9), ("annotations", "category_id", 3),
         ("annotations", "bbox", [2, 3, 10.5, 8.001]), ("annotations", "area", 50), ("annotations", "iscrowd", 1),
         ("categories", "name", "lion"),
     ],
@@ -232,6 +234,8 @@ def test_content_hash_of_a_split_ignores_other_images(tmp_path):
 def test_content_hash_changes_with_what_a_run_uses(tmp_path, part, key, value):
     data = document()
     data[part][0][key] = value
+    known = {image["id"] for image in data["images"]}
+    data["annotations"] = [each for each in data["annotations"] if each["image_id"] in known]
     assert (
         read_split(write(tmp_path / "a", data), "all").content_hash
         != read_split(write(tmp_path / "b"), "all").content_hash
@@ -374,17 +378,36 @@ def test_no_turn_of_exif_is_made_where_the_annotated_size_is_the_stored_one(tmp_
     np.testing.assert_array_equal(read_as(tmp_path, noise(), exif=exif), np.asarray(noise()))
 
 
+def test_images_are_turned_as_their_exif_says_where_the_user_asks_for_it(tmp_path):
+    """The file is stored lying, its stated size is that of the stored pixels, and boxes are shares of that size."""
+    data = document(1)
+    data["images"][0] |= {"width": HEIGHT, "height": WIDTH}
+    data["annotations"] = data["annotations"][:1]
+    folder = write(tmp_path, data, files=False)
+    exif, upright = Image.Exif(), noise()
+    exif[0x0112] = 6
+    upright.transpose(Image.Transpose.ROTATE_90).save(folder / "images/1.png", exif=exif)
+    found = read_split(folder, "all", exif_turned=True)
+    size = (found.images[0]["width"], found.images[0]["height"])
+    assert size == (WIDTH, HEIGHT) and found.images[0]["upright"]
+    np.testing.assert_allclose(found.boxes[1], [[2 * 40 / 30, 3 * 30 / 40, 12.5 * 40 / 30, 11 * 30 / 40]])
+    np.testing.assert_array_equal(read_image(found.image_folder, found.images[0]), np.asarray(upright))
+    as_stored = read_split(folder, "all")
+    assert as_stored.content_hash != found.content_hash
+    assert read_image(as_stored.image_folder, as_stored.images[0]).shape == (WIDTH, HEIGHT, 3)
+
+
 def test_check_pixels_reads_every_image_and_counts_the_broken_ones(tmp_path):
     write(tmp_path)
-    check_pixels(read_split(tmp_path, "all"), progress=False)
+    check_pixels(DetectionDataset(read_split(tmp_path, "all")), progress=False)
     for number in (2, 3):
         (tmp_path / "images" / f"{number}.png").write_bytes(b"not an image")
-    said = message(check_pixels, read_split(tmp_path, "all"), False)
+    said = message(check_pixels, DetectionDataset(read_split(tmp_path, "all")), False)
     assert "2.png must be an image that can be decoded" in said and "(and 1 more of 3 images have a defect)" in said
 
 
 def test_check_pixels_shows_a_bar_unless_told_not_to(tmp_path, capsys):
-    found = read_split(write(tmp_path), "all")
+    found = DetectionDataset(read_split(write(tmp_path), "all"))
     check_pixels(found, progress=False)
     assert capsys.readouterr().err == ""
     check_pixels(found)

@@ -21,6 +21,7 @@ from fgdlab.lab.explorer.explorer import EXPORTS, Explorer, explore, static_figu
 from fgdlab.lab.explorer.state import State
 from fgdlab.lab.plots.attention_maps import scene_and_teacher_maps
 from fgdlab.lab.plots.map_panels import NotebookFigure
+from fgdlab.lab.run.one_run import run
 from fgdlab.lab.teachers.teachers import Teacher
 
 CONFIG = FGDConfig(1e-3, 5e-4, 1e-2, 1e-4)
@@ -39,7 +40,7 @@ def trio():
 @pytest.fixture
 def opened(trio, tiny_scenes) -> Explorer:
     students, teacher = trio
-    return explore(students, teacher, tiny_scenes("val"), CONFIG, threshold=0.011)
+    return explore(students, teacher, tiny_scenes("val"), CONFIG, score=0.011)
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +69,12 @@ def own_images(tmp_path) -> Path:
     return folder
 
 
+def shown(explorer: Explorer):
+    return explorer.session.view(explorer.state)
+
+
 def panels(explorer: Explorer) -> dict[str, np.ndarray]:
-    return {panel.title: panel.values for panel in explorer.session.view(explorer.state).panels}
+    return {panel.title: panel.values for panel in shown(explorer).panels}
 
 
 # --- views
@@ -162,7 +167,7 @@ def test_context_weights_are_shown_where_r_is_a_gcblock_and_refused_elsewhere(op
     assert panels(opened)["teacher"].mean() == pytest.approx(1, rel=1e-4)
     plain = explore(*trio, tiny_scenes("val"), FGDConfig(relation="mse"))
     assert "context" in refusal(plain.set, quantity="context")
-    assert "untrained" in opened.view["notes"][0] and plain.view["notes"] == []
+    assert "untrained" in shown(opened).notes[0] and shown(plain).notes == []
 
 
 def test_f_and_r_of_a_trained_loss_are_used(trio, tiny_scenes, shake):
@@ -170,7 +175,7 @@ def test_f_and_r_of_a_trained_loss_are_used(trio, tiny_scenes, shake):
     trained, fresh = (
         explore(*trio, tiny_scenes("val"), CONFIG, quantity="context", **given) for given in ({"loss": loss}, {})
     )
-    assert trained.view["notes"] == [] and not np.allclose(
+    assert shown(trained).notes == [] and not np.allclose(
         panels(trained)["teacher"], panels(fresh)["teacher"], rtol=1e-2
     )
     scene, maps = scene_and_teacher_maps(trio[0]["distilled"], trio[1], *tiny_scenes("val")[0])
@@ -185,7 +190,7 @@ def test_f_and_r_of_a_trained_loss_are_used(trio, tiny_scenes, shake):
 
 def test_students_with_other_channels_are_aligned_and_a_note_says_so(tiny_scenes, retinanet):
     explorer = explore(retinanet(8), retinanet(12), tiny_scenes("val"))
-    assert any("f is untrained" in note for note in explorer.view["notes"])
+    assert any("f is untrained" in note for note in shown(explorer).notes)
     assert len(explorer.numbers("channels")) == 12 and explorer.session.inference.levels == (
         "P3",
         "P4",
@@ -213,7 +218,7 @@ def test_boxes_follow_the_detectors_resize(tiny_scenes, retinanet):
 def test_one_detector_is_a_student_and_has_no_before_and_after(trio, tiny_scenes, refusal):
     explorer = explore(trio[0]["distilled"], trio[1], tiny_scenes("val"))
     assert explorer.state.student_name == "student"
-    assert [each["value"] for each in explorer.info["choices"]["view"]] == ["difference"]
+    assert explorer.info["choices"]["view"] == ["difference"]
     assert "before_after" in refusal(explorer.set, view="before_after")
 
 
@@ -265,7 +270,7 @@ def test_a_folder_of_own_images_needs_no_boxes(own_images, trio):
     assert explorer.info["images"] == 3
     assert (explorer.numbers("cells")["fg"] == 0).all() and explorer.numbers("gaps")["feature_fg"].isna().all()
     assert isinstance(explorer.figure(), NotebookFigure)
-    assert explorer.set(image=2).view["size"] == [64, 128]  # 40 x 120, padded to a multiple of 32
+    assert shown(explorer.set(image=2)).sample.padded_size == (64, 128)  # 40 x 120, padded to a multiple of 32
 
 
 def test_boxes_of_own_images_are_shrunk_with_them(own_images, trio, refusal):
@@ -282,7 +287,9 @@ def test_a_coco_folder_opens_val_or_the_named_split(coco_folder, trio, refusal):
         {1: [(4, 4, 20, 20, 3, 0)], 3: [(8, 8, 30, 30, 7, 0)]},
         splits={"train": [1, 2], "val": [3]},
     )
-    assert explore(*trio, folder).info["images"] == 1 and explore(*trio, folder).view["boxes"] == [[8, 8, 38, 38]]
+    assert explore(*trio, folder).info["images"] == 1 and shown(explore(*trio, folder)).sample.boxes[0].tolist() == [
+        [8, 8, 38, 38]
+    ]
     assert explore(*trio, str(folder), split="train").info["images"] == 2
     assert "unknown split" in refusal(explore, *trio, folder, split="valid")
 
@@ -323,9 +330,9 @@ def test_config_may_be_a_preset_an_fgdconfig_a_runconfig_or_that_of_the_loss(tri
     ],
 )
 def test_a_wrong_state_is_refused_and_the_view_stays(opened, refusal, changes, words):
-    before, count = opened.state, opened.view
+    before = opened.state
     assert words in refusal(opened.set, **changes)
-    assert opened.state == before and opened.view is count
+    assert opened.state == before and opened.choice == before.dict()
 
 
 @pytest.mark.parametrize(
@@ -420,10 +427,17 @@ def test_the_code_of_folders_and_of_other_channels_runs(snapshots, own_images, t
     assert {(term.level, term.name): term.raw.item() for term in names["terms"]} == pytest.approx(rows, rel=1e-3)
 
 
+def test_a_state_text_of_the_widget_sets_the_view(opened, refusal):
+    state = opened.set(state='image=2&level="P4"&overlays=["mask","boxes"]&student_name="baseline"').state
+    assert (state.image, state.level, state.overlays, state.student_name) == (2, "P4", ("mask", "boxes"), "baseline")
+    assert "state must be a text" in refusal(opened.set, state="image=three")
+    assert "unknown setting" in refusal(opened.set, state="imago=3")
+
+
 def test_static_figure_needs_no_widget_and_is_the_figure(trio, tiny_scenes, opened, monkeypatch):
     monkeypatch.setattr("fgdlab.lab.explorer.widget.ExplorerWidget.__init__", None)
     assert (
-        static_figure(*trio, tiny_scenes("val"), CONFIG, threshold=0.011, level="P3")._repr_png_()
+        static_figure(*trio, tiny_scenes("val"), CONFIG, score=0.011, level="P3")._repr_png_()
         == opened.figure()._repr_png_()
     )
 
@@ -464,29 +478,53 @@ def test_each_kind_of_numbers_is_a_table_and_others_are_refused(opened, refusal)
 # --- kernel and browser
 
 
-def arrays(explorer: Explorer) -> list[np.ndarray]:
-    shape = (-1, *explorer.view["grid"])
-    return [np.frombuffer(each, np.float32).reshape(shape) for each in (explorer.maps, explorer.masks)]
+def answers(explorer: Explorer, monkeypatch, *questions: dict, buffers=()) -> list[dict]:
+    """What the kernel sends to the browser for these questions."""
+    sent = []
+    monkeypatch.setattr(Explorer, "send", lambda self, content, buffers=None: sent.append({**content, "got": buffers}))
+    for i, question in enumerate(questions):
+        explorer._answer(explorer, {"id": str(i), **question}, buffers)
+    return sent
 
 
-def test_the_browser_gets_the_arrays_of_the_figure(opened):
-    opened.set(level="P4", view="before_after", overlays=("mask", "scale"))
-    view, (maps, masks) = opened.session.view(opened.state), arrays(opened)
-    assert maps[:-1] == pytest.approx(np.stack([panel.values for panel in view.panels])) and maps[-1] == pytest.approx(
-        view.percent
-    )
-    assert (
-        masks[0] == pytest.approx(view.fg)
-        and masks[1] == pytest.approx(view.bg)
-        and 0 <= masks[2].min() <= masks[2].max() == 1
-    )
-    assert json.loads(json.dumps(opened.view, allow_nan=False))["panels"][0]["title"] == "teacher"
+def test_the_first_frame_is_there_before_a_question(opened):
+    assert opened.frame["image"] == 0 and [each["name"] for each in opened.frame["students"]] == [
+        "baseline",
+        "distilled",
+    ]
+    json.dumps(opened.frame, allow_nan=False)
+    places = opened.frame["base"]["levels"]["P4"]["spatial"]
+    found = np.frombuffer(opened.block, np.float32, 16, places["at"]).reshape(places["shape"])
+    assert found == pytest.approx(opened.session.inference.pairs(0, "baseline", 0)["P4"].spatial["teacher"])
 
 
-def test_a_choice_of_the_browser_changes_the_view(opened):
+def test_a_choice_of_the_browser_changes_the_state(opened):
     opened.choice = {**opened.choice, "temperature": 2, "overlays": ["boxes", "mask"], "cell": [1, 2]}
     assert (opened.state.temperature, opened.state.overlays, opened.state.cell) == (2, ("boxes", "mask"), (1, 2))
-    assert opened.view["state"]["temperature"] == 2 and opened.view["mask_edges"]
+
+
+def test_a_frame_holds_only_the_parts_that_were_asked_for(opened, monkeypatch):
+    ask = {"ask": "frame", "image": 3, "students": {"distilled": 0}}
+    whole, part = answers(opened, monkeypatch, {**ask, "base": True}, {**ask, "base": False})
+    assert whole["id"] == "0" and whole["image"] == 3 and whole["seconds"] > 0
+    assert "base" not in part and [each["name"] for each in part["students"]] == ["distilled"]
+    assert 0 < len(part["got"][0]) < len(whole["got"][0])
+
+
+def test_an_added_image_is_the_last_one_and_has_no_objects(opened, monkeypatch, tmp_path, refusal):
+    file = tmp_path / "mine.png"
+    Image.fromarray(np.full((50, 70, 3), 200, np.uint8)).save(file)
+    (reply,) = answers(opened, monkeypatch, {"ask": "add", "name": "mine.png"}, buffers=[memoryview(file.read_bytes())])
+    assert reply["images"] == 9
+    view = shown(opened.set(image=8))
+    assert view.sample.image_sizes == [(50, 70)] and len(view.sample.boxes[0]) == 0
+    assert "added" in refusal(opened.code)
+    (reply,) = answers(opened, monkeypatch, {"ask": "add", "name": "no.png"}, buffers=[b"no image"])
+    assert "no.png must be an image" in reply["error"] and len(opened.session.dataset) == 9
+
+
+def test_an_unknown_question_is_answered_so_that_the_browser_knows_the_kernel_lives(opened, monkeypatch):
+    assert answers(opened, monkeypatch, {"ask": "ping"}) == [{"id": "0", "got": None}]
 
 
 def test_a_wrong_choice_of_the_browser_is_reported_and_reverted(opened, monkeypatch):
@@ -500,12 +538,8 @@ def test_an_error_of_a_detector_is_reported_and_the_view_stays(opened, monkeypat
     sent = []
     monkeypatch.setattr(Explorer, "send", lambda self, content, buffers=None: sent.append(content))
     monkeypatch.setattr("fgdlab.lab.explorer.inference.predictions_of", lambda *args: 1 / 0)
-    opened.choice = {**opened.choice, "image": 6}
-    assert (
-        opened.state.image == 0
-        and opened.choice["image"] == 0
-        and any("ZeroDivisionError" in each.get("error", "") for each in sent)
-    )
+    opened._answer(opened, {"id": "7", "ask": "frame", "image": 6, "students": {"baseline": 0}, "base": True}, [])
+    assert {"id": "7", "error": "ZeroDivisionError: division by zero"} in sent and opened.state.image == 0
 
 
 def test_nan_in_teacher_weights_gives_a_warning_and_valid_json(tiny_scenes, trio):
@@ -514,23 +548,12 @@ def test_nan_in_teacher_weights_gives_a_warning_and_valid_json(tiny_scenes, trio
         for parameter in broken.backbone.parameters():
             parameter.fill_(float("nan"))
     explorer = explore(trio[0], broken, tiny_scenes("val"))
-    assert any("NaN" in line for line in explorer.view["warnings"])
-    json.dumps(explorer.view, allow_nan=False)
+    assert any("NaN" in line for line in shown(explorer).warnings)
+    json.dumps(explorer.frame, allow_nan=False)
     assert explorer.figure()._repr_png_().startswith(b"\x89PNG")
 
 
-def test_the_start_of_a_slider_is_one_of_its_values():
-    for start in (0.0, 1.7e-3, 0.014, 3e-12):
-        assert start in widget.slider("alpha", start)["values"]
-    assert (
-        widget.slider("temperature", 0.8)["values"].count(0.8) == 1 and widget.slider("beta", 0.0)["texts"][0] == "off"
-    )
-
-
-def test_the_scripts_compute_nothing_of_the_method():
-    """The browser colours and lays out; the kernel computes softmax, masks and sums."""
-    for file in widget.STATIC.glob("*.js"):
-        assert "Math.exp" not in file.read_text() and "Math.log" not in file.read_text(), file.name
+def test_every_script_is_part_of_the_widget():
     assert {*widget.SCRIPTS} == {file.name for file in widget.STATIC.glob("*.js")}
 
 
@@ -562,9 +585,10 @@ def test_detectors_run_once_per_image_and_never_for_sliders(tiny_scenes):
         {"cell": (0, 0)},
     ):
         explorer.set(**changes)
-    explorer.figure(), explorer.numbers()
+        explorer.numbers()
+    explorer.figure()
     assert count[0] == 3
-    explorer.set(image=1)
+    explorer.set(image=1).numbers()
     assert count[0] == 6
 
 
@@ -573,7 +597,7 @@ def test_images_come_back_from_the_cache_until_the_bound(tiny_scenes):
     count = counted_forwards(students, teacher)
     explorer = explore(students, teacher, tiny_scenes("val"))
     for image in (1, 2, 0, 1, 2):
-        explorer.set(image=image)
+        explorer.set(image=image).numbers()
     assert count[0] == 6
 
 
@@ -595,10 +619,47 @@ def test_a_slow_computation_prints_its_progress(trio, tiny_scenes, monkeypatch, 
     teacher = detector(4)
     teacher.backbone.register_forward_hook(lambda *args: time.sleep(0.3))
     explore(trio[0], teacher, tiny_scenes("val"))
-    assert "teacher: computing image 1 of 8" in capsys.readouterr().err
+    assert "teacher: computing image 1 of 8" in capsys.readouterr().out
 
 
 def test_user_errors_have_one_line():
     with pytest.raises(UserError) as caught:
         explore("nowhere", detector(0), [1])
     assert "\n" not in str(caught.value)
+
+
+# --- pages and runs
+
+
+def test_a_saved_page_needs_no_network_and_stays_within_its_size(opened, tmp_path, refusal):
+    small = opened.save(tmp_path / "small.html", max_mb=0.2).read_text()
+    whole = opened.save(tmp_path / "whole.html", images=[3, 5]).read_text()
+    data = [json.loads(text.split('id="data">')[1].split("</script>")[0]) for text in (small, whole)]
+    assert data[0]["info"]["list"] == [0] and data[1]["info"]["list"] == [0, 3, 5]
+    assert "https://" not in whole and 'src="' not in whole and len(small) < len(whole) < 6e6
+    assert "image must be" in refusal(opened.save, tmp_path / "no.html", images=[8])
+
+
+def test_a_page_has_every_checkpoint_of_the_image_shown(snapshots, trio, tiny_scenes):
+    text = explore(snapshots, trio[1], tiny_scenes("val")).page(images=[])
+    frames = json.loads(text.split('id="data">')[1].split("</script>")[0])["frames"]
+    assert sorted(each["checkpoint"] for message, _ in frames for each in message["students"]) == [0, 1, 2]
+
+
+def test_the_folder_of_a_run_brings_what_was_trained(tmp_path, tiny_config, scene_cache, monkeypatch):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "data").symlink_to(scene_cache / "data")
+    monkeypatch.setenv("FGDLAB_HOME", str(tmp_path / "home"))
+    config = tiny_config(method="fgd", rounding="exact", alpha=0.02, gamma=0.0, epochs=1, snapshot_every=1)
+    result = run(config, tmp_path / "run", progress="off")
+    explorer = explore(str(tmp_path / "run"))
+    assert (explorer.state.alpha, explorer.state.gamma, explorer.state.rounding) == (0.02, 0.0, "exact")
+    found = explorer.numbers("networks").set_index("name")["AP"].to_dict()
+    assert found == pytest.approx({"teacher": result["teacher_AP"], "student": result["AP"]})
+    weights = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["distiller"]
+    trained = explorer.session.inference.losses["student"].relation["P3"].state_dict()
+    assert trained and all(torch.equal(value, weights[f"loss.relation.P3.{key}"]) for key, value in trained.items())
+    assert shown(explorer).notes == [] and explorer.info["students"][0]["checkpoints"][0] == "step 1"
+    names: dict = {}
+    exec(explorer.code(), names)
+    assert names["figure"]._repr_png_() == explorer.figure()._repr_png_()

@@ -1,5 +1,7 @@
 """Single modules of the explorer: detections, teacher checks, mask edges, checkpoints, image folders."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -14,9 +16,8 @@ from fgdlab.lab.explorer.explorer import explore
 from fgdlab.lab.explorer.image_folder import ImageFolder, open_dataset
 from fgdlab.lab.explorer.inference import Predictions, Sample, predictions_of, sample_of
 from fgdlab.lab.explorer.models import checkpoint_label, step_number
-from fgdlab.lab.explorer.teacher_checks import count_detected, teacher_warnings
+from fgdlab.lab.explorer.teacher_checks import check_teacher, count_detected
 from fgdlab.lab.explorer.view_data import mask_edges, panel_rows, scale_mask
-from fgdlab.lab.explorer.widget import slider
 from fgdlab.scene import Scene
 
 
@@ -44,13 +45,13 @@ def test_an_object_is_detected_by_a_box_of_its_class_with_iou_and_score():
     there = sample([[0.0, 0.0, 20.0, 20.0], [40.0, 40.0, 60.0, 60.0]], [1, 2])
     boxes, labels, scores = [[1, 1, 20, 20], [1, 1, 20, 20], [40, 40, 60, 60]], [1, 1, 3], [0.9, 0.8, 0.9]
     found = predictions(boxes, labels, scores)
-    assert count_detected(there, found, any_class=False) == 1
-    assert count_detected(there, found, any_class=True) == 2
+    assert count_detected(there, found, any_class=False) == (1, 1)
+    assert count_detected(there, found, any_class=True) == (2, 0)
     more = predictions([*boxes, [40, 40, 60, 60]], [*labels, 2], [*scores, 0.1])
-    assert count_detected(there, more, any_class=False) == 2
-    assert count_detected(there, predictions([[0, 0, 9, 20]], [1], [0.9]), any_class=False) == 0  # IoU 0.45
-    assert count_detected(sample([], []), found, any_class=False) == 0
-    assert count_detected(there, predictions(), any_class=False) == 0
+    assert count_detected(there, more, any_class=False) == (2, 1)
+    assert count_detected(there, predictions([[0, 0, 9, 20]], [1], [0.9]), any_class=False) == (0, 1)  # IoU 0.45
+    assert count_detected(sample([], []), found, any_class=False) == (0, 3)
+    assert count_detected(there, predictions(), any_class=False) == (0, 0)
 
 
 def test_detections_of_low_score_are_left_out_and_the_highest_score_is_first():
@@ -60,34 +61,35 @@ def test_detections_of_low_score_are_left_out_and_the_highest_score_is_first():
     there = sample_of(detector, image, target)
     scores = predictions_of(detector, image, target, there).scores
     threshold = float(np.median(scores))
-    kept = predictions_of(detector, image, target, there, threshold)
+    kept = predictions_of(detector, image, target, there).above(threshold)
     assert sorted(scores[scores >= threshold], reverse=True) == kept.scores.tolist()
     assert 0 < len(kept.boxes) == len(kept.labels) < len(scores)
 
 
-def rows(**changes) -> list[dict]:
-    teacher = {"name": "teacher", "AP": 30.0, "detections": 2, "detected": 1, "objects": 1, "scale": {"P3": 1.0}}
-    student = {**teacher, "name": "student", "AP": 10.0}
-    return [{**teacher, **changes}, student]
+NAN, BOX = float("nan"), [[0.0, 0.0, 20.0, 20.0]]
 
 
 @pytest.mark.parametrize(
-    ("changes", "spread", "words"),
+    ("teacher", "boxes", "teacher_ap", "words"),
     [
-        ({}, 1.0, None),
-        ({"scale": {"P3": float("nan")}}, float("nan"), "NaN or infinity"),
-        ({}, 0.0, "is constant"),
-        ({"detected": 0}, 1.0, "none of the 1 objects"),
-        ({"detected": 0, "objects": 0}, 1.0, None),
-        ({"AP": 10.0}, 1.0, "not above that of student"),
-        ({"AP": None}, 1.0, None),
-        ({"scale": {"P3": 6.0}}, 1.0, "6 times on P3"),
-        ({"scale": {"P3": 0.1}}, 1.0, "0.1 times on P3"),
-        ({"scale": {"P3": 4.9}}, 1.0, None),
+        ({}, BOX, 30.0, None),
+        ({"scale": NAN, "spread": NAN}, BOX, 30.0, "NaN or infinity"),
+        ({"spread": 0.0}, BOX, 30.0, "is constant"),
+        ({"labels": [2]}, BOX, 30.0, "none of the 1 objects"),
+        ({"labels": [2]}, [], 30.0, None),
+        ({}, BOX, 10.0, "not above that of student"),
+        ({}, BOX, None, None),
+        ({"scale": 6.0}, BOX, 30.0, "6 times on P3"),
+        ({"scale": 0.1}, BOX, 30.0, "0.1 times on P3"),
+        ({"scale": 4.9}, BOX, 30.0, None),
     ],
 )
-def test_teacher_warnings(changes, spread, words):
-    lines = teacher_warnings(rows(**changes), predictions(spread=spread), ("P3",))
+def test_teacher_warnings(teacher, boxes, teacher_ap, words):
+    found = predictions(**{"boxes": BOX, "labels": [1], "scores": [0.9], **teacher})
+    ap = {"student": 10.0} | ({} if teacher_ap is None else {"teacher": teacher_ap})
+    inference = SimpleNamespace(levels=("P3",), dataset=None)
+    there = sample(boxes, [1] * len(boxes))
+    _, lines = check_teacher(inference, there, {"teacher": found, "student": predictions()}, ap)
     assert lines == [] if words is None else (len(lines) == 1 and words in lines[0])
 
 
@@ -149,8 +151,9 @@ def test_a_difference_is_below_its_student(view):
     data = view(view="before_after")
     above, below = panel_rows(data)
     titles = ["image", *(panel.title for panel in data.panels)]
-    assert [titles[0 if cell == "image" else cell + 1] for cell in above] == ["image", "teacher", "one", "two", "three"]
-    assert below[:2] == [None, None] and [data.panels[cell].title for cell in below[2:]] == [
+    assert [titles[0 if cell == "image" else cell + 1] for cell in above] == ["image", "one", "two", "three"]
+    assert [data.panels[cell].title for cell in below] == [
+        "teacher",
         "teacher - one",
         "teacher - two",
         "teacher - three",
@@ -172,14 +175,6 @@ def test_gaps_of_an_unsplit_loss_separate_objects_and_background(tiny_scenes):
     columns = ["feature_fg", "feature_bg", "attention_fg", "attention_bg"]
     assert unsplit.numbers("gaps")[columns].to_numpy() == pytest.approx(split.numbers("gaps")[columns].to_numpy())
     assert set(unsplit.numbers()["term"]) == {"both", "attention", "global"}
-
-
-def test_slider_values_are_sorted_and_include_start_and_ends():
-    for name in ("temperature", "alpha"):
-        found = slider(name, 0.123)["values"]
-        assert found == sorted(set(found)) and 0.123 in found
-    beta = slider("beta", 0.0)["values"]
-    assert beta[0] == 0 and beta[-1] == 1 and slider("temperature", 0.5)["values"][0] == 0.05
 
 
 # --- checkpoints and images

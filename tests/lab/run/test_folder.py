@@ -217,7 +217,7 @@ def begun(folder: Path, files: dict[str, str] | None = None) -> RunFolder:
     """A run that has trained; ``files`` changes the recorded hashes of source files."""
     here = RunFolder(folder)
     here.path.mkdir(parents=True, exist_ok=True)
-    here.begin({"method": "fgd", "lr": 0.1}, {})
+    here.begin({"method": "fgd", "lr": 0.1}, {"settings": {"lr": 0.1}, "data": "mine"})
     write(folder / "metrics.jsonl", "")
     if files:
         code = here.read("code.json")
@@ -239,13 +239,20 @@ def test_a_run_without_a_record_of_its_code_is_stale(tmp_path):
 
 def test_a_run_of_other_code_is_not_continued(tmp_path, refusal):
     here = begun(tmp_path, {"fgdlab/focal.py": "another"})
-    assert "other versions of fgdlab/focal.py" in refusal(here.begin, {"method": "fgd", "lr": 0.1}, {"lr": 0.1})
+    same = {"settings": {"lr": 0.1}, "data": "mine"}
+    assert "other versions of fgdlab/focal.py" in refusal(here.begin, {"method": "fgd", "lr": 0.1}, same)
 
 
 def test_a_run_with_other_settings_is_not_continued_but_one_with_other_machine_settings_is(tmp_path, refusal):
     here = begun(tmp_path)
-    assert "got other values for lr" in refusal(here.begin, {"method": "fgd", "lr": 0.2}, {"lr": 0.2})
-    here.begin({"method": "fgd", "lr": 0.1, "workers": 4}, {"lr": 0.1})
+    assert "got other values for lr" in refusal(here.begin, {"method": "fgd", "lr": 0.2}, {"settings": {"lr": 0.2}})
+    here.begin({"method": "fgd", "lr": 0.1, "workers": 4}, {"settings": {"lr": 0.1}, "data": "mine"})
+
+
+def test_a_run_on_other_contents_of_the_same_data_is_not_continued(tmp_path, refusal):
+    here = begun(tmp_path)
+    other = {"settings": {"lr": 0.1}, "data": "mended"}
+    assert "same contents of data" in refusal(here.begin, {"method": "fgd", "lr": 0.1}, other)
 
 
 def test_what_is_set_aside_is_kept(tmp_path):

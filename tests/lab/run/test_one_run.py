@@ -24,7 +24,7 @@ VAL_IDS = [*range(FIRST_ID["val"], FIRST_ID["val"] + 8)]
 
 FGD = {"method": "fgd", "rounding": "exact", "epochs": 1}
 FILES = {
-    "params.json",
+    "params.json", "identity.json",
     "code.json",
     "metrics.jsonl",
     "checkpoint.pt",

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 from filelock import FileLock
+from PIL import Image
 
 import fgdlab
 from fgdlab.lab.config.run_config import RunConfig
@@ -148,13 +149,42 @@ def test_a_run_id_changes_with_the_annotations_of_a_data_folder_in_either_layout
     def ids(folder):
         return [run.id for run in plan(sweep, overrides={"data": folder})]
 
-    write(Path("plain/annotations.json"), {"images": []})
-    write(Path("coco/annotations/instances_train2017.json"), {"images": []})
+    small_folder(Path("plain"))
+    for name in ("train2017", "val2017"):
+        shutil.copytree("plain/images", f"coco/{name}")
+        write(Path(f"coco/annotations/instances_{name}.json"), json.loads(Path("plain/annotations.json").read_text()))
     plain, coco = ids("plain"), ids("coco")
     assert ids("plain") == plain and ids("coco") == coco
-    write(Path("plain/splits.json"), {"train": []})
-    write(Path("coco/annotations/instances_train2017.json"), {"images": [1]})
+    for file in ("plain/annotations.json", "coco/annotations/instances_train2017.json"):
+        document = json.loads(Path(file).read_text())
+        document["annotations"][0]["bbox"][2] += 1
+        write(Path(file), document)
     assert not set(plain) & set(ids("plain")) and not set(coco) & set(ids("coco"))
+
+
+def test_a_run_id_changes_with_pixels_and_not_with_the_place_of_the_folder(sweep):
+    def ids(folder):
+        return [run.id for run in plan(sweep, overrides={"data": folder})]
+
+    small_folder(Path("here"))
+    before = ids("here")
+    shutil.copytree("here", "there/moved")
+    assert ids("there/moved") == ids(str(Path("here").absolute())) == before
+    for path in Path("there/moved/images").iterdir():
+        Image.new("RGB", (64, 64)).save(path)
+    assert not {*ids("there/moved")} & {*before}
+
+
+def small_folder(folder: Path) -> None:
+    """Ten images of 64 px with one box each."""
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for n in range(10):
+        Image.new("RGB", (64, 64), (n, 90, 90)).save(folder / "images" / f"{n}.png")
+        images.append({"id": n, "file_name": f"{n}.png", "width": 64, "height": 64})
+        annotations.append({"id": n, "image_id": n, "category_id": 1, "bbox": [4, 4, 20 + n, 20]})
+    categories = [{"id": 1, "name": "thing"}]
+    write(folder / "annotations.json", {"images": images, "annotations": annotations, "categories": categories})
 
 
 def test_a_run_id_changes_with_the_weights_of_a_given_teacher(sweep):
@@ -167,7 +197,7 @@ def test_a_run_id_changes_with_the_weights_of_a_given_teacher(sweep):
 
 
 def test_a_missing_notebook_and_a_missing_data_folder_are_one_line_errors(sweep):
-    with pytest.raises(UserError, match="data must be 'digits' or a folder, got 'nowhere'.*--set data=FOLDER"):
+    with pytest.raises(UserError, match="nowhere must be a folder with annotations.json.*got nothing there"):
         plan(sweep, overrides={"data": "nowhere"})
     notebook_path().unlink()
     with pytest.raises(UserError, match=r"run_one\.ipynb must be the notebook.*got no such file"):
@@ -632,7 +662,7 @@ def test_results_hold_every_score_setting_and_origin(mixed, sweep):
 
 
 def test_results_hold_no_path_of_this_machine(mixed, sweep, tmp_path):
-    write(Path("photos/annotations.json"), {})
+    small_folder(tmp_path / "photos")
     Path("t.safetensors").write_bytes(b"1")
     settings = {"data": str(tmp_path / "photos"), "teacher_checkpoint": str(tmp_path / "t.safetensors")}
     for runs in (mixed, plan(sweep, overrides=settings)):

@@ -319,21 +319,18 @@ ROWS = [
         "tiles, or write the size "
         "of the image file"),
     row("an absolute file name", changed("images", file_name="/etc/passwd"),
-        "pets/annotations.json: image 1 must have a 'file_name' within the image folder, got '/etc/passwd'; write it "
-        "relative to the image "
-        "folder, without '..'"),
+        "pets/images must hold the 8 image files of split 'all', got 1 missing, the first '/etc/passwd' of image 1; "
+        "put them there, or take those images out of the split"),
     row("a file name with a drive", changed("images", file_name="C:\\a.png"),
-        "pets/annotations.json: image 1 must have a 'file_name' within the image folder, got 'C:\\\\a.png'; write it "
-        "relative to the image "
-        "folder, without '..'"),
+        "pets/images must hold the 8 image files of split 'all', got 1 missing, the first 'C:\\\\a.png' of image 1; "
+        "put them there, or take those images out of the split"),
     row("a file name that climbs out", changed("images", file_name="a/../../b.png"),
-        "pets/annotations.json: image 1 must have a 'file_name' within the image folder, got 'a/../../b.png'; write it "
-        "relative to the image "
-        "folder, without '..'"),
+        "pets/images must hold the 8 image files of split 'all', got 1 missing, the first 'a/../../b.png' of image 1; "
+        "put them there, or take those images out of the split"),
     row("a file name that climbs out on Windows", changed("images", file_name="a\\..\\..\\b.png"),
-        "pets/annotations.json: image 1 must have a 'file_name' within the image folder, got 'a\\\\..\\\\..\\\\b.png'; "
-        "write it relative to the "
-        "image folder, without '..'"),
+        "pets/images must hold the 8 image files of split 'all', got 1 missing, the first "
+        "'a\\\\..\\\\..\\\\b.png' of image 1; "
+        "put them there, or take those images out of the split"),
     row("an empty file name", changed("images", file_name=""),
         "pets/annotations.json: image 1 must have a 'file_name' within the image folder, got ''; write it relative to "
         "the image folder, without "
@@ -347,7 +344,8 @@ ROWS = [
         "them there, or take those "
         "images out of the split"),
     row("a null in a file name", changed("images", file_name="a\0b.png"),
-        "pets/images must hold the 8 image files of split 'all', got 1 missing, the first 'a\\x00b.png' of image 1; "
+        "pets/images must hold the 8 image files of split 'all', got 1 missing, the first "
+        "'a\\x00b.png' of image 1; "
         "put them there, or take "
         "those images out of the split"),
     row("half a character in a file name", changed("images", file_name="\ud800.png"),
@@ -375,7 +373,7 @@ ROWS = [
         says("8 boxes"),
     ),
     row("a box past the border", changed("annotations", bbox=[50, 50, 100, 100]), "", says(
-        "note: 1 box past the border of the image was cut there")),
+        "1 box past the border of the image was cut there")),
     row(
         "keys that nobody knows, and a byte order mark",
         lambda: write("pets/annotations.json", "\ufeff" + json.dumps({**document(), "mood": "good"})), "",

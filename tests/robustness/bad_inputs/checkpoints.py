@@ -195,21 +195,27 @@ ROWS = [
     row("facts that are a list", weights(fgdlab="[1]"),
         "t.safetensors must have its facts as a JSON object in its header, got list; export it anew"),
     row("another backbone", weights(backbone="compact_t"),
-        "t.safetensors must hold the weights of this detector, got 54 tensors that differ, the first "
+        "t.safetensors must hold the weights of retinanet on compact_s, got 54 tensors that differ, "
+        "the first "
         "'backbone.stages.1.1.first.0.weight'; check "
-        "backbone and classes"),
+        "detector, teacher and classes, or say teacher_parts=backbone+neck; torchvision:NAME takes what torchvision "
+        "publishes, its v2 models too"),
     row("another number of classes", weights(classes=3),
-        "t.safetensors must hold the weights of this detector, got 2 tensors that differ, the first "
-        "'head.classification_head.cls_logits.weight'; check backbone and classes"),
+        "t.safetensors must hold the weights of retinanet on compact_s, got 2 tensors that differ, "
+        "the first "
+        "'head.classification_head.cls_logits.weight'; check "
+        "detector, teacher and classes, or say teacher_parts=backbone+neck; torchvision:NAME takes what torchvision "
+        "publishes, its v2 models too"),
     row("renamed keys", weights(lambda state: {f"module.{name}": each for name, each in state.items()}),
-        "t.safetensors must name its tensors as this detector does, got names that begin with 'module.'; save them "
-        "without that"),
+        "", says("AP ")),
     row("a key missing", weights(lambda state: dict(list(state.items())[1:])),
-        "t.safetensors must hold the weights of this detector, got 1 tensors that differ, the first "
-        "'backbone.stem.0.weight'; check backbone and "
-        "classes"),
+        "t.safetensors must hold the weights of retinanet on compact_s, got 1 tensors that differ, "
+        "the first "
+        "'backbone.stem.0.weight'; check "
+        "detector, teacher and classes, or say teacher_parts=backbone+neck; torchvision:NAME takes what torchvision "
+        "publishes, its v2 models too"),
     row("whole numbers for weights", weights(lambda state: {name: each.to(torch.int8) for name, each in state.items()}),
-        "t.safetensors must hold torch.float32 as 'backbone.fpn.inner_blocks.0.0.weight', got torch.int8; export the "
+        "t.safetensors must hold torch.float32 as 'backbone.stem.0.weight', got torch.int8; export the "
         "weights as floating point "
         "numbers"),
     row("NaN in the weights", weights(with_first(float("nan"))),
@@ -232,7 +238,7 @@ ROWS = [
         "a .pth with code in it", "t.pth", REFUSED.format("it is a pickle that would call ...system"), torch_archive,
         not_broken_into,
     ),
-    teacher("a .pth without weights", "t.pth", "t.pth must hold a state dict of named tensors, got dict without any; "
+    teacher("a .pth without weights", "t.pth", "t.pth must hold a state dict of named tensors, got none; "
     "give the checkpoint of a detector",
         lambda: torch_archive({"epoch": 3})),
     teacher("a .pth of another detector", "t.pth",
@@ -274,9 +280,9 @@ ROWS = [
         "bytes; export it anew from where "
         "it was trained"),
     imported("no weights", lambda: torch_archive({"epoch": 3}),
-        "t.pth must hold a state dict of named tensors, got dict without any; give the checkpoint of a detector"),
+        "t.pth must hold a state dict of named tensors, got none; give the checkpoint of a detector"),
     imported("weights of something else", lambda: torch_archive({"state_dict": {"fc.weight": torch.zeros(2, 2)}}),
-        "t.pth must hold a classifier that is known here, got none; say --classes"),
+        "t.pth must hold a classifier in MMDetection's names, got none; say --classes"),
     imported("weights of another detector", lambda: torch_archive({"state_dict": {"fc.weight": torch.zeros(2, 2)}}),
         "the checkpoint must hold exactly this detector's tensors, got 1 too many (fc.weight) and ... missing (...); "
         "check detector and backbone, or "

@@ -254,7 +254,8 @@ ROWS = [
         "training images",
         not_broken_into),
     setting("--set: no data folder",
-        "data must be 'digits' or a folder, got 'nowhere', which is no folder; give --set data=FOLDER", "data=nowhere"),
+        "nowhere must be a folder with annotations.json and images/, got nothing there; correct the path",
+        "data=nowhere"),
     # names and numbers of a sweep
     Row("a misspelt sweep", None, ("sweep", "table1_area"),
         "unknown sweep 'table1_area'; did you mean 'table1_areas'? known: ...; or give the path of a .yaml file"),

@@ -61,8 +61,13 @@ class Bars {
     }
     for (let i = 0; i < count; i++) {
       for (const [shift, values, color] of [[0, channels.teacher, colors[0]], [bar, channels.student, colors[1]]]) {
+        const box = [i * slot + slot * 0.08 + shift, Math.min(y(values[i]), y(0)), bar, Math.abs(y(values[i]) - y(0))];
         context.fillStyle = color;
-        context.fillRect(i * slot + slot * 0.08 + shift, Math.min(y(values[i]), y(0)), bar, Math.abs(y(values[i]) - y(0)));
+        context.fillRect(...box);
+        if (shift) {                                                 // the student's bars are striped, so that colour is not the only difference
+          context.fillStyle = "rgba(255, 255, 255, 0.55)";
+          for (let stripe = box[1] + 2; stripe < box[1] + box[3]; stripe += 4) context.fillRect(box[0], stripe, box[2], 1.5);
+        }
       }
     }
     context.fillStyle = "#888";

@@ -1,9 +1,7 @@
 // Native inputs, so that Tab and the arrow keys work. Each control has .root and show(value), and calls onChange(value).
 
-let groups = 0;
-
 function segmented(label, choices, onChange) {
-  const name = `fgd-group-${++groups}`;
+  const name = `fgd-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;  // radios of two explorers on one page must not share a name
   const inputs = choices.map((choice) => element("input", { type: "radio", name, value: choice.value, onchange: () => onChange(choice.value) }));
   const labels = choices.map((choice, i) => element("label", { title: choice.hint || false }, inputs[i], element("span", { text: choice.label })));
   labels.forEach((each, i) => { if (choices[i].color) each.style.setProperty("--colour", choices[i].color); });
@@ -16,7 +14,7 @@ function checkboxes(label, choices, onChange) {
     type: "checkbox", value: choice.value, onchange: () => onChange(inputs.filter((each) => each.checked).map((each) => each.value)),
   }));
   const root = element("div", { class: "fgd-group", role: "group", "aria-label": label }, element("span", { class: "fgd-name", text: label }),
-    element("div", { class: "fgd-checkboxes" }, ...choices.map((choice, i) => element("label", {}, inputs[i], element("span", { text: choice.label })))));
+    element("div", { class: "fgd-checkboxes" }, ...choices.map((choice, i) => element("label", { title: choice.hint || false }, inputs[i], element("span", { text: choice.label })))));
   return { root, show: (values) => inputs.forEach((input) => { input.checked = values.includes(input.value); }) };
 }
 
@@ -44,6 +42,42 @@ function slider(label, values, texts, onChange, extra = {}) {
       }
       if (Number(input.value) !== i || shown.textContent === "") input.value = i;
       showText(i);
+    },
+  };
+}
+
+// The slider of a number of the state.
+function stateSlider(name, info, choose) {
+  const { values, texts } = sliderValues(name, info.start[name]);
+  return slider(LABELS[name], values, texts, (value) => choose({ [name]: value }), { "data-control": name, title: HINTS[name] });
+}
+
+// Slider, number entry and buttons for the image. show(image); a saved page lists its images in info.list.
+function imageControl(info, onChange) {
+  const list = () => info.list || Array.from({ length: info.images }, (_, i) => i);
+  const range = element("input", { type: "range", min: 0, step: 1, "aria-label": "Image", "data-control": "image", title: "Image of the data set" });
+  const number = element("input", { type: "number", min: 1, step: 1, "aria-label": "image number", title: "Type a number and press Enter" });
+  const count = element("output", {});
+  let now = 0;
+  const turn = (step) => onChange(list()[(list().indexOf(now) + step + list().length) % list().length]);
+  range.addEventListener("input", () => onChange(list()[Number(range.value)]));
+  number.addEventListener("change", () => {
+    const image = Math.round(Number(number.value)) - 1;
+    if (list().includes(image)) onChange(image);
+    else number.value = now + 1;
+  });
+  return {
+    root: element("div", { class: "fgd-image" }, element("button", { type: "button", "aria-label": "previous image", title: "Previous image", text: "‹", onclick: () => turn(-1) }), range,
+      element("button", { type: "button", "aria-label": "next image", title: "Next image", text: "›", onclick: () => turn(1) }), number, count),
+    neighbours: () => [1, -1].map((step) => list()[(list().indexOf(now) + step + list().length) % list().length]),
+    show(image) {
+      now = image;
+      range.max = list().length - 1;
+      number.max = info.images;
+      if (Number(range.value) !== list().indexOf(image)) range.value = list().indexOf(image);
+      range.setAttribute("aria-valuetext", `${image + 1} of ${info.images}`);
+      number.value = image + 1;
+      count.textContent = info.list ? `of ${info.images}; ${list().length} in this file` : `of ${info.images}`;
     },
   };
 }

@@ -46,21 +46,29 @@ function paintImage(canvas, bytes, [height, width]) {
   context.putImageData(image, 0, 0);
 }
 
+// A map in words, for readers who do not see it.
+function describeMap(panel, values, [, width]) {
+  let top = 0;
+  for (let i = 1; i < values.length; i++) if (Math.abs(values[i]) > Math.abs(values[top])) top = i;
+  return `${panel.title}: ${panel.unit}, ${panel.range}; largest value ${general(values[top])} in row ${Math.floor(top / width)}, column ${top % width}`;
+}
+
 // One panel: a canvas of cells, a canvas of marks, outlines of the cell under the pointer and of the selected cell, a colour bar.
 class PanelView {
   constructor(onHover, onPick) {
-    this.cells = element("canvas", { class: "fgd-cells" });
-    this.overlay = element("canvas", { class: "fgd-overlay fgd-cells" });
-    this.marks = element("canvas", { class: "fgd-marks" });
+    this.cells = element("canvas", { class: "fgd-cells", role: "img" });
+    this.overlay = element("canvas", { class: "fgd-overlay fgd-cells", "aria-hidden": "true" });
+    this.marks = element("canvas", { class: "fgd-marks", "aria-hidden": "true" });
     this.cursor = element("div", { class: "fgd-cursor", hidden: true });
     this.selected = element("div", { class: "fgd-selected", hidden: true });
     this.panel = element("div", { class: "fgd-panel" }, this.cells, this.overlay, this.marks, this.selected, this.cursor);
     this.title = element("span", { class: "fgd-title" });
     this.range = element("span", { class: "fgd-range" });
-    this.scale = element("canvas", { class: "fgd-scale", width: 256, height: 1 });
+    this.scale = element("canvas", { class: "fgd-scale", width: 256, height: 1, "aria-hidden": "true" });
+    this.zero = element("i", { class: "fgd-zero", title: "0", hidden: true });
     this.ends = [0, 1, 2].map(() => element("span"));
     this.unit = element("div", { class: "fgd-unit" });
-    this.bar = element("div", { class: "fgd-bar" }, this.scale, element("div", { class: "fgd-ends" }, ...this.ends), this.unit);
+    this.bar = element("div", { class: "fgd-bar" }, this.scale, this.zero, element("div", { class: "fgd-ends" }, ...this.ends), this.unit);
     this.root = element("figure", { class: "fgd-map" }, element("figcaption", {}, this.title, this.range), this.panel, this.bar);
     this.panel.addEventListener("pointermove", (event) => onHover(this.cellAt(event)));
     this.panel.addEventListener("pointerleave", () => onHover(null));
@@ -93,8 +101,11 @@ class PanelView {
     this.shape(view);
     this.root.dataset.map = panel.network || panel.kind;
     this.root.style.setProperty("--colour", color);
-    this.title.textContent = panel.title;
+    this.title.textContent = this.title.title = panel.title;
     this.range.textContent = panel.range;
+    this.zero.hidden = !(panel.low < 0 && panel.high > 0);
+    this.zero.style.left = `${(100 * -panel.low) / (panel.high - panel.low)}%`;
+    this.cells.setAttribute("aria-label", describeMap(panel, values, view.grid));
     paintCells(this.cells, values, view.grid, panel.low, panel.high, lut);
     this.rgb = null;
     this.overlay.hidden = true;
@@ -109,8 +120,10 @@ class PanelView {
     this.shape(view);
     this.root.dataset.map = "image";
     this.root.style.setProperty("--colour", "transparent");
-    this.title.textContent = `image ${view.image_id}`;
+    this.title.textContent = this.title.title = `image ${view.image_id}`;
     this.range.textContent = `${view.size[0]} x ${view.size[1]} pixels`;
+    this.zero.hidden = true;
+    this.cells.setAttribute("aria-label", `image ${view.image_id}, ${view.size[0]} x ${view.size[1]} pixels, objects: ${view.boxes.length}`);
     if (this.rgb !== rgb) paintImage(this.cells, new Uint8Array(rgb.buffer, rgb.byteOffset, rgb.byteLength), size);
     this.rgb = rgb;
     const overlays = view.state.overlays;

@@ -1,0 +1,87 @@
+"""The saved page, opened from disk without network: every control that it shows works."""
+
+import pytest
+
+from fgdlab.lab.config.run_config import RunConfig
+from fgdlab.lab.course.pretrained import pretrained_detector
+from fgdlab.lab.datasets.dataset import open_split
+from fgdlab.lab.explorer.explorer import explore
+from tests.browser.test_explorer import Page
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def saved(browser, tmp_path_factory):
+    students = {name: pretrained_detector(name) for name in ("baseline", "distilled")}
+    data = open_split(RunConfig(train_images=8, eval_images=6), "val", progress=False)
+    explorer = explore(students, pretrained_detector("teacher"), data, image=2)
+    path = explorer.save(tmp_path_factory.mktemp("page") / "view.html", images=[4, 0])
+    context = browser.new_context(viewport={"width": 1300, "height": 1100}, offline=True)
+    page = context.new_page()
+    page.complaints = []
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
+    page.goto(path.as_uri())
+    page.locator(".fgd[data-frames='1']").wait_for()
+    yield Page(page), explorer
+    assert page.complaints == []
+    context.close()
+
+
+def test_the_page_is_one_file_of_three_images(saved):
+    view, _ = saved
+    assert view.root.locator(".fgd-image output").inner_text() == "of 6; 3 in this file"
+    assert view.root.locator("[data-export]").count() == 0  # what needs a kernel is not shown
+
+
+def test_every_control_of_the_page_changes_the_picture(saved):
+    view, _ = saved
+    view.page.evaluate("() => { location.hash = ''; }")
+    for control, label in (
+        ("level", "P4"),
+        ("quantity", "Loss per cell"),
+        ("quantity", "Context of R"),
+        ("quantity", "One channel"),
+        ("limits", "Own"),
+        ("student_name", "baseline"),
+        ("view", "All students"),
+    ):
+        before = (
+            [view.ink(title) for title in view.titles()],
+            view.titles(),
+            view.root.locator(".fgd-ends").all_inner_texts(),
+        )
+        view.choose(control, label)
+        assert (
+            [view.ink(title) for title in view.titles()],
+            view.titles(),
+            view.root.locator(".fgd-ends").all_inner_texts(),
+        ) != before
+    for label in ("Foreground", "Scale mask", "Both roundings", "Detections"):
+        view.toggle(label)
+    for name in ("temperature", "alpha", "beta", "gamma", "lambda_", "score"):
+        before = view.frames()
+        view.press(name, "ArrowLeft")
+        assert view.frames() > before
+    view.after(view.root.locator("button", has_text="Reset").click)
+
+
+def test_the_images_of_the_page_are_in_the_gallery_and_its_numbers_are_pythons(saved):
+    view, explorer = saved
+    view.after(view.root.locator('[aria-label="next image"]').click)
+    assert view.root.locator('[aria-label="image number"]').input_value() == "5"
+    view.root.locator("button", has_text="Gallery").click()
+    view.page.wait_for_function("() => document.querySelectorAll('.fgd-gallery .fgd-thumbnail').length === 3")
+    view.after(view.root.locator('.fgd-thumbnail[data-image="0"]').click)
+    expected = explorer.set(image=0).numbers()["weighted"].sum()
+    assert float(view.root.locator(".fgd-total").inner_text()) == pytest.approx(expected, rel=6e-3)
+
+
+def test_the_address_holds_the_state(saved):
+    view, _ = saved
+    view.choose("level", "P5")
+    assert "level=%22P5%22" in view.page.url or 'level="P5"' in view.page.url
+    view.page.reload()
+    view.settle()
+    assert view.root.locator('[data-control="level"] input:checked').get_attribute("value") == "P5"

@@ -1,0 +1,44 @@
+"""fgdlab doctor is red wherever run refuses, with settings, data and teachers that run refuses."""
+import json
+
+import pytest
+
+from fgdlab.lab.commands.validate_config import validate_config
+from fgdlab.lab.config import RunConfig
+from fgdlab.lab.errors import UserError
+from fgdlab.lab.run import run
+
+TINY = {
+    "image_size": 64, "train_images": 4, "eval_images": 2, "batch_size": 2, "train_steps": 1, "teacher": "compact_s",
+    "teacher_steps": 1, "teacher_batch_size": 2, "device": "cpu", "method": "fgd",
+}
+REFUSED = {
+    "an unknown student": {"student": "compact_z"}, "an unknown teacher": {"teacher": "compact_z"},
+    "an unknown detector": {"detector": "yolo"}, "a batch above the number of images": {"batch_size": 8},
+    "parts that do not divide the batch": {"accumulate": 3}, "an unknown level": {"levels": "P9"},
+    "sizes without min_size": {"min_sizes": "32,48"}, "an unknown split": {"eval_split": "vla"},
+    "a folder that is not there": {"data": "nowhere"}, "no such checkpoint": {"teacher_checkpoint": "none.pth"},
+    "a checkpoint without a place": {"teacher_checkpoint": "torchvision:none"},
+    "a cache that cannot be": {"teacher_cache": "on", "teacher_cache_gb": 1e-9},
+    "pretrained weights that do not exist": {"init": "pretrained", "student": "small_s"},
+    "an unknown part": {"method_parts": "all", "method": "fbkd"},
+    "data without a box": {"data": "EMPTY"},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_doctor_is_red_where_run_refuses(name, scene_cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("FGDLAB_HOME", str(scene_cache))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "EMPTY/annotations.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    config = RunConfig.of({**TINY, **REFUSED[name]})
+    with pytest.raises(UserError):
+        run(config, tmp_path / "run", progress="off")
+    assert any(result.passed is False for result in validate_config(config))
+
+
+def test_the_doctor_is_not_red_where_run_works(scene_cache, monkeypatch):
+    monkeypatch.setenv("FGDLAB_HOME", str(scene_cache))
+    results = list(validate_config(RunConfig.of({**TINY, "method": "none"})))
+    assert not any(result.passed is False for result in results) and results[-1].name == "one step"
