@@ -33,7 +33,7 @@ def show_table(sweep, frame, format: str, figure: Path | None, metrics=("AP", "A
               help="number of bootstrap samples of the images")
 @click.option("--figure", type=PATH, default=None, help="write a figure with one point per run to this .png or .svg")
 @click.option("--publish", is_flag=True,
-              help="write results, table and figure to ablations/results and the table into README.md, for a commit; "
+              help="write results, table and figure to ablations/results, and the table into README.md, for a commit; "
                    "at scale gpu as NAME-gpu")
 def table(name, scale, out, format, metrics, noise, resamples, figure, publish) -> None:
     """Print the table of a sweep beside the paper's.
@@ -43,6 +43,7 @@ def table(name, scale, out, format, metrics, noise, resamples, figure, publish) 
     from ..reports import SweepRuns, check_scale, with_error_types
     from ..reports import publish as publish_results
     from ..stats import ERROR_TYPES
+    from ..sweeps import outdated
 
     if publish:
         check_scale(scale)
@@ -61,6 +62,8 @@ def table(name, scale, out, format, metrics, noise, resamples, figure, publish) 
     frame = with_error_types(runs) if publish or set(metrics) & set(ERROR_TYPES) else runs.frame
     show_table(runs.sweep, frame, format, figure, metrics, **intervals)
     click.echo(f"from {runs.path}", err=True)
+    if why := outdated(runs.frame, runs.sweep, scale):
+        click.echo(f"these runs do not answer the sweep as it is now: {why}", err=True)
     if publish:
         files = publish_results(frame, runs.sweep, scale)
         click.echo("published " + ", ".join(str(file) for file in files), err=True)
@@ -78,7 +81,7 @@ def claims(publish) -> None:
 
     click.echo(claims_text())
     if publish:
-        click.echo("published " + (", ".join(map(str, publish_claims())) or "nothing: README.md has no mark"), err=True)
+        click.echo("published " + (", ".join(map(str, publish_claims())) or "nothing new"), err=True)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Publish a sweep: results, table and figure in ablations/results/NAME.csv, .md and .png, and the table in README.md.
+"""Publish a sweep: results, table and figure in ablations/results/NAME.csv, .md and .png, and the table in documents.
 
 Another scale than laptop has its own files and section: NAME-gpu.csv, .md and .png, ``<!-- table NAME-gpu -->``.
 """
@@ -15,7 +15,7 @@ from .claims import claims_text
 
 
 def publish(results: pd.DataFrame, sweep: Sweep, scale: str = "laptop") -> list[Path]:
-    """Write the files, and the table between its marks in README.md, if it has such marks.
+    """Write the files, and the table between its marks in README.md and ablations/README.md, if they have any.
 
     Args:
         sweep: at this scale, see :meth:`Sweep.at`.
@@ -31,22 +31,24 @@ def publish(results: pd.DataFrame, sweep: Sweep, scale: str = "laptop") -> list[
     write_results(results, csv)
     write_text(md, table + "\n")
     save_figure(table_figure(results, sweep), png)
-    readme = ablations_folder().parent / "README.md"
-    before = readme.read_text(encoding="utf-8") if readme.is_file() else ""
-    after = replace_table(before, of_scale(sweep.name, scale), table)
-    if after != before:
-        write_text(readme, after)
-    return [csv, md, png, *publish_claims()]
+    return [csv, md, png, *publish_table(of_scale(sweep.name, scale), table), *publish_claims()]
+
+
+def publish_table(name: str, table: str) -> list[Path]:
+    """Write a table between its marks in README.md and ablations/README.md; the files that changed."""
+    changed = []
+    for readme in (ablations_folder().parent / "README.md", ablations_folder() / "README.md"):
+        before = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+        after = replace_table(before, name, table)
+        if after != before:
+            write_text(readme, after)
+            changed.append(readme)
+    return changed
 
 
 def publish_claims() -> list[Path]:
-    """Write the table of claims between its marks in README.md; [] if it has none."""
-    readme = ablations_folder().parent / "README.md"
-    before = readme.read_text(encoding="utf-8") if readme.is_file() else ""
-    if "<!-- table claims -->" not in before:
-        return []
-    write_text(readme, replace_table(before, "claims", claims_text(markdown=True)))
-    return [readme]
+    """Write the table of claims between its marks; [] if it has none or nothing has changed."""
+    return publish_table("claims", claims_text(markdown=True)) if (ablations_folder() / "claims.yaml").is_file() else []
 
 
 def check_scale(scale: str) -> None:

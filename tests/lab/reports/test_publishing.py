@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.provenance import code_of
+from fgdlab.lab.reports.claims import claims_text
 from fgdlab.lab.reports.publishing import publish, replace_table
 from fgdlab.lab.sweeps.collection import read_results
 from fgdlab.lab.sweeps.spec import load_sweep, of_scale, published
@@ -56,11 +57,19 @@ def test_published_results_say_which_clean_commit_made_them(name, scale):
     assert not done.dirty.any()
 
 
-def test_readme_shows_the_published_tables_word_for_word():
-    shown = re.findall(r"<!-- table (\S+) -->\n(.*?)<!-- end \1 -->", README, re.DOTALL)
-    assert {name for name, _ in shown} >= {"table1_areas", "table1_areas_plain", "table1_areas_bccd"}
+def test_documents_show_the_published_tables_and_claims_word_for_word():
+    tables = (ROOT / "ablations/README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"<!-- table (\S+) -->\n(.*?)<!-- end \1 -->", README + tables, re.DOTALL)
+    assert {name for name, _ in shown} >= {"claims", "table1_areas", "table1_areas_plain", "table1_areas_bccd"}
     for name, table in shown:
-        assert table.strip() == (RESULTS / f"{name}.md").read_text(encoding="utf-8").strip()
+        if name == "claims":
+            assert table.strip() == claims_text(markdown=True).strip(), "run `fgdlab claims --publish`"
+        elif not table.startswith("Not measured yet"):
+            assert table.strip() == (RESULTS / f"{name}.md").read_text(encoding="utf-8").strip()
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
 
 
 def test_links_of_the_readme_lead_somewhere():
