@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 
 from ..config import RunConfig
-from ..detectors import adapt_detector, build, build_settings
+from ..detectors import adapt_detector, build, build_settings, is_pretrained
 from ..errors import UserError, short_repr, unknown_name
 from .classes import COCO_OUTPUTS, coco_rows, narrow
 from .download import download
@@ -141,7 +141,7 @@ def from_state(path: Path, state: dict[str, Tensor], config: RunConfig, classes:
     suffixes = {name.rpartition(".")[2] for name in state}
     frozen = "running_mean" in suffixes and "num_batches_tracked" not in suffixes
     rows = coco_rows(classes) if outputs_of(state) == COCO_OUTPUTS != len(classes) + 1 else None
-    settings["frozen_norms"] |= frozen
+    settings["frozen_norms"] = frozen or is_pretrained(config, "teacher")
     if rows:
         settings["classes"] = COCO_OUTPUTS - 1
     detector = build(**settings)

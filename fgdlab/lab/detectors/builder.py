@@ -113,7 +113,7 @@ def check_small(name: str, backbone: str, flavour: str, pretrained: bool) -> Non
     elif flavour != "torchvision":
         defect = f"flavour must be 'torchvision' on {backbone!r}, got {flavour!r}"
     elif pretrained and backbone in SMALL:
-        defect = f"init must be 'random' for {backbone!r}, which has no pretrained weights"
+        defect = f"init must be 'random' for {backbone!r}, got 'pretrained', but there are no such weights"
     else:
         return
     raise UserError(f"{defect}; choose one of {', '.join(RESNETS)}")

@@ -308,7 +308,7 @@ def test_a_table_is_printed_from_the_readers_runs_in_every_format(fake):
     for format, words in formats.items():
         shown = call(*table, "--format", format)
         assert shown.exit_code == 0 and words in shown.stdout
-        assert shown.stderr == "from runs/table1_areas-smoke/results.csv\n"
+        assert shown.stderr.startswith("from runs/table1_areas-smoke/results.csv\n")
     assert "ours: AP50" in call(*table, "--metrics", "AP50, AR_S").stdout
 
 

@@ -124,8 +124,9 @@ def test_a_folder_of_ones_own_is_run_at_the_scale_photos_with_settings_that_fit_
     assert [line.split()[-1] for line in again.splitlines() if "pending" in line] == ids
     assert "image_size 96" in plan("table1_areas", "--set", f"data={data}", "--set", "image_size=96")
     for other in (
-        ["table1_areas"], ["table1_areas", "--set", f"data={data}", "--scale", "smoke"],
-        ["table1_areas_bccd", "--set", f"data={data}"],
+        ["table1_areas"],
+        ["table1_areas", "--set", f"data={data}", "--scale", "smoke", "--set", "eval_split=test"],
+        ["table1_areas_bccd", "--set", f"data={data}", "--set", "eval_split=test"],
     ):
         assert "boxes meet one" not in plan(*other)
 

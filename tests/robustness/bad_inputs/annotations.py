@@ -71,7 +71,7 @@ def outline(name, first, line, command=None) -> Row:
 
 
 MASKS = (*CHECK, "--masks")
-LEARN_MASKS = (*RUN, "--detector", "mask_rcnn", "--student", "small_s")
+LEARN_MASKS = (*RUN, "--detector", "mask_rcnn", "--student", "small_s", "--init", "random")
 POLYGON = [[8.0, 8.0, 32.0, 8.0, 32.0, 40.0, 8.0, 40.0]]
 LENGTHS = {"size": [SIDE, SIDE], "counts": [8 * SIDE, 24 * SIDE, 32 * SIDE]}
 FIRST = "pets/annotations.json: annotation 10 of image 1 '1.png' must have "

@@ -84,7 +84,7 @@ ROWS = [
         "1.5",
     ),
     flags(
-        "an unknown scale", "unknown scale 'labtop'; did you mean 'laptop'? known: smoke, laptop, gpu, paper",
+        "an unknown scale", "unknown scale 'labtop'; did you mean 'laptop'? known: smoke, laptop, photos, gpu, paper",
         "--scale", "labtop",
     ),
     flags("an unknown method",
@@ -140,12 +140,11 @@ ROWS = [
     Row("a cache of the teacher for mirrored images", None, (
         *TAUGHT, "--flip", "0.5", "--teacher-cache", "on", "--teacher-floor", "0",
     ),
-        "teacher_cache=on must be possible, but images are mirrored at random (flip=0.5), so the pixels differ from "
-        "epoch to epoch; use "
-        "teacher_cache=auto to run the teacher each step"),
+        "teacher_cache=on must be possible, but images are augmented (flip=0.5, zoom=0, colour=0), so the pixels differ "
+        "from epoch to epoch; views bounds their number; use teacher_cache=auto to run the teacher each step"),
     Row("pretrained weights for a backbone without any", None, (*RUN, "--init", "pretrained", "--student", "small_s"),
-        "init must be 'random' for 'small_s', which has no pretrained weights; choose one of resnet18, resnet34, "
-        "resnet50, resnet101"),
+        "init must be 'random' for 'small_s', got 'pretrained', but there are no such weights; choose one of resnet18, "
+        "resnet34, resnet50, resnet101"),
     Row("parts of a method without parts", None, (*TAUGHT, "--method-parts", "feature"),
         "method_parts must be empty for method fgd, which has no parts to choose from, got 'feature'; leave it out"),
     Row("an unknown part", None, (*TAUGHT, "--method", "fbkd", "--method-parts", "feture"),
@@ -260,7 +259,7 @@ ROWS = [
     Row("a misspelt sweep", None, ("sweep", "table1_area"),
         "unknown sweep 'table1_area'; did you mean 'table1_areas'? known: ...; or give the path of a .yaml file"),
     Row("a misspelt scale", None, ("sweep", "table1_areas", "--scale", "smok"),
-        "unknown scale 'smok'; did you mean 'smoke'? known: smoke, laptop, gpu, paper"),
+        "unknown scale 'smok'; did you mean 'smoke'? known: smoke, laptop, photos, gpu, paper"),
     Row("seeds that are no numbers", None, (*TABLE, "--seeds", "0;1"),
         "Invalid value for '--seeds': must be whole numbers with commas between, such as 0,1,2; got '0;1'; see `fgdlab "
         "sweep --help`"),
@@ -284,13 +283,11 @@ ROWS = [
     file("YAML: a mistake in the text",
         "mine.yaml: must be YAML, got a mistake in line 3: ...; correct it there", "title: A\nseeds: [0\nrows: {}\n"),
     file("YAML: no bytes",
-        "mine.yaml: must be a mapping with the keys base, baseline, contrasts, cost, extends, question, rows, scales, "
-        "seeds, source, title, "
-        "tuning, got nothing; the sweeps in ablations/sweeps show how", ""),
+        "mine.yaml: must be a mapping with the keys base, baseline, contrasts, cost, curve, extends, question, rows, "
+        "scales, seeds, source, teacher_seeds, title, tuning, got nothing; the sweeps in ablations/sweeps show how", ""),
     file("YAML: a list on top",
-        "mine.yaml: must be a mapping with the keys base, baseline, contrasts, cost, extends, question, rows, scales, "
-        "seeds, source, title, "
-        "tuning, got a list; the sweeps in ablations/sweeps show how", "- a\n- b\n"),
+        "mine.yaml: must be a mapping with the keys base, baseline, contrasts, cost, curve, extends, question, rows, "
+        "scales, seeds, source, teacher_seeds, title, tuning, got a list; the sweeps in ablations/sweeps show how", "- a\n- b\n"),
     file(
         "YAML: not UTF-8", "mine.yaml: must be text in UTF-8, got other bytes (... at byte 7); save it as UTF-8",
         b"title: \xff\xfe\n",
@@ -312,9 +309,8 @@ ROWS = [
     file("YAML: a date that is none",
         "mine.yaml: must be YAML, got an invalid value: ...; put it in quotes, or correct it", "title: 2026-13-45\n"),
     file("YAML: a misspelt key",
-        "mine.yaml: unknown key 'row'; did you mean 'rows'? known: base, baseline, contrasts, cost, extends, question, "
-        "rows, scales, seeds, "
-        "source, title, tuning", {"row": {}}),
+        "mine.yaml: unknown key 'row'; did you mean 'rows'? known: base, baseline, contrasts, cost, curve, extends, "
+        "question, rows, scales, seeds, source, teacher_seeds, title, tuning", {"row": {}}),
     file(
         "YAML: no rows",
         "mine.yaml: the keys rows must be given, got nothing there; the sweeps in ablations/sweeps show how",
