@@ -181,7 +181,7 @@ def recomputed(claim: dict) -> str:
     if claim.get("sweep") not in sweep_names() or not file.is_file() or not claim.get("rules"):
         return UNMEASURED
     frame, metric = read_frame(file), claim.get("metric", "AP")
-    if outdated(frame, load_sweep(claim["sweep"]), "laptop") or metric not in frame:
+    if outdated(frame, load_sweep(claim["sweep"]), "laptop") or metric not in frame or frame[metric].isna().all():
         return UNMEASURED
     found = set()
     for rule in claim["rules"]:

@@ -140,7 +140,8 @@ ROWS = [
     Row("a cache of the teacher for mirrored images", None, (
         *TAUGHT, "--flip", "0.5", "--teacher-cache", "on", "--teacher-floor", "0",
     ),
-        "teacher_cache=on must be possible, but images are augmented (flip=0.5, zoom=0, colour=0), so the pixels differ "
+        "teacher_cache=on must be possible, but images are augmented (flip=0.5, zoom=0, colour=0), so the "
+        "pixels differ "
         "from epoch to epoch; views bounds their number; use teacher_cache=auto to run the teacher each step"),
     Row("pretrained weights for a backbone without any", None, (*RUN, "--init", "pretrained", "--student", "small_s"),
         "init must be 'random' for 'small_s', got 'pretrained', but there are no such weights; choose one of resnet18, "
@@ -284,10 +285,12 @@ ROWS = [
         "mine.yaml: must be YAML, got a mistake in line 3: ...; correct it there", "title: A\nseeds: [0\nrows: {}\n"),
     file("YAML: no bytes",
         "mine.yaml: must be a mapping with the keys base, baseline, contrasts, cost, curve, extends, question, rows, "
-        "scales, seeds, source, teacher_seeds, title, tuning, got nothing; the sweeps in ablations/sweeps show how", ""),
+        "scales, seeds, source, teacher_seeds, title, tuning, got nothing; the sweeps in ablations/sweeps show "
+        "how", ""),
     file("YAML: a list on top",
         "mine.yaml: must be a mapping with the keys base, baseline, contrasts, cost, curve, extends, question, rows, "
-        "scales, seeds, source, teacher_seeds, title, tuning, got a list; the sweeps in ablations/sweeps show how", "- a\n- b\n"),
+        "scales, seeds, source, teacher_seeds, title, tuning, got a list; the sweeps in ablations/sweeps show "
+        "how", "- a\n- b\n"),
     file(
         "YAML: not UTF-8", "mine.yaml: must be text in UTF-8, got other bytes (... at byte 7); save it as UTF-8",
         b"title: \xff\xfe\n",
