@@ -25,7 +25,7 @@ from tests.helpers.property_profiles import few
 
 WORDS = st.text(string.ascii_letters + string.digits + string.punctuation + " äßé漢字€\u2028", max_size=12)
 NAMES = st.text(string.ascii_letters + string.digits + "_", min_size=1, max_size=8)
-SHARES = {"flip", "warmup"}
+SHARES = {"flip", "warmup", "zoom", "colour", "ema"}
 
 THEIR_LAYER = {ours: theirs for theirs, ours in LAYERS.items()}
 THEIR_SUFFIX = {ours: theirs for theirs, ours in BLOCKS.items()}

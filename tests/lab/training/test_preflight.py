@@ -258,7 +258,7 @@ def test_the_doctor_says_what_is_wrong_with_settings_and_exits_with_1(lab_home, 
         and "P3: student (4, 48, 8, 8)" in done.stdout
     )
     waits = doctor(*FLAGS)
-    assert "look   teacher: compact_s is not there yet; the first run trains it for 8 epochs" in waits.stdout
+    assert "look   teacher: compact_s is not there yet; the first run trains it for 20 epochs" in waits.stdout
     missing = doctor(*FLAGS, "--teacher-checkpoint", "none.safetensors")
     assert (
         missing.exit_code == 1
