@@ -14,7 +14,7 @@ from ..datasets import DetectionDataset
 from ..detectors import build, build_settings
 from ..errors import UserError
 from ..run import RunInputs, check_settings, device_of, findings, make_distiller, open_data
-from ..teachers import Teacher, cache_refusal, load_teacher, teacher_needs_training
+from ..teachers import Teacher, cache_refusal, load_teacher, teacher_needs_training, training_length
 from ..training import CheckResult, coco_scores, detections, preflight, train
 
 SAMPLE = 64  # images on which the teacher is evaluated
@@ -52,7 +52,7 @@ def all_checks(config: RunConfig) -> Iterator[CheckResult]:
     elif teacher_needs_training(config, train_set):
         detector = build(**build_settings(config, "teacher", len(train_set.classes))).eval().to(device)
         teacher = Teacher(Path(), detector, "not trained", None)
-        found = f"{config.teacher} is not there yet; the first run trains it"
+        found = f"{config.teacher} is not there yet; the first run trains it for {training_length(config)}"
         yield CheckResult("teacher", None, found, "`fgdlab teacher` with these settings does it now")
     else:
         detector, path, origin = load_teacher(config, train_set, eval_set, device=device, progress=False)

@@ -28,6 +28,11 @@ class Augmentation(NamedTuple):
     def of(cls, config: RunConfig) -> "Augmentation":
         return cls(*(getattr(config, name) for name in cls._fields))
 
+    @property
+    def active(self) -> bool:
+        """Whether an image has more than one view."""
+        return any((self.flip, self.zoom, self.colour))
+
     def key(self, seed: int, epoch: int) -> list[int]:
         """What a view of an image depends on. A bounded number of views is the same for all seeds."""
         return [0, epoch % self.views] if self.views else [seed, epoch]

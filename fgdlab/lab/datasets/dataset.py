@@ -132,7 +132,7 @@ class DetectionDataset(Dataset):
             sizes = (entry["height"], entry["width"]), (height, width)
             decoded = np.array([decode_mask(segmentation, *sizes) for segmentation in segmentations], np.uint8)
             masks = torch.from_numpy(decoded.reshape(-1, height, width))
-        if any(self.augmentation[:3]):
+        if self.augmentation.active:
             key = self.augmentation.key(self._seed, self._epoch if epoch is None else epoch)
             image, moved, masks, kept = self.augmentation.view(
                 image, torch.from_numpy(boxes), masks, self.canvas, [*key, image_id])

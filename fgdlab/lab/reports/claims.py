@@ -1,6 +1,6 @@
 """The papers' claims, and whether they hold here: each verdict follows from committed results by a rule.
 
-    ablations/claims.yaml, ablations/results --judged_claims--> verdicts --claims_text--> `fgdlab claims`, README
+    ablations/claims.yaml, ablations/results --claim_verdicts--> verdicts --claims_text--> `fgdlab claims`, README
 """
 import re
 from typing import NamedTuple
@@ -27,7 +27,7 @@ MEANING = (
 )
 
 
-class JudgedClaim(NamedTuple):
+class ClaimVerdict(NamedTuple):
     """A claim as text for a table. ``why``: why it is not measured; else ""."""
 
     claim: str
@@ -50,8 +50,8 @@ def rule_verdict(difference: Estimate, relation: str, bound: float) -> str:
     return HOLDS if holds else FAILS if fails else UNDECIDED
 
 
-def judged_claims() -> list[JudgedClaim]:
-    """All claims of ablations/claims.yaml, judged by the committed results of the laptop scale.
+def claim_verdicts() -> list[ClaimVerdict]:
+    """All claims of ablations/claims.yaml, decided by the committed results of the laptop scale.
 
     Raises:
         UserError: the file is missing, or a claim has an unknown key, rule, or row.
@@ -63,10 +63,10 @@ def judged_claims() -> list[JudgedClaim]:
     for each in claims:
         if not isinstance(each, dict) or not {"claim", "source", "decide"} <= set(each) <= KEYS:
             raise UserError(f"a claim must have claim, source, decide and maybe more of {sorted(KEYS)}, got {each}")
-    return [judged(each) for each in claims]
+    return [verdict_of(each) for each in claims]
 
 
-def judged(claim: dict) -> JudgedClaim:
+def verdict_of(claim: dict) -> ClaimVerdict:
     name, metric, rules = claim.get("sweep", ""), claim.get("metric", "AP"), claim.get("rules") or []
     frame, why = current_results(name)
     ours, verdicts, papers = [], [], []
@@ -99,7 +99,7 @@ def judged(claim: dict) -> JudgedClaim:
         verdict = FAILS if FAILS in verdicts else UNDECIDED if UNDECIDED in verdicts else HOLDS
     paper = claim.get("numbers") or ", ".join(papers) or DASH
     ours = [] if verdict == UNMEASURED else ours
-    return JudgedClaim(claim["claim"], claim["source"], paper, ours, verdict, claim["decide"], name, why)
+    return ClaimVerdict(claim["claim"], claim["source"], paper, ours, verdict, claim["decide"], name, why)
 
 
 def current_results(name: str) -> tuple[pd.DataFrame | None, str]:
@@ -114,7 +114,7 @@ def current_results(name: str) -> tuple[pd.DataFrame | None, str]:
 def claims_text(markdown: bool = False) -> str:
     """The table of claims: for the README, or for a terminal, with the reasons why some are not measured."""
     lines = []
-    for each in judged_claims():
+    for each in claim_verdicts():
         ours = each.ours or [f"({each.why or 'no rule'})" if not markdown else DASH]
         verdict = f"**{each.verdict}**" if markdown else each.verdict
         if markdown and each.ours:

@@ -53,7 +53,8 @@ def curve_figure(results: pd.DataFrame, sweep, metric: str = "AP") -> Figure:
     done = done_runs(runs, sweep)
     fig = Figure(figsize=(WIDTH, HEIGHT), facecolor="white", layout="constrained")
     left, right = fig.subplots(1, 2)
-    for number, (group, rows) in enumerate(grouped_rows(done, sweep).items()):
+    groups = grouped_rows(done, sweep)
+    for number, (group, rows) in enumerate(groups.items()):
         colour, shift = COLOURS[number % len(COLOURS)], 1.03**number
         draw_curve(left, [(x, estimate(values_by_seed(runs, key, metric))) for x, key in rows], colour, group, shift)
         pairs = [(x, key, baseline_of(sweep, key)) for x, key in rows]
@@ -63,7 +64,7 @@ def curve_figure(results: pd.DataFrame, sweep, metric: str = "AP") -> Figure:
         label = "teachers" if not number else None
         left.axhline(value, color=TEACHER_COLOUR, linestyle="--", linewidth=1.1, label=label, gid="teacher")
     right.axhline(0, color="black", linewidth=1)
-    ticks = sorted({x for rows in grouped_rows(done, sweep).values() for x, _ in rows})
+    ticks = sorted({x for rows in groups.values() for x, _ in rows})
     gain = f"Δ{metric} to the baseline of equal {sweep.curve}, in points"
     for ax, name in ((left, f"{metric} in percent"), (right, gain)):
         ax.set_xscale("log")

@@ -48,7 +48,7 @@ def cache_refusal(config: RunConfig, dataset: DetectionDataset, teacher: nn.Modu
     if config.teacher_cache == "off":
         return "it is switched off (teacher_cache=off)"
     augmentation = Augmentation.of(config)
-    if any(augmentation[:3]) and not config.views:
+    if augmentation.active and not config.views:
         changes = ", ".join(f"{name}={getattr(config, name):g}" for name in ("flip", "zoom", "colour"))
         return f"images are augmented ({changes}), so the pixels differ from epoch to epoch; views bounds their number"
     if config.min_sizes.strip():
@@ -86,7 +86,7 @@ def get_cache(
         if progress:
             print(f"no teacher cache: {refused}", flush=True)
         return None
-    views = {"views": augmentation} if any(augmentation[:3]) else {}
+    views = {"views": augmentation} if augmentation.active else {}
     name = short_hash({"teacher": teacher_hash, "data": dataset.content_hash(), **views})
     cache = TeacherCache(create_once(
         cache_root() / "teacher_maps" / name,
@@ -112,7 +112,7 @@ def fill(
         hint = "free space or use teacher_cache=off"
         raise UserError(f"{cache_root()} must have {size / 1e9:.1f} GB free for the teacher cache; {hint}")
     folder.mkdir(parents=True)
-    views, ids = dataset.augmentation.views if any(dataset.augmentation[:3]) else 0, dataset.image_ids
+    views, ids = dataset.augmentation.views if dataset.augmentation.active else 0, dataset.image_ids
     items = [(i, view) for view in range(views or 1) for i in range(len(dataset))]
     chunks = [items[start:start + BATCH_SIZE] for start in range(0, len(items), BATCH_SIZE)]
     batches = load_batches(dataset, chunks, device=device, workers=workers)

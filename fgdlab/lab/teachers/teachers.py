@@ -148,8 +148,7 @@ def train_teacher(
     architecture = build_settings(settings, "student", len(train_set.classes))
     detector = build(**architecture, pretrained=is_pretrained(settings, "student")).to(device)
     if progress:
-        length = f"{settings.train_steps} steps" if settings.train_steps else f"{settings.epochs} epochs"
-        amount = f"for {length} on {len(train_set)} images"
+        amount = f"for {training_length(config)} on {len(train_set)} images"
         print(f"training the teacher {config.teacher} once, {amount}; it is kept for later runs", flush=True)
     started = time.perf_counter()
     bar = "bar" if progress else "off"
@@ -164,6 +163,11 @@ def train_teacher(
     )
     hash_ = weights_and_size_hash(config, path)
     create_once(scores_path(hash_, eval_set), lambda unfinished: write_json(unfinished, scores))
+
+
+def training_length(config: RunConfig) -> str:
+    """How long a teacher of these settings is trained, in words."""
+    return f"{config.teacher_steps} steps" if config.teacher_steps else f"{config.teacher_epochs} epochs"
 
 
 def teacher_scores(hash_: str, detector: nn.Module, eval_set: DetectionDataset, **settings) -> dict:

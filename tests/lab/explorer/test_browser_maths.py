@@ -36,15 +36,14 @@ def views_of(explorer, states: list[dict]) -> list[tuple]:
     session = explorer.session
     states = [session.checked(explorer.state.but(**each)) for each in states]
     message, block = session.frame(states[0].image, session.inference.shown(states[0]))
-    found = run_scripts(
-        ("words.js", "maths.js", "view.js", "store.js"),
-        VIEW,
-        message=message,
-        block=block,
-        info=explorer.info,
-        states=[each.dict() for each in states],
-    )
+    found = views_in_browser(explorer, states, message=message, block=block)
     return list(zip(found, map(session.view, states), strict=True))
+
+
+def views_in_browser(explorer, states: list, **received) -> list[dict]:
+    """The browser's view of each state. received: what the kernel sent."""
+    given = {"info": explorer.info, "states": [each.dict() for each in states], **received}
+    return run_scripts(("words.js", "maths.js", "view.js", "store.js"), VIEW, **given)
 
 
 def assert_same_row(ours: dict, row: dict) -> None:
@@ -136,17 +135,8 @@ def test_maps_that_stay_in_the_kernel_give_the_same_view(trio, tiny_scenes, monk
     message, block = session.frame(0, session.inference.shown(state))
     assert "features" not in message["base"]["levels"]["P3"]
     detail, detail_block = frames.detail(session.inference, state, session.inference.shown(state))
-    found = run_scripts(
-        ("words.js", "maths.js", "view.js", "store.js"),
-        VIEW,
-        message=message,
-        block=block,
-        info=explorer.info,
-        states=[state.dict()],
-        detail=detail,
-        detail_block=detail_block,
-    )
-    assert_same(found[0], session.view(state))
+    sent = {"message": message, "block": block, "detail": detail, "detail_block": detail_block}
+    assert_same(views_in_browser(explorer, [state], **sent)[0], session.view(state))
 
 
 def test_numbers_are_written_as_python_writes_them():

@@ -24,7 +24,7 @@ def runs(coco_folder, tmp_path, monkeypatch):
         config = (config or RunConfig(data=str(data), image_size=0, train_images=0, eval_images=0)).but(
             seed=seed, eval_split=split
         )
-        judged = open_split(config, split, progress=False)
+        eval_set = open_split(config, split, progress=False)
         perfect = [
             {
                 "image_id": each["image_id"],
@@ -32,7 +32,7 @@ def runs(coco_folder, tmp_path, monkeypatch):
                 "bbox": each["bbox"],
                 "score": 0.9 - each["id"] / 100,
             }
-            for each in judged.ground_truth()["annotations"]
+            for each in eval_set.ground_truth()["annotations"]
         ]
         write_json(Path(folder) / "detections.json", worse(perfect, size, seed))
         RunFolder(folder).begin(config.dict(), {})
@@ -46,8 +46,8 @@ def runs(coco_folder, tmp_path, monkeypatch):
             {
                 **scores,
                 "settings": config.dict(),
-                "data_hashes": {"eval": judged.content_hash()},
-                "data_line": f"{len(judged)} images of {split}",
+                "data_hashes": {"eval": eval_set.content_hash()},
+                "data_line": f"{len(eval_set)} images of {split}",
             },
         )
         return Path(folder)

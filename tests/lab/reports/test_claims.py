@@ -18,8 +18,8 @@ from fgdlab.lab.reports.claims import (
     UNDECIDED,
     UNMEASURED,
     VERDICTS,
+    claim_verdicts,
     claims_text,
-    judged_claims,
     rule_verdict,
 )
 from fgdlab.lab.reports.publishing import publish
@@ -78,7 +78,7 @@ def project(tmp_path, monkeypatch):
         Path("ablations/claims.yaml").write_text(yaml.safe_dump(list(claims or [CLAIM])))
         results = results_of(load_sweep("mine"), **columns) if results is None else results
         write_results(results, Path("ablations/results/mine.csv"))
-        return judged_claims()[0]
+        return claim_verdicts()[0]
 
     return make
 
@@ -108,8 +108,8 @@ def test_another_score_is_named_beside_its_rule(project):
     ({**CLAIM, "metric": "FN"}, {}, "no FN"), ({**CLAIM, "rules": []}, {}, ""),
 ])
 def test_without_a_present_result_a_claim_is_not_measured_and_quotes_nothing(project, claim, columns, why):
-    judged = project(claim, **columns)
-    assert judged.verdict == UNMEASURED and judged.ours == [] and why in judged.why
+    decided = project(claim, **columns)
+    assert decided.verdict == UNMEASURED and decided.ours == [] and why in decided.why
     assert why in CliRunner().invoke(main, ["claims"]).stdout.replace("\n", " ") or len(why) > 16
 
 
@@ -197,9 +197,9 @@ def recomputed(claim: dict) -> str:
 
 def test_every_verdict_follows_from_the_committed_runs():
     claims = yaml.safe_load(Path("ablations/claims.yaml").read_text())
-    judged = judged_claims()
-    assert [each.verdict for each in judged] == [recomputed(claim) for claim in claims]
-    assert {each.verdict for each in judged} <= set(VERDICTS)
+    verdicts = claim_verdicts()
+    assert [each.verdict for each in verdicts] == [recomputed(claim) for claim in claims]
+    assert {each.verdict for each in verdicts} <= set(VERDICTS)
 
 
 def test_the_recomputation_agrees_on_made_results_with_every_verdict(project):
@@ -208,9 +208,9 @@ def test_the_recomputation_agrees_on_made_results_with_every_verdict(project):
 
 
 def test_every_claim_of_both_papers_has_a_table_or_figure_a_rule_or_a_way_to_one():
-    judged = judged_claims()
-    assert len(judged) >= 25 and all(each.claim.endswith(".") and each.decide for each in judged)
-    sources = " ".join(each.source for each in judged)
+    verdicts = claim_verdicts()
+    assert len(verdicts) >= 25 and all(each.claim.endswith(".") and each.decide for each in verdicts)
+    sources = " ".join(each.source for each in verdicts)
     assert all(f"Table {number}" in sources or f"and {number}" in sources for number in range(1, 8))
-    assert "Fig. 6" in sources and sum(each.source.startswith("FBKD") for each in judged) >= 6
-    assert all(each.sweep or "rows" in each.decide or "results" in each.decide for each in judged)
+    assert "Fig. 6" in sources and sum(each.source.startswith("FBKD") for each in verdicts) >= 6
+    assert all(each.sweep or "rows" in each.decide or "results" in each.decide for each in verdicts)

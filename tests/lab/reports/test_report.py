@@ -82,7 +82,7 @@ def fabricate(run, home: Path) -> None:
     ]
     (run.folder / "detections.json").write_text(json.dumps(found))
     run.here.begin(run.config.dict(), {})
-    judged = open_split(run.config, run.config.eval_split, progress=False).content_hash()
+    eval_hash = open_split(run.config, run.config.eval_split, progress=False).content_hash()
     packages = {"torch": "2.11", "numpy": "2.0"}
     (run.folder / "result.json").write_text(
         json.dumps(
@@ -95,7 +95,7 @@ def fabricate(run, home: Path) -> None:
                 "images_per_second": 100.0,
                 "peak_memory_gb": 1.5,
                 "data_line": "tiny scenes",
-                "data_hashes": {"train": "aa", "eval": judged},
+                "data_hashes": {"train": "aa", "eval": eval_hash},
                 "teacher": {"origin": "given", "weights": "cafe"} if run.row != "none" else None,
                 "settings": run.config.dict(),
                 "provenance": {

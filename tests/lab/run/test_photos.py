@@ -57,7 +57,7 @@ def test_steps_are_so_many_passes_but_no_longer_than_the_time_for_them(fit, monk
     assert fit([(100, 50)] * 3)[0]["train_steps"] == 3 * 4 // 8
 
 
-def test_a_folder_without_val_is_judged_on_its_test_split(fit):
+def test_a_folder_without_val_is_evaluated_on_its_test_split(fit):
     chosen, lines = fit([(100, 50)], splits={"train": [1, 2, 3], "test": [4, 5, 6]})
     assert chosen["eval_split"] == "test" and lines[0].endswith("evaluation on test")
 

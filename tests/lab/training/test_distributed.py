@@ -180,7 +180,7 @@ def test_a_run_of_two_processes_is_written_once_and_both_return_it(lab_home, tin
     assert first["provenance"]["processes"] == 2 and first["steps"] == 3 and first["teacher"]["origin"] == "trained now"
     assert {each.name for each in (tmp_path / "two").iterdir()} - {"lock"} == {
         "params.json", "code.json", "metrics.jsonl", "checkpoint.pt", "student.safetensors", "detections.json",
-        "result.json",
+        "result.json", "identity.json",
     }
     alone = run(config, tmp_path / "one", progress="off")
     assert "processes" not in alone["provenance"] and alone["data_hashes"] == first["data_hashes"]

@@ -69,9 +69,9 @@ class Store {
   get busy() { return this.waiting.size > 0; }
 
   // Fetch what is missing of a frame, as soon as no other frame is awaited; a later call replaces an earlier one that still waits.
-  fetch(image, checkpoints, quiet = false) {
+  fetch(image, checkpoints, prefetching = false) {
     this.next = [image, checkpoints];
-    this.quiet = quiet;                                              // errors of an image that nobody chose are not shown
+    this.prefetching = prefetching;                                        // errors of an image that nobody chose are not shown
     if (!this.fetching) this.fetchNext();
   }
 
@@ -88,7 +88,7 @@ class Store {
       this.keep(answer.message, answer.block);
       this.onAnswer();
       done();
-    }, (error) => { this.fetching = false; this.next = null; if (!this.quiet) this.onError(error.message); });
+    }, (error) => { this.fetching = false; this.next = null; if (!this.prefetching) this.onError(error.message); });
   }
 
   // The images before and after, while the reader rests and detectors are fast.
