@@ -11,7 +11,7 @@
 #
 # **Needs** notebook 04; softmax, layer norm, 1 × 1 convolutions
 #
-# **Cost** about 20 s on 2 cores, 0.8 GB of memory, no download
+# **Cost** about 20 s on 2 cores, 0.9 GB of memory, no download
 #
 # **You will** compute R by hand on six pixels, see that it adds the same vector to every pixel, find the range in
 # which training the blocks can move the global term, and list what the term cannot detect
@@ -194,18 +194,20 @@ print(f"{whole:.0f} = {centred:.0f} (centred) + {means:.0f} (means)")
 # a lower bound, and `mse` is the value at the start. (The bound is reached only if the blocks cancel the means of
 # every image; one pair of blocks serves all images.)
 #
-# **Predict.** What fraction of the term could the blocks remove at most, on these maps: half, a quarter or about a
-# tenth?
+# **Predict.** What fraction of the term could the blocks remove at most, on these maps: half, a quarter or less than
+# a sixth? Is it the same on every level?
 
 # %%
 removable = 1 - values.loc["centred"] / values.loc["mse"]
-assert removable.between(0.03, 0.15).all()
+of_all = 1 - values.loc["centred"].sum() / values.loc["mse"].sum()
+assert removable[["P3", "P4"]].between(0.04, 0.07).all() and 0.14 < removable["P5"] < 0.16 and 0.04 < of_all < 0.06
 removable.to_frame("fraction that blocks can remove").T.style.format("{:.1%}")
 
 # %% [markdown]
-# About a tenth or less. So about nine tenths of the term are a plain squared distance of maps with their means
-# removed, whatever the blocks learn. Next, train **only the blocks** and keep both maps fixed, to see how far they
-# get. For comparison, do the same with non-local blocks.
+# Less than a sixth: about 5 % on P3, 6 % on P4 and 15 % on P5. P3 is by far the largest, so about 95 % of the three
+# terms together are a plain squared distance of maps with their means removed, whatever the blocks learn. Next, train
+# **only the blocks** and keep both maps fixed, to see how far they get. For comparison, do the same with non-local
+# blocks.
 
 # %%
 def train_blocks(kind, level="P4", steps=10 if QUICK else 60):
@@ -237,13 +239,13 @@ finish_chart(ax)
 figure
 
 # %% [markdown]
-# *Figure 4.* The paper's block falls to the centred distance and not below. The non-local block falls far below it,
-# although no student has learned anything. Check: the next cell compares the final values.
+# *Figure 4.* The paper's block falls to the centred distance and not below. The non-local block falls to about a
+# fifth of it, although no student has learned anything. Check: the next cell compares the final values.
 
 # %%
 lower_bound = values.loc["centred", "P4"]
 assert min(gc_values) > lower_bound and (QUICK or gc_values[-1] < 1.02 * lower_bound)
-assert nonlocal_values[-1] < 0.8 * lower_bound
+assert nonlocal_values[-1] < (0.8 if QUICK else 0.25) * lower_bound
 print(f"centred {lower_bound:.0f}, gc ends at {gc_values[-1]:.0f}, nonlocal at {nonlocal_values[-1]:.0f}")
 
 # %% [markdown]
@@ -369,14 +371,14 @@ assert 0.7 < sizes.loc["global", "P3"] / sizes.loc["global"].sum() < 0.8
 sizes.style.format("{:.3f}").background_gradient(cmap="cividis", axis=None)
 
 # %% [markdown]
-# About 16 / (16 + 4 + 1) = 76 %. With the paper's $\lambda$ the whole global term is less than a tenth of the loss at
-# this image size and 48 channels. It grows with C·H·W: on COCO (256 channels, P3 of 100 × 168 pixels) the same error
+# About 16 / (16 + 4 + 1) = 76 %. With the paper's $\lambda$ the whole global term is about 4 % of the loss at this
+# image size and 48 channels. It grows with C·H·W: on COCO (256 channels, P3 of 100 × 168 pixels) the same error
 # gives a P3 sum that is several hundred times as large.
 
 # %%
 coco, here = 256 * 100 * 168, teacher["P3"][0].numel()
 fraction = sizes.loc["global"].sum() / sizes.to_numpy().sum()
-assert 300 < coco / here < 400 and fraction < 0.1
+assert 300 < coco / here < 400 and 0.035 < fraction < 0.05
 print(f"{coco / here:.0f} times the values of our P3; the global term is {fraction:.1%} of the distillation loss here")
 
 # %% [markdown]
