@@ -173,14 +173,15 @@ teacher = views["teacher"].features
 {level: tuple(features.shape) for level, features in teacher.items()}
 
 # %%
-chosen = 5
+chosen = 2
 at = {f"T = {t}": attention(teacher["P3"], t).spatial[chosen] for t in (2.0, 0.5, 0.2)}
+assert at["T = 2.0"].min() > 0.75 and at["T = 2.0"].max() < 2
 map_table({"P3": at}, images[chosen], targets[chosen]["boxes"], label="$A^S$ (log)", norms={"P3": LogNorm(vmin=0.1)})
 
 # %% [markdown]
 # *Figure 5.* The teacher's attention on P3 of one scene at three temperatures, on one logarithmic scale that starts
-# at 0.1. Check: at T = 0.5 and 0.2 the largest cells are in the box of the object; at T = 2 the map is nearly
-# uniform. The range in the titles widens as T falls.
+# at 0.1. Check: at T = 0.5 and 0.2 the largest cells are in the boxes; at T = 2 all cells are between 0.75 and 2. The
+# range in the titles widens as T falls.
 
 # %%
 spatial = {level: attention(features).spatial for level, features in teacher.items()}
@@ -189,12 +190,14 @@ sharp = pd.DataFrame({
     "above average": {level: (a > 1).float().mean().item() for level, a in spatial.items()},
 })
 assert sharp["largest"].is_monotonic_decreasing and sharp["above average"].max() < 0.5
+assert QUICK or 17 < sharp.loc["P3", "largest"] < 21 and sharp.loc["P5", "largest"] < 2
+assert QUICK or 0.2 < sharp.loc["P3", "above average"] < 0.25
 styled = sharp.style.format({"largest": "{:.1f}", "above average": "{:.0%}"})
 styled.set_caption("the teacher's A^S at T = 0.5, mean over scenes")
 
 # %% [markdown]
-# On P3 the largest cell has about ten times the average attention, on P5 less than twice. A third of the cells of P3
-# are above average, the others below: a softmax takes a little from many cells and gives it to few.
+# On P3 the largest cell has about 19 times the average attention, on P5 less than twice. About a fifth of the cells of
+# P3 are above average, the others below: a softmax takes a little from many cells and gives it to few.
 #
 # ### What attention adds to the masks
 #
@@ -221,12 +224,13 @@ factor = pd.DataFrame({
     "foreground": {level: factor_of(masks[level].fg, a) for level, a in spatial.items()},
     "background": {level: factor_of(masks[level].bg, a) for level, a in spatial.items()},
 })
-assert factor.loc["P3", "foreground"] > 1.5 and factor.loc["P3", "background"] < 1
+assert factor["foreground"].is_monotonic_decreasing and factor.loc["P3", "background"] < 0.8
+assert QUICK or 2.4 < factor.loc["P3", "foreground"] < 3 and factor.loc["P5"].sub(1).abs().max() < 0.05
 factor.style.format("{:.2f}").set_caption("by what factor attention multiplies the weight of an area")
 
 # %% [markdown]
-# More: on P3 attention about doubles the weight of the objects at the expense of the background, so $\alpha : \beta$
-# alone does not give the ratio of the two. On P5 the effect is absent.
+# More: on P3 attention multiplies the weight of the objects by 2.7 at the expense of the background, so
+# $\alpha : \beta$ alone does not give the ratio of the two. On P5 the effect is below 5 %.
 #
 # ## 5 Channels
 
@@ -250,7 +254,7 @@ chart
 # distilled student decrease with the teacher's circles, the squares of the baseline do not. The channels of two
 # networks that were trained separately do not correspond (notebook 01).
 #
-# **Predict.** The correlation with the teacher's $A^C$ over the 48 channels: for the baseline student 0, 0.5 or 1?
+# **Predict.** The correlation with the teacher's $A^C$ over the 48 channels: for the baseline student near 0, 0.5 or 1?
 # And is it as high on P3 as on P5 for the distilled student?
 
 # %%
@@ -261,13 +265,16 @@ def agreement(name, level):
 
 
 r = pd.DataFrame({name: {level: agreement(name, level) for level in teacher} for name in ("baseline", "distilled")})
-assert QUICK or (r["baseline"].abs() < 0.35).all() and (r["distilled"] > r["baseline"] + 0.3).all()
-assert r["distilled"].idxmax() == "P5"
+spread = pd.Series({level: attention(each).channel.mean(0).std().item() for level, each in teacher.items()})
+assert QUICK or r["baseline"].between(-0.4, 0.2).all() and (r["distilled"] > r["baseline"] + 0.3).all()
+assert r["distilled"].idxmax() == "P5" and (QUICK or r["distilled"].min() > 0.35)
+assert QUICK or r.loc["P5", "distilled"] > 0.9 and spread["P5"] > 2 * spread[["P3", "P4"]].max()
 r.style.format("{:+.2f}")
 
 # %% [markdown]
-# About 0 for the baseline student on every level. For the distilled student it is high on P5 and moderate on P3,
-# where all channels have about the same magnitude, so there is little to imitate.
+# For the baseline student it is low on P3 and P4 (+0.19, -0.11) and negative on P5 (-0.37): the teacher's strong
+# channels are not the student's. For the distilled student it is high on P5 (0.93) and moderate on P3 and P4 (0.54,
+# 0.40). There the teacher's channels differ less than half as much as on P5, so there is less to imitate.
 
 # %% [markdown]
 # ## 6 The gap between teacher and student
@@ -283,11 +290,13 @@ def attention_maps(level):
 
 rows = {level: attention_maps(level) for level in teacher}
 logs = {level: LogNorm() for level in rows}
+on_box = {name: masks["P3"].binary[chosen].flatten()[a.flatten().topk(3).indices] for name, a in rows["P3"].items()}
+assert {name: int(hits.sum()) for name, hits in on_box.items()} == {"teacher": 3, "baseline": 0, "distilled": 3}
 map_table(rows, images[chosen], targets[chosen]["boxes"], label="$A^S$ (log)", norms=logs)
 
 # %% [markdown]
-# *Figure 8.* $A^S$ of teacher, baseline and distilled student on one scene; one scale per row. Check: on P3 the
-# brightest cells of the teacher and of the distilled student are in the box, those of the baseline student are not.
+# *Figure 8.* $A^S$ of teacher, baseline and distilled student on one scene; one scale per row. Check: on P3 the three
+# brightest cells of the teacher and of the distilled student are in boxes, those of the baseline student are not.
 # This scene was chosen because it shows this; the next cell counts all scenes.
 
 # %%
@@ -298,15 +307,17 @@ def largest_is_object(name):
 
 
 bright = {name: largest_is_object(name) for name in views}
-assert QUICK or bright["teacher"] > bright["distilled"] > bright["baseline"] > 3 * masks["P3"].binary.mean()
+assert QUICK or bright["teacher"] > bright["distilled"] > bright["baseline"] > 2.5 * masks["P3"].binary.mean()
+assert QUICK or 0.7 < bright["teacher"] < 0.8
 pd.Series(bright, name="largest cell of P3 is on an object").to_frame().style.format("{:.0%}")
 
 # %% [markdown]
-# The order is as expected. Even the teacher's largest cell is often elsewhere, for instance on a look-alike (notebook
-# 01).
+# The order is as expected: teacher, distilled student, baseline student. All three are far above chance, which is the
+# 12 % of the cells that objects cover. Even the teacher's largest cell is elsewhere in one scene of four, for instance
+# on a look-alike (notebook 01).
 #
-# **Predict.** Objects cover a ninth of P3. The gap is |$A^S$ of the teacher minus $A^S$ of the baseline student|. By
-# what factor is it larger on a foreground cell than on a background cell: 1, 3, or 10?
+# **Predict.** The gap is |$A^S$ of the teacher minus $A^S$ of the baseline student|. By what factor is it larger on a
+# foreground cell of P3 than on a background cell: 1, 4, or 10?
 
 # %%
 found = []
@@ -342,7 +353,7 @@ chart
 # %% [markdown]
 # *Figure 9.* The spatial part of the paper's Figure 1 as numbers. Small points: scenes; large points: mean and 95 %
 # t-interval over scenes. Check: on P3 and P4 the baseline's gap is larger on foreground than on background, and the
-# intervals are far apart; on P5 they are not. The distilled student's gaps are about half.
+# intervals are far apart; on P5 they are not. The distilled student's gaps are about two thirds of the baseline's.
 
 # %%
 wide = gaps.pivot_table(index=["student", "level", "scene"], columns="area", values="gap")
@@ -350,27 +361,28 @@ paired = (wide["foreground"] - wide["background"]).groupby(["student", "level"])
 excess = pd.DataFrame({key: estimate(each)._asdict() for key, each in paired}).T[["mean", "low", "high", "n"]]
 times = table["baseline"].unstack("area").eval("foreground / background")
 print("foreground over background, baseline:", times.round(1).to_dict())
-assert QUICK or 2.5 < times["P3"] < 4 and excess.loc[("baseline", "P5"), "low"] < 0
+assert QUICK or 3.5 < times["P3"] < 4.5 and 2.2 < times["P4"] < 3
+assert QUICK or excess.loc[("baseline", "P5"), "low"] < 0 < excess.loc[("baseline", "P5"), "high"]
 assert QUICK or (excess["low"].drop("P5", level=1) > 0).all()
 assert QUICK or torch.cat([t["boxes"][:, 3] - t["boxes"][:, 1] for t in targets]).lt(32).float().mean() > 0.5
 styled = excess.style.format("{:.2f}").format("{:.0f}", subset="n")
 styled.set_caption("gap on foreground minus background, paired by scene, 95 %")
 
 # %% [markdown]
-# About 3 on P3 and 2 on P4: the paper's claim holds there. On P5, a map of 4 x 4 cells, it does not: a cell of 32
+# 4.1 on P3 and 2.6 on P4: the paper's claim holds there. On P5, a map of 4 x 4 cells, it does not: a cell of 32
 # pixels is larger than most digits and contains both object and background. All this is per cell. The loss sums over
 # cells, and there are many more background cells.
 #
-# **Predict.** Of the whole gap on P3, summed over all cells, what fraction is on the foreground: 90 %, 60 %, 30 %?
+# **Predict.** Of the whole gap on P3, summed over all cells, what fraction is on the foreground: 90 %, 65 %, 35 %?
 
 # %%
 difference = (spatial["P3"] - attention(views["baseline"].features["P3"]).spatial).abs()
 on_objects = (difference * masks["P3"].binary).sum() / difference.sum()
 print(f"foreground: {masks['P3'].binary.mean():.0%} of the cells, {on_objects:.0%} of the gap")
-assert 0.2 < on_objects < 0.4
+assert QUICK or 0.3 < on_objects < 0.4 and 0.11 < masks["P3"].binary.mean() < 0.125
 
 # %% [markdown]
-# About 30 %. Each foreground cell has three times the gap, but there are eight background cells for each. The
+# About 35 %. Each foreground cell has four times the gap, but there are seven to eight background cells for each. The
 # attention loss, equation (10), sums over all cells without a mask: most of it comes from the background.
 #
 # ### Does distillation close the gap?
@@ -382,11 +394,11 @@ assert 0.2 < on_objects < 0.4
 # %%
 assert pretrained_facts("distilled")["settings"]["gamma"] == 0
 closed = 1 - table["distilled"] / table["baseline"]
-assert closed.between(0.35, 0.6).all() or QUICK
+assert closed.between(0.29, 0.39).all() or QUICK
 closed.rename("fraction of the gap that is closed").to_frame().style.format("{:.0%}")
 
 # %% [markdown]
-# Nearly half of the gap is gone all the same: a student that imitates the features also imitates their magnitude.
+# About a third of the gap is gone all the same: a student that imitates the features also imitates their magnitude.
 # This is one student, of one seed; the effect of the attention term is a question for a sweep over $\gamma$.
 #
 # One identity: the attention of both networks has mean 1, so what the student lacks in one place it has too much
@@ -422,7 +434,8 @@ static_figure(students, pretrained_detector("teacher"), dataset, distilled_confi
 
 # %% [markdown]
 # *Figure 10.* One view of the explorer: $A^S$ of teacher and student on one scale, their difference, channels, loss
-# and gaps. Check: the range above the teacher's map is that of figure 8, upper row.
+# and gaps. Check: the range above the teacher's map is that of figure 8, upper row. The loss is that of $\alpha$ and
+# $\beta$ as they are; in training, a factor on each made the two sums equal (notebook 04).
 #
 # The widget, on another scene; every control acts at once, and `.figure()`, `.numbers()` and `.code()` return the
 # view as a figure, as numbers, and as the Python code that computes it:

@@ -26,6 +26,7 @@ from matplotlib.colors import LogNorm
 
 from fgdlab import FGDConfig, FGDLoss, attention, focal_masks, look, rows, total
 from fgdlab.attention import Attention, without
+from fgdlab.balance import Balance
 from fgdlab.focal import attention_term, feature_terms
 from fgdlab.lab.config import RunConfig
 from fgdlab.lab.datasets import open_split
@@ -34,6 +35,7 @@ from fgdlab.lab.course import map_table, number_grid, chart_figure
 from fgdlab.lab.course import pretrained_detector, pretrained_facts
 from fgdlab.lab.plots import TERM_STYLES, draw_loss_percentages
 from fgdlab.relation import RelationTerm
+from fgdlab.terms import Term
 
 # %% tags=["parameters"]
 QUICK = False
@@ -273,14 +275,18 @@ def gap(name, level):
 
 gaps = pd.DataFrame({(name, level): gap(name, level) for name in names[1:] for level in maps}).T
 baseline = gaps.loc["baseline"]
-assert (baseline["correlation"].abs() < 0.1).all() and baseline["eq. 1"].between(1.7, 2.3).all()
-assert (gaps.loc["distilled"]["correlation"] > 0.7).all()
+sum_of_variances = baseline["variance of student"] + baseline["of teacher"]
+assert (baseline["correlation"].abs() < 0.05).all() and (baseline["eq. 1"] - sum_of_variances).abs().max() < 0.05
+distilled = gaps.loc["distilled"]
+assert (distilled["correlation"] > 0.5).all() and (baseline["eq. 1"] > 2.5 * distilled["eq. 1"]).all()
+assert QUICK or baseline["eq. 1"].between(1.6, 2.2).all() and distilled["correlation"].max() < 0.75
 gaps.style.format("{:.2f}")
 
 # %% [markdown]
-# About 1 + 1 = 2: the variances add. The channels of the baseline student do not correspond to the teacher's, because
-# nothing in its training linked them. Feature distillation first teaches this correspondence; the distilled student
-# has it.
+# About 1 + 1 = 2: the variances add (on P5 they are smaller, 0.8 + 0.9). The channels of the baseline student do not
+# correspond to the teacher's, because nothing in its training linked them. Feature distillation first teaches this
+# correspondence: the distilled student's correlation is 0.57 to 0.70, and equation 1 is about a third of the
+# baseline's.
 #
 # ### Which cells dominate the loss?
 
@@ -309,7 +315,7 @@ def inside_boxes(level):
 
 inside = pd.DataFrame({level: inside_boxes(level) for level in maps})
 assert all(abs(each.sum() - 100) < 0.1 for row in shown.values() for each in row.values())
-assert (inside.loc["with masks"] > 2 * inside.loc["eq. 1"]).all()
+assert QUICK or (inside.loc["with masks"] > 2 * inside.loc["eq. 1"]).all()
 assert inside.loc["masks and attention", "P3"] > inside.loc["with masks", "P3"]
 inside.style.format("{:.0f}").set_caption("percent of the loss inside boxes, mean over images")
 
@@ -343,17 +349,25 @@ three_factors.style.format("{:.2f}")
 # ### Fractions by area and level
 #
 # **Predict.** With the weights of the authors' configs ($\alpha$ = 1e-3, $\beta$ = 5e-4, $\gamma$ = 5e-4; the paper's
-# text has $\gamma$ = 1e-3), what fraction of the focal loss comes from the background: 33 %, 20 % or below 10 %?
+# text has $\gamma$ = 1e-3), what fraction of the focal loss comes from the background: 33 %, 20 % or below 5 %?
 
 # %%
 def log_of(config):
     return pd.DataFrame(rows(0, FGDLoss(tuple(maps), 48, 48, config)(views["baseline"], maps)))
 
-laptop = FGDConfig(alpha=1.7e-3, beta=1.4e-2, gamma=5e-4, lambda_=0, rounding="exact")     # our Table 1, plus gamma
-logs = {"authors' weights": log_of(authors), "laptop weights": log_of(laptop)}
+of_table_1 = pretrained_facts("distilled")["settings"]                # Table 1, row "both, split", laptop scale
+assert of_table_1["loss_ratio"] == 2 and of_table_1["equal_terms"] and of_table_1["gamma"] == 0
+no_attention_term = FGDConfig(gamma=0, lambda_=0, rounding="exact")
+task = [Term("task", "all", torch.tensor(1.0))]                       # sizes in units of the task loss
+balance = Balance(loss_ratio=2, equal_terms=True)
+equal = balance(task, FGDLoss(tuple(maps), 48, 48, no_attention_term)(views["baseline"], maps))
+logs = {"authors' weights": log_of(authors), "equal parts": pd.DataFrame(rows(0, equal))}
 fractions = {name: log.groupby("name")["weighted"].sum() / log["weighted"].sum() for name, log in logs.items()}
-fractions = pd.DataFrame(fractions)
-assert 0.03 < fractions.loc["bg", "authors' weights"] < 0.1 and 0.4 < fractions.loc["bg", "laptop weights"] < 0.65
+fractions = pd.DataFrame(fractions).fillna(0)
+alpha, beta = authors.alpha * balance.factor("fg"), authors.beta * balance.factor("bg")
+assert 0.03 < fractions.loc["bg", "authors' weights"] < 0.05 and abs(fractions.loc["bg", "equal parts"] - 0.5) < 1e-6
+assert QUICK or 11 < beta / alpha < 12.5
+print(f"equal parts: beta is {beta / alpha:.0f} times alpha")
 fractions.loc[["fg", "bg", "attention"]].style.format("{:.1%}")
 
 # %%
@@ -368,13 +382,16 @@ figure.legend(handles, styles, loc="outside lower center", ncols=3, fontsize=8.5
 figure
 
 # %% [markdown]
-# *Figure 5.* Fraction of each term by level. With the weights chosen for COCO, the background of these scenes has
-# less than a tenth of the loss: "both areas" would in effect be foreground only. The laptop weights give the two
-# areas about equal fractions. Check: all bars of a panel sum to 100 %.
+# *Figure 5.* Fraction of each term by level. With the weights chosen for COCO, the background of these scenes has 4 %
+# of the loss: "both areas" would in effect be foreground only. Our Table 1 therefore measures the sums over the first
+# 50 steps and scales them to the task loss ([`Balance`](../fgdlab/balance.py)): in the row "both, split", foreground
+# and background each have the size of the task loss. The right panel does this on the maps of the baseline student;
+# $\beta$ is then 12 times $\alpha$, not half of it. Check: all bars of a panel sum to 100 %.
 #
 # **What it means.** $\alpha$ and $\beta$ mean nothing without the sums that they multiply. A comparison of
 # "foreground only" with "background only" at given $\alpha$ and $\beta$ is first of all a comparison of two loss
-# sizes. Print the fractions before you interpret a table.
+# sizes. Our Table 1 gives all its distilled rows the same size at the start, twice the task loss. Print the fractions
+# before you interpret a table.
 #
 # ## With and without attention
 #
@@ -399,8 +416,8 @@ kinds.style.format("{:.0f}").background_gradient(cmap="cividis", axis=0)
 
 # %%
 grown = kinds.loc["both"] / kinds.loc["none"]
-assert (kinds.loc["channel only"] / kinds.loc["none"]).between(0.9, 1.1).all()
-assert grown["P3", "fg"] > 2.5 and grown["P3", "fg"] > 2 * grown["P3", "bg"]
+assert (kinds.loc["channel only"] / kinds.loc["none"]).between(1, 1.06).all()
+assert grown["P3", "fg"] > 4 and grown["P3", "fg"] > 3 * grown["P3", "bg"]
 fg, bg = grown["P3", "fg"], grown["P3", "bg"]
 Markdown(f"False: on P3 attention multiplies the foreground sum by {fg:.1f} and the background sum by {bg:.1f}.")
 
@@ -409,8 +426,8 @@ Markdown(f"False: on P3 attention multiplies the foreground sum by {fg:.1f} and 
 # largest where it is large: large weights meet large errors. So a row "without attention" at the same $\alpha$ also
 # has a loss that is several times smaller. A fair comparison gives it a larger weight.
 #
-# `channel only` changes almost nothing: the batch norm at the end of this pyramid makes all channels about equal in
-# magnitude, so $A^C$ stays near 1. Standard FPNs have no batch norm there; on them the result may differ.
+# `channel only` adds at most 6 %: the batch norm at the end of this pyramid makes all channels about equal in
+# magnitude, so most of $A^C$ stays near 1. Standard FPNs have no batch norm there; on them the result may differ.
 #
 # How concentrated is the loss? The fraction of the foreground sum in the largest 1 % of the foreground cells, with
 # and without attention:
@@ -432,20 +449,22 @@ pd.DataFrame({"fraction in the largest 1 % of foreground cells": concentration})
 # ## Before and after
 #
 # The distilled student was trained with $\alpha$ and $\beta$ only ($\gamma$ = 0). **Predict.** By what factor is its
-# foreground sum smaller than the baseline's: 2, 4 or about 10? And does the attention term, which was not in its
-# loss, fall too?
+# foreground sum smaller than the baseline's: 1.5, 4.5 or 10? And does the attention term, which was not in its loss,
+# fall too?
 
 # %%
 after = pd.DataFrame(rows(0, loss(views["distilled"], maps)))
 logs = {"baseline": table, "distilled": after}
 both = pd.DataFrame({name: log.groupby("name")["raw"].sum() for name, log in logs.items()})
 both["ratio"] = both["baseline"] / both["distilled"]
-assert both.loc["fg", "ratio"] > 6 and both.loc["attention", "ratio"] > 1.5
+assert QUICK or 4 < both.loc["fg", "ratio"] < 5 and 3 < both.loc["bg", "ratio"] < 3.5
+assert 1.3 < both.loc["attention", "ratio"] < 1.6
 both.loc[["fg", "bg", "attention"]].style.format("{:.1f}")
 
 # %% [markdown]
-# It does: attention is a function of the map, so a student that imitates the map also imitates the attention.
-# Equation 10 adds weight to the same target.
+# The foreground sum by 4.5, the background sum by 3.2. The attention term falls too, by 1.4: attention is a function
+# of the map, so a student that imitates the map also imitates the attention. Equation 10 adds weight to the same
+# target.
 #
 # ## Exercises
 #
@@ -493,9 +512,9 @@ def attention_l1_solution(student, teacher, temperature):
 assert check.attention_l1(attention_l1_solution).right
 
 # %% [markdown]
-# **Exercise 3** (medium, 10 minutes). Choose weights as this project's Table 1 does. `sums` is `{"P3": (foreground,
-# background), ...}` before weights, `task_loss` a number. Return `(alpha, beta)` such that foreground and background,
-# each summed over all levels, equal `task_loss`.
+# **Exercise 3** (medium, 10 minutes). Choose weights as this project's Table 1 does for "both, split". `sums` is
+# `{"P3": (foreground, background), ...}` before weights, `task_loss` a number. Return `(alpha, beta)` such that
+# foreground and background, each summed over all levels, equal `task_loss`.
 
 # %%
 def weights_by_size(sums, task_loss):
