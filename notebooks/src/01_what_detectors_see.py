@@ -24,7 +24,7 @@
 #
 # **Needs** Notebook 00. What a convolution and a channel are.
 #
-# **Cost** About 25 seconds on 2 cores, 1.0 GB of memory; no download. On first use 192 scenes are made, in five
+# **Cost** About 25 seconds on 2 cores, 1.1 GB of memory; no download. On first use 192 scenes are made, in five
 # seconds.
 #
 # **You will** look at a detector's maps between backbone and head, compare single channels with the magnitude of all,
@@ -34,6 +34,7 @@
 import pandas as pd
 import torch
 from matplotlib.colors import CenteredNorm, Normalize
+from sklearn.datasets import load_sample_image
 
 from fgdlab import look
 from fgdlab.lab.config import RunConfig
@@ -69,7 +70,7 @@ pd.DataFrame({"parameters": size, "AP": ap}).style.format({"parameters": "{:,}",
 # %%
 settings = RunConfig(train_images=64, eval_images=64)
 dataset = open_split(settings, "val", progress=False)
-images, targets = map(list, zip(*(dataset[i] for i in range(8 if QUICK else 50)), strict=True))
+images, targets = map(list, zip(*(dataset[i] for i in range(16 if QUICK else 50)), strict=True))
 
 # %% [markdown]
 # The two students have the same size; only their training differs. How does the difference appear in their feature
@@ -101,7 +102,7 @@ pd.DataFrame({
 # negative?
 
 # %%
-chosen = 2
+chosen = 3
 image, boxes = images[chosen], targets[chosen]["boxes"]
 first = {f"channel {k}": teacher["P3"][chosen, k] for k in (0, 1, 2, 3)}
 map_table({"P3": first}, image, boxes, label="F", norms={"P3": CenteredNorm()}, cmap="PuOr")
@@ -128,8 +129,8 @@ map_table({"P3": both}, image, boxes, label="mean over 48 channels", norms={"P3"
 
 # %% [markdown]
 # *Figure 2.* The mean over the same 48 channels with and without absolute values, on one scale. Check: the left map
-# is dark in two of the three boxes (the faint 9 is missing; see figure 5); the right map is pale everywhere, because
-# signs cancel.
+# is dark in the box of the 0 and in a part of the box of the 2 (the small 8 is missing; see figure 5); the right map is
+# pale everywhere, because signs cancel.
 
 # %%
 seen = views["teacher"]
@@ -139,13 +140,13 @@ areas = {"objects": on_object, "background": ~on_object}
 means = pd.DataFrame({
     area: {name: values[mask].mean().item() for name, values in maps.items()} for area, mask in areas.items()
 })
-assert means.loc["mean of |F|", "objects"] > 1.4 * means.loc["mean of |F|", "background"]
+assert 1.8 < means.loc["mean of |F|", "objects"] / means.loc["mean of |F|", "background"] < (2.1 if QUICK else 2)
 assert means.loc["mean of F"].abs().max() < 0.1
 means.style.format("{:.2f}")
 
 # %% [markdown]
-# Over all scenes, the magnitude of a cell on an object is about one and a half times that of a background cell. The
-# plain mean shows nothing. FGD's attention is built on the mean of |F| (notebook 03).
+# Over all scenes, the magnitude of a cell on an object is almost twice that of a background cell. The plain mean shows
+# nothing. FGD's attention is built on the mean of |F| (notebook 03).
 #
 # ## 3 Levels
 #
@@ -156,9 +157,9 @@ by_level = {f"{level}, teacher": features[chosen].abs().mean(dim=0) for level, f
 map_table({"magnitude": by_level}, image, boxes, label="mean |F|", norms={"magnitude": Normalize(0)})
 
 # %% [markdown]
-# *Figure 3.* Magnitude on the three levels, one scale from 0. Check: two boxes are bright on P3; P4 is brighter
-# around them than elsewhere, without their shape; on P5, where a cell is larger than a box, the objects are not
-# visible.
+# *Figure 3.* Magnitude on the three levels, one scale from 0. Check: on P3 two boxes have bright cells; P4 is a little
+# brighter around them than elsewhere, without their shape; on P5, where a cell is about as large as a box, the objects
+# are not visible.
 
 # %%
 def contrast_of(level, low, high):
@@ -178,25 +179,26 @@ contrast.style.format("{:.2f}").set_caption("magnitude on an object over the mea
 
 # %%
 assert QUICK or (contrast["P3"] > contrast["P4"]).all() and (contrast["P4"] > contrast["P5"]).all()
-assert QUICK or contrast["P3"].min() > 1.2 and contrast["P4"].iloc[0] < 1.1 < contrast["P4"].iloc[2]
-assert QUICK or (contrast["P5"] - 1).abs().max() < 0.15
+assert QUICK or contrast["P3"].min() > 1.4 and contrast["P4"].iloc[0] < 1.12 and contrast["P4"].iloc[1:].min() > 1.3
+assert QUICK or (contrast["P5"] - 1).abs().max() < 0.1
 
 # %% [markdown]
-# On P3 only; P4 shows the large ones. The magnitude on P5 shows none: one of its cells covers a digit and its
+# On P3, where the magnitude on a small digit is 1.5 times the mean of its image. P4 shows those of 20 pixels and more,
+# and hardly the small ones (1.1). The magnitude on P5 shows none: one of its cells covers a digit and its
 # surroundings. This does not make P5 useless, because magnitude is only one property of the features.
 #
 # ## 4 A large response is not a detection
 #
-# **Predict.** The next scene holds two digits, among letters and mirrored digits that are not objects. Where is the
+# **Predict.** The next scene holds two digits, among letters and a turned digit that are not objects. Where is the
 # teacher's cell of largest magnitude on P3?
 
 # %%
-with_letter = 1
+with_letter = 4
 at_letter = {name: view.features["P3"][with_letter].abs().mean(dim=0) for name, view in views.items()}
 map_table({"P3": at_letter}, images[with_letter], targets[with_letter]["boxes"], label="mean |F|")
 
 # %% [markdown]
-# *Figure 4.* Magnitude on P3 of the three networks, one scale. Check: the teacher's brightest cell is at the letter E
+# *Figure 4.* Magnitude on P3 of the three networks, one scale. Check: the teacher's brightest cell is at the letter H
 # in the upper right, which is not an object.
 
 # %%
@@ -207,26 +209,31 @@ figure
 
 # %% [markdown]
 # *Figure 5.* The teacher's detections in two scenes: ground truth dashed, detections of score 0.3 or more in blue.
-# Check: on the left there is no detection at the E; the look-alike above the upper object is mistaken for a digit. On
-# the right the 9, which had a low magnitude in figure 2, is missed.
+# Check: on the left there is no detection at the H; the upper digit, a 6, is mistaken for a 4. On the right the 8,
+# which had a low magnitude in figure 2, is missed.
 
 # %%
 def found_in(index, left, top, right, bottom):
-    """Detections of score 0.3 or more whose upper left corner is inside a rectangle of one scene, in pixels."""
+    """Classes of the detections of score 0.3 or more that overlap a rectangle of one scene, in pixels."""
     in_scene = [box for box in found_boxes if box["image_id"] == dataset.image_ids[index] and box["score"] >= 0.3]
-    return [box for box in in_scene if left <= box["bbox"][0] < right and top <= box["bbox"][1] < bottom]
+    return [dataset.classes[box["category_id"] - 1] for box in in_scene if box["bbox"][0] < right and
+            box["bbox"][1] < bottom and left < sum(box["bbox"][::2]) and top < sum(box["bbox"][1::2])]
 
 
 row, column = divmod(at_letter["teacher"].argmax().item(), 16)
-assert column >= 11 and row <= 3 and not on_object[with_letter, row, column]
-assert not found_in(with_letter, 85, 0, 128, 30) and not found_in(chosen, 90, 0, 128, 128)
+letter, upper, missed = (90, 20, 124, 56), targets[with_letter]["boxes"][1].tolist(), boxes[0].tolist()
+assert letter[0] <= 8 * column < letter[2] and letter[1] <= 8 * row < letter[3]
+assert not on_object[with_letter, row, column]
+assert found_in(with_letter, *letter) == [] and found_in(with_letter, *upper) == ["4"]
+assert dataset.classes[targets[with_letter]["labels"][1] - 1] == "6"
+assert found_in(chosen, *missed) == [] and dataset.classes[targets[chosen]["labels"][0] - 1] == "8"
 print(f"largest magnitude: row {row}, column {column}, no detection there")
 print(f"pixels {8 * column}-{8 * column + 8} x {8 * row}-{8 * row + 8}")
 
 # %% [markdown]
-# In this scene the teacher responds strongly to the E and still does not detect it. So the background of its maps may
+# In this scene the teacher responds strongly to the H and still does not detect it. So the background of its maps may
 # carry information about look-alikes (or only contrast: one scene is no proof). The runs of notebook 00 show that
-# imitating the background helps where there are look-alikes.
+# imitating the background helps in scenes with look-alikes, less than imitating the objects.
 #
 # ## 5 Teacher and students
 #
@@ -245,8 +252,8 @@ map_table(magnitudes(views, chosen), image, boxes, label="mean |F|")
 
 # %% [markdown]
 # *Figure 6.* Magnitude of teacher, baseline and distilled student; one scale per row. Check on P3: the distilled
-# student has lower values than its teacher and is bright at the same places; the baseline student has bright cells of
-# its own.
+# student has lower values than its teacher, and both have their brightest cell in the box of the 0; the baseline
+# student is less bright there and brighter on the tree in the upper right.
 
 # %%
 def correlation(a, b):
@@ -260,12 +267,20 @@ def similarity(name, level):
 
 alike = {name: {level: similarity(name, level) for level in teacher} for name in ("baseline", "distilled")}
 alike = pd.DataFrame(alike)
-assert QUICK or (alike["distilled"] > alike["baseline"] + 0.15).all() and alike["baseline"].min() > 0.3
+assert QUICK or (alike["distilled"] > alike["baseline"] + 0.1).all() and alike["baseline"].min() > 0.3
+assert QUICK or alike.loc[["P3", "P4"], "baseline"].min() > 0.65
+at_chosen = magnitudes(views, chosen)["P3"]
+brightest = {name: divmod(values.argmax().item(), 16) for name, values in at_chosen.items()}
+highest = {name: values.max().item() for name, values in at_chosen.items()}
+assert brightest["teacher"] == brightest["distilled"] and on_object[chosen][brightest["teacher"]]
+assert highest["baseline"] < highest["distilled"] < 0.9 * highest["teacher"]
+tree = {name: values[:7, 10:].mean().item() for name, values in at_chosen.items()}
+assert tree["baseline"] > 1.15 * max(tree["teacher"], tree["distilled"])
 alike.style.format("{:.2f}").set_caption("correlation of mean |F| with the teacher's")
 
 # %% [markdown]
-# The distilled one, on every level. But the baseline student is far from 0: it was trained on the same task and has
-# learned *where* to respond. Is it therefore close to its teacher?
+# The distilled one, on every level. But the baseline student is far from 0, at about 0.7 on P3 and P4 and 0.3 on P5: it
+# was trained on the same task and has learned *where* to respond. Is it therefore close to its teacher?
 #
 # ## 6 Channels do not correspond
 #
@@ -303,13 +318,15 @@ distance.style.format("{:.2f}").set_caption("equation (1), distance to the teach
 # %%
 assert (distance.loc["zeros"] < 0.6 * distance.loc["baseline"]).all()
 assert ((distance.loc["baseline"] / distance.loc["baseline, shuffled"] - 1).abs() < 0.1).all()
-assert (distance.loc["distilled"] < 0.5 * distance.loc["zeros"]).all()
+assert (distance.loc["distilled"] < 0.4 * distance.loc["baseline"]).all()
+assert (distance.loc["distilled"] < 0.75 * distance.loc["zeros"]).all()
 
 # %% [markdown]
-# Zeros, by a factor of two, and shuffling changes nothing. Both maps have variance 1. If channel k of one is
-# uncorrelated with channel k of the other, the squared difference is 1 + 1 = 2; against zeros it is 1. The two
-# networks started from different random weights, and nothing made them put the same feature into the same channel.
-# The next cell correlates every channel of the teacher with every channel of a student.
+# Zeros, by a factor of two, and shuffling changes the distance by less than a tenth. Both maps have a variance of about
+# 1. If channel k of one is uncorrelated with channel k of the other, the squared difference is 1 + 1 = 2; against zeros
+# it is 1. The two networks started from different weights, and nothing made them put the same feature into the same
+# channel. Only the distilled student is nearer to its teacher than zeros are, by a quarter or more. The next cell
+# correlates every channel of the teacher with every channel of a student.
 
 # %%
 def channel_table(student, level):
@@ -337,7 +354,7 @@ def agreement(table):
 
 agreements = pd.DataFrame({name: agreement(table) for name, table in tables.items()}).T
 assert QUICK or abs(agreements.loc["baseline", "same channel"]) < 0.1 < agreements.loc["baseline", "best channel"]
-assert agreements.loc["distilled", "best is the same"] > 0.9
+assert agreements.loc["distilled", "best is the same"] == 1 and 0.5 < agreements.loc["distilled", "same channel"] < 0.62
 agreements.style.format("{:.2f}")
 
 # %% [markdown]
@@ -368,8 +385,8 @@ map_table(magnitudes(at_photo, 0), padded, torch.zeros(0, 4), label="mean |F|")
 
 # %% [markdown]
 # *Figure 8.* Magnitude of the three networks on a photograph without digits; one scale per row, the white margin of
-# the image is padding. Check: edges and fine texture are bright on P3, plain areas dark; on P4 and P5 the cells along
-# the border are bright in all three networks.
+# the image is padding. Check: on P3 the top of the pagoda and the outlines of the trees are bright, the sky is dark; on
+# P5 the top row of both students is brighter than the sky below, that of the teacher is not.
 
 # %%
 def same_channel(student, level):
@@ -380,32 +397,69 @@ def same_channel(student, level):
 
 students = ("baseline", "distilled")
 on_photo = pd.DataFrame({name: {level: same_channel(name, level) for level in teacher} for name in students})
-assert PHOTO or on_photo["baseline"].abs().max() < 0.1 and on_photo["distilled"].min() > 0.5
+assert PHOTO or on_photo["baseline"].abs().max() < 0.05 and on_photo["distilled"].min() > 0.2
+assert PHOTO or 2 * on_photo.loc["P3", "distilled"] < agreements.loc["distilled", "same channel"]
 on_photo.style.format("{:.2f}").set_caption("correlation of channel k with the teacher's channel k")
 
 # %% [markdown]
-# The channels correspond on an image without any digit, too: features are imitated everywhere. (Parts of
-# scikit-learn's photographs are the backgrounds of the training scenes. Your own photograph is the fairer test.)
+# The channels correspond on an image without any digit, too, because features are imitated on the background as well.
+# But they correspond less: 0.24 on P3, where figure 7 has 0.58 in the scenes. (Parts of scikit-learn's photographs are
+# the backgrounds of the training scenes. Your own photograph is the fairer test.)
 #
-# The bright border is an artefact: convolutions see zero padding there, in every network alike. It increases the
-# correlation:
+# The bright rows at the top are an artefact: convolutions see zero padding at the border. A plain grey image shows it,
+# because without padding every cell of its maps would be the same.
 
 # %%
-def on_p5(name, border):
-    """Correlation with the teacher's magnitude on P5, without the ``border`` outermost cells."""
-    both = [at_photo[network].features["P5"].abs().mean(dim=1) for network in ("teacher", name)]
-    inner = [m[:, border:m.shape[1] - border, border:m.shape[2] - border] for m in both]
-    return correlation(*inner) if inner[0].numel() > 1 else float("nan")
+def cut(magnitude, border):
+    """A map (H, W) without the ``border`` outermost cells."""
+    return magnitude[border:magnitude.shape[0] - border, border:magnitude.shape[1] - border]
+
+
+def on_p5(image):
+    """{network: magnitude (H, W) on P5} of one image (3, h, w)."""
+    with torch.no_grad():
+        return {name: look(network, [image]).features["P5"][0].abs().mean(dim=0) for name, network in networks.items()}
 
 
 borders = {"whole map": 0, "without the border": 2}
-table = pd.DataFrame({title: {name: on_p5(name, border) for name in students} for title, border in borders.items()})
-assert PHOTO or table.loc["baseline", "whole map"] > 0.5 and abs(table.loc["baseline", "without the border"]) < 0.2
+grey = on_p5(torch.full((3, 448, 640), 0.5))
+spread = {title: {name: (cut(m, border).std() / m.mean()).item() for name, m in grey.items()}
+          for title, border in borders.items()}
+spread = pd.DataFrame(spread)
+p5 = {name: view.features["P5"][0].abs().mean(dim=0) for name, view in at_photo.items()}
+top = {name: (m[0].mean() / cut(m, 2).mean()).item() for name, m in p5.items()}
+assert spread["whole map"].min() > 0.08 and spread["without the border"].max() < 0.02
+assert PHOTO or min(top["baseline"], top["distilled"]) > 1.25 and top["teacher"] < 1.05
+spread.style.format("{:.3f}").set_caption("standard deviation of mean |F| over its mean, P5, plain grey image")
+
+# %% [markdown]
+# **Predict.** On scikit-learn's other photograph, a flower, the distilled student's magnitude on P5 has a correlation
+# of 0.36 with the teacher's. What is left of it without two cells on each side?
+
+# %%
+photos = {"your photograph" if PHOTO else "china.jpg": p5}
+photos |= {"flower.jpg": on_p5(torch.from_numpy(load_sample_image("flower.jpg").copy()).permute(2, 0, 1) / 255)}
+
+
+def alike_on(maps, name, border):
+    """Correlation of a student's map with the teacher's, without the ``border`` outermost cells."""
+    both = [cut(maps[network], border) for network in ("teacher", name)]
+    return correlation(*both) if both[0].numel() > 1 else float("nan")
+
+
+table = pd.DataFrame({
+    title: {(photo, name): alike_on(maps, name, border) for photo, maps in photos.items() for name in students}
+    for title, border in borders.items()
+})
+distilled = table.loc[("flower.jpg", "distilled")]
+assert 0.33 < distilled["whole map"] < 0.39 and abs(distilled["without the border"]) < 0.1
+assert PHOTO or table.loc["china.jpg"].abs().max(axis=None) < 0.15
 table.style.format("{:.2f}").set_caption("correlation of the magnitude with the teacher's on P5")
 
 # %% [markdown]
-# On scikit-learn's photograph the correlation of the baseline student with the teacher on P5 comes from the border
-# only; without two cells on each side it is gone. Check the border before you interpret a correlation.
+# Almost nothing: 0.04. On the flower the correlation comes from the border cells. On the first photograph there is
+# none, with the border or without: on P5, students and teacher agree on *where* in scenes like those of their training,
+# and not on these photographs. Check the border before you interpret a correlation.
 #
 # ## Exercises
 #
