@@ -378,8 +378,6 @@ with torch.no_grad():
 grid = tuple(at_photo["teacher"].features["P3"].shape[-2:])
 assert grid == tuple(-(-side // 32) * 32 // 8 for side in photo.shape[-2:])
 print(f"{tuple(photo.shape[-2:])} pixels, padded to {at_photo['teacher'].padded_size}, P3 has {grid} cells")
-
-# %%
 padded = padded_image(networks["teacher"], at_photo["teacher"])
 map_table(magnitudes(at_photo, 0), padded, torch.zeros(0, 4), label="mean |F|")
 
