@@ -10,7 +10,7 @@
 #
 # **Needs** notebooks 04 and 05; a torch training loop
 #
-# **Cost** about four minutes on 2 cores, 1.3 GB of memory, no download (scenes and the teacher come with the project)
+# **Cost** about two minutes on 2 cores, 1.2 GB of memory, no download (scenes and the teacher come with the project)
 #
 # **You will** compute one step by hand, write the loop, follow every loss term during training, and compare the
 # distilled student with a baseline that started from the same weights and saw the same images
@@ -36,6 +36,7 @@ from fgdlab.lab.course import map_table, chart_figure
 from fgdlab.lab.course import pretrained_detector, pretrained_facts
 from fgdlab.lab.training import learning_rate, make_optimizer, train
 from fgdlab.lab.plots import detections_figure, loss_terms
+from fgdlab.lab.stats import seed_differences
 
 # %% tags=["parameters"]
 QUICK = False
@@ -44,13 +45,15 @@ SEED = 0
 # %% [markdown]
 # ## Inputs
 #
-# Scenes with digits for training, other scenes for evaluation, a trained teacher, and a student with random weights.
-# Table 1 of this project trains for 900 steps of 8 images; here it is half of that.
+# Scenes with digits for training, other scenes for evaluation, a trained teacher, and a student. The student's backbone
+# starts from weights that classified single glyphs, the rest from random ones. Table 1 of this project trains such
+# students for 8 epochs, 896 steps of 16 images; here it is half of that.
 
 # %%
 torch.set_num_threads(1)                                   # sums in one order: the same digits on every run
-steps = 6 if QUICK else 450
-config = RunConfig(epochs=1, seed=SEED, **({"train_images": 64, "eval_images": 16} if QUICK else {}))
+steps = 6 if QUICK else 448
+images = {"train_images": 64, "eval_images": 16} if QUICK else {"train_images": 1800, "eval_images": 400}
+config = RunConfig(epochs=4, batch_size=16, lr=8e-3, seed=SEED, **images)
 train_set, eval_set = (open_split(config, split, progress=False) for split in ("train", "val"))
 print(f"{len(train_set)} scenes for training, {len(eval_set)} for evaluation")
 print(f"{steps} steps of {config.batch_size} images")
@@ -59,7 +62,7 @@ print(f"{steps} steps of {config.batch_size} images")
 teacher = pretrained_detector("teacher")
 def new_student():
     torch.manual_seed(SEED)
-    return build("retinanet", "compact_s", len(train_set.classes))
+    return build("retinanet", "compact_s", len(train_set.classes), pretrained=True)
 
 student = new_student()
 networks = {"teacher": teacher, "student": student}
@@ -79,11 +82,11 @@ print(f"parameters: teacher {sizes['teacher']:,}, student {sizes['student']:,}; 
 # | $L_{global}$ | term `"global"`, one per level | scalars |
 # | $L$ | [`total`](../fgdlab/terms.py): sum of `weight * raw` over the list | scalar |
 #
-# The two most important weights, $\alpha$ and $\beta$, are those of this project's Table 1: foreground and background
-# each start about as large as the task loss (notebook 04, exercise 3).
+# The two most important weights, $\alpha$ and $\beta$, are chosen as in this project's Table 1: foreground and
+# background are each about as large as the task loss, on average over the first 50 steps.
 
 # %%
-weights = FGDConfig(alpha=1.7e-3, beta=1.4e-2, gamma=5e-4, lambda_=5e-6, rounding="exact")
+weights = FGDConfig(alpha=7e-4, beta=7e-3, gamma=5e-4, lambda_=5e-6, rounding="exact")
 channels = student.backbone.out_channels, teacher.backbone.out_channels
 fgd = FGDLoss(student.levels, *channels, weights)
 weights.weights()
@@ -156,7 +159,7 @@ print(f"{trained:,} parameters to train: student {sizes['student']:,} + loss {tr
 def fit(distiller, dataset, steps, watch=None):
     optimizer, log = make_optimizer(list(distiller.parameters()), config), []
     distiller.train()
-    order = shuffled_batches(dataset, config.batch_size, seed=config.seed, epoch=0)
+    order = shuffled_batches(dataset, config.batch_size, seed=config.seed, epoch=0, epochs=config.epochs)
     for step, (images, targets) in zip(range(1, steps + 1), order, strict=False):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step - 1, steps, config)
@@ -171,15 +174,15 @@ def fit(distiller, dataset, steps, watch=None):
     return pd.DataFrame(log)
 
 # %% [markdown]
-# Is this the loop that the tables of this project use? Five steps with each, from the same initial weights:
+# Is this the loop that the tables of this project use? Eight steps with each, from the same initial weights:
 
 # %%
 few = open_split(RunConfig(train_images=40, eval_images=16), "train", progress=False)
 ours, theirs = Distiller(new_student()), Distiller(new_student())
-fit(ours, few, 5)
+fit(ours, few, 8)
 train(theirs, few, config, progress="off")
 assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
-print("after 5 steps every weight is equal, bit for bit")
+print("after 8 steps every weight is equal, bit for bit")
 
 # %% [markdown]
 # It is. [`train`](../fgdlab/lab/training/loop.py) adds what a run needs besides: logs on disk, checkpoints from which
@@ -224,9 +227,9 @@ assert all(torch.equal(a, b) for a, b in zip(new_student().parameters(), distill
 log_distilled = fit(distilled, train_set, steps, watch=live())
 
 # %% [markdown]
-# *Figure 2.* Six terms. Foreground and background start above the two terms of the task loss and end near them;
-# attention and global are small here. Check: the percentages on the right sum to 100 %, and the table below has the
-# means.
+# *Figure 2.* Six terms. Foreground and background are each about as large as the two terms of the task loss together,
+# at the start and at the end; attention and global are small here. Check: the percentages on the right sum to 100 %,
+# and the table below has the means.
 
 # %%
 def ends(log):
@@ -235,20 +238,24 @@ def ends(log):
 
 means = pd.concat({"baseline": ends(log_baseline), "distilled": ends(log_distilled)}, axis=1)
 task_means = means.loc[["classification", "bbox_regression"]].sum()
-assert QUICK or task_means["distilled", "last 50 steps"] < task_means["baseline", "last 50 steps"]
+smaller = 1 - task_means["distilled", "last 50 steps"] / task_means["baseline", "last 50 steps"]
+assert QUICK or 0 < smaller < 0.05
+print(f"task loss of the last 50 steps: {smaller:.1%} smaller with the teacher")
+ratios = means["distilled"].loc[["fg", "bg"]] / task_means["distilled"]
+assert QUICK or ((ratios > 0.9) & (ratios < 1.2)).all(axis=None)
 at_first = means["distilled", "first 50 steps"]
 assert at_first[["attention", "global"]].max() < 0.1 * at_first["bg"]
 means.loc[["classification", "bbox_regression", "fg", "bg", "attention", "global"]].style.format("{:.3f}", na_rep="-")
 
 # %% [markdown]
-# Smaller: compare the rows `classification` and `bbox_regression` of the two last columns. The teacher's maps help
-# the task loss: they give a target for every cell, where the labels give only a few boxes.
+# Slightly smaller: compare the rows `classification` and `bbox_regression` in the columns of the last 50 steps.
+# The other terms do not cost the task loss anything here. That says nothing yet about scenes outside of the training.
 #
 # ## Before and after
 #
 # **Maps.** The distance of equation 1 from the teacher, on scenes that no network was trained on. **Predict.** Two
 # uncorrelated maps of variance 1 have a distance of about 2 (notebook 04). Order three students by their distance:
-# untrained, baseline, distilled.
+# untrained (only its backbone is trained), baseline, distilled.
 
 # %%
 val_images, val_targets = map(list, zip(*(eval_set[i] for i in range(16 if QUICK else 64)), strict=True))
@@ -260,26 +267,37 @@ def distances(name):
     return {level: (maps[name][level] - each).square().mean().item() for level, each in maps["teacher"].items()}
 
 gap = pd.DataFrame({name: distances(name) for name in students})
-assert QUICK or (gap["baseline"].between(1.5, 2.5).all() and (gap["distilled"] < 0.6 * gap["baseline"]).all())
+assert QUICK or (gap["baseline"].between(1.5, 2.5).all() and (gap["distilled"] < 0.4 * gap["baseline"]).all())
 assert QUICK or (gap["untrained"] < gap["baseline"]).all()
 gap.style.format("{:.2f}").background_gradient(cmap="cividis", axis=None)
 
 # %% [markdown]
-# Training on labels alone **increases** the distance from the teacher. An untrained student's maps are close to 0, so
-# the distance is the teacher's variance, about 1. The baseline student learns channels that do not correspond to the
-# teacher's, and their variance adds to the distance.
+# Training on labels alone **increases** the distance from the teacher, on every level. Neither the untrained nor the
+# baseline student has maps that correlate with the teacher's: labels do not say which channel stands for what. So the
+# distance is the sum of two variances, and that of the student grows. The distilled student's maps correlate with the
+# teacher's at more than 0.5.
 
 # %%
-assert maps["untrained"]["P3"].var() < 0.2 < 0.8 < maps["teacher"]["P3"].var()
+def correlation(name, level):
+    return torch.corrcoef(torch.stack([maps[network][level].flatten() for network in ("teacher", name)]))[0, 1].item()
+
+alike = pd.DataFrame({name: {level: correlation(name, level) for level in student.levels} for name in students})
+variance = pd.DataFrame({name: {level: each[level].var().item() for level in student.levels}
+                         for name, each in maps.items()})
+assert QUICK or (alike[["untrained", "baseline"]].abs() < 0.05).all(axis=None)
+assert QUICK or alike["distilled"].between(0.5, 0.75).all() and (variance["untrained"] < variance["baseline"]).all()
+pd.concat({"variance": variance, "correlation with the teacher": alike}, axis=1).style.format("{:.2f}")
+
+# %%
 n, names, norms = 7, ("teacher", "distilled", "baseline"), {"P3": LogNorm(), "P4": LogNorm()}
 shown = {level: {name: attention(maps[name][level]).spatial[n] for name in names} for level in norms}
 map_table(shown, val_images[n], val_targets[n]["boxes"], label="$A^S$ (1 = average, log)", norms=norms)
 
 # %% [markdown]
 # *Figure 3.* Spatial attention on one scene, one logarithmic scale per row. The baseline student attends to similar
-# places, although its channels do not correspond to the teacher's; the distilled student is closer to the teacher,
-# although its peaks are lower (the ranges above the panels). Check: the correlation of the logarithms over all
-# scenes, below.
+# places, although its channels do not correspond to the teacher's; the distilled student is closer to the teacher. The
+# peaks of both are lower than the teacher's (the ranges above the panels). Check: the correlation of the logarithms
+# over all scenes, below.
 
 # %%
 def agreement(name, level="P3"):
@@ -287,10 +305,13 @@ def agreement(name, level="P3"):
     return torch.corrcoef(pair)[0, 1].item()
 
 agree = {name: agreement(name) for name in students}
-assert QUICK or agree["distilled"] > agree["baseline"] + 0.1 > agree["untrained"] + 0.3
+assert QUICK or agree["distilled"] > agree["baseline"] + 0.09 and agree["baseline"] > agree["untrained"] + 0.1 > 0.6
+assert QUICK or all(shown[level]["teacher"].max() > shown[level][name].max() for level in shown for name in names[1:])
 pd.DataFrame({"correlation of log A^S with the teacher's, P3": agree}).style.format("{:.2f}")
 
 # %% [markdown]
+# Even the untrained student has 0.6: its backbone reacts where the image has contrast, and so does the teacher.
+#
 # **Detections.** Does it find more digits? COCO's AP and AR on the validation scenes, in percent:
 
 # %%
@@ -298,7 +319,7 @@ found = {name: detections(students[name], eval_set) for name in ("baseline", "di
 truth, ids = eval_set.ground_truth(), eval_set.image_ids
 scores = pd.DataFrame({name: coco_scores(truth, boxes, ids) for name, boxes in found.items()}).T
 scores = scores[["AP", "AP50", "AR"]].astype(float)
-assert QUICK or (scores.loc["distilled"] > scores.loc["baseline"]).all()
+assert QUICK or (scores.loc["distilled"] > scores.loc["baseline"] + 2).all()
 scores.style.format("{:.1f}")
 
 # %% [markdown]
@@ -333,19 +354,28 @@ assert QUICK or hit["distilled"] > hit["baseline"]
 print(f"{objects} objects: " + ", ".join(f"{name} {fraction:.0%}" for name, fraction in hit.items()))
 
 # %%
-chosen = [4, 7, 9]
+more = [hits("distilled", i) - hits("baseline", i) for i in range(len(eval_set))]
+assert QUICK or sum(each > 0 for each in more) > 1.3 * sum(each < 0 for each in more) > 0
+print(f"distilled finds more in {sum(each > 0 for each in more)} scenes, fewer in {sum(each < 0 for each in more)}, "
+      f"as many in {sum(each == 0 for each in more)}")
+
+# %%
+by_gain = sorted(range(len(eval_set)), key=lambda i: more[i], reverse=True)
+chosen = [*by_gain[:2], by_gain[-1]]
+assert QUICK or more[chosen[1]] > 0 > more[chosen[2]]
 detections_figure([box for i in chosen for box in highest_scores("baseline", i)], eval_set, chosen, threshold=0)
 
 # %% [markdown]
-# *Figure 4.* The baseline student: its highest-scoring places (blue) and the ground truth (orange, dashed). Check its
-# classes against those written below the objects.
+# *Figure 4.* The baseline student: its highest-scoring places (blue) and the ground truth (orange, dashed). Two
+# of the scenes in which the distilled student gains most, and one in which it loses most. Check the classes against
+# those written below the objects.
 
 # %%
 detections_figure([box for i in chosen for box in highest_scores("distilled", i)], eval_set, chosen, threshold=0)
 
 # %% [markdown]
 # *Figure 5.* The distilled student on the same scenes. Check: count the right classes here and in Figure 4, and the
-# look-alikes that each of them detects as a digit.
+# look-alikes and lines that each of them detects as a digit.
 #
 # ## What this shows, and what it does not
 #
@@ -360,30 +390,38 @@ def part_scores(name, k):
 
 parts = pd.DataFrame({f"part {k + 1}": {name: part_scores(name, k) for name in found} for k in range(4)})
 parts.loc["difference"] = parts.loc["distilled"] - parts.loc["baseline"]
-assert QUICK or parts.loc["difference"].mean() > 0
+assert QUICK or (parts.loc["difference"] > 0).all()
 parts.style.format("{:.1f}")
 
 # %% [markdown]
-# The parts share one teacher and one pair of students, so this is only the noise from the scenes. For the noise from
-# the student's seed see Table 1, which trains every row with five seeds, for twice as many steps:
+# The distilled student is better in every part. The parts share one teacher and one pair of students, so
+# this is only the noise from the scenes. For the noise from the student's seed see Table 1, which trains every row with
+# nine seeds, under three teachers, for twice as many steps:
 
 # %%
 table = pd.read_csv("../ablations/results/table1_areas.csv")
 by_row = table.groupby("row")["AP"].agg(["mean", "std", "count"]).loc[["none", "split"]]
-assert by_row.loc["split", "mean"] > by_row.loc["none", "mean"] + 5
+gain = seed_differences(table, "split", "none", "AP")
+assert round(gain.mean(), 1) == 2.3 and round(gain.std(), 1) == 0.9 and gain.min() > 0
+print(f"gain: {gain.mean():.1f} ± {gain.std():.1f} AP, from {gain.min():.1f} to {gain.max():.1f}")
 by_row = by_row.rename(index={"none": "no distillation", "split": "both areas, split"})
 by_row.style.format({"mean": "{:.1f}", "std": "{:.1f}"})
 
 # %%
 long = {name: pretrained_facts(name)["AP"] for name in ("baseline", "distilled", "teacher")}
-assert QUICK or scores.loc["distilled", "AP"] - scores.loc["baseline", "AP"] < long["distilled"] - long["baseline"]
-both = pd.DataFrame({f"{steps} steps (above)": scores["AP"], "900 steps, Table 1, seed 0": long}).loc[list(long)]
+short_gain = scores.loc["distilled", "AP"] - scores.loc["baseline", "AP"]
+long_gain = long["distilled"] - long["baseline"]
+assert QUICK or 1 < long_gain < 2 < short_gain < 4
+assert QUICK or scores.loc["distilled", "AP"] < long["baseline"] - 2
+both = pd.DataFrame({f"{steps} steps (above)": scores["AP"], "896 steps, Table 1, seed 0": long}).loc[list(long)]
 both.style.format("{:.1f}", na_rep="-")
 
 # %% [markdown]
-# - **A gain depends on the schedule.** Here it is a few AP, after twice the steps clearly more (the table above), and
-#   in the paper, after 24 epochs of COCO, 2.0 to 4.2 AP. The direction of a short run often carries over, the size
-#   does not.
+# - **A gain depends on the schedule.** Here it is about 3 AP, after twice the steps less than 2 with the same seed, and
+#   2.3 in the mean of nine seeds; in the paper, after 24 epochs of COCO, 2.0 to 4.2 AP. One seed each cannot say that
+#   the gain shrinks: from seed to seed it varies by 0.9 AP. But a teacher does not replace training: the distilled
+#   student of half the steps is still 2 AP or more below the baseline of all steps. The direction of a short run often
+#   carries over, the size does not.
 # - **Equal steps are not equal time.** A distillation step runs the teacher too. The tables of this project cache its
 #   maps. If time is what you have, compare seconds, not steps.
 # - **Not the loss of Table 1.** Attention and global terms were used here and are not used there. This notebook
