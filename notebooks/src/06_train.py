@@ -310,7 +310,7 @@ assert QUICK or all(shown[level]["teacher"].max() > shown[level][name].max() for
 pd.DataFrame({"correlation of log A^S with the teacher's, P3": agree}).style.format("{:.2f}")
 
 # %% [markdown]
-# Even the untrained student has 0.6: its backbone reacts where the image has contrast, and so does the teacher.
+# Even the untrained student has 0.6, although only its backbone is trained.
 #
 # **Detections.** Does it find more digits? COCO's AP and AR on the validation scenes, in percent:
 
@@ -394,9 +394,9 @@ assert QUICK or (parts.loc["difference"] > 0).all()
 parts.style.format("{:.1f}")
 
 # %% [markdown]
-# The distilled student is better in every part. The parts share one teacher and one pair of students, so
-# this is only the noise from the scenes. For the noise from the student's seed see Table 1, which trains every row with
-# nine seeds, under three teachers, for twice as many steps:
+# The distilled student is better in every part. The parts share one teacher and one pair of students, so this is only
+# the noise from the scenes. For the noise from the student's seed see Table 1, which trains every row with nine seeds,
+# under three teachers, for twice as many steps:
 
 # %%
 table = pd.read_csv("../ablations/results/table1_areas.csv")
