@@ -182,11 +182,11 @@ ours, theirs = Distiller(new_student()), Distiller(new_student())
 fit(ours, few, 8)
 train(theirs, few, config, progress="off")
 assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
-print("after 8 steps every weight is equal, bit for bit")
 
 # %% [markdown]
-# It is. [`train`](../fgdlab/lab/training/loop.py) adds what a run needs besides: logs on disk, checkpoints from which
-# a killed run resumes, and an error that names a term that is not finite.
+# It is: after 8 steps every weight is equal, bit for bit. [`train`](../fgdlab/lab/training/loop.py) adds what a run
+# needs besides: logs on disk, checkpoints from which a killed run resumes, and an error that names a term that is not
+# finite.
 #
 # ## Baseline
 #
@@ -263,30 +263,24 @@ students = {"untrained": new_student(), "baseline": baseline.student, "distilled
 networks = {"teacher": teacher, **students}
 with torch.no_grad():
     maps = {name: look(network.eval(), val_images, val_targets).features for name, network in networks.items()}
-def distances(name):
-    return {level: (maps[name][level] - each).square().mean().item() for level, each in maps["teacher"].items()}
+def by_level(measure):
+    return pd.DataFrame({name: {level: measure(maps[name][level], maps["teacher"][level]).item()
+                                for level in student.levels} for name in students})
 
-gap = pd.DataFrame({name: distances(name) for name in students})
+gap = by_level(lambda own, teachers: (own - teachers).square().mean())
+variance = by_level(lambda own, _: own.var())
+alike = by_level(lambda own, teachers: torch.corrcoef(torch.stack([own.flatten(), teachers.flatten()]))[0, 1])
 assert QUICK or (gap["baseline"].between(1.5, 2.5).all() and (gap["distilled"] < 0.4 * gap["baseline"]).all())
-assert QUICK or (gap["untrained"] < gap["baseline"]).all()
-gap.style.format("{:.2f}").background_gradient(cmap="cividis", axis=None)
+assert QUICK or (gap["untrained"] < gap["baseline"]).all() and (variance["untrained"] < variance["baseline"]).all()
+assert QUICK or (alike[["untrained", "baseline"]].abs() < 0.05).all(axis=None)
+assert QUICK or alike["distilled"].between(0.5, 0.75).all()
+pd.concat({"distance": gap, "variance": variance, "correlation": alike}, axis=1).style.format("{:.2f}")
 
 # %% [markdown]
 # Training on labels alone **increases** the distance from the teacher, on every level. Neither the untrained nor the
 # baseline student has maps that correlate with the teacher's: labels do not say which channel stands for what. So the
 # distance is the sum of two variances, and that of the student grows. The distilled student's maps correlate with the
 # teacher's at more than 0.5.
-
-# %%
-def correlation(name, level):
-    return torch.corrcoef(torch.stack([maps[network][level].flatten() for network in ("teacher", name)]))[0, 1].item()
-
-alike = pd.DataFrame({name: {level: correlation(name, level) for level in student.levels} for name in students})
-variance = pd.DataFrame({name: {level: each[level].var().item() for level in student.levels}
-                         for name, each in maps.items()})
-assert QUICK or (alike[["untrained", "baseline"]].abs() < 0.05).all(axis=None)
-assert QUICK or alike["distilled"].between(0.5, 0.75).all() and (variance["untrained"] < variance["baseline"]).all()
-pd.concat({"variance": variance, "correlation with the teacher": alike}, axis=1).style.format("{:.2f}")
 
 # %%
 n, names, norms = 7, ("teacher", "distilled", "baseline"), {"P3": LogNorm(), "P4": LogNorm()}
@@ -317,8 +311,7 @@ pd.DataFrame({"correlation of log A^S with the teacher's, P3": agree}).style.for
 # %%
 found = {name: detections(students[name], eval_set) for name in ("baseline", "distilled")}
 truth, ids = eval_set.ground_truth(), eval_set.image_ids
-scores = pd.DataFrame({name: coco_scores(truth, boxes, ids) for name, boxes in found.items()}).T
-scores = scores[["AP", "AP50", "AR"]].astype(float)
+scores = pd.DataFrame({name: coco_scores(truth, each, ids) for name, each in found.items()}, ["AP", "AP50", "AR"]).T
 assert QUICK or (scores.loc["distilled"] > scores.loc["baseline"] + 2).all()
 scores.style.format("{:.1f}")
 
@@ -358,8 +351,6 @@ more = [hits("distilled", i) - hits("baseline", i) for i in range(len(eval_set))
 assert QUICK or sum(each > 0 for each in more) > 1.3 * sum(each < 0 for each in more) > 0
 print(f"distilled finds more in {sum(each > 0 for each in more)} scenes, fewer in {sum(each < 0 for each in more)}, "
       f"as many in {sum(each == 0 for each in more)}")
-
-# %%
 by_gain = sorted(range(len(eval_set)), key=lambda i: more[i], reverse=True)
 chosen = [*by_gain[:2], by_gain[-1]]
 assert QUICK or more[chosen[1]] > 0 > more[chosen[2]]
@@ -396,24 +387,21 @@ parts.style.format("{:.1f}")
 # %% [markdown]
 # The distilled student is better in every part. The parts share one teacher and one pair of students, so this is only
 # the noise from the scenes. For the noise from the student's seed see Table 1, which trains every row with nine seeds,
-# under three teachers, for twice as many steps:
+# under three teachers, for twice as many steps (*none* is without distillation, *split* is both areas, split):
 
 # %%
 table = pd.read_csv("../ablations/results/table1_areas.csv")
 by_row = table.groupby("row")["AP"].agg(["mean", "std", "count"]).loc[["none", "split"]]
-gain = seed_differences(table, "split", "none", "AP")
-assert round(gain.mean(), 1) == 2.3 and round(gain.std(), 1) == 0.9 and gain.min() > 0
-print(f"gain: {gain.mean():.1f} ± {gain.std():.1f} AP, from {gain.min():.1f} to {gain.max():.1f}")
-by_row = by_row.rename(index={"none": "no distillation", "split": "both areas, split"})
-by_row.style.format({"mean": "{:.1f}", "std": "{:.1f}"})
+paired = seed_differences(table, "split", "none", "AP")
+by_row.loc["split - none, by seed"] = paired.mean(), paired.std(), len(paired)
+assert by_row.loc["split - none, by seed"].round(1).tolist() == [2.3, 0.9, 9] and paired.min() > 0
+by_row.style.format({"mean": "{:.1f}", "std": "{:.1f}", "count": "{:.0f}"})
 
 # %%
 long = {name: pretrained_facts(name)["AP"] for name in ("baseline", "distilled", "teacher")}
-short_gain = scores.loc["distilled", "AP"] - scores.loc["baseline", "AP"]
-long_gain = long["distilled"] - long["baseline"]
-assert QUICK or 1 < long_gain < 2 < short_gain < 4
-assert QUICK or scores.loc["distilled", "AP"] < long["baseline"] - 2
 both = pd.DataFrame({f"{steps} steps (above)": scores["AP"], "896 steps, Table 1, seed 0": long}).loc[list(long)]
+short_gain, long_gain = both.loc["distilled"] - both.loc["baseline"]
+assert QUICK or 1 < long_gain < 2 < short_gain < 4 and scores.loc["distilled", "AP"] < long["baseline"] - 2
 both.style.format("{:.1f}", na_rep="-")
 
 # %% [markdown]
