@@ -6,7 +6,7 @@ BIN = .venv/bin
 
 .PHONY: table1 test test-slow smoke robust notebooks screenshots lab bench lock dist oldest clean help
 
-table1: .venv/ready               ## the paper's Table 1 on this machine: 5 rows x 3 seeds, four minutes on two recent cores, ten on older ones
+table1: .venv/ready               ## the paper's Table 1 on this machine: 5 rows x 3 seeds, nine minutes on two cores
 	$(BIN)/fgdlab sweep table1_areas --seeds 0,1,2
 
 test: .venv/ready                 ## the fast tests, one process per core, at most six minutes on two cores

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "browser"))
+sys.path.insert(0, str(ROOT))
 from tests.browser import browser_lab  # noqa: E402
 
 IMAGES = ROOT / "notebooks" / "images"
