@@ -80,14 +80,15 @@ def results(name: str) -> list[str]:
 
 
 def captions(name: str) -> list[str]:
-    """A caption follows every cell with a figure; captions are numbered from 1."""
+    """A caption follows every cell with a figure; captions are numbered from 1, except that of the schematic."""
     cells, wrong, number = read(name).cells, [], 0
     for cell, after in zip(cells, [*cells[1:], None], strict=True):
         if cell.cell_type == "code" and has_figure(cell):
-            number += 1
-            if after is None or after.cell_type != "markdown" or not after.source.startswith(f"*Figure {number}.*"):
-                wrong.append(f"the figure of {cell.source[:40]!r} must be followed by a cell that begins with "
-                             f"'*Figure {number}.*'")
+            unnumbered = cell.source.startswith("schematic(")
+            number += not unnumbered
+            start = "*FGD in one picture.*" if unnumbered else f"*Figure {number}.*"
+            if after is None or after.cell_type != "markdown" or not after.source.startswith(start):
+                wrong.append(f"the figure of {cell.source[:40]!r} needs a cell after it that begins with {start!r}")
     return wrong
 
 

@@ -66,6 +66,14 @@ def test_a_figure_without_its_caption_is_found(series):
         assert len(check.captions("01_x")) == 1
 
 
+def test_the_schematic_has_its_own_caption_and_no_number(series):
+    numbered = [ran("draw()", 2, outputs=[FIGURE]), markdown("*Figure 1.* what it shows")]
+    series(ran('schematic("masks")', outputs=[FIGURE]), markdown("*FGD in one picture.* here the masks"), *numbered)
+    assert check.captions("01_x") == []
+    series(ran('schematic("masks")', outputs=[FIGURE]), markdown("*Figure 1.* here the masks"), *numbered)
+    assert len(check.captions("01_x")) == 1
+
+
 def test_a_link_to_a_name_that_the_file_does_not_define_is_found(series, tmp_path):
     (tmp_path.parent / "masks.py").write_text("class Masks:\n    def fg(self): ...\nSIZE = 1\n")
     series(markdown("[`Masks`](../masks.py) [`Masks.fg`](../masks.py) [`SIZE`](../masks.py)"))
