@@ -6,21 +6,24 @@ sweeps, tables. Names load on first use, so that ``fgdlab --help`` need not wait
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .attention import Attention, attention
+    from .balance import Balance, calibrate
     from .config import PRESETS, FGDConfig
     from .distill import Distiller
     from .fgd import FGDLoss, masks_of
     from .fused.loss import FusedFGDLoss
     from .masks import FocalMasks, focal_masks
+    from .methods import METHOD_CLASSES, method_class
     from .methods.fbkd import FBKDConfig, FBKDLoss
+    from .pyramid import PyramidLoss
     from .relation import GcBlock
-    from .scene import Scene, Tap, look
-    from .terms import Term, rows, total
+    from .scene import Recorder, Scene, Tap, level_names, look, match_levels
+    from .terms import Term, check_finite, rows, total
 
 
 class LazyPackage(ModuleType):
@@ -29,14 +32,14 @@ class LazyPackage(ModuleType):
     Importing the file attention.py must not put the module in the place of the function of that name.
     """
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         module = self.__dict__.get("_module_of", {}).get(name)
         if module is None:
             public = ", ".join(self.__dict__.get("__all__", []))
             raise AttributeError(f"{self.__name__} has no {name!r}; it has {public}")
         return getattr(import_module(f"{self.__name__}.{module}"), name)
 
-    def __setattr__(self, name: str, value) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
         if not (name in self.__dict__.get("_module_of", {}) and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
@@ -65,7 +68,10 @@ __all__ = lazy_package(__name__, {
     "fgd": "FGDLoss masks_of",
     "fused.loss": "FusedFGDLoss",
     "methods.fbkd": "FBKDConfig FBKDLoss",
-    "scene": "Scene Tap look",
-    "terms": "Term total rows",
+    "methods": "METHOD_CLASSES method_class",
+    "pyramid": "PyramidLoss",
+    "balance": "Balance calibrate",
+    "scene": "Recorder Scene Tap level_names look match_levels",
+    "terms": "Term check_finite rows total",
     "distill": "Distiller",
 })

@@ -3,10 +3,16 @@
 Coefficients of different methods cannot be compared: one method sums over all cells, another takes the mean. The ratio
 of the distillation to the task loss at the start of training can be compared.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from itertools import islice
+from typing import Any
 
+import torch
 from torch import nn
 
+from .config import TERMS, FGDConfig
 from .terms import Term, rows
 
 FIRST_STEPS = 50
@@ -31,7 +37,8 @@ class Balance(nn.Module):
     ):
         super().__init__()
         self.strength, self.loss_ratio, self.equal_terms, self.steps = strength, loss_ratio, equal_terms, steps
-        self.seen, self.own, self.sums = 0, 0.0, {}  # steps measured, sum of the task loss, sum per term name
+        self.seen, self.own = 0, 0.0         # steps measured, sum of the task loss
+        self.sums: dict[str, float] = {}  # per term name
         # With several ranks: the mean of values over the ranks, so that all use the same factor.
         self.mean_over_ranks: Callable[[list[float]], list[float]] = list
 
@@ -54,9 +61,55 @@ class Balance(nn.Module):
         measured = self.sums.get(name, 0.0) * len(self.sums) if self.equal_terms else sum(self.sums.values())
         return self.strength * (self.loss_ratio * self.own / measured if self.loss_ratio and measured else 1.0)
 
-    def get_extra_state(self) -> dict:
+    def get_extra_state(self) -> dict[str, Any]:
         """The measured values, so that a resumed run keeps its weights."""
         return {"seen": self.seen, "own": self.own, "sums": dict(self.sums)}
 
-    def set_extra_state(self, state: dict) -> None:
+    def set_extra_state(self, state: dict[str, Any]) -> None:
         self.seen, self.own, self.sums = state["seen"], state["own"], dict(state["sums"])
+
+
+def calibrate(
+    distiller: Any, loader: Iterable[Any], batches: int = 8, loss_ratio: float = 1.0,
+) -> dict[str, float]:
+    """Print each term's share of the task loss on the first batches, and propose weights. Nothing else changes.
+
+    Args:
+        loader: tuples of the distiller's arguments, or one argument each.
+        loss_ratio: wanted ratio of the distillation to the task loss; each term gets an equal part.
+    Returns:
+        {term: weight}; of FGD {setting: weight}, for ``dataclasses.replace(config, **calibrate(...))``.
+    Raises:
+        ValueError: a distiller without a loss, or no batch.
+    """
+    balance, kept = Balance(loss_ratio=loss_ratio, equal_terms=True, steps=batches), distiller.balance
+    terms: list[Term] = []
+    with state_restored(distiller), torch.no_grad():
+        try:
+            distiller.train().balance = balance
+            for batch in islice(loader, batches):
+                terms = distiller(*batch) if isinstance(batch, (tuple, list)) else distiller(batch)
+        finally:
+            distiller.balance = kept
+    if not balance.sums:
+        raise ValueError("calibrate must measure terms of a distillation, got none; give it a loss and batches")
+    proposed = {term.name: term.weight for term in terms if term.name in balance.sums}
+    for name, weight in proposed.items():
+        share, now = balance.sums[name] / max(balance.own, 1e-30), weight / balance.factor(name)
+        print(f"{name}: {share:.3g} of the task loss with weight {now:.3g}; propose weight {weight:.3g}")
+    names = TERMS if isinstance(getattr(distiller.loss, "config", None), FGDConfig) else {}
+    return {names.get(name, name): weight for name, weight in proposed.items()}
+
+
+@contextmanager
+def state_restored(distiller: nn.Module) -> Iterator[None]:
+    """Afterwards running statistics, the balance's measurements, random numbers and modes are what they were."""
+    state, modes = deepcopy(distiller.state_dict()), {module: module.training for module in distiller.modules()}
+    gpus = [torch.cuda.current_device()] if any(parameter.is_cuda for parameter in distiller.parameters()) else []
+    try:
+        with torch.random.fork_rng(devices=gpus):
+            yield
+    finally:
+        distiller.load_state_dict(state)
+        for module, mode in modes.items():
+            module.training = mode

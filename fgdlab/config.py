@@ -3,6 +3,7 @@
 The field metadata holds ``help`` and, where only certain words are allowed, ``choices``. Nothing here imports torch.
 """
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 AREAS = ("split", "fg", "bg", "both", "none")
 RELATIONS = ("gc", "mse", "centred", "nonlocal", "none")
@@ -10,6 +11,7 @@ ROUNDINGS = ("authors", "exact")
 FRAMES = ("canvas", "image")
 AXES = ("xy", "yx")
 ATTENTION_SOURCES = ("teacher", "student", "mean")
+TERMS = {"fg": "alpha", "bg": "beta", "both": "alpha", "attention": "gamma", "global": "lambda_"}  # {term: its weight}
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -38,7 +40,7 @@ def check_positive(**settings: float) -> None:
             raise ValueError(f"{name} must be a finite number > 0, got {value}")
 
 
-def setting(default, help: str, choices: tuple[str, ...] = ()):
+def setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
     """A dataclass field with its help text and its allowed values."""
     return field(default=default, metadata={"help": help, "choices": choices})
 
@@ -68,7 +70,7 @@ class FGDConfig:
     axes: str = setting("xy", "yx transposes the masks, as the authors' code did until January 2022", AXES)
     attention_of: str = setting("teacher", "whose attention weighs eq. 9; the paper: teacher", ATTENTION_SOURCES)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for each in fields(self):
             if each.metadata["choices"]:
                 check_choice(each.name, getattr(self, each.name), each.metadata["choices"])

@@ -18,12 +18,13 @@ from .attention import attention, attention_of, without
 from .config import FGDConfig
 from .focal import attention_term, feature_terms
 from .masks import FocalMasks, focal_masks, unsplit_masks
-from .pyramid import PyramidLoss, check_boxes, check_same_shape
+from .pyramid import Channels, PyramidLoss, check_box_count
 from .relation import RelationTerm
-from .scene import Scene, sum_dtype
+from .scene import Scene, grid_of, sum_dtype
 from .terms import Term
 
 MASKED = {"fg", "bg", "both"}  # terms that need masks
+Relation = Callable[[Tensor, Tensor], Tensor]  # the maps of student and teacher -> the sum of eq. 12
 
 
 def masks_of(
@@ -34,8 +35,8 @@ def masks_of(
     Args:
         draw: focal_masks, or another implementation of it.
     """
-    check_boxes(scene, len(maps))
-    grid_size, dtype = tuple(maps.shape[-2:]), sum_dtype(maps)
+    check_box_count(scene, len(maps))
+    grid_size, dtype = grid_of(maps), sum_dtype(maps)
     if config.area == "both":
         return unsplit_masks(len(maps), grid_size, dtype, maps.device)
     frame_sizes = scene.frame_sizes(config.frame)
@@ -43,7 +44,7 @@ def masks_of(
 
 
 def term_sums(
-    student: Tensor, teacher: Tensor, masks: FocalMasks | None, relation: RelationTerm | None, config: FGDConfig,
+    student: Tensor, teacher: Tensor, masks: FocalMasks | None, relation: Relation | None, config: FGDConfig,
 ) -> dict[str, Tensor]:
     """{term: its sum before the coefficient, averaged over the batch} of one level.
 
@@ -64,7 +65,7 @@ def term_sums(
         sums["both"] = sums["fg"]  # unsplit: M = 1, so the one sum is the fg sum
     if "attention" in weights:
         sums["attention"] = attention_term(attention_s, attention_t)
-    if "global" in weights:
+    if relation is not None:
         sums["global"] = relation(student, teacher)
     return {name: sums[name] for name in weights}
 
@@ -74,27 +75,28 @@ class FGDLoss(PyramidLoss):
 
     Args:
         levels: pyramid levels to imitate, e.g. ``("P3", "P4", "P5", "P6", "P7")``.
-        student_channels, teacher_channels: C of the two pyramids; a 1x1 convolution f aligns them where they differ.
+        student_channels, teacher_channels: C of the two pyramids, one number or {level: C}; a 1x1 convolution f aligns
+            them where they differ.
         config: coefficients and switches.
     Differs: the paper writes f in every case. Here, as in the authors' code since 2022, f exists where channels differ.
     """
 
     def __init__(
-        self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, config: FGDConfig = FGDConfig(),
+        self, levels: tuple[str, ...], student_channels: Channels, teacher_channels: Channels,
+        config: FGDConfig = FGDConfig(),
     ):
         self.weights = config.weights()
         super().__init__(levels, student_channels, teacher_channels, align=1 if self.weights else 0)
         self.config = config
         levels_with_relation = levels if "global" in self.weights else ()
         self.relation = nn.ModuleDict(
-            {level: RelationTerm(teacher_channels, config.relation) for level in levels_with_relation})
+            {level: RelationTerm(self.teacher_channels[level], config.relation) for level in levels_with_relation})
 
     def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
         """The terms of one level; ``teacher`` is (N, C_t, H, W) on the same grid as the student's map."""
         if not self.weights:
             return []
         student = self.aligned(scene, level)  # f: (N, C_s, H, W) -> (N, C_t, H, W)
-        check_same_shape(student, teacher)
         masks = masks_of(self.config, scene, teacher) if self.weights.keys() & MASKED else None
         relation = self.relation[level] if "global" in self.weights else None
         sums = term_sums(student, teacher, masks, relation, self.config)

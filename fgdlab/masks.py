@@ -101,8 +101,8 @@ def focal_masks(
     check_choice("axes", axes, AXES)
     check_box_lists(boxes, frame_sizes)
     if len(set(frame_sizes)) == 1:  # one frame for all: one projection for all
-        cells = cell_ranges(torch.cat(boxes), frame_sizes[0], grid_size, rounding=rounding)
-        cells = cells.split([len(of_image) for of_image in boxes])
+        cells = list(
+            cell_ranges(torch.cat(boxes), frame_sizes[0], grid_size, rounding=rounding).split([*map(len, boxes)]))
     else:
         cells = [
             cell_ranges(of_image, size, grid_size, rounding=rounding)
@@ -122,7 +122,8 @@ def with_background(fg: Tensor) -> FocalMasks:
 
 
 def unsplit_masks(
-    batch: int, grid_size: tuple[int, int], dtype: torch.dtype = torch.float32, device=None,
+    batch: int, grid_size: tuple[int, int], dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
 ) -> FocalMasks:
     """The paper's unsplit row of Table 1: M = 1 and S = 1 / (H W) on every cell. ``fg`` sums to 1 per image."""
     grid_h, grid_w = grid_size

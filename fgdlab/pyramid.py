@@ -8,22 +8,30 @@ A new method is one class with one method. The smallest:
         def on_level(self, level, scene, teacher):
             return [Term("plain", level, (teacher - self.aligned(scene, level)).square().mean(), 1.0)]
 """
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 
-from .scene import Scene, full_precision
+from .scene import HALF, Scene, check_boxes, full_precision
 from .terms import Term
+
+Channels = int | Mapping[str, int]  # C of every level, or {level: C}
 
 
 class PyramidLoss(nn.Module):
     """loss(scene, teacher_maps) -> list[Term]: unweighted sums with their weights, level by level, in float32.
+
+    Its layers stay in float32 under ``.half()`` and ``.bfloat16()``. Boxes are checked at every call, on a GPU at the
+    first one only, so that the host need not wait.
 
     A method on maps alone is built from channel counts, as here. A method that needs anchors or heads sets
     ``built_from = "detectors"`` and takes (levels, student, teacher); it must hide both detectors from nn.Module.
 
     Args:
         levels: pyramid levels to imitate, finest first, e.g. ("P3", "P4", "P5").
-        student_channels, teacher_channels: C of the two pyramids.
+        student_channels, teacher_channels: C of the two pyramids: one number, or {level: C}.
         align: kernel size of the convolution f from the student's to the teacher's channels; 0 never makes one.
         always: make f also where channels agree.
     """
@@ -33,14 +41,27 @@ class PyramidLoss(nn.Module):
     PIXELS: tuple[str, ...] = ()  # keywords in pixels; their defaults suit detectors with smallest anchors of 32 pixels
 
     def __init__(
-        self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *, align: int = 1,
+        self, levels: tuple[str, ...], student_channels: Channels, teacher_channels: Channels, *, align: int = 1,
         always: bool = False,
     ):
         super().__init__()
+        if isinstance(levels, str):
+            raise ValueError(f"levels must be several names, got the one word {levels!r}; write ({levels!r},)")
         self.levels = tuple(levels)
-        with_align = levels if align and (always or student_channels != teacher_channels) else ()
+        self.student_channels = by_level(student_channels, self.levels, "student_channels")
+        self.teacher_channels = by_level(teacher_channels, self.levels, "teacher_channels")
+        self._boxes_checked = False
+        pairs = {level: (self.student_channels[level], self.teacher_channels[level]) for level in self.levels}
         self.align = nn.ModuleDict({
-            level: nn.Conv2d(student_channels, teacher_channels, align, padding=align // 2) for level in with_align})
+            level: nn.Conv2d(ours, theirs, align, padding=align // 2)
+            for level, (ours, theirs) in pairs.items() if align and (always or ours != theirs)})
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        def full(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return tensor.to(moved.device, torch.float32) if moved.dtype in HALF else moved
+
+        return super()._apply(full, recurse)
 
     def forward(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         """Terms of all levels.
@@ -49,24 +70,33 @@ class PyramidLoss(nn.Module):
             scene: the student's.
             teacher: {level: (N, C_t, H, W)}, treated as constants.
         Raises:
-            ValueError: a level that either network lacks, or maps of different size.
+            ValueError: a level that either network lacks, maps of other channels or of different size, boxes that
+                are not in pixels.
         """
-        self.check_levels(scene, teacher)
+        self.check_input(scene, teacher)
         teacher = {level: maps.detach() for level, maps in full_precision(teacher).items()}
         with torch.autocast(scene.pixels.device.type, enabled=False):
             return self.on_scene(scene.float(), teacher)
 
-    def check_levels(self, scene: Scene, teacher: dict[str, Tensor]) -> None:
+    def check_input(self, scene: Scene, teacher: dict[str, Tensor]) -> None:
         """Raises:
-            ValueError: a level that either network lacks.
+            ValueError: a level that either network lacks, maps of other channels or size, boxes that are not in pixels.
         """
-        for who, maps in {"student": scene.features, "teacher": teacher}.items():
+        sides = {"student": (scene.features, self.student_channels), "teacher": (teacher, self.teacher_channels)}
+        for who, (maps, channels) in sides.items():
             missing = [level for level in self.levels if level not in maps]
             if missing:
                 raise ValueError(
                     f"the {who} must have the levels {', '.join(self.levels)}, got {', '.join(maps)}; "
                     f"{', '.join(missing)} missing"
                 )
+            for level, count in channels.items():
+                check_channels(f"{who}_channels", level, maps[level], count)
+        for level in self.levels:
+            check_same_shape(scene.features[level], teacher[level], channels=False)
+        if not (torch.compiler.is_compiling() or self._boxes_checked and scene.pixels.is_cuda):
+            check_boxes(scene)
+            self._boxes_checked = True
 
     def on_scene(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         """All levels in turn. A method that compares levels or runs a head overrides this instead of ``on_level``."""
@@ -78,10 +108,33 @@ class PyramidLoss(nn.Module):
 
     def aligned(self, scene: Scene, level: str) -> Tensor:
         """f(F^S): the student's map with the teacher's channels, (N, C_t, H, W)."""
-        return self.align[level](scene.features[level]) if self.align else scene.features[level]
+        maps = scene.features[level]
+        return self.align[level](maps) if level in self.align else maps
 
 
-def check_boxes(scene: Scene, images: int) -> None:
+def by_level(channels: Any, levels: tuple[str, ...], name: str) -> dict[str, int]:
+    """{level: C}. Raises ValueError where ``channels`` is neither one number nor a mapping with all levels."""
+    if isinstance(channels, int):
+        return dict.fromkeys(levels, channels)
+    if isinstance(channels, Mapping) and all(isinstance(channels.get(level), int) for level in levels):
+        return {level: channels[level] for level in levels}
+    raise ValueError(f"{name} must be a whole number, or {{level: number}} for {', '.join(levels)}, got {channels!r}")
+
+
+def check_channels(argument: str, level: str, maps: Tensor, channels: int) -> None:
+    """Raises:
+        ValueError: a map that is not (N, ``channels``, H, W).
+    """
+    if maps.ndim == 4 and maps.shape[1] == channels:
+        return
+    remedy = "give the loss the channels of the maps"
+    if channels == maps.shape[-1]:
+        remedy = "move C: maps.permute(0, 3, 1, 2), or maps.transpose(1, 2).unflatten(2, (H, W)) for tokens"
+    shape = tuple(maps.shape)
+    raise ValueError(f"{argument} must be C of the maps (N, C, H, W), got {channels} and {shape} on {level}; {remedy}")
+
+
+def check_box_count(scene: Scene, images: int) -> None:
     """Raises:
         ValueError: the scene has no list of boxes for each of the images.
     """
@@ -92,12 +145,12 @@ def check_boxes(scene: Scene, images: int) -> None:
         )
 
 
-def check_same_shape(student: Tensor, teacher: Tensor) -> None:
+def check_same_shape(student: Tensor, teacher: Tensor, channels: bool = True) -> None:
     """Raises:
-        ValueError: two maps that differ in (N, C, H, W).
+        ValueError: two maps that differ in (N, C, H, W), or without ``channels`` in (N, H, W).
     """
-    if student.shape != teacher.shape:
+    shapes = [tuple(maps.shape) for maps in (student, teacher)]
+    if shapes[0] != shapes[1] if channels else student[:, :1].shape != teacher[:, :1].shape:
         raise ValueError(
-            f"student map {tuple(student.shape)} and teacher map {tuple(teacher.shape)} must have the same shape; "
-            "align channels first, and feed both networks the same resized batch"
-        )
+            f"student map {shapes[0]} and teacher map {shapes[1]} must have the same shape; feed both networks the "
+            "same resized batch, and pair levels of one stride (match= of Distiller)")

@@ -8,6 +8,8 @@ squared distance only in the spatial means of the maps: training moves it betwee
     centred    the same without the spatial mean of S - T per channel: the least that ``gc`` can reach
     nonlocal   a non-local block each (the paper's Table 6)
 """
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +39,7 @@ class GcBlock(nn.Module):
             nn.Conv2d(hidden, channels, kernel_size=1),  # W_v2
         )
         nn.init.kaiming_normal_(self.key.weight, mode="fan_in")
-        nn.init.zeros_(self.key.bias)
+        nn.init.zeros_(cast(Tensor, self.key.bias))
         start_as_identity(self.transform[-1])
 
     def context_weights(self, features: Tensor) -> Tensor:
@@ -76,7 +78,7 @@ class NonLocalBlock(nn.Module):
         return features + self.output(gathered)
 
 
-def start_as_identity(last: nn.Conv2d) -> None:
+def start_as_identity(last: Any) -> None:
     """Zero the last layer of a residual block, so that the block returns its input until it is trained."""
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)

@@ -1,5 +1,5 @@
 """One loss term = one row of every log, table and figure."""
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ def total(terms: list[Term]) -> Tensor:
     return (weights.to(raws.device, non_blocking=True) * raws).sum()
 
 
-def rows(step: int, terms: list[Term]) -> list[dict]:
+def rows(step: int, terms: list[Term]) -> list[dict[str, Any]]:
     """Plain numbers for JSON and pandas: one dict per term with step, name, level, raw, weighted."""
     raws = torch.stack([term.raw.detach().float() for term in terms]).tolist() if terms else []  # one copy to the host
     return [

@@ -1,12 +1,12 @@
 """Chooses the fused implementation of a device, or says why there is none."""
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..config import AXES, ROUNDINGS, FGDConfig, check_choice
 from ..masks import FocalMasks, check_box_lists, focal_masks, with_background
-from ..relation import RelationTerm
 
 DEVICES = ("cpu", "cuda")
 
@@ -41,18 +41,14 @@ def numba_missing() -> str | None:
     return None
 
 
-def maps_agree(students: list[Tensor], teachers: list[Tensor], channels: int) -> bool:
-    """Do pairs agree in shape, all maps in images, channels and device, and is none empty? Loops read by address."""
-    images, device = len(students[0]), students[0].device
-    return all(
-        student.shape == teacher.shape and student.ndim == 4 and student.shape[:2] == (images, channels)
-        and student.numel() > 0 and student.device == device and teacher.device == device
-        for student, teacher in zip(students, teachers, strict=True))
+def maps_agree(maps: list[Tensor]) -> bool:
+    """Do all maps agree in images, channels and device, and is none empty? Loops read by address."""
+    return len({(*each.shape[:2], each.device, each.numel() > 0) for each in maps}) == 1 and maps[0].numel() > 0
 
 
 def sums_of_levels(
     students: list[Tensor], teachers: list[Tensor], masks: list[FocalMasks] | None,
-    relations: list[RelationTerm | None], config: FGDConfig,
+    relations: list[Any], config: FGDConfig,
 ) -> list[dict[str, Tensor]]:
     """:func:`fgdlab.fgd.term_sums` of all levels.
 
@@ -64,7 +60,8 @@ def sums_of_levels(
     if students[0].is_cuda:
         from .cuda.algebra import compiled_level_sums
 
-        levels = zip(students, teachers, masks or [None] * len(students), relations, strict=True)
+        of_levels: list[Any] = [None] * len(students)
+        levels = zip(students, teachers, masks or of_levels, relations, strict=True)
         return [compiled_level_sums(*level, config) for level in levels]
     from .cpu import autograd
 

@@ -1,8 +1,10 @@
 """FGDLoss in its fused implementation: the same parameters and the same results, computed faster."""
+import warnings
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from ..config import FGDConfig
 from ..fgd import MASKED, FGDLoss, masks_of
 from ..scene import Scene, full_precision
 from ..terms import Term
@@ -13,34 +15,36 @@ class FusedFGDLoss(FGDLoss):
     """FGDLoss with few reads of the maps. ``state_dict`` is that of FGDLoss; results are equal up to rounding.
 
     Maps of half precision are read as they are and summed in float32. Only first derivatives exist.
-    Where the fused implementation does not apply (see :func:`why_readable`), FGDLoss runs.
+    Where the fused implementation does not apply (see :func:`why_readable`), FGDLoss runs, after one warning.
     """
 
-    def __init__(
-        self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, config: FGDConfig = FGDConfig(),
-    ):
-        super().__init__(levels, student_channels, teacher_channels, config)
-        self.channels = teacher_channels
+    warned = False
 
     def forward(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         """As ``PyramidLoss.forward``."""
-        self.check_levels(scene, teacher)
         if not self.weights or not self.levels:
             return super().forward(scene, teacher)
+        self.check_input(scene, teacher)
         finest = teacher[self.levels[0]]
-        if why_readable(self.config, finest.device.type, finest.dtype):
+        why = why_readable(self.config, finest.device.type, finest.dtype)
+        if len(set(self.teacher_channels.values())) > 1:
+            why = "the fused implementation needs the same teacher_channels on all levels"
+        if why:
+            if not (self.warned or torch.compiler.is_compiling()):
+                self.warned = True
+                warnings.warn(f"FusedFGDLoss runs the readable implementation: {why}", stacklevel=2)
             return super().forward(scene, teacher)
         with torch.autocast(scene.pixels.device.type, enabled=False):
             if self.align:  # f needs float32
                 scene, teacher = scene.float(), full_precision(teacher)
             students = [self.aligned(scene, level) for level in self.levels]
             teachers = [teacher[level].detach() for level in self.levels]
-            if not maps_agree(students, teachers, self.channels):
+            if not maps_agree(students + teachers):
                 return super().forward(scene, teacher)  # FGDLoss takes them, or raises
             masks = None
             if self.weights.keys() & MASKED:
                 masks = [masks_of(self.config, scene, each, rasterised_masks) for each in teachers]
-            relations = list(self.relation.values()) or [None] * len(teachers)
+            relations: list[Any] = list(self.relation.values()) or [None] * len(teachers)
             sums = sums_of_levels(students, teachers, masks, relations, self.config)
         return [
             Term(name, level, of_level[name], weight)

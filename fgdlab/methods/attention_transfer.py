@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import check_weights
-from ..pyramid import PyramidLoss, check_same_shape
+from ..pyramid import Channels, PyramidLoss
 from ..scene import Scene
 from ..terms import Term
 
@@ -32,7 +32,7 @@ class AttentionTransfer(PyramidLoss):
     """
 
     def __init__(
-        self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *,
+        self, levels: tuple[str, ...], student_channels: Channels, teacher_channels: Channels, *,
         weight: float = 1e3, power: float = 2.0,
     ):
         check_weights(weight=weight)
@@ -45,7 +45,6 @@ class AttentionTransfer(PyramidLoss):
         if not self.weight:
             return []
         student = scene.features[level]  # (N, C_s, H, W)
-        check_same_shape(student[:, :1], teacher[:, :1])  # only the grids must agree
         error = pattern(student, self.power) - pattern(teacher, self.power)
         return [Term("attention", level, error.square().mean(), self.weight)]
 

@@ -2,7 +2,7 @@
 from torch import Tensor
 
 from ..config import check_weights
-from ..pyramid import PyramidLoss, check_same_shape
+from ..pyramid import Channels, PyramidLoss
 from ..scene import Scene
 from ..terms import Term
 
@@ -18,7 +18,7 @@ class OneTermLoss(PyramidLoss):
     TERM = ""
 
     def __init__(
-        self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *,
+        self, levels: tuple[str, ...], student_channels: Channels, teacher_channels: Channels, *,
         weight: float, align: int = 1, always: bool = False,
     ):
         check_weights(weight=weight)
@@ -29,7 +29,6 @@ class OneTermLoss(PyramidLoss):
         if not self.weight:
             return []
         student = self.aligned(scene, level)
-        check_same_shape(student, teacher)
         return [Term(self.TERM, level, self.raw(student, teacher, level, scene), self.weight)]
 
     def raw(self, student: Tensor, teacher: Tensor, level: str, scene: Scene) -> Tensor:

@@ -9,8 +9,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..config import ROUNDINGS, check_choice
 from ..masks import cell_ranges
-from ..pyramid import check_boxes
-from ..scene import Scene
+from ..pyramid import check_box_count
+from ..scene import Scene, grid_of
 
 
 def assigned_levels(boxes: Tensor, levels: int, finest_size: float = 56.0) -> Tensor:
@@ -49,8 +49,8 @@ def cells_of_level(
     Returns:
         (N, K, 4) int64 col0, row0, col1, row1, half-open, K the largest number of boxes in an image.
     """
-    check_boxes(scene, len(maps))
-    boxes, grid_size = torch.cat(scene.boxes), tuple(maps.shape[-2:])
+    check_box_count(scene, len(maps))
+    boxes, grid_size = torch.cat(scene.boxes), grid_of(maps)
     if rounding == "authors":
         cells = floored_cells(boxes, scene.padded_size, grid_size)
     else:

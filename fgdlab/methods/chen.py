@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import check_weights
-from ..pyramid import check_same_shape
 from ..scene import Scene
 from ..terms import Term
 from .base import nonzero_weights
@@ -60,7 +59,6 @@ class Chen(DetectorLoss):
         if "hint" in self.weights:
             for level in self.levels:
                 student = self.aligned(scene, level)
-                check_same_shape(student, teacher[level])
                 raw["hint", level] = (teacher[level] - student).square().mean()
         if self.weights.keys() & {"class", "box"}:
             anchors = self.anchors(scene)

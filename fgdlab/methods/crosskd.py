@@ -13,6 +13,8 @@ With p (logits) and b (boxes) the teacher's own, s the sigmoid, a over anchors a
 
 The student's own predictions learn from the ground truth alone, so the two targets do not conflict in one head.
 """
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,10 +41,10 @@ class CrossKD(RetinaNetLoss):
     """
 
     PARTS = ("class", "box")
-    NEEDS = (*RetinaNetLoss.NEEDS, "head.classification_head.conv", "head.regression_head.conv")
+    NEEDS: tuple[str, ...] = (*RetinaNetLoss.NEEDS, "head.classification_head.conv", "head.regression_head.conv")
 
     def __init__(
-        self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, *,
+        self, levels: tuple[str, ...], student: Any, teacher: Any, *,
         class_weight: float = 1.0, box_weight: float = 1.0, crossing: int | None = None,
     ):
         super().__init__(levels, student, teacher, align=0)
@@ -87,13 +89,13 @@ class CrossKD(RetinaNetLoss):
         return per_anchor(output(tower_t[self.crossing:](feature)), self.student.head.classification_head.num_anchors)
 
 
-def towers(detector: nn.Module) -> dict[str, tuple[nn.Sequential, nn.Module]]:
+def towers(detector: Any) -> dict[str, tuple[Any, nn.Module]]:
     """{part: (tower of blocks convolution-[norm]-ReLU, output layer)} of a RetinaNet's head."""
     classes, boxes = detector.head.classification_head, detector.head.regression_head
     return {"class": (classes.conv, classes.cls_logits), "box": (boxes.conv, boxes.bbox_reg)}
 
 
-def before_relu(tower: nn.Sequential, features: Tensor, convs: int) -> Tensor:
+def before_relu(tower: Any, features: Tensor, convs: int) -> Tensor:
     """The tower's feature after ``convs`` of its blocks, the last without its ReLU; the map itself for 0."""
     if convs:
         features = tower[:convs - 1](features)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..config import check_positive
+from ..pyramid import Channels
 from ..scene import Scene
 from .base import OneTermLoss
 
@@ -29,7 +30,7 @@ class CWD(OneTermLoss):
     TERM = "cwd"
 
     def __init__(
-        self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *,
+        self, levels: tuple[str, ...], student_channels: Channels, teacher_channels: Channels, *,
         weight: float = 5.0, temperature: float = 1.0,
     ):
         check_positive(temperature=temperature)

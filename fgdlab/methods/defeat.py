@@ -11,8 +11,8 @@ FGD's eq. 9 extends this: it adds attention, and weighs objects alike, not cells
 from torch import Tensor, nn
 
 from ..masks import box_weights
-from ..pyramid import PyramidLoss, check_same_shape
-from ..scene import Scene
+from ..pyramid import Channels, PyramidLoss
+from ..scene import Scene, grid_of
 from ..terms import Term
 from .base import nonzero_weights
 from .boxes import cells_of_level, check_box_settings
@@ -36,21 +36,21 @@ class DeFeat(PyramidLoss):
     PIXELS = ("finest_size",)
 
     def __init__(
-        self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *,
+        self, levels: tuple[str, ...], student_channels: Channels, teacher_channels: Channels, *,
         fg_weight: float = 3.0, bg_weight: float = 12.0, finest_size: float | None = 56.0, rounding: str = "authors",
     ):
         weights = nonzero_weights(self.PARTS, fg_weight, bg_weight)
         check_box_settings(finest_size, rounding)
         super().__init__(levels, student_channels, teacher_channels, align=3 if weights else 0, always=True)
-        for layer in self.align.values():
-            nn.init.normal_(layer.weight, std=1e-4)
+        for name, weight in self.align.named_parameters():
+            if name.endswith("weight"):
+                nn.init.normal_(weight, std=1e-4)
         self.weights, self.finest_size, self.rounding = weights, finest_size, rounding
 
     def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
         if not self.weights:
             return []
         student = self.aligned(scene, level)  # (N, C_t, H, W)
-        check_same_shape(student, teacher)
         fg = self.mask(level, scene, teacher)  # M, (N, H, W)
         error = (teacher - student).square().mean(dim=1) / 2 / len(self.levels)  # (N, H, W)
         terms = []
@@ -62,4 +62,4 @@ class DeFeat(PyramidLoss):
     def mask(self, level: str, scene: Scene, teacher: Tensor) -> Tensor:
         """M on the grid of ``teacher`` (N, C, H, W): (N, H, W), 1 on the cells of boxes of this level, else 0."""
         cells = cells_of_level(scene, teacher, level, self.levels, self.finest_size, self.rounding)
-        return (box_weights(cells, tuple(teacher.shape[-2:])) > 0).to(teacher.dtype)
+        return (box_weights(cells, grid_of(teacher)) > 0).to(teacher.dtype)

@@ -1,12 +1,13 @@
 """Base classes of methods that need more of a detector than its maps: anchors, head outputs, boxes of anchors."""
+from collections.abc import Callable
 from operator import attrgetter
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..pyramid import PyramidLoss, check_boxes
+from ..pyramid import PyramidLoss, check_box_count
 from ..scene import Scene
 
 
@@ -21,8 +22,10 @@ class DetectorLoss(PyramidLoss):
     built_from = "detectors"
     KIND = "a detector of torchvision"
     NEEDS: tuple[str, ...] = ()
+    student: Any
+    teacher: Any
 
-    def __init__(self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, **align):
+    def __init__(self, levels: tuple[str, ...], student: Any, teacher: Any, **align: Any):
         self.require(student, teacher, ("backbone.out_channels", *self.NEEDS), self.KIND)
         super().__init__(levels, student.backbone.out_channels, teacher.backbone.out_channels, **align)
         teacher.eval().requires_grad_(False)
@@ -40,7 +43,7 @@ class DetectorLoss(PyramidLoss):
 
     def anchors(self, scene: Scene, levels: tuple[str, ...] | None = None) -> dict[str, Tensor]:
         """{level: (A, 4)} xyxy pixels, by row, column and anchor of a cell. ``levels`` None: all of the scene."""
-        check_boxes(scene, len(scene.pixels))
+        check_box_count(scene, len(scene.pixels))
         owner = self.student if hasattr(self.student, "anchor_generator") else self.student.rpn
         generator, maps = owner.anchor_generator, scene.features
         whole = generator(as_images(scene), list(maps.values()))[0]
@@ -57,17 +60,17 @@ class RetinaNetLoss(DetectorLoss):
     """
 
     KIND = "a RetinaNet as torchvision builds it"
-    NEEDS = (
+    NEEDS: tuple[str, ...] = (
         "anchor_generator.sizes", "proposal_matcher", "box_coder.decode_single",
         "head.classification_head.cls_logits", "head.regression_head.bbox_reg",
     )
 
-    def __init__(self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, **align):
+    def __init__(self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, **align: Any):
         super().__init__(levels, student, teacher, **align)
         check_same_heads(student, teacher)
 
     @staticmethod
-    def predictions(detector: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
+    def predictions(detector: Any, features: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits (N, A, C) and box deltas (N, A, 4) of one level's map (N, channels, H, W)."""
         return detector.head.classification_head([features]), detector.head.regression_head([features])
 
@@ -82,7 +85,7 @@ def as_images(scene: Scene) -> SimpleNamespace:
     return SimpleNamespace(tensors=scene.pixels, image_sizes=scene.image_sizes)
 
 
-def has_attribute(module, dotted: str) -> bool:
+def has_attribute(module: Any, dotted: str) -> bool:
     """Whether ``module.a.b`` exists for "a.b"; for "a or b.c", whether either exists."""
     first, _, rest = dotted.partition(" or ")
     try:
@@ -140,7 +143,7 @@ class AnchorMatch(NamedTuple):
         return self.foreground.sum(dim=1).clamp(min=1).sum()
 
 
-def match_anchors(boxes: list[Tensor], anchors: Tensor, matcher) -> AnchorMatch:
+def match_anchors(boxes: list[Tensor], anchors: Tensor, matcher: Callable[[Tensor], Tensor]) -> AnchorMatch:
     """Assign anchors (A, 4) to N tensors of boxes (K, 4) by the detector's ``proposal_matcher``."""
     foreground, counted, matched = [], [], []
     for of_image in boxes:

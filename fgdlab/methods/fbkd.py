@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..attention import attention
 from ..config import check_positive
-from ..pyramid import PyramidLoss, check_same_shape
+from ..pyramid import Channels, PyramidLoss
 from ..scene import Scene
 from ..terms import Term
 from .base import nonzero_weights
@@ -49,7 +49,7 @@ class FBKDConfig:
     pool: dict[str, int] = field(       # keys and values of the block are pooled over pool x pool windows
         default_factory=lambda: {"P2": 8, "P3": 4}, hash=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.weights()  # refuses a negative one
         check_positive(spatial_temperature=self.spatial_temperature, channel_temperature=self.channel_temperature)
         for name in ("reduction", "pool"):
@@ -153,24 +153,26 @@ class FBKDLoss(PyramidLoss):
     PARTS = PARTS
 
     def __init__(
-        self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, config: FBKDConfig = FBKDConfig(),
+        self, levels: tuple[str, ...], student_channels: Channels, teacher_channels: Channels,
+        config: FBKDConfig = FBKDConfig(),
     ):
-        channels, weights = (student_channels, teacher_channels), config.weights()
-        super().__init__(levels, *channels, align=1 if config.feature_weight else 0, always=True)
+        weights = config.weights()
+        super().__init__(
+            levels, student_channels, teacher_channels, align=1 if config.feature_weight else 0, always=True)
         self.config = config
+        channels = {level: (self.student_channels[level], self.teacher_channels[level]) for level in levels}
 
         self.channel, self.spatial, self.relation = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         if "channel" in weights:
-            self.channel.update({level: nn.Linear(*channels) for level in levels})
+            self.channel.update({level: nn.Linear(*channels[level]) for level in levels})
         if "spatial" in weights:
             self.spatial.update({level: nn.Conv2d(1, 1, kernel_size=3, padding=1) for level in levels})
         for level in levels if "relation" in weights else ():
             reduction, pool = config.reduction.get(level, DEFAULT), config.pool.get(level, DEFAULT)
-            self.relation[level] = NonLocalTerm(*channels, reduction, pool)
+            self.relation[level] = NonLocalTerm(*channels[level], reduction, pool)
 
     def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
         student, raw, weights = scene.features[level], {}, self.config.weights()
-        check_same_shape(student[:, :1], teacher[:, :1])
         if "feature" in weights:
             aligned = self.aligned(scene, level)
             root = self.mask(student, aligned, teacher).sqrt()

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from ..config import check_weights
-from ..pyramid import check_same_shape
 from ..scene import Scene
 from ..terms import Term
 from .detector_loss import DetectorLoss, box_iou, split_by_level
@@ -45,8 +44,9 @@ class FGFI(DetectorLoss):
             raise ValueError(f"psi must be in [0, 1), got {psi}; at 1 no anchor is above the best")
         super().__init__(levels, student, teacher, align=3 if weight else 0, always=True)
         self.weight, self.psi = weight, psi
-        for layer in self.align.values():
-            nn.init.trunc_normal_(layer.weight, std=1e-4, a=-2e-4, b=2e-4)
+        for name, each in self.align.named_parameters():
+            if name.endswith("weight"):
+                nn.init.trunc_normal_(each, std=1e-4, a=-2e-4, b=2e-4)
 
     def on_scene(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         if not self.weight:
@@ -54,9 +54,8 @@ class FGFI(DetectorLoss):
         sums, masks = {}, self.masks(scene)
         for level, mask in masks.items():
             student = torch.relu(self.aligned(scene, level))  # f: (N, C_s, H, W) -> (N, C_t, H, W)
-            check_same_shape(student, teacher[level])
             sums[level] = (mask * (teacher[level] - student).square().sum(dim=1)).sum()
-        cells = sum(mask.sum() for mask in masks.values()).clamp(min=1)  # N_p
+        cells = torch.stack([mask.sum() for mask in masks.values()]).sum().clamp(min=1)  # N_p
         return [Term("fgfi", level, raw / (2 * cells), self.weight) for level, raw in sums.items()]
 
     def masks(self, scene: Scene) -> dict[str, Tensor]:

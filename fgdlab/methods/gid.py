@@ -11,17 +11,21 @@ instance,
     class    = 1/A  sum_a sum_c BCE(p_s, sigmoid(p_t))
     box      = 1/A  sum_a |b_s - b_t|                                          all four coordinates
 """
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import check_positive
-from ..pyramid import check_same_shape
 from ..scene import Scene
 from ..terms import Term
 from .base import nonzero_weights
 from .boxes import assigned_levels, level_index
 from .detector_loss import RetinaNetLoss, box_iou, match_anchors, split_by_level
+
+Sums = dict[tuple[str, str], Tensor]      # {(part, level): sum}
+Heads = dict[str, tuple[Tensor, Tensor]]  # {level: (logits, deltas)}
 
 
 class GID(RetinaNetLoss):
@@ -67,7 +71,7 @@ class GID(RetinaNetLoss):
         with torch.no_grad():
             heads_t = {level: self.predictions(self.teacher, teacher[level]) for level in anchors}
         boxes, real = self.general_instances(scene, heads_s, heads_t, torch.cat([*anchors.values()]))
-        raw = {}
+        raw: Sums = {}
         if self.weights.keys() & {"feature", "relation"}:
             raw |= self.feature_sums(scene, teacher, boxes, real)
         if self.weights.keys() & {"class", "box"}:
@@ -77,7 +81,7 @@ class GID(RetinaNetLoss):
         return [Term(part, level, each, weights[part]) for (part, level), each in raw.items() if part in weights]
 
     @torch.no_grad()
-    def general_instances(self, scene: Scene, heads_s: dict, heads_t: dict, anchors: Tensor) -> tuple[Tensor, Tensor]:
+    def general_instances(self, scene: Scene, heads_s: Heads, heads_t: Heads, anchors: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes (N, R, 4) in pixels, within the image, and which are real (N, R): an image may have fewer than R."""
         (logits_s, deltas_s), (logits_t, deltas_t) = (
             map(torch.cat, zip(*heads.values(), strict=True), (1, 1)) for heads in (heads_s, heads_t)
@@ -91,23 +95,24 @@ class GID(RetinaNetLoss):
         scores = (teacher - student).abs().amax(dim=2).masked_fill(small, -torch.inf)
         return nms_top_k(boxes, scores, self.nms, self.instances)
 
-    def feature_sums(self, scene: Scene, teacher: dict, boxes: Tensor, real: Tensor) -> dict[tuple[str, str], Tensor]:
+    def feature_sums(self, scene: Scene, teacher: dict[str, Tensor], boxes: Tensor, real: Tensor) -> Sums:
         """feature of every level, relation of all: {(part, level): sum}."""
         index = assigned_levels(boxes.flatten(0, 1), len(self.levels), self.finest_size).view(real.shape)  # (N, R)
-        count, sums, student, target = real.sum().clamp(min=1), {}, 0, 0
+        count, sums = real.sum().clamp(min=1), {}
+        student: Any = 0
+        target: Any = 0
         for level in self.levels:
             aligned = self.aligned(scene, level)
-            check_same_shape(aligned, teacher[level])
             here = ((index == level_index(level, self.levels)) & real)[:, :, None, None, None]
             s, t = (  # each (N, R, C, S, S)
                 roi_align(maps, boxes, scene.padded_size, self.pool) * here for maps in (aligned, teacher[level])
             )
             sums["feature", level] = (t - s).square().sum() / (count * self.pool**2)
             student, target = student + s, target + t
-        rows = (each.flatten(0, 1).flatten(1) for each in (student, target))
-        return sums | {("relation", "all"): relation(*rows, real.flatten())}
+        rows = [each.flatten(0, 1).flatten(1) for each in (student, target)]
+        return sums | {("relation", "all"): relation(rows[0], rows[1], real.flatten())}
 
-    def head_sums(self, heads_s: dict, heads_t: dict, anchors: dict, boxes: list) -> dict[tuple[str, str], Tensor]:
+    def head_sums(self, heads_s: Heads, heads_t: Heads, anchors: dict[str, Tensor], boxes: list[Tensor]) -> Sums:
         """class and box of every level, over the anchors that the detector's own matcher gives to an instance."""
         match = match_anchors(boxes, torch.cat([*anchors.values()]), self.student.proposal_matcher)
         sums, count = {}, match.foreground.sum().clamp(min=1)

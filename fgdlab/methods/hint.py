@@ -8,6 +8,7 @@ This is the baseline of the methods that compare maps.
 """
 from torch import Tensor
 
+from ..pyramid import Channels
 from ..scene import Scene
 from .base import OneTermLoss
 
@@ -29,7 +30,7 @@ class Hint(OneTermLoss):
     TERM = "hint"
 
     def __init__(
-        self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *,
+        self, levels: tuple[str, ...], student_channels: Channels, teacher_channels: Channels, *,
         weight: float = 1.0, kernel: int = 1, always: bool = False,
     ):
         if kernel not in range(1, 100, 2):

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ..pyramid import Channels
 from ..scene import Scene
 from .base import OneTermLoss
 
@@ -31,16 +32,16 @@ class MGD(OneTermLoss):
     TERM = "mgd"
 
     def __init__(
-        self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *,
+        self, levels: tuple[str, ...], student_channels: Channels, teacher_channels: Channels, *,
         weight: float = 2e-5, masked_ratio: float = 0.65,
     ):
         if not 0 <= masked_ratio < 1:
             raise ValueError(f"masked_ratio must be in [0, 1), got {masked_ratio}; at 1 nothing of the student is left")
         super().__init__(levels, student_channels, teacher_channels, weight=weight)
         self.masked_ratio = masked_ratio
-        conv = partial(nn.Conv2d, teacher_channels, teacher_channels, 3, padding=1)
+        conv = {level: partial(nn.Conv2d, count, count, 3, padding=1) for level, count in self.teacher_channels.items()}
         self.generate = nn.ModuleDict({
-            level: nn.Sequential(conv(), nn.ReLU(inplace=True), conv()) for level in levels if weight
+            level: nn.Sequential(conv[level](), nn.ReLU(inplace=True), conv[level]()) for level in levels if weight
         })
 
     def raw(self, student: Tensor, teacher: Tensor, level: str, scene: Scene) -> Tensor:

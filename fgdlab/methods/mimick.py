@@ -5,6 +5,8 @@ the RoI features of F_t and F_s for proposal i of the student's RPN, and m_i the
 
     L = 1/(2N)  sum_i 1/m_i |u_i - r(v_i)|^2          over the N proposals of the batch
 """
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -32,14 +34,14 @@ class Mimick(DetectorLoss):
     NEEDS = ("rpn.head", "roi_heads.box_roi_pool.featmap_names")
 
     def __init__(
-        self, levels: tuple[str, ...], student: nn.Module, teacher: nn.Module, *,
+        self, levels: tuple[str, ...], student: Any, teacher: Any, *,
         weight: float = 1.0, proposals: int = 256,
     ):
         check_weights(weight=weight)
         check_positive(proposals=proposals)
         super().__init__(levels, student, teacher, align=0)
         self.weight, self.proposals = weight, proposals
-        self.r = nn.Conv2d(student.backbone.out_channels, teacher.backbone.out_channels, 1) if weight else None
+        self.r: Any = nn.Conv2d(student.backbone.out_channels, teacher.backbone.out_channels, 1) if weight else None
 
     def on_scene(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         if not self.weight:

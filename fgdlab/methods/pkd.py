@@ -8,6 +8,7 @@ of the batch,
 """
 from torch import Tensor
 
+from ..pyramid import Channels
 from ..scene import Scene
 from .base import OneTermLoss
 
@@ -28,7 +29,9 @@ class PKD(OneTermLoss):
 
     TERM = "pkd"
 
-    def __init__(self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *, weight: float = 10.0):
+    def __init__(
+        self, levels: tuple[str, ...], student_channels: Channels, teacher_channels: Channels, *, weight: float = 10.0,
+    ):
         super().__init__(levels, student_channels, teacher_channels, weight=weight)
 
     def raw(self, student: Tensor, teacher: Tensor, level: str, scene: Scene) -> Tensor:

@@ -10,7 +10,8 @@ feature part. Box r has its centre at (x_r, y_r) and is w_r by h_r cells:
 import torch
 from torch import Tensor
 
-from ..scene import Scene
+from ..pyramid import Channels
+from ..scene import Scene, grid_of
 from .base import OneTermLoss
 from .boxes import cells_of_level, check_box_settings
 
@@ -35,7 +36,7 @@ class TADF(OneTermLoss):
     PIXELS = ("finest_size",)
 
     def __init__(
-        self, levels: tuple[str, ...], student_channels: int, teacher_channels: int, *,
+        self, levels: tuple[str, ...], student_channels: Channels, teacher_channels: Channels, *,
         weight: float = 1.0, finest_size: float | None = 56.0,
     ):
         check_box_settings(finest_size)
@@ -44,7 +45,7 @@ class TADF(OneTermLoss):
 
     def raw(self, student: Tensor, teacher: Tensor, level: str, scene: Scene) -> Tensor:
         cells = cells_of_level(scene, teacher, level, self.levels, self.finest_size, "exact")
-        mask = gaussians(cells, tuple(teacher.shape[-2:]), teacher.dtype)  # M, (N, H, W)
+        mask = gaussians(cells, grid_of(teacher), teacher.dtype)  # M, (N, H, W)
         error = (teacher - student).square().mean(dim=1)  # (N, H, W)
         mass = mask.sum()
         return (error * mask).sum() / (2 * mass + (mass == 0))

@@ -3,14 +3,13 @@
 They take at most a second and change nothing.
 """
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from fgdlab.balance import state_restored
 from fgdlab.distill import Distiller
 from fgdlab.terms import Term, rows
 
@@ -61,29 +60,24 @@ def preflight(
         images, targets = zip(*(train_set[i] for i in range(count)), strict=True)
         images = [image.to(device) for image in images]
         targets = [{name: value.to(device) for name, value in target.items()} for target in targets]
-        results += [in_pixels(images, targets), *first_batch(distiller, images, targets, Precision(precision, device))]
+        results.append(in_pixels(images, targets))
+        if results[-1].passed:
+            results += first_batch(distiller, images, targets, Precision(precision, device))
     return results
 
 
 def optimised_parameters(distiller: Distiller) -> CheckResult:
-    """The optimiser gets all parameters of the distiller that require a gradient: the loss's, and not the teacher's."""
-    trained = {parameter.data_ptr() for parameter in distiller.parameters() if parameter.requires_grad}
-    of_loss, of_teacher = (
-        dict(module.named_parameters()) if module is not None else {} for module in (distiller.loss, distiller.teacher)
-    )
+    """The optimiser gets all parameters of the distiller that require a gradient, those of the loss among them."""
+    of_loss = dict(distiller.loss.named_parameters()) if distiller.loss is not None else {}
     idle = [name for name, parameter in of_loss.items() if not parameter.requires_grad]
-    taught = [name for name, parameter in of_teacher.items() if parameter.data_ptr() in trained]
     if idle:
         problem = "the distillation's own layers must be trained"
         return CheckResult(problem, False, f"{listed(idle)} do not require a gradient", "give them requires_grad")
-    if taught:
-        detail, hint = f"{listed(taught)} of it are trained", "do not share modules between student and teacher"
-        return CheckResult("the teacher must stay out of the optimiser", False, detail, hint)
     count = sum(parameter.numel() for parameter in distiller.student.parameters() if parameter.requires_grad)
     detail = f"{count:,} of the student"
     if of_loss:
         detail += f", {sum(parameter.numel() for parameter in of_loss.values()):,} of the distillation's layers"
-    return CheckResult("parameters in the optimiser", True, detail + (", none of the teacher's" if of_teacher else ""))
+    return CheckResult("parameters in the optimiser", True, detail)
 
 
 def teacher_is_frozen(teacher: nn.Module) -> CheckResult:
@@ -157,10 +151,7 @@ def first_batch(
     except ValueError as error:
         if ONE_VALUE in str(error):  # one small image: explained by training/step.py
             return []
-        unequal = [result for result in pyramid_shapes(distiller, seen) if result.passed is False]
-        if not unequal:
-            raise
-        return unequal
+        return [CheckResult("student, teacher and loss must fit", False, str(error))]
     finally:
         handle.remove()
     return [*pyramid_shapes(distiller, seen), finite_terms(terms), *loss_ratios(terms)]
@@ -168,20 +159,11 @@ def first_batch(
 
 def pyramid_shapes(distiller: Distiller, seen: dict) -> list[CheckResult]:
     """One result per level: the shapes of the student's and the teacher's maps."""
-    if not seen:
-        return []
-    results = []
-    for level in getattr(distiller.loss, "levels", tuple(seen["scene"].features)):
-        pyramids = {"student": seen["scene"].features, "teacher": seen["maps"]}
-        shapes = {name: tuple(maps[level].shape) if level in maps else None for name, maps in pyramids.items()}
-        detail = ", ".join(f"{name} {shape or 'has none'}" for name, shape in shapes.items())
-        without_channels = [shape and (shape[0], *shape[2:]) for shape in shapes.values()]
-        if all(shapes.values()) and without_channels[0] == without_channels[1]:
-            results.append(CheckResult(level, True, detail))
-        else:
-            hint = "name the levels they share, or choose detectors of one family"
-            results.append(CheckResult(f"{level} must have one size in both", False, detail, hint))
-    return results
+    pyramids = {"student": seen["scene"].features, "teacher": seen["maps"]} if seen else {}
+    return [
+        CheckResult(level, True, ", ".join(f"{who} {tuple(maps[level].shape)}" for who, maps in pyramids.items()))
+        for level in getattr(distiller.loss, "levels", ()) if pyramids
+    ]
 
 
 def finite_terms(terms: list[Term]) -> CheckResult:
@@ -212,17 +194,3 @@ def loss_ratios(terms: list[Term]) -> list[CheckResult]:
     usual = LEAST <= total <= MOST
     detail, hint = f"{total:.3g} of the task loss", "" if usual else "change it by strength or loss_ratio"
     return [*results, CheckResult("loss ratio of the distillation", True if usual else None, detail, hint)]
-
-
-@contextmanager
-def state_restored(distiller: nn.Module) -> Iterator[None]:
-    """Afterwards running statistics, the balance's measurements, random numbers and modes are what they were."""
-    state, modes = deepcopy(distiller.state_dict()), {module: module.training for module in distiller.modules()}
-    gpus = [torch.cuda.current_device()] if any(parameter.is_cuda for parameter in distiller.parameters()) else []
-    try:
-        with torch.random.fork_rng(devices=gpus):
-            yield
-    finally:
-        distiller.load_state_dict(state)
-        for module, mode in modes.items():
-            module.training = mode

@@ -39,7 +39,6 @@ def test_a_sound_distiller_passes_with_shapes_and_loss_ratios(ready, tiny_scenes
         assert lines[level].detail == f"student (4, 48, {side}, {side}), teacher (4, 48, {side}, {side})"
     for name in ("fg", "bg", "attention", "global"):
         assert [each.split()[0] for each in lines[f"loss ratio of {name!r}"].detail.split(", ")] == list(LEVELS)
-    assert "none of the teacher's" in lines["parameters in the optimiser"].detail
 
 
 def test_loss_ratios_are_weighted_terms_over_the_task_loss(ready, tiny_scenes):
@@ -82,11 +81,6 @@ def test_a_plain_student_is_checked_too(tiny_distiller, tiny_scenes):
 def test_layers_of_the_loss_that_are_not_trained_are_named(ready, tiny_scenes):
     ready.loss.relation["P4"].student.key.weight.requires_grad_(False)
     assert "own layers must be trained: relation.P4.student.key.weight" in failed(ready, tiny_scenes())
-
-
-def test_a_module_of_the_teacher_in_the_student_is_named(ready, tiny_scenes):
-    ready.student.head = ready.teacher.head.requires_grad_(True)
-    assert "the teacher must stay out of the optimiser: head." in str(preflight(ready, tiny_scenes())[0])
 
 
 def test_a_teacher_in_train_mode_or_with_gradients_is_refused(ready, tiny_scenes):
@@ -161,7 +155,7 @@ def test_levels_of_different_size_are_reported_with_both_shapes(tiny_scenes):
             if line.passed is False
         )
     )
-    assert "P3 must have one size in both: student (4, 48, 8, 8), teacher (4, 48, 8, 16)" in text
+    assert "student map (4, 48, 8, 8) and teacher map (4, 48, 8, 16) must have the same shape" in text
 
 
 def test_a_checksum_sees_any_changed_bit_and_ignores_the_memory_format():
