@@ -1,4 +1,4 @@
-"""Do the five detectors learn with FGD, and can their weights be exported? Reads the finished runs of ``detectors``.
+"""Do the detectors learn with FGD, and can their weights be exported? Reads the finished runs of ``detectors``.
 
     fgdlab sweep detectors && python ablations/check_detectors.py [--scale laptop]
 
@@ -6,8 +6,8 @@
     run folder --fgdlab export--> FILE.pth --strict load--> the same detector of torchvision's parts (plain_detector)
                --validation images--> detections, equal to the last bit?
 
-torchvision has no RepPoints, so its weights are loaded into ours. At the laptop scale the findings are written to
-ablations/results/detectors_check.json.
+torchvision has no RepPoints, GFL or YOLOX, so their weights are loaded into ours. At the laptop scale the findings are
+written to ablations/results/detectors_check.json.
 """
 import argparse
 import json
@@ -37,6 +37,7 @@ from fgdlab.lab.io import write_json
 from fgdlab.lab.sweeps import ablations_folder, load_sweep, plan
 from fgdlab.lab.training import coco_scores, detections
 
+OURS = ("reppoints", "gfl", "yolox")  # not in torchvision
 LOGGED = 20  # logged steps at each end, or half of them where there are fewer
 TERMS = ("fg", "bg", "attention", "global")                          # FGD's; every other name belongs to the task loss
 
@@ -114,8 +115,8 @@ def exported(folder: Path, config: RunConfig, eval_set: DetectionDataset) -> dic
     with tempfile.TemporaryDirectory() as out:
         export_student(folder, Path(out) / "student.pth")
         state = torch.load(Path(out) / "student.pth", weights_only=True)
-    if config.detector == "reppoints":
-        other = build("reppoints", config.student, classes, min_size=config.image_size, max_size=config.image_size)
+    if config.detector in OURS:
+        other = build(config.detector, config.student, classes, min_size=config.image_size, max_size=config.image_size)
     else:
         other = plain_detector(config.detector, classes, config.image_size)
     other.load_state_dict(state)                                     # strict: raises where a name or a shape differs

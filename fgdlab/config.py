@@ -100,6 +100,8 @@ PRESETS = {
     "retinanet": FGDConfig(),
     "fcos": FGDConfig(1.6e-3, 8e-4, 8e-4, 8e-6, temperature=0.8),
     "reppoints": FGDConfig(1.6e-3, 8e-4, 8e-4, 8e-6),
+    "gfl": FGDConfig(),
+    "yolox": FGDConfig(2e-3, 1e-3, 1e-3, 1e-5),
     "faster_rcnn": FGDConfig(5e-5, 2.5e-5, 5e-5, 5e-7),
     "mask_rcnn": FGDConfig(5e-5, 2.5e-5, 5e-5, 5e-7),
 }

@@ -16,6 +16,7 @@ METHOD_CLASSES = {
     "cwd": "cwd.CWD",  # ICCV 2021
     "mgd": "mgd.MGD",  # ECCV 2022
     "pkd": "pkd.PKD",  # NeurIPS 2022
+    "ld": "ld.LD",  # CVPR 2022
     "crosskd": "crosskd.CrossKD",  # CVPR 2024
 }
 

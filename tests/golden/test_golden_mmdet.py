@@ -1,7 +1,8 @@
 """Detectors of MMDetection 3.3 (golden/mmdet/README.md).
 
-FPN outputs are equal to 1e-4 of their deviation, heads to 1e-3, names and shapes exactly.
+FPN outputs are equal to 1e-4 of their deviation, heads to 1e-3, losses to 1e-4, names and shapes exactly.
 """
+import json
 import math
 import zlib
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fgdlab.lab.checkpoints.export import export_mmdet
 from fgdlab.lab.checkpoints.mmdet import load_mmdet
@@ -24,8 +26,11 @@ CASES = {
     "reppoints_moment_r50": ("reppoints", "resnet50"),
     "retinanet_x101_64x4d": ("retinanet", "resnext101_64x4d"),
     "cascade_mask_rcnn_x101_32x4d_dconv": ("faster_rcnn", "resnext101_32x4d_dconv"),
+    "gfl_r50": ("gfl", "resnet50"),
+    "yolox_s": ("yolox", "yolox_s"),
+    "yolox_l": ("yolox", "yolox_l"),
 }
-HEAVY = {"retinanet_x101_64x4d", "cascade_mask_rcnn_x101_32x4d_dconv"}
+HEAVY = {"retinanet_x101_64x4d", "cascade_mask_rcnn_x101_32x4d_dconv", "yolox_l"}
 PARAMS = [pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in CASES]
 FPN, HEAD = 1e-4, 1e-3  # largest error, in standard deviations of the output
 
@@ -95,12 +100,18 @@ def test_a_converted_checkpoint_gives_their_outputs_and_exports_back(name):
     pixels = torch.randn(1, 3, 128, 160, generator=torch.Generator().manual_seed(0))
     if backbone.endswith("_caffe"):  # recorded as a Caffe body reads them
         pixels = (pixels / CaffePixels().scale).flip(1)
+    if family == "yolox":
+        detector.backbone.body.pixels = nn.Identity()  # recorded behind the conversion
     features = detector.backbone(pixels)
     maps = list(features.values())
     for i, each in enumerate(maps):
         close(each, golden[f"fpn{i}"], FPN, every=32)
     if not cascade:
         HEADS[family](detector, features, maps, golden)
+    if name in LOSSES:
+        target = {"boxes": torch.tensor([[8.0, 8, 72, 90], [20, 30, 150, 120]]), "labels": torch.tensor([4, 18])}
+        losses = detector.losses(detector.head(maps), [target])
+        assert {kind: float(value) for kind, value in losses.items()} == pytest.approx(LOSSES[name], rel=1e-4)
 
 
 def retinanet_head(detector, features, maps, golden):
@@ -143,4 +154,21 @@ def faster_rcnn_heads(detector, features, maps, golden):
     close(deltas[:, 4:], golden["roi_reg"], HEAD)
 
 
-HEADS = {"retinanet": retinanet_head, "fcos": fcos_head, "reppoints": reppoints_head, "faster_rcnn": faster_rcnn_heads}
+def gfl_head(detector, features, maps, golden):
+    for i, (logits, bins) in enumerate(detector.head(maps)):
+        close(logits, golden[f"head0_level{i}"], HEAD, every=20)
+        close(bins, golden[f"head1_level{i}"], HEAD, every=4)
+
+
+def yolox_head(detector, features, maps, golden):
+    for i, (logits, boxes, objectness) in enumerate(detector.head(maps)):
+        close(logits, golden[f"head0_level{i}"], HEAD, every=20)
+        close(boxes, golden[f"head1_level{i}"], HEAD)
+        close(objectness, golden[f"head2_level{i}"], HEAD)
+
+
+LOSSES = json.loads((FOLDER / "losses.json").read_text())
+HEADS = {
+    "gfl": gfl_head, "yolox": yolox_head, "retinanet": retinanet_head, "fcos": fcos_head,
+    "reppoints": reppoints_head, "faster_rcnn": faster_rcnn_heads,
+}

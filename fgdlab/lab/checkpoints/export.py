@@ -1,4 +1,4 @@
-"""Export a trained student: a plain state dict, under torchvision's names or MMDetection's."""
+"""Export a trained student: a plain state dict, under torchvision's names, MMDetection's or Megvii's."""
 from pathlib import Path
 
 import torch
@@ -10,7 +10,7 @@ from ..datasets import MAX_CLASSES
 from ..detectors import build, build_settings
 from ..errors import UserError, short_repr
 from ..io import atomic_write
-from .mmdet_keys import mmdet_names
+from .mmdet_keys import megvii_names, mmdet_names
 from .safetensors_io import load_weights, read_facts
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -20,9 +20,9 @@ BUILD_SETTINGS = {  # arguments of ``build`` that a header may name
 }
 
 
-def export_mmdet(detector: nn.Module) -> dict[str, Tensor]:
+def export_mmdet(detector: nn.Module, names_of=mmdet_names) -> dict[str, Tensor]:
     """The detector's state under MMDetection's names, on the CPU, for MMDetection's ``load_checkpoint``."""
-    names = mmdet_names(detector)
+    names = names_of(detector)
     return {names[ours]: tensor.detach().cpu().contiguous() for ours, tensor in detector.state_dict().items()}
 
 
@@ -32,11 +32,12 @@ def export_student(source: Path | str, out: Path | str, names: str = "torchvisio
     Args:
         source: a run's folder, or a .safetensors file that a run or ``fgdlab import`` wrote.
         out: a .pth file (a dict of tensors, read by ``torch.load(weights_only=True)``) or a .safetensors file.
-        names: "torchvision" loads into the class that torchvision builds; "mmdet" needs a detector of that flavour.
+        names: "torchvision" loads into the class that torchvision builds; "mmdet" needs a detector of that flavour,
+            "megvii" a YOLOX.
     Returns:
         the arguments of ``build`` for this detector: {"name", "backbone", "classes", "flavour", ...}.
     Raises:
-        UserError: no run, another suffix, or a detector without MMDetection's names.
+        UserError: no run, another suffix, or a detector without MMDetection's or Megvii's names.
     """
     out = Path(out)
     if out.suffix not in SUFFIXES:
@@ -44,6 +45,8 @@ def export_student(source: Path | str, out: Path | str, names: str = "torchvisio
     detector, settings = detector_of(source)
     if names == "mmdet":
         state = export_mmdet(detector)
+    elif names == "megvii":
+        state = export_mmdet(detector, megvii_names)
     else:
         state = {name: tensor.detach().contiguous() for name, tensor in detector.state_dict().items()}
     with atomic_write(out) as unfinished:

@@ -3,6 +3,7 @@
     torchvision:RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1   torchvision's detector, narrowed to the data's classes
     https://....pth, PATH                                   a file, recognised by the names of its tensors:
         neck.*, bbox_head.*, roi_head.*                     MMDetection's: a detector of the mmdet flavour
+        backbone.backbone.*                                 Megvii's: a YOLOX
         backbone.fpn.*, head.*, roi_heads.*                 torchvision's: a plain state dict of the run's detector
         with facts in a header                              written by a run, ``fgdlab teacher`` or ``fgdlab import``
 """
@@ -27,7 +28,7 @@ from .mmdet import fcos_options, load_mmdet, read_state, refusal, student_of
 from .safetensors_io import check_numbers, load_weights, read_facts
 
 TORCHVISION = "torchvision:"
-HEADS_OF_MMDET = ("neck.", "bbox_head.", "rpn_head.", "roi_head.")
+MMDET_OR_MEGVII = ("neck.", "bbox_head.", "rpn_head.", "roi_head.", "backbone.backbone.")
 
 
 def teacher_from_checkpoint(config: RunConfig, classes: list[str], progress: bool = True) -> tuple[nn.Module, Path]:
@@ -94,7 +95,7 @@ def from_file(path: Path, config: RunConfig, classes: list[str]) -> nn.Module:
         return imported(path, facts, config, classes)
     state = {} if facts else student_of(read_state(path))
     names = facts.get("classes") if config.teacher_parts == "all" else None
-    if any(name.startswith(HEADS_OF_MMDET) for name in state):
+    if any(name.startswith(MMDET_OR_MEGVII) for name in state):
         settings = build_settings(config.but(flavour="mmdet"), "teacher", len(classes))
         detector = build(**settings, **(fcos_options(state) if config.detector == "fcos" else {}))
         load_mmdet(detector, state, parts=config.teacher_parts)

@@ -1,4 +1,4 @@
-"""Load MMDetection's checkpoints into detectors of the mmdet flavour.
+"""Load MMDetection's checkpoints into detectors of the mmdet flavour, and Megvii's into YOLOX.
 
     file --read_state--> {MMDetection's name: tensor} --student_of--> the student's --load_mmdet--> detector, Report
 
@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import UserError, listed
-from .mmdet_keys import NECK, mmdet_names
+from .mmdet_keys import NECK, OF_MEGVII, megvii_names, mmdet_names
 from .safetensors_io import check_archive, not_safetensors
 
 PARTS = ("all", "backbone+neck")
@@ -48,7 +48,7 @@ def counted(names: list[str], word: str = "") -> str:
 def load_mmdet(
     detector: nn.Module, source: Path | str | Mapping[str, Tensor], *, strict: bool = True, parts: str = "all",
 ) -> Report:
-    """Copy a checkpoint in MMDetection's names into a detector of the mmdet flavour.
+    """Copy a checkpoint in MMDetection's names into a detector of the mmdet flavour, or in Megvii's into a YOLOX.
 
     Args:
         source: a file, or a state dict; of a distiller's state only the student is used.
@@ -60,8 +60,9 @@ def load_mmdet(
     if parts not in PARTS:
         raise UserError(f"parts must be one of {', '.join(PARTS)}, got {parts!r}")
     state = student_of(source if isinstance(source, Mapping) else read_state(source))
-    names, own = mmdet_names(detector), detector.state_dict()
-    wanted = {ours: theirs for ours, theirs in names.items() if parts == "all" or NECK.match(theirs)}
+    names_of = megvii_names if any(name.startswith(OF_MEGVII) for name in state) else mmdet_names
+    names, own = names_of(detector), detector.state_dict()
+    wanted = {ours: theirs for ours, theirs in names.items() if parts == "all" or ours.startswith("backbone.")}
     copies = {ours: state[theirs] for ours, theirs in wanted.items() if theirs in state}
     report = Report(
         copied=list(copies),

@@ -1,4 +1,4 @@
-"""A detector's weights under MMDetection's names. Tensors are renamed, not reshaped.
+"""A detector's weights under MMDetection's names, and YOLOX's under Megvii's. Tensors are renamed, not reshaped.
 
 A detector of ``build(..., flavour="mmdet")`` has exactly MMDetection's tensors, so the tables hold in both directions.
 """
@@ -7,7 +7,7 @@ import re
 from torch import nn
 from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
 
-from ..detectors import RepPoints
+from ..detectors import GFL, YOLOX, RepPoints
 from ..errors import UserError
 
 # Our name (of torchvision's modules) -> MMDetection's. * is one part between dots, ** any number; they fill the
@@ -59,16 +59,38 @@ REPPOINTS = {
     "head.class_*.*": "bbox_head.reppoints_cls_{}.{}",
     "head.*_*.*": "bbox_head.reppoints_pts_{}_{}.{}",
 }
+GFL_HEAD = {ours: theirs for ours, theirs in REPPOINTS.items() if "_tower." in ours} | {
+    "head.bins": "bbox_head.integral.project", "head.scales.*": "bbox_head.scales.{}.scale",
+    "head.class_out.*": "bbox_head.gfl_cls.{}", "head.box_out.*": "bbox_head.gfl_reg.{}",
+}
+YOLOX_NAMES = {"backbone.fpn.**": "neck.{}", "head.**": "bbox_head.multi_level_{}"}
 FAMILIES = {
     MaskRCNN: MASK_RCNN, FasterRCNN: FASTER_RCNN, RetinaNet: RETINANET, FCOS: FCOS_HEAD, RepPoints: REPPOINTS,
+    GFL: GFL_HEAD, YOLOX: YOLOX_NAMES,
 }
 CLASSIFIERS = {  # bias of a classifier -> anchors per cell, classes of background
     "bbox_head.retina_cls.bias": (9, 0),
     "bbox_head.conv_cls.bias": (1, 0),
     "bbox_head.reppoints_cls_out.bias": (1, 0),
+    "bbox_head.gfl_cls.bias": (1, 0),
+    "bbox_head.multi_level_conv_cls.0.bias": (1, 0),
+    "head.cls_preds.0.bias": (1, 0),  # Megvii's
     "roi_head.bbox_head.fc_cls.bias": (1, 1),
     "roi_head.bbox_head.0.fc_cls.bias": (1, 1),
 }
+# Parts of YOLOX's names here -> Megvii's, replaced one after the other.
+MEGVII = {
+    "backbone.body.": "backbone.backbone.", "stage4.": "dark5.", "stage3.": "dark4.", "stage2.": "dark3.",
+    "stage1.": "dark2.", "main_conv.": "conv1.", "short_conv.": "conv2.", "final_conv.": "conv3.", ".blocks.": ".m.",
+    "depthwise_conv.": "dconv.", "pointwise_conv.": "pconv.",
+    "backbone.fpn.reduce_layers.0.": "backbone.lateral_conv0.",
+    "backbone.fpn.reduce_layers.1.": "backbone.reduce_conv1.", "backbone.fpn.top_down_blocks.0.": "backbone.C3_p4.",
+    "backbone.fpn.top_down_blocks.1.": "backbone.C3_p3.", "backbone.fpn.downsamples.0.": "backbone.bu_conv2.",
+    "backbone.fpn.downsamples.1.": "backbone.bu_conv1.", "backbone.fpn.bottom_up_blocks.0.": "backbone.C3_n3.",
+    "backbone.fpn.bottom_up_blocks.1.": "backbone.C3_n4.", "backbone.fpn.out_convs.": "head.stems.",
+    "conv_cls.": "cls_preds.", "conv_reg.": "reg_preds.", "conv_obj.": "obj_preds.",
+}
+OF_MEGVII = "backbone.backbone."  # every checkpoint of Megvii's has such names, and no other
 NECK = re.compile(r"(backbone|neck)\.")
 
 
@@ -79,17 +101,27 @@ def mmdet_names(detector: nn.Module) -> dict[str, str]:
         UserError: a detector of another flavour or class, or a backbone with other names in MMDetection.
     """
     flavour = getattr(detector, "flavour", None)
-    if flavour != "mmdet":
+    if flavour != "mmdet" and not isinstance(detector, YOLOX):
         raise UserError(
             f"the detector must be of the mmdet flavour, got {flavour!r}: torchvision's own has other anchors, another "
             'P6 and one class more; make it with build(..., flavour="mmdet")'
         )
-    if not hasattr(detector.backbone.body, "layer4"):
+    if not isinstance(detector, YOLOX) and not hasattr(detector.backbone.body, "layer4"):
         problem = "the backbone must be a ResNet or ResNeXt, got another, which MMDetection names otherwise"
         raise UserError(f"{problem}; export under torchvision's names")
     table = PYRAMID | next(table for kind, table in FAMILIES.items() if isinstance(detector, kind))
-    laterals = len(detector.backbone.fpn.inner_blocks)
+    laterals = 0 if isinstance(detector, YOLOX) else len(detector.backbone.fpn.inner_blocks)
     return {name: their_name(name, table, laterals) for name in detector.state_dict()}
+
+
+def megvii_names(detector: nn.Module) -> dict[str, str]:
+    """{our name: Megvii's name} of every tensor of a YOLOX; a UserError for another detector."""
+    if not isinstance(detector, YOLOX):
+        raise UserError(f"the detector must be a YOLOX to have Megvii's names, got {type(detector).__name__}")
+    names = {name: name for name in detector.state_dict()}
+    for ours, theirs in MEGVII.items():
+        names = {name: renamed.replace(ours, theirs) for name, renamed in names.items()}
+    return names
 
 
 def their_name(name: str, table: dict[str, str], laterals: int) -> str:

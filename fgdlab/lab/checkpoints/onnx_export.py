@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from ..detectors import RepPoints
+from ..detectors import GFL, YOLOX, RepPoints
 from ..errors import UserError
 from ..io import atomic_write
 from .export import detector_of
@@ -24,7 +24,7 @@ class OneImage(nn.Module):
     def __init__(self, detector: nn.Module):
         super().__init__()
         self.detector, self.least = detector, -1.0
-        if isinstance(detector, RepPoints):  # all points are candidates, so that their number is a constant
+        if isinstance(detector, (RepPoints, GFL, YOLOX)):  # all points are candidates: a constant number
             self.least, detector.score_thresh = detector.score_thresh, -1.0
         # the transform's own forward writes in place, which ONNX does not follow
         detector.transform.forward = MethodType(GeneralizedRCNNTransform.forward, detector.transform)

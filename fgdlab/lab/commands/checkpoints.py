@@ -9,9 +9,9 @@ from .settings_flags import PATH
 
 @click.command("import")
 @click.argument("file", type=PATH)
-@click.option("--detector", required=True, help="retinanet, fcos, faster_rcnn, mask_rcnn or reppoints")
+@click.option("--detector", required=True, help="retinanet, fcos, faster_rcnn, mask_rcnn, reppoints, gfl or yolox")
 @click.option("--backbone", required=True,
-              help="as in the checkpoint, such as resnet50, resnet50_caffe, resnext101_64x4d or resnext101_32x4d_dconv")
+              help="as in the checkpoint, such as resnet50, resnet50_caffe, resnext101_64x4d or yolox_s")
 @click.option("--classes", type=click.IntRange(1), default=None,
               help="number of classes  [default: that of the checkpoint's classifier]")
 @click.option("--parts", type=click.Choice(["all", "backbone+neck"]), default="all", show_default=True,
@@ -22,7 +22,7 @@ from .settings_flags import PATH
 def import_(
     file: Path, detector: str, backbone: str, classes: int | None, parts: str, strict: bool, out: Path,
 ) -> None:
-    """Convert an MMDetection checkpoint to a .safetensors file.
+    """Convert an MMDetection checkpoint, or a YOLOX of Megvii's, to a .safetensors file.
 
     The file knows how to build its detector. Of a distillation checkpoint, the authors' or MMRazor's, only the student
     is kept. No code in the file is executed.
@@ -54,13 +54,14 @@ def import_(
 @click.option("--out", type=PATH, required=True, help="the .pth, .safetensors or .onnx file to write")
 @click.option("--size", nargs=2, type=click.IntRange(32, 4096), default=None, metavar="HEIGHT WIDTH",
               help=".onnx: size of the images in pixels, as they are after shrinking  [default: image_size twice]")
-@click.option("--names", type=click.Choice(["torchvision", "mmdet"]), default="torchvision", show_default=True,
-              help="whose names the tensors get")
+@click.option("--names", type=click.Choice(["torchvision", "mmdet", "megvii"]), default="torchvision",
+              show_default=True, help="whose names the tensors get")
 def export(source: Path, out: Path, size: tuple[int, int] | None, names: str) -> None:
     """Write a trained student as a plain state dict, or as ONNX.
 
     SOURCE is the folder of a run or a .safetensors file. Teacher and loss are left out. With torchvision's names it
-    loads into torchvision's own class; with MMDetection's, into a detector of its configs.
+    loads into torchvision's own class; with MMDetection's, into a detector of its configs; with Megvii's, into
+    their YOLOX.
 
     An .onnx file takes one image (3, H, W) of one size with values in 0..1, and gives boxes, labels (1 = first class)
     and scores. It is kept only if onnxruntime gives the detections of the student.

@@ -3,7 +3,7 @@
     fgdlab run --list-presets;   fgdlab run --preset retinanet_x101_r50 --coco DIR
 
 Source: FGD (Yang et al., CVPR 2022), Tables 2 and 3, and the authors' configs in github.com/yzd-v/FGD,
-configs/distillers/fgd/. GFL, SOLO and YOLOX have configs there too; these detectors are not built here.
+configs/distillers/fgd/ (YOLOX: on the branch yolox). SOLO has configs there too; it is not built here.
 """
 from dataclasses import dataclass
 
@@ -33,6 +33,14 @@ RCNN = {
     "alpha": 5e-5, "beta": 2.5e-5, "gamma": 5e-5, "lambda_": 5e-7, "temperature": 0.5, "levels": TWO_STAGE, "lr": 0.02,
 }
 
+# Differs: no mosaic, mixup, random sizes and Nesterov's momentum; a batch is padded to its largest image, not to 640 x
+# 640. The authors also divide boxes and loss by the random size over 640, which is 1 here.
+YOLOX = {
+    "alpha": 2e-3, "beta": 1e-3, "gamma": 1e-3, "lambda_": 1e-5, "temperature": 0.5, "levels": "P3,P4,P5", "lr": 0.01,
+    "min_size": 640, "max_size": 640, "pretrained": False, "batch_size": 64, "weight_decay": 5e-4,
+    "schedule": "cosine", "warmup": 5 / 300, "clip": 0.0,
+}
+
 ZOO = "https://download.openmmlab.com/mmdetection/v2.0/"
 
 
@@ -50,6 +58,8 @@ FCOS_R101 = zoo("fcos", "fcos_r101_caffe_fpn_gn-head_mstrain_640-800_2x_coco", "
 FASTER_R101 = zoo("faster_rcnn", "faster_rcnn_r101_fpn_2x_coco", "_bbox_mAP-0.398_20200504_210455-1d2dac9c")
 MASK_R101 = zoo(
     "mask_rcnn", "mask_rcnn_r101_fpn_2x_coco", "_bbox_mAP-0.408__segm_mAP-0.366_20200505_071027-14b391c7")
+GFL_R101 = zoo("gfl", "gfl_r101_fpn_mstrain_2x_coco", "_20200629_200126-dd12f847")
+YOLOX_L = zoo("yolox", "yolox_l_8x8_300e_coco", "_20211126_140236-d3bd2b23")
 CASCADE_X101 = zoo(
     "dcn", "cascade_mask_rcnn_x101_32x4d_fpn_dconv_c3-c5_1x_coco", "-e75f90c8")
 
@@ -80,11 +90,11 @@ class Preset:
     def settings(self) -> dict:
         """Settings of a run; only ``data`` is missing, the folder with COCO."""
         return {
-            **EVERYWHERE, **self.weights, "detector": self.detector, "student": self.student, "teacher": self.teacher,
+            **EVERYWHERE, "detector": self.detector, "student": self.student, "teacher": self.teacher,
             "teacher_checkpoint": self.checkpoint, "teacher_parts": self.parts, "inherit": self.inherit,
             "epochs": self.epochs,
             "warmup": WARM_STEPS / (TRAIN_IMAGES // BATCH * self.epochs),
-            "teacher_floor": max((self.teacher_AP or 0) - 1, 0),
+            "teacher_floor": max((self.teacher_AP or 0) - 1, 0), **self.weights,
         }
 
 
@@ -136,6 +146,12 @@ PAPER_PRESETS: dict[str, Preset] = {
     "mask_rcnn_cascade_r50": Preset(
         "mask_rcnn", "resnet50", weights=RCNN, table="Table 3", file=CASCADE_FILE.format("mask_rcnn_r50"),
         mAP=(39.2, 42.1), **CASCADE),
+    "gfl_r101_r50": Preset(
+        "gfl", "resnet50", "resnet101", GFL_R101, RETINANET, True, "",
+        "fgd_gfl_r101_distill_gfl_r50_fpn_1x_coco.py", (40.2, 43.5), epochs=12),
+    "yolox_l_m": Preset(
+        "yolox", "yolox_m", "yolox_l", YOLOX_L, YOLOX, False, "", "fgd_yoloxl_distill_yoloxm_coco.py", (45.9, 46.6),
+        epochs=300, differs="no mosaic, mixup, random sizes, Nesterov"),
 }
 
 
@@ -167,7 +183,7 @@ def listed() -> str:
         lines += [
             f"{name}: {each.detector}, {each.teacher} teaches {each.student}; mAP {alone} alone, {distilled} with FGD",
             f"    {weights}; {each.epochs} epochs; {each.weights['levels']}; "
-            f"{'' if each.inherit else 'not '}inheriting; clip {EVERYWHERE['clip']:g}",
+            f"{'' if each.inherit else 'not '}inheriting; clip {each.weights.get('clip', EVERYWHERE['clip']):g}",
             f"    {each.table or 'not in the paper'}; {each.file}",
             *([f"    differs: {each.differs}"] if each.differs else []),
         ]

@@ -3,7 +3,8 @@
     build("retinanet", "resnet18", classes=80)                       torchvision's RetinaNet and ResNet, P3-P7
     build("fcos", "resnet50_caffe", classes=80, flavour="mmdet")     as MMDetection builds it, for its checkpoints
     build("retinanet", "compact_s", classes=10)                      small RetinaNets with P3-P5, see compact.py
-    build("mask_rcnn", "small_s", classes=10)                        small versions of all five, see small.py
+    build("mask_rcnn", "small_s", classes=10)                        small versions of all, see small.py
+    build("yolox", "yolox_m", classes=80, flavour="mmdet")           YOLOX in one of its sizes
 
 A detector has ``transform`` and ``backbone`` (see fgdlab/scene.py), ``levels`` (names of the pyramid levels) and
 ``backbone.out_channels``. Labels run from 1 to ``classes``; 0 is background.
@@ -27,11 +28,13 @@ from .anchors import FittedAnchors
 from .backbones import CAFFE, MOBILE, PYRAMID_CHANNELS, RESNETS, RESNEXTS, backbone_with_fpn
 from .batched import BatchedFCOS, BatchedRetinaNet
 from .compact import COMPACT, compact_retinanet
+from .gfl import GFL, GFLHead
 from .reppoints import RepPoints
 from .small import SMALL, small_detector
+from .yolox import DEPTH_AND_WIDTH, YOLOX, YOLOXHead, yolox_pyramid
 
-DETECTORS = ("retinanet", "fcos", "faster_rcnn", "mask_rcnn", "reppoints")
-BACKBONES = (*COMPACT, *SMALL, *RESNETS, *CAFFE, *RESNEXTS, *MOBILE)  # and others of torchvision
+DETECTORS = ("retinanet", "fcos", "faster_rcnn", "mask_rcnn", "reppoints", "gfl", "yolox")
+BACKBONES = (*COMPACT, *SMALL, *RESNETS, *CAFFE, *RESNEXTS, *MOBILE, *DEPTH_AND_WIDTH)  # and others of torchvision
 ANCHORED = dict.fromkeys(("faster_rcnn", "mask_rcnn"), "rpn_anchor_generator") | {"retinanet": "anchor_generator"}
 FLAVOURS = ("torchvision", "mmdet")
 
@@ -44,7 +47,8 @@ def build(
 
     Args:
         name: one of ``DETECTORS``.
-        backbone: one of ``BACKBONES``, or another classifier of torchvision. Compact ones are for RetinaNet only.
+        backbone: one of ``BACKBONES``, or another classifier of torchvision. Compact ones are for RetinaNet only, sizes
+            of YOLOX for it only.
         flavour: "torchvision", or "mmdet" for MMDetection's P6, anchors, heads, norms and order of classes
             (see mmdet_modules.py).
         pretrained: start a compact backbone from the package's weights for glyphs, another one from torchvision's
@@ -73,6 +77,9 @@ def build(
             detector = compact_retinanet(backbone, classes, pretrained=pretrained, **options)
         else:
             detector = small_detector(name, backbone, classes, **options)
+    elif name == "yolox" or backbone in DEPTH_AND_WIDTH:
+        check_yolox(name, backbone, pretrained or bool(frozen_norms))
+        detector = yolox(backbone, classes, options)
     else:
         check_backbone(backbone, pretrained)
         frozen = (pretrained or flavour == "mmdet") if frozen_norms is None else frozen_norms
@@ -117,6 +124,14 @@ def check_small(name: str, backbone: str, flavour: str, pretrained: bool) -> Non
     else:
         return
     raise UserError(f"{defect}; choose one of {', '.join(RESNETS)}")
+
+
+def check_yolox(name: str, backbone: str, pretrained: bool) -> None:
+    sizes = ", ".join(DEPTH_AND_WIDTH)
+    if name != "yolox" or backbone not in DEPTH_AND_WIDTH:
+        raise UserError(f"detector must be 'yolox' on one of {sizes}, got {name!r} on {backbone!r}; choose both alike")
+    if pretrained:
+        raise UserError(f"pretrained and frozen_norms must be off for {backbone!r}, got one on; it starts from scratch")
 
 
 def check_backbone(name: str, pretrained: bool) -> None:
@@ -238,7 +253,18 @@ def reppoints(make_backbone, classes: int, mmdet: bool, options: dict) -> RepPoi
     return RepPoints(make_backbone(3, extra, fpn_norm=norm), classes, **options)
 
 
+def gfl(make_backbone, classes: int, mmdet: bool, options: dict) -> GFL:
+    """P6 from P5. The flavours differ in the norms of the backbone."""
+    backbone = make_backbone(3, lambda _: mm.ExtraConvs("output", PYRAMID_CHANNELS, PYRAMID_CHANNELS))
+    return GFL(backbone, GFLHead(PYRAMID_CHANNELS, classes), **options)
+
+
+def yolox(size: str, classes: int, options: dict) -> YOLOX:
+    pyramid = yolox_pyramid(size)
+    return YOLOX(pyramid, YOLOXHead(pyramid.out_channels, classes, depthwise=size == "yolox_nano"), **options)
+
+
 MAKERS = {
     "retinanet": retinanet, "fcos": fcos, "faster_rcnn": partial(two_stage, FasterRCNN),
-    "mask_rcnn": partial(two_stage, MaskRCNN), "reppoints": reppoints,
+    "mask_rcnn": partial(two_stage, MaskRCNN), "reppoints": reppoints, "gfl": gfl,
 }

@@ -1,8 +1,9 @@
-"""Small versions of the five detectors that one CPU core trains in a minute, built of torchvision's own parts.
+"""Small versions of all detectors that one CPU core trains in a minute, built of torchvision's own parts.
 
     pixels (N, 3, H, W) --strided convolutions--> C2..C5 --FeaturePyramidNetwork--> maps of 64 channels
 
-Levels and losses are those of the large detectors: P3-P7, or P2-P5 with a pooled P6. There are fewer channels,
+Levels and losses are those of the large detectors: P3-P7, P2-P5 with a pooled P6, or P3-P5 for YOLOX, whose backbone
+and neck are its own. There are fewer channels,
 convolutions per tower and regions of a two-stage detector, and the anchors are smaller, as digits are.
 """
 from functools import partial
@@ -20,10 +21,13 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from .batched import BatchedFCOS, BatchedRetinaNet
 from .compact import ANCHOR_SIZES, COMPACT, Compact, digit_anchors, retinanet_parts
+from .darknet import DarknetPyramid
+from .gfl import GFL, GFLHead
 from .reppoints import RepPoints
+from .yolox import YOLOX, YOLOXHead
 
 SMALL = {"small_s": COMPACT["compact_s"], "small_t": COMPACT["compact_t"]}  # student, teacher
-PYRAMID_CHANNELS = 64  # FCOS and RepPoints norm them in 32 groups
+PYRAMID_CHANNELS = 64  # FCOS, RepPoints and GFL norm them in 32 groups
 RETINANET_SIZES = (*ANCHOR_SIZES, (112, 158), (224, 316))  # pixels at P3..P7
 REGION_SIZES = ((16,), (32,), (64,), (128,), (256,))  # pixels at P2..P6, half of torchvision's
 REGION_RATIOS = (0.5, 1.0, 2.0)
@@ -91,7 +95,18 @@ def reppoints(settings: Compact, classes: int, options: dict) -> RepPoints:
     return RepPoints(one_stage_pyramid(settings), classes, **{"topk_candidates": 300, **options})
 
 
+def gfl(settings: Compact, classes: int, options: dict) -> GFL:
+    head = GFLHead(PYRAMID_CHANNELS, classes, settings.head_convs)
+    return GFL(one_stage_pyramid(settings), head, **{"anchor_scale": 3.0, "topk_candidates": 300, **options})
+
+
+def yolox(settings: Compact, classes: int, options: dict) -> YOLOX:
+    head = YOLOXHead(PYRAMID_CHANNELS, classes, settings.head_convs)
+    pyramid = DarknetPyramid(settings.widths, settings.blocks, PYRAMID_CHANNELS)
+    return YOLOX(pyramid, head, **{"topk_candidates": 300, **options})
+
+
 MAKERS = {
     "retinanet": retinanet, "fcos": fcos, "faster_rcnn": partial(two_stage, FasterRCNN),
-    "mask_rcnn": partial(two_stage, MaskRCNN), "reppoints": reppoints,
+    "mask_rcnn": partial(two_stage, MaskRCNN), "reppoints": reppoints, "gfl": gfl, "yolox": yolox,
 }

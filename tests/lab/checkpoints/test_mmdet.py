@@ -10,7 +10,7 @@ import torch
 import fgdlab
 from fgdlab.lab.checkpoints.export import export_mmdet
 from fgdlab.lab.checkpoints.mmdet import Report, load_mmdet, read_state, student_of
-from fgdlab.lab.checkpoints.mmdet_keys import classes_of, mmdet_names
+from fgdlab.lab.checkpoints.mmdet_keys import classes_of, megvii_names, mmdet_names
 from fgdlab.lab.detectors.builder import build
 
 
@@ -272,3 +272,40 @@ def test_every_file_is_loaded_with_weights_only():
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
     ]
     assert len(calls) >= 2 and [call for call in calls if "weights_only=True" not in call[1]] == []
+
+
+# ---- Megvii's names ----
+
+@pytest.mark.parametrize("size", ["yolox_s", "yolox_nano"])
+def test_megviis_names_go_out_and_in(size, tmp_path):
+    detector, other = build("yolox", size, 3), build("yolox", size, 3)
+    state = {names: tensor.clone() for names, tensor in export_mmdet(detector, megvii_names).items()}
+    torch.save({"start_epoch": 1, "model": state}, tmp_path / "yolox.pth")
+    report = load_mmdet(other, tmp_path / "yolox.pth")
+    assert len(report.copied) == len(state) == len(detector.state_dict()) and not report.skipped + report.missing
+    assert all(torch.equal(tensor, detector.state_dict()[name]) for name, tensor in other.state_dict().items())
+    assert classes_of(state) == 3
+
+
+def test_megviis_names_are_those_of_their_code():
+    """A name of each kind, from Megvii-BaseDetection/YOLOX, yolox/models (darknet.py, yolo_pafpn.py, yolo_head.py)."""
+    names, nano = (set(megvii_names(build("yolox", size, 3)).values()) for size in ("yolox_s", "yolox_nano"))
+    assert names >= {
+        "backbone.backbone.stem.conv.conv.weight", "backbone.backbone.dark2.0.bn.weight",
+        "backbone.backbone.dark2.1.conv1.conv.weight", "backbone.backbone.dark3.1.m.2.conv2.conv.weight",
+        "backbone.backbone.dark5.1.conv2.bn.bias", "backbone.backbone.dark5.2.conv3.conv.weight",
+        "backbone.lateral_conv0.conv.weight", "backbone.C3_p4.conv1.conv.weight", "backbone.reduce_conv1.bn.bias",
+        "backbone.C3_p3.m.0.conv1.conv.weight", "backbone.bu_conv2.conv.weight", "backbone.C3_n3.conv2.bn.running_var",
+        "backbone.bu_conv1.conv.weight", "backbone.C3_n4.conv3.conv.weight", "head.stems.0.conv.weight",
+        "head.cls_convs.2.1.bn.weight", "head.reg_convs.0.0.conv.weight", "head.cls_preds.1.bias",
+        "head.reg_preds.2.weight", "head.obj_preds.0.bias",
+    }
+    assert nano >= {
+        "backbone.backbone.dark4.0.dconv.conv.weight", "backbone.bu_conv1.pconv.bn.weight",
+        "head.cls_convs.0.1.dconv.bn.bias",
+    }
+
+
+def test_only_a_yolox_has_megviis_names(refusal):
+    assert "the detector must be a YOLOX to have Megvii's names, got FCOS" in refusal(
+        megvii_names, build("fcos", "small_s", 3))

@@ -10,7 +10,8 @@ from fgdlab.lab.detectors.builder import build
 
 DETECTORS = [
     ("retinanet", "compact_s"), ("retinanet", "small_s"), ("fcos", "small_s"), ("faster_rcnn", "small_s"),
-    ("mask_rcnn", "small_s"), ("reppoints", "small_s"),
+    ("mask_rcnn", "small_s"), ("reppoints", "small_s"), ("gfl", "small_s"),
+    ("yolox", "small_s"),
 ]
 
 
@@ -29,7 +30,7 @@ def confident(name: str, backbone: str, path, **options):
 
 
 @pytest.mark.parametrize("name, backbone", DETECTORS)
-def test_onnxruntime_gives_the_detections_of_all_five_detectors(name, backbone, tmp_path):
+def test_onnxruntime_gives_the_detections_of_all_detectors(name, backbone, tmp_path):
     """On other images than the one that was traced, and without the help of the exporter's own comparison."""
     import onnxruntime
 

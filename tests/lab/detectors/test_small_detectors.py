@@ -8,21 +8,25 @@ from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
 
 from fgdlab.lab.datasets.dataset import open_split
 from fgdlab.lab.detectors.builder import DETECTORS, build
+from fgdlab.lab.detectors.gfl import GFL
 from fgdlab.lab.detectors.reppoints import RepPoints
+from fgdlab.lab.detectors.yolox import YOLOX
 from fgdlab.lab.training.evaluate import detections
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "ablations"))
 import check_detectors
 
 KINDS = {"retinanet": RetinaNet, "fcos": FCOS, "faster_rcnn": FasterRCNN, "mask_rcnn": MaskRCNN, "reppoints": RepPoints}
-ONE_STAGE, TWO_STAGE = ("P3", "P4", "P5", "P6", "P7"), ("P2", "P3", "P4", "P5", "P6")
+KINDS |= {"gfl": GFL, "yolox": YOLOX}
+LEVELS = dict.fromkeys(KINDS, ("P3", "P4", "P5", "P6", "P7"))
+LEVELS |= dict.fromkeys(("faster_rcnn", "mask_rcnn"), ("P2", "P3", "P4", "P5", "P6")) | {"yolox": ("P3", "P4", "P5")}
 
 
 @pytest.mark.parametrize("backbone", ["small_s", "small_t"])
 @pytest.mark.parametrize("name", DETECTORS)
 def test_each_detector_builds_small_with_its_levels_and_gives_its_losses(name, backbone):
     detector = build(name, backbone, 3)
-    assert isinstance(detector, KINDS[name]) and detector.levels == (TWO_STAGE if name.endswith("rcnn") else ONE_STAGE)
+    assert isinstance(detector, KINDS[name]) and detector.levels == LEVELS[name]
     masks = torch.zeros(2, 64, 64, dtype=torch.uint8)
     masks[:, 10:30, 8:24] = 1
     boxes = torch.tensor([[8.0, 10.0, 24.0, 30.0], [8.0, 10.0, 24.0, 30.0]])
@@ -65,7 +69,7 @@ def test_the_state_of_a_small_student_loads_into_torchvisions_parts_and_finds_th
             if isinstance(each, torch.nn.BatchNorm2d):
                 each.running_mean.uniform_(-0.1, 0.1)
                 each.running_var.uniform_(0.5, 1.5)
-    if name == "reppoints":
+    if name in check_detectors.OURS:
         other = build(name, "small_s", 10, min_size=64, max_size=64)
     else:
         other = check_detectors.plain_detector(name, 10, 64)
