@@ -78,7 +78,7 @@ CLASSIFIERS = {  # bias of a classifier -> anchors per cell, classes of backgrou
     "roi_head.bbox_head.fc_cls.bias": (1, 1),
     "roi_head.bbox_head.0.fc_cls.bias": (1, 1),
 }
-# Parts of YOLOX's names here -> Megvii's, replaced one after the other.
+# Parts of YOLOX's names -> Megvii's, one after the other.
 MEGVII = {
     "backbone.body.": "backbone.backbone.", "stage4.": "dark5.", "stage3.": "dark4.", "stage2.": "dark3.",
     "stage1.": "dark2.", "main_conv.": "conv1.", "short_conv.": "conv2.", "final_conv.": "conv3.", ".blocks.": ".m.",
@@ -117,7 +117,7 @@ def mmdet_names(detector: nn.Module) -> dict[str, str]:
 def megvii_names(detector: nn.Module) -> dict[str, str]:
     """{our name: Megvii's name} of every tensor of a YOLOX; a UserError for another detector."""
     if not isinstance(detector, YOLOX):
-        raise UserError(f"the detector must be a YOLOX to have Megvii's names, got {type(detector).__name__}")
+        raise UserError(f"a detector with Megvii's names must be a YOLOX, got {type(detector).__name__}; use mmdet")
     names = {name: name for name in detector.state_dict()}
     for ours, theirs in MEGVII.items():
         names = {name: renamed.replace(ours, theirs) for name, renamed in names.items()}

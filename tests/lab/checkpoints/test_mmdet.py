@@ -307,5 +307,5 @@ def test_megviis_names_are_those_of_their_code():
 
 
 def test_only_a_yolox_has_megviis_names(refusal):
-    assert "the detector must be a YOLOX to have Megvii's names, got FCOS" in refusal(
+    assert "a detector with Megvii's names must be a YOLOX, got FCOS" in refusal(
         megvii_names, build("fcos", "small_s", 3))

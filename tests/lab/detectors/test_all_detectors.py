@@ -44,6 +44,7 @@ sys.path.insert(0, str(ABLATIONS))
 import check_detectors  # noqa: E402
 
 BACKBONE, SIDE, IMAGES = "shufflenet_v2_x0_5", 64, 8  # the smallest of torchvision; pixels; number
+BACKBONES = dict.fromkeys(DETECTORS, BACKBONE) | {"yolox": "small_s"}  # YOLOX has its own
 # of the pyramid, instead of 256; RepPoints and GFL norm them in 32 groups
 CHANNELS = dict.fromkeys(DETECTORS, 32) | {"reppoints": 64, "gfl": 64, "yolox": 64}
 EPOCHS = dict.fromkeys(DETECTORS, 20) | {"mask_rcnn": 12}            # its masks cost most
@@ -157,10 +158,10 @@ def narrow(monkeypatch, name):
 
 
 def torchvisions(name: str) -> nn.Module:
-    """The same detector built with torchvision alone; RepPoints with ours."""
+    """The same detector built with torchvision alone; others with ours."""
     few = FEW if name.endswith("rcnn") else {}
-    if name == "reppoints":
-        return build(name, BACKBONE, 1, min_size=SIDE)
+    if name in check_detectors.OURS:
+        return build(name, BACKBONES[name], 1, min_size=SIDE)
     used = (
         {"maxpool": 24, "stage2": 48, "stage3": 96, "conv5": 1024}
         if few
@@ -179,13 +180,13 @@ def torchvisions(name: str) -> nn.Module:
 def test_a_detector_learns_with_fgd_and_leaves_as_plain_weights(name, blocks, narrow, tmp_path):
     config = RunConfig(
         data=str(blocks), image_size=0, train_split="all", eval_split="all", train_images=0, eval_images=0,
-        detector=name, student=BACKBONE, method="fgd", epochs=EPOCHS[name], batch_size=4, lr=1e-3, log_every=1,
+        detector=name, student=BACKBONES[name], method="fgd", epochs=EPOCHS[name], batch_size=4, lr=1e-3, log_every=1,
         device="cpu", min_size=SIDE,
     )
     dataset = open_split(config, "all")
     few = FEW if name.endswith("rcnn") else {}
     torch.manual_seed(0)
-    student, teacher = (build(name, BACKBONE, 1, min_size=SIDE, **few) for _ in range(2))
+    student, teacher = (build(name, BACKBONES[name], 1, min_size=SIDE, **few) for _ in range(2))
     levels = student.levels[:4] if few else student.levels
     distiller = Distiller(student, teacher, FGDLoss(levels, CHANNELS[name], CHANNELS[name], PRESETS[name]))
 
