@@ -31,7 +31,7 @@ class LD(DetectorLoss):
 
     Args:
         main_weight, valuable_weight, class_weight: 0.5, 0.5 and 10. The authors' config
-            (HikariTJU/LD, configs/ld/ld_r50_gflv1_r101_fpn_coco_1x.py) has 0.25, 0.25 and 10.
+            (HikariTJU/LD, the config ld_r50_gflv1_r101_fpn_coco_1x) has 0.25, 0.25 and 10.
     Differs:
         - The authors sum main and valuable over the images of a GPU, two in their config, and this is the mean over
           images. So 0.5 is their 0.25.

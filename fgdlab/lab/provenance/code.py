@@ -1,6 +1,7 @@
 """The code that a run executes, as one hash.
 
-An edit that can change a number changes the hash. Comments, docstrings and the words of errors do not count.
+An edit that can change a number changes the hash. Comments, docstrings, types of arguments and the words of errors do
+not count.
 
     config.method --roots--> modules --imports, also lazy ones--> source files --syntax trees--> hashes
 
@@ -143,16 +144,20 @@ def public_names(package: str) -> dict[str, str]:
 
 
 def source_hash(path: Path) -> str:
-    """A hash of a Python file's syntax tree: layout, comments, docstrings and the words of errors do not count."""
+    """A hash of a Python file's syntax tree, as :func:`normalised` leaves it: layout and comments do not count."""
     return hashlib.sha256(normalised(path.read_text(encoding="utf-8")).encode()).hexdigest()[:12]
 
 
 def normalised(text: str) -> str:
-    """The syntax tree of a Python text as words, without docstrings and without the arguments of raised errors."""
+    """The syntax tree of a Python text, without docstrings, types of arguments, and arguments of raised errors."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             node.exc.args, node.exc.keywords = [], []
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.returns = None
         if (
             isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
             and ast.get_docstring(node, clean=False) is not None

@@ -288,7 +288,7 @@ def test_megviis_names_go_out_and_in(size, tmp_path):
 
 
 def test_megviis_names_are_those_of_their_code():
-    """A name of each kind, from Megvii-BaseDetection/YOLOX, yolox/models (darknet.py, yolo_pafpn.py, yolo_head.py)."""
+    """A name of each kind, from Megvii-BaseDetection/YOLOX, yolox/models: the backbone, the pyramid, the head."""
     names, nano = (set(megvii_names(build("yolox", size, 3)).values()) for size in ("yolox_s", "yolox_nano"))
     assert names >= {
         "backbone.backbone.stem.conv.conv.weight", "backbone.backbone.dark2.0.bn.weight",
@@ -307,5 +307,5 @@ def test_megviis_names_are_those_of_their_code():
 
 
 def test_only_a_yolox_has_megviis_names(refusal):
-    assert "a detector with Megvii's names must be a YOLOX, got FCOS" in refusal(
+    assert "a detector with Megvii's names must be a YOLOX, got BatchedFCOS; use mmdet" in refusal(
         megvii_names, build("fcos", "small_s", 3))

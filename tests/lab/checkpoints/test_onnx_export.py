@@ -22,6 +22,8 @@ def confident(name: str, backbone: str, path, **options):
     for key, parameter in detector.named_parameters():
         if not key.startswith("backbone") and parameter.ndim > 1:
             nn.init.normal_(parameter, std=1.5 * parameter[0].numel() ** -0.5)
+        elif name == "yolox" and key.startswith("head") and key.endswith("bias"):
+            nn.init.zeros_(parameter)  # objectness and class both start at 0.01, and their product counts
     for module in detector.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)

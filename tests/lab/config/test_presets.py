@@ -84,7 +84,7 @@ def test_yolox_is_trained_as_its_authors_train_it_but_for_augmentation():
     config = preset_config("yolox_l_m", "coco")
     assert (config.lr, config.batch_size, config.epochs, config.weight_decay, config.schedule, config.warmup * 300) == (
         0.01, 64, 300, 5e-4, "cosine", pytest.approx(5))
-    assert not config.inherit and not config.pretrained and config.levels == "P3,P4,P5"
+    assert not config.inherit and config.init == "random" and config.levels == "P3,P4,P5"
     assert (preset("yolox_l_m").mAP, preset("gfl_r101_r50").mAP) == ((45.9, 46.6), (40.2, 43.5))
 
 

@@ -107,6 +107,8 @@ def test_normalised_sources_keep_every_constant():
         "if x > 1:\n    raise ValueError('a')"
     ) != code.normalised("if x > 2:\n    raise ValueError('a')")
     assert ast.dump(ast.parse("x = 1")) == one
+    assert code.normalised("def f(x: int) -> int: return x") == code.normalised("def f(x): return x")
+    assert code.normalised("class A:\n    x: int = 1") != code.normalised("class A:\n    x = 1")  # a dataclass's field
 
 
 def test_dry_run_says_which_runs_are_stale_and_which_file_changed_and_a_comment_leaves_them_done(
