@@ -37,8 +37,8 @@ RCNN = {
 # 640. The authors also divide boxes and loss by the random size over 640, which is 1 here.
 YOLOX = {
     "alpha": 2e-3, "beta": 1e-3, "gamma": 1e-3, "lambda_": 1e-5, "temperature": 0.5, "levels": "P3,P4,P5", "lr": 0.01,
-    "min_size": 640, "max_size": 640, "init": "random", "teacher_init": "random", "batch_size": 64, "weight_decay": 5e-4,
-    "schedule": "cosine", "warmup": 5 / 300, "clip": 0.0,
+    "min_size": 640, "max_size": 640, "init": "random", "teacher_init": "random", "batch_size": 64,
+    "weight_decay": 5e-4, "schedule": "cosine", "warmup": 5 / 300, "clip": 0.0,
 }
 
 ZOO = "https://download.openmmlab.com/mmdetection/v2.0/"
