@@ -37,6 +37,11 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def reason(error: BaseException) -> str:
+    """What an error says, in one line: a system's words without path and number, or the error's type."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+
+
 def short_repr(value) -> str:
     """``repr`` of a value for a message, cut after 80 characters."""
     text = repr(value)

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from .errors import UserError
+from .errors import UserError, reason
 
 MAX_YAML_LENGTH = 100_000  # characters; this project's sweeps have about 3,000
 MANY_FILES = 2000  # a progress bar from here on
@@ -19,28 +19,23 @@ CLOCK_STEP = 2.0  # seconds between two times of the coarsest file systems
 
 
 def cache_root() -> Path:
-    """The folder of everything that can be recreated: digit scenes, trained teachers, teacher feature maps.
-
-    ``$FGDLAB_HOME`` if set, else ``fgdlab`` in the user's cache folder.
-    """
+    """The folder of all that can be made again: ``$FGDLAB_HOME``, else ``fgdlab`` in the user's cache folder."""
     if home := os.environ.get("FGDLAB_HOME"):
         return Path(home).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fgdlab"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file with :func:`atomic_write`."""
     with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value) -> None:
-    """Write indented JSON with :func:`atomic_write`. NaN and infinities become null."""
+    """NaN and infinities become null."""
     write_text(path, json.dumps(nan_to_none(value), indent=1) + "\n")
 
 
 def nan_to_none(value):
-    """The same nested lists and dicts with None instead of NaN and infinities."""
     if isinstance(value, dict):
         return {key: nan_to_none(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -49,11 +44,7 @@ def nan_to_none(value):
 
 
 def make_folder(path: Path) -> Path:
-    """Create the folder and its parents if they do not exist. Returns ``path``.
-
-    Raises:
-        UserError: a file has this name, or the folder cannot be written.
-    """
+    """Create the folder and its parents if they do not exist. UserError where it cannot be written."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -62,16 +53,15 @@ def make_folder(path: Path) -> Path:
 
 
 def not_writable(folder: Path, error: OSError) -> UserError:
-    reason = error.strerror or error
-    return UserError(f"{folder} must be a folder that can be written, got: {reason}; choose another folder")
+    return UserError(f"{folder} must be a folder that can be written, got: {reason(error)}; choose another folder")
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder and rename it to ``path`` when the block succeeds.
+    """Yield a temporary path in the same folder and rename it to ``path``, a file or folder, when the block succeeds.
 
-    Works for files and folders. Readers see the old content or the new one, never a part. A failed block leaves nothing
-    behind. A file is flushed to disk before the rename, so a power cut leaves no empty file.
+    Readers see the old content or the new one, never a part. A file is flushed to disk before the rename, so a power
+    cut leaves no empty file.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
@@ -82,8 +72,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
         os.replace(unfinished, path)
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{path} must be writable, got: {reason}; free space there or choose another folder") from error
+        got = f"got: {reason(error)}; free space there or choose another folder"
+        raise UserError(f"{path} must be writable, {got}") from error
     finally:
         if unfinished.is_dir():
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -93,7 +83,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def create_once(path: Path, create: Callable[[Path], None]) -> Path:
-    """Call ``create(temporary path)`` if ``path`` does not exist. Concurrent processes create it only once."""
+    """Call ``create(temporary path)`` if ``path`` does not exist, once among concurrent processes."""
     if not path.exists():
         make_folder(path.parent)
         with lock_file(f"{path}.lock"):
@@ -105,10 +95,8 @@ def create_once(path: Path, create: Callable[[Path], None]) -> Path:
 
 @contextmanager
 def lock_file(path: Path | str, timeout: float = -1) -> Iterator[None]:
-    """Hold a lock file.
+    """Hold a lock file. timeout: seconds to wait; below 0: no limit.
 
-    Args:
-        timeout: seconds to wait for the lock; below 0: no limit.
     Raises:
         UserError: the folder cannot be written.
         filelock.Timeout: another process held the lock for the whole time.
@@ -127,11 +115,7 @@ def lock_file(path: Path | str, timeout: float = -1) -> Iterator[None]:
 
 
 def reserve_disk_space(path: Path, size: int) -> None:
-    """Reserve ``size`` bytes for an existing file: writing to a mapped file on a full disk kills the process.
-
-    Raises:
-        OSError: the disk is full. Systems without ``posix_fallocate`` reserve nothing.
-    """
+    """Reserve bytes for a file where the system can: writing to a mapped file on a full disk kills the process."""
     if hasattr(os, "posix_fallocate"):
         with path.open("rb+") as file:
             os.posix_fallocate(file.fileno(), 0, size)
@@ -143,22 +127,18 @@ def checked_read(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-        raise UserError(f"{path} must be whole, got: {reason}; delete it, and it is made again") from error
+        raise UserError(f"{path} must be whole, got: {reason(error)}; delete it, and it is made again") from error
 
 
 def short_hash(value, length: int = 12) -> str:
-    """The first characters of the SHA-256 of bytes, or of any JSON value; the order of dict keys does not matter."""
+    """The start of the SHA-256 of bytes, or of any JSON value; the order of dict keys does not matter."""
     data = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
     return hashlib.sha256(data).hexdigest()[:length]
 
 
 def file_hashes(folder: Path | str, names: Sequence[str]) -> list[str]:
-    """The SHA-256 of each file's bytes, which the cache keeps with the file's stamp: size, times and inode.
-
-    Only files whose stamp has changed are read. Data, teachers, their scores and maps, and runs are known by these
-    hashes.
-    """
+    """The SHA-256 of each file's bytes. The cache keeps them with the file's size, times and inode; only files where
+    these have changed are read."""
     folder = os.path.realpath(folder)
     store = cache_root() / "contents" / f"{short_hash(folder)}.json"
     try:
@@ -184,8 +164,7 @@ def file_hashes(folder: Path | str, names: Sequence[str]) -> list[str]:
 def load_yaml(text: str):
     """The plain value of a YAML text: None, bool, int, float, str, list, dict or date.
 
-    Raises:
-        UserError: not YAML, a tag that asks for code, nested too deeply, or too long.
+    UserError: not YAML, a tag that asks for code, nested too deeply, or too long.
     """
     import yaml
 
@@ -195,12 +174,11 @@ def load_yaml(text: str):
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", error)
         where = f" in line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", error)
         raise UserError(f"must be YAML, got a mistake{where}: {problem}; correct it there") from error
     except (RecursionError, MemoryError) as error:
         raise UserError("must be YAML, got lists or mappings that are nested too deeply; correct it") from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:  # such as the date 2026-13-45
-        reason = " ".join(str(error).split())
-        raise UserError(f"must be YAML, got an invalid value: {reason}; put it in quotes, or correct it") from error
+        got = f"got an invalid value: {reason(error)}; put it in quotes, or correct it"
+        raise UserError(f"must be YAML, {got}") from error

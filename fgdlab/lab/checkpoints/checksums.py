@@ -1,6 +1,4 @@
-"""Whether weights are still those that were loaded: a checksum per tensor, taken after loading and compared later.
-
-It catches a common fault: something initialises the teacher, or an inherited head, again after its weights were loaded.
+"""Whether weights are still those that were loaded: something may initialise the teacher, or an inherited head, again.
 """
 import torch
 from torch import Tensor, nn
@@ -17,6 +15,6 @@ def checksum(module: nn.Module) -> dict[str, Tensor]:
 
 
 def changed_tensors(before: dict[str, Tensor], module: nn.Module) -> list[str]:
-    """Names of the tensors that differ from the checksum ``before``, or are in only one of the two."""
+    """Names of the tensors that differ from ``before``, or are in only one of the two."""
     now = checksum(module)
     return [name for name in now.keys() | before.keys() if name not in now or now[name] != before.get(name)]

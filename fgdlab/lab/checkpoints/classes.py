@@ -1,7 +1,7 @@
 """A head of COCO's 91 classes, narrowed to the classes of a data set.
 
 torchvision's published detectors number their classes by COCO's sparse ids: 91 outputs for 80 classes, row 17 is "cat".
-A data set has labels 1..C in the order of its categories. If it uses COCO's class names, the trained rows are kept:
+Where a data set uses COCO's class names, the trained rows are kept:
 
     names of the data's classes --coco_rows--> rows of the head --narrow--> the same detector with 1 + C outputs
 """
@@ -15,17 +15,15 @@ COCO_OUTPUTS = 91  # background and ids up to 90, ten of them unused
 
 
 def coco_rows(classes: Sequence[str]) -> list[int] | None:
-    """Rows of a head of 91 classes for background and these names; None where a name is not one of COCO's."""
+    """Rows of a head of 91 classes for background and these names; None where a name is not COCO's."""
     names = RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
     return [0, *(names.index(name) for name in classes)] if set(classes) <= set(names) else None
 
 
 def narrow(detector: nn.Module, rows: Sequence[int]) -> None:
-    """Keep these outputs of the detector's classifier, in this order and in place, with their boxes and masks.
+    """Keep these outputs of the classifier, background first, in this order and in place, with their boxes and masks.
 
-    Args:
-        detector: torchvision's RetinaNet, FCOS, Faster or Mask R-CNN.
-        rows: indices of outputs, background first.
+    detector: torchvision's RetinaNet, FCOS, Faster or Mask R-CNN.
     """
     index = torch.as_tensor(list(rows))
     if isinstance(detector, FasterRCNN):

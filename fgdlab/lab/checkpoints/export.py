@@ -21,7 +21,7 @@ BUILD_SETTINGS = {  # arguments of ``build`` that a header may name
 
 
 def export_mmdet(detector: nn.Module, names_of=mmdet_names) -> dict[str, Tensor]:
-    """The detector's state under MMDetection's names, on the CPU, for MMDetection's ``load_checkpoint``."""
+    """The detector's state under MMDetection's names, on the CPU."""
     names = names_of(detector)
     return {names[ours]: tensor.detach().cpu().contiguous() for ours, tensor in detector.state_dict().items()}
 
@@ -35,7 +35,7 @@ def export_student(source: Path | str, out: Path | str, names: str = "torchvisio
         names: "torchvision" loads into the class that torchvision builds; "mmdet" needs a detector of that flavour,
             "megvii" a YOLOX.
     Returns:
-        the arguments of ``build`` for this detector: {"name", "backbone", "classes", "flavour", ...}.
+        the arguments of ``build`` for this detector.
     Raises:
         UserError: no run, another suffix, or a detector without MMDetection's or Megvii's names.
     """
@@ -55,7 +55,6 @@ def export_student(source: Path | str, out: Path | str, names: str = "torchvisio
 
 
 def weights_file(source: Path | str) -> Path:
-    """The student's weights in a run's folder, or the file itself."""
     path = Path(source).expanduser()
     if path.is_dir():
         path = path / "student.safetensors"
@@ -65,13 +64,13 @@ def weights_file(source: Path | str) -> Path:
 
 
 def described(source: Path | str) -> tuple[RunConfig | None, list[str]]:
-    """(settings of the run that trained a student, names of its classes) as its weights file says; None, [] if not."""
+    """(settings of the run that trained a student, its classes) as its weights file says; None, [] if not."""
     facts = read_facts(weights_file(source))
     return RunConfig.of(facts["settings"]) if facts.get("settings") else None, facts.get("classes") or []
 
 
 def detector_of(source: Path | str) -> tuple[nn.Module, dict]:
-    """(detector in eval mode, its arguments of ``build``) of a run's folder or of a weights file that has them."""
+    """(detector in eval mode, its arguments of ``build``) of a run's folder or of a weights file."""
     path = weights_file(source)
     settings = header_settings(path)
     detector = build(**settings)
@@ -80,7 +79,6 @@ def detector_of(source: Path | str) -> tuple[nn.Module, dict]:
 
 
 def header_settings(path: Path) -> dict:
-    """The arguments of ``build`` that a weights file's header holds."""
     facts = read_facts(path)
     if "build" in facts:
         return checked(facts["build"], path)
@@ -91,7 +89,7 @@ def header_settings(path: Path) -> dict:
 
 
 def checked(build: dict, path: Path) -> dict:
-    """Arguments of ``build`` from a header, none of which downloads, allocates without bound, or is unknown."""
+    """Refuse arguments of ``build`` that download, allocate without bound, or are unknown."""
     if not isinstance(build, dict) or not {"name", "backbone", "classes"} <= build.keys() or not build["classes"]:
         raise not_described(path, short_repr(build))
     for name, value in build.items():

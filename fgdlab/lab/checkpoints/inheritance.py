@@ -12,7 +12,7 @@ from ..errors import UserError, listed
 
 
 class Inherited(NamedTuple):
-    """Names of the student's neck and head tensors: copied; of another shape in the teacher; not in the teacher."""
+    """Names of the student's neck and head tensors."""
 
     copied: tuple[str, ...]
     other_shape: tuple[str, ...]
@@ -26,7 +26,6 @@ class Inherited(NamedTuple):
 
 
 def is_inherited(name: str) -> bool:
-    """Whether a tensor belongs to the neck or to a head."""
     return not name.startswith("backbone.") or name.startswith("backbone.fpn.")
 
 
@@ -39,8 +38,7 @@ def inherit(student: nn.Module, teacher: nn.Module) -> Inherited:
 
     Raises:
         UserError: no tensor of the head agrees, the flavours differ (equal shapes, classes in another order), or the
-            teacher's head was not loaded (a Cascade Mask R-CNN of which only backbone and neck are used; the authors
-            inherit nothing there).
+            teacher's head was not loaded (as of a Cascade Mask R-CNN, where the authors inherit nothing).
     Source: the authors' ``init_student``, which copies every tensor whose name does not begin with ``backbone.``
     """
     flavours = [getattr(detector, "flavour", "torchvision") for detector in (student, teacher)]

@@ -38,7 +38,7 @@ def teacher_from_checkpoint(config: RunConfig, classes: list[str], progress: boo
         config: its detector, teacher, flavour and sizes are used where the file says nothing else.
         classes: the data's, in the order of its labels.
     Returns:
-        a detector whose ``not_loaded`` names the tensors left at random: () or a head of other classes.
+        ``not_loaded`` of the detector names the tensors left at random: () or a head of other classes.
     Raises:
         UserError: no such file, weights of another detector, or a file with code.
     """
@@ -50,12 +50,12 @@ def teacher_from_checkpoint(config: RunConfig, classes: list[str], progress: boo
 
 
 def head_is_loaded(detector: nn.Module) -> bool:
-    """Whether a detector can detect: no tensor of its head was left at random."""
+    """Whether no tensor of the head was left at random."""
     return all(name.startswith("backbone.") for name in getattr(detector, "not_loaded", ()))
 
 
 def published(name: str, config: RunConfig, classes: list[str]) -> tuple[nn.Module, Path]:
-    """A trained detector of torchvision by the name of its weights; torchvision downloads it and checks its hash."""
+    """A detector of torchvision by the name of its weights; torchvision downloads it and checks its hash."""
     models = torchvision.models
     known = {str(each): (model, each) for model in detection_models() for each in models.get_model_weights(model)}
     if name not in known:
@@ -110,7 +110,7 @@ def from_file(path: Path, config: RunConfig, classes: list[str]) -> nn.Module:
 
 
 def by_name(path: Path, detector: nn.Module, names: list[str], classes: list[str]) -> None:
-    """Order the outputs of a head that a file's header names as the data's classes."""
+    """Order the outputs of a head, whose classes a file's header names, as the data's classes."""
     if names == classes:
         return
     narrowed = isinstance(detector, (FasterRCNN, RetinaNet, FCOS)) and detector.flavour == "torchvision"

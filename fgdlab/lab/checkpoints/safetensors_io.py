@@ -13,18 +13,16 @@ from ..io import atomic_write, file_hashes
 
 
 def save_weights(module: nn.Module, path: Path, **facts) -> None:
-    """Write a module's state dict and JSON facts (settings, seed, AP, command) into one file."""
+    """Write a state dict and JSON facts (settings, seed, AP, command) into one file."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     with atomic_write(Path(path)) as unfinished:  # the library's writer hides a full disk
         unfinished.write_bytes(save(state, metadata={"fgdlab": json.dumps(facts)}))
 
 
 def load_weights(module: nn.Module, path: Path) -> dict:
-    """Load a file of :func:`save_weights` into a module, strictly, and return its facts.
+    """Load a file of :func:`save_weights`, strictly, and return its facts.
 
-    Raises:
-        UserError: no such file, not a safetensors file, weights of another architecture, integers for weights, NaN or
-            infinity.
+    UserError: no such file, another format, another architecture, or what :func:`check_numbers` refuses.
     """
     facts = read_facts(path)
     state, own = load_file(path), module.state_dict()
@@ -38,7 +36,7 @@ def load_weights(module: nn.Module, path: Path) -> dict:
 
 
 def check_numbers(path: Path, state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
-    """Refuse weights that would load and then spoil a run silently: integers, NaN, infinity."""
+    """Refuse weights that would spoil a run silently: integers, NaN, infinity."""
     for name, tensor in state.items():
         if tensor.is_floating_point() != own[name].is_floating_point():
             problem = f"{path} must hold {own[name].dtype} as {name!r}, got {tensor.dtype}"
@@ -49,10 +47,7 @@ def check_numbers(path: Path, state: dict[str, Tensor], own: dict[str, Tensor]) 
 
 
 def read_facts(path: Path) -> dict:
-    """The JSON facts of a weights file, {} where it has none.
-
-    Safetensors hold numbers and no code; the library checks every size in the header against the file.
-    """
+    """The JSON facts of a weights file, {} where it has none. The library checks every size against the file."""
     if not Path(path).is_file():
         raise UserError(f"weights must be a file, got {str(path)!r}, which is none; check the path")
     try:
@@ -74,11 +69,8 @@ def not_safetensors(path: Path, error: SafetensorError) -> UserError:
 
 
 def check_archive(path: Path) -> None:
-    """Refuse a zip bomb before anything is unpacked: torch.save does not compress, so an archive cannot unpack to more.
-
-    Raises:
-        UserError: an archive that unpacks to more than its size. zipfile.BadZipFile: no archive.
-    """
+    """Refuse a zip bomb before it is unpacked: torch.save does not compress, so no archive unpacks to more than its
+    size. zipfile.BadZipFile: no archive."""
     with zipfile.ZipFile(path) as archive:
         unpacked, size = sum(entry.file_size for entry in archive.infolist()), os.path.getsize(path)
     if unpacked > size:
@@ -87,5 +79,4 @@ def check_archive(path: Path) -> None:
 
 
 def weights_hash(path: Path) -> str:
-    """A short hash of a weights file."""
     return file_hashes(Path(path).parent, [Path(path).name])[0][:12]

@@ -6,23 +6,22 @@ from .run_config import DEFAULTS, RunConfig, settings_about
 
 
 def distils(config: RunConfig) -> bool:
-    """Do the settings leave a distillation loss, so that the run needs a teacher to learn from?"""
+    """Is there a distillation loss, for which the run needs a teacher?"""
     return config.method != "none" and config.strength > 0 and (config.method != "fgd" or bool(config.fgd().weights()))
 
 
 def has_teacher(config: RunConfig) -> bool:
-    """Does the run need its teacher at all: to learn from it, or to start from its head?"""
+    """Does the run need its teacher: to learn from it, or to start from its head?"""
     return distils(config) or config.inherit
 
 
 def active_settings(config: RunConfig) -> RunConfig:
-    """The same run with every setting that it does not use at its default: a plain student has no weights of a loss."""
+    """The same run with every setting that it does not use at its default."""
     return config.but(
         **{name: DEFAULTS[name] for name in unused_settings(distils(config), config.method, has_teacher(config))}
     )
 
 
 def unused_settings(distils: bool, method: str, has_teacher: bool) -> tuple[str, ...]:
-    """Names of the settings that such a run does not use."""
     unused = settings_about("method", "fgd") if not distils else settings_about("fgd") if method != "fgd" else ()
     return unused if has_teacher else (*unused, *settings_about("teacher"))

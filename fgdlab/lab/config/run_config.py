@@ -20,13 +20,11 @@ def setting(
     """A field with its metadata.
 
     Args:
-        group: what the setting is about, one of ``GROUPS``. A run without distillation does not use "method" and "fgd".
-        help: the words that ``fgdlab run --help`` prints.
+        group: one of ``GROUPS``. A run without distillation does not use "method" and "fgd".
+        help: the words of ``fgdlab run --help``.
         choices: the allowed words; a word that contains ``or_with`` is allowed, too.
-        minimum, maximum: of numbers; ``maximum`` holds for whole numbers and bounds what a number allocates. Other
-            numbers end at ``LARGEST``.
-        later: the setting was added after results were published, so its default is not part of an id. That default
-            must never change.
+        minimum, maximum: of numbers; ``maximum`` is for whole numbers, others end at ``LARGEST``.
+        later: added after results were published, so its default is not part of an id and must never change.
         decides_teacher: the weights of a trained teacher depend on it, so the name of the teacher's file does.
         decides_numbers: it can change a number of the run, so the run's id depends on it.
     """
@@ -38,7 +36,7 @@ def setting(
 
 
 def fgd_setting(name: str):
-    """A field with the name, default, choices and help of FGDConfig's field."""
+    """As FGDConfig's field of this name."""
     of_loss = next(each for each in fields(FGDConfig) if each.name == name)
     minimum = 0 if isinstance(of_loss.default, float) else None
     return setting("fgd", of_loss.default, of_loss.metadata["help"], of_loss.metadata["choices"], minimum)
@@ -46,10 +44,7 @@ def fgd_setting(name: str):
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All settings of a run. Defaults: a compact student, two epochs of digit scenes, no distillation.
-
-    A scale (scales.py) changes some of them.
-    """
+    """All settings of a run. Defaults: a compact student, two epochs of digit scenes, no distillation."""
 
     # data
     data: str = setting("data", "digits", "'digits' for the built-in scenes, or the folder of a COCO-format data set")
@@ -63,8 +58,7 @@ class RunConfig:
         "data", 3600, "training images: digit scenes to make, or the most to take of a folder; 0 = all of the folder",
         minimum=0,
         decides_teacher=True)
-    eval_images: int = setting(
-        "data", 400, "evaluation images per split (tune, val), as for train_images", minimum=0)
+    eval_images: int = setting("data", 400, "evaluation images per split (tune, val), as for train_images", minimum=0)
     train_split: str = setting("data", "train", "the training split", decides_teacher=True)
     eval_split: str = setting(
         "data", "val",
@@ -123,8 +117,7 @@ class RunConfig:
     teacher_parts: str = setting(
         "teacher", "all", "parts of the checkpoint to load; backbone+neck where its head is of another kind",
         ("all", "backbone+neck"), later=True)
-    teacher_epochs: int = setting(
-        "teacher", 8, "epochs when a teacher is trained", minimum=1, decides_teacher=True)
+    teacher_epochs: int = setting("teacher", 8, "epochs when a teacher is trained", minimum=1, decides_teacher=True)
     teacher_steps: int = setting(
         "teacher", 0, "steps when a teacher is trained; 0 = teacher_epochs", minimum=0, later=True,
         decides_teacher=True)
@@ -260,37 +253,33 @@ class RunConfig:
 
     @classmethod
     def of(cls, settings: dict) -> "RunConfig":
-        """From a dict of YAML, JSON or papermill. An unknown key is an error that names the nearest known one."""
+        """From a dict of YAML, JSON or papermill."""
         check_names(settings)
         return cls(**settings)
 
     def but(self, **changes) -> "RunConfig":
-        """The same with some fields changed."""
         check_names(changes)
         return replace(self, **changes)
 
     def dict(self) -> dict:
-        """Plain JSON types, one entry per field."""
         return asdict(self)
 
     def identity(self) -> dict:
-        """What a run's id hashes: the settings that decide numbers, without later ones at their defaults, so that a
-        new setting changes no id."""
+        """What a run's id hashes: what decides numbers, without ``later`` settings at their defaults."""
         return {
             name: value
             for name, value in self.deciding().items() if value != DEFAULTS[name] or not METADATA[name]["later"]
         }
 
     def deciding(self) -> dict:
-        """The settings that can change a number of the run."""
+        """The settings that can change a number."""
         return {name: value for name, value in self.dict().items() if METADATA[name]["decides_numbers"]}
 
     def json(self) -> str:
-        """Canonical JSON: equal configurations give equal text."""
+        """Equal configurations give equal text."""
         return json.dumps(self.dict(), sort_keys=True)
 
     def fgd(self) -> FGDConfig:
-        """The configuration of the FGD loss."""
         return FGDConfig(**{each.name: getattr(self, each.name) for each in fields(FGDConfig)})
 
 
@@ -299,7 +288,6 @@ METADATA = {each.name: each.metadata for each in fields(RunConfig)}
 
 
 def settings_about(*groups: str) -> tuple[str, ...]:
-    """Names of the settings of these groups, in the order of RunConfig."""
     return tuple(name for name, about in METADATA.items() if about["group"] in groups)
 
 
@@ -311,7 +299,7 @@ def check_names(settings: dict) -> None:
 
 
 def checked(which, value):
-    """A field's value in the field's type, or a UserError that names the field, what it takes and what came."""
+    """The value in the field's type, or a UserError."""
     name, kind, choices, minimum = which.name, type(which.default), which.metadata["choices"], which.metadata["minimum"]
     wanted = "one of " + ", ".join(choices) if choices else "a " + NAMES[kind]
     wrong = UserError(f"{name} must be {wanted}, got {value!r}; {which.metadata['help']}")

@@ -32,7 +32,6 @@ SCALES: dict[str, dict] = {
 
 
 def scale_settings(name: str) -> dict:
-    """Settings of a scale, its name among them."""
     if name not in SCALES:
         raise unknown_name("scale", name, SCALES)
     return {**SCALES[name], "scale": name}

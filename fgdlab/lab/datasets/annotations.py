@@ -47,11 +47,7 @@ class Annotations:
         return f"{self.split} of {self.folder.name}: {images} images, {boxes} boxes, {classes} classes"
 
     def coco(self, ids: Iterable[int] | None = None) -> dict:
-        """A COCO document of images by id, None: of all, with the file's category ids.
-
-        Raises:
-            ValueError: an id is not in the split.
-        """
+        """A COCO document of images by id, None: of all, with the file's category ids. ValueError for unknown ids."""
         wanted = set(self.boxes if ids is None else ids)
         if unknown := wanted - self.boxes.keys():
             raise ValueError(f"ids must be image ids of split {self.split!r}, got {sorted(unknown)[:5]}")
@@ -78,7 +74,7 @@ class Annotations:
 
 
 def splits_of(folder: str | Path) -> list[str]:
-    """Names of the splits that :func:`read_split` knows in this folder. Does not read the annotations."""
+    """Names of the splits that :func:`read_split` knows in this folder, without reading annotations."""
     return list(sources(Path(folder).expanduser()))
 
 
@@ -90,8 +86,7 @@ def read_split(folder: str | Path, split: str, masks: bool = False, exif_turned:
 
     Args:
         folder: in one of the layouts of splits.py.
-        split: a name in splits.json, or train, tune and val, drawn 70/15/15 by a hash of the image id; ``all``; in
-            COCO's layout train2017 or train; always train-fit and train-tune, the disjoint 80 % and 20 % of train.
+        split: a name of :func:`splits_of`; train-fit and train-tune are the disjoint 80 % and 20 % of train.
         masks: also check and keep the segmentations.
         exif_turned: boxes were drawn on images as their EXIF orientation turns them, whatever the stated sizes.
     Raises:
@@ -150,7 +145,6 @@ def box_note(count: int, which: str, what: str) -> list[str]:
 
 
 def segmentation_counts(folder: str | Path) -> dict[Path, SegmentationCounts]:
-    """Per annotation file of a checked folder: how many objects, boxes with an area, have a segmentation."""
     counts = {}
     for file in dict.fromkeys(source.file for source in sources(Path(folder).expanduser()).values()):
         document = read_document(file)
@@ -160,7 +154,7 @@ def segmentation_counts(folder: str | Path) -> dict[Path, SegmentationCounts]:
 
 
 def links_outside(image_folder: Path, name: str) -> bool:
-    """Whether a file name passes a symbolic link and ends outside the image folder, which may itself be a link."""
+    """Does a file name pass a symbolic link and end outside the image folder, which may itself be a link?"""
     path = str(image_folder)
     passes_link = any(os.path.islink(path := os.path.join(path, part)) for part in Path(name).parts)
     return passes_link and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(image_folder))
@@ -211,10 +205,7 @@ def rotation_note(entries: list[dict], rows: np.ndarray) -> list[str]:
 
 
 def check_files(images: list[dict], image_folder: Path, split: str) -> list[str]:
-    """Set the names of files that are spelt in another way on this disk. Returns notes about them.
-
-    Raises UserError where the folder lacks images of the split, or has links to images elsewhere.
-    """
+    """Set the names of files that are spelt in another way on this disk. Returns notes about them."""
     if not image_folder.is_dir():
         got = "got no such folder; put them there, or link it"
         raise UserError(f"{image_folder} must be the folder with the images of split {split!r}, {got}")
@@ -232,7 +223,6 @@ def check_files(images: list[dict], image_folder: Path, split: str) -> list[str]
         name, remedy = missing[0]["file_name"], "put them there, or take those images out of the split"
         raise UserError(
             f"{image_folder} must hold the {len(images)} image files of split {split!r}, "
-            f"got {len(missing)} missing, the first {short_repr(name)} of image {missing[0]['id']}; {remedy}"
-        )
+            f"got {len(missing)} missing, the first {short_repr(name)} of image {missing[0]['id']}; {remedy}")
     pairs = [f"{name!r} is {file!r}" for name, file in found.items()]
     return [f"{len(found)} files of {split} have names in another spelling: {pairs[0]}"] if found else []

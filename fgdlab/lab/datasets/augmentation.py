@@ -30,7 +30,6 @@ class Augmentation(NamedTuple):
 
     @property
     def active(self) -> bool:
-        """Whether an image has more than one view."""
         return any((self.flip, self.zoom, self.colour))
 
     def key(self, seed: int, epoch: int) -> list[int]:
@@ -42,9 +41,7 @@ class Augmentation(NamedTuple):
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         """(image, boxes, masks, which boxes were kept) of one view. With ``zoom`` every view has the size ``canvas``.
 
-        Args:
-            image: (3, H, W) uint8; boxes: (K, 4) xyxy pixels; masks: (K, H, W) or None.
-            canvas: (height, width) in pixels.
+        image: (3, H, W) uint8; boxes: (K, 4) xyxy pixels; masks: (K, H, W) or None; canvas: (height, width) in pixels.
         """
         framed = BoundingBoxes(boxes, format="XYXY", canvas_size=image.shape[-2:], clamping_mode=None)
         sample = {"image": Image(image), "boxes": framed} | ({} if masks is None else {"masks": Mask(masks)})

@@ -1,12 +1,11 @@
-"""The batches of an epoch as lists of indices."""
+"""The batches of an epoch."""
 import torch
 
 
 def epoch_batches(dataset, batch_size: int, seed: int, epoch: int, aspect_groups: bool = False) -> list[list[int]]:
-    """Full shuffled batches of one epoch. They depend on seed and epoch only. A rest that fills no batch is left out.
+    """Full shuffled batches of indices; a rest that fills no batch is left out. They depend on seed and epoch only.
 
-    Args:
-        aspect_groups: a batch holds only wide images or only others, for less padding.
+    aspect_groups: a batch holds only wide images or only others, for less padding.
     """
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed * 100_003 + epoch)).tolist()
     full, groups = [], {True: [], False: []}
@@ -21,5 +20,5 @@ def epoch_batches(dataset, batch_size: int, seed: int, epoch: int, aspect_groups
 
 
 def batches_per_epoch(dataset, batch_size: int, aspect_groups: bool = False) -> int:
-    """Number of batches of :func:`epoch_batches`, the same in every epoch."""
+    """The same in every epoch."""
     return len(epoch_batches(dataset, batch_size, seed=0, epoch=0, aspect_groups=aspect_groups))

@@ -27,7 +27,7 @@ MAX_BOXES = 5000  # per image: masks need boxes x cells of memory
 
 
 def read_json(file: Path):
-    """Any JSON value. Raises UserError where the file cannot be read, is too large, or is not JSON."""
+    """Any JSON value. UserError where the file cannot be read, is too large, or is not JSON."""
     try:
         size = file.stat().st_size
         if size > MAX_FILE_BYTES:
@@ -48,10 +48,7 @@ def read_json(file: Path):
 
 
 def read_document(file: Path) -> dict:
-    """The file's ``images``, ``categories`` and ``annotations``: lists of dicts with all needed keys and unique ids.
-
-    Images and categories are fully checked, annotations by :func:`box_table`.
-    """
+    """The file's JSON object, whose ``images`` and ``categories`` are checked; :func:`box_table` checks annotations."""
     document = read_json(file)
     if not isinstance(document, dict):
         got = short_repr(document)
@@ -83,7 +80,7 @@ def check_values(
     entries: list[dict], entry_name: Callable[[int], str], key: str, must: str, valid: Callable[..., bool],
     remedy: str = MEND,
 ) -> None:
-    """Raises UserError where the value of ``key`` is not valid. ``entry_name`` names entry i in the message."""
+    """Refuse other values of ``key``. ``entry_name`` names entry i in the message."""
     invalid = [(i, entry.get(key)) for i, entry in enumerate(entries) if not valid(entry.get(key))]
     raise_first([f"{entry_name(i)} must have {must}, got {short_repr(value)}" for i, value in invalid], remedy)
 
@@ -125,8 +122,7 @@ def check_images(images: list[dict], file: Path) -> None:
     raise_first(
         [f"{image_name(i)} must have at most {MAX_PIXELS} pixels, got {image['width']} x {image['height']}"
          for i, image in enumerate(images) if image["width"] * image["height"] > MAX_PIXELS],
-        "cut it into tiles, or write the size of the image file",
-    )
+        "cut it into tiles, or write the size of the image file")
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,12 +140,7 @@ class BoxTable:
 
 
 def box_table(document: dict, file: Path, *, allow_empty: bool, classes: list[str] | None = None) -> BoxTable:
-    """Check all annotations.
-
-    Args:
-        allow_empty: mark boxes of width or height 0 as ``empty`` instead of refusing them.
-        classes: names in the order of the labels; None: in the order of the file's category ids.
-    """
+    """Check all annotations. allow_empty: mark boxes of width or height 0 as ``empty`` instead of refusing them."""
     entries = sorted(document["annotations"], key=lambda entry: entry["id"])
     images = {image["id"]: image for image in document["images"]}
     names = {category["id"]: category["name"] for category in document["categories"]}
@@ -190,7 +181,6 @@ def box_table(document: dict, file: Path, *, allow_empty: bool, classes: list[st
 
 
 def class_names(document: dict) -> list[str]:
-    """The classes in the order of their ids."""
     return [category["name"] for category in sorted(document["categories"], key=lambda category: category["id"])]
 
 
@@ -216,7 +206,6 @@ def check_annotations(entries: list[dict], images: dict, labels: dict, file: Pat
 
 
 def annotation_name(entry: dict, images: dict[int, dict], file: Path) -> str:
-    """File, annotation id, and image where it is known."""
     image = images.get(entry["image_id"]) if is_integer(entry["image_id"]) else None
     return f"{file}: annotation {entry['id']}" + (f" of image {image['id']} {image['file_name']!r}" if image else "")
 

@@ -2,8 +2,7 @@
 
     {split: DetectionDataset} --examine--> [Finding], the worst first
 
-A check is a function that gives a sentence where a split is worse than its threshold. On COCO's images, BCCD and
-playing cards, none refuses or warns.
+A check gives a sentence where a split is worse than its threshold. None does so on COCO, BCCD and playing cards.
 """
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -26,7 +25,6 @@ CHECKS: list[tuple] = []
 
 
 class Finding(NamedTuple):
-    """What a check found in the data."""
 
     level: str  # one of LEVELS
     name: str
@@ -100,7 +98,7 @@ def examine(
 
 
 def refuse_data(findings: Sequence[Finding], say: Callable[[str], None]) -> None:
-    """Say what is probably wrong. Raises UserError with the first finding that stops a run."""
+    """Say what is probably wrong. UserError with the first finding that stops a run."""
     for finding in findings:
         if finding.level == "refuse":
             must = f"data must pass the check {finding.name!r}"
@@ -165,7 +163,7 @@ def boxes_look_normalised(part: Part, share: float):
 
 
 def past_far_border(part: Part, share: float) -> bool:
-    """Whether so many boxes end at the right or lower border, and far fewer begin at the left or upper one."""
+    """Do so many boxes end at the right or lower border, and far fewer begin at the left or upper one?"""
     far, near = (part.far >= part.borders).any(0), (part.near <= 0).any(0)
     return part.count >= FEWEST and far.mean() >= max(share, 3 * near.mean())
 
@@ -243,7 +241,7 @@ def how_it_was_read(part: Part, most: float):
 
 
 def check_pixels(dataset: DetectionDataset, progress: bool = True) -> None:
-    """Decode all images of a split. Raises UserError with the first defect and the number of others."""
+    """Decode all images of a split. UserError with the first defect and the number of others."""
     found, defects = dataset.annotations, []
     for entry in tqdm(dataset.entries, desc=f"check images of {found.split}", unit="image", disable=not progress):
         try:

@@ -37,7 +37,6 @@ Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
 
 
 def data_folder(config: RunConfig, progress: bool = True) -> Path:
-    """The COCO folder that a run reads. Digit scenes are created on first use."""
     if config.data != "digits":
         return Path(config.data).expanduser()
     if not config.train_images or not config.eval_images:
@@ -99,12 +98,12 @@ class DetectionDataset(Dataset):
         return len(self.entries)
 
     def augment(self, augmentation: Augmentation, seed: int, epoch: int) -> None:
-        """Show views of the images from now on. Which ones depends on seed, epoch and image id only."""
+        """Show views of the images from now on, which depend on seed, epoch and image id only."""
         self.augmentation, self._seed, self._epoch = augmentation, seed, epoch
 
     @cached_property
     def canvas(self) -> tuple[int, int]:
-        """The largest (height, width) in pixels of all items, which is the size of every view with zoom."""
+        """The largest (height, width) in pixels of all items: the size of every view with zoom."""
         heights, widths = zip(*map(self.loaded_size, range(len(self))), strict=True)
         return max(heights), max(widths)
 
@@ -119,7 +118,7 @@ class DetectionDataset(Dataset):
         return zero_to_one(image), target
 
     def as_bytes(self, i: int, epoch: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Item i with uint8 pixels in 0..255, as it is seen in ``epoch``; None: the epoch of :meth:`augment`."""
+        """Item i with uint8 pixels, as it is seen in ``epoch``; None: the epoch of :meth:`augment`."""
         entry, image = self.entries[i], self._pixels(i)
         image_id, (height, width) = entry["id"], image.shape[-2:]
         scale = np.array([width / entry["width"], height / entry["height"]] * 2)
@@ -151,12 +150,11 @@ class DetectionDataset(Dataset):
         return self
 
     def decode(self, i: int) -> np.ndarray:
-        """(3, H, W) uint8 of item i, read from its file and shrunk."""
         image = shrink(Image.fromarray(read_image(self.annotations.image_folder, self.entries[i])), self.long_side)
         return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
     def _pixels(self, i: int) -> Tensor:
-        """(3, H, W) uint8, from the cache file, or from memory, where decoded images are kept up to a bound."""
+        """(3, H, W) uint8, from the cache file or memory, which keeps decoded images up to a bound."""
         if self._cached_pixels is not None:
             return torch.from_numpy(np.array(self._cached_pixels[i]))
         if i not in self._kept:
@@ -168,7 +166,7 @@ class DetectionDataset(Dataset):
         return self._kept[i]
 
     def ground_truth(self) -> dict:
-        """A COCO document of the images of this data set, in original pixels and category ids."""
+        """A COCO document of these images, in original pixels and category ids."""
         return self.annotations.coco(self.image_ids)
 
     def file_hashes(self) -> list[str]:
@@ -179,7 +177,7 @@ class DetectionDataset(Dataset):
         return self._hashes
 
     def content_hash(self) -> str:
-        """A hash of annotations, image ids, image size, and the bytes of the image files; not of paths or names."""
+        """A hash of annotations, ids, image size, and the bytes of the image files; not of paths or names."""
         return short_hash({
             "annotations": self.annotations.content_hash, "ids": self.image_ids, "long_side": self.long_side,
             "files": self.file_hashes(),
@@ -194,8 +192,6 @@ class KeyedDataset(Dataset):
 
     def __getitem__(self, key: tuple[int, int | None]) -> tuple[Tensor, dict[str, Tensor]]:
         return self.dataset.as_bytes(*key)
-
-
 def load_batches(
     dataset: DetectionDataset, keys: Iterable[list[tuple[int, int | None]]], *, device: str | torch.device = "cpu",
     workers: int = 0,
@@ -204,7 +200,7 @@ def load_batches(
 
     Args:
         keys: one list of (i, epoch) per batch.
-        device: where images, boxes, labels and masks go; image_id and scale stay on the host.
+        device: where what ``ON_DEVICE`` names goes.
         workers: processes that decode ahead; 0: decode here.
     """
     loader = DataLoader(
@@ -233,10 +229,8 @@ def unpack(flat: Tensor, shapes: list[tuple]) -> list[Tensor]:
     """The tensors of :func:`pack` as views."""
     parts = flat.split([math.prod(shape) for shape in shapes])
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
 def zero_to_one(pixels: Tensor) -> Tensor:
-    """uint8 in 0..255 -> a new float32 tensor in 0..1."""
+    """uint8 -> a new float32 tensor."""
     return pixels.float().div_(255)
 
 
@@ -245,13 +239,11 @@ def shuffled_batches(
     augmentation: Augmentation = Augmentation(), workers: int = 0, aspect_groups: bool = False,
     share: Callable[[list[int]], list[int]] = list, device: str | torch.device = "cpu",
 ) -> Iterator[Batch]:
-    """The batches of :func:`epoch_batches` of one or more epochs.
+    """The batches of :func:`epoch_batches` of so many ``epochs``, from one loader without a pause between them.
 
     Args:
-        epochs: number of epochs, served by one loader without a pause between them.
         first: number of batches to skip, to resume an interrupted epoch.
         share: a batch's indices -> those for this process; default: all.
-        device, workers: as in :func:`load_batches`.
     """
     dataset.augment(augmentation, seed, epoch)
 
@@ -267,7 +259,7 @@ def shuffled_batches(
 def foreground_fractions(
     dataset: DetectionDataset, strides: tuple[int, ...] = (8, 16, 32), rounding: str = "exact",
 ) -> dict[str, float]:
-    """Fraction of cells inside a box for each pyramid level, in 0..1, averaged over the images."""
+    """Fraction of cells inside a box for each pyramid level, 0..1, mean over the images."""
     fractions = {f"P{int(np.log2(stride))}": [] for stride in strides}
     for i, entry in enumerate(dataset.entries):
         height, width = dataset.loaded_size(i)

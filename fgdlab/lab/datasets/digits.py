@@ -1,13 +1,12 @@
 """The built-in data: handwritten digits among look-alikes, pasted over photographs, as a COCO folder made in seconds.
 
-The digits and the two photographs come with scikit-learn. Objects are digits 0-9 at many sizes. Look-alikes (letters,
-mirrored and rotated digits, through the same pipeline) are no objects. Without them a student gains nothing from
-imitating the teacher in the background.
+The digits and the two photographs come with scikit-learn. Objects are digits at many sizes. Look-alikes (letters,
+mirrored and rotated digits) are no objects: without them a student gains nothing from imitating the background.
 
     glyph 8x8 --resize, colour, opacity--> pasted on a crop of a photograph --strokes, noise--> JPEG + boxes (+ mask)
 
-No leakage: the splits train, tune and val share no digit sample and no pixel of a photograph. The scenes of a split
-depend on no other split's number of scenes, and a small split is the start of a large one.
+The splits train, tune and val share no digit sample and no pixel of a photograph. The scenes of a split depend on no
+other split's number of scenes, and a small split is the start of a large one.
 """
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -69,21 +68,15 @@ class DigitScenes:
             raise UserError(f"the seed of digit scenes must be at least 0, got {self.seed}; 0 is the usual one")
 
     def key(self) -> str:
-        """A hash of all settings."""
         return short_hash({"version": RECIPE_VERSION, **self.settings()})
 
     def settings(self) -> dict:
-        """The settings that are hashed and written to the folder; ``masks`` only if set, as in older folders."""
+        """What is hashed and written to the folder; ``masks`` only if set, as in older folders."""
         return {name: value for name, value in asdict(self).items() if name != "masks" or value}
 
 
 def digit_folder(recipe: DigitScenes = DigitScenes(), folder: Path | None = None, progress: bool = True) -> Path:
-    """The COCO folder of a recipe: images/, annotations.json, splits.json. Made on first use, then found.
-
-    Args:
-        folder: where to; None = the cache.
-        progress: show a bar while scenes are made.
-    """
+    """The COCO folder of a recipe, by default in the cache: images/, annotations.json, splits.json. Made once."""
     folder = folder or cache_root() / "data" / f"digits-{recipe.key()}"
     return create_once(folder, lambda unfinished: make_scenes(recipe, unfinished, progress))
 
@@ -116,7 +109,7 @@ def make_scenes(recipe: DigitScenes, folder: Path, progress: bool) -> None:
 
 
 def write_scene(recipe: DigitScenes, split: str, image_id: int, folder: Path) -> tuple[dict, list[dict]]:
-    """Write one scene's JPEG. Returns its entry for the annotation file and those of its digits, without their ids."""
+    """Write a JPEG. Returns its entry for the annotation file and those of its digits, without their ids."""
     pixels, objects, inks = scene_with_ink(recipe, split, image_id)
     name = f"{image_id:06d}.jpg"
     Image.fromarray(pixels).save(folder / "images" / name, quality=92)
@@ -131,10 +124,7 @@ def write_scene(recipe: DigitScenes, split: str, image_id: int, folder: Path) ->
 
 
 def scene(recipe: DigitScenes, split: str, image_id: int) -> tuple[np.ndarray, list]:
-    """One scene: pixels (size, size, 3) uint8 and a list of (digit, (x1, y1, x2, y2)) in whole pixels.
-
-    Depends on the recipe, the split and the id alone, so scenes may be made in any order.
-    """
+    """One scene: pixels (size, size, 3) uint8 and a list of (digit, (x1, y1, x2, y2)) in whole pixels."""
     return scene_with_ink(recipe, split, image_id)[:2]
 
 
@@ -164,12 +154,10 @@ def scene_with_ink(recipe: DigitScenes, split: str, image_id: int) -> tuple[np.n
 
 
 def run_lengths(ink: np.ndarray, corner: tuple[int, int], size: int) -> dict:
-    """A digit's segmentation as COCO's run lengths: its pixels of at least half opacity, also covered ones.
+    """COCO's run lengths of a digit's pixels of at least half opacity, also covered ones.
 
     Args:
-        ink: opacity (h, w) in 0..1.
-        corner: x1, y1 of its box in the scene, in pixels.
-        size: side of the scene in pixels.
+        ink: opacity (h, w) in 0..1. corner: x1, y1 of its box in the scene. size: side of the scene. Both in pixels.
     """
     (x1, y1), (height, width) = corner, ink.shape
     mask = np.zeros((size, size), np.uint8, order="F")
@@ -200,7 +188,7 @@ def digit_glyph(rng, split: str, among: tuple[int, ...] | None = None) -> tuple[
 
 
 def lookalike_glyph(rng, split: str) -> np.ndarray:
-    """Half letters, a quarter mirrored digits, a quarter digits turned by 90 degrees."""
+    """A letter (1/2), a mirrored digit (1/4) or one turned by 90 degrees (1/4)."""
     kind = rng.choice(["letter", "mirrored", "turned"], p=[0.5, 0.25, 0.25])
     if kind == "letter":
         return letter_glyph(str(rng.choice(list(LETTERS))), int(rng.integers(-12, 13)))
@@ -211,7 +199,7 @@ def lookalike_glyph(rng, split: str) -> np.ndarray:
 
 @cache
 def letter_glyph(letter: str, degrees: int) -> np.ndarray:
-    """A letter of Pillow's own font, shrunk to the 8 x 8 pixels in which the digits come."""
+    """A letter of Pillow's own font, shrunk to the digits' 8 x 8 pixels."""
     big = Image.new("L", (64, 64))
     ImageDraw.Draw(big).text((32, 32), letter, fill=255, font=ImageFont.load_default(56), anchor="mm", stroke_width=2)
     big = big.rotate(degrees, Image.Resampling.BILINEAR)
@@ -221,7 +209,7 @@ def letter_glyph(letter: str, degrees: int) -> np.ndarray:
 # --- from glyph to scene ---
 
 def stretched(rng, glyph: np.ndarray, height: int) -> np.ndarray:
-    """The inked part of a glyph as an opacity mask of the given height in pixels; the width varies by up to 15 %."""
+    """The inked part of a glyph as an opacity mask of this height in pixels; the width varies by up to 15 %."""
     inked = glyph > 0.15
     rows, cols = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
     glyph = glyph[rows[0]:rows[-1] + 1, cols[0]:cols[-1] + 1]
@@ -231,9 +219,7 @@ def stretched(rng, glyph: np.ndarray, height: int) -> np.ndarray:
 
 
 def free_place(rng, shape: tuple[int, int], size: int, placed: list) -> tuple[int, int, int, int] | None:
-    """A random box x1, y1, x2, y2 inside the scene that overlaps each placed box by at most a tenth of the smaller box.
-
-    None if 20 tries find none.
+    """A random box x1, y1, x2, y2 that overlaps no placed one by more than a tenth of the smaller; None after 20 tries.
     """
     height, width = shape
     if height >= size or width >= size:
@@ -275,7 +261,7 @@ def photographs() -> list[Image.Image]:
 
 
 def background(rng, split: str, size: int) -> np.ndarray:
-    """A random square of the split's photograph columns, resized to (size, size, 3) floats in 0..255."""
+    """A random square of the split's photograph columns, (size, size, 3) floats in 0..255."""
     photo = photographs()[rng.integers(2)]
     left, right = PHOTO_COLUMNS[split]
     side = int(rng.integers(72, right - left + 1)) if right - left <= 120 else int(rng.integers(72, 201))
@@ -289,7 +275,6 @@ def background(rng, split: str, size: int) -> np.ndarray:
 
 
 def draw_strokes(rng, canvas: np.ndarray, count: int) -> None:
-    """Thin straight lines in random colours under the glyphs."""
     picture = Image.fromarray(canvas.clip(0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(picture)
     for _ in range(count):

@@ -6,7 +6,6 @@ from urllib.parse import unquote
 
 
 def stays_in_folder(name: str) -> bool:
-    """Whether a file name points into the image folder on every system."""
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     return not (posix.is_absolute() or windows.anchor or ".." in posix.parts or ".." in windows.parts)
 
@@ -16,13 +15,13 @@ def is_file(folder: Path, name: str) -> bool:
 
 
 def spelling(name: str) -> tuple[str, ...]:
-    """The parts of a path, equal for all spellings of one name."""
+    """The parts of a path, equal for all spellings."""
     name = unicodedata.normalize("NFC", unquote(name)).casefold().replace("\\", "/").replace("?d=", "/")
     return tuple(part for part in name.split("://")[-1].split("?")[0].split("/") if part not in ("", ".", ".."))
 
 
 def other_spellings(names: list[str], folder: Path) -> dict[str, str]:
-    """{missing name: the file's name in the folder} of the names that exactly one file has in another spelling.
+    """{missing name: the one file's name that is another spelling of it}.
 
     One of the two paths must end in the other, so that no image stands for one of another folder.
     """

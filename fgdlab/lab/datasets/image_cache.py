@@ -1,4 +1,4 @@
-"""Decoded images in one mapped file, so that the runs of a sweep decode each image only once."""
+"""Decoded images in one mapped file, which the runs of a sweep share."""
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,9 @@ MAX_BYTES = 2 * 2**30
 
 
 def image_cache(dataset, progress: bool = True) -> np.ndarray | None:
-    """The pixels of all items of a DetectionDataset, (items, 3, H, W) uint8, mapped read-only. Created on first use.
+    """The pixels of all items of a DetectionDataset, (items, 3, H, W) uint8, mapped read-only; made on first use.
 
-    None if image sizes differ or the file would exceed ``MAX_BYTES``. A replaced image is decoded again.
+    None if image sizes differ or the file would exceed ``MAX_BYTES``.
     """
     sizes = {dataset.loaded_size(i) for i in range(len(dataset))}
     shape = (len(dataset), 3, *sizes.pop())

@@ -37,7 +37,7 @@ def read_image(image_folder: str | Path, entry: dict) -> np.ndarray:
 
 
 def as_rgb(image: Image.Image) -> np.ndarray:
-    """Any Pillow image as (height, width, 3) uint8. Raises ValueError for values that 8 bits cannot hold."""
+    """(height, width, 3) uint8. ValueError for values that 8 bits cannot hold."""
     if image.mode in GREY_16_BIT:
         grey = np.asarray(image).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
@@ -51,18 +51,17 @@ def as_rgb(image: Image.Image) -> np.ndarray:
 
 
 def read_exif_rotated(path: Path) -> Image.Image:
-    """A photograph as RGB, rotated as its EXIF orientation says."""
     with Image.open(path) as image:
         return Image.fromarray(as_rgb(ImageOps.exif_transpose(image)))
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation of an opened file, 1..8; 1: upright."""
+    """The EXIF orientation, 1..8; 1: upright."""
     return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def shrink(image: Image.Image, long_side: int) -> Image.Image:
-    """The image with its longer side at most ``long_side`` pixels; 0: unchanged."""
+    """The longer side becomes at most ``long_side`` pixels; 0: unchanged."""
     if not long_side or max(image.size) <= long_side:
         return image
     scale = long_side / max(image.size)
@@ -70,7 +69,7 @@ def shrink(image: Image.Image, long_side: int) -> Image.Image:
 
 
 def size_mismatch(image: Image.Image, entry: dict) -> str:
-    """What is wrong with the size of an image file, "" if it is the entry's size, as stored or after EXIF rotation."""
+    """What is wrong with the size of an image file, "" if it is the entry's, as stored or after EXIF rotation."""
     stored, annotated = image.size, (entry["width"], entry["height"])
     swapped = stored == annotated[::-1]
     if stored == annotated or (swapped and orientation(image) in QUARTER_TURNS):

@@ -14,7 +14,6 @@ from .coco_json import annotation_name, is_finite, is_integer
 
 
 class SegmentationCounts(NamedTuple):
-    """Numbers of annotations by their segmentation."""
 
     polygons: int  # valid ones
     run_lengths: int  # valid ones
@@ -47,7 +46,7 @@ def count_segmentations(annotations: list[dict], images: dict[int, dict], file: 
 
 
 def invalid_segmentations(annotations: list[dict], images: dict[int, dict], file: Path) -> dict[int, str]:
-    """{annotation id: message} of annotations whose segmentation is not polygons or run lengths of the image's size."""
+    """{annotation id: message} where the segmentation is neither polygons nor run lengths of the image's size."""
     messages = {}
     for annotation in annotations:
         image, segmentation = images[annotation["image_id"]], annotation.get("segmentation")
@@ -76,13 +75,10 @@ def expected_segmentation(segmentation, height: int, width: int) -> str:
 
 
 def decode_run_lengths(segmentation: dict) -> list[int]:
-    """Run lengths in column-major order; the first run is of zeros.
+    """Run lengths in column-major order; the first run is of zeros. ValueError for other ``counts``.
 
     COCO's text form has 5 bits of a number per character, and from the fourth number on the difference to the number
     before the previous one. pycocotools reads past the end of an invalid text.
-
-    Raises:
-        ValueError: ``counts`` is neither a list of integers nor a valid text.
     """
     counts = segmentation.get("counts")
     if isinstance(counts, list) and all(map(is_integer, counts)):
@@ -107,10 +103,8 @@ def decode_run_lengths(segmentation: dict) -> list[int]:
 
 
 def decode_mask(segmentation: list | dict, size: tuple[int, int], loaded_size: tuple[int, int]) -> np.ndarray:
-    """A valid segmentation of an image of ``size`` (height, width) as uint8 of 0 and 1 in ``loaded_size``.
-
-    Polygons are scaled before they are filled.
-    """
+    """A valid segmentation of an image of ``size`` (height, width) as uint8 of 0 and 1 in ``loaded_size``. Polygons are
+    scaled before they are filled."""
     (height, width), (loaded_height, loaded_width) = size, loaded_size
     if isinstance(segmentation, dict):
         runs = decode_run_lengths(segmentation)

@@ -35,8 +35,6 @@ OTHER_FORMATS = {("labels/", "data.yaml", "dataset.yaml"): YOLO, ("JPEGImages/",
 
 @dataclass(frozen=True)
 class Source:
-    """Where a split comes from."""
-
     file: Path
     image_folder: Path
     choose: Callable[[list[int]], list[int]] = list  # the sorted image ids of the file -> the ids of the split
@@ -46,7 +44,6 @@ class Source:
 
 
 def sources(folder: Path) -> dict[str, Source]:
-    """All splits of a folder by name. Raises UserError where the folder has none of the layouts."""
     if not folder.is_dir():
         got = "a file; give the folder that holds it" if folder.exists() else "nothing there; correct the path"
         raise UserError(f"{folder} must be a folder with annotations.json and images/, got {got}")
@@ -58,8 +55,7 @@ def sources(folder: Path) -> dict[str, Source]:
         raise UserError(
             f"{folder} must hold annotations.json and images/, or annotations/instances_<split>.json and <split>/, or "
             f"<split>/_annotations.coco.json beside its images, got {shown or 'an empty folder'}; "
-            f"{conversion(folder, present)}"
-        )
+            f"{conversion(folder, present)}")
     reference = found["train"].file if "train" in found else None
     found = {name: replace(source, classes_of=reference) for name, source in found.items()}
     if "train" in found and not TRAIN_PARTS.keys() & found.keys():
@@ -80,7 +76,6 @@ def conversion(folder: Path, present: list[str]) -> str:
 
 
 def first_folder(*folders: Path) -> Path:
-    """The first that exists, else the first."""
     return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
@@ -112,8 +107,7 @@ def listed_sources(everything: Source, file: Path) -> dict[str, Source]:
         raise UserError(f"{file} must be an object of split names with lists of image ids, {got}")
     raise_first(
         [f"{file}: split {name!r} must be a list of image ids, got {short_repr(ids)}" for name, ids in splits.items()
-         if not (isinstance(ids, list) and all(map(is_integer, ids)))], hint,
-    )
+         if not (isinstance(ids, list) and all(map(is_integer, ids)))], hint)
     raise_first(
         [f"{file}: split {name!r} must list an image once, got image id {id_} twice"
          for name, ids in splits.items() for id_ in repeated(ids)], MEND,
@@ -123,8 +117,7 @@ def listed_sources(everything: Source, file: Path) -> dict[str, Source]:
         present = set(ids)
         raise_first(
             [f"{file}: split {split!r} must list image ids of annotations.json, got {id_}"
-             for split in splits for id_ in splits[split] if id_ not in present], MEND,
-        )
+             for split in splits for id_ in splits[split] if id_ not in present], MEND)
         return splits[name]
 
     def notes(name: str) -> tuple[str, ...]:
@@ -139,8 +132,8 @@ def listed_sources(everything: Source, file: Path) -> dict[str, Source]:
 
 
 def coco_sources(folder: Path) -> dict[str, Source]:
-    """One split per file. train and val are short names if only one file name starts so. A lone file that names no
-    split, such as CVAT's instances_default.json, is drawn."""
+    """One split per file; "train" and "val" also where one file name starts so. A lone file that names no split, such
+    as CVAT's instances_default.json, is drawn."""
     files = sorted(folder.glob("annotations/instances_*.json")) or [
         file for file in sorted(folder.glob("annotations/*.json")) if not file.name.startswith(NOT_BOXES)
     ]
@@ -160,7 +153,6 @@ def coco_sources(folder: Path) -> dict[str, Source]:
 
 
 def folder_sources(folder: Path) -> dict[str, Source]:
-    """One split per folder, with its file in it."""
     files = {path.parent.name: path for name in reversed(OF_SPLIT) for path in sorted(folder.glob(f"*/{name}"))}
     found = {
         name: Source(file, first_folder(*(file.parent / place for place in (
@@ -174,7 +166,7 @@ def folder_sources(folder: Path) -> dict[str, Source]:
 
 
 def draw(ids: Sequence[int], parts: dict[str, float]) -> dict[str, list[int]]:
-    """Disjoint parts, whatever the order of ``ids``. No part is empty if there are enough ids."""
+    """Disjoint parts, whatever the order of ``ids``; none is empty if there are enough ids."""
     salt = "/".join(parts)  # draws with other part names are independent
     shuffled = sorted(ids, key=lambda id_: hashlib.sha256(f"{salt}:{id_}".encode()).digest())
     counts = np.diff(np.rint(np.cumsum([0, *parts.values()]) * len(shuffled)).astype(int))

@@ -19,7 +19,7 @@ BOXES = 20_000  # are enough for k-means
 
 
 class CachedAnchors(AnchorGenerator):
-    """torchvision's generator that keeps its last anchors, because batches of one size have the same at every step.
+    """torchvision's generator that keeps its last anchors: batches of one size have the same at every step.
 
     Differs: the anchors have the precision of the pixels, torchvision's that of the maps, which autocast rounds:
         bfloat16 holds positions above 256 pixels only to 2 pixels.
@@ -42,7 +42,6 @@ class CachedAnchors(AnchorGenerator):
 
 
 class FittedAnchors(CachedAnchors):
-    """Anchors of the widths and heights that a text names."""
 
     def __init__(self, text: str):
         levels = parse_anchors(text)
@@ -51,11 +50,7 @@ class FittedAnchors(CachedAnchors):
 
 
 def parse_anchors(text: str) -> list[Tensor]:
-    """One (A, 2) tensor of widths and heights in pixels per level.
-
-    Raises:
-        UserError: another text, or levels with different numbers of anchors.
-    """
+    """One (A, 2) tensor of widths and heights in pixels per level; UserError for another text."""
     level = r"\d{1,5}x\d{1,5}(,\d{1,5}x\d{1,5}){0,63}"
     if not re.fullmatch(rf"{level}(/{level})*", text):
         raise UserError(f"anchors must look like 11x14,16x20/30x28,41x40, got {text!r}; / separates pyramid levels")
@@ -72,7 +67,7 @@ def fit_anchors(sizes: np.ndarray, levels: int, share: float = 0.95) -> tuple[st
     Args:
         sizes: (K, 2) widths and heights of the boxes in pixels, K >= 1.
         levels: of the pyramid; small anchors go to the fine ones.
-        share: of the boxes that an anchor should meet, where at most ``MOST`` per cell can.
+        share: of the boxes to meet, where at most ``MOST`` anchors per cell can.
     """
     sample = sizes[np.linspace(0, len(sizes) - 1, min(len(sizes), BOXES)).astype(int)]
     for count in range(2, MOST + 1):
@@ -99,7 +94,7 @@ def k_means(sizes: np.ndarray, count: int, rounds: int = 100) -> np.ndarray:
 
 
 def share_met(sizes: np.ndarray, anchors: np.ndarray) -> float:
-    """Share of the boxes whose IoU with an anchor at the same centre is at least ``FIT``, 0..1."""
+    """Share of the boxes whose IoU with an anchor is at least ``FIT``, 0..1."""
     return float((iou(sizes, anchors).max(1) >= FIT).mean())
 
 

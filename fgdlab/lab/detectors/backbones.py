@@ -37,7 +37,7 @@ class FrozenStatsBatchNorm2d(nn.BatchNorm2d):
 
 
 class CaffeBottleneck(Bottleneck):
-    """A bottleneck with its stride in the first 1x1 convolution, as in Caffe, instead of in the 3x3."""
+    """A bottleneck with its stride in the first 1x1 convolution instead of in the 3x3."""
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
@@ -45,10 +45,9 @@ class CaffeBottleneck(Bottleneck):
 
 
 class CaffePixels(nn.Module):
-    """Convert torchvision's normalised pixels to those of Caffe's ResNets.
+    """torchvision's normalised pixels -> those of Caffe's ResNets, so that both serve a teacher and a student.
 
-    (N, 3, H, W) RGB, (x - mean) / std  ->  (N, 3, H, W) BGR, 255 (x - mean). Both means are equal. So a Caffe teacher
-    can be used with a torchvision student.
+    (N, 3, H, W) RGB, (x - mean) / std  ->  (N, 3, H, W) BGR, 255 (x - mean). Both means are equal.
     """
 
     def __init__(self):
@@ -61,11 +60,7 @@ class CaffePixels(nn.Module):
 
 
 def build_trunk(name: str, weights: str | None, norm: Callable[..., nn.Module] | None) -> nn.Module:
-    """A classifier whose stages feed the pyramid.
-
-    Args:
-        weights: a name of torchvision's weights enum, such as "DEFAULT"; None: random.
-    """
+    """A classifier whose stages feed the pyramid. weights: of torchvision's enum, such as "DEFAULT"; None: random."""
     settings = {"norm_layer": norm} if norm is not None else {}
     if name in CAFFE:
         depth = name.removeprefix("resnet").removesuffix("_caffe")
@@ -99,8 +94,7 @@ def backbone_with_fpn(
         first: the finest level of the FPN, 2 or 3; its stride is 2 ** first.
         extra: the block that makes the levels after P5, or a function: channels of C5 -> that block.
         pretrained: ImageNet weights; stem and first stage are then fixed.
-        norms: batch norms of the trunk: "learned", "frozen" (FrozenBatchNorm2d) or "frozen_stats" (weight and bias are
-            trained).
+        norms: of the trunk: "learned", "frozen" (FrozenBatchNorm2d), "frozen_stats" (weight and bias are trained).
         fpn_norm: norm after every convolution of the FPN, which then has no bias.
     """
     norm = {"learned": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "frozen_stats": FrozenStatsBatchNorm2d}[norms]
@@ -124,7 +118,7 @@ def backbone_with_fpn(
 
 
 def replace_norms(trunk: nn.Module, norm: type[nn.Module]) -> nn.Module:
-    """Replace all batch norms by norms of another type with the same state and eps, in place."""
+    """Replace all batch norms by ``norm`` with the same state and eps, in place."""
     if norm is nn.BatchNorm2d:
         return trunk
     for name, child in trunk.named_children():
@@ -138,7 +132,7 @@ def replace_norms(trunk: nn.Module, norm: type[nn.Module]) -> nn.Module:
 
 
 def freeze(trunk: nn.Module, until: str) -> None:
-    """Fix the parameters of all children up to the child ``until``."""
+    """Fix the parameters of all children up to ``until``."""
     for name, child in trunk.named_children():
         child.requires_grad_(False)
         if name == until:

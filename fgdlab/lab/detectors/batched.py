@@ -45,7 +45,7 @@ class BatchedTraining:
 
 
 class BatchedRetinaNet(BatchedTraining, RetinaNet):
-    """torchvision's RetinaNet with a batched loss, in about a quarter of the time on a CPU."""
+    """In about a quarter of torchvision's time on a CPU."""
 
     def compute_loss(
         self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor],
@@ -71,13 +71,11 @@ class BatchedRetinaNet(BatchedTraining, RetinaNet):
         focal = sigmoid_focal_loss(logits, one_hot).sum(dim=2) * counted  # (N, A)
         deltas = self.box_coder.encode_single(boxes[image, box], anchors[anchor])  # (F, 4)
         error = (head_outputs["bbox_regression"][image, anchor] - deltas).abs().sum(dim=1) / per_image[image]
-        return {
-            "classification": (focal.sum(dim=1) / per_image).mean(), "bbox_regression": error.sum() / len(targets),
-        }
+        return {"classification": (focal.sum(dim=1) / per_image).mean(), "bbox_regression": error.sum() / len(targets)}
 
 
 class BatchedFCOS(BatchedTraining, FCOS):
-    """torchvision's FCOS with a batched loss."""
+    """As torchvision's, batched."""
 
     def compute_loss(
         self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor],
@@ -134,7 +132,7 @@ def chunks(boxes: Tensor, labels: Tensor, anchors: int) -> Iterator[tuple[int, T
 
 
 def best_of(best: Tensor | None, matched: Tensor | None, scores: Tensor, first: int) -> tuple[Tensor, Tensor]:
-    """The best score and box of every anchor, (N, A) each, after one more chunk (N, k, A); of equals the first box."""
+    """The best score and box of every anchor, (N, A), after one more chunk (N, k, A); of equals the first box."""
     value, index = scores.max(dim=1)
     if best is None:
         return value, index

@@ -35,8 +35,8 @@ COMPACT = {
     "compact_t": Compact((24, 32, 64, 128, 160), (0, 1, 2, 1), head_convs=2),  # teacher
 }
 
-# Weights of backbones that classified glyphs, made by ablations/pretrain_backbone.py. A name ends in the hash of its
-# bytes, so other weights are other code, and runs of the old ones are stale.
+# Weights that classified glyphs, made by ablations/pretrain_backbone.py. A name ends in the hash of its bytes, so other
+# weights are other code, and runs of the old ones are stale.
 WEIGHTS = Path(__file__).parents[1] / "weights"
 GLYPHS = {
     "compact_s": "glyphs-compact_s-43fb3493.safetensors", "compact_h": "glyphs-compact_s-43fb3493.safetensors",
@@ -48,10 +48,9 @@ ANCHOR_RATIO = 1.35  # height over width: digits are taller than wide
 
 
 def compact_retinanet(backbone: str, classes: int, pretrained: bool = False, **options) -> BatchedRetinaNet:
-    """RetinaNet on three levels, P3-P5, of 48 channels, with one or two convolutions per head tower instead of four.
+    """RetinaNet on P3-P5 of 48 channels, with one or two convolutions per head tower instead of four. All is trained.
 
-    Without batch norm in the pyramid and group norm in the heads, the laptop's schedule does not converge. Every part
-    is trained, also of a pretrained backbone.
+    Without batch norm in the pyramid and group norm in the heads, the laptop's schedule does not converge.
     """
     settings = COMPACT[backbone]
     pyramid, anchors = CompactPyramid(settings), options.get("anchor_generator") or digit_anchors(ANCHOR_SIZES)
@@ -62,7 +61,7 @@ def compact_retinanet(backbone: str, classes: int, pretrained: bool = False, **o
 
 
 def digit_anchors(sizes: tuple) -> CachedAnchors:
-    """Anchors of these sides in pixels per level, in the ratio of digits."""
+    """sizes: sides in pixels per level."""
     return CachedAnchors(sizes, ((ANCHOR_RATIO,),) * len(sizes))
 
 
@@ -76,10 +75,8 @@ def retinanet_parts(channels: int, classes: int, head_convs: int, anchors: Ancho
 
 
 class CompactPyramid(nn.Module):
-    """A small convolutional backbone with torchvision's FeaturePyramidNetwork.
-
-    pixels (N, 3, H, W) -> {"0": (N, C, H/8, W/8), "1": (N, C, H/16, W/16), "2": (N, C, H/32, W/32)}
-    """
+    """pixels (N, 3, H, W) -> {"0": (N, C, H/8, W/8), "1": (N, C, H/16, W/16), "2": (N, C, H/32, W/32)}, of
+    torchvision's FeaturePyramidNetwork."""
 
     out_channels = PYRAMID_CHANNELS
 
@@ -97,7 +94,6 @@ class CompactPyramid(nn.Module):
         return self.fpn(self.stage_maps(pixels))
 
     def stage_maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """The maps at strides 8, 16 and 32 before the feature pyramid."""
         maps, features = OrderedDict(), self.stem(pixels)
         for index, stage in enumerate(self.stages):
             features = stage(features)
@@ -106,11 +102,9 @@ class CompactPyramid(nn.Module):
         return maps
 
     def trunk(self) -> dict[str, Tensor]:
-        """The weights of stem and stages, by name."""
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("fpn.")}
 
     def load_trunk(self, weights: dict[str, Tensor]) -> None:
-        """Load what :meth:`trunk` returns; the feature pyramid stays as it is."""
         self.load_state_dict({**self.state_dict(), **weights})
 
 

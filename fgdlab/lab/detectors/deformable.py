@@ -12,8 +12,7 @@ from torchvision.ops import DeformConv2d
 class DeformableConv(DeformConv2d):
     """A grouped 3x3 convolution without bias that predicts the shifts of its taps. (N, C, H, W) -> (N, C', H', W').
 
-    Offsets are (y, x) per tap, in cells of the input. They start at 0, as an ordinary convolution. Parameters have
-    MMDetection's names: ``weight``, ``conv_offset.weight``, ``conv_offset.bias``.
+    Offsets are (y, x) per tap, in cells of the input, and start at 0. Parameters have MMDetection's names.
 
     Args:
         modulated: also multiply every tap by a learned factor in 0..1, which starts at 1/2.
@@ -33,7 +32,7 @@ class DeformableConv(DeformConv2d):
 
 
 def deform(resnet: nn.Module, modulated: bool = False) -> nn.Module:
-    """Replace the 3x3 convolutions of a bottleneck ResNet's stages 3 to 5 (layer2 to layer4), in place."""
+    """Replace the 3x3 convolutions of stages 3 to 5 (layer2 to layer4) of a bottleneck ResNet, in place."""
     for stage in (resnet.layer2, resnet.layer3, resnet.layer4):
         for block in stage:
             old = block.conv2

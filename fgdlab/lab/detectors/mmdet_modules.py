@@ -29,10 +29,9 @@ class ExtraConvs(ExtraFPNBlock):
     """P6 = conv(source), P7 = conv(P6), each with stride 2.
 
     Args:
-        source: "input" for C5, "output" for P5.
-        inputs: channels of the source.
+        source: "input" for C5, "output" for P5, with so many channels as ``inputs``.
         relu: P7 = conv(relu(P6)). MMDetection does this in FCOS only, torchvision always.
-        norm: a norm after each convolution, which then has no bias.
+        norm: after each convolution, which then has no bias.
     """
 
     def __init__(self, source: str, inputs: int, outputs: int, relu: bool = False, norm=None):
@@ -59,9 +58,8 @@ class ExactAnchors(CachedAnchors):
     """Anchors with exact sides, one stride apart.
 
     Args:
-        strides: pixels per cell for each level.
-        sizes: sides in pixels of the square anchors of each level.
-        centre: position of an anchor's centre in its cell, 0 for the corner and 0.5 for the middle.
+        strides: pixels per cell for each level. sizes: sides in pixels of its square anchors.
+        centre: of an anchor in its cell, 0 for the corner and 0.5 for the middle.
     Differs: torchvision rounds the sides, and its stride is image size // map size: 114 instead of 128 pixels at P7 of
         an 800-pixel image.
     """
@@ -80,7 +78,7 @@ class ExactAnchors(CachedAnchors):
         return torch.stack([-widths, -heights, widths, heights], dim=1) / 2
 
     def on_grids(self, grids: list[tuple[int, int]], size: tuple[int, int]) -> list[Tensor]:
-        """The anchors (A_l, 4) of each level; the size of the batch does not matter."""
+        """The anchors (A_l, 4) of each level, whatever the batch's size."""
         levels = self.grid_anchors(grids, [(s, s) for s in self.strides])
         return [anchors + self.centre * stride for anchors, stride in zip(levels, self.strides, strict=True)]
 
@@ -102,7 +100,7 @@ def fcos_points() -> ExactAnchors:
 
 
 class ClassesFromZero:
-    """A one-stage detector without torchvision's unused channel 0: labels 1..C outside, channels 0..C-1 inside."""
+    """Without torchvision's unused channel 0: labels 1..C outside, channels 0..C-1 inside."""
 
     def compute_loss(self, targets: list[dict], *args) -> dict[str, Tensor]:
         return super().compute_loss([{**target, "labels": target["labels"] - 1} for target in targets], *args)
@@ -121,7 +119,7 @@ class MMFCOS(ClassesFromZero, BatchedFCOS):
 
 
 class BackgroundLast(nn.Module):
-    """Box classifier and regressor with weights in MMDetection's order and outputs in torchvision's.
+    """Weights in MMDetection's order, outputs in torchvision's.
 
     (R, inputs) -> scores (R, 1 + C), background first; deltas (R, 4 (1 + C)), zeros for background.
     """
@@ -135,10 +133,7 @@ class BackgroundLast(nn.Module):
 
 
 class NoBackgroundMask(nn.Module):
-    """Mask predictor without a background channel; outputs in torchvision's order.
-
-    (R, inputs, 14, 14) -> (R, 1 + C, 28, 28), zeros for background.
-    """
+    """(R, inputs, 14, 14) -> (R, 1 + C, 28, 28), zeros for the background, for which it has no channel."""
 
     def __init__(self, inputs: int, hidden: int, classes: int):
         super().__init__()

@@ -30,7 +30,7 @@ POSITIVE_IOU, NEGATIVE_IOU = 0.5, 0.4
 class RepPointsHead(nn.Module):
     """Towers of three convolutions with group norm, two point predictions and one class prediction.
 
-    ``forward(maps)`` returns per level: logits (N, C, H, W), init points (N, 18, H, W), refined points (N, 18, H, W).
+    Returns per level: logits (N, C, H, W), init points (N, 18, H, W), refined points (N, 18, H, W).
     """
 
     def __init__(self, channels: int, classes: int, norm=partial(nn.GroupNorm, 32)):
@@ -83,10 +83,10 @@ class RepPoints(nn.Module):
 
     Args:
         backbone: pixels (N, 3, H, W) -> {name: map} of P3..P7, with ``out_channels``.
-        head: a ``RepPointsHead``; None: the default one.
+        head: None: the default ``RepPointsHead``.
         score_thresh, nms_thresh, topk_candidates (per level), detections_per_img: which detections are kept.
-    Differs: MMDetection does not assign points in the padding of a batch. Here they take part, as anchors do in
-        torchvision. The authors distil the maps before the neck's group norm, this project those after it.
+    Differs: MMDetection assigns no points in the padding of a batch; here they take part, as torchvision's anchors do.
+        The authors distil the maps before the neck's group norm, this project those after it.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class RepPoints(nn.Module):
 
 
 def grid_points(maps: list[Tensor], strides: tuple[int, ...] = STRIDES) -> tuple[Tensor, Tensor]:
-    """Cell corners (A, 2) x y in pixels and strides (A,) of all levels, row by row."""
+    """Cell corners (A, 2) x y in pixels and strides (A,), row by row."""
     corners, point_strides = [], []
     for level, stride in zip(maps, strides, strict=True):
         y, x = (torch.arange(n, dtype=level.dtype, device=level.device) * stride for n in level.shape[-2:])
@@ -180,13 +180,11 @@ def grid_points(maps: list[Tensor], strides: tuple[int, ...] = STRIDES) -> tuple
 
 
 def match_by_centre(corners: Tensor, strides: Tensor, gt_boxes: Tensor) -> Tensor:
-    """Assign each object to the nearest point of the level for its size. A shared point takes the nearest object.
+    """(A,) index of the object of each point, -1 for none: the nearest point of the level for its size. Of two objects
+    a point takes the nearest.
 
     The level l of a box has 2^l = side / 4, where side is the geometric mean of width and height. Distances are in
     widths and heights of the box.
-
-    Returns:
-        (A,) index of the object, -1 for none.
     """
     if not len(gt_boxes):
         return torch.full((len(corners),), -1, device=corners.device)
@@ -202,12 +200,8 @@ def match_by_centre(corners: Tensor, strides: Tensor, gt_boxes: Tensor) -> Tenso
 
 
 def match_by_iou(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
-    """Assign each init box to the object that it overlaps most if their IoU is at least 0.5, and to none below 0.4.
-
-    Each object also gets the boxes that overlap it most.
-
-    Returns:
-        (A,) index of the object, -1 for none, -2 for boxes between the thresholds, which no loss counts.
+    """(A,) index of the object that each init box overlaps by IoU >= 0.5, -1 for none (< 0.4), -2 between, which no
+    loss counts. Each object also gets the boxes that overlap it most.
     """
     if not len(gt_boxes):
         return torch.full((len(boxes),), -1, device=boxes.device)
@@ -221,5 +215,5 @@ def match_by_iou(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
 
 
 def positives(match: Tensor) -> Tensor:
-    """The number of matched points of a batch (N, A), at least one per image."""
+    """The number of matched points of (N, A), at least one per image."""
     return (match >= 0).sum(dim=1).clamp(min=1).sum()

@@ -29,8 +29,7 @@ NO_NUMBERS = {
 
 
 def code_of(method: str) -> dict:
-    """{"hash": one hash, "files": {path below the project: hash}} of the sources that a run with this method
-    executes."""
+    """{"hash": one hash, "files": {path below the project: hash}} of what a run with this method executes."""
     return {"hash": combined(method), "files": dict(file_hashes(method))}
 
 
@@ -46,13 +45,13 @@ def file_hashes(method: str) -> dict[str, str]:
 
 
 def changed_files(before: dict[str, str], method: str) -> list[str]:
-    """The source files whose hashes differ from ``before``; new and removed files among them."""
+    """The source files whose hashes differ from ``before``, new and removed ones among them."""
     now = file_hashes(method)
     return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
 
 
 def executed_modules(method: str) -> set[str]:
-    """Names of the modules whose code can change a number of a run with this method."""
+    """Modules whose code can change a number of a run with this method."""
     own = method_modules(method)
     others = {name for name in all_modules() if is_method(name)}
     modules = closure([RUN], others) | closure(own, others - closure(own, set()))
@@ -64,7 +63,7 @@ def computes_nothing(name: str) -> bool:
 
 
 def is_method(name: str) -> bool:
-    """Is this a module of one distillation method, which runs of other methods do not execute?"""
+    """Is this a module of one method, which runs of other methods do not execute?"""
     return name in FGD or name.startswith(("fgdlab.methods.", "fgdlab.fused."))
 
 
@@ -95,8 +94,7 @@ def source(name: str) -> Path:
 
 
 def closure(roots: Iterable[str], skip: set[str]) -> set[str]:
-    """The roots and every module of the package that they import, at the top of a file or inside a function; none of
-    ``skip``."""
+    """The roots and all modules that they import, also inside functions; none of ``skip``."""
     found, waiting = set(), list(roots)
     while waiting:
         name = waiting.pop()
@@ -108,10 +106,7 @@ def closure(roots: Iterable[str], skip: set[str]) -> set[str]:
 
 @cache
 def imports(name: str) -> tuple[str, ...]:
-    """The package's modules that a module imports.
-
-    A name taken from a lazy package counts as its module, and not as the whole package.
-    """
+    """The package's modules that a module imports. A name of a lazy package counts as its module alone."""
     path, modules = source(name), all_modules()
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     found = []
@@ -133,7 +128,7 @@ def imports(name: str) -> tuple[str, ...]:
 
 @cache
 def public_names(package: str) -> dict[str, str]:
-    """{name: module} of a lazy package, from the table in its __init__.py; {} for any other module."""
+    """{name: module} of a lazy package; {} for any other module."""
     path = all_modules().get(package)
     if path is None or path.name != "__init__.py":
         return {}
@@ -144,12 +139,11 @@ def public_names(package: str) -> dict[str, str]:
 
 
 def source_hash(path: Path) -> str:
-    """A hash of a Python file's syntax tree, as :func:`normalised` leaves it: layout and comments do not count."""
     return hashlib.sha256(normalised(path.read_text(encoding="utf-8")).encode()).hexdigest()[:12]
 
 
 def normalised(text: str) -> str:
-    """The syntax tree of a Python text, without docstrings, types of arguments, and arguments of raised errors."""
+    """The syntax tree without docstrings, types of arguments, and arguments of raised errors."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
@@ -171,7 +165,7 @@ def normalised(text: str) -> str:
 def git_state() -> dict:
     """{"commit", "dirty"} of the checkout that this code lies at the top of; None where there is none.
 
-    A copy without .git has the commit that ``$FGDLAB_COMMIT`` names; whoever copies a clean checkout sets it.
+    A copy without .git has the commit that ``$FGDLAB_COMMIT`` names, which means a clean one.
     """
     def git(*arguments: str) -> str | None:
         try:

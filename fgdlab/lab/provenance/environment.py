@@ -1,4 +1,4 @@
-"""Code, packages and machine behind a number: enough to run it again, without names of persons or folders."""
+"""Code, packages and machine behind a number, without names of persons or folders."""
 import contextlib
 import os
 import platform
@@ -16,7 +16,7 @@ EXTRAS = ("faster-coco-eval", "numba")  # optional: the first evaluates, the sec
 
 
 def provenance(device: str = "cpu") -> dict:
-    """Facts about this process as JSON: versions, commit, dirty, the device's model name, cores, time in UTC."""
+    """Versions, commit, dirty, the device's model name, cores, time in UTC; as JSON."""
     return {
         "fgdlab": __version__,
         **git_state(),
@@ -31,7 +31,7 @@ def provenance(device: str = "cpu") -> dict:
 
 
 def packages() -> dict[str, str]:
-    """Versions of the packages that a number may depend on; of EXTRAS those that are installed."""
+    """Versions of the packages that a number may depend on."""
     found = {name: version(name) for name in PACKAGES}
     for name in EXTRAS:
         with contextlib.suppress(PackageNotFoundError):
@@ -40,7 +40,6 @@ def packages() -> dict[str, str]:
 
 
 def device_name(device: str) -> str:
-    """Model name of the GPU or the processor."""
     if device == "cuda":
         import torch
 
@@ -56,7 +55,7 @@ def device_name(device: str) -> str:
 
 
 def peak_memory_gb(device: str) -> float:
-    """Peak memory of this process in GB: on the GPU, or resident on the host."""
+    """Of this process: on the GPU, or resident on the host."""
     if device == "cuda":
         import torch
 

@@ -75,7 +75,6 @@ class RunFolder:
     # --- state ---
 
     def state(self) -> str:
-        """done | stale | running | failed | interrupted | pending."""
         if self.has("result.json"):
             return "stale" if self.stale_files() else "done"
         if self.is_running():
@@ -87,7 +86,7 @@ class RunFolder:
         return "interrupted" if self.has("params.json", "heartbeat", "running.json") else "pending"
 
     def stale_files(self) -> list[str]:
-        """The source files that have changed since the run began; empty for a run of the present code."""
+        """The source files that have changed since the run began."""
         try:
             code, method = self.read("code.json"), self.read("params.json")["method"]
             return [] if code["hash"] == code_of(method)["hash"] else changed_files(code["files"], method)
@@ -95,12 +94,8 @@ class RunFolder:
             return ["(unknown: the run did not record its code)"]
 
     def is_running(self) -> bool:
-        """Does the process that running.json names still live? One on another host counts as alive while its heartbeat
-        goes on.
-
-        On this host the process must not be a zombie, and must be the one that wrote the claim: its id may belong to
-        another process by now.
-        """
+        """Does the process of running.json still live, and is it the one that wrote the claim? Its id may belong to
+        another process by now. One on another host lives while its heartbeat goes on."""
         claim = self.claimed_by()
         if claim is None:
             return False
@@ -117,10 +112,7 @@ class RunFolder:
             return self.beats()
 
     def claimed_by(self) -> dict | None:
-        """What running.json says: pid, host, perhaps created.
-
-        None where there is none, or a damaged one: then no process is at work.
-        """
+        """What running.json says: pid, host, perhaps created; None where it is missing or damaged."""
         try:
             claim = json.loads((self.path / "running.json").read_text(encoding="utf-8"))
             float(claim.get("created", 0))
@@ -130,18 +122,16 @@ class RunFolder:
         return claim if good else None
 
     def beats(self) -> bool:
-        """Was the heartbeat, or running.json itself, touched within SILENCE seconds? Clocks of hosts may differ by
-        less than that."""
+        """Was the heartbeat, or running.json itself, touched within SILENCE seconds, by the clock of this host?"""
         touched = [(self.path / name).stat().st_mtime for name in ("running.json", "heartbeat") if self.has(name)]
         return bool(touched) and time.time() - max(touched) < SILENCE
 
     def at_work(self) -> str:
-        """The process at work, in words."""
         claim = self.claimed_by()
         return f"process {claim['pid']} on {claim['host']}" if claim else "no process"
 
     def progress(self) -> float:
-        """How far the run has come, 0..1, by the last line of its metrics.jsonl."""
+        """0..1, by the last line of metrics.jsonl."""
         if self.has("result.json"):
             return 1.0
         try:
@@ -158,11 +148,7 @@ class RunFolder:
     # --- content ---
 
     def result(self) -> dict:
-        """result.json of a finished run.
-
-        Raises:
-            UserError: the file is damaged; the message says that it may be deleted, and then the run is done again.
-        """
+        """result.json of a finished run. UserError where it is damaged, which says how to do the run again."""
         with checked_read(self.path / "result.json"):
             result = self.read("result.json")
             for name in SCORES:
@@ -171,7 +157,7 @@ class RunFolder:
         return result
 
     def error(self) -> str | None:
-        """What a failed run raised; None where failed.json is damaged or missing."""
+        """What a failed run raised; None where that is not known."""
         try:
             return str(json.loads((self.path / "failed.json").read_text(encoding="utf-8"))["error"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -180,7 +166,7 @@ class RunFolder:
     # --- for the runner ---
 
     def request(self, job: dict) -> None:
-        """Ask for a run: write job.json, and take back the failure or the stop of an earlier try."""
+        """Write job.json, and take back the failure or the stop of an earlier try."""
         make_folder(self.path)
         for name in ("failed.json", "stop"):
             (self.path / name).unlink(missing_ok=True)
@@ -194,17 +180,14 @@ class RunFolder:
         (self.path / "stop").touch()
 
     def set_aside(self) -> Path:
-        """Move the folder to .stale/ beside it, so that the run can be done again and nothing is lost.
-
-        Returns the new place.
-        """
+        """Move the folder to .stale/ beside it, so that the run can be done again. Returns the new place."""
         (self.path / "lock").unlink(missing_ok=True)
         aside = make_folder(self.path.parent / ".stale")
         number = next(number for number in range(1, 10**6) if not (aside / f"{self.path.name}.{number}").exists())
         return self.path.rename(aside / f"{self.path.name}.{number}")
 
     def is_whole(self) -> bool:
-        """Is this a finished run of the present code that no process still writes into?"""
+        """Is this a run that is done, and that no process still writes into?"""
         if self.is_running() or not all((self.path / name).is_file() for name in NEEDED):
             return False
         try:
@@ -214,11 +197,9 @@ class RunFolder:
         return self.state() == "done"
 
     def copy_from(self, source: Path, job: dict) -> bool:
-        """Become a copy of a finished run; large files are hard links. False where that is not possible: then the run
-        has to be done.
+        """Become a copy of a finished run, with the ``job`` of this sweep; large files are hard links.
 
-        Args:
-            job: job.json of the copy; row and seed are those of this sweep.
+        False where that is not possible: then the run has to be done.
         """
         # of a runner that was killed here; the caller has the sweep's lock
         for left in self.path.parent.glob(f".{self.path.name}.*.unfinished"):
@@ -243,10 +224,9 @@ class RunFolder:
 
     @contextmanager
     def locked(self, timeout: float = 30) -> Iterator[None]:
-        """Hold the folder's lock. The default waits for the process of a runner that was killed to end, too.
+        """Hold the folder's lock; UserError where another process holds it.
 
-        Raises:
-            UserError: another process holds it.
+        The default waits for the process of a runner that was killed to end, too.
         """
         try:
             with lock_file(make_folder(self.path) / "lock", timeout=timeout):
@@ -320,7 +300,7 @@ class RunFolder:
         write_json(self.path / "result.json", result)
 
     def release(self, ended_well: bool = False) -> None:
-        """Take this process's claim back. The heartbeat stays after a bad end: it says that the run was begun."""
+        """Take back this process's claim. The heartbeat stays after a bad end: it says that the run was begun."""
         if ended_well:
             (self.path / "heartbeat").unlink(missing_ok=True)
         claim = self.claimed_by()
@@ -329,7 +309,6 @@ class RunFolder:
 
 
 def this_process() -> dict:
-    """What running.json says of this process."""
     return {
         "pid": os.getpid(), "host": socket.gethostname(), "created": psutil.Process().create_time(),
         "started": time.time(),

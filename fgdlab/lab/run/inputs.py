@@ -23,7 +23,7 @@ def open_data(config: RunConfig, progress: bool = True) -> Data:
 
 
 def identity(config: RunConfig, data: Data | None = None) -> dict:
-    """What a run's id hashes. data: of a folder, opened here if not given; digit scenes follow from the settings."""
+    """What a run's id hashes. data: of a folder, opened here if not given."""
     settings, contents = config.identity(), {"data": f"digits-v{RECIPE_VERSION}"}
     if config.data != "digits":
         settings["data"] = "folder"
@@ -36,7 +36,6 @@ def identity(config: RunConfig, data: Data | None = None) -> dict:
 
 
 def findings(config: RunConfig, data: Data) -> list[Finding]:
-    """What the catalogue of checks finds in a run's data; nothing is looked for in digit scenes."""
     if config.data == "digits":
         return []
     student = build(**build_settings(config, "student", 1))

@@ -42,7 +42,7 @@ from .inputs import Data, findings, identity, open_data
 
 
 class RunInputs(NamedTuple):
-    """Data sets, teacher and cache of the teacher's maps of a run; the last two are None where the run has none."""
+    """Of a run; teacher and cache of its maps are None where the run has none."""
 
     train_set: DetectionDataset
     eval_set: DetectionDataset

@@ -43,11 +43,7 @@ def record(run: PlannedRun, sweep: Sweep, keep_stale: bool) -> dict:
     if keep_stale and state == "stale" and run.here.has("result.json"):
         state = "done"
     result = run.here.result() if state == "done" else {}
-    settings = {
-        name: value
-        for name, value in run.config.dict().items()
-        if name not in UNRECORDED
-    }
+    settings = {name: value for name, value in run.config.dict().items() if name not in UNRECORDED}
     with checked_read(run.folder / "result.json"):
         origin = result.get("provenance", {})
         return {

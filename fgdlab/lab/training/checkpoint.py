@@ -12,11 +12,7 @@ from .precision import Precision
 
 
 def save(folder: Path, step: int, parts: dict, precision: Precision, group: ProcessGroup) -> None:
-    """Write checkpoint.pt atomically. Every process calls this; rank 0 writes.
-
-    Args:
-        parts: {name: what has a ``state_dict``}: distiller, optimizer and others.
-    """
+    """Write checkpoint.pt atomically. Every process calls this; rank 0 writes. parts: {name: what has a state_dict}."""
     random, *others = group.gathered(random_state(group))
     if not group.is_rank0:
         return
@@ -32,7 +28,7 @@ def save(folder: Path, step: int, parts: dict, precision: Precision, group: Proc
 
 
 def restore(folder: Path, parts: dict, precision: Precision, group: ProcessGroup) -> int:
-    """Load checkpoint.pt if there is one, and return its step, else 0."""
+    """The step of checkpoint.pt, which is loaded; 0 if there is none."""
     path, step, random_states = folder / "checkpoint.pt", 0, []
     if path.exists():
         try:
@@ -69,7 +65,7 @@ def restore(folder: Path, parts: dict, precision: Precision, group: ProcessGroup
 
 
 def random_state(group: ProcessGroup) -> dict:
-    """torch's random states: of the CPU and of all GPUs, or of this process's GPU where there are several processes."""
+    """torch's random states: of the CPU and of all GPUs, or of this process's GPU among several processes."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = (torch.cuda.get_rng_state_all if group.world_size == 1 else torch.cuda.get_rng_state)()

@@ -13,7 +13,6 @@ def custom_loss_file(method: str) -> Path | None:
 
 
 def custom_loss_source(method: str) -> bytes:
-    """The content of the file."""
     path = custom_loss_file(method)
     if not path.is_file():
         hint = "give FILE.py:CLASS, the path from the current folder"

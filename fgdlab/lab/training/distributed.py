@@ -45,11 +45,11 @@ class ProcessGroup:
         return values
 
     def means(self, numbers: list[float], weight: float) -> list[float]:
-        """The weighted mean of each number over the processes. weight > 0: of this process, such as its images."""
+        """The mean of each number over the processes. weight > 0: of this process, such as its images."""
         return numbers
 
     def gathered(self, value) -> list:
-        """The values of all processes by rank; every process gets the list."""
+        """The values of all processes by rank."""
         return [value]
 
     def broadcast(self, value):
@@ -61,7 +61,6 @@ class ProcessGroup:
         return {"processes": self.world_size} if self.world_size > 1 else {}
 
     def batch_line(self, config) -> str:
-        """Batch size and learning rate in one line."""
         counts = {"processes": self.world_size, "parts": config.accumulate}
         product = " x ".join(f"{count} {name}" for name, count in counts.items() if count > 1)
         images = f"{config.batch_size} images per step" + (f" ({product})" if product else "")
@@ -104,7 +103,7 @@ class TorchrunGroup(ProcessGroup):
 
 @contextmanager
 def joined(device: str) -> Iterator[ProcessGroup]:
-    """The process group that torchrun started (gloo on the CPU, nccl on CUDA), or a single process without torchrun."""
+    """The process group that torchrun started (gloo on the CPU, nccl on CUDA), or a single process."""
     world_size = torchrun.world_size()
     if world_size == 1:
         yield ProcessGroup()
@@ -152,10 +151,8 @@ def check_batch_split(group: ProcessGroup, batch_size: int, parts: int) -> None:
 def sync_batchnorm(module: nn.Module, group: ProcessGroup, device: str) -> None:
     """Replace batch norms that learn by torch's SyncBatchNorm, which sees the batch of all processes.
 
-    The paper's detectors have frozen batch norms. Compact detectors and backbones trained from scratch learn theirs.
-
-    Raises:
-        UserError: several processes on the CPU, where torch has no SyncBatchNorm.
+    The paper's detectors have frozen batch norms; compact ones and backbones from scratch learn theirs. UserError for
+    several processes on the CPU, where torch has none.
     """
     if group.world_size == 1:
         return
@@ -171,7 +168,7 @@ def sync_batchnorm(module: nn.Module, group: ProcessGroup, device: str) -> None:
 
 
 def check_ranks_agree(group: ProcessGroup, step: int, module: nn.Module) -> None:
-    """Check that every process holds the same weights, to the last bit; else FloatingPointError."""
+    """FloatingPointError unless every process holds the same weights, to the last bit."""
     if group.world_size == 1:
         return
     sums = torch.stack([parameter.detach().double().sum() for parameter in module.parameters()])
@@ -182,7 +179,7 @@ def check_ranks_agree(group: ProcessGroup, step: int, module: nn.Module) -> None
 
 
 def check_reached(group: ProcessGroup, module: nn.Module) -> None:
-    """Check that every trained parameter has a gradient: without it the others of its bucket are not averaged."""
+    """Refuse a trained parameter without a gradient: the others of its bucket are not averaged then."""
     missed = [name for name, each in module.named_parameters() if each.requires_grad and each.grad is None]
     if group.world_size > 1 and missed:
         problem = "the loss must reach every trained parameter in several processes"

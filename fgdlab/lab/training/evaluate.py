@@ -20,7 +20,6 @@ SCORES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR_1", "AR_10", "AR", "
 
 
 class Evaluation(NamedTuple):
-    """A package that computes COCO's scores."""
 
     package: str
     dataset: type
@@ -47,11 +46,11 @@ def detections(
     """Detections in every image of a data set, in COCO's result format.
 
     Args:
-        workers: processes that decode images ahead; 0 = decode here.
-        group: processes that share the batches; each returns all detections, in the same order as one process.
+        workers: processes that decode ahead; 0: decode here.
+        group: processes that share the batches; each returns all detections, in one order.
     Returns:
-        dicts of image_id, category_id (the data set's own), bbox x y w h, score in 0..1; for a detector with masks also
-        segmentation, as run lengths. All are in pixels of the original files.
+        dicts of image_id, category_id (the data set's own), bbox x y w h, score in 0..1, and run lengths as
+        segmentation of a detector with masks; in pixels of the original files.
     """
     detector.eval()
     starts = range(0, len(dataset), batch_size)
@@ -76,7 +75,7 @@ def detections(
 
 
 def as_run_lengths(masks: Tensor, size: tuple[int, int]) -> list[dict]:
-    """Masks (K, 1, h, w) in 0..1 -> K dicts of size [H, W] and counts, as in COCO's results. size: (H, W)."""
+    """Masks (K, 1, h, w) in 0..1 -> K dicts of size [H, W] and counts, as in COCO's results."""
     if not len(masks):
         return []
     if tuple(masks.shape[-2:]) != size:
@@ -107,7 +106,7 @@ def coco_scores(
         ground_truth: a data set in COCO format. Annotation ids must not be 0 (such a match counts as a miss).
         detections: in COCO's result format; an empty list scores 0.
         image_ids: images to evaluate, default all of ``ground_truth``. Other images would count as misses.
-        iou_type: "bbox", or "segm" for masks, which ground truth and detections must have then.
+        iou_type: "bbox", or "segm" for masks, which both must have then.
         by: the package that evaluates, default :func:`evaluation_here`. The two agree to 1e-12.
     Returns:
         {"AP", "AP50", ..., "AR_L": float, "AP_per_class": {name: float}}; NaN without an object of that size or class.
@@ -133,7 +132,6 @@ def coco_scores(
 
 
 def in_coco(ground_truth: dict, detections: list[dict], dataset: type = COCO) -> tuple[COCO, COCO]:
-    """A data set and its detections as objects for an evaluation."""
     coco, results = dataset(), dataset()
     annotations = [dict(annotation) for annotation in ground_truth["annotations"]]  # an evaluation writes into them
     coco.dataset = {**ground_truth, "annotations": annotations}
@@ -147,5 +145,5 @@ def in_coco(ground_truth: dict, detections: list[dict], dataset: type = COCO) ->
 
 
 def percent(value: float) -> float:
-    """0..1 as 0..100; an evaluation's -1 for "nothing to score" as NaN."""
+    """0..1 in per cent; an evaluation's -1 for "nothing to score" as NaN."""
     return float("nan") if value < 0 else 100 * float(value)

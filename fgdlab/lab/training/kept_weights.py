@@ -1,5 +1,4 @@
-"""Which weights a training ends with: the last ones, their moving average (ema), or the best on the tune split
-(patience)."""
+"""Which weights a training ends with: the last, their moving average (ema), or the best on the tune split."""
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -47,7 +46,6 @@ class EarlyStopping:
             raise UserError(f"tune_split must have objects, got none in {config.tune_split!r}; choose another")
 
     def evaluate(self, step: int, detector: nn.Module) -> str:
-        """Measure AP and keep better weights. Returns a line about it."""
         found = detections(detector, self.dataset, device=self.device, workers=self.config.workers, group=self.group)
         ap = coco_scores(self.dataset.ground_truth(), found, self.dataset.image_ids)["AP"]
         self.since = 0 if ap > max(self.history.values(), default=-1) else self.since + 1

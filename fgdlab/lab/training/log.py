@@ -18,9 +18,9 @@ class Log:
     """metrics.jsonl and the progress of one run: every term on every level, each ``every`` steps and at the last.
 
     Args:
-        folder: where metrics.jsonl goes; None writes none.
+        folder: where metrics.jsonl goes; None: nowhere.
         progress: "bar", "lines" or "off".
-        first_step: the step after which the run resumes; rows of later steps are dropped and will be written again.
+        first_step: the step after which the run resumes; rows of later steps are dropped and written again.
         writer: a TensorBoard SummaryWriter, or None.
     """
 
@@ -39,7 +39,6 @@ class Log:
         return step % self.every == 0 or step in (1, self.steps)
 
     def drop_rows_after(self, step: int) -> None:
-        """Drop rows that an interrupted run wrote after its last checkpoint."""
         kept = []
         for line in self.path.read_text().splitlines():
             with suppress(ValueError):  # a line cut off by a kill
@@ -49,7 +48,7 @@ class Log:
             unfinished.write_text("".join(line + "\n" for line in kept))
 
     def write(self, step: int, terms: list, *, seconds: float, **numbers) -> None:
-        """Log a step if it is due. seconds: since this call of train() began. numbers: lr, grad_norm and the like."""
+        """Log a step if it is due. seconds: since train() began. numbers: lr, grad_norm and the like."""
         self.bar.update()
         if not self.due(step):
             return

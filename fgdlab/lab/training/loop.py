@@ -43,12 +43,12 @@ def train(
         progress: "bar" for a terminal or a live notebook, "lines" for a log (one line per logged step), "off".
         group: the processes that share each batch; all of them call this, rank 0 writes and prints.
     Returns:
-        {"steps", "train_seconds", "images_per_second", "resumed_at"}, with patience also "tune_AP" by step; times of
-        this call only.
+        {"steps", "train_seconds", "images_per_second", "resumed_at"} of this call, with patience also "tune_AP" by
+        step.
     Raises:
         UserError: fewer images than one batch, or images too small for a batch of one.
-        FloatingPointError: a loss term, the gradient or a weight is not finite. The message names term, level and step.
-            The step is not taken (on CUDA: not saved), and the last checkpoint is a good one.
+        FloatingPointError: a loss term, the gradient or a weight is not finite; names term, level and step. The step is
+            not taken (on CUDA: not saved), and the last checkpoint is a good one.
     """
     per_epoch = batches_per_epoch(train_set, config.batch_size, config.aspect_groups)
     if per_epoch == 0:
@@ -136,10 +136,7 @@ def make_optimizer(parameters: list, config: RunConfig) -> torch.optim.Optimizer
 
 
 def learning_rate(step: int, steps: int, config: RunConfig) -> float:
-    """Linear warm-up over the first ``warmup`` of the steps, then cosine to 0, two decays by 0.1, or none (plateau).
-
-    step: from 0.
-    """
+    """Linear warm-up over ``warmup`` of the steps, counted from 0, then cosine to 0, two decays by 0.1, or none."""
     warm = round(config.warmup * steps)
     if step < warm:
         return config.lr * (step + 1) / warm

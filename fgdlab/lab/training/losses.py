@@ -28,8 +28,8 @@ def make_loss(
         levels: pyramid levels that student and teacher share, e.g. ("P3", "P4", "P5").
         device: where the loss will be computed, "cpu" or "cuda".
     Raises:
-        UserError: parts that the method does not have, a file without that class, detectors that the method cannot work
-            on, or ``fused=on`` where the fused implementation does not apply.
+        UserError: parts that the method lacks, a file without that class, detectors that the method cannot work on, or
+            ``fused=on`` where no fused implementation applies.
     """
     channels = student.backbone.out_channels, teacher.backbone.out_channels
     if config.method == "fgd":
@@ -60,14 +60,14 @@ def runs_fused(config: RunConfig, device: str) -> bool:
 
 
 def fgd_implementation(loss: nn.Module | None) -> dict[str, str]:
-    """Which implementation of FGD ran, for the provenance of a result; {} for another loss."""
+    """Which implementation of FGD ran, for the provenance; {} for another loss."""
     if not isinstance(loss, FGDLoss):
         return {}
     return {"fgd_sums": "fused" if isinstance(loss, FusedFGDLoss) else "readable"}
 
 
 def in_pixels(method: type, student: nn.Module) -> dict[str, float]:
-    """A method's settings in pixels, as published for a smallest anchor of 32 pixels and scaled to this student's."""
+    """A method's settings in pixels, published for a smallest anchor of 32 and scaled to this student's."""
     names = getattr(method, "PIXELS", ())
     generator = getattr(getattr(student, "rpn", student), "anchor_generator", None)
     anchored = generator is not None and not isinstance(student, FCOS)  # FCOS keeps strides in place of sizes

@@ -22,7 +22,7 @@ class NanGuard:
         self.steps.append((step, terms, loss.detach(), norm.detach()))
 
     def check(self) -> None:
-        """FloatingPointError with name, level, step and value of the first term that is not finite, or of the norm."""
+        """FloatingPointError with name, level, step and value of the first term, or the norm, that is not finite."""
         steps, self.steps = self.steps, []
         sums = torch.stack([loss + norm for _, _, loss, norm in steps]).tolist() if steps else []
         for (step, terms, _, norm), value in zip(steps, sums, strict=True):

@@ -31,12 +31,12 @@ class Precision:
         return nn.utils.clip_grad_norm_(parameters, largest)
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """The optimiser's step. In float16 a step whose gradient overflows is skipped, and the scale is halved."""
+        """In float16 a step whose gradient overflows is skipped, and the scale is halved."""
         self.scaler.step(optimizer)
         self.scaler.update()
 
     def guarded(self, norm: Tensor) -> Tensor:
-        """The gradient norm for the NaN guard: 0 where float16 overflowed, since :meth:`step` skips that step."""
+        """The norm for the NaN guard: 0 where float16 overflowed, since :meth:`step` skips that step."""
         return norm if not self.scaler.is_enabled() else torch.where(norm.isfinite(), norm, torch.zeros_like(norm))
 
     def check(self, step: int) -> None:

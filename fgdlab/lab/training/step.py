@@ -20,12 +20,12 @@ ONE_VALUE = "more than 1 value per channel"  # of torch's error for a batch norm
 class Step:
     """step(images, targets) -> the terms of the whole batch and their sum; every ``.grad`` holds that sum's gradient.
 
-    A loss that is a mean over images is the same as in one process and one part. A loss divided by a count over the
-    batch, such as the boxes of FCOS or the regions of two-stage detectors, is divided by the count of each part, as in
-    any data-parallel training.
+    A loss that is a mean over images is the same as in one process and one part. One divided by a count over the batch,
+    such as the boxes of FCOS or the regions of two-stage detectors, is divided by the count of each part, as in any
+    data-parallel training.
 
     Args:
-        config: ``batch_size`` images of all processes; each process cuts its share into ``accumulate`` parts.
+        config: ``batch_size`` images of all processes; each cuts its share into ``accumulate`` parts.
     """
 
     def __init__(self, distiller: Distiller, config: RunConfig, precision: Precision, group: ProcessGroup):
@@ -59,7 +59,7 @@ class Step:
         return share, terms, loss
 
     def of_the_batch(self, results: list[tuple[float, list[Term], Tensor]]) -> tuple[list[Term], Tensor]:
-        """Terms and loss of the whole batch, without a graph where they had to be summed."""
+        """The whole batch's, without a graph where they had to be summed."""
         if len(results) == 1 and self.group.world_size == 1:
             (_, terms, loss), = results
             return terms, loss
@@ -79,7 +79,7 @@ def cut(images: list, targets: list, parts: int) -> Iterator[tuple[list, list]]:
 
 @contextmanager
 def norm_errors_explained(images: list[Tensor]) -> Iterator[None]:
-    """Explain torch's error for one small image: a batch norm needs two values per channel."""
+    """A batch norm needs two values per channel, which one small image has not."""
     try:
         yield
     except ValueError as error:

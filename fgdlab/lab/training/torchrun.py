@@ -8,5 +8,4 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """This process's number, from 0."""
     return int(os.environ["RANK"]) if world_size() > 1 else 0
