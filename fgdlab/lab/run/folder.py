@@ -114,10 +114,10 @@ class RunFolder:
     def claimed_by(self) -> dict | None:
         """What running.json says: pid, host, perhaps created; None where it is missing or damaged."""
         try:
-            claim = json.loads((self.path / "running.json").read_text(encoding="utf-8"))
+            claim = self.read("running.json")
             float(claim.get("created", 0))
             good = type(claim["pid"]) is int and 0 < claim["pid"] <= LARGEST_PID and isinstance(claim["host"], str)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (UserError, ValueError, KeyError, TypeError):
             return None
         return claim if good else None
 
@@ -159,8 +159,8 @@ class RunFolder:
     def error(self) -> str | None:
         """What a failed run raised; None where that is not known."""
         try:
-            return str(json.loads((self.path / "failed.json").read_text(encoding="utf-8"))["error"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return str(self.read("failed.json")["error"])
+        except (UserError, KeyError):
             return None
 
     # --- for the runner ---
@@ -213,9 +213,8 @@ class RunFolder:
                     source, unfinished, copy_function=link_or_copy,
                     ignore=lambda at, names: {*OF_THE_PROCESS} & {*names},
                 )
-                write_json(
-                    unfinished / "job.json", {**job, "taken_from": f"{source.parent.parent.name}/{source.parent.name}"},
-                )
+                place = f"{source.parent.parent.name}/{source.parent.name}"
+                write_json(unfinished / "job.json", {**job, "taken_from": place})
         except (Timeout, OSError, shutil.Error, UserError):
             return False
         return True
@@ -232,9 +231,8 @@ class RunFolder:
             with lock_file(make_folder(self.path) / "lock", timeout=timeout):
                 yield
         except Timeout:
-            raise UserError(
-                f"{self.path} must be free, but another process is running in it; wait for it, or choose another "
-                f"folder") from None
+            got = "another process is running in it; wait for it, or choose another folder"
+            raise UserError(f"{self.path} must be free, but {got}") from None
 
     def claim(self) -> bool:
         """Write running.json for this process; False if another one is at work in the folder."""
@@ -266,19 +264,16 @@ class RunFolder:
             old, new = {**params, **before["settings"]}, compared["settings"]
             changed = [name for name in {**new, **before["settings"]} if old.get(name) != new.get(name)]
             contents = [name for name in compared if before.get(name) != compared[name] and name != "settings"]
-            if contents and not changed:
-                raise UserError(
-                    f"{self.path} must hold a run with the same contents of {' and '.join(contents)}, got one with "
-                    "others, though the settings are equal; choose another folder or delete this one")
+            defect = ""
             if changed:
-                raise UserError(
-                    f"{self.path} must hold a run with the same settings, got other values for {', '.join(changed)}; "
-                    "choose another folder or delete this one")
-            if not self.has("result.json") and (files := self.stale_files()):
-                raise UserError(
-                    f"{self.path} must hold a run of this code, got one begun with other versions of "
-                    f"{', '.join(files)}; "
-                    "choose another folder or delete this one")
+                defect = f"with the same settings, got other values for {', '.join(changed)}"
+            elif contents:
+                same = f"with the same contents of {' and '.join(contents)}"
+                defect = f"{same}, got one with others, though the settings are equal"
+            elif not self.has("result.json") and (files := self.stale_files()):
+                defect = f"of this code, got one begun with other versions of {', '.join(files)}"
+            if defect:
+                raise UserError(f"{self.path} must hold a run {defect}; choose another folder or delete this one")
         if not self.has("result.json"):
             write_json(self.path / "code.json", code_of(settings["method"]))
             write_json(self.path / "params.json", settings)
@@ -309,10 +304,8 @@ class RunFolder:
 
 
 def this_process() -> dict:
-    return {
-        "pid": os.getpid(), "host": socket.gethostname(), "created": psutil.Process().create_time(),
-        "started": time.time(),
-    }
+    created = psutil.Process().create_time()
+    return {"pid": os.getpid(), "host": socket.gethostname(), "created": created, "started": time.time()}
 
 
 def link_or_copy(source: str, target: str) -> None:

@@ -26,10 +26,7 @@ NEEDED = ("row", "seed", "state", "AP", "AR")  # columns without which there is 
 def collect(runs: list[PlannedRun], sweep: Sweep, keep_stale: bool = False) -> pd.DataFrame:
     """One row per planned run: state, scores in 0..100, times, settings, provenance; no path of this machine.
 
-    Args:
-        keep_stale: runs of other code count as done; their code_hash tells them apart.
-    Raises:
-        UserError: a damaged result.json.
+    keep_stale: runs of other code count as done; their code_hash tells them apart. UserError: a damaged result.json.
     """
     frame = pd.DataFrame([record(run, sweep, keep_stale) for run in runs])
     numbers = [name for name in NUMBERS if name in frame]
@@ -38,7 +35,6 @@ def collect(runs: list[PlannedRun], sweep: Sweep, keep_stale: bool = False) -> p
 
 
 def record(run: PlannedRun, sweep: Sweep, keep_stale: bool) -> dict:
-    """One run's row."""
     state = run.state()
     if keep_stale and state == "stale" and run.here.has("result.json"):
         state = "done"
@@ -51,16 +47,15 @@ def record(run: PlannedRun, sweep: Sweep, keep_stale: bool) -> dict:
             "seed": run.seed, "state": state,
             **{name: None if result.get(name) is None else float(result[name]) for name in NUMBERS},
             "data": result.get("data_line"), "device": origin.get("device"), "run_id": run.id, **settings,
-            "teacher_weights": (result.get("teacher") or {}).get("weights"), "code_hash": origin.get("code_hash"),
-            "commit": origin.get("commit"), "dirty": origin.get("dirty"),
-            "cores": origin.get("cores"), "python": origin.get("python"),
-            "torch": origin.get("packages", {}).get("torch"),
-            "torchvision": origin.get("packages", {}).get("torchvision"), "finished": origin.get("finished"),
+            "teacher_weights": (result.get("teacher") or {}).get("weights"),
+            **{name: origin.get(name) for name in ("code_hash", "commit", "dirty", "cores", "python")},
+            **{name: origin.get("packages", {}).get(name) for name in ("torch", "torchvision")},
+            "finished": origin.get("finished"),
         }
 
 
 def write_results(frame: pd.DataFrame, path: Path) -> Path:
-    """Write results.csv in one step; numbers to six digits."""
+    """In one step; numbers to six digits."""
     write_text(path, frame.to_csv(index=False, float_format="%.6g"))
     return path
 
@@ -68,8 +63,7 @@ def write_results(frame: pd.DataFrame, path: Path) -> Path:
 def read_results(sweep: Sweep, scale: str, out: Path | None = None) -> tuple[pd.DataFrame, Path]:
     """The results of a sweep at a scale: the user's own in runs/, else the committed ones.
 
-    Raises:
-        UserError: there are none, a damaged file, or one with runs of another scale.
+    UserError: there are none, a damaged file, or one with runs of another scale.
     """
     own, committed = (out or runs_folder(sweep, scale)) / "results.csv", results_file(sweep.name, scale)
     for path in (own, committed):
@@ -81,10 +75,9 @@ def read_results(sweep: Sweep, scale: str, out: Path | None = None) -> tuple[pd.
 
 
 def outdated(frame: pd.DataFrame, sweep: Sweep, scale: str) -> str:
-    """Why results do not answer a sweep as it is now: provenance that is missing, or a setting that has changed.
+    """Why results do not answer a sweep as it is now, "" if they do: provenance that is missing, or a changed setting.
 
-    Returns:
-        "" if they do. Data folders and code are not compared; the runs' code hashes are in the results.
+    Data folders and code are not compared; the runs' code hashes are in the results.
     """
     done = frame[frame["state"] == "done"]
     for column in ("code_hash", "device", "finished"):
@@ -101,7 +94,7 @@ def outdated(frame: pd.DataFrame, sweep: Sweep, scale: str) -> str:
 
 
 def same_setting(recorded, now) -> bool:
-    """Whether a setting read from a CSV is the present one; an empty text is NaN there."""
+    """Is a setting read from a CSV the present one? An empty text is NaN there."""
     try:
         return math.isclose(float(recorded), float(now), rel_tol=1e-5)
     except (TypeError, ValueError):
@@ -109,18 +102,16 @@ def same_setting(recorded, now) -> bool:
 
 
 def of_one_scale(frame: pd.DataFrame, scale: str, what: Path | str) -> pd.DataFrame:
-    """The frame, if all its runs are of this scale."""
     others = sorted(set(frame["scale"].dropna().astype(str)) - {scale}) if "scale" in frame else []
     if others:
         raise UserError(
             f"{what} must hold runs of scale {scale} alone, got runs of {' and '.join(others)}; say --scale "
-            f"{others[0]}, or name another folder"
-        )
+            f"{others[0]}, or name another folder")
     return frame
 
 
 def read_frame(path: Path, needed: tuple[str, ...] = NEEDED) -> pd.DataFrame:
-    """A results.csv. Columns other than the needed ones may be missing."""
+    """A results.csv, which may lack other columns than the needed ones."""
     with checked_read(path):
         frame = pd.read_csv(path, dtype={"row": str})
         missing = [name for name in needed if name not in frame]

@@ -32,11 +32,10 @@ class DaskExecutor(Executor):
         try:
             self.client = Client(address, timeout=10, set_as_default=False)
         except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            got = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
-                f"--cluster must be the address of a Dask scheduler that answers, got {address!r} ({reason}); start "
-                f"one by `dask scheduler`"
-            ) from None
+                f"--cluster must be the address of a Dask scheduler that answers, got {address!r} ({got}); start one "
+                "by `dask scheduler`") from None
         self.resources = {"GPU": 1} if gpu else {}
         self.pool = self.client.get_executor(pure=False, retries=0, **({"resources": self.resources} if gpu else {}))
         self.futures: WeakSet[Future] = WeakSet()
@@ -46,11 +45,10 @@ class DaskExecutor(Executor):
             offering = " that offer a GPU (`dask worker ... --resources GPU=1`)" if gpu else ""
             raise UserError(
                 f"--cluster must have workers{offering}, got none at {address}; start some by `dask worker {address} "
-                f"--nthreads 1`"
-            )
+                "--nthreads 1`")
 
     def room(self) -> int:
-        """How many runs the workers have room for, asked once per second. Without a worker for PATIENCE, cancel all."""
+        """How many runs the workers have room for, asked once per second. After PATIENCE without one, cancel all."""
         if time.monotonic() - self.asked < 1:
             return self.count
         try:
@@ -81,8 +79,8 @@ class DaskExecutor(Executor):
 def once(ticket: str, folder: str, environment: dict[str, str]) -> int:
     """Launch, but only on the first worker that gets the ticket.
 
-    Dask gives the task of a dead worker to the next one, up to three times. A run that kills its worker, for example
-    because memory is short, would kill them all. So a dead worker costs one run; the same command continues it.
+    Dask gives the task of a dead worker to the next one, up to three times. A run that kills its worker, such as by its
+    memory, would kill them all. So a dead worker costs one run; the same command continues it.
     """
     seen = Path(folder) / "ticket"
     if seen.exists() and seen.read_text() == ticket:

@@ -21,10 +21,7 @@ def dry_run(
     runs: list[PlannedRun], sweep: Sweep, scale: str, slots: int | None, retry_failed: bool = False,
     keep_stale: bool = False,
 ) -> list[str]:
-    """A line per run with its state and the time left, and a line for all.
-
-    ``slots``: runs at a time; None = unknown.
-    """
+    """A line per run with its state and the time left, and a line for all. slots: runs at a time; None = unknown."""
     frame, origin = measured(runs, sweep, scale)
     lines, left = [], {}
     for run in runs:
@@ -34,9 +31,10 @@ def dry_run(
         elif state not in ("done", "failed") or (state == "failed" and retry_failed):
             source = done_elsewhere(run.folder)
             left[run.folder] = 0.0 if source else seconds_left(run, frame)
-            note = f"  done in {source.parent.parent.name}/{source.parent.name}" if source else "" if left[
-                run.folder
-            ] is None else f"  about {span(left[run.folder])}"
+            if source:
+                note = f"  done in {source.parent.parent.name}/{source.parent.name}"
+            elif left[run.folder] is not None:
+                note = f"  about {span(left[run.folder])}"
         if state == "stale":
             note += f"  changed: {', '.join(run.stale_reasons())}"
         lines.append(f"{state:>11}  {run.row}, seed {run.seed}  {run.id}{note}")
@@ -44,7 +42,6 @@ def dry_run(
 
 
 def total(left: dict[Path, float | None], planned: int, slots: int | None, origin: str) -> str:
-    """The last line: runs to do, the time of one slot, the time of all."""
     head = f"to do: {len(left)} of {planned} runs"
     known = [each for each in left.values() if each is not None]
     if not left:
@@ -56,7 +53,7 @@ def total(left: dict[Path, float | None], planned: int, slots: int | None, origi
 
 
 def measured(runs: list[PlannedRun], sweep: Sweep, scale: str) -> tuple[pd.DataFrame, str]:
-    """Finished runs and their source: this sweep's own, else the committed ones of the same scale."""
+    """Finished runs, this sweep's own, else the committed ones of the same scale; and where they are."""
     own = collect(runs, sweep)
     own = own[own["state"] == "done"]
     if len(own):
@@ -67,10 +64,8 @@ def measured(runs: list[PlannedRun], sweep: Sweep, scale: str) -> tuple[pd.DataF
         if set(NEEDED) <= set(frame):
             frame = frame[(frame["state"] == "done") & (frame["scale"] == scale)]
             if len(frame):
-                return (
-                    frame, f"measured on {counted(frame)} of {path.name} in ablations/results, "
-                    f"{', '.join(sorted(set(frame['device'].dropna())))}"
-                )
+                devices = ", ".join(sorted({*frame["device"].dropna()}))
+                return frame, f"measured on {counted(frame)} of {path.name} in ablations/results, {devices}"
     return own, f"no run at scale {scale} is done, here or in ablations/results"
 
 
@@ -79,7 +74,7 @@ def counted(frame: pd.DataFrame) -> str:
 
 
 def seconds_left(run: PlannedRun, frame: pd.DataFrame) -> float | None:
-    """Seconds left of a run: the median over measured runs of its row, else of all rows; None if none was measured."""
+    """The median over measured runs of its row, else of all rows; None if none was measured."""
     frame = frame.dropna(subset=["images_per_second", "seconds", "steps"])
     alike = frame[frame["row"] == run.row]
     alike = alike if len(alike) else frame
@@ -88,16 +83,14 @@ def seconds_left(run: PlannedRun, frame: pd.DataFrame) -> float | None:
     config = run.config
     longer = config.train_steps / alike["steps"] if config.train_steps else config.epochs / alike["epochs"]
     if config.train_images and not config.train_steps:  # 0 = all of a folder, as in the measured runs
-        longer = longer * config.train_images / alike["train_images"].where(
-            alike["train_images"] > 0, config.train_images,
-        )
+        before = alike["train_images"].where(alike["train_images"] > 0, config.train_images)
+        longer = longer * config.train_images / before
     training = longer * alike["steps"] * alike["batch_size"] / alike["images_per_second"]
     rest = alike["seconds"] - alike["train_seconds"]
     return float((training * (1 - (0.0 if run.state() == "stale" else run.here.progress())) + rest).median())
 
 
 def span(seconds: float) -> str:
-    """A duration in the unit that reads best."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..io import make_folder
 from ..run import STATES, RunFolder
 from .local_executor import LocalExecutor
@@ -28,24 +28,21 @@ Say = Callable[[str], None]
 
 def execute(
     runs: list[PlannedRun], *, jobs: int | Callable[[], int] = 2, executor: Executor | None = None,
-    elsewhere: bool = False,
-    retry_failed: bool = False, keep_stale: bool = False, fail_fast: bool = False, say: Say = print,
+    elsewhere: bool = False, retry_failed: bool = False, keep_stale: bool = False, fail_fast: bool = False,
+    say: Say = print,
 ) -> dict[str, list[PlannedRun]]:
     """Run what is not done yet, ``jobs`` at a time, each in a process of its own. Returns {state: runs} at the end.
 
     A run that fails does not stop the others. Failed runs are run again only with ``retry_failed``; interrupted ones go
     on from their checkpoint. A stale run, of other code or another teacher, is moved to .stale/ and run again, unless
-    ``keep_stale``. Ctrl-C once lets the running ones finish and starts no more; twice ends them, and the next call goes
-    on.
+    ``keep_stale``. Ctrl-C once lets the running ones finish and starts no more; twice ends them.
 
     Args:
         jobs: runs at a time; or a function that returns how many there is room for now, where workers come and go.
         executor: where :func:`fgdlab.lab.sweeps.worker.launch` is submitted; None = ``jobs`` slots of this machine.
-        elsewhere: data and teacher are made in the executor, too, because runs are on another machine or GPU than this
-            process.
+        elsewhere: data and teacher are made in the executor, too, on the machine or GPU of the runs.
     Raises:
-        UserError: another runner is at work in the same folder, nothing can be written there, or an earlier run's
-        result is damaged.
+        UserError: another runner is at work in the folder, it cannot be written, or an earlier result is damaged.
     """
     if not runs:
         return {state: [] for state in STATES}
@@ -74,30 +71,24 @@ def execute(
 
 
 def set_stale_aside(stale: list[PlannedRun], say: Say) -> None:
-    """Move runs of other code or another teacher out of the way, and say what changed."""
     for run in stale:
         reasons = ", ".join(run.stale_reasons())
-        say(
-            f"{'stale':>11}  {run.row}, seed {run.seed}: changed since it ran: {reasons}; it is run again, the old one "
-            f"is {run.here.set_aside()}"
-        )
+        say(f"{'stale':>11}  {run.row}, seed {run.seed}: changed since it ran: {reasons}; it is run again, the old one "
+            f"is {run.here.set_aside()}")
 
 
 @contextmanager
 def only_runner(out: Path) -> Iterator[None]:
-    """Hold the lock of a sweep's folder."""
     lock = FileLock(out / ".runner.lock", timeout=2)
     try:
         lock.acquire()
     except Timeout:
         raise UserError(
             f"{out} must have one runner at a time, and another is at work there; wait for it, or give --out another "
-            f"folder") from None
+            "folder") from None
     except OSError as error:
-        raise UserError(
-            f"{out} must be a folder that can be written, got: {error.strerror or error}; choose another folder by "
-            f"--out"
-        ) from error
+        got = f"got: {reason(error)}; choose another folder by --out"
+        raise UserError(f"{out} must be a folder that can be written, {got}") from error
     try:
         yield
     finally:
@@ -139,7 +130,6 @@ class Runner:
             self.bar.close()
 
     def fill(self) -> None:
-        """Start the runs that there is room for."""
         while self.waiting and not self.stopping and len(self.going) < self.room():
             run = self.waiting.popleft()
             if run.state() == "running":
@@ -154,7 +144,6 @@ class Runner:
             self.stopping = True
 
     def empty(self) -> None:
-        """Wait a moment, and report what has ended."""
         if self.going:
             wait(self.going, timeout=1, return_when=FIRST_COMPLETED)
         else:
@@ -174,12 +163,9 @@ class Runner:
             self.say("ending the running ones now; the same command goes on from their checkpoints")
             end(self.going)
         else:
-            # not begun yet
             queued = [future for future, run in self.going.items() if run.state() != "running" and future.cancel()]
-            self.say(
-                f"starting no more; letting {len(self.going) - len(queued)} running ones finish (Ctrl-C again ends "
-                f"them)"
-            )
+            count = len(self.going) - len(queued)
+            self.say(f"starting no more; letting {count} running ones finish (Ctrl-C again ends them)")
         self.stopping = True
 
 
@@ -192,7 +178,7 @@ def end(going: dict[Future, PlannedRun]) -> None:
 
 
 def state_at_end(run: PlannedRun) -> str:
-    """A run's state once its future has ended; the process of a killed worker needs a moment to end, too."""
+    """Once its future has ended; the process of a killed worker needs a moment to end, too."""
     deadline = time.monotonic() + 5
     while (state := run.state()) == "running" and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -200,7 +186,7 @@ def state_at_end(run: PlannedRun) -> str:
 
 
 def outcome_text(here: RunFolder, state: str) -> str:
-    """What a line about an ended run adds: its AP, or its error and where the notebook lies."""
+    """What a line about an ended run adds."""
     if state == "done":
         try:
             result = here.result()
@@ -225,15 +211,12 @@ def reused(run: PlannedRun, say: Say) -> bool:
     """Is the run done now because another sweep had done it?"""
     source = reuse_run(run.folder, job_of(run)) if run.state() != "running" else None
     if source:
-        say(
-            f"{'done':>11}  {run.row}, seed {run.seed}: copied from {source.parent.parent.name}/{source.parent.name}, "
-            f"which has done this run"
-        )
+        place = f"{source.parent.parent.name}/{source.parent.name}"
+        say(f"{'done':>11}  {run.row}, seed {run.seed}: copied from {place}, which has done this run")
     return source is not None
 
 
 def job_of(run: PlannedRun) -> dict:
-    """job.json: the notebook, its parameters, the cell of the table, the folder that relative paths start from."""
     return {
         "notebook": str(notebook_path().absolute()), "parameters": {**run.config.dict(), "out": str(run.folder)},
         "row": run.row, "seed": run.seed, "cwd": os.getcwd(),

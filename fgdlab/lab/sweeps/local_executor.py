@@ -36,7 +36,7 @@ class LocalExecutor(ThreadPoolExecutor):
 
 
 def cpu_slots(runs: list[PlannedRun]) -> int:
-    """The default number of runs at a time: one per core on the CPU, one on a GPU."""
+    """The default: one per core on the CPU, one on a GPU."""
     if any(run.config.device == "cuda" for run in runs):
         return 1
     return max((os.cpu_count() or 1) // max(run.config.threads for run in runs), 1)
@@ -46,7 +46,7 @@ def gpu_slots(indices: list[int], runs: list[PlannedRun], count: int | None = No
     """A slot for each index of ``--gpus``: its run sees that GPU alone. A repeated index takes two runs at a time.
 
     Args:
-        count: GPUs of this machine; None = ask torch. Indices count the GPUs that CUDA_VISIBLE_DEVICES leaves visible.
+        count: GPUs that CUDA_VISIBLE_DEVICES leaves visible, which indices count; None = ask torch.
     Raises:
         UserError: no such GPU, or runs that would not use it.
     """
@@ -56,19 +56,14 @@ def gpu_slots(indices: list[int], runs: list[PlannedRun], count: int | None = No
         count = torch.cuda.device_count()
     missing = [index for index in indices if not 0 <= index < count]
     if missing or not indices:
-        there = (
-            f"0 to {count - 1}" if count > 1 else "0 alone" if count else "none, because torch finds no CUDA GPU "
-            "here"
-        )
-        raise UserError(
-            f"--gpus must name GPUs of this machine ({there}), got {','.join(map(str, missing or indices))}; list them "
-            f"with `nvidia-smi`"
-        )
+        none = "none, because torch finds no CUDA GPU here"
+        there = f"0 to {count - 1}" if count > 1 else "0 alone" if count else none
+        got = f"got {','.join(map(str, missing or indices))}; list them with `nvidia-smi`"
+        raise UserError(f"--gpus must name GPUs of this machine ({there}), {got}")
     on_cpu = sorted({run.row for run in runs if run.config.device == "cpu"})
     if on_cpu:
         raise UserError(
             f"--gpus must go with runs on a GPU, got device=cpu in {', '.join(on_cpu)}; add --set device=cuda, take "
-            f"--scale gpu, or give --jobs instead"
-        )
+            "--scale gpu, or give --jobs instead")
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return [{"CUDA_VISIBLE_DEVICES": visible[index] if visible else str(index)} for index in indices]

@@ -1,11 +1,10 @@
-"""What a sweep has to run: every row with every seed, each with an id that hashes what decides its numbers, and its
-state.
+"""What a sweep has to run: every row with every seed.
 
     Sweep --plan--> [PlannedRun(row, seed, config, runs/NAME/ID)]
 
 The id hashes settings and the contents of data, a given teacher's file and a custom loss's file. Code and the shipped
-or trained teacher are recorded in the run's folder instead and compared with the present ones: a run of other code is
-stale, and one can say which files changed.
+or trained teacher are recorded in the run's folder instead: a run of other code is stale, and one can say which files
+changed.
 """
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from .spec import Sweep, ablations_folder, of_scale
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One cell of a sweep: row and seed, their settings, and the run's folder."""
+    """One cell of a sweep."""
 
     row: str
     seed: int
@@ -40,11 +39,10 @@ class PlannedRun:
         return "stale" if state == "done" and self.teacher_changed() else state
 
     def stale_reasons(self) -> list[str]:
-        """What has changed since a stale run began, for a line on the screen."""
         return self.here.stale_files() or ["the teacher's weights"]
 
     def teacher_changed(self) -> bool:
-        """Did the run learn from other weights than those of the shipped or cached teacher of its settings?"""
+        """Does the shipped or cached teacher of these settings have other weights than the run learned from?"""
         from ..config import has_teacher
 
         if not has_teacher(self.config) or self.config.teacher_checkpoint:
@@ -63,18 +61,16 @@ def runs_folder(sweep: Sweep, scale: str) -> Path:
 def plan(
     sweep: Sweep, out: Path | None = None, *, scale: str = "laptop", overrides: dict | None = None,
 ) -> list[PlannedRun]:
-    """Every row with every seed of ``sweep.seeds``, seed by seed, so that a table with fewer seeds is complete first.
+    """Every row with every seed, seed by seed, so that a table with fewer seeds is complete first.
 
-    Runs with equal active settings on equal data have equal ids, in one sweep and across sweeps.
+    Runs with equal active settings on equal data have equal ids, also across sweeps.
     """
     if not notebook_path().is_file():
         raise UserError(
             f"{notebook_path()} must be the notebook that a run executes, got no such file; run from the project's "
-            f"folder"
-        )
+            "folder")
     out = Path(out or runs_folder(sweep, scale)).absolute()
-    opened: dict = {}
-    runs = []
+    opened, runs = {}, []
     for seed in sweep.seeds:
         for row in sweep.present:
             config = active_settings(sweep.settings(row, seed, scale, overrides))

@@ -18,7 +18,7 @@ from .worker import cpu_environment, launch, stay_with
 
 
 def to_prepare(todo: list[PlannedRun]) -> list[RunConfig]:
-    """One configuration for each different set of data and teacher that the runs need."""
+    """One configuration for each set of data and teacher that the runs need."""
     names = [
         name for name, about in METADATA.items() if about["decides_teacher"] or about["group"] in ("data", "teacher")
     ]
@@ -31,7 +31,7 @@ def to_prepare(todo: list[PlannedRun]) -> list[RunConfig]:
 
 
 def prepared(config: RunConfig) -> str:
-    """Make everything, with progress bars; returns a line about the teacher, empty where there is none."""
+    """Make everything; returns a line about the teacher, empty where there is none."""
     from ..run import prepare
     from ..teachers import ap_text
 
@@ -57,8 +57,7 @@ def prepare_shared(todo: list[PlannedRun], say: Callable[[str], None]) -> None:
 def prepare_shared_in(pool: Executor, todo: list[PlannedRun], say: Callable[[str], None]) -> None:
     """In the slots of the runs, which may be on another machine, one configuration after the other.
 
-    Raises:
-        UserError: the error of the preparation, or where its log lies if it ended without one.
+    UserError: that of the preparation, or where its log lies if it ended without one.
     """
     lines = {}
     for config in to_prepare(todo) if todo else []:

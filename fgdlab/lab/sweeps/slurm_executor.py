@@ -20,9 +20,9 @@ class SlurmExecutor(Executor):
 
     Args:
         folder: submitit's scripts and logs; every machine must see it.
-        minutes: time limit of a job; a run that reaches it is interrupted, and the same command continues it.
+        minutes: time limit of a job; the same command continues a run that reaches it.
         gpus, cpus: per run.
-        at_once: largest number of jobs at a time; 0 leaves it to Slurm.
+        at_once: most jobs at a time; 0 leaves it to Slurm.
         cluster: "slurm"; tests use submitit's "local".
     """
 

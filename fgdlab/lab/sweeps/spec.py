@@ -62,14 +62,10 @@ class Sweep:
 
     @property
     def present(self) -> list[str]:
-        """The rows that can be run at this scale, in the table's order."""
         return [row for row in self.rows if row not in self.absent]
 
     def settings(self, row: str, seed: int, scale: str = "laptop", overrides: dict | None = None) -> RunConfig:
-        """Settings of one run.
-
-        Later ones win: scale, preset, sweep, the scale's changes to the sweep, row, ``overrides``.
-        """
+        """Settings of one run. Later ones win: scale, preset, sweep, the scale's changes to it, row, ``overrides``."""
         check_settings(overrides, "settings for every row")
         changes = self.scales.get(scale) or {}
         preset = (changes.get("presets") or {}).get(row) or changes.get("preset")
@@ -82,10 +78,7 @@ class Sweep:
         })
 
     def at(self, scale: str, seeds: list[int] | None = None) -> "Sweep":
-        """The same sweep with the seeds, absent rows and tuning of a scale.
-
-        Given seeds win over the scale's, these over the sweep's.
-        """
+        """The same with the seeds, absent rows and tuning of a scale. Given seeds win over the scale's."""
         scale_settings(scale)
         changes = self.scales.get(scale) or {}
         chosen = check_seeds(seeds or changes.get("seeds") or self.seeds, "--seeds" if seeds else "seeds")
@@ -96,8 +89,7 @@ class Sweep:
 # --- files ---
 
 def ablations_folder() -> Path:
-    """``ablations`` of the current folder if there is one, else of the checkout that this code runs from, else of the
-    installed package."""
+    """``ablations`` of the current folder, else of this checkout, else of the installed package."""
     places = [Path.cwd(), Path(__file__).parents[3], INSTALLED.parent]
     return next((place / "ablations" for place in places if (place / "ablations/sweeps").is_dir()), INSTALLED)
 
@@ -107,18 +99,16 @@ def sweep_names() -> list[str]:
 
 
 def of_scale(name: str, scale: str) -> str:
-    """``NAME`` for the laptop, ``NAME-SCALE`` for another scale: the name of run folders, committed results and README
-    sections."""
+    """``NAME`` for the laptop, else ``NAME-SCALE``: the name of run folders, committed results and README sections."""
     return name if scale == "laptop" else f"{name}-{scale}"
 
 
 def results_file(name: str, scale: str) -> Path:
-    """Where the committed results of a sweep at a scale are, or would be."""
     return ablations_folder() / "results" / f"{of_scale(name, scale)}.csv"
 
 
 def published() -> list[tuple[str, str]]:
-    """(sweep, scale) of all committed results, in the order of their files."""
+    """(sweep, scale) of all committed results."""
     names = []
     for path in sorted((ablations_folder() / "results").glob("*.csv")):
         scale = next((scale for scale in SCALES if scale != "laptop" and path.stem.endswith(f"-{scale}")), "laptop")
@@ -127,12 +117,7 @@ def published() -> list[tuple[str, str]]:
 
 
 def load_sweep(name: str) -> Sweep:
-    """A sweep by name, or by the path of a YAML file.
-
-    Raises:
-        UserError: no such sweep, not YAML, an unknown or missing key, settings that no run may have. The message names
-        the file.
-    """
+    """A sweep by name, or by the path of a YAML file. UserError with the file's name for any defect in it."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else ablations_folder() / "sweeps" / f"{name}.yaml"
     if not path.is_file():
         raise unknown_name("sweep", name, sweep_names(), "or give the path of a .yaml file")
@@ -140,8 +125,7 @@ def load_sweep(name: str) -> Sweep:
         if path.stem.endswith(f"-{scale}"):
             raise UserError(
                 f"the name of a sweep must not end in -{scale}, got {path.stem!r}; results at scale {scale} have such "
-                f"names: rename "
-                f"the file")
+                "names: rename the file")
     try:
         return parse_sweep(path.stem, read_yaml(path))
     except UserError as error:
@@ -149,7 +133,7 @@ def load_sweep(name: str) -> Sweep:
 
 
 def read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict:
-    """The file's mapping, on top of the one that it extends."""
+    """The mapping, on top of the one that it extends."""
     if path in extended_by:
         names = " extends ".join(file.stem for file in (*extended_by, path))
         raise UserError(f"'extends' must end somewhere, got a circle: {names}; take one out")
@@ -161,11 +145,9 @@ def read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict:
         ) from error
     if not isinstance(content, dict):
         got = "nothing" if content is None else f"a {type(content).__name__}"
-        raise (
-            UserError(f"must be a mapping with the keys {', '.join(sorted(KEYS))}, got {got}; the sweeps in "
-            f"ablations/sweeps show "
-            f"how")
-        )
+        raise UserError(
+            f"must be a mapping with the keys {', '.join(sorted(KEYS))}, got {got}; the sweeps in ablations/sweeps "
+            "show how")
     for key in content:
         if key not in KEYS:
             raise unknown_name("key", key, sorted(KEYS))
@@ -180,8 +162,7 @@ def read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict:
     parent = next((file for file in files if file.is_file()), None)
     if parent is None:
         raise unknown_name(
-            "sweep", name, sweep_names(), "'extends' names a sweep in the same folder, or one of the project's",
-        )
+            "sweep", name, sweep_names(), "'extends' names a sweep in the same folder, or one of the project's")
     return merged(read_yaml(parent, (*extended_by, path)), content)
 
 
@@ -201,7 +182,6 @@ def stripped(value) -> str:
 
 
 def check_mapping(value, what: str, keys: set[str] | None = None) -> dict:
-    """The value if it is a mapping, {} if there is none."""
     if not isinstance(value or {}, dict):
         raise UserError(f"{what} must be a mapping of names to values, got {value!r}")
     for key in value or {}:
@@ -211,10 +191,8 @@ def check_mapping(value, what: str, keys: set[str] | None = None) -> dict:
 
 
 def check_seeds(seeds, what: str) -> list[int]:
-    good = isinstance(seeds, list) and all(
-        type(seed) is int and seed >= 0 for seed in seeds
-    ) and len(set(seeds)) == len(seeds)
-    if not good:
+    if not isinstance(seeds, list) or any(type(seed) is not int or seed < 0 for seed in seeds) or (
+            len({*seeds}) < len(seeds)):
         got = ",".join(map(str, seeds)) if isinstance(seeds, list) else seeds
         raise UserError(
             f"{what} must be different whole numbers of at least 0, got {got!r}; give each once, such as 0,1,2"
@@ -232,16 +210,14 @@ def check_numbers(value, what: str) -> dict[str, float]:
 
 
 def check_settings(value, what: str) -> dict:
-    """A mapping of RunConfig fields without seed and scale, which are chosen when the sweep is run."""
+    """RunConfig fields without seed and scale, which are chosen when the sweep is run."""
     settings = check_mapping(value, what)
     check_names(settings)
     for name in ("seed", "scale"):
         if name in settings:
-            raise (
-                UserError(f"{what} must leave {name} open, got {name}: {settings[name]!r}; {name}s are chosen when the "
-                f"sweep is "
-                f"run")
-            )
+            raise UserError(
+                f"{what} must leave {name} open, got {name}: {settings[name]!r}; {name}s are chosen when the sweep is "
+                "run")
     return settings
 
 
@@ -275,19 +251,16 @@ def parse_sweep(name: str, content: dict) -> Sweep:
     ):
         raise UserError(
             f"contrasts must be a list of pairs of rows, such as [[split, fg]], got {contrasts!r}; put each pair in "
-            f"brackets of "
-            f"its own")
+            "brackets of its own")
     for row in [content["baseline"], *(row for pair in contrasts for row in pair)]:
         check_row(row, rows, "row")
     sweep = Sweep(
-        name=name, title=str(content["title"]), question=stripped(content["question"]),
-        source=stripped(content.get("source")),
-        tuning=stripped(content.get("tuning")), baseline=content["baseline"],
-        base=check_settings(content.get("base"), "base"),
-        rows=rows, seeds=check_seeds(content["seeds"], "seeds"),
+        name=name, title=str(content["title"]), **{
+            key: stripped(content.get(key)) for key in ("question", "source", "tuning", "curve")},
+        baseline=content["baseline"], base=check_settings(content.get("base"), "base"), rows=rows,
+        seeds=check_seeds(content["seeds"], "seeds"),
         teacher_seeds=check_seeds(content.get("teacher_seeds") or [], "teacher_seeds"),
-        contrasts=[tuple(pair) for pair in contrasts], curve=stripped(content.get("curve")),
-        scales=scales,
+        contrasts=[tuple(pair) for pair in contrasts], scales=scales,
     )
     check_names({sweep.curve: None} if sweep.curve else {})
     sweep = replace(sweep, cost=step_costs(str(content["cost"]), sweep)) if content.get("cost") else sweep
@@ -300,9 +273,8 @@ def parse_sweep(name: str, content: dict) -> Sweep:
 def parse_row(key: str, content) -> Row:
     what = f"row {key!r}"
     row = check_mapping(content, what, ROW_KEYS)
-    paper, settings = check_numbers(
-        row.get("paper"), f"'paper' of {what}",
-    ), check_settings(row.get("set"), f"'set' of {what}")
+    paper = check_numbers(row.get("paper"), f"'paper' of {what}")
+    settings = check_settings(row.get("set"), f"'set' of {what}")
     return Row(str(row.get("label", key)), paper, settings, stripped(row.get("against")))
 
 
@@ -336,14 +308,12 @@ def check_scale_changes(scale: str, changes, rows: dict[str, Row], baseline: str
 
 
 def step_costs(path: str, sweep: Sweep) -> dict[str, float]:
-    """The cost of a step of each row by its method, from the JSON of ``python -m benchmarks.methods``, which measures
-    RetinaNet."""
+    """{row: cost of a step by its method}, from the JSON of ``python -m benchmarks.methods``, which has RetinaNet's."""
     try:
         ratios = json.loads((ablations_folder().parent / path).read_text(encoding="utf-8"))["over_plain"]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"cost must name the JSON of a benchmark, got {path!r} ({type(error).__name__}); run python -m "
-            f"benchmarks.methods") from error
+        got = f"got {path!r} ({type(error).__name__}); run python -m benchmarks.methods"
+        raise UserError(f"cost must name the JSON of a benchmark, {got}") from error
     configs = {row: sweep.settings(row, 0) for row in sweep.rows}
     return {
         row: ratios[config.method]

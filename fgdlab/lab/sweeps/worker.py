@@ -24,21 +24,17 @@ PROCESSES: set[subprocess.Popen] = set()  # runs that this process waits for
 
 
 def launch(folder: str, environment: dict[str, str] | None = None) -> int:
-    """Start what job.json in the folder asks for in a new process and wait for it. Returns the exit status; the folder
-    holds the rest.
+    """Start what job.json in the folder asks for in a new process, and wait for it. Returns the exit status.
 
     The process gets its own session, so that Ctrl-C in a terminal reaches the runner alone, which decides what to end.
-    Its current folder is the runner's, so that paths in the settings mean the same.
-
-    Raises:
-        UserError: job.json is damaged, or names a module that is none of ``MODULES``.
+    Its current folder is the runner's, so that paths in the settings mean the same. UserError: job.json is damaged, or
+    names a module that is none of ``MODULES``.
     """
     job = job_of(Path(folder))
     with open(Path(folder) / "log.txt", "ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", job["module"], folder, str(os.getpid())], stdin=subprocess.DEVNULL, stdout=log,
-            stderr=log,
-            start_new_session=True, cwd=job.get("cwd"), env={**os.environ, **(environment or {})},
+            stderr=log, start_new_session=True, cwd=job.get("cwd"), env={**os.environ, **(environment or {})},
         )
     PROCESSES.add(process)
     try:
@@ -48,7 +44,6 @@ def launch(folder: str, environment: dict[str, str] | None = None) -> int:
 
 
 def job_of(folder: Path) -> dict:
-    """What job.json asks for: its module, one of ``MODULES``, and that module's input."""
     path = folder / "job.json"
     with checked_read(path):
         job = {"module": MODULES[0], **RunFolder(folder).read("job.json")}
@@ -66,13 +61,12 @@ def end_processes() -> None:
 
 
 def cpu_environment(threads: int) -> dict[str, str]:
-    """Environment of a run on the CPU: the settings' number of threads, in every library that has threads."""
+    """The settings' number of threads, in every library that has threads."""
     return {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
 def stay_with(parent: int, here: RunFolder) -> None:
-    """Touch the folder's heartbeat until this process ends, and end it soon after its parent has ended or a file named
-    stop has appeared.
+    """Touch the heartbeat until this process ends, soon after its parent has ended or a file named stop has appeared.
 
     Papermill's kernel then ends as well. A parent that ended before this call counts too.
     """
@@ -109,8 +103,7 @@ def execute_notebook(here: RunFolder) -> int:
     try:
         papermill.execute_notebook(
             job["notebook"], str(here.path / "run.ipynb"), job["parameters"], kernel_name="python3", progress_bar=False,
-            start_timeout=180,
-            request_save_on_cell_execute=False, extra_arguments=["--IPKernelApp.log_level=40"],
+            start_timeout=180, request_save_on_cell_execute=False, extra_arguments=["--IPKernelApp.log_level=40"],
         )
         ended_well = True
     except PapermillExecutionError as error:
