@@ -19,7 +19,7 @@ TERMS = ("fg", "bg", "attention", "global")
 
 
 class Setting(NamedTuple):
-    """What the loops need of a configuration."""
+    """Of a configuration."""
 
     mix: tuple[float, float]  # weights of the student's and teacher's attention in eq. 9
     spatial: float  # 1 / T of both attention parts, 0 where a part is off
@@ -42,7 +42,7 @@ def setting_of(config: FGDConfig) -> Setting:
 
 
 class Blocks(NamedTuple):
-    """The parameters of R, level by level, the student's block before the teacher's; none where R has no blocks."""
+    """The parameters of R, level by level, the student's block first; none where R has no blocks."""
 
     parameters: list[Tensor]
     hidden: int = 0  # channels between W_v1 and W_v2
@@ -66,7 +66,6 @@ def sums_of_levels(
     students: list[Tensor], teachers: list[Tensor], masks: list[FocalMasks] | None,
     relations: list[RelationTerm | None], config: FGDConfig,
 ) -> list[dict[str, Tensor]]:
-    """As ``dispatch.sums_of_levels``."""
     setting, blocks = setting_of(config), blocks_of(relations)
     found = PyramidTerms.apply(setting, blocks, teachers, masks, len(students), *students, *blocks.parameters)
     return [
@@ -78,8 +77,8 @@ def sums_of_levels(
 class PyramidTerms(Function):
     """The terms of all levels in the order of TERMS, level by level, averaged over the batch; None for unused terms.
 
-    One function for all levels: on small maps, calls cost more than arithmetic. Maps (N, C, H, W) may have any memory
-    format and half precision. A bias of W_k is the same at all cells and changes no softmax: its gradient is 0.
+    On small maps, calls cost more than arithmetic, hence one for all. Maps (N, C, H, W) may have any memory format and
+    half precision. A bias of W_k is the same at all cells and changes no softmax: its gradient is 0.
     """
 
     @staticmethod
@@ -104,18 +103,13 @@ class PyramidTerms(Function):
 
 
 class Pyramid:
-    """What the loops need of all levels, and what the forward pass leaves for the backward pass.
-
-    Args:
-        dtype: precision of the sums.
-    """
+    """What the loops need of all levels, and what the forward pass leaves for the backward pass. dtype: of the sums."""
 
     def __init__(self, setting: Setting, blocks: Blocks, dtype: torch.dtype):
         self.setting, self.blocks, self.dtype, self.kind = setting, blocks, dtype, KINDS[dtype]
         self.loops = loops.compiled(self.kind)
 
     def forward(self, students: list[Tensor], teachers: list[Tensor], masks: list[FocalMasks] | None) -> list[float]:
-        """All terms of all levels, unused ones too."""
         tiles, (mix, spatial, channel, relation, _) = Tiles(students, teachers, self.dtype), self.setting
         levels, (n, c, _, _), parameters = len(students), students[0].shape, self.blocks.parameters
         self.table, self.weights = tiles.table, self.joined(levels)
@@ -136,7 +130,7 @@ class Pyramid:
     def backward(
         self, students: list[Tensor], teachers: list[Tensor], gradients: tuple[Tensor | None, ...],
     ) -> list[Tensor | None]:
-        """Gradients of the students' maps and of R's parameters; None for a level whose terms have none."""
+        """Of the students' maps and of R's parameters; None for a level whose terms have none."""
         levels, (n, c, _, _), (mix, spatial, channel, relation, _) = len(students), students[0].shape, self.setting
         by_level = [gradients[first:first + len(TERMS)] for first in range(0, len(gradients), len(TERMS))]
         g = [[0.0 if each is None else each.item() for each in of_level] for of_level in by_level]
@@ -167,7 +161,7 @@ class Pyramid:
         return outs + found
 
     def weights_again(self, levels: int):
-        """All parameter values once more, for a second backward pass of a graph that was kept."""
+        """For a second backward pass of a graph that was kept."""
         if [each._version for each in self.blocks.parameters] != self.versions:
             raise RuntimeError(
                 "a parameter of the relation has been modified by an inplace operation since the loss was computed; "
@@ -175,7 +169,7 @@ class Pyramid:
         return self.joined(levels)
 
     def joined(self, levels: int):
-        """All values of all parameters, one row per level."""
+        """All parameters, one row per level."""
         parameters = self.blocks.parameters
         values = _flatten_dense_tensors(parameters) if parameters else torch.empty(0)
         return values.to(self.dtype).view(levels, values.numel() // levels).numpy()

@@ -1,9 +1,9 @@
 """Loops compiled by numba: the terms of all levels on the CPU, and their gradients. Importing this file needs numba.
 
 A tile is all channels of at most WIDE cells of one image and level. It fits into the cache, so two visits read it from
-memory once: the first sums |F| and the logits of each cell over all channels, the second weighs by them. The largest
-logit of all tiles is known only at the end. So each tile takes exponentials relative to its own maximum, and
-:func:`finish_terms` rescales them:
+memory once: the first sums |F| and the logits of each cell, the second weighs by them. The largest logit of all tiles
+is known only at the end. So each tile takes exponentials relative to its own maximum, and :func:`finish_terms` rescales
+them:
 
     softmax_j = e^(l_j - tile maximum) * e^(tile maximum - maximum) / sum_k e^(l_k - maximum)
 
@@ -103,13 +103,12 @@ def at_address(address, like):
 
 @inner
 def cache_aligned(scratch):
-    """``scratch`` from the start of a cache line: rows across two lines load half as fast."""
+    """From the start of a cache line on: rows across two lines load half as fast."""
     return scratch[-(scratch.ctypes.data // scratch.itemsize) % LINE:]
 
 
 @inner
 def position_of(tile, table, wide):
-    """Level, image, first cell and number of cells of a tile."""
     level = 0
     while tile >= table[level + 1, TILE]:
         level += 1
@@ -120,7 +119,7 @@ def position_of(tile, table, wide):
 
 
 def transposing_copy(back: bool) -> Callable:
-    """A loop that copies a tile to rows of WIDE values, one per channel, or ``back`` from them.
+    """A loop that copies a tile to rows of WIDE values, one per channel, or ``back``.
 
     Blocks of constant length halve the time. Other strides go value by value.
     """
@@ -163,7 +162,6 @@ def tile_of(layout, image, start, cells, channels, scratch):
 
 @inner
 def channel_of(tile, c, cells):
-    """The cells of one channel of a tile."""
     flat, first, stride = tile
     return flat[first + c * stride:first + c * stride + cells]
 
@@ -206,7 +204,7 @@ def first_visit(s, t, cells, channels, keys, rows, sums):
 
 @inner
 def to_exponentials(rows, cells, inverse_t, maxima, exp_sums):
-    """Turn the four rows l, the first two times ``inverse_t``, into e^(l - maximum); keep maxima and sums."""
+    """Turn the four rows l, the first two times ``inverse_t``, into e^(l - maximum)."""
     for row in range(4):
         line = rows[row * WIDE:row * WIDE + cells]
         if row < W_S:
@@ -266,7 +264,7 @@ def forward_tiles(first, last, scratch, table, fg, bg, keys, mix, inverse_t, wid
 
 @inner
 def rescale_tiles(image, column, cells, wide, by_cell, maxima, exp_sums):
-    """Rescale the exponentials of an image to softmaxes, times M for A^S; ``maxima`` become the factors."""
+    """To softmaxes of an image, times M for A^S; ``maxima`` become the factors."""
     tiles, kind = len(maxima), by_cell.dtype.type
     for row in range(4):
         maximum, exp_sum = maxima[0, row], 0.0
@@ -287,7 +285,7 @@ def rescale_tiles(image, column, cells, wide, by_cell, maxima, exp_sums):
 
 @inner
 def add_tiles(mix, sums, factors, added):
-    """Add up the sums per channel of all tiles of an image, (10, C) in float64."""
+    """The sums per channel of all tiles of an image, (10, C) in float64."""
     channels = sums.shape[2]
     added[:] = 0
     for tile in range(len(sums)):
@@ -416,7 +414,7 @@ def relation_offset(relation, flat, eps, cells, rows, hidden, e):
 
 @inner
 def transform_gradient(flat, of_flat, who, context, hidden, g, of_context):
-    """From the gradient ``g`` (C,) of v: those of the parameters, added to ``of_flat``, and of the context."""
+    """From the gradient ``g`` (C,) of v: of the parameters, added to ``of_flat``, and of the context."""
     channels, size = len(context), hidden.shape[1]
     back = np.zeros(size)
     narrow, _, norm, _, widen, _ = layers(flat, who, channels, size)
@@ -539,7 +537,7 @@ def write_tile(out, s, t, cells, squares, factors, keys, rows, of_keys):
 def backward_tiles(
     first, last, scratch, table, fg, bg, keys, g, mix, inverse_t, relation, wide, by_cell, factors, scalars, of_keys,
 ):
-    """Tiles ``first`` to ``last``, without those of levels that have no address to write to."""
+    """Tiles ``first`` to ``last`` of the levels that have an address to write to."""
     images, channels, kind, scratch = by_cell.shape[0], factors.shape[3], scratch.dtype.type, cache_aligned(scratch)
     rows, copies = scratch[:ROWS], channels * WIDE
     copy_s, copy_t = scratch[ROWS:ROWS + copies], scratch[ROWS + copies:ROWS + 2 * copies]
@@ -568,7 +566,7 @@ def backward_tiles(
 
 
 def sum_key_gradients(table, of_keys, of_weights):
-    """Add up the gradients of both W_k over the tiles of a level, into the row of its weights."""
+    """The gradients of both W_k over the tiles of a level, into the row of its weights."""
     for level in range(len(of_weights)):
         row = of_weights[level]
         for who in range(2 if len(row) else 0):
@@ -590,7 +588,7 @@ def empty(kind: str, *shapes: tuple[int, ...]) -> list[np.ndarray]:
 
 
 def keys_of(weights: np.ndarray, channels: int) -> np.ndarray:
-    """W_k of both networks of all levels, (L, 2, C); they stand first in a block's weights. Zeros without blocks."""
+    """W_k of both networks of all levels, (L, 2, C), which stand first in a block's weights; zeros without blocks."""
     levels, values = weights.shape
     if not values:
         return np.zeros((levels, 2, channels), weights.dtype)
@@ -609,13 +607,13 @@ def mask_rows(masks: list | None, shape: tuple[int, int], kind: str) -> list[np.
 
 @cache
 def compiled(dtype: str) -> SimpleNamespace:
-    """The five loops for maps of "float32" or "float64", compiled on first use and cached on disk."""
+    """The five loops for "float32" or "float64", compiled on first use and cached on disk."""
     functions = (forward_tiles, finish_terms, backward_terms, backward_tiles, sum_key_gradients)
     return SimpleNamespace(**{each.__name__: compile_cached(each, dtype, **OPTIONS) for each in functions})
 
 
 def compile_cached(function: FunctionType, kind: str, **options):
-    """Compile for arguments of one kind, cached under its own name: processes may mix up two kinds under one name."""
+    """Cached under a name of its own: processes may mix up two kinds under one name."""
     copy = FunctionType(function.__code__, function.__globals__, f"{function.__name__}_{kind}")
     copy.__qualname__ = copy.__name__
     try:

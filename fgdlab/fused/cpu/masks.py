@@ -37,11 +37,10 @@ def rasterise(boxes, table, extra, swap, fg):
 
 @cache
 def compiled(boxes: torch.dtype, masks: torch.dtype):
-    """:func:`rasterise` for boxes and masks of float32 or float64; each step is rounded, nothing contracted."""
+    """For boxes and masks of float32 or float64; each step is rounded, nothing contracted."""
     return compile_cached(rasterise, f"{KINDS[boxes]}_{KINDS[masks]}", nogil=True, error_model="numpy")
 
 
 def foreground(boxes: Tensor, table: list[list[int]], extra: int, swap: bool, fg: Tensor) -> None:
-    """Fill ``fg`` (N, H, W); see :func:`rasterise`."""
     rows = np.array(table, np.int64).reshape(-1, 4)
     compiled(boxes.dtype, fg.dtype)(boxes.detach().numpy(), rows, extra, swap, fg.numpy())

@@ -25,7 +25,7 @@ def is_uniform(maps: Tensor) -> bool:
 
 
 def empty_like(maps: Tensor) -> Tensor:
-    """``torch.empty_like`` for maps (N, C, H, W), with uniform strides between cells; large ones on large pages."""
+    """``torch.empty_like`` with uniform strides between cells; large maps (N, C, H, W) on large pages."""
     if not is_uniform(maps):
         return torch.empty_like(maps, memory_format=torch.contiguous_format)
     if maps.nbytes < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
@@ -38,7 +38,7 @@ def empty_like(maps: Tensor) -> Tensor:
 
 
 def large_pages(size: int) -> mmap.mmap | None:
-    """Memory that no tensor uses: kept memory that fits, else new, and then all free memory goes back to the system."""
+    """Kept memory that fits and that no tensor uses, else new, and then all free memory goes back to the system."""
     with lock:
         free = [i for i in range(len(held)) if sys.getrefcount(held[i]) == FREE]
         for i in free:

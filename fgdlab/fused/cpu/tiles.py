@@ -22,7 +22,7 @@ class Tiles:
 
     Args:
         students, teachers: maps (N, C, H, W) of each level, in any memory format. Half precision is converted.
-        dtype: precision of the sums.
+        dtype: of the sums.
         outs: gradients to write, from ``memory.empty_like``; None for a level that needs none.
     """
 
@@ -79,7 +79,7 @@ class Tiles:
         self, work: Callable[..., None], scratch, level: int, maps: list[Tensor | None], image: int, cells: slice,
         first: int, last: int,
     ) -> None:
-        """Some tiles of an image, converted to the precision of the sums."""
+        """Some tiles of an image, converted to ``dtype``."""
         table = self.table.copy()
         strips, layout = [], []
         for each in maps:
@@ -94,12 +94,12 @@ class Tiles:
 
 
 def layout_of(maps: Tensor) -> tuple[int, int, int, int]:
-    """Address and strides of maps (N, C, H, W), as in the loops' table."""
+    """Address and strides of maps (N, C, H, W)."""
     (_, _, h, w), (by_image, by_channel, by_row, by_cell) = maps.shape, maps.stride()
     return maps.data_ptr(), by_image, by_channel, 1 if h * w == 1 else by_row if w == 1 else by_cell
 
 
 @cache
 def thread_pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads beside the calling one. A forked process needs its own. Compiled loops release the GIL."""
+    """Threads beside the calling one; a forked process needs its own. Compiled loops release the GIL."""
     return ThreadPoolExecutor(threads - 1)
