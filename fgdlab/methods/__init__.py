@@ -1,6 +1,6 @@
 """Other distillation methods, one file each, with the same call: loss(scene, teacher_maps) -> list[Term].
 
-Names of the table are values of the setting ``method``. Classes load on first use: the table needs no torch.
+Their names are values of the setting ``method``. Classes load on first use: the table needs no torch.
 """
 from importlib import import_module
 
@@ -22,6 +22,5 @@ METHOD_CLASSES = {
 
 
 def method_class(name: str) -> type:
-    """The class of a method by its name in ``METHOD_CLASSES``."""
     module, cls = METHOD_CLASSES[name].split(".")
     return getattr(import_module(f"{__name__}.{module}"), cls)

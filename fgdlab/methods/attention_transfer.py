@@ -22,8 +22,7 @@ class AttentionTransfer(PyramidLoss):
     """One term ``attention`` per level, between 0 and 2 / (H W). No layers, also where channels differ.
 
     Args:
-        weight: beta, 1e3 in the authors' commands for CIFAR-10 (szagoruyko/attention-transfer, README.md). They name
-            none for detectors.
+        weight: beta, 1e3 in the authors' commands for CIFAR-10 (szagoruyko/attention-transfer); none for detectors.
         power: p >= 1, 2 in the authors' code. A higher power gives large activations more weight.
     Differs:
         - The paper writes beta / 2, the length of A(F_s) - A(F_t) and the sum over channels. This is the authors' code

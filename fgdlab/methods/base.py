@@ -1,4 +1,4 @@
-"""What several methods share: the loss of one term per level, and the weights of methods with several terms."""
+"""What several methods share."""
 from torch import Tensor
 
 from ..config import check_weights
@@ -10,9 +10,7 @@ from ..terms import Term
 class OneTermLoss(PyramidLoss):
     """One term, ``TERM``, per level, computed by ``raw`` from maps of the same shape. Weight 0 leaves no layers.
 
-    Args:
-        weight: of the term, on every level.
-        align, always: as in PyramidLoss.
+    align, always: as in PyramidLoss.
     """
 
     TERM = ""
@@ -37,7 +35,7 @@ class OneTermLoss(PyramidLoss):
 
 
 def nonzero_weights(parts: tuple[str, ...], *weights: float) -> dict[str, float]:
-    """{part: weight} without weights of 0. Raises ValueError where one is negative or not finite."""
+    """{part: weight} without weights of 0. ValueError where one is negative or not finite."""
     named = dict(zip(parts, weights, strict=True))
     check_weights(**{f"{part}_weight": weight for part, weight in named.items()})
     return {part: weight for part, weight in named.items() if weight}

@@ -1,8 +1,5 @@
-"""Boxes on a pyramid: the level of each box, and the cells that it covers there.
-
-The rule and its cells are those of the DeFeat authors' code (ggjy/DeFeat.pytorch,
-mmdet/models/dense_heads/anchor_head.py).
-"""
+"""Boxes on a pyramid: the level of each box, and the cells that it covers there, as in the DeFeat authors' code
+(ggjy/DeFeat.pytorch, mmdet/models/dense_heads/anchor_head.py)."""
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -25,9 +22,9 @@ def assigned_levels(boxes: Tensor, levels: int, finest_size: float = 56.0) -> Te
 
 
 def floored_cells(boxes: Tensor, frame_size: tuple[int, int], grid_size: tuple[int, int]) -> Tensor:
-    """Cells as the authors count them: both edges rounded down, so that the last, partly covered cell is left out.
+    """Both edges rounded down, as the authors do: the last, partly covered cell is left out.
 
-    A box without a whole row or column of cells gets the one cell of its upper left corner. Shapes as in
+    A box without a whole row or column of cells gets the cell of its upper left corner. Shapes as in
     :func:`fgdlab.masks.cell_ranges`.
     """
     (frame_h, frame_w), (grid_h, grid_w) = frame_size, grid_size
@@ -61,7 +58,7 @@ def cells_of_level(
 
 
 def level_index(level: str, levels: tuple[str, ...]) -> int:
-    """Place of a level among ``levels`` in any order, 0 for the finest."""
+    """0 for the finest."""
     return sorted(levels, key=lambda name: int(name[1:])).index(level)
 
 

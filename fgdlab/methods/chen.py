@@ -24,8 +24,7 @@ from .detector_loss import AnchorMatch, DetectorLoss, RetinaNetLoss, check_same_
 class Chen(DetectorLoss):
     """Terms ``hint``, ``class`` and ``box`` of every level; f is a 1x1 convolution on every level.
 
-    The hint works with every detector; class and box need two RetinaNets. Anchors count as in the detector's own loss;
-    N_f is at least 1 per image.
+    The hint works with every detector; class and box need two RetinaNets. N_f is at least 1 per image.
 
     Args:
         hint_weight, class_weight, box_weight: the paper's gamma, 1 - mu and nu; 0.5 each. [gamma and mu unconfirmed]
@@ -72,7 +71,7 @@ class Chen(DetectorLoss):
         return [Term(part, level, raw[part, level], weights[part]) for level in self.levels for part in weights]
 
     def head_sums(self, student: Tensor, teacher: Tensor, anchors: Tensor, match: AnchorMatch) -> tuple[Tensor, Tensor]:
-        """The sums of class and box over the anchors of one level, not yet divided by N_f."""
+        """The sums of class and box over the anchors of one level."""
         logits, deltas = RetinaNetLoss.predictions(self.student, student)  # (N, A, C), (N, A, 4)
         with torch.no_grad():
             logits_t, deltas_t = RetinaNetLoss.predictions(self.teacher, teacher)
@@ -84,7 +83,7 @@ class Chen(DetectorLoss):
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, background: float) -> Tensor:
-    """-[P_t log P_s + w_bg (1 - P_t) log(1 - P_s)], element by element; P_s = sigmoid(logits)."""
+    """-[P_t log P_s + w_bg (1 - P_t) log(1 - P_s)], element by element."""
     return -(target * F.logsigmoid(logits) + background * (1 - target) * F.logsigmoid(-logits))
 
 

@@ -78,7 +78,7 @@ class CrossKD(RetinaNetLoss):
         return terms
 
     def cross(self, part: str, student: Tensor, teacher: Tensor) -> Tensor:
-        """p^ (N, A, C), or b^ as deltas (N, A, 4), of one level's maps (N, C, H, W)."""
+        """p^ (N, A, C), or b^ as deltas (N, A, 4), of one level."""
         tower_s, (tower_t, output) = towers(self.student)[part][0], towers(self.teacher)[part]
         feature = before_relu(tower_s, student, min(self.crossing, len(tower_s)))
         feature = self.adapt[part](feature) if self.adapt else feature
@@ -96,7 +96,7 @@ def towers(detector: Any) -> dict[str, tuple[Any, nn.Module]]:
 
 
 def before_relu(tower: Any, features: Tensor, convs: int) -> Tensor:
-    """The tower's feature after ``convs`` of its blocks, the last without its ReLU; the map itself for 0."""
+    """After ``convs`` of the tower's blocks, the last without its ReLU; the map itself for 0."""
     if convs:
         features = tower[:convs - 1](features)
         for layer in list(tower[convs - 1])[:-1]:
@@ -105,7 +105,7 @@ def before_relu(tower: Any, features: Tensor, convs: int) -> Tensor:
 
 
 def match_statistics(features: Tensor, target: Tensor) -> Tensor:
-    """``features`` with the mean and standard deviation of ``target`` in every channel, over N, H, W."""
+    """With the mean and standard deviation of ``target`` in every channel, over N, H, W."""
     (std_s, mean_s), (std_t, mean_t) = (
         torch.std_mean(maps, dim=(0, 2, 3), correction=0, keepdim=True) for maps in (features, target)
     )

@@ -22,8 +22,7 @@ class DeFeat(PyramidLoss):
     """Terms ``fg`` and ``bg`` of every level; f is a 3x3 convolution on every level, with weights near 0 at the start.
 
     Args:
-        fg_weight, bg_weight: 3 and 12 in the authors' Faster R-CNN config for VOC (ggjy/DeFeat.pytorch), their only
-            public one.
+        fg_weight, bg_weight: 3 and 12 in the authors' only public config (ggjy/DeFeat.pytorch: Faster R-CNN for VOC).
         finest_size, rounding: as in :func:`fgdlab.methods.boxes.cells_of_level`.
     Differs:
         - The paper also distils class scores of proposals, which needs a two-stage head and is not here.
@@ -60,6 +59,6 @@ class DeFeat(PyramidLoss):
         return terms
 
     def mask(self, level: str, scene: Scene, teacher: Tensor) -> Tensor:
-        """M on the grid of ``teacher`` (N, C, H, W): (N, H, W), 1 on the cells of boxes of this level, else 0."""
+        """M (N, H, W): 1 on the cells of boxes of this level, else 0."""
         cells = cells_of_level(scene, teacher, level, self.levels, self.finest_size, self.rounding)
         return (box_weights(cells, grid_of(teacher)) > 0).to(teacher.dtype)

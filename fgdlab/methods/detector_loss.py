@@ -1,4 +1,4 @@
-"""Base classes of methods that need more of a detector than its maps: anchors, head outputs, boxes of anchors."""
+"""Base classes of methods that need more of a detector than its maps."""
 from collections.abc import Callable
 from operator import attrgetter
 from types import SimpleNamespace
@@ -14,9 +14,7 @@ from ..scene import Scene
 class DetectorLoss(PyramidLoss):
     """A loss built from two detectors, absent from its ``parameters()`` and ``state_dict()``. It freezes the teacher.
 
-    Args:
-        levels, align, always: as in PyramidLoss.
-        student, teacher: detectors with ``backbone.out_channels`` and what the subclass names in ``NEEDS``.
+    Both have ``backbone.out_channels`` and what the subclass names in ``NEEDS``.
     """
 
     built_from = "detectors"
@@ -33,7 +31,7 @@ class DetectorLoss(PyramidLoss):
 
     @classmethod
     def require(cls, student: nn.Module, teacher: nn.Module, names: tuple[str, ...], kind: str) -> None:
-        """Raises ValueError where a detector lacks one of the names of :func:`has_attribute`."""
+        """ValueError where a detector lacks one of the names of :func:`has_attribute`."""
         for who, detector in {"student": student, "teacher": teacher}.items():
             missing = [name for name in names if not has_attribute(detector, name)]
             if missing:
@@ -42,7 +40,7 @@ class DetectorLoss(PyramidLoss):
                 raise ValueError(f"the {who} of {cls.__name__} must be {kind}, {got}; {remedy}")
 
     def anchors(self, scene: Scene, levels: tuple[str, ...] | None = None) -> dict[str, Tensor]:
-        """{level: (A, 4)} xyxy pixels, by row, column and anchor of a cell. ``levels`` None: all of the scene."""
+        """{level: (A, 4)} xyxy pixels, by row, column and anchor of a cell. levels: None: all of the scene."""
         check_box_count(scene, len(scene.pixels))
         owner = self.student if hasattr(self.student, "anchor_generator") else self.student.rpn
         generator, maps = owner.anchor_generator, scene.features
@@ -54,7 +52,7 @@ class DetectorLoss(PyramidLoss):
 
 
 class RetinaNetLoss(DetectorLoss):
-    """A loss of two RetinaNets with the same classes and anchors. Only their heads run again, on the given maps.
+    """A loss of two RetinaNets with the same classes and anchors. Only their heads run again.
 
     Differs: a head with batch norm (torchvision's has none) would count the batch twice in its running statistics.
     """
@@ -71,11 +69,11 @@ class RetinaNetLoss(DetectorLoss):
 
     @staticmethod
     def predictions(detector: Any, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits (N, A, C) and box deltas (N, A, 4) of one level's map (N, channels, H, W)."""
+        """Class logits (N, A, C) and box deltas (N, A, 4) of a map (N, channels, H, W)."""
         return detector.head.classification_head([features]), detector.head.regression_head([features])
 
     def decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
-        """Boxes (N, A, 4) in pixels from deltas (N, A, 4) and anchors (A, 4)."""
+        """Boxes (N, A, 4) in pixels."""
         decode = self.student.box_coder.decode_single
         return decode(deltas.flatten(0, 1), anchors.repeat(len(deltas), 1)).view_as(deltas)
 
@@ -86,7 +84,7 @@ def as_images(scene: Scene) -> SimpleNamespace:
 
 
 def has_attribute(module: Any, dotted: str) -> bool:
-    """Whether ``module.a.b`` exists for "a.b"; for "a or b.c", whether either exists."""
+    """Does ``module.a.b`` exist for "a.b", or either for "a or b.c"?"""
     first, _, rest = dotted.partition(" or ")
     try:
         attrgetter(first)(module)
@@ -96,7 +94,7 @@ def has_attribute(module: Any, dotted: str) -> bool:
 
 
 def check_same_heads(student: nn.Module, teacher: nn.Module) -> None:
-    """Raises ValueError where the outputs of the two heads stand for other classes or anchors."""
+    """ValueError where the outputs of the two heads stand for other classes or anchors."""
     for what, path in {
         "classes": "head.classification_head.num_classes",
         "anchor sizes": "anchor_generator.sizes",
@@ -109,13 +107,13 @@ def check_same_heads(student: nn.Module, teacher: nn.Module) -> None:
 
 
 def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """IoU of boxes (..., K, 4) and others (..., A, 4): (..., K, A); 0 for two boxes without area."""
+    """(..., K, 4), (..., A, 4) -> (..., K, A); 0 for two boxes without area."""
     inter, union = intersection_and_union(boxes[..., :, None, :], others[..., None, :, :])
     return inter / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
 def generalized_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """IoU - (hull - union) / hull of boxes and others (..., 4), pair by pair: (...) in [-1, 1]."""
+    """IoU - (hull - union) / hull, pair by pair: (..., 4), (..., 4) -> (...) in [-1, 1]."""
     inter, union = intersection_and_union(boxes, others)
     low, high = torch.minimum(boxes[..., :2], others[..., :2]), torch.maximum(boxes[..., 2:], others[..., 2:])
     hull = (high - low).prod(dim=-1)
@@ -123,7 +121,7 @@ def generalized_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def intersection_and_union(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Areas (...) of boxes and others (..., 4), pair by pair."""
+    """Areas, pair by pair: (..., 4), (..., 4) -> (...)."""
     low, high = torch.maximum(boxes[..., :2], others[..., :2]), torch.minimum(boxes[..., 2:], others[..., 2:])
     inter = (high - low).clamp(min=0).prod(dim=-1)
     areas = [(each[..., 2:] - each[..., :2]).prod(dim=-1) for each in (boxes, others)]
@@ -139,12 +137,12 @@ class AnchorMatch(NamedTuple):
 
     @property
     def num_foreground(self) -> Tensor:
-        """Foreground anchors of the batch, at least 1 per image; a scalar."""
+        """Of the batch, at least 1 per image; a scalar."""
         return self.foreground.sum(dim=1).clamp(min=1).sum()
 
 
 def match_anchors(boxes: list[Tensor], anchors: Tensor, matcher: Callable[[Tensor], Tensor]) -> AnchorMatch:
-    """Assign anchors (A, 4) to N tensors of boxes (K, 4) by the detector's ``proposal_matcher``."""
+    """Of anchors (A, 4) and N tensors of boxes (K, 4)."""
     foreground, counted, matched = [], [], []
     for of_image in boxes:
         if len(of_image):
@@ -160,5 +158,5 @@ def match_anchors(boxes: list[Tensor], anchors: Tensor, matcher: Callable[[Tenso
 
 
 def split_by_level(values: Tensor, anchors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Values of all anchors (N, A, ...) by level, in the order of ``anchors``."""
+    """(N, A, ...) by level."""
     return dict(zip(anchors, values.split([len(each) for each in anchors.values()], dim=1), strict=True))

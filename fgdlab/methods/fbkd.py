@@ -59,12 +59,11 @@ class FBKDConfig:
                     raise ValueError(f"{must}, got {level!r}: {value!r}; 1 leaves it out")
 
     def weights(self) -> dict[str, float]:
-        """{term: weight} without weights of 0."""
         return nonzero_weights(PARTS, *(getattr(self, f"{part}_weight") for part in PARTS))
 
 
-# The settings of public copies of the authors' code. They count levels from the finest: P3 of a one-stage pyramid has
-# the settings of P2 of a two-stage one.
+# Of public copies of the authors' code. They count levels from the finest: P3 of a one-stage pyramid is as P2 of a
+# two-stage one.
 # Differs: the paper is said to have T = 0.1 for two-stage and T = 0.5 for one-stage detectors, and weights 4e-4, 2e-2,
 # 4e-4 for the latter. That is not confirmed.
 FBKD_PRESETS = {
@@ -79,8 +78,8 @@ FBKD_PRESETS = {
 class PooledNonLocal(nn.Module):
     """NL(F)_i = F_i + BN(W_z sum_j (theta_i . phi_j) g_j / J) over the J pooled windows j (Wang et al., CVPR 2018).
 
-    Without a softmax, the sums can be taken in the cheaper order: first phi g over all windows, a C' x C' matrix, then
-    theta times it. Starts as the identity, because the weight of BN starts at 0.
+    Without a softmax, the sums can be taken in the cheaper order: first phi g over all windows, then theta times it.
+    Starts as the identity, because the weight of BN starts at 0.
 
     Args:
         channels: C of the map.
@@ -102,7 +101,6 @@ class PooledNonLocal(nn.Module):
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         n, _, h, w = features.shape
         window = min(self.pool, h), min(self.pool, w)
         key, value = (F.max_pool2d(layer(features), window).flatten(2) for layer in (self.key, self.value))
@@ -188,7 +186,7 @@ class FBKDLoss(PyramidLoss):
 
     @torch.no_grad()
     def mask(self, student: Tensor, aligned: Tensor, teacher: Tensor) -> Tensor:
-        """M: (N, 1, H, W), or (N, C_t, H, W) with ``channel_mask``; ``aligned`` is f(F_s)."""
+        """M (N, 1, H, W), or (N, C_t, H, W) with ``channel_mask``; ``aligned`` is f(F_s)."""
         config, mask = self.config, torch.ones_like(teacher[:, :1])
         if config.spatial_mask:
             a_s, a_t = (attention(maps, config.spatial_temperature).spatial for maps in (student, teacher))

@@ -59,7 +59,7 @@ class FGFI(DetectorLoss):
         return [Term("fgfi", level, raw / (2 * cells), self.weight) for level, raw in sums.items()]
 
     def masks(self, scene: Scene) -> dict[str, Tensor]:
-        """M of every level, (N, H, W) of 0 and 1."""
+        """M of every level, (N, H, W)."""
         anchors = self.anchors(scene, self.levels)
         near = split_by_level(near_anchors(scene.boxes, torch.cat([*anchors.values()]), self.psi), anchors)
         masks = {}
@@ -71,7 +71,7 @@ class FGFI(DetectorLoss):
 
 
 def near_anchors(boxes: list[Tensor], anchors: Tensor, psi: float) -> Tensor:
-    """Which anchors (A, 4) have IoU(a, g) > psi max_a' IoU(a', g) for some box g of an image: (N, A) bool."""
+    """Which anchors (A, 4) have IoU(a, g) > psi max_a' IoU(a', g) for some box g of an image: (N, A)."""
     near = []
     for of_image in boxes:
         iou = box_iou(of_image.to(anchors), anchors)  # (K, A)

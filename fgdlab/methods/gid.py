@@ -35,8 +35,7 @@ class GID(RetinaNetLoss):
     in the score.
 
     Args:
-        feature_weight, relation_weight, class_weight, box_weight: the authors' for RetinaNet
-            (daixinghome/Distill_GID_detectron2).
+        feature_weight, relation_weight, class_weight, box_weight: the authors' (daixinghome/Distill_GID_detectron2).
         instances: largest number per image.
         nms: IoU above which the box with the lower score is removed.
         min_side: pixels; a box whose shorter side is not longer than this is no instance.
@@ -82,7 +81,7 @@ class GID(RetinaNetLoss):
 
     @torch.no_grad()
     def general_instances(self, scene: Scene, heads_s: Heads, heads_t: Heads, anchors: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes (N, R, 4) in pixels, within the image, and which are real (N, R): an image may have fewer than R."""
+        """Boxes (N, R, 4) in pixels, within the image, and which are real (N, R)."""
         (logits_s, deltas_s), (logits_t, deltas_t) = (
             map(torch.cat, zip(*heads.values(), strict=True), (1, 1)) for heads in (heads_s, heads_t)
         )
@@ -96,7 +95,6 @@ class GID(RetinaNetLoss):
         return nms_top_k(boxes, scores, self.nms, self.instances)
 
     def feature_sums(self, scene: Scene, teacher: dict[str, Tensor], boxes: Tensor, real: Tensor) -> Sums:
-        """feature of every level, relation of all: {(part, level): sum}."""
         index = assigned_levels(boxes.flatten(0, 1), len(self.levels), self.finest_size).view(real.shape)  # (N, R)
         count, sums = real.sum().clamp(min=1), {}
         student: Any = 0
@@ -113,7 +111,7 @@ class GID(RetinaNetLoss):
         return sums | {("relation", "all"): relation(rows[0], rows[1], real.flatten())}
 
     def head_sums(self, heads_s: Heads, heads_t: Heads, anchors: dict[str, Tensor], boxes: list[Tensor]) -> Sums:
-        """class and box of every level, over the anchors that the detector's own matcher gives to an instance."""
+        """Over the anchors that the detector's own matcher gives to an instance."""
         match = match_anchors(boxes, torch.cat([*anchors.values()]), self.student.proposal_matcher)
         sums, count = {}, match.foreground.sum().clamp(min=1)
         for level, mask in split_by_level(match.foreground, anchors).items():  # (N, A)
@@ -142,8 +140,7 @@ def nms_top_k(boxes: Tensor, scores: Tensor, nms: float, count: int) -> tuple[Te
 def roi_align(features: Tensor, boxes: Tensor, span: tuple[int, int], size: int) -> Tensor:
     """Each box cut into size x size bins, each bin the mean of 2 x 2 bilinear samples: (N, R, C, size, size).
 
-    Equal to torchvision's with ``aligned=True``. features (N, C, H, W); boxes (N, R, 4) in pixels; the map spans
-    ``span`` (height, width) pixels.
+    Equal to torchvision's with ``aligned=True``. features (N, C, H, W) span ``span`` pixels; boxes (N, R, 4) in pixels.
     """
     x1, y1, x2, y2 = boxes.unbind(dim=2)  # each (N, R)
     rows = bin_weights(y1, y2, span[0], features.shape[2], size)  # (N, R, S, H)

@@ -52,7 +52,7 @@ class TADF(OneTermLoss):
 
 
 def gaussians(cells: Tensor, grid_size: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:
-    """The largest Gaussian over each cell. (N, K, 4) cells of boxes -> (N, H, W)."""
+    """The largest Gaussian at each cell. (N, K, 4) cells of boxes -> (N, H, W)."""
     col0, row0, col1, row1 = cells[..., None].unbind(-2)  # each (N, K, 1)
     if cells.shape[1] == 0:
         return torch.zeros(len(cells), *grid_size, dtype=dtype, device=cells.device)

@@ -95,7 +95,7 @@ def load_mmdet(
 
 
 def hint(left: list[str], lacking: list[str]) -> str:
-    """The usual cause of such a difference in names."""
+    """The usual cause."""
     if any(".conv_offset." in name for name in (*left, *lacking)):
         return " (deformable convolutions: resnext101_32x4d_dconv)"
     if lacking and all("_head.conv." in name and name.endswith("bias") for name in lacking) and not left:
@@ -111,7 +111,7 @@ def fcos_options(state: Mapping[str, Tensor]) -> dict:
 
 
 def student_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The student's state in a distiller's (the authors' or MMRazor's), without prefix; a plain detector's as it is."""
+    """The student's state in a distiller's, the authors' or MMRazor's, without prefix; a plain detector's as it is."""
     state = {".".join(part for part in name.split(".") if part not in WRAPPED): each for name, each in state.items()}
     for prefix in OUTER:
         if f"{prefix}backbone." in {name[:len(prefix) + 9] for name in state}:  # what else is there is no detector's
@@ -130,8 +130,7 @@ def student_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def read_state(path: Path | str) -> dict[str, Tensor]:
     """The state dict of a .pth or .safetensors file; code in the file is not executed.
 
-    Raises:
-        UserError: no such file, a file with code, one that unpacks to more than its size, or one without tensors.
+    UserError: no such file, a file with code, one that unpacks to more than its size, or one without tensors.
     """
     path = Path(path).expanduser()
     if not path.is_file():

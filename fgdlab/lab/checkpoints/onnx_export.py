@@ -78,7 +78,7 @@ def export_onnx(source: Path, out: Path, images: list[Tensor]) -> tuple[int, flo
 
 
 def difference(expected: dict[str, Tensor], found: list[Tensor]) -> tuple[float, float]:
-    """Largest difference of boxes and of scores between each detection and the nearest one of its class."""
+    """The largest of boxes and of scores between each detection and the nearest one of its class."""
     boxes, labels, scores = (expected[name] for name in ("boxes", "labels", "scores"))
     others, other_labels, other_scores = found[:3]
     if len(boxes) != len(others):
@@ -101,7 +101,6 @@ def transposed(graph, matrix):
 
 
 def deform_conv(graph, pixels, weight, offset, mask, bias, *numbers):
-    """torchvision's deform_conv2d as ONNX's DeformConv."""
     *pairs, groups, offset_groups, use_mask = (torch.onnx.symbolic_helper._maybe_get_const(n, "i") for n in numbers)
     strides, pads, dilations = pairs[:2], pairs[2:4] * 2, pairs[4:]
     return graph.op(

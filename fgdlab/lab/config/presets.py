@@ -45,7 +45,6 @@ ZOO = "https://download.openmmlab.com/mmdetection/v2.0/"
 
 
 def zoo(family: str, name: str, ending: str) -> str:
-    """The address of a checkpoint of MMDetection's model zoo."""
     return f"{ZOO}{family}/{name}/{name}{ending}.pth"
 
 
@@ -88,7 +87,7 @@ class Preset:
     differs: str = ""
 
     def settings(self) -> dict:
-        """Settings of a run; only ``data`` is missing, the folder with COCO."""
+        """Of a run; only ``data`` is missing, the folder with COCO."""
         return {
             **EVERYWHERE, "detector": self.detector, "student": self.student, "teacher": self.teacher,
             "teacher_checkpoint": self.checkpoint, "teacher_parts": self.parts, "inherit": self.inherit,
@@ -162,17 +161,16 @@ def preset(name: str) -> Preset:
 
 
 def preset_settings(name: str) -> dict:
-    """The pair's settings without what tells the rows of a table apart: whether it distils, whether it inherits."""
+    """Without what tells the rows of a table apart: whether it distils, whether it inherits."""
     return {key: value for key, value in preset(name).settings().items() if key not in ("method", "inherit", "scale")}
 
 
 def preset_config(name: str, data: str, **changes) -> RunConfig:
-    """The settings of the paper's pair on the COCO folder ``data``, with changes of the caller's."""
     return RunConfig.of({**preset(name).settings(), "data": data, **changes})
 
 
 def listed() -> str:
-    """A line a pair, for the terminal: settings that differ, where they come from, and what the paper reports."""
+    """For the terminal: a few lines per pair."""
     lines = []
     for name, each in PAPER_PRESETS.items():
         weights = " ".join(

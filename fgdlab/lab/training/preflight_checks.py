@@ -1,7 +1,4 @@
-"""Checks of optimiser, weights, boxes, pyramids, terms and loss ratios before the first step of every run.
-
-They take at most a second and change nothing.
-"""
+"""Checks before the first step of every run. They take at most a second and change nothing."""
 import math
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -35,9 +32,7 @@ class CheckResult(NamedTuple):
 
 
 def refuse(results: Iterable[CheckResult]) -> None:
-    """Raises:
-        UserError: the first check that failed.
-    """
+    """UserError with the first check that failed."""
     for result in results:
         if result.passed is False:
             raise UserError(f"before the first step, {result}")
@@ -46,7 +41,7 @@ def refuse(results: Iterable[CheckResult]) -> None:
 def preflight(
     distiller: Distiller, train_set, precision: str = "fp32", device: str = "cpu", batch_size: int = IMAGES,
 ) -> list[CheckResult]:
-    """Check a distiller before it is trained, on the first few images of its training set.
+    """Check a distiller on the first few images of its training set, before it is trained.
 
     It uses the teacher's ``checksum`` (see checkpoints/checksums.py) and the student's ``inherited`` if they are set.
     """
@@ -137,7 +132,6 @@ def in_pixels(images: list[Tensor], targets: list[dict]) -> CheckResult:
 def first_batch(
     distiller: Distiller, images: list[Tensor], targets: list[dict], precision: Precision,
 ) -> list[CheckResult]:
-    """Pyramid shapes, finite terms, and loss ratios of one forward pass."""
     seen = {}
 
     def keep(module, arguments) -> None:
@@ -158,7 +152,7 @@ def first_batch(
 
 
 def pyramid_shapes(distiller: Distiller, seen: dict) -> list[CheckResult]:
-    """One result per level: the shapes of the student's and the teacher's maps."""
+    """One result per level."""
     pyramids = {"student": seen["scene"].features, "teacher": seen["maps"]} if seen else {}
     return [
         CheckResult(level, True, ", ".join(f"{who} {tuple(maps[level].shape)}" for who, maps in pyramids.items()))
@@ -176,7 +170,7 @@ def finite_terms(terms: list[Term]) -> CheckResult:
 
 
 def loss_ratios(terms: list[Term]) -> list[CheckResult]:
-    """Each weighted term over the task loss, level by level, and their total."""
+    """Each weighted term over the task loss, and their total."""
     logged = rows(0, terms)
     task_loss = sum(row["weighted"] for row in logged if row["level"] == "all")
     ratios: dict[str, dict[str, float]] = {}
