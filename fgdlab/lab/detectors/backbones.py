@@ -3,7 +3,7 @@
     pixels (N, 3, H, W) --trunk--> C3, C4, C5 (two-stage detectors: also C2) --FPN--> P3, ..., P7 of 256 channels
 
 A trunk is a ResNet or ResNeXt of torchvision, one of the variants below, or another classifier of torchvision whose
-children run in order. Its last map at each stride feeds the pyramid. torchvision calls it ``body``.
+children run in order. Its last map at each stride feeds the pyramid.
 """
 import urllib.error
 from collections import OrderedDict
@@ -30,7 +30,7 @@ DEPTHS = {"50": [3, 4, 6, 3], "101": [3, 4, 23, 3]}  # bottleneck blocks per sta
 
 
 class FrozenStatsBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm with fixed statistics; weight and bias are trained. MMDetection's ``norm_eval=True``."""
+    """Fixed statistics; weight and bias are trained. MMDetection's ``norm_eval=True``."""
 
     def train(self, mode: bool = True) -> "FrozenStatsBatchNorm2d":
         return super().train(False)
@@ -88,7 +88,7 @@ def backbone_with_fpn(
     name: str, first: int, extra: nn.Module | Callable[[int], nn.Module], *, pretrained: bool = False,
     norms: str = "learned", fpn_norm: Callable[..., nn.Module] | None = None,
 ) -> BackboneWithFPN:
-    """A trunk with torchvision's FPN; parameters are named as in ``resnet_fpn_backbone`` (``body``, ``fpn``).
+    """A trunk with torchvision's FPN; parameters are named as in ``resnet_fpn_backbone``.
 
     Args:
         first: the finest level of the FPN, 2 or 3; its stride is 2 ** first.
@@ -141,7 +141,7 @@ def freeze(trunk: nn.Module, until: str) -> None:
 
 @torch.no_grad()
 def trunk_stages(trunk: nn.Module, name: str, side: int = 64) -> dict[int, tuple[str, int]]:
-    """{stride: (name of the last child at that stride, its channels)}, found by running the children in order."""
+    """{stride: (name of the last child at that stride, its channels)}, found by running the children."""
     stages, maps, training = {}, torch.zeros(1, 3, side, side), trunk.training
     trunk.eval()
     try:

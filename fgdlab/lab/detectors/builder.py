@@ -46,19 +46,17 @@ def build(
     """A detector by name.
 
     Args:
-        name: one of ``DETECTORS``.
         backbone: one of ``BACKBONES``, or another classifier of torchvision. Compact ones are for RetinaNet only, sizes
             of YOLOX for it only.
-        flavour: "torchvision", or "mmdet" for MMDetection's P6, anchors, heads, norms and order of classes
-            (see mmdet_modules.py).
+        flavour: "torchvision", or "mmdet" (see mmdet_modules.py) for MMDetection's P6, anchors, heads, norms and order
+            of classes.
         pretrained: start a compact backbone from the package's weights for glyphs, another one from torchvision's
             ImageNet weights; of the latter, stem and first stage are not trained.
-        frozen_norms: batch norms with fixed statistics. None: if ``pretrained``, and always in the mmdet flavour. Not
-            for compact and small backbones.
+        frozen_norms: batch norms with fixed statistics, not for compact and small backbones. None: if ``pretrained``,
+            and always in the mmdet flavour.
         min_size, max_size: pixels of the short side, and at most of the long side, of resized images; 0: no resizing.
         anchors: of RetinaNet or the regions of a two-stage detector, in place of the usual ones (see anchors.py).
-        options: arguments of the detector's class, such as ``score_thresh=0.05``; FCOS in the mmdet flavour also takes
-            those of ``ScaledFCOSHead``.
+        options: of the detector's class, such as ``score_thresh=0.05``; of ``ScaledFCOSHead`` for an FCOS of mmdet.
     Raises:
         UserError: an unknown name or flavour, or ImageNet weights that do not exist.
     """
@@ -95,11 +93,7 @@ def build(
 
 
 def build_settings(config, role: str, classes: int) -> dict:
-    """The arguments of :func:`build` for a detector of a RunConfig, whose weights are loaded afterwards.
-
-    Args:
-        role: "student" or "teacher".
-    """
+    """The arguments of :func:`build` for a RunConfig's "student" or "teacher" (``role``), whose weights are loaded."""
     settings = {"name": config.detector, "backbone": getattr(config, role), "classes": classes}
     if config.flavour == "torchvision":
         settings["frozen_norms"] = is_pretrained(config, role)
@@ -110,7 +104,7 @@ def build_settings(config, role: str, classes: int) -> dict:
 
 
 def is_pretrained(config, role: str) -> bool:
-    """Whether the backbone of a RunConfig's student or teacher starts from pretrained weights."""
+    """Does the backbone start from pretrained weights?"""
     return (config.init if role == "student" else config.teacher_init) == "pretrained"
 
 
@@ -135,7 +129,6 @@ def check_yolox(name: str, backbone: str, pretrained: bool) -> None:
 
 
 def check_backbone(name: str, pretrained: bool) -> None:
-    """Refuse an unknown backbone, or ImageNet weights that do not exist."""
     torchvisions = torchvision.models.list_models(module=torchvision.models)
     if name not in torchvisions and name not in BACKBONES:
         known = dict.fromkeys((*BACKBONES, *difflib.get_close_matches(name, torchvisions, n=2)))
@@ -146,7 +139,6 @@ def check_backbone(name: str, pretrained: bool) -> None:
 
 
 def adapt_detector(detector: nn.Module, flavour: str, min_size: int = 0, max_size: int = 0) -> nn.Module:
-    """Set the image size, ``levels`` and ``flavour`` of a detector."""
     if max_size and not 0 < min_size <= max_size:
         raise UserError(
             f"max_size must go with a min_size that is not above it, got {max_size} and {min_size}; "
@@ -163,7 +155,7 @@ def adapt_detector(detector: nn.Module, flavour: str, min_size: int = 0, max_siz
 
 
 class NoResize(GeneralizedRCNNTransform):
-    """torchvision's transform without resizing: normalise, batch, pad to a multiple of 32, map detections back."""
+    """Without resizing: normalise, batch, pad to a multiple of 32, map detections back."""
 
     def __init__(self, like: GeneralizedRCNNTransform):
         super().__init__(
@@ -174,7 +166,7 @@ class NoResize(GeneralizedRCNNTransform):
         return image, target
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None):
-        """Normalise images of one size that need no padding as one batch: the same numbers, fewer operations."""
+        """Images of one size that need no padding are normalised as one batch: the same numbers, fewer operations."""
         first = images[0]
         same = all(image.shape == first.shape and image.dtype == first.dtype for image in images)
         padded = any(side % self.size_divisible for side in first.shape[1:])
@@ -189,7 +181,7 @@ class NoResize(GeneralizedRCNNTransform):
 
 @torch.no_grad()
 def pyramid_levels(detector: nn.Module) -> tuple[str, ...]:
-    """Names of the maps that the backbone returns, finest first, found by running it on an empty image."""
+    """Names of the backbone's maps, finest first, found by running it on an empty image."""
     from fgdlab.scene import level_names
 
     training = detector.training
@@ -199,7 +191,7 @@ def pyramid_levels(detector: nn.Module) -> tuple[str, ...]:
 
 
 # One function per detector. make_backbone(first, extra, fpn_norm=None) is backbone_with_fpn for the chosen backbone. In
-# torchvision's flavour each function builds what torchvision's own builder for ResNet-50 builds.
+# torchvision's flavour each builds what torchvision's own builder for ResNet-50 builds.
 
 def retinanet(make_backbone, classes: int, mmdet: bool, options: dict) -> BatchedRetinaNet:
     """P6 from P5 as in ``retinanet_resnet50_fpn``. MMDetection: P6 from C5, no background channel."""
@@ -214,11 +206,10 @@ def retinanet(make_backbone, classes: int, mmdet: bool, options: dict) -> Batche
 
 
 def fcos(make_backbone, classes: int, mmdet: bool, options: dict) -> BatchedFCOS:
-    """P6 from P5. MMDetection with the authors' settings: distances in strides, centre sampling, centreness from the
-    class tower.
+    """P6 from P5. MMDetection: distances in strides, centre sampling, centreness from the class tower.
 
-    ``norm_on_bbox=False, conv_bias=False`` is plain FCOS, the authors' teacher. ``centerness_on_reg=True`` is
-    torchvision's FCOS.
+    ``norm_on_bbox=False, conv_bias=False`` is plain FCOS, the authors' teacher; ``centerness_on_reg=True`` is
+    torchvision's.
     """
     if not mmdet:
         return BatchedFCOS(make_backbone(3, LastLevelP6P7(PYRAMID_CHANNELS, PYRAMID_CHANNELS)), classes + 1, **options)

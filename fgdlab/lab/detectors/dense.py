@@ -14,9 +14,8 @@ class DenseDetector(nn.Module):
     ``cell_scores(maps)`` -> (HW, C) and ``cell_boxes(maps, cells, corners, stride)`` -> (K, 4) in pixels.
 
     Args:
-        backbone: pixels (N, 3, H, W) -> {name: map} of P3 and on, with ``out_channels``.
+        backbone, score_thresh and on: as in ``RepPoints``.
         head: [map of a level, ...] -> [maps (N, ., H, W) of a level, ...], the first of which has C channels.
-        score_thresh, nms_thresh, topk_candidates (per level), detections_per_img: which detections are kept.
     """
 
     STRIDES: tuple[int, ...] = STRIDES
@@ -56,12 +55,12 @@ class DenseDetector(nn.Module):
 
 
 def flat(levels: list[list[Tensor]]) -> list[Tensor]:
-    """Each kind of map (N, C, H, W), cell by cell over all levels: (N, A, C)."""
+    """Each kind of map (N, C, H, W) over all levels: (N, A, C)."""
     return [torch.cat([maps.flatten(2).mT for maps in kind], dim=1) for kind in zip(*levels, strict=True)]
 
 
 def paired_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """IoU of boxes (F, 4) and (F, 4), pair by pair: (F,)."""
+    """(F, 4), (F, 4) -> (F,)."""
     sides = torch.minimum(boxes[:, 2:], others[:, 2:]) - torch.maximum(boxes[:, :2], others[:, :2])
     common = sides.clamp(min=0).prod(dim=1)
     areas = sum((each[:, 2:] - each[:, :2]).prod(dim=1) for each in (boxes, others))

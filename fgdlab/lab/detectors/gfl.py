@@ -3,8 +3,7 @@
     P3..P7 --class tower--> class logits (N, C, H, W): the IoU of the predicted box at the object's class, 0 elsewhere
            --box tower----> logits of 17 bins for each side (N, 68, H, W) --softmax, mean--> distances in strides
 
-The sides of a box are left, top, right and bottom of the cell's corner. A square anchor around that corner tells which
-cells belong to an object (ATSS, Zhang et al., CVPR 2020).
+A square anchor around a cell's corner tells which cells belong to an object (ATSS, Zhang et al., CVPR 2020).
 """
 import math
 from functools import partial
@@ -63,7 +62,7 @@ class GFL(DenseDetector):
     """GFL on a pyramid P3..P7.
 
     Args:
-        anchor_scale: side of the anchors in strides. Other arguments: those of ``DenseDetector``.
+        anchor_scale: side of the anchors in strides. Others: those of ``DenseDetector``.
     Differs: cells in the padding of a batch take part, as anchors do in torchvision; in MMDetection not.
     """
 
@@ -72,8 +71,8 @@ class GFL(DenseDetector):
         self.anchor_scale = anchor_scale
 
     def losses(self, levels: list[list[Tensor]], targets: list[dict]) -> dict[str, Tensor]:
-        """Quality focal loss of the classes, divided by the positives of the batch; GIoU and distribution focal loss of
-        the boxes, weighted by the best score of a cell and divided by the sum of these weights."""
+        """Quality focal loss of the classes over the positives of the batch; GIoU and distribution focal loss of the
+        boxes, weighted by the best score of a cell, over the sum of these weights."""
         grids = [logits for logits, _ in levels]
         corners, strides = grid_points(grids, self.STRIDES)
         logits, bins = flat(levels)  # (N, A, C), (N, A, 68)
@@ -107,13 +106,11 @@ class GFL(DenseDetector):
 
 
 def match_by_atss(anchors: Tensor, strides: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """ATSS: an object's candidates are the nine anchors of each level whose centres are nearest.
+    """ATSS: (A,) index of the object, -1 for none, and (K,) thresholds of IoU.
 
-    It takes those whose centre lies in its box and whose IoU is at least the mean plus the standard deviation of all
-    candidates'. An anchor of several objects belongs to the one that it overlaps most.
-
-    Returns:
-        (A,) index of the object, -1 for none, and (K,) thresholds of IoU.
+    An object's candidates are the nine anchors of each level whose centres are nearest. It takes those whose centre
+    lies in its box and whose IoU is at least the mean plus the standard deviation of all candidates'. An anchor of
+    several objects belongs to the one that it overlaps most.
     """
     if not len(boxes):
         return torch.full((len(anchors),), -1, device=anchors.device), anchors.new_zeros(0)

@@ -1,16 +1,16 @@
 """Where MMDetection's detectors differ from torchvision's, as parts for torchvision's own classes.
 
     ExtraConvs           P6 from C5 (RetinaNet, RepPoints) or P5 (FCOS); torchvision: from P5
-    ExactAnchors         anchors with exact sides and stride 2^level; points of FCOS in cell centres
+    ExactAnchors         exact sides and stride 2^level; points of FCOS in cell centres
     ScaledFCOSHead       a learned scale per level of FCOS
     AlignedRoIAlign      adaptive number of samples, aligned; torchvision: two samples per bin, half a cell off
     BackgroundLast       two-stage detectors: background is the last class; torchvision: the first
     ClassesFromZero      one-stage detectors: no channel for the background
     FrozenStatsBatchNorm2d (backbones.py)      fixed statistics, trained weight and bias; torchvision: all fixed
 
-Differs: the losses are torchvision's. MMDetection divides by the foreground of the whole batch, torchvision by that of
-each image. In two-stage detectors MMDetection uses L1, torchvision smooth L1. MMDetection's FCOS applies the score
-threshold before the centreness.
+Differs: the losses are torchvision's. MMDetection divides by the foreground of the whole batch, torchvision by each
+image's; in two-stage detectors it uses L1, torchvision smooth L1. Its FCOS applies the score threshold before the
+centreness.
 """
 import torch
 from torch import Tensor, nn
@@ -84,18 +84,18 @@ class ExactAnchors(CachedAnchors):
 
 
 def retinanet_anchors() -> ExactAnchors:
-    """Nine per cell: sides of 4 strides times 1, 2^(1/3), 2^(2/3), in three ratios."""
+    """Nine per cell: sides of 4 strides times 1, 2^(1/3), 2^(2/3)."""
     sizes = tuple(tuple(4 * stride * 2 ** (i / 3) for i in range(3)) for stride in ONE_STAGE_STRIDES)
     return ExactAnchors(ONE_STAGE_STRIDES, sizes)
 
 
 def rpn_anchors() -> ExactAnchors:
-    """Three per cell: sides of 8 strides, in three ratios."""
+    """Three per cell: sides of 8 strides."""
     return ExactAnchors(TWO_STAGE_STRIDES, tuple((8.0 * stride,) for stride in TWO_STAGE_STRIDES))
 
 
 def fcos_points() -> ExactAnchors:
-    """One square of one stride per cell, whose centre is FCOS's point."""
+    """One square of one stride per cell, around FCOS's point."""
     return ExactAnchors(ONE_STAGE_STRIDES, tuple((float(stride),) for stride in ONE_STAGE_STRIDES), (1.0,), centre=0.5)
 
 
@@ -149,7 +149,7 @@ class NoBackgroundMask(nn.Module):
 
 
 class AlignedRoIAlign(MultiScaleRoIAlign):
-    """RoI align as in MMDetection: half-cell aligned, with as many samples per bin as it has cells.
+    """Half-cell aligned, with as many samples per bin as it has cells.
 
     The level of a box is P2 + floor(log2(sqrt(area) / 56)), within P2..P5.
     """
@@ -173,7 +173,7 @@ class AlignedRoIAlign(MultiScaleRoIAlign):
 
 
 class ScaledFCOSHead(FCOSHead):
-    """FCOS's head as in MMDetection: a learned scale per level, and options in which its checkpoints differ.
+    """A learned scale per level, and options in which MMDetection's checkpoints differ.
 
     Args:
         norm_on_bbox: distances are relu(scale * conv) in strides; else exp(scale * conv) in pixels.

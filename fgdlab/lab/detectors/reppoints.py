@@ -5,8 +5,8 @@
            |                                                                                   matched by overlap
            +--class tower---+--offsets--> deformable conv of the class tower --> class logits (N, C, H, W)
 
-Points are (y, x) pairs in cells, relative to the corner of their cell. The centre of a moment box is the mean of the
-points. Its half sides are their standard deviations, times a learned factor for each direction.
+Points are (y, x) pairs in cells, relative to the corner of their cell. A moment box has the mean of the points as its
+centre, and their standard deviations, times a learned factor for each direction, as its half sides.
 """
 import math
 from functools import partial
@@ -82,8 +82,7 @@ class RepPoints(nn.Module):
     """RepPoints on a pyramid P3..P7, with torchvision's contract. Labels run from 1 to ``classes``.
 
     Args:
-        backbone: pixels (N, 3, H, W) -> {name: map} of P3..P7, with ``out_channels``.
-        head: None: the default ``RepPointsHead``.
+        backbone: pixels (N, 3, H, W) -> {name: map} of P3..P7, with ``out_channels``. head: None: the default one.
         score_thresh, nms_thresh, topk_candidates (per level), detections_per_img: which detections are kept.
     Differs: MMDetection assigns no points in the padding of a batch; here they take part, as torchvision's anchors do.
         The authors distil the maps before the neck's group norm, this project those after it.
@@ -115,7 +114,7 @@ class RepPoints(nn.Module):
         return self.transform.postprocess(self.detections(levels, batch.image_sizes), batch.image_sizes, sizes)
 
     def losses(self, levels: list[list[Tensor]], targets: list[dict]) -> dict[str, Tensor]:
-        """Focal loss of the classes and smooth L1 of both boxes, each divided by the positives of the batch."""
+        """Focal loss of the classes and smooth L1 of both boxes, each over the positives of the batch."""
         corners, strides = grid_points([logits for logits, _, _ in levels])  # (A, 2), (A,) pixels
         flat = [torch.cat([maps.flatten(2).mT for maps in kind], dim=1) for kind in zip(*levels, strict=True)]
         logits, *points = flat  # (N, A, C), 2 x (N, A, 18)

@@ -2,9 +2,8 @@
 
     pixels (N, 3, H, W) --strided convolutions--> C2..C5 --FeaturePyramidNetwork--> maps of 64 channels
 
-Levels and losses are those of the large detectors: P3-P7, P2-P5 with a pooled P6, or P3-P5 for YOLOX, whose backbone
-and neck are its own. There are fewer channels,
-convolutions per tower and regions of a two-stage detector, and the anchors are smaller, as digits are.
+Levels and losses are those of the large detectors. There are fewer channels, convolutions per tower and regions of a
+two-stage detector, and the anchors are smaller, as digits are. YOLOX keeps its own backbone and neck.
 """
 from functools import partial
 
@@ -45,7 +44,7 @@ def small_detector(name: str, backbone: str, classes: int, **options) -> nn.Modu
 
 
 def small_pyramid(settings: Compact, first: int, extra: nn.Module) -> BackboneWithFPN:
-    """Convolutions with torchvision's FPN from level ``first`` to P5; ``extra`` makes the levels after P5.
+    """Convolutions with torchvision's FPN from level ``first`` to P5; ``extra`` makes the levels after it.
 
     Both have batch norm: without it no detector converges from scratch.
     """
@@ -71,7 +70,7 @@ def retinanet(settings: Compact, classes: int, options: dict) -> BatchedRetinaNe
 
 
 def fcos(settings: Compact, classes: int, options: dict) -> BatchedFCOS:
-    """The score threshold is 0.05, as in torchvision's other detectors: 0.2 drops too much after a short training."""
+    """The score threshold is 0.05, as in torchvision's other detectors: 0.2 drops too much after short training."""
     head = FCOSHead(PYRAMID_CHANNELS, 1, classes + 1, num_convs=settings.head_convs)
     options = {"score_thresh": 0.05, "topk_candidates": 300, **options}
     return BatchedFCOS(one_stage_pyramid(settings), classes + 1, head=head, **options)

@@ -73,7 +73,7 @@ class YOLOX(DenseDetector):
 
     def losses(self, levels: list[list[Tensor]], targets: list[dict]) -> dict[str, Tensor]:
         """Cross-entropy of objectness everywhere, of classes at positive cells with the IoU as target, and 1 - IoU^2 of
-        the boxes, each divided by the positives of the batch."""
+        the boxes, each over the positives of the batch."""
         corners, strides = grid_points([logits for logits, _, _ in levels], self.STRIDES)
         logits, boxes, objectness = flat(levels)  # (N, A, C), (N, A, 4), (N, A, 1)
         boxes = decode(boxes, corners, strides[:, None])
@@ -110,7 +110,7 @@ class YOLOX(DenseDetector):
 
 
 def decode(predicted: Tensor, corners: Tensor, stride: Tensor | int) -> Tensor:
-    """Boxes (..., 4) xyxy in pixels from centres, relative to the cells' corners (..., 2), and log sides in strides."""
+    """Boxes (..., 4) xyxy in pixels from centres, relative to the corners (..., 2), and log sides in strides."""
     centres, sides = predicted[..., :2] * stride + corners, predicted[..., 2:].exp() * stride
     return box_convert(torch.cat([centres, sides], dim=-1), "cxcywh", "xyxy")
 
@@ -118,16 +118,14 @@ def decode(predicted: Tensor, corners: Tensor, stride: Tensor | int) -> Tensor:
 def match_by_cost(
     scores: Tensor, boxes: Tensor, centres: Tensor, strides: Tensor, gt_boxes: Tensor, labels: Tensor,
 ) -> Tensor:
-    """SimOTA: an object takes the k cells of least cost, where k is the sum of its ten largest overlaps, at least 1.
+    """SimOTA: (A,) index of the object, -1 for none.
 
-    The cost is the cross-entropy of the cell's scores to the object's class, minus 3 log IoU of the predicted box.
-    Cells in both the object's box and the square of 2.5 strides around its centre come first, then cells in the box or
-    square of any object. A cell of several objects belongs to the one of least cost.
+    An object takes the k cells of least cost, where k is the sum of its ten largest overlaps, at least 1. The cost is
+    the cross-entropy of the cell's scores to the object's class, minus 3 log IoU of the predicted box. Cells in both
+    the object's box and the square of 2.5 strides around its centre come first, then cells in the box or square of any
+    object. A cell of several objects belongs to the one of least cost.
 
-    Args:
-        scores: (A, C) in 0..1. boxes: (A, 4) predicted. centres, strides: (A, 2), (A,) of the cells. labels: from 0.
-    Returns:
-        (A,) index of the object, -1 for none.
+    scores: (A, C) in 0..1. boxes: (A, 4) predicted. centres, strides: (A, 2), (A,) of the cells. labels: from 0.
     """
     owner = torch.full((len(scores),), -1, device=scores.device)
     low, high = gt_boxes[:, None].split(2, dim=-1)  # (K, 1, 2)

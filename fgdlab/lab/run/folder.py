@@ -2,8 +2,8 @@
 
     job.json        what the runner asked for: notebook, parameters, row, seed
     params.json     the run's settings, written before the first step
-    code.json       hashes of the source files that the run executes, written with params.json
-    identity.json   settings that decide numbers, and hashes of data and teacher's file, written with params.json
+    code.json       hashes of the source files that the run executes
+    identity.json   settings that decide numbers, and hashes of data and teacher's file
     running.json    the process at work: pid, host, creation time; it touches ``heartbeat`` every BEAT seconds
     stop            the runner asks that process to end
     failed.json     what the notebook raised
@@ -43,19 +43,18 @@ OF_THE_PROCESS = ("lock", "running.json", "heartbeat", "stop")
 class RunFolder:
     """One run's folder. Nothing else writes or removes its marker files.
 
-        from                          method     to             writes                    removes
-        all but done and running      request    the same       job.json                  failed.json, stop
-        all but done and running      claim      running        running.json, heartbeat   failed.json
-        running                       begin      running        params.json, code.json, identity.json
-        running                       beat       running        heartbeat
-        running                       fail       running        failed.json
-        running                       finish     running        result.json
-        running                       release    done, failed   -                         running.json; after a good end
-                                                 or interrupted                           also heartbeat
-        any                           ask_to_stop  the same     stop
-        done                          forget_result  the same                            result.json, of a preparation
-        all but running               set_aside  pending        .stale/ID.N               the folder
-        all but done and running      copy_from  done           a copy of a finished run  what was there
+        from                       method         to           writes                     removes
+        all but done, running      request        the same     job.json                   failed.json, stop
+        all but done, running      claim          running      running.json, heartbeat    failed.json
+        running                    begin          running      params, code, identity
+        running                    beat           running      heartbeat
+        running                    fail, finish   running      failed.json, result.json
+        running                    release        any          -                          running.json; after a good end
+                                                                                          also heartbeat
+        any                        ask_to_stop    the same     stop
+        done                       forget_result  the same     -                          result.json
+        all but running            set_aside      pending      .stale/ID.N                the folder
+        all but done, running      copy_from      done         a copy of a finished run   what was there
 
     State by the files, first match: result.json of present code: done. running.json of a live process: running.
     result.json, or a run that was begun, of other code: stale. failed.json: failed. params.json, heartbeat or
@@ -72,7 +71,7 @@ class RunFolder:
         with checked_read(self.path / name):
             return {**json.loads((self.path / name).read_text(encoding="utf-8"))}
 
-    # --- state ---
+
 
     def state(self) -> str:
         if self.has("result.json"):
@@ -148,7 +147,7 @@ class RunFolder:
     # --- content ---
 
     def result(self) -> dict:
-        """result.json of a finished run. UserError where it is damaged, which says how to do the run again."""
+        """UserError where result.json is damaged, which says how to do the run again."""
         with checked_read(self.path / "result.json"):
             result = self.read("result.json")
             for name in SCORES:
@@ -235,7 +234,7 @@ class RunFolder:
             raise UserError(f"{self.path} must be free, but {got}") from None
 
     def claim(self) -> bool:
-        """Write running.json for this process; False if another one is at work in the folder."""
+        """Write running.json; False if another process is at work in the folder."""
         try:
             with FileLock(self.path / "lock", timeout=30):
                 if self.is_running():
@@ -248,14 +247,12 @@ class RunFolder:
         return True
 
     def begin(self, settings: dict, compared: dict) -> None:
-        """Note settings and code, or check that the folder holds a run with these settings and this code.
+        """Note settings and code, or refuse a folder with a run of other settings or other code.
 
         Args:
             settings: all settings, for params.json.
             compared: what decides the run's numbers, of :func:`identity`. That of a run that was refused before its
                 first step does not count.
-        Raises:
-            UserError: the run that was begun here has other settings or other code.
         """
         if self.has("params.json") and self.has(*BEGUN):
             params, before = self.read("params.json"), compared | {"settings": {}}
@@ -287,7 +284,7 @@ class RunFolder:
         return self.has("stop")
 
     def fail(self, error: str, cell: int | None = None, traceback: list[str] | None = None) -> None:
-        """Note what the notebook raised and where, as plain text."""
+        """What the notebook raised and where, as plain text."""
         lines = [COLOUR.sub("", line) for line in traceback or []]
         write_json(self.path / "failed.json", {"error": COLOUR.sub("", error), "cell": cell, "traceback": lines})
 

@@ -1,7 +1,4 @@
-"""The data of a run: opened, examined, and part of what makes two runs the same.
-
-Settings that decide numbers count, and the contents of data, teacher's file and custom loss; paths and names do not.
-"""
+"""The data of a run: opened, examined, and part of a run's identity: contents count, paths and names do not."""
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +15,6 @@ Data = tuple[DetectionDataset, DetectionDataset]
 
 
 def open_data(config: RunConfig, progress: bool = True) -> Data:
-    """(training set, evaluation set) of a run."""
     return open_split(config, config.train_split, progress), open_split(config, config.eval_split, progress)
 
 

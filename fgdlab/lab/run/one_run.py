@@ -73,7 +73,7 @@ def run(config: RunConfig, folder: Path | str, *, progress: str = "bar") -> dict
 
 
 def run_in_group(config: RunConfig, here: RunFolder, progress: str, device: str, group: ProcessGroup) -> dict:
-    """One process of a run, in the folder that rank 0 has locked. Rank 0 prepares; the other ranks wait."""
+    """One process of a run. Rank 0 has locked the folder and prepares; the other ranks wait."""
     folder = here.path
     data = None
     if group.is_rank0:
@@ -149,7 +149,7 @@ def device_of(config: RunConfig) -> str:
 
 
 def prepare(config: RunConfig, progress: bool = True, data: Data | None = None) -> RunInputs:
-    """The inputs of a run; what is missing is made, and data is examined. Several processes may call this at once.
+    """What is missing is made, and data is examined. Several processes may call this at once.
 
     data: training and evaluation set; None: they are opened here.
     """
@@ -195,11 +195,7 @@ def check_settings(config: RunConfig, group: ProcessGroup = ProcessGroup()) -> N
 
 
 def imitated(config: RunConfig, student: torch.nn.Module, teacher: torch.nn.Module) -> tuple[str, ...]:
-    """The distilled pyramid levels: those that the settings name, else all that student and teacher share.
-
-    Raises:
-        UserError: a named level that one of them lacks, or no level in common.
-    """
+    """The pyramid levels that the settings name, else all that both share; UserError where they lack one."""
     shared = tuple(level for level in student.levels if level in teacher.levels)
     if not shared:
         levels = f"{', '.join(student.levels)} and {', '.join(teacher.levels)}"
@@ -213,7 +209,6 @@ def imitated(config: RunConfig, student: torch.nn.Module, teacher: torch.nn.Modu
 
 
 def data_line(config: RunConfig, inputs: RunInputs) -> str:
-    """The data of a run in words, for tables."""
     size = config.image_size
     if config.data == "digits":
         kind = f"digit scenes {'with' if config.lookalikes else 'without'} look-alikes, {size} px"
@@ -224,7 +219,7 @@ def data_line(config: RunConfig, inputs: RunInputs) -> str:
 
 
 def load_run(folder: Path | str) -> tuple[RunConfig, dict, torch.nn.Module, DetectionDataset, Teacher | None]:
-    """(settings, result, student, evaluation set, teacher or None) of a finished run, for figures."""
+    """(settings, result, student, evaluation set, teacher or None) of a finished run."""
     here, folder = RunFolder(folder), Path(folder)
     if not here.has("result.json"):
         raise UserError(f"{folder} must hold a finished run, got no result.json; run it first")

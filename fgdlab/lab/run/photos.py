@@ -26,10 +26,8 @@ def fit_to_data(config: RunConfig, given: Collection[str]) -> tuple[dict, list[s
     """(settings that fit the training data, lines about the data and each setting). Equal data give equal settings.
 
     Args:
-        config: the other settings; ``data`` must be a folder.
+        config: the other settings; ``data`` must be a folder with a box to learn from.
         given: names of the settings that the user has chosen; they stay.
-    Raises:
-        UserError: no folder, or no box to learn from.
     """
     if config.data == "digits":
         raise UserError("scale photos must know your data, got no folder; give data=DIR")
@@ -78,7 +76,7 @@ def fit_to_data(config: RunConfig, given: Collection[str]) -> tuple[dict, list[s
 
 
 def box_sizes(dataset: DetectionDataset) -> list[np.ndarray]:
-    """(K, 2) widths and heights of each image's boxes to learn, in pixels of the loaded image."""
+    """(K, 2) widths and heights of each image's boxes, without crowds, in pixels of the loaded image."""
     sizes = []
     for i, entry in enumerate(dataset.entries):
         boxes = dataset.annotations.boxes[entry["id"]][~dataset.annotations.crowd[entry["id"]]]

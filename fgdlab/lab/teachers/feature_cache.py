@@ -20,12 +20,10 @@ BATCH_SIZE = 32  # of the teacher's forward pass
 
 
 class TeacherCache:
-    """``cache(keys) -> {"P3": (N, C, H, W) float32, ...}``: the teacher's maps of these images, stored in float16.
+    """``cache(keys) -> {"P3": (N, C, H, W) float32, ...}``, in place of the teacher's forward pass
+    (``recall`` of :class:`fgdlab.Distiller`).
 
-    A key is an image id, or (image id, view).
-
-    Replaces the teacher's forward pass in :class:`fgdlab.Distiller` (argument ``recall``). Files are memory-mapped, so
-    processes share one copy.
+    A key is an image id, or (image id, view). Files are memory-mapped, so processes share one copy.
     """
 
     def __init__(self, folder: Path):
@@ -72,10 +70,7 @@ def get_cache(
     config: RunConfig, dataset: DetectionDataset, teacher: nn.Module, teacher_hash: str, *, device: str = "cpu",
     progress: bool = True,
 ) -> TeacherCache | None:
-    """The cache of this teacher for this data, filled on first use; None where it is refused.
-
-    A refusal is a UserError with ``teacher_cache=on``.
-    """
+    """Filled on first use; None where it is refused, or a UserError with ``teacher_cache=on``."""
     augmentation = Augmentation.of(config)
     dataset.augment(augmentation, seed=config.seed, epoch=0)
     refused = cache_refusal(config, dataset, teacher)
@@ -98,7 +93,7 @@ def get_cache(
 
 @torch.no_grad()
 def one_batch(teacher: nn.Module, images: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The teacher's maps by level, of images batched as the student's transform would."""
+    """By level, of images batched as the student's transform would."""
     device = next(teacher.parameters()).device
     pixels = teacher.eval().transform([image.to(device) for image in images], None)[0].tensors
     return level_names(teacher.backbone(pixels), pixels.shape[-2])
@@ -122,7 +117,7 @@ def fill(
 
 
 def write_maps(folder: Path, image_ids: list, batches: Iterable[dict[str, torch.Tensor]]) -> None:
-    """Write the files that :class:`TeacherCache` reads. batches: maps of these images or keys, in their order."""
+    """The files of :class:`TeacherCache`. batches: maps of these images or keys, in their order."""
     files, start = {}, 0
     for batch in batches:
         for level, maps in batch.items():

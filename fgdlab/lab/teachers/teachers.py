@@ -37,11 +37,8 @@ def get_teacher(
     config: RunConfig, train_set: DetectionDataset, eval_set: DetectionDataset, *, device: str = "cpu",
     progress: bool = True,
 ) -> Teacher:
-    """The teacher that the settings name, with its AP on the evaluation set.
-
-    Raises:
-        UserError: its AP is below ``config.teacher_floor``; nothing can be learned from a broken teacher.
-    """
+    """The teacher that the settings name, with its AP on the evaluation set; UserError where that is below
+    ``config.teacher_floor``."""
     detector, path, origin = load_teacher(config, train_set, eval_set, device=device, progress=progress)
     hash_ = weights_and_size_hash(config, path)
     if not head_is_loaded(detector):
@@ -64,7 +61,7 @@ def load_teacher(
     config: RunConfig, train_set: DetectionDataset, eval_set: DetectionDataset, *, device: str = "cpu",
     progress: bool = True,
 ) -> tuple[nn.Module, Path, str]:
-    """(detector in eval mode, weights file, origin) of a run's teacher, without its AP."""
+    """(detector in eval mode, weights file, origin), without the AP."""
     classes = train_set.classes
     if config.teacher_checkpoint:
         origin = "given"
@@ -87,13 +84,13 @@ def ap_text(ap: float | None) -> str:
 
 
 def weights_and_size_hash(config: RunConfig, path: Path) -> str:
-    """A hash of the weights, and of the image size where it is set."""
+    """Of the weights, and of the image size where it is set."""
     sizes = {name: value for name, value in config.identity().items() if name in ("min_size", "max_size")}
     return weights_hash(path) + (f"-{short_hash(sizes)}" if sizes else "")
 
 
 def teacher_hash(config: RunConfig, train_set: DetectionDataset | None = None) -> str:
-    """A hash of everything that a trained teacher's weights depend on. train_set: opened here if not given."""
+    """A hash of all that a trained teacher's weights depend on. train_set: opened here if not given."""
     from ..datasets import RECIPE_VERSION
 
     if config.data == "digits":
@@ -105,26 +102,25 @@ def teacher_hash(config: RunConfig, train_set: DetectionDataset | None = None) -
 
 
 def trained_path(config: RunConfig, train_set: DetectionDataset | None = None) -> Path:
-    """The file of a teacher that is not given: shipped, or in the cache once it is trained."""
+    """Of a teacher that is not given: shipped, or in the cache once it is trained."""
     name = f"{config.detector}-{config.teacher}-{teacher_hash(config, train_set)}.safetensors"
     return SHIPPED / name if (SHIPPED / name).exists() else cache_root() / "teachers" / name
 
 
 def kept_teacher_hash(config: RunConfig) -> str | None:
-    """A hash of the weights of the shipped or cached teacher; None where it is not yet trained."""
+    """Of the shipped or cached teacher; None where it is not yet trained."""
     path = trained_path(config)
     return weights_hash(path) if path.exists() else None
 
 
 def teacher_needs_training(config: RunConfig, train_set: DetectionDataset | None = None) -> bool:
-    """Whether a run with these settings would have to train its teacher first."""
     return not config.teacher_checkpoint and not trained_path(config, train_set).exists()
 
 
 def teacher_file(
     config: RunConfig, train_set: DetectionDataset, eval_set: DetectionDataset, **settings,
 ) -> tuple[Path, str]:
-    """(weights file, origin) of a teacher that is not given: shipped, cached, or trained now."""
+    """(weights file, origin) of a teacher that is not given."""
     path = trained_path(config, train_set)
     if path.parent == SHIPPED:
         return path, "shipped"
@@ -137,7 +133,7 @@ def train_teacher(
     config: RunConfig, path: Path, train_set: DetectionDataset, eval_set: DetectionDataset, *, device: str = "cpu",
     progress: bool = True,
 ) -> None:
-    """Train the teacher as a student without distillation; write its weights with the facts of its training."""
+    """As a student without distillation; write its weights with the facts of its training."""
     same = {name: getattr(config, name) for name in (*TEACHER_DECIDES, "data", "eval_images", "eval_split", "workers")}
     settings = RunConfig.of({
         **same, "method": "none", "student": config.teacher, "epochs": config.teacher_epochs, "lr": config.teacher_lr,
@@ -166,12 +162,11 @@ def train_teacher(
 
 
 def training_length(config: RunConfig) -> str:
-    """How long a teacher of these settings is trained, in words."""
     return f"{config.teacher_steps} steps" if config.teacher_steps else f"{config.teacher_epochs} epochs"
 
 
 def teacher_scores(hash_: str, detector: nn.Module, eval_set: DetectionDataset, **settings) -> dict:
-    """The teacher's scores on the evaluation set, computed once per hash of its weights and data."""
+    """On the evaluation set, computed once per hash of weights and data."""
     path = scores_path(hash_, eval_set)
     create_once(path, lambda unfinished: write_json(unfinished, evaluated(detector, eval_set, **settings)))
     with checked_read(path):

@@ -11,7 +11,7 @@ from ..errors import UserError
 
 @contextmanager
 def compiled_pyramids(distiller: Distiller, enabled: bool, device: str) -> Iterator[None]:
-    """Within, ``backbone.forward`` of student and teacher is compiled. Names of weights and hooks stay."""
+    """Within, ``backbone.forward`` of both is compiled. Names of weights and hooks stay."""
     detectors = [detector for detector in (distiller.student, distiller.teacher) if detector is not None and enabled]
     if enabled:
         check_compiler(device)

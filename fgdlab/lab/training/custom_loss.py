@@ -1,4 +1,4 @@
-"""A loss of the user's own, given as FILE.py:CLASS. The file's hash is part of a run's identity."""
+"""A loss of the user's own, given as FILE.py:CLASS."""
 import importlib.util
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def custom_loss_source(method: str) -> bytes:
 
 
 def custom_loss_class(method: str) -> type:
-    """The class that FILE.py:CLASS names. Importing the file runs its code."""
+    """Importing the file runs its code."""
     from torch import nn
 
     path, name = custom_loss_file(method), method.rpartition(":")[2]
@@ -44,6 +44,6 @@ def custom_loss_class(method: str) -> type:
 
 
 def custom_loss_hash(config: RunConfig) -> dict:
-    """{"method": a hash of the file} of a custom loss; {} for a method of the package."""
+    """{"method": a hash of the file}, which is part of the run's id; {} for a method of the package."""
     path = custom_loss_file(config.method)
     return {"method": short_hash(path.read_bytes())} if path and path.is_file() else {}

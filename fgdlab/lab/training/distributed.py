@@ -1,6 +1,6 @@
 """The process group of one run: which process has which share of a batch, and what is summed over all of them.
 
-``batch_size`` counts the images of all processes together, so one configuration means one training.
+``batch_size`` counts the images of all processes, so one configuration means one training.
 """
 import os
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ class ProcessGroup:
         return self.rank == 0
 
     def share(self, items: list) -> list:
-        """This process's contiguous part of a list. The parts differ in length by at most one."""
+        """This process's contiguous part; the parts differ in length by at most one."""
         return items[len(items) * self.rank // self.world_size:len(items) * (self.rank + 1) // self.world_size]
 
     def wrapped(self, module: nn.Module) -> nn.Module:
@@ -37,11 +37,11 @@ class ProcessGroup:
         return module
 
     def unsynchronised(self, wrapped: nn.Module) -> AbstractContextManager:
-        """Within, backward adds to the gradients of this process alone."""
+        """Within, backward adds to this process's gradients alone."""
         return nullcontext()
 
     def summed(self, values: Tensor) -> Tensor:
-        """The elementwise sum over the processes, on the device of ``values``, without gradient."""
+        """The sum over the processes, on the device of ``values``, without gradient."""
         return values
 
     def means(self, numbers: list[float], weight: float) -> list[float]:
@@ -57,7 +57,6 @@ class ProcessGroup:
         return value
 
     def provenance(self) -> dict:
-        """The number of processes, for the provenance of a result; {} for one."""
         return {"processes": self.world_size} if self.world_size > 1 else {}
 
     def batch_line(self, config) -> str:
@@ -68,7 +67,7 @@ class ProcessGroup:
 
 
 class TorchrunGroup(ProcessGroup):
-    """Several processes. Gradients go over the default group; the rest goes over gloo, which can wait for days."""
+    """Gradients go over the default group; the rest goes over gloo, which can wait for days."""
 
     def __init__(self, rank: int, world_size: int):
         self.rank, self.world_size = rank, world_size
@@ -133,7 +132,7 @@ def joined(device: str) -> Iterator[ProcessGroup]:
 
 
 def restart_store() -> dict:
-    """Arguments of ``init_process_group``: ``--max-restarts`` keeps the store of the dead group, with its addresses."""
+    """For ``init_process_group``: ``--max-restarts`` keeps the store of the dead group, with its addresses."""
     if os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]:
         return {}  # several machines count their restarts separately
     store, rank, world_size = next(dist.rendezvous("env://"))

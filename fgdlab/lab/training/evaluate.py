@@ -43,7 +43,7 @@ def detections(
     detector: nn.Module, dataset: DetectionDataset, *, batch_size: int = 32, device: str | torch.device = "cpu",
     workers: int = 0, progress: bool = False, group: ProcessGroup = ProcessGroup(),
 ) -> list[dict]:
-    """Detections in every image of a data set, in COCO's result format.
+    """Detections in every image, in COCO's result format.
 
     Args:
         workers: processes that decode ahead; 0: decode here.
@@ -88,7 +88,7 @@ def as_run_lengths(masks: Tensor, size: tuple[int, int]) -> list[dict]:
 def all_scores(
     ground_truth: dict, detections: list[dict], image_ids: list[int] | None = None, masks: bool = False,
 ) -> dict:
-    """:func:`coco_scores` of the boxes and, with ``masks``, of the masks under the same names after ``mask_``."""
+    """:func:`coco_scores` of the boxes and, with ``masks``, of the masks under names that begin with ``mask_``."""
     scores = coco_scores(ground_truth, detections, image_ids)
     if masks:
         of_masks = coco_scores(ground_truth, detections, image_ids, iou_type="segm")

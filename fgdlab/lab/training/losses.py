@@ -77,20 +77,18 @@ def in_pixels(method: type, student: nn.Module) -> dict[str, float]:
 
 
 def make_balance(config: RunConfig) -> Balance | None:
-    """The factor on the method's weights; None where it would change nothing."""
     if config.strength == 1 and config.loss_ratio == 0:
         return None
     return Balance(config.strength, config.loss_ratio, config.equal_terms)
 
 
 def unused_weights(config: RunConfig, parts: tuple[str, ...]) -> dict[str, float]:
-    """A weight of 0 for every part of the method that the run does not use."""
     used = used_parts(config, parts)
     return {f"{part}_weight": 0.0 for part in parts if part not in used}
 
 
 def used_parts(config: RunConfig, parts: tuple[str, ...]) -> list[str]:
-    """The parts of the method that the run names, or all of them."""
+    """Those that the run names, or all."""
     named = [part.strip() for part in config.method_parts.split(",") if part.strip()]
     if named and not parts:
         problem = f"method_parts must be empty for method {config.method}, which has no parts to choose from"

@@ -21,7 +21,6 @@ def short_sides(text: str) -> tuple[int, ...]:
 
 
 def check_sizes(config) -> None:
-    """Refuse min_sizes without a min_size, the size for evaluation."""
     sides = short_sides(config.min_sizes)
     if sides and not config.min_size:
         problem = f"min_sizes must go with a min_size, the size for evaluation, got {config.min_sizes!r} and none"
@@ -29,7 +28,7 @@ def check_sizes(config) -> None:
 
 
 def drawn_side(sides: tuple[int, ...], seed: int, step: int) -> int:
-    """One of the sides, the same for every process and after every interruption."""
+    """The same for every process and after every interruption."""
     return random.Random(f"{seed}/{step}").choice(sides)
 
 

@@ -62,7 +62,7 @@ def preflight(
 
 
 def optimised_parameters(distiller: Distiller) -> CheckResult:
-    """The optimiser gets all parameters of the distiller that require a gradient, those of the loss among them."""
+    """It gets all parameters of the distiller that require a gradient, those of the loss among them."""
     of_loss = dict(distiller.loss.named_parameters()) if distiller.loss is not None else {}
     idle = [name for name, parameter in of_loss.items() if not parameter.requires_grad]
     if idle:
@@ -113,7 +113,7 @@ def still_inherited(distiller: Distiller) -> CheckResult:
 
 
 def in_pixels(images: list[Tensor], targets: list[dict]) -> CheckResult:
-    """Boxes normalised to 0..1 are a common mistake of data that did not come through the package's data sets."""
+    """Normalised boxes are a common mistake of data that did not come through the package's data sets."""
     pairs = [(image, target["boxes"]) for image, target in zip(images, targets, strict=True) if len(target["boxes"])]
     if pairs and all(float(boxes.max()) <= 1 for _, boxes in pairs):
         detail = f"all of {len(pairs)} images lie within 0..1"

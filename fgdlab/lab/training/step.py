@@ -72,7 +72,7 @@ class Step:
 
 
 def cut(images: list, targets: list, parts: int) -> Iterator[tuple[list, list]]:
-    """The batch in parts that differ in size by at most one image."""
+    """Parts that differ in size by at most one image."""
     ends = [len(images) * part // parts for part in range(parts + 1)]
     return ((images[a:b], targets[a:b]) for a, b in zip(ends, ends[1:], strict=False))
 

@@ -5,7 +5,6 @@ from ..errors import UserError
 
 
 def check_tensorboard(config) -> None:
-    """Refuse ``tensorboard=true`` without the package tensorboard."""
     if config.tensorboard:
         try:
             import torch.utils.tensorboard  # noqa: F401

@@ -3,7 +3,7 @@ import os
 
 
 def world_size() -> int:
-    """The number of processes that torchrun started; 1 without torchrun, whatever variables a cluster sets."""
+    """1 without torchrun, whatever variables a cluster sets."""
     return int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
