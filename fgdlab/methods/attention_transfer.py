@@ -6,8 +6,7 @@ of a map is the mean power of its channels at every cell, scaled to length 1 per
     Q(F)_i = mean_c |F_ci|^p,     A(F) = Q / ||Q||_2          i: cells of one image
     L = mean (A(F_s) - A(F_t))^2                              mean over images and cells
 
-FGD and FBKD take the same mean over channels with p = 1, and a softmax at a temperature instead of the length (eqs. 5
-and 7).
+FGD and FBKD take the same mean with p = 1, and a softmax at a temperature instead of the length (eqs. 5 and 7).
 """
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,8 +1,7 @@
 """Chen: a hint, class scores with a heavier background, and boxes bounded by the teacher's.
 
 Learning Efficient Object Detection Models with Knowledge Distillation (Chen et al., NeurIPS 2017). With P (class
-probabilities) and R (box deltas) of the two heads, y the deltas of an anchor's ground-truth box, a over anchors and N_f
-foreground anchors,
+probabilities) and R (box deltas) of the heads, y the deltas of an anchor's ground-truth box, N_f foreground anchors a,
 
     hint  = mean (F_t - f(F_s))^2
     class = -1/N_f  sum_a sum_c [P_t log P_s + w_bg (1 - P_t) log(1 - P_s)]
@@ -83,11 +82,11 @@ class Chen(DetectorLoss):
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, background: float) -> Tensor:
-    """-[P_t log P_s + w_bg (1 - P_t) log(1 - P_s)], element by element."""
+    """Element by element; P_s = sigmoid(logits)."""
     return -(target * F.logsigmoid(logits) + background * (1 - target) * F.logsigmoid(-logits))
 
 
 def bounded_error(student: Tensor, teacher: Tensor, target: Tensor, margin: float) -> Tensor:
-    """|R_s - y|^2 where |R_s - y|^2 + m > |R_t - y|^2, else 0. (..., 4) -> (...)."""
+    """Of each box: (..., 4) -> (...)."""
     error, bound = ((deltas - target).square().sum(dim=-1) for deltas in (student, teacher))
     return error * (error + margin > bound)

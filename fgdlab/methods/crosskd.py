@@ -32,9 +32,9 @@ class CrossKD(RetinaNetLoss):
 
     Args:
         class_weight, box_weight: 1 and 1 in the authors' RetinaNet configs (jbwang1997/CrossKD, configs/crosskd).
-        crossing: the feature enters the teacher's tower after this many of its convolutions, before the ReLU. The
-            student's feature is taken after as many, or after its last if it has fewer. 0 takes the pyramid map. 3 of 4
-            in those configs. None: the teacher's depth - 1, but at least 1, so that some of the student's head learns.
+        crossing: the feature enters the teacher's tower after this many of its convolutions, before the ReLU, and is
+            the student's after as many, or after its last. 0 takes the pyramid map. 3 of 4 in those configs. None: the
+            teacher's depth - 1, but at least 1, so that some of the student's head learns.
     Differs:
         - A 1x1 convolution on e_s where channels differ; the authors' never do.
         - Anchors in the padding of a batch count like others.

@@ -21,8 +21,7 @@ class CWD(OneTermLoss):
     """One term ``cwd`` per level. A constant added to a channel, of student or teacher, changes nothing.
 
     Args:
-        weight: 5 in the RetinaNet config of pppppM/mmdetection-distiller (P3-P6), 10 for RetinaNet and Faster R-CNN in
-            open-mmlab/mmrazor.
+        weight: 5 in the RetinaNet config of pppppM/mmdetection-distiller, 10 in those of open-mmlab/mmrazor.
         temperature: tau, 1 in both.
     Differs: the student's map passes a 1x1 convolution where channels differ; both code bases need equal channels.
     """

@@ -25,7 +25,7 @@ class DeFeat(PyramidLoss):
         fg_weight, bg_weight: 3 and 12 in the authors' only public config (ggjy/DeFeat.pytorch: Faster R-CNN for VOC).
         finest_size, rounding: as in :func:`fgdlab.methods.boxes.cells_of_level`.
     Differs:
-        - The paper also distils class scores of proposals, which needs a two-stage head and is not here.
+        - The paper also distils class scores of proposals, which needs a two-stage head.
         - The authors project a box by the level's stride, here by grid over canvas. Both agree where the canvas is a
           multiple of the stride.
         - f starts from N(0, 1e-4); the authors fold draws beyond two deviations back.

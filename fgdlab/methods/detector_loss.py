@@ -79,7 +79,7 @@ class RetinaNetLoss(DetectorLoss):
 
 
 def as_images(scene: Scene) -> SimpleNamespace:
-    """What torchvision's anchor generator and RPN read of an ImageList."""
+    """What torchvision reads of an ImageList."""
     return SimpleNamespace(tensors=scene.pixels, image_sizes=scene.image_sizes)
 
 
@@ -129,7 +129,7 @@ def intersection_and_union(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tenso
 
 
 class AnchorMatch(NamedTuple):
-    """Which anchors belong to a box, as the detector's own loss decides."""
+    """As the detector's own loss decides."""
 
     foreground: Tensor  # (N, A) bool
     counted: Tensor     # (N, A) bool: foreground or clearly background; not in between

@@ -135,7 +135,7 @@ def distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class FBKDLoss(PyramidLoss):
-    """The four terms of FBKD on every level, as norms over the whole batch: four times the images give twice the loss.
+    """Norms over the whole batch: four times the images give twice the loss.
 
     Args:
         levels: the authors take every output of the neck: P2-P6 of two-stage, P3-P7 of one-stage detectors.

@@ -31,14 +31,12 @@ Heads = dict[str, tuple[Tensor, Tensor]]  # {level: (logits, deltas)}
 class GID(RetinaNetLoss):
     """Terms ``feature``, ``class`` and ``box`` of every level, ``relation`` of all.
 
-    f is a 3x3 convolution where channels differ. Needs two RetinaNets. Class 0, torchvision's background, takes no part
-    in the score.
+    f is a 3x3 convolution where channels differ. Class 0, torchvision's background, takes no part in the score.
 
     Args:
         feature_weight, relation_weight, class_weight, box_weight: the authors' (daixinghome/Distill_GID_detectron2).
-        instances: largest number per image.
-        nms: IoU above which the box with the lower score is removed.
-        min_side: pixels; a box whose shorter side is not longer than this is no instance.
+        instances: most per image. nms: IoU above which the box with the lower score is removed.
+        min_side: pixels; a box whose shorter side is not longer is no instance.
         pool: S; every bin is the mean of 2 x 2 points.
         finest_size: pixels; see :func:`fgdlab.methods.boxes.assigned_levels`. 112 is FPN's rule where P3 is the finest.
     Differs:
@@ -123,7 +121,7 @@ class GID(RetinaNetLoss):
 
 
 def nms_top_k(boxes: Tensor, scores: Tensor, nms: float, count: int) -> tuple[Tensor, Tensor]:
-    """Greedy NMS that stops at ``count`` boxes. Drops all with IoU > ``nms`` to a better box, and those of score -inf.
+    """Greedy NMS that stops at ``count`` boxes: drops all with IoU > ``nms`` to a better box, or of score -inf.
 
     boxes (N, A, 4), scores (N, A) -> boxes (N, R, 4), which are real (N, R); R = min(count, A).
     """

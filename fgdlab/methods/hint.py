@@ -1,10 +1,8 @@
-"""Hint: the student's map imitates the teacher's on every cell alike.
+"""Hint: the student's map imitates the teacher's on every cell alike, the baseline of the methods that compare maps.
 
 FitNets: Hints for Thin Deep Nets (Romero et al., ICLR 2015), https://arxiv.org/abs/1412.6550.
 
     L = 1/2 mean (F_t - r(F_s))^2          mean over images, channels and cells;  r the regressor, a convolution
-
-This is the baseline of the methods that compare maps.
 """
 from torch import Tensor
 
@@ -21,8 +19,7 @@ class Hint(OneTermLoss):
         kernel: size of the regressor r, odd.
         always: a regressor on every level, also where channels agree.
     Differs:
-        - FitNets trains on the hint of one layer first and on labels afterwards. Here one training does both, on every
-          level of the pyramid.
+        - FitNets trains on the hint of one layer first and on labels afterwards; here both at once, on every level.
         - The paper writes the squared norm of a map. The mean does not grow with the map.
         - FitNets always has a regressor, because its student is always thinner; here ``always`` does it.
     """

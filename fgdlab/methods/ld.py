@@ -30,8 +30,8 @@ class LD(DetectorLoss):
     """Terms ``main``, ``valuable`` and ``class`` of every level, from the heads on the given maps.
 
     Args:
-        main_weight, valuable_weight, class_weight: 0.5, 0.5 and 10. The authors' config
-            (HikariTJU/LD, the config ld_r50_gflv1_r101_fpn_coco_1x) has 0.25, 0.25 and 10.
+        main_weight, valuable_weight, class_weight: the authors' config has 0.25, 0.25 and 10
+            (HikariTJU/LD, ld_r50_gflv1_r101_fpn_coco_1x).
     Differs:
         - The authors sum main and valuable over the images of a GPU, two in their config, and this is the mean over
           images. So 0.5 is their 0.25.
@@ -79,7 +79,7 @@ class LD(DetectorLoss):
 
 
 def per_cell(levels: list[tuple[Tensor, Tensor]], kind: int) -> Tensor:
-    """The class (kind 0) or bin logits (1) of all levels, cell by cell: (N, A, .)."""
+    """The class (kind 0) or bin logits (1) of all levels: (N, A, .)."""
     return torch.cat([maps[kind].flatten(2).mT for maps in levels], dim=1)
 
 

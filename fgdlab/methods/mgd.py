@@ -18,7 +18,7 @@ from .base import OneTermLoss
 
 
 class MGD(OneTermLoss):
-    """One term ``mgd`` per level; each level has its own generation block G.
+    """One term ``mgd`` per level; each level has its own block G.
 
     M comes from torch's global generator of the map's device, so that a restored run draws the same masks.
 

@@ -19,7 +19,7 @@ from .detector_loss import DetectorLoss, as_images
 class Mimick(DetectorLoss):
     """One term ``mimick`` of level "all": the RoI pool chooses a proposal's level by its size. r is a 1x1 convolution.
 
-    Needs two-stage detectors such as torchvision's Faster R-CNN. Proposals are constants.
+    Proposals are constants.
 
     Args:
         levels: must hold all levels that the student's RoI pool cuts from.
@@ -53,7 +53,7 @@ class Mimick(DetectorLoss):
 
     @torch.no_grad()
     def best_proposals(self, scene: Scene) -> list[Tensor]:
-        """N tensors (K, 4) in pixels, K <= ``proposals``: the student's RPN in evaluation mode, best score first."""
+        """N tensors (K, 4) in pixels, K <= ``proposals``, of the student's RPN in evaluation mode, best score first."""
         rpn = self.student.rpn
         was_training, rpn.training = rpn.training, False  # this module alone: in training it would need targets
         try:
@@ -62,7 +62,7 @@ class Mimick(DetectorLoss):
             rpn.training = was_training
 
     def roi_features(self, scene: Scene, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        """RoI features (proposals of the batch, C, S, S)."""
+        """(proposals of the batch, C, S, S)."""
         pool = self.student.roi_heads.box_roi_pool
         levels = tuple(scene.features)[:len(pool.featmap_names)]  # finest first, as the pool counts them
         if not set(levels) <= set(self.levels):

@@ -39,7 +39,7 @@ class PKD(OneTermLoss):
 
 
 def normalised(features: Tensor) -> Tensor:
-    """(F - mean) / (std + 1e-6) per channel over images and cells, (N, C, H, W); a constant channel gives 0."""
+    """Per channel over images and cells, (N, C, H, W); a constant channel gives 0."""
     mean = features.mean(dim=(0, 2, 3), keepdim=True)  # (1, C, 1, 1)
     deviation = features.std(dim=(0, 2, 3), correction=0, keepdim=True)
     return (features - mean) / (deviation + EPSILON)

@@ -25,9 +25,8 @@ class TADF(OneTermLoss):
     Differs:
         - Not here: the paper's distillation of class scores and box offsets of shared proposals where the teacher is
           better, which needs a two-stage head, and the decay of its weights to 0 during the training.
-        - Uncertain: the normalisation (2 C sum M) is that of DeFeat's code for masks of any kind; so is one level per
-          box, with 56 pixels.
-        - Uncertain: the paper's adaptation layer; here a 1x1 convolution f where channels differ.
+        - Uncertain: the normalisation (2 C sum M), which is that of DeFeat's code for any mask; one level per box, with
+          56 pixels; the adaptation layer, here a 1x1 convolution f where channels differ.
         - DeFeat's code measures from a cell's corner and drops a box's last cell. Here a Gaussian is symmetric over all
           cells that its box touches.
     """

@@ -23,7 +23,7 @@ def fgd_state_from_authors(state: Mapping[str, Tensor], level: str) -> dict[str,
     """One level's state in the authors' names -> the part of FGDLoss.state_dict() that belongs to ``level``.
 
     Args:
-        state: of one level, e.g. "conv_mask_s.weight", without the path to the level's module in a whole checkpoint.
+        state: e.g. "conv_mask_s.weight", without the path to the level's module in a whole checkpoint.
         level: "P3" and so on.
     Returns:
         It loads strictly into an FGDLoss of this one level; for several levels, unite their dicts with ``|``.

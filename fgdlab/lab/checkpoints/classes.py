@@ -21,10 +21,8 @@ def coco_rows(classes: Sequence[str]) -> list[int] | None:
 
 
 def narrow(detector: nn.Module, rows: Sequence[int]) -> None:
-    """Keep these outputs of the classifier, background first, in this order and in place, with their boxes and masks.
-
-    detector: torchvision's RetinaNet, FCOS, Faster or Mask R-CNN.
-    """
+    """Keep these outputs of torchvision's RetinaNet, FCOS, Faster or Mask R-CNN, background first, in this order and in
+    place, with their boxes and masks."""
     index = torch.as_tensor(list(rows))
     if isinstance(detector, FasterRCNN):
         predictor = detector.roi_heads.box_predictor
@@ -43,7 +41,7 @@ def narrow(detector: nn.Module, rows: Sequence[int]) -> None:
 
 @torch.no_grad()
 def keep_classes(layer: nn.Module, rows: torch.Tensor, anchors: int = 1, sides: int = 1) -> None:
-    """Cut a linear layer or convolution to some classes. Its outputs are ordered (anchor, class, side of a box)."""
+    """Cut a layer to some classes. Its outputs are ordered (anchor, class, side of a box)."""
     for name in ("weight", "bias"):
         tensor = getattr(layer, name)
         by_class = tensor.view(anchors, -1, sides, *tensor.shape[1:])

@@ -16,10 +16,7 @@ HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # in file names of torch and MMDe
 
 
 def download(address: str, progress: bool = True) -> Path:
-    """The file at an address, downloaded on first use. If its name ends in a hash, the bytes must have it.
-
-    UserError: no https address of a file, no network, nothing there, or bytes with another hash.
-    """
+    """The file at an address, downloaded on first use. If its name ends in a hash, the bytes must have it."""
     try:
         parts = urlsplit(address)
     except ValueError:

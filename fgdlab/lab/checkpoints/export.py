@@ -27,17 +27,15 @@ def export_mmdet(detector: nn.Module, names_of=mmdet_names) -> dict[str, Tensor]
 
 
 def export_student(source: Path | str, out: Path | str, names: str = "torchvision") -> dict:
-    """Write the plain state dict of a run's student, or of a weights file.
+    """Write the plain state dict of a run's student, or of a weights file. Returns its arguments of ``build``.
 
     Args:
         source: a run's folder, or a .safetensors file that a run or ``fgdlab import`` wrote.
         out: a .pth file (a dict of tensors, read by ``torch.load(weights_only=True)``) or a .safetensors file.
         names: "torchvision" loads into the class that torchvision builds; "mmdet" needs a detector of that flavour,
             "megvii" a YOLOX.
-    Returns:
-        the arguments of ``build`` for this detector.
     Raises:
-        UserError: no run, another suffix, or a detector without MMDetection's or Megvii's names.
+        UserError: no run, another suffix, or a detector without such names.
     """
     out = Path(out)
     if out.suffix not in SUFFIXES:
@@ -64,13 +62,13 @@ def weights_file(source: Path | str) -> Path:
 
 
 def described(source: Path | str) -> tuple[RunConfig | None, list[str]]:
-    """(settings of the run that trained a student, its classes) as its weights file says; None, [] if not."""
+    """(settings of the run that trained a student, its classes) by its weights file; None, [] if it has none."""
     facts = read_facts(weights_file(source))
     return RunConfig.of(facts["settings"]) if facts.get("settings") else None, facts.get("classes") or []
 
 
 def detector_of(source: Path | str) -> tuple[nn.Module, dict]:
-    """(detector in eval mode, its arguments of ``build``) of a run's folder or of a weights file."""
+    """(detector in eval mode, its arguments of ``build``)."""
     path = weights_file(source)
     settings = header_settings(path)
     detector = build(**settings)

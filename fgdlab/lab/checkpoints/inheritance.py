@@ -1,7 +1,6 @@
 """Inheriting: the student starts with its teacher's neck and head (the dagger rows of the paper's Tables 2 and 3).
 
-Neck and head are all tensors but the backbone's: in torchvision's names ``backbone.fpn.*`` (the neck) and all names
-that do not begin with ``backbone.`` (the heads).
+In torchvision's names, ``backbone.fpn.*`` is the neck, and all that does not begin with ``backbone.`` is the head.
 """
 from typing import NamedTuple
 
@@ -33,8 +32,8 @@ def is_inherited(name: str) -> bool:
 def inherit(student: nn.Module, teacher: nn.Module) -> Inherited:
     """Copy the teacher's neck and head into the student, in place, where name and shape of a tensor agree.
 
-    The neck's lateral convolutions are copied only where both backbones have the same channels. So is P6 where it reads
-    C5 (RetinaNet and RepPoints in MMDetection's flavour). A classifier with another number of classes is not copied.
+    The neck's lateral convolutions are copied only where both backbones have the same channels; so is P6 where it reads
+    C5 (RetinaNet and RepPoints in MMDetection's flavour). A classifier with other classes is not copied.
 
     Raises:
         UserError: no tensor of the head agrees, the flavours differ (equal shapes, classes in another order), or the

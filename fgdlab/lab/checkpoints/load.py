@@ -55,7 +55,7 @@ def head_is_loaded(detector: nn.Module) -> bool:
 
 
 def published(name: str, config: RunConfig, classes: list[str]) -> tuple[nn.Module, Path]:
-    """A detector of torchvision by the name of its weights; torchvision downloads it and checks its hash."""
+    """By the name of torchvision's weights; torchvision downloads them and checks their hash."""
     models = torchvision.models
     known = {str(each): (model, each) for model in detection_models() for each in models.get_model_weights(model)}
     if name not in known:
@@ -79,7 +79,7 @@ def published(name: str, config: RunConfig, classes: list[str]) -> tuple[nn.Modu
 
 
 def detection_models() -> list[str]:
-    """torchvision's detectors with a pyramid (see fgdlab/scene.py): not SSD, nor Keypoint R-CNN with other classes."""
+    """With a pyramid (see fgdlab/scene.py): not SSD, nor Keypoint R-CNN with other classes."""
     families = ("retinanet", "fcos", "fasterrcnn", "maskrcnn")
     models = torchvision.models
     return [name for name in models.list_models(module=models.detection) if name.startswith(families)]
@@ -110,7 +110,7 @@ def from_file(path: Path, config: RunConfig, classes: list[str]) -> nn.Module:
 
 
 def by_name(path: Path, detector: nn.Module, names: list[str], classes: list[str]) -> None:
-    """Order the outputs of a head, whose classes a file's header names, as the data's classes."""
+    """Order the outputs of a head of classes ``names`` as the data's classes."""
     if names == classes:
         return
     narrowed = isinstance(detector, (FasterRCNN, RetinaNet, FCOS)) and detector.flavour == "torchvision"
@@ -123,7 +123,7 @@ def by_name(path: Path, detector: nn.Module, names: list[str], classes: list[str
 
 
 def imported(path: Path, facts: dict, config: RunConfig, classes: list[str]) -> nn.Module:
-    """A file whose header says how its detector is built. Without its head, its classes do not matter."""
+    """By a header that says how the detector is built. Without its head, its classes do not matter."""
     sizes = {name: getattr(config, name) for name in ("min_size", "max_size") if getattr(config, name)}
     settings = checked(facts["build"], path) | sizes
     if config.teacher_parts == "all" and settings["classes"] != len(classes):
@@ -136,7 +136,7 @@ def imported(path: Path, facts: dict, config: RunConfig, classes: list[str]) -> 
 
 
 def from_state(path: Path, state: dict[str, Tensor], config: RunConfig, classes: list[str]) -> nn.Module:
-    """A plain state dict in torchvision's names. A head of COCO's 91 classes is narrowed to the data's."""
+    """In torchvision's names. A head of COCO's 91 classes is narrowed to the data's."""
     flavour = config.flavour if path.suffix == ".safetensors" else "torchvision"
     settings = build_settings(config.but(flavour=flavour), "teacher", len(classes))
     suffixes = {name.rpartition(".")[2] for name in state}

@@ -31,7 +31,7 @@ OTHERS = ("teacher.", "distill_losses.", "distiller.", "architecture.model.disti
 
 
 class Report(NamedTuple):
-    """What a load did. ``missing`` tensors of the detector keep their initial values."""
+    """``missing`` tensors of the detector keep their initial values."""
 
     copied: list[str]  # in the detector's names
     skipped: list[str]  # in the checkpoint's
@@ -52,7 +52,7 @@ def load_mmdet(
 
     Args:
         source: a file, or a state dict; of a distiller's state only the student is used.
-        strict: refuse, before anything is copied, a checkpoint whose names differ from the detector's within ``parts``.
+        strict: refuse, before anything is copied, names that differ from the detector's within ``parts``.
         parts: "backbone+neck" ignores the heads of both. A Cascade and a Faster R-CNN have these parts in common.
     Raises:
         UserError: a file that cannot be read safely, tensors of other shapes, or (strict) names that differ.
@@ -106,7 +106,7 @@ def hint(left: list[str], lacking: list[str]) -> str:
 
 
 def fcos_options(state: Mapping[str, Tensor]) -> dict:
-    """Options of one of the two kinds of FCOS. With biases in its towers, distances are in strides; else exponents."""
+    """Of one of the two kinds of FCOS: with biases in its towers, distances are in strides, else exponents."""
     return {} if "bbox_head.cls_convs.0.conv.bias" in state else {"conv_bias": False, "norm_on_bbox": False}
 
 
@@ -128,10 +128,7 @@ def student_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_state(path: Path | str) -> dict[str, Tensor]:
-    """The state dict of a .pth or .safetensors file; code in the file is not executed.
-
-    UserError: no such file, a file with code, one that unpacks to more than its size, or one without tensors.
-    """
+    """The state dict of a .pth or .safetensors file, without executing code in it; UserError where that fails."""
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"checkpoint must be a file, got {str(path)!r}, which is none; check the path")

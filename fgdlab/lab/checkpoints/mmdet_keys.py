@@ -95,11 +95,8 @@ NECK = re.compile(r"(backbone|neck)\.")
 
 
 def mmdet_names(detector: nn.Module) -> dict[str, str]:
-    """{our name: MMDetection's name} of every tensor in the detector's state dict.
-
-    Raises:
-        UserError: a detector of another flavour or class, or a backbone with other names in MMDetection.
-    """
+    """{our name: MMDetection's name} of every tensor. UserError for another flavour or class, or a backbone with other
+    names in MMDetection."""
     flavour = getattr(detector, "flavour", None)
     if flavour != "mmdet" and not isinstance(detector, YOLOX):
         raise UserError(
@@ -115,7 +112,7 @@ def mmdet_names(detector: nn.Module) -> dict[str, str]:
 
 
 def megvii_names(detector: nn.Module) -> dict[str, str]:
-    """{our name: Megvii's name} of every tensor of a YOLOX; a UserError for another detector."""
+    """{our name: Megvii's name} of every tensor of a YOLOX."""
     if not isinstance(detector, YOLOX):
         raise UserError(f"a detector with Megvii's names must be a YOLOX, got {type(detector).__name__}; use mmdet")
     names = {name: name for name in detector.state_dict()}
@@ -139,6 +136,6 @@ def their_name(name: str, table: dict[str, str], laterals: int) -> str:
 
 
 def classes_of(state: dict) -> int | None:
-    """The number of classes of a checkpoint in MMDetection's names; None without a known classifier."""
+    """By a checkpoint in MMDetection's names; None without a known classifier."""
     known = ((len(state[name]), *shape) for name, shape in CLASSIFIERS.items() if name in state)
     return next((length // anchors - background for length, anchors, background in known), None)

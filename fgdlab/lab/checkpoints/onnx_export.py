@@ -40,11 +40,11 @@ def export_onnx(source: Path, out: Path, images: list[Tensor]) -> tuple[int, flo
     """Write the student of a run's folder or weights file for images of one size.
 
     Args:
-        images: (3, H, W) in 0..1, at least one, all of the size that the file is for; both are compared on them.
+        images: (3, H, W) in 0..1, at least one, all of that size; both are compared on them.
     Returns:
         (detections compared, largest difference of a box in pixels, of a score).
     Raises:
-        UserError: packages are missing, or detections differ by more than ``PIXELS`` or ``SCORE``.
+        UserError: packages are missing, or the differences are above ``PIXELS`` or ``SCORE``.
     """
     try:
         import onnx  # noqa: F401
@@ -78,7 +78,7 @@ def export_onnx(source: Path, out: Path, images: list[Tensor]) -> tuple[int, flo
 
 
 def difference(expected: dict[str, Tensor], found: list[Tensor]) -> tuple[float, float]:
-    """The largest of boxes and of scores between each detection and the nearest one of its class."""
+    """Of boxes and of scores, the largest between each detection and the nearest one of its class."""
     boxes, labels, scores = (expected[name] for name in ("boxes", "labels", "scores"))
     others, other_labels, other_scores = found[:3]
     if len(boxes) != len(others):

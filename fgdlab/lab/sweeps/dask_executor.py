@@ -20,7 +20,7 @@ PATIENCE = 30  # seconds without any worker after which runs are cancelled
 
 
 class DaskExecutor(Executor):
-    """Submits to a Dask scheduler. A slot is a thread of a worker, or a GPU that a worker offers."""
+    """A slot is a thread of a worker, or a GPU that a worker offers."""
 
     def __init__(self, address: str, gpu: bool = False):
         try:
@@ -48,7 +48,7 @@ class DaskExecutor(Executor):
                 "--nthreads 1`")
 
     def room(self) -> int:
-        """How many runs the workers have room for, asked once per second. After PATIENCE without one, cancel all."""
+        """How many runs the workers have room for, asked once per second. PATIENCE without one cancels all."""
         if time.monotonic() - self.asked < 1:
             return self.count
         try:
@@ -79,8 +79,8 @@ class DaskExecutor(Executor):
 def once(ticket: str, folder: str, environment: dict[str, str]) -> int:
     """Launch, but only on the first worker that gets the ticket.
 
-    Dask gives the task of a dead worker to the next one, up to three times. A run that kills its worker, such as by its
-    memory, would kill them all. So a dead worker costs one run; the same command continues it.
+    Dask gives the task of a dead worker to the next one, up to three times: a run that kills its worker would kill them
+    all. So a dead worker costs one run; the same command continues it.
     """
     seen = Path(folder) / "ticket"
     if seen.exists() and seen.read_text() == ticket:

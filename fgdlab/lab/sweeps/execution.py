@@ -96,7 +96,7 @@ def only_runner(out: Path) -> Iterator[None]:
 
 
 class Runner:
-    """Keeps ``room()`` runs going, with one progress bar over all of them, until none is left or the user stops."""
+    """Keeps ``room()`` runs going, with one progress bar, until none is left or the user stops."""
 
     def __init__(
         self, runs: list[PlannedRun], todo: list[PlannedRun], pool: Executor, room: Callable[[], int], fail_fast: bool,
@@ -170,7 +170,7 @@ class Runner:
 
 
 def end(going: dict[Future, PlannedRun]) -> None:
-    """End all runs: signal those of this machine, leave a stop file for others, cancel those not begun."""
+    """Signal runs of this machine, leave a stop file for others, cancel those not begun."""
     for future, run in list(going.items()):
         run.here.ask_to_stop()
         future.cancel()
@@ -200,7 +200,6 @@ def outcome_text(here: RunFolder, state: str) -> str:
 
 
 def error_text(future: Future) -> str:
-    """What a line adds about a future without an exit status."""
     if future.cancelled():
         return " (cancelled)"
     error = future.exception()

@@ -1,7 +1,7 @@
 """Runs on this machine: how many at a time, and which GPU each of them sees.
 
-Every executor is a ``concurrent.futures.Executor`` with ``submit(launch, folder, environment)``: this one, those of
-dask_executor.py and slurm_executor.py, or the caller's own. The state of a run is in its folder, not in an executor.
+Every executor is a ``concurrent.futures.Executor`` with ``submit(launch, folder, environment)``. The state of a run is
+in its folder, not in an executor.
 """
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,8 +14,7 @@ from .planning import PlannedRun
 class LocalExecutor(ThreadPoolExecutor):
     """Threads that each wait for the process of one run.
 
-    Args:
-        slots: one environment per run at a time; a slot on a GPU names the GPU that its run sees.
+    slots: one environment per run at a time; that of a GPU names the GPU that the run sees.
     """
 
     def __init__(self, slots: list[dict[str, str]]):
@@ -45,10 +44,7 @@ def cpu_slots(runs: list[PlannedRun]) -> int:
 def gpu_slots(indices: list[int], runs: list[PlannedRun], count: int | None = None) -> list[dict[str, str]]:
     """A slot for each index of ``--gpus``: its run sees that GPU alone. A repeated index takes two runs at a time.
 
-    Args:
-        count: GPUs that CUDA_VISIBLE_DEVICES leaves visible, which indices count; None = ask torch.
-    Raises:
-        UserError: no such GPU, or runs that would not use it.
+    count: GPUs that CUDA_VISIBLE_DEVICES leaves visible, which indices count; None = ask torch.
     """
     if count is None:
         import torch

@@ -54,7 +54,7 @@ class PlannedRun:
 
 
 def runs_folder(sweep: Sweep, scale: str) -> Path:
-    """``runs/NAME`` for the laptop, ``runs/NAME-SCALE`` for another scale, in the current folder."""
+    """``runs/NAME``, or ``runs/NAME-SCALE``, in the current folder."""
     return Path("runs") / of_scale(sweep.name, scale)
 
 

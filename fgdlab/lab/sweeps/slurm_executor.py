@@ -61,7 +61,7 @@ class SlurmExecutor(Executor):
         return future
 
     def follow(self) -> None:
-        """Until shutdown: submit waiting runs, cancel jobs of cancelled futures, and settle futures of ended jobs."""
+        """Until shutdown: submit waiting runs, cancel jobs of cancelled futures, settle futures of ended jobs."""
         while self.open or self.jobs or self.queue:
             with self.lock:
                 ready, self.queue = (self.queue, []) if time.monotonic() - self.last > QUIET else ([], self.queue)
@@ -82,7 +82,7 @@ class SlurmExecutor(Executor):
             time.sleep(QUIET / 2)
 
     def send(self, calls: list[tuple[Future, tuple]]) -> None:
-        """Submit these calls as one array."""
+        """As one array."""
         if not calls:
             return
         try:

@@ -20,8 +20,7 @@ UNTUNED = "None at this scale: the authors' weights where the sweep sets no othe
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: its label, the paper's numbers, its settings, and the row that it is compared with ("": the
-    baseline)."""
+    """One row of a table. against: the row that it is compared with; "": the baseline."""
 
     label: str
     paper: dict[str, float]
@@ -33,15 +32,13 @@ class Row:
 class Sweep:
     """One table of the workbench.
 
-    teacher_seeds: the seeds of several teachers. Seed s learns from the teacher of number s modulo their count, in
-        every row, so that rows are compared under one teacher. Empty: the ``teacher_seed`` of the settings.
+    teacher_seeds: of several teachers. Seed s learns from the teacher of number s modulo their count, in every row, so
+        that rows are compared under one teacher. Empty: the ``teacher_seed`` of the settings.
     scales: {scale: what it changes}: base settings, settings of single rows, absent rows, seeds, teacher seeds, tuning,
-        a note on data and cost; at the paper's scale also the ``preset`` of all rows and the ``presets`` of single
-        rows.
+        a note; at the paper's scale also the ``preset`` of all rows and the ``presets`` of single rows.
     curve: the setting along which the figure draws its rows, such as epochs; "": the figure has one line per row.
     absent: {row: reason} of the rows that cannot be run at the scale chosen by :meth:`at`; tables show a dash for them.
-    cost: {row: time of a training step over that of the plain step}, from the benchmark that the YAML names; {} where
-        it names none.
+    cost: {row: time of a training step over that of the plain step}, from the benchmark that the YAML names.
     """
 
     name: str
@@ -167,7 +164,6 @@ def read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict:
 
 
 def merged(below: dict, above: dict) -> dict:
-    """``above`` over ``below``, mappings key by key."""
     result = {**below, **above}
     for key in below.keys() & above.keys():
         if isinstance(below[key], dict) and isinstance(above[key], dict):

@@ -2,9 +2,8 @@
 
     python -m fgdlab.lab.sweeps.worker RUN_FOLDER RUNNER_PID
 
-It reads job.json in the folder, and writes run.ipynb, and failed.json if the notebook raised.
-
-A run is done when result.json lies in its folder. The training in the notebook writes it last; nothing here does.
+It reads job.json in the folder, and writes run.ipynb, and failed.json if the notebook raised. A run is done when the
+training in the notebook has written result.json, last of all.
 """
 import os
 import signal
