@@ -19,8 +19,6 @@ TERMS = ("fg", "bg", "attention", "global")
 
 
 class Setting(NamedTuple):
-    """Of a configuration."""
-
     mix: tuple[float, float]  # weights of the student's and teacher's attention in eq. 9
     spatial: float  # 1 / T of both attention parts, 0 where a part is off
     channel: float
@@ -130,7 +128,6 @@ class Pyramid:
     def backward(
         self, students: list[Tensor], teachers: list[Tensor], gradients: tuple[Tensor | None, ...],
     ) -> list[Tensor | None]:
-        """Of the students' maps and of R's parameters; None for a level whose terms have none."""
         levels, (n, c, _, _), (mix, spatial, channel, relation, _) = len(students), students[0].shape, self.setting
         by_level = [gradients[first:first + len(TERMS)] for first in range(0, len(gradients), len(TERMS))]
         g = [[0.0 if each is None else each.item() for each in of_level] for of_level in by_level]
@@ -169,7 +166,6 @@ class Pyramid:
         return self.joined(levels)
 
     def joined(self, levels: int):
-        """All parameters, one row per level."""
         parameters = self.blocks.parameters
         values = _flatten_dense_tensors(parameters) if parameters else torch.empty(0)
         return values.to(self.dtype).view(levels, values.numel() // levels).numpy()

@@ -285,7 +285,6 @@ def rescale_tiles(image, column, cells, wide, by_cell, maxima, exp_sums):
 
 @inner
 def add_tiles(mix, sums, factors, added):
-    """The sums per channel of all tiles of an image, (10, C) in float64."""
     channels = sums.shape[2]
     added[:] = 0
     for tile in range(len(sums)):

@@ -49,7 +49,6 @@ class Tiles:
         self.scratch = loops.LINE + loops.ROWS + (3 * c * loops.WIDE if copies and not self.converted else 0)
 
     def run(self, work: Callable[..., None]) -> None:
-        """``work(first, last, scratch, table)`` on all tiles."""
         if self.threads == 1:
             return self.run_some(work, 0, self.count)
         ends = [self.count * part // self.threads for part in range(self.threads + 1)]
@@ -94,7 +93,6 @@ class Tiles:
 
 
 def layout_of(maps: Tensor) -> tuple[int, int, int, int]:
-    """Address and strides of maps (N, C, H, W)."""
     (_, _, h, w), (by_image, by_channel, by_row, by_cell) = maps.shape, maps.stride()
     return maps.data_ptr(), by_image, by_channel, 1 if h * w == 1 else by_row if w == 1 else by_cell
 

@@ -15,6 +15,5 @@ def checksum(module: nn.Module) -> dict[str, Tensor]:
 
 
 def changed_tensors(before: dict[str, Tensor], module: nn.Module) -> list[str]:
-    """Names of the tensors that differ from ``before``, or are in only one of the two."""
     now = checksum(module)
     return [name for name in now.keys() | before.keys() if name not in now or now[name] != before.get(name)]

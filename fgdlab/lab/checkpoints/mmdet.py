@@ -95,7 +95,6 @@ def load_mmdet(
 
 
 def hint(left: list[str], lacking: list[str]) -> str:
-    """The usual cause."""
     if any(".conv_offset." in name for name in (*left, *lacking)):
         return " (deformable convolutions: resnext101_32x4d_dconv)"
     if lacking and all("_head.conv." in name and name.endswith("bias") for name in lacking) and not left:
@@ -172,7 +171,6 @@ def check_sizes(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def refusal(path: Path, error: Exception) -> str:
-    """Why a file is not read, and how to convert it without running its code here."""
     function = re.search(r"GLOBAL ([\w.]+)", str(error))
     detail = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
     if function:

@@ -170,7 +170,6 @@ def preset_config(name: str, data: str, **changes) -> RunConfig:
 
 
 def listed() -> str:
-    """For the terminal: a few lines per pair."""
     lines = []
     for name, each in PAPER_PRESETS.items():
         weights = " ".join(

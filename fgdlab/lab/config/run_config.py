@@ -36,7 +36,6 @@ def setting(
 
 
 def fgd_setting(name: str):
-    """As FGDConfig's field of this name."""
     of_loss = next(each for each in fields(FGDConfig) if each.name == name)
     return setting("fgd", of_loss.default, of_loss.metadata["help"], of_loss.metadata["choices"])
 
@@ -226,7 +225,6 @@ class RunConfig:
 
     @classmethod
     def of(cls, settings: dict) -> "RunConfig":
-        """From a dict of YAML, JSON or papermill."""
         check_names(settings)
         return cls(**settings)
 
@@ -245,7 +243,6 @@ class RunConfig:
         }
 
     def deciding(self) -> dict:
-        """The settings that can change a number."""
         return {name: value for name, value in self.dict().items() if METADATA[name]["decides_numbers"]}
 
     def json(self) -> str:
@@ -272,7 +269,6 @@ def check_names(settings: dict) -> None:
 
 
 def checked(which, value):
-    """The value in the field's type, or a UserError."""
     name, kind, choices, minimum = which.name, type(which.default), which.metadata["choices"], which.metadata["minimum"]
     wanted = "one of " + ", ".join(choices) if choices else "a " + NAMES[kind]
     wrong = UserError(f"{name} must be {wanted}, got {value!r}; {which.metadata['help']}")

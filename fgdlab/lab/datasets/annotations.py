@@ -195,7 +195,6 @@ def turn_upright(images: list[dict], boxes: dict[int, np.ndarray], folder: Path,
 
 
 def rotation_note(entries: list[dict], rows: np.ndarray) -> list[str]:
-    """Rotated rectangles, as CVAT and others export them."""
     def rotation(entry: dict):
         attributes = entry.get("attributes")
         return entry.get("rotation") or (attributes.get("rotation") if isinstance(attributes, dict) else 0)

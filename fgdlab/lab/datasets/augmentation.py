@@ -17,8 +17,6 @@ VISIBLE = 0.3  # a box that keeps less of its area is left out
 
 
 class Augmentation(NamedTuple):
-    """Settings of the same names (see RunConfig)."""
-
     flip: float = 0.0
     zoom: float = 0.0
     colour: float = 0.0

@@ -127,8 +127,6 @@ def check_images(images: list[dict], file: Path) -> None:
 
 @dataclass(frozen=True, eq=False)
 class BoxTable:
-    """All M annotations of a file as columns, sorted by annotation id."""
-
     image_ids: np.ndarray  # (M,) int64
     boxes: np.ndarray  # (M, 4), and so on as in annotations.Annotations
     labels: np.ndarray
@@ -211,7 +209,6 @@ def annotation_name(entry: dict, images: dict[int, dict], file: Path) -> str:
 
 
 def repeated(values: Iterable) -> list:
-    """The values that occur more than once."""
     return [value for value, count in Counter(values).items() if count > 1]
 
 

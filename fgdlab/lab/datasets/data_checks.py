@@ -62,7 +62,6 @@ class Part:
         return ((self.far - self.near) * scale).T
 
     def files(self, most: int) -> list[tuple]:
-        """(path, entry) of at most so many images, spread evenly."""
         entries, folder = self.dataset.entries, self.dataset.annotations.image_folder
         return [(folder / entry["file_name"], entry) for entry in entries[::max(len(entries) // most, 1)][:most]]
 

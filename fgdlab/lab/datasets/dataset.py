@@ -52,7 +52,6 @@ def data_folder(config: RunConfig, progress: bool = True) -> Path:
 
 
 def open_split(config: RunConfig, split: str, progress: bool = True) -> "DetectionDataset":
-    """One split of a run's data, with the run's image size and number of images."""
     folder = data_folder(config, progress)
     limit = config.train_images if split == config.train_split else config.eval_images
     digits = config.data == "digits"
@@ -226,11 +225,9 @@ def pack(items: list[tuple[Tensor, dict]]) -> dict[str, tuple[Tensor, list[tuple
 
 
 def unpack(flat: Tensor, shapes: list[tuple]) -> list[Tensor]:
-    """The tensors of :func:`pack` as views."""
     parts = flat.split([math.prod(shape) for shape in shapes])
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 def zero_to_one(pixels: Tensor) -> Tensor:
-    """uint8 -> a new float32 tensor."""
     return pixels.float().div_(255)
 
 

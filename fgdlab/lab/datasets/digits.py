@@ -199,7 +199,6 @@ def lookalike_glyph(rng, split: str) -> np.ndarray:
 
 @cache
 def letter_glyph(letter: str, degrees: int) -> np.ndarray:
-    """A letter of Pillow's own font, shrunk to the digits' 8 x 8 pixels."""
     big = Image.new("L", (64, 64))
     ImageDraw.Draw(big).text((32, 32), letter, fill=255, font=ImageFont.load_default(56), anchor="mm", stroke_width=2)
     big = big.rotate(degrees, Image.Resampling.BILINEAR)

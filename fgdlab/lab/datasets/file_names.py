@@ -15,7 +15,6 @@ def is_file(folder: Path, name: str) -> bool:
 
 
 def spelling(name: str) -> tuple[str, ...]:
-    """The parts of a path, equal for all spellings."""
     name = unicodedata.normalize("NFC", unquote(name)).casefold().replace("\\", "/").replace("?d=", "/")
     return tuple(part for part in name.split("://")[-1].split("?")[0].split("/") if part not in ("", ".", ".."))
 

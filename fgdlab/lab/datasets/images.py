@@ -56,7 +56,6 @@ def read_exif_rotated(path: Path) -> Image.Image:
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1..8; 1: upright."""
     return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 

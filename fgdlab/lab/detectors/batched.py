@@ -75,8 +75,6 @@ class BatchedRetinaNet(BatchedTraining, RetinaNet):
 
 
 class BatchedFCOS(BatchedTraining, FCOS):
-    """As torchvision's, batched."""
-
     def compute_loss(
         self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor],
         num_anchors_per_level: list[int],

@@ -104,7 +104,6 @@ def build_settings(config, role: str, classes: int) -> dict:
 
 
 def is_pretrained(config, role: str) -> bool:
-    """Does the backbone start from pretrained weights?"""
     return (config.init if role == "student" else config.teacher_init) == "pretrained"
 
 

@@ -22,8 +22,6 @@ from .batched import BatchedRetinaNet
 
 @dataclass(frozen=True)
 class Compact:
-    """Size of a compact or small detector."""
-
     widths: tuple[int, int, int, int, int]  # channels of the stem and at strides 4, 8, 16, 32
     blocks: tuple[int, int, int, int]  # residual blocks at strides 4, 8, 16, 32
     head_convs: int  # 3x3 convolutions per head tower
@@ -61,12 +59,10 @@ def compact_retinanet(backbone: str, classes: int, pretrained: bool = False, **o
 
 
 def digit_anchors(sizes: tuple) -> CachedAnchors:
-    """sizes: sides in pixels per level."""
     return CachedAnchors(sizes, ((ANCHOR_RATIO,),) * len(sizes))
 
 
 def retinanet_parts(channels: int, classes: int, head_convs: int, anchors: AnchorGenerator) -> dict:
-    """Arguments of BatchedRetinaNet: its anchors, and a head with group norm."""
     count = anchors.num_anchors_per_location()[0]
     head = RetinaNetHead(channels, count, classes + 1, norm_layer=partial(PlanarGroupNorm, 8))
     for tower in (head.classification_head, head.regression_head):

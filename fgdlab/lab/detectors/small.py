@@ -39,7 +39,6 @@ REGIONS = {
 
 
 def small_detector(name: str, backbone: str, classes: int, **options) -> nn.Module:
-    """Arguments as in ``build``."""
     return MAKERS[name](SMALL[backbone], classes, options)
 
 

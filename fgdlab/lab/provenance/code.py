@@ -80,7 +80,6 @@ def method_modules(method: str) -> list[str]:
 
 @cache
 def all_modules() -> dict[str, Path]:
-    """{module: file} of the package."""
     return {module_name(path): path for path in (ROOT / "fgdlab").rglob("*.py")}
 
 

@@ -31,7 +31,6 @@ def provenance(device: str = "cpu") -> dict:
 
 
 def packages() -> dict[str, str]:
-    """Versions of the packages that a number may depend on."""
     found = {name: version(name) for name in PACKAGES}
     for name in EXTRAS:
         with contextlib.suppress(PackageNotFoundError):
@@ -55,7 +54,6 @@ def device_name(device: str) -> str:
 
 
 def peak_memory_gb(device: str) -> float:
-    """Of this process: on the GPU, or resident on the host."""
     if device == "cuda":
         import torch
 

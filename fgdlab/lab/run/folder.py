@@ -85,7 +85,6 @@ class RunFolder:
         return "interrupted" if self.has("params.json", "heartbeat", "running.json") else "pending"
 
     def stale_files(self) -> list[str]:
-        """The source files that have changed since the run began."""
         try:
             code, method = self.read("code.json"), self.read("params.json")["method"]
             return [] if code["hash"] == code_of(method)["hash"] else changed_files(code["files"], method)
@@ -156,7 +155,6 @@ class RunFolder:
         return result
 
     def error(self) -> str | None:
-        """What a failed run raised; None where that is not known."""
         try:
             return str(self.read("failed.json")["error"])
         except (UserError, KeyError):

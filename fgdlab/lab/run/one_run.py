@@ -185,7 +185,6 @@ def make_distiller(config: RunConfig, inputs: RunInputs) -> Distiller:
 
 
 def check_settings(config: RunConfig, group: ProcessGroup = ProcessGroup()) -> None:
-    """Check what needs no data, before a teacher is trained."""
     check_batch_split(group, config.batch_size, config.accumulate)
     check_sizes(config)
     check_tensorboard(config)

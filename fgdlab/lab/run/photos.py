@@ -85,7 +85,6 @@ def box_sizes(dataset: DetectionDataset) -> list[np.ndarray]:
 
 
 def seconds_per_image(config: RunConfig, role: str, dataset: DetectionDataset) -> float:
-    """Of a training step on one core, by trying it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):

@@ -186,7 +186,6 @@ def state_at_end(run: PlannedRun) -> str:
 
 
 def outcome_text(here: RunFolder, state: str) -> str:
-    """What a line about an ended run adds."""
     if state == "done":
         try:
             result = here.result()
@@ -207,7 +206,6 @@ def error_text(future: Future) -> str:
 
 
 def reused(run: PlannedRun, say: Say) -> bool:
-    """Is the run done now because another sweep had done it?"""
     source = reuse_run(run.folder, job_of(run)) if run.state() != "running" else None
     if source:
         place = f"{source.parent.parent.name}/{source.parent.name}"

@@ -18,8 +18,6 @@ from .spec import Sweep, ablations_folder, of_scale
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One cell of a sweep."""
-
     row: str
     seed: int
     config: RunConfig

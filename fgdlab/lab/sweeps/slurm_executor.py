@@ -82,7 +82,6 @@ class SlurmExecutor(Executor):
             time.sleep(QUIET / 2)
 
     def send(self, calls: list[tuple[Future, tuple]]) -> None:
-        """As one array."""
         if not calls:
             return
         try:

@@ -105,7 +105,6 @@ def results_file(name: str, scale: str) -> Path:
 
 
 def published() -> list[tuple[str, str]]:
-    """(sweep, scale) of all committed results."""
     names = []
     for path in sorted((ablations_folder() / "results").glob("*.csv")):
         scale = next((scale for scale in SCALES if scale != "laptop" and path.stem.endswith(f"-{scale}")), "laptop")
@@ -130,7 +129,6 @@ def load_sweep(name: str) -> Sweep:
 
 
 def read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict:
-    """The mapping, on top of the one that it extends."""
     if path in extended_by:
         names = " extends ".join(file.stem for file in (*extended_by, path))
         raise UserError(f"'extends' must end somewhere, got a circle: {names}; take one out")
