@@ -58,7 +58,6 @@ def cells_of_level(
 
 
 def level_index(level: str, levels: tuple[str, ...]) -> int:
-    """0 for the finest."""
     return sorted(levels, key=lambda name: int(name[1:])).index(level)
 
 

@@ -129,8 +129,6 @@ def intersection_and_union(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tenso
 
 
 class AnchorMatch(NamedTuple):
-    """As the detector's own loss decides."""
-
     foreground: Tensor  # (N, A) bool
     counted: Tensor     # (N, A) bool: foreground or clearly background; not in between
     boxes: Tensor       # (N, A, 4): the box of a foreground anchor; elsewhere the anchor itself

@@ -42,7 +42,8 @@ def in_a_process(config, folder: Path, stop_after: int = 0, drawn: int = 1, hash
     """A run in a process of its own; it dies after a checkpoint, if asked to. The exit status."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-c", IN_A_PROCESS, config.json(), str(folder), str(stop_after), str(drawn)], env=environment
+        [sys.executable, "-c", IN_A_PROCESS, json.dumps(config.dict()), *map(str, (folder, stop_after, drawn))],
+        env=environment
     ).returncode
 
 

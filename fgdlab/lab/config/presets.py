@@ -8,7 +8,6 @@ configs/distillers/fgd/ (YOLOX: on the branch yolox). SOLO has configs there too
 from dataclasses import dataclass
 
 from ..errors import unknown_name
-from .run_config import RunConfig
 
 TRAIN_IMAGES, BATCH, WARM_STEPS = 118_287, 16, 500  # COCO train2017; 8 GPUs with 2 images; MMDetection's linear warm-up
 
@@ -163,10 +162,6 @@ def preset(name: str) -> Preset:
 def preset_settings(name: str) -> dict:
     """Without what tells the rows of a table apart: whether it distils, whether it inherits."""
     return {key: value for key, value in preset(name).settings().items() if key not in ("method", "inherit", "scale")}
-
-
-def preset_config(name: str, data: str, **changes) -> RunConfig:
-    return RunConfig.of({**preset(name).settings(), "data": data, **changes})
 
 
 def listed() -> str:

@@ -1,5 +1,4 @@
 """The settings of one run: YAML key = papermill parameter = field = flag of ``fgdlab run`` = CSV column."""
-import json
 from dataclasses import asdict, dataclass, field, fields, replace
 
 from fgdlab.config import FGDConfig
@@ -244,10 +243,6 @@ class RunConfig:
 
     def deciding(self) -> dict:
         return {name: value for name, value in self.dict().items() if METADATA[name]["decides_numbers"]}
-
-    def json(self) -> str:
-        """Equal configurations give equal text."""
-        return json.dumps(self.dict(), sort_keys=True)
 
     def fgd(self) -> FGDConfig:
         return FGDConfig(**{each.name: getattr(self, each.name) for each in fields(FGDConfig)})

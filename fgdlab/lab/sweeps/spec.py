@@ -104,14 +104,6 @@ def results_file(name: str, scale: str) -> Path:
     return ablations_folder() / "results" / f"{of_scale(name, scale)}.csv"
 
 
-def published() -> list[tuple[str, str]]:
-    names = []
-    for path in sorted((ablations_folder() / "results").glob("*.csv")):
-        scale = next((scale for scale in SCALES if scale != "laptop" and path.stem.endswith(f"-{scale}")), "laptop")
-        names.append((path.stem if scale == "laptop" else path.stem.removesuffix(f"-{scale}"), scale))
-    return names
-
-
 def load_sweep(name: str) -> Sweep:
     """A sweep by name, or by the path of a YAML file. UserError with the file's name for any defect in it."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else ablations_folder() / "sweeps" / f"{name}.yaml"

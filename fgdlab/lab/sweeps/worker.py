@@ -60,7 +60,6 @@ def end_processes() -> None:
 
 
 def cpu_environment(threads: int) -> dict[str, str]:
-    """The settings' number of threads, in every library that has threads."""
     return {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 

@@ -24,8 +24,6 @@ TEACHER_DECIDES = tuple(name for name, about in METADATA.items() if about["decid
 
 
 class Teacher(NamedTuple):
-    """A trained teacher."""
-
     path: Path
     detector: nn.Module  # in eval mode
     origin: str  # "given", "shipped", "cached" or "trained now"
@@ -120,7 +118,6 @@ def teacher_needs_training(config: RunConfig, train_set: DetectionDataset | None
 def teacher_file(
     config: RunConfig, train_set: DetectionDataset, eval_set: DetectionDataset, **settings,
 ) -> tuple[Path, str]:
-    """(weights file, origin) of a teacher that is not given."""
     path = trained_path(config, train_set)
     if path.parent == SHIPPED:
         return path, "shipped"

@@ -88,7 +88,6 @@ def unused_weights(config: RunConfig, parts: tuple[str, ...]) -> dict[str, float
 
 
 def used_parts(config: RunConfig, parts: tuple[str, ...]) -> list[str]:
-    """Those that the run names, or all."""
     named = [part.strip() for part in config.method_parts.split(",") if part.strip()]
     if named and not parts:
         problem = f"method_parts must be empty for method {config.method}, which has no parts to choose from"

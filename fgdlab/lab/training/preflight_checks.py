@@ -152,7 +152,6 @@ def first_batch(
 
 
 def pyramid_shapes(distiller: Distiller, seen: dict) -> list[CheckResult]:
-    """One result per level."""
     pyramids = {"student": seen["scene"].features, "teacher": seen["maps"]} if seen else {}
     return [
         CheckResult(level, True, ", ".join(f"{who} {tuple(maps[level].shape)}" for who, maps in pyramids.items()))

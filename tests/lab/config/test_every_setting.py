@@ -173,14 +173,13 @@ def ran(tmp_path_factory):
 
         def of(settings: dict) -> Ran:
             config = RunConfig.of({**TINY, **{name: places.get(value, value) for name, value in settings.items()}})
-            key = config.json()
-            if key not in done:
+            if config not in done:
                 folder = home / short_hash(config.dict())
                 try:
-                    done[key] = Ran(folder, run(config, folder, progress="off"), "", torch.get_num_threads())
+                    done[config] = Ran(folder, run(config, folder, progress="off"), "", torch.get_num_threads())
                 except UserError as error:
-                    done[key] = Ran(folder, {}, str(error), torch.get_num_threads())
-            return done[key]
+                    done[config] = Ran(folder, {}, str(error), torch.get_num_threads())
+            return done[config]
 
         yield of
     torch.set_num_threads(1)

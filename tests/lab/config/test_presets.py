@@ -10,12 +10,17 @@ from fgdlab.config import PRESETS
 from fgdlab.lab.checkpoints.inheritance import inherit
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.config.active_fields import active_settings
-from fgdlab.lab.config.presets import PAPER_PRESETS, preset, preset_config
+from fgdlab.lab.config.presets import PAPER_PRESETS, preset
+from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.detectors.builder import build, build_settings
 from fgdlab.lab.run import imitated
 from fgdlab.lab.run import one_run as lab_run
 from fgdlab.lab.training.loop import learning_rate
 from fgdlab.lab.training.multiscale import check_sizes
+
+
+def preset_config(name: str, data: str) -> RunConfig:
+    return RunConfig.of({**preset(name).settings(), "data": data})
 
 
 @cache

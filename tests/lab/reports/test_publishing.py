@@ -15,8 +15,9 @@ from fgdlab.lab.provenance import code_of
 from fgdlab.lab.reports.claims import claims_text
 from fgdlab.lab.reports.publishing import publish, replace_table
 from fgdlab.lab.sweeps.collection import read_results
-from fgdlab.lab.sweeps.spec import load_sweep, of_scale, published
+from fgdlab.lab.sweeps.spec import load_sweep, of_scale
 from fgdlab.lab.tables.numbers import render
+from tests.helpers.published import published
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
