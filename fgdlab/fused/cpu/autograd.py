@@ -158,7 +158,6 @@ class Pyramid:
         return outs + found
 
     def weights_again(self, levels: int):
-        """For a second backward pass of a graph that was kept."""
         if [each._version for each in self.blocks.parameters] != self.versions:
             raise RuntimeError(
                 "a parameter of the relation has been modified by an inplace operation since the loss was computed; "

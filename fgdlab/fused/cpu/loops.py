@@ -97,7 +97,6 @@ def pointer(typing, address, like):
 
 @inner
 def at_address(address, like):
-    """All memory from an address on, as one row."""
     return carray(pointer(address, like), (ENDLESS,))
 
 

@@ -21,7 +21,6 @@ BUILD_SETTINGS = {  # arguments of ``build`` that a header may name
 
 
 def export_mmdet(detector: nn.Module, names_of=mmdet_names) -> dict[str, Tensor]:
-    """The detector's state under MMDetection's names, on the CPU."""
     names = names_of(detector)
     return {names[ours]: tensor.detach().cpu().contiguous() for ours, tensor in detector.state_dict().items()}
 
@@ -68,7 +67,6 @@ def described(source: Path | str) -> tuple[RunConfig | None, list[str]]:
 
 
 def detector_of(source: Path | str) -> tuple[nn.Module, dict]:
-    """(detector in eval mode, its arguments of ``build``)."""
     path = weights_file(source)
     settings = header_settings(path)
     detector = build(**settings)

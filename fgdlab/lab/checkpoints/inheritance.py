@@ -11,8 +11,6 @@ from ..errors import UserError, listed
 
 
 class Inherited(NamedTuple):
-    """Names of the student's neck and head tensors."""
-
     copied: tuple[str, ...]
     other_shape: tuple[str, ...]
     not_there: tuple[str, ...]
@@ -54,8 +52,7 @@ def inherit(student: nn.Module, teacher: nn.Module) -> Inherited:
         raise UserError(
             "inherit must find tensors of the same name and shape in both heads, got none in "
             f"{type(student).__name__} and {type(teacher).__name__}; "
-            "use a student with its teacher's head, or leave inherit off"
-        )
+            "use a student with its teacher's head, or leave inherit off")
     for name in copied:
         ours[name].copy_(theirs[name])
     other_shape = tuple(name for name in ours if name in theirs and name not in copied)

@@ -155,8 +155,7 @@ def from_state(path: Path, state: dict[str, Tensor], config: RunConfig, classes:
         raise UserError(
             f"{path} must hold the weights of {config.detector} on {config.teacher}, got {len(wrong)} tensors that "
             f"differ, the first {wrong[0]!r}; check detector, teacher and classes, or say teacher_parts=backbone+neck; "
-            "torchvision:NAME takes what torchvision publishes, its v2 models too"
-        )
+            "torchvision:NAME takes what torchvision publishes, its v2 models too")
     used = {name: state[name] for name in wanted}
     check_numbers(path, used, own)
     detector.load_state_dict(used, strict=False)

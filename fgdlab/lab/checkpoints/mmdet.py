@@ -82,8 +82,7 @@ def load_mmdet(
         got = f"{counted(left, ' too many')} and {counted(lacking, ' missing')}"
         raise UserError(
             f"the checkpoint must hold exactly this detector's tensors, got {got}; "
-            f"check detector and backbone{hint(left, lacking)}, or load with strict=False"
-        )
+            f"check detector and backbone{hint(left, lacking)}, or load with strict=False")
     if not report.copied:
         got = f"none that this detector has ({listed(report.skipped)})"
         raise UserError(f"the checkpoint must hold tensors in MMDetection's names, got {got}")

@@ -101,8 +101,7 @@ def mmdet_names(detector: nn.Module) -> dict[str, str]:
     if flavour != "mmdet" and not isinstance(detector, YOLOX):
         raise UserError(
             f"the detector must be of the mmdet flavour, got {flavour!r}: torchvision's own has other anchors, another "
-            'P6 and one class more; make it with build(..., flavour="mmdet")'
-        )
+            'P6 and one class more; make it with build(..., flavour="mmdet")')
     if not isinstance(detector, YOLOX) and not hasattr(detector.backbone.body, "layer4"):
         problem = "the backbone must be a ResNet or ResNeXt, got another, which MMDetection names otherwise"
         raise UserError(f"{problem}; export under torchvision's names")

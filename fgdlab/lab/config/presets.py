@@ -86,7 +86,6 @@ class Preset:
     differs: str = ""
 
     def settings(self) -> dict:
-        """Of a run; only ``data`` is missing, the folder with COCO."""
         return {
             **EVERYWHERE, "detector": self.detector, "student": self.student, "teacher": self.teacher,
             "teacher_checkpoint": self.checkpoint, "teacher_parts": self.parts, "inherit": self.inherit,

@@ -281,8 +281,7 @@ def checked(which, value):
         raise wrong
     if kind in (int, float) and not minimum <= value < float("inf"):
         raise UserError(
-            f"{name} must be a finite number of at least {minimum:g}, got {value!r}; {which.metadata['help']}"
-        )
+            f"{name} must be a finite number of at least {minimum:g}, got {value!r}; {which.metadata['help']}")
     most = {int: which.metadata["maximum"], float: LARGEST}.get(kind)
     if most is not None and value > most:
         raise UserError(f"{name} must be at most {most}, got {value}; {which.metadata['help']}")

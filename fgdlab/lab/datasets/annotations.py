@@ -74,7 +74,6 @@ class Annotations:
 
 
 def splits_of(folder: str | Path) -> list[str]:
-    """Names of the splits that :func:`read_split` knows in this folder, without reading annotations."""
     return list(sources(Path(folder).expanduser()))
 
 

@@ -27,7 +27,6 @@ MAX_BOXES = 5000  # per image: masks need boxes x cells of memory
 
 
 def read_json(file: Path):
-    """Any JSON value. UserError where the file cannot be read, is too large, or is not JSON."""
     try:
         size = file.stat().st_size
         if size > MAX_FILE_BYTES:
@@ -66,13 +65,11 @@ def read_document(file: Path) -> dict:
         raise UserError(f"{file}: 'categories' must list at least one class and at most {MAX_CLASSES}, {got}")
     check_values(
         categories, lambda i: f"{file}: category {categories[i]['id']}", "name", "a text as 'name'",
-        lambda name: isinstance(name, str),
-    )
+        lambda name: isinstance(name, str))
     twice = repeated(category["name"] for category in categories)
     raise_first(
         [f"{file}: classes must have names of their own, got {name!r} twice" for name in twice],
-        "rename one, or give the objects of both one category_id",
-    )
+        "rename one, or give the objects of both one category_id")
     return document
 
 
@@ -97,8 +94,7 @@ def check_entries(entries: list, part: str, file: Path) -> None:
         must = f"must have a key {key!r}"
         raise_first([f"{entry_name(i)} {must}, got {short_repr(entry)}" for i, entry in missing], f"add it{meaning}")
     check_values(
-        entries, entry_name, "id", "a whole number from 0 up as 'id'", lambda id_: is_integer(id_) and id_ >= 0
-    )
+        entries, entry_name, "id", "a whole number from 0 up as 'id'", lambda id_: is_integer(id_) and id_ >= 0)
     twice = repeated(entry["id"] for entry in entries)
     raise_first([f"{file}: ids in {part!r} must be unique, got {i} twice" for i in twice], "number the entries anew")
 
@@ -109,16 +105,14 @@ def check_images(images: list[dict], file: Path) -> None:
 
     check_values(
         images, lambda i: f"{file}: image {images[i]['id']}", "file_name", "a 'file_name' within the image folder",
-        lambda name: isinstance(name, str) and name.strip(), "write it relative to the image folder, without '..'",
-    )
+        lambda name: isinstance(name, str) and name.strip(), "write it relative to the image folder, without '..'")
     twice = repeated(image["file_name"] for image in images)
     must = "every image must have a file of its own"
     raise_first([f"{file}: {must}, got {name!r} twice" for name in twice], "merge the entries into one")
     for side in ("width", "height"):
         check_values(
             images, image_name, side, f"a positive, whole {side!r}", lambda value: is_integer(value) and value >= 1,
-            "write the size of the image file in pixels",
-        )
+            "write the size of the image file in pixels")
     raise_first(
         [f"{image_name(i)} must have at most {MAX_PIXELS} pixels, got {image['width']} x {image['height']}"
          for i, image in enumerate(images) if image["width"] * image["height"] > MAX_PIXELS],
@@ -162,8 +156,7 @@ def box_table(document: dict, file: Path, *, allow_empty: bool, classes: list[st
         [f"{annotation_name(entries[row], images, file)} must have a 'bbox' (x, y, width, height) that overlaps "
          f"its image of {sizes[row][0]} x {sizes[row][1]} pixels, got {short_repr(entries[row]['bbox'])}"
          for row in outside],
-        "correct or remove the box, or correct the image's width and height",
-    )
+        "correct or remove the box, or correct the image's width and height")
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     areas = [area if entry.get("area") is None else entry["area"] for entry, area in zip(entries, areas, strict=True)]
     return BoxTable(
@@ -198,8 +191,7 @@ def check_annotations(entries: list[dict], images: dict, labels: dict, file: Pat
     raise_first(
         [f"{file}: image {i} {images[i]['file_name']!r} must have at most {MAX_BOXES} boxes, got {count}"
          for i, count in counts.items() if count > MAX_BOXES],
-        "cut it into tiles, or look for a mistake in the image ids",
-    )
+        "cut it into tiles, or look for a mistake in the image ids")
     check("area", "a number from 0 up as 'area'", lambda area: area is None or (is_finite(area) and area >= 0))
 
 

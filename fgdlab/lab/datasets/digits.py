@@ -232,7 +232,6 @@ def free_place(rng, shape: tuple[int, int], size: int, placed: list) -> tuple[in
 
 
 def overlap(a, b) -> float:
-    """Shared area over the area of the smaller box."""
     shared = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
     return shared / min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
 

@@ -64,7 +64,6 @@ def sources(folder: Path) -> dict[str, Source]:
 
 
 def conversion(folder: Path, present: list[str]) -> str:
-    """What to do about a folder in another format: two commands for YOLO's and Pascal VOC's."""
     for signs, call in OTHER_FORMATS.items():
         if {*signs} & {*present}:
             out = f"{folder.name}_coco"
@@ -110,8 +109,7 @@ def listed_sources(everything: Source, file: Path) -> dict[str, Source]:
          if not (isinstance(ids, list) and all(map(is_integer, ids)))], hint)
     raise_first(
         [f"{file}: split {name!r} must list an image once, got image id {id_} twice"
-         for name, ids in splits.items() for id_ in repeated(ids)], MEND,
-    )
+         for name, ids in splits.items() for id_ in repeated(ids)], MEND)
 
     def choose(ids: list[int], name: str) -> list[int]:
         present = set(ids)

@@ -37,7 +37,6 @@ class CachedAnchors(AnchorGenerator):
         return [self.anchors] * len(image_list.image_sizes)
 
     def on_grids(self, grids: list[tuple[int, int]], size: tuple[int, int]) -> list[Tensor]:
-        """The anchors of each level. size: (height, width) of the batch in pixels."""
         return self.grid_anchors(grids, [(size[0] // height, size[1] // width) for height, width in grids])
 
 

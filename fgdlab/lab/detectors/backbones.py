@@ -118,7 +118,6 @@ def backbone_with_fpn(
 
 
 def replace_norms(trunk: nn.Module, norm: type[nn.Module]) -> nn.Module:
-    """Replace all batch norms by ``norm`` with the same state and eps, in place."""
     if norm is nn.BatchNorm2d:
         return trunk
     for name, child in trunk.named_children():
@@ -132,7 +131,6 @@ def replace_norms(trunk: nn.Module, norm: type[nn.Module]) -> nn.Module:
 
 
 def freeze(trunk: nn.Module, until: str) -> None:
-    """Fix the parameters of all children up to ``until``."""
     for name, child in trunk.named_children():
         child.requires_grad_(False)
         if name == until:
@@ -157,6 +155,5 @@ def trunk_stages(trunk: nn.Module, name: str, side: int = 64) -> dict[int, tuple
     if not {4, 8, 16, 32} <= stages.keys():
         raise UserError(
             "backbone must give maps (N, C, H, W) at strides 4, 8, 16 and 32 from children that run in order, got "
-            f"{name!r}, which does not; choose one of {', '.join((*RESNETS, *MOBILE))}"
-        )
+            f"{name!r}, which does not; choose one of {', '.join((*RESNETS, *MOBILE))}")
     return stages

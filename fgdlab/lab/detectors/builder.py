@@ -141,8 +141,7 @@ def adapt_detector(detector: nn.Module, flavour: str, min_size: int = 0, max_siz
     if max_size and not 0 < min_size <= max_size:
         raise UserError(
             f"max_size must go with a min_size that is not above it, got {max_size} and {min_size}; "
-            "the paper's are 1333 and 800"
-        )
+            "the paper's are 1333 and 800")
     if min_size:
         detector.transform.min_size = (min_size,)
         detector.transform.max_size = max_size or round(min_size * 1333 / 800)

@@ -71,14 +71,12 @@ class ExactAnchors(CachedAnchors):
     def generate_anchors(
         self, scales, aspect_ratios, dtype: torch.dtype = torch.float32, device: torch.device = torch.device("cpu"),
     ) -> Tensor:
-        """(ratios * sizes, 4) boxes around 0, ratio by ratio."""
         scales = torch.as_tensor(scales, dtype=dtype, device=device)
         root = torch.as_tensor(aspect_ratios, dtype=dtype, device=device).sqrt()[:, None]
         widths, heights = (scales / root).flatten(), (scales * root).flatten()
         return torch.stack([-widths, -heights, widths, heights], dim=1) / 2
 
     def on_grids(self, grids: list[tuple[int, int]], size: tuple[int, int]) -> list[Tensor]:
-        """The anchors (A_l, 4) of each level, whatever the batch's size."""
         levels = self.grid_anchors(grids, [(s, s) for s in self.strides])
         return [anchors + self.centre * stride for anchors, stride in zip(levels, self.strides, strict=True)]
 

@@ -45,13 +45,11 @@ def file_hashes(method: str) -> dict[str, str]:
 
 
 def changed_files(before: dict[str, str], method: str) -> list[str]:
-    """The source files whose hashes differ from ``before``, new and removed ones among them."""
     now = file_hashes(method)
     return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
 
 
 def executed_modules(method: str) -> set[str]:
-    """Modules whose code can change a number of a run with this method."""
     own = method_modules(method)
     others = {name for name in all_modules() if is_method(name)}
     modules = closure([RUN], others) | closure(own, others - closure(own, set()))
@@ -63,7 +61,6 @@ def computes_nothing(name: str) -> bool:
 
 
 def is_method(name: str) -> bool:
-    """Is this a module of one method, which runs of other methods do not execute?"""
     return name in FGD or name.startswith(("fgdlab.methods.", "fgdlab.fused."))
 
 

@@ -16,7 +16,6 @@ EXTRAS = ("faster-coco-eval", "numba")  # optional: the first evaluates, the sec
 
 
 def provenance(device: str = "cpu") -> dict:
-    """Versions, commit, dirty, the device's model name, cores, time in UTC; as JSON."""
     return {
         "fgdlab": __version__,
         **git_state(),

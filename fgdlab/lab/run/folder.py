@@ -282,7 +282,6 @@ class RunFolder:
         return self.has("stop")
 
     def fail(self, error: str, cell: int | None = None, traceback: list[str] | None = None) -> None:
-        """What the notebook raised and where, as plain text."""
         lines = [COLOUR.sub("", line) for line in traceback or []]
         write_json(self.path / "failed.json", {"error": COLOUR.sub("", error), "cell": cell, "traceback": lines})
 

@@ -111,7 +111,6 @@ def of_one_scale(frame: pd.DataFrame, scale: str, what: Path | str) -> pd.DataFr
 
 
 def read_frame(path: Path, needed: tuple[str, ...] = NEEDED) -> pd.DataFrame:
-    """A results.csv, which may lack other columns than the needed ones."""
     with checked_read(path):
         frame = pd.read_csv(path, dtype={"row": str})
         missing = [name for name in needed if name not in frame]

@@ -35,7 +35,6 @@ class LocalExecutor(ThreadPoolExecutor):
 
 
 def cpu_slots(runs: list[PlannedRun]) -> int:
-    """The default: one per core on the CPU, one on a GPU."""
     if any(run.config.device == "cuda" for run in runs):
         return 1
     return max((os.cpu_count() or 1) // max(run.config.threads for run in runs), 1)

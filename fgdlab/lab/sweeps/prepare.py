@@ -18,7 +18,6 @@ from .worker import cpu_environment, launch, stay_with
 
 
 def to_prepare(todo: list[PlannedRun]) -> list[RunConfig]:
-    """One configuration for each set of data and teacher that the runs need."""
     names = [
         name for name, about in METADATA.items() if about["decides_teacher"] or about["group"] in ("data", "teacher")
     ]
@@ -31,7 +30,6 @@ def to_prepare(todo: list[PlannedRun]) -> list[RunConfig]:
 
 
 def prepared(config: RunConfig) -> str:
-    """Make everything; returns a line about the teacher, empty where there is none."""
     from ..run import prepare
     from ..teachers import ap_text
 
@@ -43,7 +41,6 @@ def prepared(config: RunConfig) -> str:
 
 
 def prepare_shared(todo: list[PlannedRun], say: Callable[[str], None]) -> None:
-    """In this process, with all its cores."""
     if not todo:
         return
     import torch

@@ -40,8 +40,7 @@ class SlurmExecutor(Executor):
             self.submitter = submitit.AutoExecutor(folder=folder, cluster=cluster)
         except RuntimeError as error:
             raise UserError(
-                f"--slurm must find Slurm's commands here, got: {error}; run it on a machine that has sbatch"
-            ) from None
+                f"--slurm must find Slurm's commands here, got: {error}; run it on a machine that has sbatch") from None
         self.submitter.update_parameters(
             name="fgdlab", timeout_min=minutes, cpus_per_task=cpus, **({"gpus_per_node": gpus} if gpus else {}),
             **({"slurm_partition": partition} if partition else {}),
@@ -102,7 +101,6 @@ class SlurmExecutor(Executor):
 
 
 def settle(future: Future, error: Exception | None) -> None:
-    """End a future, unless it was cancelled at this moment."""
     with suppress(InvalidStateError):
         if error is None:
             future.set_result(None)

@@ -143,8 +143,7 @@ def read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict:
     name = content["extends"]
     if not isinstance(name, str) or Path(name).name != name:
         raise UserError(
-            f"'extends' must be the name of a sweep, without folders, got {name!r}; write a name such as table1_areas"
-        )
+            f"'extends' must be the name of a sweep, without folders, got {name!r}; write a name such as table1_areas")
     files = [folder / f"{name}.yaml" for folder in (path.parent, ablations_folder() / "sweeps")]
     parent = next((file for file in files if file.is_file()), None)
     if parent is None:
@@ -181,8 +180,7 @@ def check_seeds(seeds, what: str) -> list[int]:
             len({*seeds}) < len(seeds)):
         got = ",".join(map(str, seeds)) if isinstance(seeds, list) else seeds
         raise UserError(
-            f"{what} must be different whole numbers of at least 0, got {got!r}; give each once, such as 0,1,2"
-        )
+            f"{what} must be different whole numbers of at least 0, got {got!r}; give each once, such as 0,1,2")
     return list(seeds)
 
 
@@ -190,8 +188,7 @@ def check_numbers(value, what: str) -> dict[str, float]:
     for score, number in check_mapping(value, what).items():
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise UserError(
-                f"{what} must have a number for {score!r}, got {number!r}; leave out what the paper does not say"
-            )
+                f"{what} must have a number for {score!r}, got {number!r}; leave out what the paper does not say")
     return value or {}
 
 
@@ -218,12 +215,10 @@ def parse_sweep(name: str, content: dict) -> Sweep:
     missing = [key for key in REQUIRED if content.get(key) in (None, "", [], {})]
     if missing:
         raise UserError(
-            f"the keys {', '.join(missing)} must be given, got nothing there; the sweeps in ablations/sweeps show how"
-        )
+            f"the keys {', '.join(missing)} must be given, got nothing there; the sweeps in ablations/sweeps show how")
     if not isinstance(content["baseline"], str):
         raise UserError(
-            f"baseline must be the name of a row, got {content['baseline']!r}; put it in quotes, if it is a number"
-        )
+            f"baseline must be the name of a row, got {content['baseline']!r}; put it in quotes, if it is a number")
     rows = {str(key): parse_row(str(key), row) for key, row in check_mapping(content["rows"], "rows").items()}
     for key, row in rows.items():
         if row.against:

@@ -82,7 +82,6 @@ def ap_text(ap: float | None) -> str:
 
 
 def weights_and_size_hash(config: RunConfig, path: Path) -> str:
-    """Of the weights, and of the image size where it is set."""
     sizes = {name: value for name, value in config.identity().items() if name in ("min_size", "max_size")}
     return weights_hash(path) + (f"-{short_hash(sizes)}" if sizes else "")
 

@@ -25,7 +25,6 @@ def compiled_pyramids(distiller: Distiller, enabled: bool, device: str) -> Itera
 
 
 def check_compiler(device: str) -> None:
-    """Compile one small function, so that a missing compiler is known before the first step."""
     try:
         torch.compile(torch.sin)(torch.zeros(2, device=device))
     except Exception as error:  # inductor and triton raise types of their own

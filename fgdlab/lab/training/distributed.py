@@ -25,7 +25,6 @@ class ProcessGroup:
 
     @property
     def is_rank0(self) -> bool:
-        """Whether this process writes and prints."""
         return self.rank == 0
 
     def share(self, items: list) -> list:
@@ -161,8 +160,7 @@ def sync_batchnorm(module: nn.Module, group: ProcessGroup, device: str) -> None:
         if device != "cuda":
             raise UserError(
                 f"batch norms that learn must train on CUDA or in one process, got {name!r} in {group.world_size} "
-                "processes on the CPU; leave torchrun out, or choose a detector with frozen norms (flavour=mmdet)"
-            )
+                "processes on the CPU; leave torchrun out, or choose a detector with frozen norms (flavour=mmdet)")
         module.set_submodule(name, nn.SyncBatchNorm.convert_sync_batchnorm(norm))
 
 

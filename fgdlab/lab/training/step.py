@@ -72,7 +72,6 @@ class Step:
 
 
 def cut(images: list, targets: list, parts: int) -> Iterator[tuple[list, list]]:
-    """Parts that differ in size by at most one image."""
     ends = [len(images) * part // parts for part in range(parts + 1)]
     return ((images[a:b], targets[a:b]) for a, b in zip(ends, ends[1:], strict=False))
 

@@ -24,7 +24,6 @@ def tensorboard_writer(folder: Path | None, config, first_step: int):
 
 
 def write_rows(writer, step: int, rows: list[dict], numbers: dict[str, float | None]) -> None:
-    """loss/NAME/LEVEL for every weighted term, and lr, grad_norm and the like."""
     for row in rows:
         writer.add_scalar(f"loss/{row['name']}/{row['level']}", row["weighted"], step)
     for name, value in numbers.items():
