@@ -1,7 +1,4 @@
-"""Checkpoints from an address that the user names: downloaded once and kept in the cache.
-
-    https://HOST/.../NAME-1a2b3c4d.pth --download--> <cache>/checkpoints/HASH-NAME-1a2b3c4d.pth, its SHA-256 1a2b3c4d...
-"""
+"""Checkpoints from an address that the user names: downloaded once and kept in the cache."""
 import http.client
 import re
 from pathlib import Path

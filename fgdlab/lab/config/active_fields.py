@@ -1,7 +1,4 @@
-"""Which settings a run uses. Two configurations that differ only in settings that they do not use are the same run.
-
-    RunConfig --active_settings--> the same with every unused setting at its default --> run id, run folder
-"""
+"""Which settings a run uses. Two configurations that differ only in settings that they do not use are the same run."""
 from .run_config import DEFAULTS, RunConfig, settings_about
 
 

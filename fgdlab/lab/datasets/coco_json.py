@@ -1,7 +1,4 @@
-"""One COCO JSON file, read and checked. Every defect that would cause an error later is refused here, in one line.
-
-    file --read_json--> any JSON --read_document--> images, categories, annotations --box_table--> columns
-"""
+"""One COCO JSON file, read and checked. Every defect that would cause an error later is refused here, in one line."""
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """One catalogue of checks over data, for ``data check``, ``doctor`` and the head of every run and sweep.
 
-    {split: DetectionDataset} --examine--> [Finding], the worst first
-
 A check gives a sentence where a split is worse than its threshold. None does so on COCO, BCCD and playing cards.
 """
 from collections.abc import Callable, Sequence

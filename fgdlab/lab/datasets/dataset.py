@@ -1,8 +1,5 @@
 """Images and boxes as tensors, of any COCO-format folder or of the built-in digit scenes.
 
-    folder, split --read_split--> Annotations --DetectionDataset--> (image (3, H, W) in 0..1, target dict)
-        --load_batches--> batches
-
 Loader processes pass pixels on as bytes. The device that computes with them converts them to 0..1.
 """
 import math

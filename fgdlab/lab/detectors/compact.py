@@ -1,7 +1,4 @@
-"""Compact RetinaNets that two CPU cores train in a minute, built of torchvision's own parts.
-
-    pixels (N, 3, H, W) --CompactPyramid--> P3, P4, P5 of 48 channels --RetinaNetHead--> class logits, box deltas
-"""
+"""Compact RetinaNets that two CPU cores train in a minute, built of torchvision's own parts."""
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial

@@ -3,8 +3,6 @@
 An edit that can change a number changes the hash. Comments, docstrings, types of arguments and the words of errors do
 not count.
 
-    config.method --roots--> modules --imports, also lazy ones--> source files --syntax trees--> hashes
-
 A module counts if :mod:`fgdlab.lab.run.one_run` or the run's own method imports it, directly or through others. Other
 methods do not count: an edit of pkd.py leaves runs of FGD as they are. Neither do the modules of :data:`NO_NUMBERS`.
 """

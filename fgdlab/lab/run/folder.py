@@ -194,10 +194,7 @@ class RunFolder:
         return self.state() == "done"
 
     def copy_from(self, source: Path, job: dict) -> bool:
-        """Become a copy of a finished run, with the ``job`` of this sweep; large files are hard links.
-
-        False where that is not possible: then the run has to be done.
-        """
+        """Become a copy of a finished run, with the ``job`` of this sweep; large files are hard links."""
         # of a runner that was killed here; the caller has the sweep's lock
         for left in self.path.parent.glob(f".{self.path.name}.*.unfinished"):
             shutil.rmtree(left, ignore_errors=True)

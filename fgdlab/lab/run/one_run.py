@@ -1,7 +1,4 @@
-"""One run from settings to numbers: data, teacher, training, evaluation, result.json.
-
-    RunConfig --open_split, get_teacher, make_loss, preflight, train, detections, all_scores--> result.json
-"""
+"""One run from settings to numbers: data, teacher, training, evaluation, result.json."""
 import time
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,4 @@
-"""Settings that follow from a user's own data: image size, anchors, steps, and their time (scale ``photos``).
-
-    training boxes --fit_to_data--> {"image_size": 224, "anchors": "14x14,...", "train_steps": 1025, ...}, lines
-"""
+"""Settings that follow from a user's own data: image size, anchors, steps, and their time (scale ``photos``)."""
 import math
 import time
 from collections.abc import Collection

@@ -1,7 +1,4 @@
-"""The results of a sweep as one table, with one row per planned run, done or not.
-
-    run folders --collect--> DataFrame --write_results--> results.csv --read_results--> tables
-"""
+"""The results of a sweep as one table, with one row per planned run, done or not."""
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a sweep has to run: every row with every seed.
 
-    Sweep --plan--> [PlannedRun(row, seed, config, runs/NAME/ID)]
-
 The id hashes settings and the contents of data, a given teacher's file and a custom loss's file. Code and the shipped
 or trained teacher are recorded in the run's folder instead: a run of other code is stale, and one can say which files
 changed.

@@ -1,7 +1,4 @@
-"""A run that another sweep has done is copied from there.
-
-    runs/OTHER/ID (done) --hard links and copies under a temporary name, one rename--> runs/THIS/ID
-"""
+"""A run that another sweep has done is copied from there."""
 from pathlib import Path
 
 from ..run import RunFolder

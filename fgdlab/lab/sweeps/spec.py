@@ -1,7 +1,4 @@
-"""The YAML of a sweep: the question, the paper's numbers, the rows, the seeds, and what each scale changes.
-
-    ablations/sweeps/NAME.yaml --load_sweep--> Sweep --settings(row, seed, scale, overrides)--> RunConfig
-"""
+"""The YAML of a sweep: the question, the paper's numbers, the rows, the seeds, and what each scale changes."""
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path

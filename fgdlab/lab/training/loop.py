@@ -1,8 +1,5 @@
 """The training loop: schedule, clipping, logs, and checkpoints from which a run resumes to the same weights.
 
-    images, targets --Distiller--> list[Term] --total--> backward --clip--> optimiser
-                                        +--rows--> metrics.jsonl
-
 Everything random is a function of (seed, epoch, image), however often and wherever the run was interrupted.
 """
 import math
