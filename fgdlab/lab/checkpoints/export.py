@@ -40,12 +40,10 @@ def export_student(source: Path | str, out: Path | str, names: str = "torchvisio
     if out.suffix not in SUFFIXES:
         raise UserError(f"the exported file must end in one of {', '.join(SUFFIXES)}, got {str(out)!r}")
     detector, settings = detector_of(source)
-    if names == "mmdet":
-        state = export_mmdet(detector)
-    elif names == "megvii":
-        state = export_mmdet(detector, megvii_names)
-    else:
+    if names == "torchvision":
         state = {name: tensor.detach().contiguous() for name, tensor in detector.state_dict().items()}
+    else:
+        state = export_mmdet(detector, mmdet_names if names == "mmdet" else megvii_names)
     with atomic_write(out) as unfinished:
         (save_file if out.suffix == ".safetensors" else torch.save)(state, unfinished)
     return settings
@@ -96,5 +94,5 @@ def checked(build: dict, path: Path) -> dict:
 
 
 def not_described(path: Path, got: str) -> UserError:
-    problem = f"{path} must say in its header how its detector is built, got {got}"
-    return UserError(f"{problem}; give a run's folder or a file that `fgdlab import` wrote")
+    remedy = "give a run's folder or a file that `fgdlab import` wrote"
+    return UserError(f"{path} must say in its header how its detector is built, got {got}; {remedy}")

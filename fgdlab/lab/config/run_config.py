@@ -264,9 +264,10 @@ def check_names(settings: dict) -> None:
 
 
 def checked(which, value):
-    name, kind, choices, minimum = which.name, type(which.default), which.metadata["choices"], which.metadata["minimum"]
+    name, kind, about = which.name, type(which.default), which.metadata
+    choices, or_with, minimum, help = about["choices"], about["or_with"], about["minimum"], about["help"]
     wanted = "one of " + ", ".join(choices) if choices else "a " + NAMES[kind]
-    wrong = UserError(f"{name} must be {wanted}, got {value!r}; {which.metadata['help']}")
+    wrong = UserError(f"{name} must be {wanted}, got {value!r}; {help}")
     if isinstance(value, bool) and choices and "off" in choices:  # YAML reads on and off as yes and no
         value = "on" if value else "off"
     if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):  # YAML reads 1e-3 as a word
@@ -274,17 +275,13 @@ def checked(which, value):
             value = float(value) + 0.0  # -0.0 and 0.0 are one setting
         except (ValueError, OverflowError):
             raise wrong from None
-    if (
-        type(value) is not kind
-        or (choices and value not in choices and not (which.metadata["or_with"] and which.metadata["or_with"] in value))
-    ):
+    if type(value) is not kind or (choices and value not in choices and not (or_with and or_with in value)):
         raise wrong
     if kind in (int, float) and not minimum <= value < float("inf"):
-        raise UserError(
-            f"{name} must be a finite number of at least {minimum:g}, got {value!r}; {which.metadata['help']}")
-    most = {int: which.metadata["maximum"], float: LARGEST}.get(kind)
+        raise UserError(f"{name} must be a finite number of at least {minimum:g}, got {value!r}; {help}")
+    most = {int: about["maximum"], float: LARGEST}.get(kind)
     if most is not None and value > most:
-        raise UserError(f"{name} must be at most {most}, got {value}; {which.metadata['help']}")
+        raise UserError(f"{name} must be at most {most}, got {value}; {help}")
     return value
 
 

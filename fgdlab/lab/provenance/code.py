@@ -39,7 +39,8 @@ def combined(method: str) -> str:
 
 @cache
 def file_hashes(method: str) -> dict[str, str]:
-    return {str(path.relative_to(ROOT)): source_hash(path) for path in map(source, sorted(executed_modules(method)))}
+    paths = [all_modules()[name] for name in sorted(executed_modules(method))]
+    return {str(path.relative_to(ROOT)): source_hash(path) for path in paths}
 
 
 def changed_files(before: dict[str, str], method: str) -> list[str]:
@@ -83,10 +84,6 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def source(name: str) -> Path:
-    return all_modules()[name]
-
-
 def closure(roots: Iterable[str], skip: set[str]) -> set[str]:
     """The roots and all modules that they import, also inside functions; none of ``skip``."""
     found, waiting = set(), list(roots)
@@ -101,7 +98,8 @@ def closure(roots: Iterable[str], skip: set[str]) -> set[str]:
 @cache
 def imports(name: str) -> tuple[str, ...]:
     """The package's modules that a module imports. A name of a lazy package counts as its module alone."""
-    path, modules = source(name), all_modules()
+    modules = all_modules()
+    path = modules[name]
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -111,12 +109,8 @@ def imports(name: str) -> tuple[str, ...]:
             above = package[:len(package) - node.level + 1] if node.level else []
             base = ".".join([*above, *filter(None, [node.module])])
             for alias in node.names:
-                inner = f"{base}.{alias.name}"
-                found.append(
-                    inner if inner in modules else f"{base}.{public}" if (
-                        public := public_names(base).get(alias.name)
-                    ) else base
-                )
+                inner, public = f"{base}.{alias.name}", public_names(base).get(alias.name)
+                found.append(inner if inner in modules else f"{base}.{public}" if public else base)
     return tuple(dict.fromkeys(each for each in found if each in modules))
 
 

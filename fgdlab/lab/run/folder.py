@@ -71,7 +71,7 @@ class RunFolder:
         with checked_read(self.path / name):
             return {**json.loads((self.path / name).read_text(encoding="utf-8"))}
 
-
+    # --- state ---
 
     def state(self) -> str:
         if self.has("result.json"):

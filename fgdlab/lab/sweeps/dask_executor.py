@@ -55,9 +55,8 @@ class DaskExecutor(Executor):
             workers = self.client.scheduler_info()["workers"].values() if self.client.status == "running" else []
         except OSError:  # the scheduler is gone
             workers = []
-        self.count, self.asked = sum(
-            int(each["resources"].get("GPU", 0)) if self.resources else each["nthreads"] for each in workers
-        ), time.monotonic()
+        counts = (int(each["resources"].get("GPU", 0)) if self.resources else each["nthreads"] for each in workers)
+        self.count, self.asked = sum(counts), time.monotonic()
         if self.count:
             self.seen = self.asked
         elif self.asked - self.seen > PATIENCE:

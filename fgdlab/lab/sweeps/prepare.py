@@ -18,9 +18,8 @@ from .worker import cpu_environment, launch, stay_with
 
 
 def to_prepare(todo: list[PlannedRun]) -> list[RunConfig]:
-    names = [
-        name for name, about in METADATA.items() if about["decides_teacher"] or about["group"] in ("data", "teacher")
-    ]
+    of_either = ("data", "teacher")
+    names = [name for name, about in METADATA.items() if about["decides_teacher"] or about["group"] in of_either]
     names += ["teacher_cache", "teacher_cache_gb", "device", "min_sizes"]
     different = {
         (*(getattr(run.config, name) for name in names), has_teacher(run.config), distils(run.config)): run.config
@@ -46,9 +45,8 @@ def prepare_shared(todo: list[PlannedRun], say: Callable[[str], None]) -> None:
     import torch
 
     torch.set_num_threads(os.cpu_count() or 1)
-    for line in dict.fromkeys(prepared(config) for config in to_prepare(todo)):
-        if line:
-            say(line)
+    for line in filter(None, dict.fromkeys(prepared(config) for config in to_prepare(todo))):
+        say(line)
 
 
 def prepare_shared_in(pool: Executor, todo: list[PlannedRun], say: Callable[[str], None]) -> None:

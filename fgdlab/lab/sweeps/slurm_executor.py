@@ -71,12 +71,8 @@ class SlurmExecutor(Executor):
                 elif not job.done():
                     continue
                 else:  # its outcome is in the run's folder
-                    settle(
-                        future,
-                        None if job.paths.result_pickle.exists() else RuntimeError(
-                            f"job {job.job_id} ended without a result, see {job.paths.stderr}"
-                        ),
-                    )
+                    lost = f"job {job.job_id} ended without a result, see {job.paths.stderr}"
+                    settle(future, None if job.paths.result_pickle.exists() else RuntimeError(lost))
                 del self.jobs[future]
             time.sleep(QUIET / 2)
 
@@ -102,7 +98,4 @@ class SlurmExecutor(Executor):
 
 def settle(future: Future, error: Exception | None) -> None:
     with suppress(InvalidStateError):
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
+        future.set_exception(error) if error else future.set_result(None)
