@@ -1,8 +1,7 @@
 """Memory for a gradient as large as a map, on large pages that are kept for the next step.
 
-From 32 MB on, the C library returns freed memory to the system and requests it anew. The system hands it out in pages
-of 4 KB, with a page fault and zeros written for each: that takes longer than the sums of the loss that fill it. On
-request, Linux gives pages of 2 MB; memory that a step has freed is used again.
+From 32 MB on, the C library returns freed memory to the system, which hands it out anew in pages of 4 KB, with a fault
+and zeros for each: that takes longer than the sums that fill it. Linux gives pages of 2 MB on request.
 """
 import mmap
 import sys

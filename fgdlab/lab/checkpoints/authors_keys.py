@@ -24,9 +24,7 @@ def fgd_state_from_authors(state: Mapping[str, Tensor], level: str) -> dict[str,
 
     Args:
         state: e.g. "conv_mask_s.weight", without the path to the level's module in a whole checkpoint.
-        level: "P3" and so on.
-    Returns:
-        It loads strictly into an FGDLoss of this one level; for several levels, unite their dicts with ``|``.
+        level: "P3" and so on; for several levels, unite the results with ``|``.
     Raises:
         UserError: no such level, a name that the authors' loss does not have, or a name that ``state`` lacks.
     """

@@ -66,9 +66,9 @@ CASCADE_X101 = zoo(
 class Preset:
     """One pair of teacher and student.
 
-    table: where the paper has it. file: the authors' config. mAP: of the student alone and distilled; None = not
-    reported. teacher_AP: the teacher's AP in the paper or in its file name; None = not reported. A run refuses a
-    teacher that is more than 1 AP below. differs: differences from the authors' config that hold for this pair only.
+    table: where the paper has it. file: the authors' config. mAP: of the student alone and distilled; teacher_AP: in
+    the paper or in the file's name; None: not reported. A run refuses a teacher that is more than 1 AP below. differs:
+    what differs from the authors' config for this pair only.
     """
 
     detector: str

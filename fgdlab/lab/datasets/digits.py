@@ -1,12 +1,12 @@
 """The built-in data: handwritten digits among look-alikes, pasted over photographs, as a COCO folder made in seconds.
 
-The digits and the two photographs come with scikit-learn. Objects are digits at many sizes. Look-alikes (letters,
-mirrored and rotated digits) are no objects: without them a student gains nothing from imitating the background.
+The digits and the two photographs come with scikit-learn. Look-alikes (letters, mirrored and rotated digits) are no
+objects: without them a student gains nothing from imitating the background.
 
     glyph 8x8 --resize, colour, opacity--> pasted on a crop of a photograph --strokes, noise--> JPEG + boxes (+ mask)
 
-The splits train, tune and val share no digit sample and no pixel of a photograph. The scenes of a split depend on no
-other split's number of scenes, and a small split is the start of a large one.
+The splits train, tune and val share no digit sample and no pixel of a photograph. A split depends on no other split's
+number of scenes, and a small one is the start of a large one.
 """
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -34,10 +34,9 @@ LETTERS, MIRRORED, TURNED = "ACEFHJKMNPRTUVWXY", (3, 4, 6, 7, 9), (2, 3, 4, 5, 6
 class DigitScenes:
     """A recipe; equal recipes give equal bytes.
 
-    size: side of the square scenes in pixels.
-    train, tune, val: number of scenes.
+    size: side of the square scenes in pixels. train, tune, val: number of scenes.
     objects, distractors: minimum and maximum per scene at 128 px; both grow with the area.
-    height: minimum and maximum of objects and distractors in pixels at 128 px; the maximum grows with the side.
+    height: minimum and maximum of both in pixels at 128 px; the maximum grows with the side.
     masks: write every digit's ink as its segmentation; pixels and boxes stay the same.
     """
 

@@ -13,9 +13,7 @@ class DeformableConv(DeformConv2d):
     """A grouped 3x3 convolution without bias that predicts the shifts of its taps. (N, C, H, W) -> (N, C', H', W').
 
     Offsets are (y, x) per tap, in cells of the input, and start at 0. Parameters have MMDetection's names.
-
-    Args:
-        modulated: also multiply every tap by a learned factor in 0..1, which starts at 1/2.
+    modulated: also multiply every tap by a learned factor in 0..1, which starts at 1/2.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1, groups: int = 1, modulated: bool = False):

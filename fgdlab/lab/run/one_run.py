@@ -57,7 +57,7 @@ def run(config: RunConfig, folder: Path | str, *, progress: str = "bar") -> dict
             result.json, the only sign that the run is done.
         progress: "bar", "lines" or "off".
     Returns:
-        the content of result.json: COCO scores in 0..100, teacher_AP, times, settings, provenance.
+        result.json: COCO scores in 0..100, teacher_AP, times, settings, provenance.
     Raises:
         UserError: the folder holds a run with other settings, or another process is running in it.
     """

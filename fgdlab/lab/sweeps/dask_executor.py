@@ -4,7 +4,7 @@
     CUDA_VISIBLE_DEVICES=0 dask worker tcp://HOST:8786 --nthreads 1 --memory-limit 0 --resources GPU=1
     fgdlab sweep NAME --cluster tcp://HOST:8786
 
-One worker per GPU; without ``--resources`` on the CPU. A worker waits for the process of one run.
+One worker per GPU; without ``--resources`` on the CPU.
 """
 import os
 import time

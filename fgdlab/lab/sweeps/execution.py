@@ -33,8 +33,8 @@ def execute(
 ) -> dict[str, list[PlannedRun]]:
     """Run what is not done yet, ``jobs`` at a time, each in a process of its own. Returns {state: runs} at the end.
 
-    A run that fails does not stop the others. Failed runs are run again only with ``retry_failed``; interrupted ones go
-    on from their checkpoint. A stale run, of other code or another teacher, is moved to .stale/ and run again, unless
+    A run that fails does not stop the others; it is run again only with ``retry_failed``. Interrupted ones go on from
+    their checkpoint. A stale run, of other code or another teacher, is moved to .stale/ and run again, unless
     ``keep_stale``. Ctrl-C once lets the running ones finish and starts no more; twice ends them.
 
     Args:

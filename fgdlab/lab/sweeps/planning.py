@@ -1,8 +1,7 @@
 """What a sweep has to run: every row with every seed.
 
-The id hashes settings and the contents of data, a given teacher's file and a custom loss's file. Code and the shipped
-or trained teacher are recorded in the run's folder instead: a run of other code is stale, and one can say which files
-changed.
+The id hashes settings and the contents of data, of a given teacher's file and of a custom loss. Code and the shipped or
+trained teacher are recorded in the run's folder instead: a run of other code is stale, and one can say what changed.
 """
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Runs as Slurm jobs (extra ``slurm``): runs that are submitted together become one job array, by submitit.
 
-    fgdlab sweep NAME --scale gpu --slurm --slurm-partition gpu --slurm-minutes 240
-
-Slurm decides when and where a job starts. All machines share the folder of its run, which holds the outcome.
+All machines share the folder of a run, which holds the outcome.
 """
 import threading
 import time
@@ -20,10 +18,8 @@ class SlurmExecutor(Executor):
 
     Args:
         folder: submitit's scripts and logs; every machine must see it.
-        minutes: time limit of a job; the same command continues a run that reaches it.
-        gpus, cpus: per run.
-        at_once: most jobs at a time; 0 leaves it to Slurm.
-        cluster: "slurm"; tests use submitit's "local".
+        minutes: time limit of a job; the same command continues its run. gpus, cpus: per run.
+        at_once: most jobs at a time; 0 leaves it to Slurm. cluster: "slurm"; tests use submitit's "local".
     """
 
     def __init__(

@@ -2,8 +2,7 @@
 
     python -m fgdlab.lab.sweeps.worker RUN_FOLDER RUNNER_PID
 
-It reads job.json in the folder, and writes run.ipynb, and failed.json if the notebook raised. A run is done when the
-training in the notebook has written result.json, last of all.
+A run is done when the training in the notebook has written result.json, last of all.
 """
 import os
 import signal
@@ -25,9 +24,8 @@ PROCESSES: set[subprocess.Popen] = set()  # runs that this process waits for
 def launch(folder: str, environment: dict[str, str] | None = None) -> int:
     """Start what job.json in the folder asks for in a new process, and wait for it. Returns the exit status.
 
-    The process gets its own session, so that Ctrl-C in a terminal reaches the runner alone, which decides what to end.
-    Its current folder is the runner's, so that paths in the settings mean the same. UserError: job.json is damaged, or
-    names a module that is none of ``MODULES``.
+    A session of its own lets Ctrl-C in a terminal reach the runner alone, which decides what to end. The current folder
+    is the runner's, so that paths mean the same. UserError: job.json is damaged, or names none of ``MODULES``.
     """
     job = job_of(Path(folder))
     with open(Path(folder) / "log.txt", "ab") as log:
@@ -64,10 +62,7 @@ def cpu_environment(threads: int) -> dict[str, str]:
 
 
 def stay_with(parent: int, here: RunFolder) -> None:
-    """Touch the heartbeat until this process ends, soon after its parent has ended or a file named stop has appeared.
-
-    Papermill's kernel then ends as well. A parent that ended before this call counts too.
-    """
+    """Touch the heartbeat until this process ends, soon after its parent has ended or a file named stop has appeared."""
     def watch() -> None:
         last = -BEAT
         while os.getppid() == parent and not here.asked_to_stop():
@@ -84,9 +79,8 @@ def stay_with(parent: int, here: RunFolder) -> None:
 def execute_notebook(here: RunFolder) -> int:
     """Run the notebook with the parameters of job.json, in a kernel of its own.
 
-    Returns:
-        0 after a good end; 1 when it raised (failed.json says what); 2 when its kernel died or was interrupted; 3 when
-        another process is at work in the folder.
+    Returns 0 after a good end; 1 when it raised (failed.json says what); 2 when its kernel died or was interrupted; 3
+    when another process is at work in the folder.
     """
     # jsonschema would compile its grammar for two seconds; no notebook field needs it
     sys.modules.setdefault("rfc3987_syntax", None)

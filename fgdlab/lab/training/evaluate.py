@@ -43,14 +43,14 @@ def detections(
     detector: nn.Module, dataset: DetectionDataset, *, batch_size: int = 32, device: str | torch.device = "cpu",
     workers: int = 0, progress: bool = False, group: ProcessGroup = ProcessGroup(),
 ) -> list[dict]:
-    """Detections in every image, in COCO's result format.
+    """Detections in every image, in COCO's result format, in pixels of the original files.
 
     Args:
         workers: processes that decode ahead; 0: decode here.
         group: processes that share the batches; each returns all detections, in one order.
     Returns:
         dicts of image_id, category_id (the data set's own), bbox x y w h, score in 0..1, and run lengths as
-        segmentation of a detector with masks; in pixels of the original files.
+        segmentation of a detector with masks.
     """
     detector.eval()
     starts = range(0, len(dataset), batch_size)

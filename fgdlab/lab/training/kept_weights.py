@@ -23,11 +23,8 @@ def moving_average(student: nn.Module, decay: float) -> AveragedModel:
 class EarlyStopping:
     """Evaluates on the tune split, keeps the best weights, and says when ``config.patience`` has run out.
 
-    Attributes:
-        history: {step: AP on the tune split, 0..100}.
-        cuts: how often the schedule "plateau" has lowered the learning rate.
-    Raises:
-        UserError: the tune split has no object, or images of the training or evaluation split.
+    history: {step: AP, 0..100}. cuts: how often the schedule "plateau" has lowered the learning rate.
+    UserError: the tune split has no object, or images of the training or evaluation split.
     """
 
     LASTING = ("history", "since", "cuts", "weights")  # what a checkpoint holds

@@ -18,8 +18,7 @@ class Log:
     """metrics.jsonl and the progress of one run: every term on every level, each ``every`` steps and at the last.
 
     Args:
-        folder: where metrics.jsonl goes; None: nowhere.
-        progress: "bar", "lines" or "off".
+        folder: where metrics.jsonl goes; None: nowhere. progress: "bar", "lines" or "off".
         first_step: the step after which the run resumes; rows of later steps are dropped and written again.
         writer: a TensorBoard SummaryWriter, or None.
     """

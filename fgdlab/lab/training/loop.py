@@ -40,12 +40,11 @@ def train(
         progress: "bar" for a terminal or a live notebook, "lines" for a log (one line per logged step), "off".
         group: the processes that share each batch; all of them call this, rank 0 writes and prints.
     Returns:
-        {"steps", "train_seconds", "images_per_second", "resumed_at"} of this call, with patience also "tune_AP" by
-        step.
+        {"steps", "train_seconds", "images_per_second", "resumed_at"} of this call, and "tune_AP" by step with patience.
     Raises:
         UserError: fewer images than one batch, or images too small for a batch of one.
-        FloatingPointError: a loss term, the gradient or a weight is not finite; names term, level and step. The step is
-            not taken (on CUDA: not saved), and the last checkpoint is a good one.
+        FloatingPointError: a loss term, the gradient or a weight is not finite; names term, level and step, which is not
+            taken (on CUDA: not saved). The last checkpoint is a good one.
     """
     per_epoch = batches_per_epoch(train_set, config.batch_size, config.aspect_groups)
     if per_epoch == 0:
