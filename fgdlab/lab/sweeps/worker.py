@@ -62,7 +62,7 @@ def cpu_environment(threads: int) -> dict[str, str]:
 
 
 def stay_with(parent: int, here: RunFolder) -> None:
-    """Touch the heartbeat until this process ends, soon after its parent has ended or a file named stop has appeared."""
+    """Touch the heartbeat until this process ends, soon after its parent has ended or a file named stop appeared."""
     def watch() -> None:
         last = -BEAT
         while os.getppid() == parent and not here.asked_to_stop():

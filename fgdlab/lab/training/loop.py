@@ -40,7 +40,7 @@ def train(
         progress: "bar" for a terminal or a live notebook, "lines" for a log (one line per logged step), "off".
         group: the processes that share each batch; all of them call this, rank 0 writes and prints.
     Returns:
-        {"steps", "train_seconds", "images_per_second", "resumed_at"} of this call, and "tune_AP" by step with patience.
+        {"steps", "train_seconds", "images_per_second", "resumed_at"} of this call; with patience "tune_AP" by step.
     Raises:
         UserError: fewer images than one batch, or images too small for a batch of one.
         FloatingPointError: a loss term, the gradient or a weight is not finite; names term, level and step, which is not
