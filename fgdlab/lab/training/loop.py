@@ -43,8 +43,8 @@ def train(
         {"steps", "train_seconds", "images_per_second", "resumed_at"} of this call; with patience "tune_AP" by step.
     Raises:
         UserError: fewer images than one batch, or images too small for a batch of one.
-        FloatingPointError: a loss term, the gradient or a weight is not finite; names term, level and step, which is not
-            taken (on CUDA: not saved). The last checkpoint is a good one.
+        FloatingPointError: a loss term, the gradient or a weight is not finite; names term, level and step, which is
+            not taken (on CUDA: not saved). The last checkpoint is a good one.
     """
     per_epoch = batches_per_epoch(train_set, config.batch_size, config.aspect_groups)
     if per_epoch == 0:
