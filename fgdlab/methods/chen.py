@@ -70,7 +70,6 @@ class Chen(DetectorLoss):
         return [Term(part, level, raw[part, level], weights[part]) for level in self.levels for part in weights]
 
     def head_sums(self, student: Tensor, teacher: Tensor, anchors: Tensor, match: AnchorMatch) -> tuple[Tensor, Tensor]:
-        """The sums of class and box over the anchors of one level."""
         logits, deltas = RetinaNetLoss.predictions(self.student, student)  # (N, A, C), (N, A, 4)
         with torch.no_grad():
             logits_t, deltas_t = RetinaNetLoss.predictions(self.teacher, teacher)

@@ -109,7 +109,6 @@ class GID(RetinaNetLoss):
         return sums | {("relation", "all"): relation(rows[0], rows[1], real.flatten())}
 
     def head_sums(self, heads_s: Heads, heads_t: Heads, anchors: dict[str, Tensor], boxes: list[Tensor]) -> Sums:
-        """Over the anchors that the detector's own matcher gives to an instance."""
         match = match_anchors(boxes, torch.cat([*anchors.values()]), self.student.proposal_matcher)
         sums, count = {}, match.foreground.sum().clamp(min=1)
         for level, mask in split_by_level(match.foreground, anchors).items():  # (N, A)

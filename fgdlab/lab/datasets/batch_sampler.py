@@ -20,5 +20,4 @@ def epoch_batches(dataset, batch_size: int, seed: int, epoch: int, aspect_groups
 
 
 def batches_per_epoch(dataset, batch_size: int, aspect_groups: bool = False) -> int:
-    """The same in every epoch."""
     return len(epoch_batches(dataset, batch_size, seed=0, epoch=0, aspect_groups=aspect_groups))

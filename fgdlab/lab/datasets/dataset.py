@@ -166,7 +166,6 @@ class DetectionDataset(Dataset):
         return self.annotations.coco(self.image_ids)
 
     def file_hashes(self) -> list[str]:
-        """The SHA-256 of each item's file, as it is at the first call."""
         if self._hashes is None:
             self._hashes = file_hashes(
                 self.annotations.image_folder, [entry["file_name"] for entry in self.entries])

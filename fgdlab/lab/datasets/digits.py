@@ -169,7 +169,6 @@ def run_lengths(ink: np.ndarray, corner: tuple[int, int], size: int) -> dict:
 
 @cache
 def digit_samples() -> tuple[np.ndarray, np.ndarray]:
-    """(1797, 8, 8) images in 0..1 and their 1,797 classes."""
     from sklearn.datasets import load_digits
 
     data = load_digits()

@@ -93,7 +93,6 @@ def k_means(sizes: np.ndarray, count: int, rounds: int = 100) -> np.ndarray:
 
 
 def share_met(sizes: np.ndarray, anchors: np.ndarray) -> float:
-    """Share of the boxes whose IoU with an anchor is at least ``FIT``, 0..1."""
     return float((iou(sizes, anchors).max(1) >= FIT).mean())
 
 

@@ -20,7 +20,6 @@ def conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: in
 
 
 def wide_conv(inputs: int, outputs: int, stride: int = 1, depthwise: bool = False) -> nn.Sequential:
-    """A 3x3 convolution, or a depthwise one followed by a 1x1."""
     if not depthwise:
         return conv(inputs, outputs, 3, stride)
     parts = {"depthwise_conv": conv(inputs, inputs, 3, stride, groups=inputs), "pointwise_conv": conv(inputs, outputs)}

@@ -163,7 +163,6 @@ class RunFolder:
     # --- for the runner ---
 
     def request(self, job: dict) -> None:
-        """Write job.json, and take back the failure or the stop of an earlier try."""
         make_folder(self.path)
         for name in ("failed.json", "stop"):
             (self.path / name).unlink(missing_ok=True)

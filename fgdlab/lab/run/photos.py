@@ -73,7 +73,6 @@ def fit_to_data(config: RunConfig, given: Collection[str]) -> tuple[dict, list[s
 
 
 def box_sizes(dataset: DetectionDataset) -> list[np.ndarray]:
-    """(K, 2) widths and heights of each image's boxes, without crowds, in pixels of the loaded image."""
     sizes = []
     for i, entry in enumerate(dataset.entries):
         boxes = dataset.annotations.boxes[entry["id"]][~dataset.annotations.crowd[entry["id"]]]

@@ -53,7 +53,6 @@ def total(left: dict[Path, float | None], planned: int, slots: int | None, origi
 
 
 def measured(runs: list[PlannedRun], sweep: Sweep, scale: str) -> tuple[pd.DataFrame, str]:
-    """Finished runs, this sweep's own, else the committed ones of the same scale; and where they are."""
     own = collect(runs, sweep)
     own = own[own["state"] == "done"]
     if len(own):

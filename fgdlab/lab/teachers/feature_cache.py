@@ -42,7 +42,6 @@ class TeacherCache:
 
 
 def cache_refusal(config: RunConfig, dataset: DetectionDataset, teacher: nn.Module) -> str | None:
-    """Why this teacher cannot be cached for this data; None if it can."""
     if config.teacher_cache == "off":
         return "it is switched off (teacher_cache=off)"
     augmentation = Augmentation.of(config)

@@ -129,7 +129,6 @@ def train_teacher(
     config: RunConfig, path: Path, train_set: DetectionDataset, eval_set: DetectionDataset, *, device: str = "cpu",
     progress: bool = True,
 ) -> None:
-    """As a student without distillation; write its weights with the facts of its training."""
     same = {name: getattr(config, name) for name in (*TEACHER_DECIDES, "data", "eval_images", "eval_split", "workers")}
     settings = RunConfig.of({
         **same, "method": "none", "student": config.teacher, "epochs": config.teacher_epochs, "lr": config.teacher_lr,

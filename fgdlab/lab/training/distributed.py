@@ -140,7 +140,6 @@ def restart_store() -> dict:
 
 
 def check_batch_split(group: ProcessGroup, batch_size: int, parts: int) -> None:
-    """Refuse a batch that leaves a process, or one of its parts, without an image."""
     if batch_size < group.world_size * parts:
         least = f"{group.world_size} processes x accumulate {parts}"
         raise UserError(f"batch_size must be at least {least}, got {batch_size}; it counts the images of all processes")

@@ -60,7 +60,6 @@ def runs_fused(config: RunConfig, device: str) -> bool:
 
 
 def fgd_implementation(loss: nn.Module | None) -> dict[str, str]:
-    """Which implementation of FGD ran, for the provenance; {} for another loss."""
     if not isinstance(loss, FGDLoss):
         return {}
     return {"fgd_sums": "fused" if isinstance(loss, FusedFGDLoss) else "readable"}

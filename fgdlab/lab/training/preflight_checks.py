@@ -32,7 +32,6 @@ class CheckResult(NamedTuple):
 
 
 def refuse(results: Iterable[CheckResult]) -> None:
-    """UserError with the first check that failed."""
     for result in results:
         if result.passed is False:
             raise UserError(f"before the first step, {result}")
@@ -169,7 +168,6 @@ def finite_terms(terms: list[Term]) -> CheckResult:
 
 
 def loss_ratios(terms: list[Term]) -> list[CheckResult]:
-    """Each weighted term over the task loss, and their total."""
     logged = rows(0, terms)
     task_loss = sum(row["weighted"] for row in logged if row["level"] == "all")
     ratios: dict[str, dict[str, float]] = {}
