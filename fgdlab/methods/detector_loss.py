@@ -79,7 +79,6 @@ class RetinaNetLoss(DetectorLoss):
 
 
 def as_images(scene: Scene) -> SimpleNamespace:
-    """What torchvision reads of an ImageList."""
     return SimpleNamespace(tensors=scene.pixels, image_sizes=scene.image_sizes)
 
 

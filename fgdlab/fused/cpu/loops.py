@@ -9,12 +9,6 @@ them:
 
 Each tile has its own row of sums, and ``finish_terms`` adds them in a fixed order: results do not depend on threads.
 
-    forward_tiles         S, T --> logits and exponentials per cell, sums per channel          per tile
-    finish_terms          these --> A^S, A^C, w, contexts, and the terms                       per level and image
-    backward_terms        gradients of the terms --> factors per channel, gradients of R       per level and image
-    backward_tiles        S, T, factors --> gradient of S, parts of the gradients of W_k       per tile
-    sum_key_gradients     these parts --> gradients of W_k                                     per level
-
 With g for the gradients from above, w = softmax(W_k F) of eq. 13 and D = T - S, the gradients are
 
     of S      -2 (A^C A^S (g_fg fg + g_bg bg) + g_squares) D       eqs. 9 and 12

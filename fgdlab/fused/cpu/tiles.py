@@ -78,7 +78,6 @@ class Tiles:
         self, work: Callable[..., None], scratch, level: int, maps: list[Tensor | None], image: int, cells: slice,
         first: int, last: int,
     ) -> None:
-        """Some tiles of an image, converted to ``dtype``."""
         table = self.table.copy()
         strips, layout = [], []
         for each in maps:

@@ -1,9 +1,7 @@
 """A head of COCO's 91 classes, narrowed to the classes of a data set.
 
 torchvision's published detectors number their classes by COCO's sparse ids: 91 outputs for 80 classes, row 17 is "cat".
-Where a data set uses COCO's class names, the trained rows are kept:
-
-    names of the data's classes --coco_rows--> rows of the head --narrow--> the same detector with 1 + C outputs
+Where a data set uses COCO's class names, the trained rows are kept.
 """
 from collections.abc import Sequence
 

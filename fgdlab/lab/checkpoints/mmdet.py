@@ -1,7 +1,5 @@
 """Load MMDetection's checkpoints into detectors of the mmdet flavour, and Megvii's into YOLOX.
 
-    file --read_state--> {MMDetection's name: tensor} --student_of--> the student's --load_mmdet--> detector, Report
-
 Files are read with ``weights_only=True``: a pickle with code is refused.
 """
 import argparse
@@ -31,8 +29,6 @@ OTHERS = ("teacher.", "distill_losses.", "distiller.", "architecture.model.disti
 
 
 class Report(NamedTuple):
-    """``missing`` tensors of the detector keep their initial values."""
-
     copied: list[str]  # in the detector's names
     skipped: list[str]  # in the checkpoint's
     missing: list[str]  # in the detector's

@@ -1,7 +1,5 @@
 """The paper's experiments: one preset per pair of teacher and student, with the settings of the authors' configs.
 
-    fgdlab run --list-presets;   fgdlab run --preset retinanet_x101_r50 --coco DIR
-
 Source: FGD (Yang et al., CVPR 2022), Tables 2 and 3, and the authors' configs in github.com/yzd-v/FGD,
 configs/distillers/fgd/ (YOLOX: on the branch yolox). SOLO has configs there too; it is not built here.
 """

@@ -1,7 +1,4 @@
-"""One split of a folder with COCO detection annotations, read and checked.
-
-    folder --sources--> JSON file, image folder --read_document, box_table--> columns --split's images--> Annotations
-"""
+"""One split of a folder with COCO detection annotations, read and checked."""
 import hashlib
 import os
 from collections.abc import Iterable

@@ -65,7 +65,6 @@ class Part:
 
 
 def check(level: str, threshold: float, remedy: str):
-    """Add a function to the catalogue, under its name."""
     def add(function):
         CHECKS.append((level, function.__name__.replace("_", " "), threshold, remedy, function))
         return function
@@ -222,7 +221,6 @@ def exif_turns(part: Part, most: float):
 
 @check("warn", 64, "save them with 8 bits, or scale them to all 16")
 def dark_images(part: Part, least: float):
-    """12 bits in 16-bit files, and black ones."""
     modes, largest = set(), 0
     for path, entry in part.files(DECODED):
         with Image.open(path) as image:

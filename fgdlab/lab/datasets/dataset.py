@@ -162,7 +162,6 @@ class DetectionDataset(Dataset):
         return self._kept[i]
 
     def ground_truth(self) -> dict:
-        """A COCO document of these images, in original pixels and category ids."""
         return self.annotations.coco(self.image_ids)
 
     def file_hashes(self) -> list[str]:

@@ -3,8 +3,6 @@
 The digits and the two photographs come with scikit-learn. Look-alikes (letters, mirrored and rotated digits) are no
 objects: without them a student gains nothing from imitating the background.
 
-    glyph 8x8 --resize, colour, opacity--> pasted on a crop of a photograph --strokes, noise--> JPEG + boxes (+ mask)
-
 The splits train, tune and val share no digit sample and no pixel of a photograph. A split depends on no other split's
 number of scenes, and a small one is the start of a large one.
 """

@@ -1,7 +1,4 @@
-"""Segmentation masks in COCO's formats: polygons and run lengths, checked and decoded to pixels.
-
-    [[x1, y1, x2, y2, ...], ...] or {"size": [h, w], "counts": [...] or "..."} --decode_mask--> (H, W) of 0 and 1
-"""
+"""Segmentation masks in COCO's formats: polygons and run lengths, checked and decoded to pixels."""
 from pathlib import Path
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Which images belong to a split: folder layouts, lists of ids, and draws by hash.
 
-    folder --sources--> {split: Source(JSON file, image folder, choose: all image ids -> ids of the split)}
-
     annotations.json, images/, optionally splits.json {name: [image ids]}      any data set, also the built-in digits
     result.json, images/; labels.json, data/                                   Label Studio's and FiftyOne's exports
     annotations/instances_<split>.json, <split>/                               COCO's layout, such as train2017, val2017

@@ -139,7 +139,6 @@ def best_of(best: Tensor | None, matched: Tensor | None, scores: Tensor, first: 
 
 
 def check_targets(targets: list[dict] | None) -> None:
-    """Refuse missing targets and boxes without area, as torchvision does."""
     if targets is None:
         raise ValueError("targets must be given in train mode; call .eval() for detections")
     for i, target in enumerate(targets):

@@ -2,9 +2,7 @@
 
     build("retinanet", "resnet18", classes=80)                       torchvision's RetinaNet and ResNet, P3-P7
     build("fcos", "resnet50_caffe", classes=80, flavour="mmdet")     as MMDetection builds it, for its checkpoints
-    build("retinanet", "compact_s", classes=10)                      small RetinaNets with P3-P5, see compact.py
-    build("mask_rcnn", "small_s", classes=10)                        small versions of all, see small.py
-    build("yolox", "yolox_m", classes=80, flavour="mmdet")           YOLOX in one of its sizes
+    build("mask_rcnn", "small_s", classes=10)                        small versions, see small.py and compact.py
 
 A detector has ``transform`` and ``backbone`` (see fgdlab/scene.py), ``levels`` (names of the pyramid levels) and
 ``backbone.out_channels``. Labels run from 1 to ``classes``; 0 is background.

@@ -1,7 +1,5 @@
 """CSPDarknet with YOLOX's neck (PAFPN): convolutions with batch norm and SiLU, in blocks of two branches.
 
-    pixels --CSPDarknet--> C3, C4, C5 --top down--> --bottom up--> --1x1--> P3, P4, P5 of ``out_channels``
-
 Layers are named as in MMDetection.
 """
 from collections import OrderedDict

@@ -1,13 +1,5 @@
 """Where MMDetection's detectors differ from torchvision's, as parts for torchvision's own classes.
 
-    ExtraConvs           P6 from C5 (RetinaNet, RepPoints) or P5 (FCOS); torchvision: from P5
-    ExactAnchors         exact sides and stride 2^level; points of FCOS in cell centres
-    ScaledFCOSHead       a learned scale per level of FCOS
-    AlignedRoIAlign      adaptive number of samples, aligned; torchvision: two samples per bin, half a cell off
-    BackgroundLast       two-stage detectors: background is the last class; torchvision: the first
-    ClassesFromZero      one-stage detectors: no channel for the background
-    FrozenStatsBatchNorm2d (backbones.py)      fixed statistics, trained weight and bias; torchvision: all fixed
-
 Differs: the losses are torchvision's. MMDetection divides by the foreground of the whole batch, torchvision by each
 image's; in two-stage detectors it uses L1, torchvision smooth L1. Its FCOS applies the score threshold before the
 centreness.
@@ -147,7 +139,7 @@ class NoBackgroundMask(nn.Module):
 
 
 class AlignedRoIAlign(MultiScaleRoIAlign):
-    """Half-cell aligned, with as many samples per bin as it has cells.
+    """Half-cell aligned, with as many samples per bin as it has cells; torchvision: two samples, half a cell off.
 
     The level of a box is P2 + floor(log2(sqrt(area) / 56)), within P2..P5.
     """

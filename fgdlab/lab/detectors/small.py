@@ -1,7 +1,5 @@
 """Small versions of all detectors that one CPU core trains in a minute, built of torchvision's own parts.
 
-    pixels (N, 3, H, W) --strided convolutions--> C2..C5 --FeaturePyramidNetwork--> maps of 64 channels
-
 Levels and losses are those of the large detectors. There are fewer channels, convolutions per tower and regions of a
 two-stage detector, and the anchors are smaller, as digits are. YOLOX keeps its own backbone and neck.
 """

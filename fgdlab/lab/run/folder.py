@@ -55,10 +55,6 @@ class RunFolder:
         done                       forget_result  the same     -                          result.json
         all but running            set_aside      pending      .stale/ID.N                the folder
         all but done, running      copy_from      done         a copy of a finished run   what was there
-
-    State by the files, first match: result.json of present code: done. running.json of a live process: running.
-    result.json, or a run that was begun, of other code: stale. failed.json: failed. params.json, heartbeat or
-    running.json: interrupted. None: pending.
     """
 
     def __init__(self, path: Path | str):

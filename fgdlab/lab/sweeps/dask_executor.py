@@ -20,8 +20,6 @@ PATIENCE = 30  # seconds without any worker after which runs are cancelled
 
 
 class DaskExecutor(Executor):
-    """A slot is a thread of a worker, or a GPU that a worker offers."""
-
     def __init__(self, address: str, gpu: bool = False):
         try:
             from distributed import Client
@@ -65,7 +63,6 @@ class DaskExecutor(Executor):
         return self.count
 
     def submit(self, call, /, folder: str, environment: dict[str, str]) -> Future:
-        """``call`` is :func:`fgdlab.lab.sweeps.worker.launch`; see :func:`once`."""
         home = {"FGDLAB_HOME": os.environ["FGDLAB_HOME"]} if os.environ.get("FGDLAB_HOME") else {}
         future = self.pool.submit(once, uuid.uuid4().hex, folder, {**home, **environment})
         self.futures.add(future)

@@ -1,7 +1,4 @@
-"""Execute the runs of a sweep side by side, each in its own process; a killed sweep goes on where it stopped.
-
-    [PlannedRun] --execute--> run folders      result.json in a folder is the only sign that its run is done
-"""
+"""Execute the runs of a sweep side by side, each in its own process; a killed sweep goes on where it stopped."""
 import os
 import time
 from collections import deque

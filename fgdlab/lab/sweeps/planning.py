@@ -49,7 +49,6 @@ class PlannedRun:
 
 
 def runs_folder(sweep: Sweep, scale: str) -> Path:
-    """``runs/NAME``, or ``runs/NAME-SCALE``, in the current folder."""
     return Path("runs") / of_scale(sweep.name, scale)
 
 

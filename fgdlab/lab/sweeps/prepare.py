@@ -1,7 +1,5 @@
 """Make what the runs of a sweep share, once and before they start: data, teacher, the teacher's feature maps.
 
-    python -m fgdlab.lab.sweeps.prepare FOLDER RUNNER_PID     on the machine and GPU of the runs
-
 A teacher that is too weak ends a sweep here.
 """
 import os

@@ -190,7 +190,6 @@ def check_numbers(value, what: str) -> dict[str, float]:
 
 
 def check_settings(value, what: str) -> dict:
-    """RunConfig fields without seed and scale, which are chosen when the sweep is run."""
     settings = check_mapping(value, what)
     check_names(settings)
     for name in ("seed", "scale"):

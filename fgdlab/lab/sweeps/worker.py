@@ -1,7 +1,5 @@
 """The process of one run: papermill executes the notebook, and a watchdog ends it when its runner ends.
 
-    python -m fgdlab.lab.sweeps.worker RUN_FOLDER RUNNER_PID
-
 A run is done when the training in the notebook has written result.json, last of all.
 """
 import os

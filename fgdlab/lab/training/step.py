@@ -21,11 +21,9 @@ class Step:
     """step(images, targets) -> the terms of the whole batch and their sum; every ``.grad`` holds that sum's gradient.
 
     A loss that is a mean over images is the same as in one process and one part. One divided by a count over the batch,
-    such as the boxes of FCOS or the regions of two-stage detectors, is divided by the count of each part, as in any
-    data-parallel training.
+    such as FCOS's boxes, is divided by the count of each part, as in any data-parallel training.
 
-    Args:
-        config: ``batch_size`` images of all processes; each cuts its share into ``accumulate`` parts.
+    config: ``batch_size`` images of all processes; each cuts its share into ``accumulate`` parts.
     """
 
     def __init__(self, distiller: Distiller, config: RunConfig, precision: Precision, group: ProcessGroup):
