@@ -31,7 +31,7 @@ def inherit(student: nn.Module, teacher: nn.Module) -> Inherited:
     """Copy the teacher's neck and head into the student, in place, where name and shape of a tensor agree.
 
     The neck's lateral convolutions are copied only where both backbones have the same channels; so is P6 where it reads
-    C5 (RetinaNet and RepPoints in MMDetection's flavour). A classifier with other classes is not copied.
+    C5 (MMDetection's RetinaNet and RepPoints). A classifier with other classes is not copied.
 
     Raises:
         UserError: no tensor of the head agrees, the flavours differ (equal shapes, classes in another order), or the

@@ -1,7 +1,5 @@
 """Anchors that fit a data set's boxes, as text in the settings.
 
-    sizes of boxes --fit_anchors--> "11x14,16x20/30x28,41x40/70x80,99x120" --FittedAnchors--> a detector's generator
-
 Width x height in pixels; commas within a pyramid level, a slash between levels.
 """
 import re

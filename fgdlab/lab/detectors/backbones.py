@@ -1,7 +1,5 @@
 """Backbones by name, with a feature pyramid.
 
-    pixels (N, 3, H, W) --trunk--> C3, C4, C5 (two-stage detectors: also C2) --FPN--> P3, ..., P7 of 256 channels
-
 A trunk is a ResNet or ResNeXt of torchvision, one of the variants below, or another classifier of torchvision whose
 children run in order. Its last map at each stride feeds the pyramid.
 """

@@ -41,19 +41,15 @@ def build(
     name: str, backbone: str, classes: int, *, flavour: str = "torchvision", pretrained: bool = False,
     frozen_norms: bool | None = None, min_size: int = 0, max_size: int = 0, anchors: str = "", **options,
 ) -> nn.Module:
-    """A detector by name.
+    """A detector by name. Arguments that RunConfig has, too, mean the same (lab/config/run_config.py).
 
     Args:
         backbone: one of ``BACKBONES``, or another classifier of torchvision. Compact ones are for RetinaNet only, sizes
             of YOLOX for it only.
-        flavour: "torchvision", or "mmdet" (see mmdet_modules.py) for MMDetection's P6, anchors, heads, norms and order
-            of classes.
-        pretrained: start a compact backbone from the package's weights for glyphs, another one from torchvision's
-            ImageNet weights; of the latter, stem and first stage are not trained.
+        flavour: "torchvision", or "mmdet" for MMDetection's parts (see mmdet_modules.py).
+        pretrained: of ImageNet weights, stem and first stage are not trained.
         frozen_norms: batch norms with fixed statistics, not for compact and small backbones. None: if ``pretrained``,
             and always in the mmdet flavour.
-        min_size, max_size: pixels of the short side, and at most of the long side, of resized images; 0: no resizing.
-        anchors: of RetinaNet or the regions of a two-stage detector, in place of the usual ones (see anchors.py).
         options: of the detector's class, such as ``score_thresh=0.05``; of ``ScaledFCOSHead`` for an FCOS of mmdet.
     Raises:
         UserError: an unknown name or flavour, or ImageNet weights that do not exist.

@@ -239,10 +239,8 @@ class RunFolder:
     def begin(self, settings: dict, compared: dict) -> None:
         """Note settings and code, or refuse a folder with a run of other settings or other code.
 
-        Args:
-            settings: all settings, for params.json.
-            compared: what decides the run's numbers, of :func:`identity`. That of a run that was refused before its
-                first step does not count.
+        compared: what decides the run's numbers, of :func:`identity`. That of a run that was refused before its first
+        step does not count.
         """
         if self.has("params.json") and self.has(*BEGUN):
             params, before = self.read("params.json"), compared | {"settings": {}}

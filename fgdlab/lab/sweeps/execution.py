@@ -30,14 +30,14 @@ def execute(
 ) -> dict[str, list[PlannedRun]]:
     """Run what is not done yet, ``jobs`` at a time, each in a process of its own. Returns {state: runs} at the end.
 
-    A run that fails does not stop the others; it is run again only with ``retry_failed``. Interrupted ones go on from
-    their checkpoint. A stale run, of other code or another teacher, is moved to .stale/ and run again, unless
-    ``keep_stale``. Ctrl-C once lets the running ones finish and starts no more; twice ends them.
+    A run that fails does not stop the others. Ctrl-C once lets the running ones finish and starts no more; twice ends
+    them.
 
     Args:
         jobs: runs at a time; or a function that returns how many there is room for now, where workers come and go.
         executor: where :func:`fgdlab.lab.sweeps.worker.launch` is submitted; None = ``jobs`` slots of this machine.
         elsewhere: data and teacher are made in the executor, too, on the machine or GPU of the runs.
+        retry_failed: run failed ones again. keep_stale: leave runs of other code or another teacher as they are.
     Raises:
         UserError: another runner is at work in the folder, it cannot be written, or an earlier result is damaged.
     """

@@ -48,10 +48,7 @@ def prepare_shared(todo: list[PlannedRun], say: Callable[[str], None]) -> None:
 
 
 def prepare_shared_in(pool: Executor, todo: list[PlannedRun], say: Callable[[str], None]) -> None:
-    """In the slots of the runs, which may be on another machine, one configuration after the other.
-
-    UserError: that of the preparation, or where its log lies if it ended without one.
-    """
+    """In the slots of the runs, which may be on another machine, one configuration after the other."""
     lines = {}
     for config in to_prepare(todo) if todo else []:
         here = RunFolder(make_folder(todo[0].folder.parent / ".prepare" / short_hash(config.dict())))

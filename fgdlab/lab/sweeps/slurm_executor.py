@@ -16,10 +16,8 @@ QUIET = 0.5  # seconds without a new submission after which the waiting ones bec
 class SlurmExecutor(Executor):
     """Submits through submitit and follows the jobs.
 
-    Args:
-        folder: submitit's scripts and logs; every machine must see it.
-        minutes: time limit of a job; the same command continues its run. gpus, cpus: per run.
-        at_once: most jobs at a time; 0 leaves it to Slurm. cluster: "slurm"; tests use submitit's "local".
+    folder: submitit's scripts and logs; every machine must see it. minutes: time limit of a job. gpus, cpus: per run.
+    at_once: most jobs at a time; 0 leaves it to Slurm. cluster: "slurm"; tests use submitit's "local".
     """
 
     def __init__(

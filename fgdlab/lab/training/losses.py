@@ -28,8 +28,7 @@ def make_loss(
         levels: pyramid levels that student and teacher share, e.g. ("P3", "P4", "P5").
         device: where the loss will be computed, "cpu" or "cuda".
     Raises:
-        UserError: parts that the method lacks, a file without that class, detectors that the method cannot work on, or
-            ``fused=on`` where no fused implementation applies.
+        UserError: unknown parts or class, detectors that the method cannot take, or ``fused=on`` where it does not apply.
     """
     channels = student.backbone.out_channels, teacher.backbone.out_channels
     if config.method == "fgd":

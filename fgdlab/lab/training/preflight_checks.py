@@ -42,7 +42,7 @@ def preflight(
 ) -> list[CheckResult]:
     """Check a distiller on the first few images of its training set, before it is trained.
 
-    It uses the teacher's ``checksum`` (see checkpoints/checksums.py) and the student's ``inherited`` if they are set.
+    It uses the teacher's ``checksum`` (checkpoints/checksums.py) and the student's ``inherited`` if they are set.
     """
     results = [optimised_parameters(distiller)]
     if distiller.teacher is not None:
