@@ -10,7 +10,8 @@ import pytest
 
 import fgdlab
 from fgdlab.lab.sweeps.collection import outdated, read_frame
-from fgdlab.lab.sweeps.spec import load_sweep, of_scale, published, results_file
+from fgdlab.lab.sweeps.spec import load_sweep, of_scale, results_file
+from tests.helpers.published import published
 
 ROOT = Path(fgdlab.__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks/src").glob("*.py"))

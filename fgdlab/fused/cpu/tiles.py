@@ -20,10 +20,9 @@ NO_MAP = [0, 0, 0, 0]
 class Tiles:
     """The tiles of all levels, image by image.
 
-    Args:
-        students, teachers: maps (N, C, H, W) of each level, in any memory format. Half precision is converted.
-        dtype: of the sums.
-        outs: gradients to write, from ``memory.empty_like``; None for a level that needs none.
+    students, teachers: maps (N, C, H, W) of each level, in any memory format. Half precision is converted.
+    dtype: of the sums.
+    outs: gradients to write, from ``memory.empty_like``; None for a level that needs none.
     """
 
     def __init__(

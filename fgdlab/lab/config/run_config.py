@@ -18,14 +18,13 @@ def setting(
 ):
     """A field with its metadata.
 
-    Args:
-        group: one of ``GROUPS``. A run without distillation does not use "method" and "fgd".
-        help: the words of ``fgdlab run --help``.
-        choices: the allowed words; a word that contains ``or_with`` is allowed, too.
-        minimum, maximum: of numbers; ``maximum`` is for whole numbers, others end at ``LARGEST``.
-        later: added after results were published, so its default is not part of an id and must never change.
-        decides_teacher: the weights of a trained teacher depend on it, so the name of the teacher's file does.
-        decides_numbers: it can change a number of the run, so the run's id depends on it.
+    group: one of ``GROUPS``. A run without distillation does not use "method" and "fgd".
+    help: the words of ``fgdlab run --help``.
+    choices: the allowed words; a word that contains ``or_with`` is allowed, too.
+    minimum, maximum: of numbers; ``maximum`` is for whole numbers, others end at ``LARGEST``.
+    later: added after results were published, so its default is not part of an id and must never change.
+    decides_teacher: the weights of a trained teacher depend on it, so the name of the teacher's file does.
+    decides_numbers: it can change a number of the run, so the run's id depends on it.
     """
     return field(default=default, metadata={
         "group": group, "help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "or_with": or_with,

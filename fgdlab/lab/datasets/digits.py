@@ -153,8 +153,7 @@ def scene_with_ink(recipe: DigitScenes, split: str, image_id: int) -> tuple[np.n
 def run_lengths(ink: np.ndarray, corner: tuple[int, int], size: int) -> dict:
     """COCO's run lengths of a digit's pixels of at least half opacity, also covered ones.
 
-    Args:
-        ink: opacity (h, w) in 0..1. corner: x1, y1 of its box in the scene. size: side of the scene. Both in pixels.
+    ink: opacity (h, w) in 0..1. corner: x1, y1 of its box in the scene. size: side of the scene. Both in pixels.
     """
     (x1, y1), (height, width) = corner, ink.shape
     mask = np.zeros((size, size), np.uint8, order="F")

@@ -88,12 +88,11 @@ def backbone_with_fpn(
 ) -> BackboneWithFPN:
     """A trunk with torchvision's FPN; parameters are named as in ``resnet_fpn_backbone``.
 
-    Args:
-        first: the finest level of the FPN, 2 or 3; its stride is 2 ** first.
-        extra: the block that makes the levels after P5, or a function: channels of C5 -> that block.
-        pretrained: ImageNet weights; stem and first stage are then fixed.
-        norms: of the trunk: "learned", "frozen" (FrozenBatchNorm2d), "frozen_stats" (weight and bias are trained).
-        fpn_norm: norm after every convolution of the FPN, which then has no bias.
+    first: the finest level of the FPN, 2 or 3; its stride is 2 ** first.
+    extra: the block that makes the levels after P5, or a function: channels of C5 -> that block.
+    pretrained: ImageNet weights; stem and first stage are then fixed.
+    norms: of the trunk: "learned", "frozen" (FrozenBatchNorm2d), "frozen_stats" (weight and bias are trained).
+    fpn_norm: norm after every convolution of the FPN, which then has no bias.
     """
     norm = {"learned": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "frozen_stats": FrozenStatsBatchNorm2d}[norms]
     weights = "DEFAULT" if pretrained else None

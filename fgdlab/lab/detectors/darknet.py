@@ -95,9 +95,8 @@ class DarknetPixels(nn.Module):
 class CSPDarknet(nn.Module):
     """pixels (N, 3, H, W) -> C3, C4, C5.
 
-    Args:
-        widths, counts: channels of the stem and at strides 4, 8, 16, 32; bottlenecks at the latter.
-        depthwise: 3x3 convolutions are depthwise, as in YOLOX-nano.
+    widths, counts: channels of the stem and at strides 4, 8, 16, 32; bottlenecks at the latter.
+    depthwise: 3x3 convolutions are depthwise, as in YOLOX-nano.
     """
 
     def __init__(self, widths: tuple[int, ...], counts: tuple[int, ...], depthwise: bool = False):

@@ -13,9 +13,8 @@ class DenseDetector(nn.Module):
     A subclass has ``STRIDES``, ``losses(levels, targets)``, and for the maps of one image and level
     ``cell_scores(maps)`` -> (HW, C) and ``cell_boxes(maps, cells, corners, stride)`` -> (K, 4) in pixels.
 
-    Args:
-        backbone, score_thresh and on: as in ``RepPoints``.
-        head: [map of a level, ...] -> [maps (N, ., H, W) of a level, ...], the first of which has C channels.
+    backbone, score_thresh and on: as in ``RepPoints``.
+    head: [map of a level, ...] -> [maps (N, ., H, W) of a level, ...], the first of which has C channels.
     """
 
     STRIDES: tuple[int, ...] = STRIDES

@@ -20,10 +20,9 @@ RATIOS = (0.5, 1.0, 2.0)  # height over width
 class ExtraConvs(ExtraFPNBlock):
     """P6 = conv(source), P7 = conv(P6), each with stride 2.
 
-    Args:
-        source: "input" for C5, "output" for P5, with so many channels as ``inputs``.
-        relu: P7 = conv(relu(P6)). MMDetection does this in FCOS only, torchvision always.
-        norm: after each convolution, which then has no bias.
+    source: "input" for C5, "output" for P5, with so many channels as ``inputs``.
+    relu: P7 = conv(relu(P6)). MMDetection does this in FCOS only, torchvision always.
+    norm: after each convolution, which then has no bias.
     """
 
     def __init__(self, source: str, inputs: int, outputs: int, relu: bool = False, norm=None):
@@ -49,9 +48,8 @@ class ExtraConvs(ExtraFPNBlock):
 class ExactAnchors(CachedAnchors):
     """Anchors with exact sides, one stride apart.
 
-    Args:
-        strides: pixels per cell for each level. sizes: sides in pixels of its square anchors.
-        centre: of an anchor in its cell, 0 for the corner and 0.5 for the middle.
+    strides: pixels per cell for each level. sizes: sides in pixels of its square anchors.
+    centre: of an anchor in its cell, 0 for the corner and 0.5 for the middle.
     Differs: torchvision rounds the sides, and its stride is image size // map size: 114 instead of 128 pixels at P7 of
         an 800-pixel image.
     """
@@ -165,10 +163,9 @@ class AlignedRoIAlign(MultiScaleRoIAlign):
 class ScaledFCOSHead(FCOSHead):
     """A learned scale per level, and options in which MMDetection's checkpoints differ.
 
-    Args:
-        norm_on_bbox: distances are relu(scale * conv) in strides; else exp(scale * conv) in pixels.
-        centerness_on_reg: centreness reads the box tower; else the class tower.
-        conv_bias: the towers' convolutions have a bias before their group norm.
+    norm_on_bbox: distances are relu(scale * conv) in strides; else exp(scale * conv) in pixels.
+    centerness_on_reg: centreness reads the box tower; else the class tower.
+    conv_bias: the towers' convolutions have a bias before their group norm.
     """
 
     def __init__(

@@ -17,10 +17,9 @@ from .tensorboard import write_rows
 class Log:
     """metrics.jsonl and the progress of one run: every term on every level, each ``every`` steps and at the last.
 
-    Args:
-        folder: where metrics.jsonl goes; None: nowhere. progress: "bar", "lines" or "off".
-        first_step: the step after which the run resumes; rows of later steps are dropped and written again.
-        writer: a TensorBoard SummaryWriter, or None.
+    folder: where metrics.jsonl goes; None: nowhere. progress: "bar", "lines" or "off".
+    first_step: the step after which the run resumes; rows of later steps are dropped and written again.
+    writer: a TensorBoard SummaryWriter, or None.
     """
 
     def __init__(
