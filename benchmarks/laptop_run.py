@@ -126,7 +126,7 @@ def measure() -> dict:
     config, clock = active_settings(load_sweep("table1_areas").settings(ROW, 0, "laptop")), Clock()
     prepare(config, progress=False)  # makes what is missing before the clock starts
     opening = subprocess.run(
-        [sys.executable, "-c", OPEN], input=config.json(), capture_output=True, text=True, check=True,
+        [sys.executable, "-c", OPEN], input=json.dumps(config.dict()), capture_output=True, text=True, check=True,
         env={**os.environ, **cpu_environment(1)},
     )
     inputs = prepare(config, progress=False)
