@@ -172,6 +172,21 @@ def run_all(page) -> None:
         raise AssertionError("\n".join(["a cell failed:", *page.locator(".jp-OutputArea-output").all_inner_texts()]))
 
 
+def run_code(page, code: str) -> str:
+    """Run code in the kernel of the notebook, outside of its cells, and return what it prints."""
+    return page.evaluate(
+        """async (code) => {
+        const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+        const future = kernel.requestExecute({ code });
+        let text = '';
+        future.onIOPub = (message) => {
+            if (message.header.msg_type === 'stream') text += message.content.text;
+        };
+        await future.done; return text; }""",
+        code,
+    )
+
+
 def open_and_run(lab: Lab, browser, notebook: Path | str, **settings):
     """:func:`open_notebook`, then :func:`run_all`."""
     page = open_notebook(lab, browser, notebook, **settings)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.browser.browser_lab import KERNEL_READY, RUN_ALL, write_notebook
+from tests.browser.browser_lab import KERNEL_READY, RUN_ALL, run_code, write_notebook
 
 pytestmark = pytest.mark.browser
 
@@ -124,17 +124,7 @@ class Page:
 
     def kernel(self, code: str) -> str:
         """Run code outside of the cells and return what it prints."""
-        return self.page.evaluate(
-            """async (code) => {
-            const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-            const future = kernel.requestExecute({ code });
-            let text = '';
-            future.onIOPub = (message) => {
-                if (message.header.msg_type === 'stream') text += message.content.text;
-            };
-            await future.done; return text; }""",
-            code,
-        )
+        return run_code(self.page, code)
 
 
 @pytest.fixture(scope="module")

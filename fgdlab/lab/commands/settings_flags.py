@@ -13,6 +13,19 @@ PATH = click.Path(path_type=Path)
 scale_flag = click.option("--scale", default="laptop", show_default=True, help="smoke, laptop, photos, gpu or paper")
 
 
+def numbers(ctx, param, value: str | None) -> list[int] | None:
+    if value is None:
+        return None
+    try:
+        return [int(number) for number in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"must be whole numbers with commas between, such as 0,1,2; got {value!r}") from None
+
+
+seeds_flag = click.option("--seeds", callback=numbers, default=None, metavar="0,1,2",
+                          help="the seeds that count  [default: those of the runs]")
+
+
 def results_flag(name: str):
     """The flag for a folder of a sweep's runs, for commands that read results."""
     default = "runs/NAME or runs/NAME-SCALE, then ablations/results"

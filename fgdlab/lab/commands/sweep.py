@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..errors import UserError
-from .settings_flags import PATH, fitted
+from .settings_flags import PATH, fitted, numbers
 
 
 def parse_pairs(pairs: tuple[str, ...]) -> dict:
@@ -27,15 +27,6 @@ def parse_pairs(pairs: tuple[str, ...]) -> dict:
         except UserError:
             settings[name] = value
     return settings
-
-
-def numbers(ctx, param, value: str | None) -> list[int] | None:
-    if value is None:
-        return None
-    try:
-        return [int(number) for number in value.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"must be whole numbers with commas between, such as 0,1,2; got {value!r}") from None
 
 
 @click.command()

@@ -4,7 +4,7 @@ from pathlib import Path
 import click
 
 from ..errors import UserError
-from .settings_flags import PATH, results_flag, scale_flag
+from .settings_flags import PATH, results_flag, scale_flag, seeds_flag
 
 
 def comma_list(ctx, param, value: str) -> tuple[str, ...]:
@@ -22,6 +22,7 @@ def show_table(sweep, frame, format: str, figure: Path | None, metrics=("AP", "A
 @click.command()
 @click.argument("name")
 @scale_flag
+@seeds_flag
 @results_flag("--out")
 @click.option("--format", "format", type=click.Choice(["text", "markdown", "latex", "csv", "html"]), default="text",
               show_default=True, help="how to print it")
@@ -35,7 +36,7 @@ def show_table(sweep, frame, format: str, figure: Path | None, metrics=("AP", "A
 @click.option("--publish", is_flag=True,
               help="write results, table and figure to ablations/results, and the table into README.md, for a commit; "
                    "at scale gpu as NAME-gpu")
-def table(name, scale, out, format, metrics, noise, resamples, figure, publish) -> None:
+def table(name, scale, seeds, out, format, metrics, noise, resamples, figure, publish) -> None:
     """Print the table of a sweep beside the paper's.
 
     It takes your own runs if there are any, else the committed ones.
@@ -47,12 +48,14 @@ def table(name, scale, out, format, metrics, noise, resamples, figure, publish) 
 
     if publish:
         check_scale(scale)
+        if seeds:
+            raise UserError("--publish must go with all seeds of the runs, got --seeds; leave it out")
         if noise != "seeds":
             raise UserError(
                 "--publish must go with intervals over seeds, which can be computed from the committed results, "
                 f"got --noise {noise}; leave one out"
             )
-    runs = SweepRuns.of(name, scale, out)
+    runs = SweepRuns.of(name, scale, out, seeds)
     intervals = {}
     if noise != "seeds":
         from ..reports import resampled_intervals
@@ -87,9 +90,10 @@ def claims(publish) -> None:
 @click.command()
 @click.argument("name")
 @scale_flag
+@seeds_flag
 @results_flag("--runs")
 @click.option("--out", type=PATH, default=None, help="the page to write  [default: report.html beside the runs]")
-def report(name, scale, runs, out) -> None:
+def report(name, scale, seeds, runs, out) -> None:
     """Write one page about a sweep, readable without a network.
 
     Table, figures, masks, detections, provenance, failures and cost; of your own runs if there are any, else of the
@@ -97,4 +101,4 @@ def report(name, scale, runs, out) -> None:
     """
     from ..reports import write_report
 
-    click.echo(f"report: {write_report(name, scale, runs, out)}")
+    click.echo(f"report: {write_report(name, scale, runs, out, seeds)}")

@@ -10,6 +10,7 @@ __all__ = lazy_package(__name__, {
     "image_intervals": "resampled_intervals",
     "publishing": "check_scale publish publish_claims",
     "report_page": "write_report",
+    "run_table": "watch",
     "seeds": "SeedTargets parse_analyses seeds_report",
     "sweep_report": "Report show",
     "sweep_runs": "SweepRuns",

@@ -15,7 +15,7 @@ from ..stats import ERROR_TYPES, error_shares, mean_std, variance_covered
 from ..tables import Block, aligned, draw_values, seed_heights, style_rows
 from .comparison_inputs import evaluation_set, finished
 from .row_runs import missing_folders
-from .sweep_runs import SweepRuns
+from .sweep_runs import SweepRuns, folder_of
 
 TYPES = list(ERROR_TYPES)
 MEANING = "In percent; a line sums to 100. " + "; ".join(f"{name}: {what}" for name, what in ERROR_TYPES.items()) + "."
@@ -38,7 +38,7 @@ def error_types_of_runs(folders: Iterable[Path]) -> pd.DataFrame:
 
 def with_error_types(runs: SweepRuns) -> pd.DataFrame:
     """The results of a sweep with one column per error type; empty where neither folder nor earlier shares are here."""
-    folders = {index: runs.folder(line["row"], line["seed"]) for index, line in runs.done().iterrows()}
+    folders = {index: folder_of(line, runs.path.parent) for index, line in runs.done().iterrows()}
     here = {index: folder for index, folder in folders.items() if folder}
     frame = runs.frame.reindex(columns=list(dict.fromkeys([*runs.frame.columns, *TYPES])))
     shares = error_types_of_runs(here.values()).set_axis(list(here)).reindex(frame.index)

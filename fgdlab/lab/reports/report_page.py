@@ -14,16 +14,18 @@ from .sweep_runs import SweepRuns
 NOTEBOOK_ONLY = "notebook-only"  # tag of cells that are of no use on a page
 
 
-def write_report(name: str, scale: str = "laptop", runs: Path | None = None, out: Path | None = None) -> Path:
-    """Write the report on a sweep; an old one is replaced as a whole. The file needs no network and no script.
+def write_report(
+    name: str, scale: str = "laptop", runs: Path | None = None, out: Path | None = None, seeds: list[int] | None = None,
+) -> Path:
+    """Write the report on a sweep; an old one is replaced as a whole. The file needs no network.
 
     Args:
-        name, scale, runs: as in :meth:`Report.of`.
+        name, scale, runs, seeds: as in :meth:`Report.of`.
         out: the file to write; by default report.html in the folder of the runs.
     Raises:
         UserError: no such sweep or scale, no results, no run is done, or the notebook fails.
     """
-    found = SweepRuns.of(name, scale, runs)
+    found = SweepRuns.of(name, scale, runs, seeds)
     Table(found.frame, found.sweep)  # raises errors in the results before a kernel starts
     path = Path(out or found.home / "report.html")
     make_folder(path.parent)
@@ -33,7 +35,7 @@ def write_report(name: str, scale: str = "laptop", runs: Path | None = None, out
     from nbconvert import HTMLExporter
     from papermill.exceptions import PapermillExecutionError
 
-    parameters = {"sweep": name, "scale": scale, "runs": str(runs or "")}
+    parameters = {"sweep": name, "scale": scale, "runs": str(runs or ""), "seeds": seeds, "page": str(path)}
     try:
         notebook = papermill.execute_notebook(
             str(ablations_folder() / "report.ipynb"), None, parameters, cwd=str(Path.cwd()), kernel_name="python3",

@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 
 import pandas as pd
+from IPython.display import HTML, Image, display
 from matplotlib.figure import Figure
 
 from .. import plots
@@ -12,6 +13,7 @@ from ..errors import UserError
 from ..tables import METRICS, Table, table_figure
 from . import row_figures, sweep_runs
 from .row_runs import LoadedRows, missing_folders
+from .run_table import table_data, table_html
 from .sweep_runs import SweepRuns
 
 
@@ -30,7 +32,7 @@ class Unavailable(Paragraph):
 
 
 def or_reason(make: Callable):
-    """Turn a UserError into :class:`Unavailable`, so that the other parts of the report are still made."""
+    """A UserError becomes :class:`Unavailable`; the other parts are still made."""
     @wraps(make)
     def wrapped(self, *args):
         try:
@@ -43,34 +45,30 @@ def or_reason(make: Callable):
 
 def show(part: Figure | Unavailable, alt: str) -> None:
     """Display a figure with its alternative text, or the reason why it is not available."""
-    from IPython.display import Image, display
-
     display(Image(data=plots.png(part), format="png", alt=alt) if isinstance(part, Figure) else part)
 
 
 class Report:
-    """The parts of a report. A part is made when it is asked for; if that fails, it is :class:`Unavailable`.
-
-    Args:
-        runs: of :meth:`SweepRuns.of`, or use :meth:`Report.of`.
-    """
+    """The parts of a report. A part is made when it is asked for; if that fails, it is :class:`Unavailable`."""
 
     def __init__(self, runs: SweepRuns, metrics: tuple[str, ...] = METRICS):
         self.runs = runs
         self.table = Table(runs.frame, runs.sweep, metrics)
 
     @classmethod
-    def of(cls, name: str, scale: str = "laptop", runs: Path | str | None = None) -> "Report":
-        """The report on a sweep by name, of the runs in folder ``runs`` (default runs/NAME, then committed results).
-
-        Raises:
-            UserError: no such sweep or scale, no results, or no run is done.
-        """
-        return cls(SweepRuns.of(name, scale, runs or None))
+    def of(
+        cls, name: str, scale: str = "laptop", runs: Path | str | None = None, seeds: list[int] | None = None,
+    ) -> "Report":
+        """The report on a sweep; arguments and errors are those of :meth:`SweepRuns.of`; a run must be done, too."""
+        return cls(SweepRuns.of(name, scale, runs or None, seeds))
 
     def figure(self) -> Figure:
-        """Every run as a point, and its difference to the baseline's run of the same seed."""
+        """Every run as a point, and its difference to the baseline's."""
         return table_figure(self.runs.frame, self.runs.sweep, self.table.metrics[0])
+
+    def every_run(self, page: str = "") -> HTML:
+        """All runs in a table that sorts and filters; links are relative to the file ``page``."""
+        return table_html(table_data(self.runs, self.table.metrics, Path(page).absolute().parent))
 
     @or_reason
     def losses(self) -> Figure | Unavailable:
@@ -105,9 +103,6 @@ class Report:
         except UserError:
             return []
 
-    def image_id(self, image: int) -> int:
-        return self.loaded.dataset.image_ids[image]
-
     @or_reason
     def masks(self, image: int) -> Figure | Unavailable:
         """The weight of each cell in the losses of the rows, on one image."""
@@ -126,10 +121,6 @@ class Report:
     def settings(self) -> pd.DataFrame:
         """The settings that differ between the rows."""
         return sweep_runs.settings(self.runs)
-
-    def failures(self) -> pd.DataFrame:
-        """Runs without a score, why, and their notebooks; empty if all are done."""
-        return sweep_runs.failures(self.runs)
 
     def cost(self) -> pd.DataFrame:
         """Seconds, images per second and memory of the runs of each row."""

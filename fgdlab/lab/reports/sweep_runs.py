@@ -1,4 +1,4 @@
-"""The runs behind a table or a report: their results, folders, settings, cost, failures and provenance."""
+"""The runs behind a table or a report: their results, folders, settings, cost and provenance."""
 import os
 from collections import Counter
 from dataclasses import dataclass, fields
@@ -10,13 +10,14 @@ from ..config import RunConfig, unused_settings
 from ..errors import UserError
 from ..run import RunFolder
 from ..sweeps import Sweep, load_sweep, read_results, runs_folder
-from ..tables import done_runs, not_done, runs_of
+from ..tables import done_runs, runs_of
 
 SEPARATOR = " | "
 COST = {  # {title: column of results.csv}
     "seconds per run": "seconds", "training": "train_seconds", "evaluation": "eval_seconds",
     "images / s": "images_per_second", "peak memory, GB": "peak_memory_gb",
 }
+UNUSED_BY_AREA = {"fg": ("beta",), "bg": ("alpha",), "both": ("beta",), "none": ("alpha", "beta")}
 DIRTY = {True: ", with uncommitted changes", False: ", no change left uncommitted"}
 
 
@@ -24,8 +25,8 @@ DIRTY = {True: ", with uncommitted changes", False: ", no change left uncommitte
 class SweepRuns:
     """A sweep at one scale and its runs.
 
-    ``frame``: one row per run as in results.csv, with a column ``error`` if a run failed; ``path``: the file it was
-    read from; ``home``: the folder of the runs.
+    ``frame``: one row per run as in results.csv, and the ``error`` of failed ones; ``path``: the file it was read from;
+    ``home``: the folder of the runs.
     """
 
     sweep: Sweep
@@ -34,34 +35,39 @@ class SweepRuns:
     home: Path
 
     @classmethod
-    def of(cls, name: str, scale: str = "laptop", runs: Path | str | None = None) -> "SweepRuns":
-        """The newest results of a sweep by name: those in folder ``runs``, else the committed ones.
+    def of(
+        cls, name: str, scale: str = "laptop", runs: Path | str | None = None, seeds: list[int] | None = None,
+    ) -> "SweepRuns":
+        """The newest results of a sweep: those in folder ``runs``, else the committed ones.
 
-        By default ``runs`` is runs/NAME in the current folder, then in its parent, for notebooks in ablations/.
+        ``seeds``: the expected ones; by default those that the reader's own sweep was started with.
 
         Raises:
             UserError: no such sweep or scale, or no results.
         """
-        sweep = load_sweep(name).at(scale)
-        home = Path(runs) if runs else runs_folder(sweep, scale)
-        if not runs and not (home / "results.csv").is_file() and (".." / home / "results.csv").is_file():
-            home = ".." / home
+        sweep = load_sweep(name).at(scale, seeds)
+        home = home_of(sweep, scale, runs)
         frame, path = read_results(sweep, scale, home)
+        if seeds:
+            frame = frame[frame["seed"].isin(seeds)].reset_index(drop=True)
+        elif path.parent == home:
+            sweep = sweep.at(scale, sorted(map(int, set(frame["seed"]))))
         return cls(sweep, with_errors(frame, path.parent), path, home)
-
-    def folder(self, row: str, seed: int) -> Path | None:
-        """The folder of a run, if it is here."""
-        lines = self.frame[(self.frame["row"] == row) & (self.frame["seed"] == seed)]
-        return folder_of(lines.iloc[-1], self.path.parent) if len(lines) else None
 
     def finished(self, row: str) -> dict[int, Path]:
         """{seed: folder} of the row's done runs whose folders are here, smallest seed first."""
-        done = self.frame[(self.frame["row"] == row) & (self.frame["state"] == "done")]
-        folders = {seed: self.folder(row, seed) for seed in sorted(map(int, done["seed"]))}
+        done = self.frame[(self.frame["row"] == row) & (self.frame["state"] == "done")].sort_values("seed")
+        folders = {int(line["seed"]): folder_of(line, self.path.parent) for _, line in done.iterrows()}
         return {seed: folder for seed, folder in folders.items() if folder and RunFolder(folder).has("result.json")}
 
     def done(self) -> pd.DataFrame:
         return done_runs(runs_of(self.frame, self.sweep), self.sweep)
+
+
+def home_of(sweep: Sweep, scale: str, runs: Path | str | None) -> Path:
+    """``runs``; or runs/NAME here or, for notebooks, in the parent folder."""
+    home = Path(runs) if runs else runs_folder(sweep, scale)
+    return home if runs or home.is_dir() or not (".." / home).is_dir() else ".." / home
 
 
 def folder_of(line: pd.Series, home: Path) -> Path | None:
@@ -71,59 +77,51 @@ def folder_of(line: pd.Series, home: Path) -> Path | None:
 
 def with_errors(frame: pd.DataFrame, home: Path) -> pd.DataFrame:
     """The same runs with a column of the errors in failed.json, if a run failed."""
-    if "error" in frame or not (frame["state"] == "failed").any():
+    failed = frame["state"] == "failed"
+    if "error" in frame or not failed.any():
         return frame
-    folders = [folder_of(line, home) if line["state"] == "failed" else None for _, line in frame.iterrows()]
-    errors = [RunFolder(folder).error() if folder else None for folder in folders]
-    return frame.assign(error=pd.Series(errors, index=frame.index, dtype=object))
+    folders = [folder_of(line, home) for _, line in frame[failed].iterrows()]
+    errors = [folder and RunFolder(folder).error() for folder in folders]
+    return frame.assign(error=pd.Series(errors, index=frame.index[failed], dtype=object))
 
 
 def settings(runs: SweepRuns) -> pd.DataFrame:
     """The settings that differ between done runs, one line per row; None if a row does not use one."""
     done = runs.done()
-    names = [field.name for field in fields(RunConfig) if field.name in done and field.name not in ("seed", "scale")]
+    used = used_settings(done).groupby(done["row"]).agg(lambda each: SEPARATOR.join(each.dropna().unique()) or None)
+    used = used.reindex(list(runs.sweep.rows)).reset_index(drop=True)
+    used.insert(0, "row", [row.label for row in runs.sweep.rows.values()])
+    return used
+
+
+def used_settings(frame: pd.DataFrame) -> pd.DataFrame:
+    """Text of the settings that differ between runs; None where a run does not use one."""
+    others = ("seed", "scale", "data", "device")
+    names = [field.name for field in fields(RunConfig) if field.name in frame and field.name not in others]
     used = pd.DataFrame([
         {name: None if name in unused_by_run(line) else setting_text(line[name]) for name in names}
-        for _, line in done.iterrows()
-    ], index=done.index)
-    differing = [name for name in names if used[name].nunique() > 1]
-    lines = []
-    for key, row in runs.sweep.rows.items():
-        values = {name: used.loc[done["row"] == key, name].dropna().unique() for name in differing}
-        lines.append({"row": row.label, **{name: SEPARATOR.join(each) or None for name, each in values.items()}})
-    return pd.DataFrame(lines)
+        for _, line in frame.iterrows()
+    ], frame.index, dtype=object)
+    return used[[name for name in names if used[name].nunique() > 1]]
 
 
 def unused_by_run(line: pd.Series) -> tuple[str, ...]:
     """Settings that the method of this run does not use."""
     if not known(line.get("method")):
         return ()
-    inherits = known(line.get("inherit")) and bool(line["inherit"])
-    distils = line["method"] != "none"
-    return tuple(name for name in unused_settings(distils, line["method"], distils or inherits) if name != "method")
+    inherits, distils = known(line.get("inherit")) and bool(line["inherit"]), line["method"] != "none"
+    of_area = UNUSED_BY_AREA.get(line.get("area"), ()) if line["method"] == "fgd" else ()
+    return *({*unused_settings(distils, line["method"], distils or inherits)} - {"method"}), *of_area
 
 
 def cost(runs: SweepRuns) -> pd.DataFrame:
     """Means over the done runs of each row. The last line has the number and the total seconds of all runs."""
-    done, lines = runs.done(), []
+    done, lines = runs.done().reindex(columns=["row", *COST.values()]), []
     for key, row in runs.sweep.rows.items():
         here = done[done["row"] == key]
-        means = {title: here[name].mean() if name in here else float("nan") for title, name in COST.items()}
-        lines.append({"row": row.label, "runs": len(here), **means})
-    total = done["seconds"].sum() if "seconds" in done else float("nan")
+        lines.append({"row": row.label, "runs": len(here), **here[[*COST.values()]].mean().set_axis(COST)})
+    total = done["seconds"].sum(min_count=1)
     return pd.DataFrame([*lines, {"row": "all together", "runs": len(done), "seconds per run": total}])
-
-
-def failures(runs: SweepRuns) -> pd.DataFrame:
-    """The expected runs without a score, why, and their notebooks; then the rows that cannot be run at this scale."""
-    rows, lines = runs.sweep.rows, []
-    for _, line in not_done(runs_of(runs.frame, runs.sweep), runs.sweep).iterrows():
-        folder = runs.folder(line["row"], line["seed"])
-        notebook = relative_path(folder / "run.ipynb") if folder and (folder / "run.ipynb").is_file() else None
-        lines.append((rows[line["row"]].label, str(line["seed"]), line["state"], line["error"] or None, notebook))
-    for row, why in runs.sweep.absent.items():
-        lines.append((rows[row].label, None, "cannot be run here", why, None))
-    return pd.DataFrame(lines, columns=["row", "seed", "state", "why", "notebook"])
 
 
 def provenance(runs: SweepRuns) -> pd.DataFrame:

@@ -5,6 +5,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -18,11 +19,12 @@ from fgdlab.lab.checkpoints.safetensors_io import save_weights
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.datasets import open_split
 from fgdlab.lab.detectors.builder import build
+from fgdlab.lab.reports import run_table
 from fgdlab.lab.reports.report_page import write_report
 from fgdlab.lab.reports.row_figures import losses_by_row, mean_loss_ratio
 from fgdlab.lab.reports.row_runs import LoadedRows
 from fgdlab.lab.reports.sweep_report import Report, Unavailable
-from fgdlab.lab.reports.sweep_runs import SweepRuns
+from fgdlab.lab.reports.sweep_runs import SweepRuns, unused_by_run
 from fgdlab.lab.sweeps.collection import SCORE_COLUMNS, collect, write_results
 from fgdlab.lab.sweeps.planning import plan
 from fgdlab.lab.sweeps.spec import load_sweep
@@ -193,10 +195,34 @@ def squeezed(text: str) -> str:
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_fetches_nothing_and_runs_nothing(page):
-    outside = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", page)
-    assert not re.search(r"https?:|//[a-z]|<script|<link|<iframe|@import|url\(|\bon[a-z]+=", outside)
-    assert len(page) < 3e6 and len(outside) < 60_000
+def test_the_page_fetches_nothing_and_its_scripts_are_its_own(page):
+    outside = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", page).replace("http://www.w3.org/2000/svg", "")
+    assert not re.search(r"https?:|//[a-z]|src=\"(?!\")|<link|<iframe|@import|url\(|\\bon[a-z]+=|\bimport\b", outside)
+    assert page.count("<script") == 1 and len(page) < 3e6 and len(outside) < 70_000
+
+
+def lines_of(page: str) -> list[dict]:
+    """The lines of the table of runs, as its script reads them."""
+    return json.loads(re.search(r"^const data = (.*);$", page, re.MULTILINE)[1])["lines"]
+
+
+def test_a_watched_sweep_has_states_time_left_curves_and_links(swept, monkeypatch):
+    threads, pending = [], next(run for run in plan(load_sweep("mine.yaml"), swept / "runs/mine") if run.seed == 1
+                                and run.row == "late")
+    thread = SimpleNamespace(Thread=lambda target, daemon: threads.append(target) or SimpleNamespace(start=list))
+    monkeypatch.setattr(run_table, "threading", thread)
+    table = run_table.watch("mine.yaml")
+    lines = {(line["row"], line["seed"]): line for line in table.data["lines"]}
+    assert len(lines) == 8 and lines["broke down", 0]["error"] == ERROR and lines["broke down", 1]["state"] == "pending"
+    assert [step for step, _ in lines["foreground", 0]["curve"]] == [1, 2, 4] and "curve" not in lines["broke down", 1]
+    assert table.data["status"].startswith("to do: 1 of 8 runs")
+    json.dumps(table.data, allow_nan=False)
+    monkeypatch.setattr(run_table.time, "sleep", lambda seconds: pending.here.fail("ended"))  # while it waits
+    try:
+        threads[0]()  # looks again, until all runs have ended
+        assert {line["state"] for line in table.data["lines"]} == {"done", "failed"}
+    finally:
+        (pending.folder / "failed.json").unlink()
 
 
 def test_the_page_is_valid_html_with_inline_images_that_have_alternative_texts(page):
@@ -228,17 +254,37 @@ def test_the_page_has_question_table_paper_settings_cost_and_origin(page):
         assert part in words, part
 
 
-def test_the_page_lists_what_failed_with_its_error_and_notebook(page, report):
-    words, failed = squeezed(Page(page).words), report.failures()
-    assert "Not done, 2 of 8 runs:" in words and words.count(ERROR) == 2
-    assert failed[["row", "seed", "state"]].values.tolist() == [
-        ["broke down", "0", "failed"],
-        ["broke down", "1", "pending"],
+def test_the_page_lists_what_failed_with_its_error_and_notebook(page):
+    words = squeezed(Page(page).words)
+    assert "Not done, 2 of 8 runs:" in words and ERROR in words
+    failed = [line for line in lines_of(page) if line["state"] != "done"]
+    assert [(line["row"], line["seed"], line["state"], line["error"]) for line in failed] == [
+        ("broke down", 0, "failed", ERROR),
+        ("broke down", 1, "pending", None),
     ]
-    assert (
-        re.fullmatch(r"runs/mine/[0-9a-f]{16}/run\.ipynb", failed["notebook"][0])
-        and Path(failed["notebook"][0]).is_file()
-    )
+    assert failed[1]["files"] == {} and Path("runs/mine", failed[0]["files"]["notebook"]).is_file()
+
+
+def test_every_run_has_its_scores_and_the_settings_that_it_uses(page):
+    lines = {(line["row"], line["seed"]): line for line in lines_of(page)}
+    assert len(lines) == 8 and lines["foreground", 1]["AP"] == 11.5 and lines["foreground", 1]["seconds"] == 61
+    assert lines["no distillation", 0]["area"] is None and lines["both, split", 0]["temperature"] == "0.1"
+
+
+def test_weights_that_an_area_does_not_use_are_no_settings_of_its_row():
+    row = pd.Series({"method": "fgd", "area": "fg", "inherit": False, "alpha": 1.0, "beta": 2.0})
+    assert "beta" in unused_by_run(row) and "alpha" not in unused_by_run(row)
+    assert "alpha" in unused_by_run(row.replace("fg", "bg")) and "beta" in unused_by_run(row.replace("fg", "both"))
+    assert not {"alpha", "beta"} & {*unused_by_run(row.replace("fg", "split"))}
+
+
+def test_own_runs_of_fewer_seeds_miss_none_and_seeds_can_be_chosen(swept, tmp_path):
+    frame = pd.read_csv(swept / "runs/mine/results.csv")
+    frame[frame["seed"] == 0].to_csv(tmp_path / "results.csv", index=False)
+    assert SweepRuns.of("mine.yaml", runs=tmp_path).sweep.seeds == [0]
+    chosen = SweepRuns.of("mine.yaml", seeds=[1])
+    assert chosen.sweep.seeds == [1] and set(chosen.frame["seed"]) == {1}
+    assert "Seeds: 1." in " ".join(Report(chosen).table.caption)
 
 
 def test_without_the_runs_folders_the_figures_are_unavailable_for_a_reason(alone):
@@ -413,7 +459,7 @@ def test_the_notebook_is_committed_without_outputs_and_with_literal_parameters(n
     ] == []
     import papermill
 
-    assert list(papermill.inspect_notebook(str(NOTEBOOK))) == ["sweep", "scale", "runs"]
+    assert list(papermill.inspect_notebook(str(NOTEBOOK))) == ["sweep", "scale", "runs", "seeds", "page"]
 
 
 def test_the_notebook_shows_every_part_of_the_report(notebook):
