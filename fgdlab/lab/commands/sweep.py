@@ -60,6 +60,7 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, keep_stale, fail_fast, d
 
     NAME is a sweep of ablations/sweeps. Finished runs are not repeated; an interrupted or killed run continues from its
     checkpoint. A run of older code is stale: it is moved to .stale/ and run again. Exit status 1 if a run is missing.
+    In a notebook, ``from fgdlab.lab.reports import watch; watch("NAME")`` follows the runs.
     """
     from ..sweeps import collect, execute, load_sweep, plan, runs_folder, write_results
     from ..sweeps import dry_run as list_runs
