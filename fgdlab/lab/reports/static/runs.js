@@ -72,7 +72,7 @@ function render({ model, el }) {
         return missing(a) || missing(b) ? missing(a) - missing(b) : (down ? -1 : 1) * compare(a, b);       // missing values last
       });
     }
-    head.replaceChildren(...columns.map((name) => node("th", { scope: "col", "data-column": name, "aria-sort": sorted === name ? (down ? "descending" : "ascending") : "none" },
+    head.replaceChildren(...columns.map((name) => node("th", { scope: "col", "data-column": name, class: (name === "seed" || numbers.includes(name)) && "runs-number", "aria-sort": sorted === name ? (down ? "descending" : "ascending") : "none" },
       node("button", { type: "button", onclick: () => sort(name) }, SHORT[name] || name, node("span", { "aria-hidden": "true" }, sorted !== name ? "" : down ? " ▼" : " ▲")))));
     body.replaceChildren(...kept.map((line) => node("tr", { id: line.id, "data-state": line.state, "data-chosen": line.id === chosen && "true" }, ...columns.map((name) => cell(line, name)))));
     count.textContent = `${kept.length} of ${lines.length} runs`;
