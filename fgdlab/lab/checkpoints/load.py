@@ -2,9 +2,9 @@
 
     torchvision:RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1   torchvision's detector, narrowed to the data's classes
     https://....pth, PATH                                   a file, recognised by the names of its tensors:
-        neck.*, bbox_head.*, roi_head.*                     MMDetection's: a detector of the mmdet flavour
-        backbone.backbone.*                                 Megvii's: a YOLOX
-        backbone.fpn.*, head.*, roi_heads.*                 torchvision's: a plain state dict of the run's detector
+        neck.*, bbox_head.*, roi_head.*                     MMDetection's
+        backbone.backbone.*                                 Megvii's YOLOX
+        backbone.fpn.*, head.*, roi_heads.*                 torchvision's
         with facts in a header                              written by a run, ``fgdlab teacher`` or ``fgdlab import``
 """
 import os

@@ -1,8 +1,8 @@
 """The folder of a run: its marker files, and the states that they mean.
 
     job.json        what the runner asked for: notebook, parameters, row, seed
-    params.json     the run's settings, written before the first step
-    code.json       hashes of the source files that the run executes
+    params.json     the run's settings, written before the first step, with
+    code.json       hashes of the source files that the run executes, and
     identity.json   settings that decide numbers, and hashes of data and teacher's file
     running.json    the process at work: pid, host, creation time; it touches ``heartbeat`` every BEAT seconds
     stop            the runner asks that process to end
@@ -43,18 +43,9 @@ OF_THE_PROCESS = ("lock", "running.json", "heartbeat", "stop")
 class RunFolder:
     """One run's folder. Nothing else writes or removes its marker files.
 
-        from                       method         to           writes                     removes
-        all but done, running      request        the same     job.json                   failed.json, stop
-        all but done, running      claim          running      running.json, heartbeat    failed.json
-        running                    begin          running      params, code, identity
-        running                    beat           running      heartbeat
-        running                    fail, finish   running      failed.json, result.json
-        running                    release        any          -                          running.json; after a good end
-                                                                                          also heartbeat
-        any                        ask_to_stop    the same     stop
-        done                       forget_result  the same     -                          result.json
-        all but running            set_aside      pending      .stale/ID.N                the folder
-        all but done, running      copy_from      done         a copy of a finished run   what was there
+    A runner requests a run, asks it to stop, sets its folder aside, or copies a finished one. The process that runs
+    claims the folder, begins, beats, then fails or finishes, and releases it: it is done if result.json was written,
+    failed by failed.json, else interrupted.
     """
 
     def __init__(self, path: Path | str):

@@ -31,8 +31,7 @@ class Sweep:
 
     teacher_seeds: of several teachers. Seed s learns from the teacher of number s modulo their count, in every row, so
         that rows are compared under one teacher. Empty: the ``teacher_seed`` of the settings.
-    scales: {scale: what it changes}: base settings, settings of single rows, absent rows, seeds, teacher seeds, tuning,
-        a note; at the paper's scale also the ``preset`` of all rows and the ``presets`` of single rows.
+    scales: {scale: what it changes}, with the keys ``SCALE_KEYS``.
     curve: the setting along which the figure draws its rows, such as epochs; "": the figure has one line per row.
     absent: {row: reason} of the rows that cannot be run at the scale chosen by :meth:`at`; tables show a dash for them.
     cost: {row: time of a training step over that of the plain step}, from the benchmark that the YAML names.
