@@ -13,8 +13,6 @@ from ..scene import Scene, grid_of
 def assigned_levels(boxes: Tensor, levels: int, finest_size: float = 56.0) -> Tensor:
     """floor(log2(sqrt(w h) / finest_size)), clipped to 0 (finest) .. levels - 1 (coarsest). (K, 4) -> (K,) int64.
 
-    So level i has the boxes with sqrt(w h) from finest_size 2^i to twice that.
-
     Differs: the authors measure a box one pixel longer on each side, as detectors did before 2019.
     """
     width, height = (boxes[:, 2:] - boxes[:, :2]).unbind(-1)

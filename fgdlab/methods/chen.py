@@ -6,8 +6,6 @@ probabilities) and R (box deltas) of the heads, y the deltas of an anchor's grou
     hint  = mean (F_t - f(F_s))^2
     class = -1/N_f  sum_a sum_c [P_t log P_s + w_bg (1 - P_t) log(1 - P_s)]
     box   =  1/N_f  sum_a |R_s - y|^2 where |R_s - y|^2 + m > |R_t - y|^2, else 0          a in the foreground
-
-A student whose boxes are better than the teacher's by the margin m has no box loss.
 """
 import torch
 import torch.nn.functional as F

@@ -10,8 +10,6 @@ With p (logits) and b (boxes) the teacher's own, s the sigmoid, a over anchors a
 
     class = 1/N_f  sum_a sum_c |s(p^) - s(p)| BCE(s(p^), s(p))
     box   = 1/N_f  sum_a max_c s(p) (1 - GIoU(b^, b))
-
-The student's own predictions learn from the ground truth alone, so the two targets do not conflict in one head.
 """
 from typing import Any
 

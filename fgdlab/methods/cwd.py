@@ -5,8 +5,6 @@ softmax over the cells i of one channel c of one image,
 
     phi(F)_ci = exp(F_ci / tau) / sum_j exp(F_cj / tau)
     L = tau^2 / (C N)  sum_n sum_c sum_i  phi(F_t)_ci log( phi(F_t)_ci / phi(F_s)_ci )
-
-In this Kullback-Leibler divergence, cells where the teacher's channel is large count most.
 """
 import torch
 from torch import Tensor

@@ -73,7 +73,6 @@ class RetinaNetLoss(DetectorLoss):
         return detector.head.classification_head([features]), detector.head.regression_head([features])
 
     def decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
-        """Boxes (N, A, 4) in pixels."""
         decode = self.student.box_coder.decode_single
         return decode(deltas.flatten(0, 1), anchors.repeat(len(deltas), 1)).view_as(deltas)
 
@@ -93,7 +92,6 @@ def has_attribute(module: Any, dotted: str) -> bool:
 
 
 def check_same_heads(student: nn.Module, teacher: nn.Module) -> None:
-    """ValueError where the outputs of the two heads stand for other classes or anchors."""
     for what, path in {
         "classes": "head.classification_head.num_classes",
         "anchor sizes": "anchor_generator.sizes",

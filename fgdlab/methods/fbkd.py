@@ -78,7 +78,6 @@ FBKD_PRESETS = {
 class PooledNonLocal(nn.Module):
     """NL(F)_i = F_i + BN(W_z sum_j (theta_i . phi_j) g_j / J) over the J pooled windows j (Wang et al., CVPR 2018).
 
-    Without a softmax, the sums can be taken in the cheaper order: first phi g over all windows, then theta times it.
     Starts as the identity, because the weight of BN starts at 0.
 
     Args:

@@ -5,8 +5,6 @@ https://arxiv.org/abs/1906.03609. With M_ij = 1 where an anchor a of cell ij has
 some box g, else 0,
 
     L = sum M (F_t - f(F_s))^2 / (2 N_p)          sums over the batch;  N_p = sum M, so channels add up
-
-So no object is left out.
 """
 import torch
 from torch import Tensor, nn
@@ -59,7 +57,6 @@ class FGFI(DetectorLoss):
         return [Term("fgfi", level, raw / (2 * cells), self.weight) for level, raw in sums.items()]
 
     def masks(self, scene: Scene) -> dict[str, Tensor]:
-        """M of every level, (N, H, W)."""
         anchors = self.anchors(scene, self.levels)
         near = split_by_level(near_anchors(scene.boxes, torch.cat([*anchors.values()]), self.psi), anchors)
         masks = {}

@@ -4,8 +4,6 @@ Masked Generative Distillation (Yang et al., ECCV 2022), https://arxiv.org/abs/2
 every step, 0 with probability lambda and else 1,
 
     L = 1/N  sum_n sum_c sum_ij  (G(f(F_s) M) - F_t)^2          G = conv3x3 - ReLU - conv3x3, trained with the student
-
-Masked cells can be restored from their neighbours alone, so every cell must carry its context.
 """
 from functools import partial
 

@@ -123,7 +123,6 @@ def by_name(path: Path, detector: nn.Module, names: list[str], classes: list[str
 
 
 def imported(path: Path, facts: dict, config: RunConfig, classes: list[str]) -> nn.Module:
-    """By a header that says how the detector is built. Without its head, its classes do not matter."""
     sizes = {name: getattr(config, name) for name in ("min_size", "max_size") if getattr(config, name)}
     settings = checked(facts["build"], path) | sizes
     if config.teacher_parts == "all" and settings["classes"] != len(classes):

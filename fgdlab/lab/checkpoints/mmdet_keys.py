@@ -111,7 +111,6 @@ def mmdet_names(detector: nn.Module) -> dict[str, str]:
 
 
 def megvii_names(detector: nn.Module) -> dict[str, str]:
-    """{our name: Megvii's name} of every tensor of a YOLOX."""
     if not isinstance(detector, YOLOX):
         raise UserError(f"a detector with Megvii's names must be a YOLOX, got {type(detector).__name__}; use mmdet")
     names = {name: name for name in detector.state_dict()}

@@ -236,7 +236,6 @@ def how_it_was_read(part: Part, most: float):
 
 
 def check_pixels(dataset: DetectionDataset, progress: bool = True) -> None:
-    """Decode all images of a split. UserError with the first defect and the number of others."""
     found, defects = dataset.annotations, []
     for entry in tqdm(dataset.entries, desc=f"check images of {found.split}", unit="image", disable=not progress):
         try:

@@ -15,9 +15,7 @@ def read_image(image_folder: str | Path, entry: dict) -> np.ndarray:
 
     Grey is repeated, 16-bit grey keeps its upper 8 bits, transparency is dropped. COCO's boxes refer to stored pixels,
     so an EXIF rotation is applied only if the entry's size is that of the rotated image, or if it says ``upright``.
-
-    Raises:
-        UserError: the file is missing, not an image or truncated, or its size is not the entry's.
+    UserError: the file is missing, not an image or truncated, or its size is not the entry's.
     """
     path = Path(image_folder) / entry["file_name"]
     try:

@@ -1,7 +1,7 @@
 """torchvision's RetinaNet and FCOS with a loss that is computed for the whole batch at once, in float32.
 
 Value and gradient are torchvision's, by test. torchvision loops over the images, and on a GPU the host waits several
-times for each of them; here it waits a few times per batch. Anchors are kept from batch to batch.
+times for each of them; here it waits a few times per batch.
 """
 import math
 from collections.abc import Iterator

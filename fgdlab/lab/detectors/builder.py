@@ -173,7 +173,6 @@ class NoResize(GeneralizedRCNNTransform):
 
 @torch.no_grad()
 def pyramid_levels(detector: nn.Module) -> tuple[str, ...]:
-    """Names of the backbone's maps, finest first, found by running it on an empty image."""
     from fgdlab.scene import level_names
 
     training = detector.training

@@ -25,8 +25,6 @@ def wide_conv(inputs: int, outputs: int, stride: int = 1, depthwise: bool = Fals
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, and the input added where ``add``."""
-
     def __init__(self, channels: int, add: bool, depthwise: bool):
         super().__init__()
         self.conv1, self.conv2 = conv(channels, channels), wide_conv(channels, channels, depthwise=depthwise)
@@ -64,8 +62,6 @@ class Focus(nn.Module):
 
 
 class PooledLayer(nn.Module):
-    """Maps and their maxima over ``POOLS`` cells."""
-
     def __init__(self, channels: int):
         super().__init__()
         half = channels // 2

@@ -5,8 +5,7 @@
            |                                                                                   matched by overlap
            +--class tower---+--offsets--> deformable conv of the class tower --> class logits (N, C, H, W)
 
-Points are (y, x) pairs in cells, relative to the corner of their cell. A moment box has the mean of the points as its
-centre, and their standard deviations, times a learned factor for each direction, as its half sides.
+Points are (y, x) pairs in cells, relative to the corner of their cell.
 """
 import math
 from functools import partial

@@ -116,7 +116,6 @@ def imports(name: str) -> tuple[str, ...]:
 
 @cache
 def public_names(package: str) -> dict[str, str]:
-    """{name: module} of a lazy package; {} for any other module."""
     path = all_modules().get(package)
     if path is None or path.name != "__init__.py":
         return {}

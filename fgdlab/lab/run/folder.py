@@ -170,7 +170,6 @@ class RunFolder:
         return self.path.rename(aside / f"{self.path.name}.{number}")
 
     def is_whole(self) -> bool:
-        """Is this a run that is done, and that no process still writes into?"""
         if self.is_running() or not all((self.path / name).is_file() for name in NEEDED):
             return False
         try:
@@ -215,7 +214,6 @@ class RunFolder:
             raise UserError(f"{self.path} must be free, but {got}") from None
 
     def claim(self) -> bool:
-        """Write running.json; False if another process is at work in the folder."""
         try:
             with FileLock(self.path / "lock", timeout=30):
                 if self.is_running():

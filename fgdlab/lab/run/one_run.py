@@ -53,8 +53,7 @@ def run(config: RunConfig, folder: Path | str, *, progress: str = "bar") -> dict
     Processes of torchrun share every batch and all evaluation images. Rank 0 writes; all ranks return the result.
 
     Args:
-        folder: gets params.json, metrics.jsonl, checkpoint.pt, student.safetensors, detections.json, and last of all
-            result.json, the only sign that the run is done.
+        folder: gets the files of folder.py, metrics.jsonl, checkpoint.pt, student.safetensors and detections.json.
         progress: "bar", "lines" or "off".
     Returns:
         result.json: COCO scores in 0..100, teacher_AP, times, settings, provenance.

@@ -75,8 +75,7 @@ class DaskExecutor(Executor):
 def once(ticket: str, folder: str, environment: dict[str, str]) -> int:
     """Launch, but only on the first worker that gets the ticket.
 
-    Dask gives the task of a dead worker to the next one, up to three times: a run that kills its worker would kill them
-    all. So a dead worker costs one run; the same command continues it.
+    Dask gives the task of a dead worker to the next one: a run that kills its worker would kill them all.
     """
     seen = Path(folder) / "ticket"
     if seen.exists() and seen.read_text() == ticket:

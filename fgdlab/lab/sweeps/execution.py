@@ -167,7 +167,6 @@ class Runner:
 
 
 def end(going: dict[Future, PlannedRun]) -> None:
-    """Signal runs of this machine, leave a stop file for others, cancel those not begun."""
     for future, run in list(going.items()):
         run.here.ask_to_stop()
         future.cancel()

@@ -1,7 +1,4 @@
-"""Make what the runs of a sweep share, once and before they start: data, teacher, the teacher's feature maps.
-
-A teacher that is too weak ends a sweep here.
-"""
+"""Make what the runs of a sweep share, once and before they start: data, teacher, the teacher's feature maps."""
 import os
 import sys
 from collections.abc import Callable

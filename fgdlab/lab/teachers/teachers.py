@@ -99,7 +99,6 @@ def teacher_hash(config: RunConfig, train_set: DetectionDataset | None = None) -
 
 
 def trained_path(config: RunConfig, train_set: DetectionDataset | None = None) -> Path:
-    """Of a teacher that is not given: shipped, or in the cache once it is trained."""
     name = f"{config.detector}-{config.teacher}-{teacher_hash(config, train_set)}.safetensors"
     return SHIPPED / name if (SHIPPED / name).exists() else cache_root() / "teachers" / name
 

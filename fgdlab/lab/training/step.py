@@ -45,7 +45,6 @@ class Step:
         return self.of_the_batch(results)
 
     def forward_and_backward(self, images: list, targets: list) -> tuple[float, list[Term], Tensor]:
-        """(share of the whole batch in 0..1, terms, loss) of one part."""
         share = len(images) / self.batch_size
         if self.distiller.balance is not None:
             self.distiller.balance.mean_over_ranks = partial(self.group.means, weight=share)
