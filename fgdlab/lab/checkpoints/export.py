@@ -30,7 +30,7 @@ def export_student(source: Path | str, out: Path | str, names: str = "torchvisio
 
     Args:
         source: a run's folder, or a .safetensors file that a run or ``fgdlab import`` wrote.
-        out: a .pth file (a dict of tensors, read by ``torch.load(weights_only=True)``) or a .safetensors file.
+        out: a .pth file (a dict of tensors) or a .safetensors file.
         names: "torchvision" loads into the class that torchvision builds; "mmdet" needs a detector of that flavour,
             "megvii" a YOLOX.
     Raises:

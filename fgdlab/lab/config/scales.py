@@ -18,8 +18,7 @@ SCALES: dict[str, dict] = {
         "train_images": 0, "eval_images": 0, "flip": 0.5, "zoom": 0.15, "colour": 0.1, "views": 8, "ema": 0.99,
         "teacher_batch_size": 8, "device": "cpu",
     },
-    # one GPU: ResNet-50 teaches ResNet-18 on torchvision's full RetinaNet, P3-P7. With 5,000 scenes a table of 15 runs
-    # takes ten minutes of one H100 by estimate (benchmarks/gpu.sh), and all pixels fit the 2 GiB of image_cache.py
+    # one GPU: ResNet-50 teaches ResNet-18 on torchvision's full RetinaNet; all pixels fit the 2 GiB of image_cache.py
     "gpu": {
         "image_size": 256, "train_images": 5000, "eval_images": 500, "student": "resnet18", "teacher": "resnet50",
         "epochs": 4, "batch_size": 16, "lr": 4e-4,

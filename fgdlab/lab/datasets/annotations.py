@@ -199,7 +199,6 @@ def rotation_note(entries: list[dict], rows: np.ndarray) -> list[str]:
 
 
 def check_files(images: list[dict], image_folder: Path, split: str) -> list[str]:
-    """Set the names of files that are spelt in another way on this disk. Returns notes about them."""
     if not image_folder.is_dir():
         got = "got no such folder; put them there, or link it"
         raise UserError(f"{image_folder} must be the folder with the images of split {split!r}, {got}")

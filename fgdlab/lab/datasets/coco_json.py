@@ -74,7 +74,6 @@ def check_values(
     entries: list[dict], entry_name: Callable[[int], str], key: str, must: str, valid: Callable[..., bool],
     remedy: str = MEND,
 ) -> None:
-    """Refuse other values of ``key``. ``entry_name`` names entry i in the message."""
     invalid = [(i, entry.get(key)) for i, entry in enumerate(entries) if not valid(entry.get(key))]
     raise_first([f"{entry_name(i)} must have {must}, got {short_repr(value)}" for i, value in invalid], remedy)
 

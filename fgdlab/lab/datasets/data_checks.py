@@ -94,7 +94,6 @@ def examine(
 
 
 def refuse_data(findings: Sequence[Finding], say: Callable[[str], None]) -> None:
-    """Say what is probably wrong. UserError with the first finding that stops a run."""
     for finding in findings:
         if finding.level == "refuse":
             must = f"data must pass the check {finding.name!r}"

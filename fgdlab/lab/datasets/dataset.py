@@ -1,6 +1,6 @@
 """Images and boxes as tensors, of any COCO-format folder or of the built-in digit scenes.
 
-Loader processes pass pixels on as bytes. The device that computes with them converts them to 0..1.
+Loader processes pass pixels on as bytes, and the device that computes with them converts them to 0..1.
 """
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -141,7 +141,6 @@ class DetectionDataset(Dataset):
         }
 
     def cache_pixels(self, progress: bool = True) -> "DetectionDataset":
-        """Decode all images once into a file that runs share; see :func:`image_cache`."""
         self._cached_pixels = image_cache(self, progress)
         return self
 

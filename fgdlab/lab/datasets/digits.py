@@ -106,7 +106,6 @@ def make_scenes(recipe: DigitScenes, folder: Path, progress: bool) -> None:
 
 
 def write_scene(recipe: DigitScenes, split: str, image_id: int, folder: Path) -> tuple[dict, list[dict]]:
-    """Write a JPEG. Returns its entry for the annotation file and those of its digits, without their ids."""
     pixels, objects, inks = scene_with_ink(recipe, split, image_id)
     name = f"{image_id:06d}.jpg"
     Image.fromarray(pixels).save(folder / "images" / name, quality=92)

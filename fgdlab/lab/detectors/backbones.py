@@ -92,7 +92,7 @@ def backbone_with_fpn(
     extra: the block that makes the levels after P5, or a function: channels of C5 -> that block.
     pretrained: ImageNet weights; stem and first stage are then fixed.
     norms: of the trunk: "learned", "frozen" (FrozenBatchNorm2d), "frozen_stats" (weight and bias are trained).
-    fpn_norm: norm after every convolution of the FPN, which then has no bias.
+    fpn_norm: after every convolution of the FPN, which then has no bias.
     """
     norm = {"learned": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "frozen_stats": FrozenStatsBatchNorm2d}[norms]
     weights = "DEFAULT" if pretrained else None

@@ -45,8 +45,6 @@ class BatchedTraining:
 
 
 class BatchedRetinaNet(BatchedTraining, RetinaNet):
-    """In about a quarter of torchvision's time on a CPU."""
-
     def compute_loss(
         self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor],
         num_anchors_per_level: list[int] | None = None,  # only FCOS needs it

@@ -181,8 +181,7 @@ def pyramid_levels(detector: nn.Module) -> tuple[str, ...]:
     return tuple(level_names(maps, 128))
 
 
-# One function per detector. make_backbone(first, extra, fpn_norm=None) is backbone_with_fpn for the chosen backbone. In
-# torchvision's flavour each builds what torchvision's own builder for ResNet-50 builds.
+# One function per detector. make_backbone(first, extra, fpn_norm=None) is backbone_with_fpn for the chosen backbone.
 
 def retinanet(make_backbone, classes: int, mmdet: bool, options: dict) -> BatchedRetinaNet:
     """P6 from P5 as in ``retinanet_resnet50_fpn``. MMDetection: P6 from C5, no background channel."""

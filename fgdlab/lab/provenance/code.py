@@ -1,7 +1,4 @@
-"""The code that a run executes, as one hash.
-
-An edit that can change a number changes the hash. Comments, docstrings, types of arguments and the words of errors do
-not count.
+"""The code that a run executes, as one hash, without comments, docstrings, types of arguments and words of errors.
 
 A module counts if :mod:`fgdlab.lab.run.one_run` or the run's own method imports it, directly or through others. Other
 methods do not count: an edit of pkd.py leaves runs of FGD as they are. Neither do the modules of :data:`NO_NUMBERS`.

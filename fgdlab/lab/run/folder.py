@@ -116,7 +116,6 @@ class RunFolder:
         return f"process {claim['pid']} on {claim['host']}" if claim else "no process"
 
     def progress(self) -> float:
-        """0..1, by the last line of metrics.jsonl."""
         if self.has("result.json"):
             return 1.0
         try:

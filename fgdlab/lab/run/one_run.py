@@ -145,10 +145,7 @@ def device_of(config: RunConfig) -> str:
 
 
 def prepare(config: RunConfig, progress: bool = True, data: Data | None = None) -> RunInputs:
-    """What is missing is made, and data is examined. Several processes may call this at once.
-
-    data: training and evaluation set; None: they are opened here.
-    """
+    """What is missing is made, and data is examined. Several processes may call this at once."""
     device = device_of(config)
     data = data or open_data(config, progress)
     refuse_data(findings(config, data), print if progress else lambda line: None)

@@ -55,10 +55,7 @@ def runs_folder(sweep: Sweep, scale: str) -> Path:
 def plan(
     sweep: Sweep, out: Path | None = None, *, scale: str = "laptop", overrides: dict | None = None,
 ) -> list[PlannedRun]:
-    """Every row with every seed, seed by seed, so that a table with fewer seeds is complete first.
-
-    Runs with equal active settings on equal data have equal ids, also across sweeps.
-    """
+    """Every row with every seed, seed by seed, so that a table with fewer seeds is complete first."""
     if not notebook_path().is_file():
         raise UserError(
             f"{notebook_path()} must be the notebook that a run executes, got no such file; run from the project's "

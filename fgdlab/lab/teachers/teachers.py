@@ -19,7 +19,7 @@ from ..training import coco_scores, detections, train
 
 SHIPPED = Path(__file__).parents[1] / "weights"
 
-# Settings that a teacher's weights depend on. The student's schedule may change without training a teacher again.
+# Settings that a teacher's weights depend on.
 TEACHER_DECIDES = tuple(name for name, about in METADATA.items() if about["decides_teacher"])
 
 

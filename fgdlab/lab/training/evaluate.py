@@ -106,7 +106,7 @@ def coco_scores(
         ground_truth: a data set in COCO format. Annotation ids must not be 0 (such a match counts as a miss).
         detections: in COCO's result format; an empty list scores 0.
         image_ids: images to evaluate, default all of ``ground_truth``. Other images would count as misses.
-        iou_type: "bbox", or "segm" for masks, which both must have then.
+        iou_type: "bbox", or "segm" for masks.
         by: the package that evaluates, default :func:`evaluation_here`. The two agree to 1e-12.
     Returns:
         {"AP", "AP50", ..., "AR_L": float, "AP_per_class": {name: float}}; NaN without an object of that size or class.

@@ -14,7 +14,6 @@ def check_tensorboard(config) -> None:
 
 
 def tensorboard_writer(folder: Path | None, config, first_step: int):
-    """A SummaryWriter, or None if there is nothing to write. Rows after ``first_step`` are hidden."""
     if not config.tensorboard or folder is None:
         return None
     check_tensorboard(config)
