@@ -24,8 +24,8 @@ class AttentionTransfer(PyramidLoss):
         weight: beta, 1e3 in the authors' commands for CIFAR-10 (szagoruyko/attention-transfer); none for detectors.
         power: p >= 1, 2 in the authors' code. A higher power gives large activations more weight.
     Differs:
-        - The paper writes beta / 2, the length of A(F_s) - A(F_t) and the sum over channels. This is the authors' code
-          (cifar.py), which takes the mean of squares. Sum or mean over channels is the same: A has length 1.
+        - The paper writes beta / 2, the length of A(F_s) - A(F_t) and the sum over channels, which changes nothing: A
+          has length 1. This is the authors' code (cifar.py), which takes the mean of squares.
         - The authors compare groups of a classifier's residual blocks, not levels of a pyramid.
     """
 

@@ -88,7 +88,6 @@ class CrossKD(RetinaNetLoss):
 
 
 def towers(detector: Any) -> dict[str, tuple[Any, nn.Module]]:
-    """{part: (tower of blocks convolution-[norm]-ReLU, output layer)} of a RetinaNet's head."""
     classes, boxes = detector.head.classification_head, detector.head.regression_head
     return {"class": (classes.conv, classes.cls_logits), "box": (boxes.conv, boxes.bbox_reg)}
 

@@ -26,8 +26,7 @@ class DeFeat(PyramidLoss):
         finest_size, rounding: as in :func:`fgdlab.methods.boxes.cells_of_level`.
     Differs:
         - The paper also distils class scores of proposals, which needs a two-stage head.
-        - The authors project a box by the level's stride, here by grid over canvas. Both agree where the canvas is a
-          multiple of the stride.
+        - The authors project a box by the level's stride, here by grid over canvas: equal for multiples of the stride.
         - f starts from N(0, 1e-4); the authors fold draws beyond two deviations back.
     """
 

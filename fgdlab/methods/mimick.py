@@ -26,7 +26,7 @@ class Mimick(DetectorLoss):
         weight: the authors' is unknown here.
         proposals: number of best-scored proposals per image. [the authors' is unknown here; 256 is an RPN's batch size]
     Differs:
-        - The paper's second stage, which also matches the logits of the same proposals, is left out.
+        - The paper's second stage, which also matches the logits of the proposals, is left out.
         - RoIAlign over a pyramid, as the detector pools, instead of RoI pooling of one map.
     """
 

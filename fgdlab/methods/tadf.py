@@ -23,8 +23,8 @@ class TADF(OneTermLoss):
         weight: of the sum over levels; the authors' is not known here.
         finest_size: pixels; see :func:`fgdlab.methods.boxes.assigned_levels`. None: every box counts on every level.
     Differs:
-        - Not here: the paper's distillation of class scores and box offsets of shared proposals where the teacher is
-          better, which needs a two-stage head, and the decay of its weights to 0 during the training.
+        - Not here: the paper's distillation of class scores and box offsets of shared proposals, which needs a
+          two-stage head, and the decay of its weights to 0 during the training.
         - Uncertain: the normalisation (2 C sum M), which is that of DeFeat's code for any mask; one level per box, with
           56 pixels; the adaptation layer, here a 1x1 convolution f where channels differ.
         - DeFeat's code measures from a cell's corner and drops a box's last cell. Here a Gaussian is symmetric over all

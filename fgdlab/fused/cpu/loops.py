@@ -494,7 +494,6 @@ def rows_per_cell(image, column, cells, g, mix, inverse_t, fg, bg, by_cell, mean
 
 @inner
 def add_context_products(s, t, cells, factors, rows):
-    """g_context . F of both networks per cell."""
     for c in range(factors.shape[1]):
         s_row, t_row = channel_of(s, c, cells), channel_of(t, c, cells)
         if c + AHEAD < factors.shape[1]:
@@ -529,7 +528,6 @@ def write_tile(out, s, t, cells, squares, factors, keys, rows, of_keys):
 def backward_tiles(
     first, last, scratch, table, fg, bg, keys, g, mix, inverse_t, relation, wide, by_cell, factors, scalars, of_keys,
 ):
-    """Tiles ``first`` to ``last`` of the levels that have an address to write to."""
     images, channels, kind, scratch = by_cell.shape[0], factors.shape[3], scratch.dtype.type, cache_aligned(scratch)
     rows, copies = scratch[:ROWS], channels * WIDE
     copy_s, copy_t = scratch[ROWS:ROWS + copies], scratch[ROWS + copies:ROWS + 2 * copies]
@@ -588,7 +586,6 @@ def keys_of(weights: np.ndarray, channels: int) -> np.ndarray:
 
 
 def mask_rows(masks: list | None, shape: tuple[int, int], kind: str) -> list[np.ndarray]:
-    """fg and bg of all levels side by side, (N, all M); zeros for None."""
     if masks is None:
         return [np.zeros(shape, kind) for _ in range(2)]
     parts = ([each.fg for each in masks], [each.bg for each in masks])

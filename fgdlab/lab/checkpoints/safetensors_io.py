@@ -13,7 +13,6 @@ from ..io import atomic_write, file_hashes
 
 
 def save_weights(module: nn.Module, path: Path, **facts) -> None:
-    """Write a state dict and JSON facts (settings, seed, AP, command) into one file."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     with atomic_write(Path(path)) as unfinished:  # the library's writer hides a full disk
         unfinished.write_bytes(save(state, metadata={"fgdlab": json.dumps(facts)}))

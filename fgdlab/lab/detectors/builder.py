@@ -147,8 +147,6 @@ def adapt_detector(detector: nn.Module, flavour: str, min_size: int = 0, max_siz
 
 
 class NoResize(GeneralizedRCNNTransform):
-    """Without resizing: normalise, batch, pad to a multiple of 32, map detections back."""
-
     def __init__(self, like: GeneralizedRCNNTransform):
         super().__init__(
             like.min_size[-1], like.max_size, like.image_mean, like.image_std, size_divisible=like.size_divisible,

@@ -201,10 +201,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self, timeout: float = 30) -> Iterator[None]:
-        """Hold the folder's lock; UserError where another process holds it.
-
-        The default waits for the process of a runner that was killed to end, too.
-        """
+        """Hold the folder's lock; UserError where another process holds it."""
         try:
             with lock_file(make_folder(self.path) / "lock", timeout=timeout):
                 yield

@@ -52,7 +52,6 @@ def record(run: PlannedRun, sweep: Sweep, keep_stale: bool) -> dict:
 
 
 def write_results(frame: pd.DataFrame, path: Path) -> Path:
-    """In one step; numbers to six digits."""
     write_text(path, frame.to_csv(index=False, float_format="%.6g"))
     return path
 

@@ -54,7 +54,6 @@ class SlurmExecutor(Executor):
         return future
 
     def follow(self) -> None:
-        """Until shutdown: submit waiting runs, cancel jobs of cancelled futures, settle futures of ended jobs."""
         while self.open or self.jobs or self.queue:
             with self.lock:
                 ready, self.queue = (self.queue, []) if time.monotonic() - self.last > QUIET else ([], self.queue)

@@ -92,7 +92,6 @@ def get_cache(
 
 @torch.no_grad()
 def one_batch(teacher: nn.Module, images: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """By level, of images batched as the student's transform would."""
     device = next(teacher.parameters()).device
     pixels = teacher.eval().transform([image.to(device) for image in images], None)[0].tensors
     return level_names(teacher.backbone(pixels), pixels.shape[-2])

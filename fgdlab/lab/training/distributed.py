@@ -48,7 +48,6 @@ class ProcessGroup:
         return numbers
 
     def gathered(self, value) -> list:
-        """The values of all processes by rank."""
         return [value]
 
     def broadcast(self, value):

@@ -28,7 +28,6 @@ def check_sizes(config) -> None:
 
 
 def drawn_side(sides: tuple[int, ...], seed: int, step: int) -> int:
-    """The same for every process and after every interruption."""
     return random.Random(f"{seed}/{step}").choice(sides)
 
 

@@ -56,7 +56,6 @@ class Step:
         return share, terms, loss
 
     def of_the_batch(self, results: list[tuple[float, list[Term], Tensor]]) -> tuple[list[Term], Tensor]:
-        """The whole batch's, without a graph where they had to be summed."""
         if len(results) == 1 and self.group.world_size == 1:
             (_, terms, loss), = results
             return terms, loss
