@@ -107,7 +107,7 @@ class RunFolder:
         return claim if good else None
 
     def beats(self) -> bool:
-        """Was the heartbeat, or running.json itself, touched within SILENCE seconds, by the clock of this host?"""
+        """Was the heartbeat, or running.json, touched within SILENCE seconds? Clocks of hosts may differ by less."""
         touched = [(self.path / name).stat().st_mtime for name in ("running.json", "heartbeat") if self.has(name)]
         return bool(touched) and time.time() - max(touched) < SILENCE
 
