@@ -4,6 +4,7 @@ from fgdlab import lazy_package
 __all__ = lazy_package(__name__, {
     "maps": "chart_figure finish_chart map_table matrices number_grid photograph",
     "pretrained": "distilled_config pretrained_detector pretrained_facts pretrained_file",
-    "schematics": "schematic",
+    "results": "Answer",
     "scale": "MemoryTraffic activation_bytes write_coco_split",
+    "schematics": "schematic",
 })

@@ -2,7 +2,7 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "claims": "claims_text",
+    "claims": "claims_text current_results",
     "comparison": "compare comparison_text",
     "comparison_figure": "comparison_figure",
     "comparison_inputs": "comparison_of_files comparison_of_rows",
