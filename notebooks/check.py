@@ -53,12 +53,12 @@ def parameters(name: str) -> list[str]:
 
 
 def short_cells(name: str) -> list[str]:
-    """30-60 cells; code cells of at most 5 lines in the median, 20 at most."""
+    """30-60 cells; code cells of at most 8 lines in the median, 20 at most."""
     notebook = read(name)
     counts = [lines(cell) for cell in code(notebook)]
     wrong = [] if 30 <= len(notebook.cells) <= 60 else [f"30 to 60 cells, got {len(notebook.cells)}"]
-    if (median := statistics.median(counts)) > 5:
-        wrong.append(f"the median code cell must have at most 5 lines, got {median}")
+    if (median := statistics.median(counts)) > 8:
+        wrong.append(f"the median code cell must have at most 8 lines, got {median}")
     return wrong + [f"no code cell above 20 lines, got {count}: {cell.source[:60]!r}"
                     for cell, count in zip(code(notebook), counts, strict=True) if count > 20]
 

@@ -2,6 +2,7 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
+    "boxes": "movable_boxes",
     "maps": "chart_figure finish_chart map_table matrices number_grid photograph",
     "pretrained": "distilled_config pretrained_detector pretrained_facts pretrained_file",
     "results": "Answer",

@@ -1,18 +1,7 @@
 """Answers to the exercises of notebook 02."""
-import math
+from itertools import product
 
 import torch
-
-
-def cells(box, image_size, grid_size, far=math.ceil, near=math.floor):
-    x1, y1, x2, y2 = box
-    (height, width), (rows, columns) = image_size, grid_size
-    return near(x1 / width * columns), near(y1 / height * rows), far(x2 / width * columns), far(y2 / height * rows)
-
-
-def swapped(box, image_size, grid_size):
-    col0, row0, col1, row1 = cells(box, image_size, grid_size)
-    return row0, col0, row1, col1
 
 
 def scale_by(merge, background=True, clip=False):
@@ -32,24 +21,38 @@ def all_cells_as_background(cells, grid_size):
     return torch.where(mask == 0, 1 / mask.numel(), mask)
 
 
-def stretched(box, image_size, padded_size):
-    down, across = padded_size[0] / image_size[0], padded_size[1] / image_size[1]
-    return torch.tensor(box) * torch.tensor([across, down, across, down])
+def part(wins=min, weigh=None, clip=False):
+    """Part of the weight on small boxes; ``wins`` chooses among the boxes that cover a cell."""
+    def answer(cells, small, grid_size, scale):
+        on_small = total = 0.0
+        for row, column in product(*map(range, grid_size)):
+            boxes = [k for k, (c0, r0, c1, r1) in enumerate(cells.tolist()) if c0 <= column < c1 and r0 <= row < r1]
+            sizes = {k: area(cells[k].tolist(), grid_size if clip else None) for k in boxes}
+            if sizes:
+                k = wins(sizes, key=sizes.get)
+                weight = 1 / sizes[k] if (scale if weigh is None else weigh) else 1
+                on_small, total = on_small + weight * bool(small[k]), total + weight
+        return on_small / total
+    return answer
+
+
+def area(ends, grid_size):
+    col0, row0, col1, row1 = ends
+    return (col1 - col0) * (row1 - row0) if grid_size is None else (
+        (min(col1, grid_size[1]) - col0) * (min(row1, grid_size[0]) - row0))
+
+
+def overlaps_counted_twice(cells, small, grid_size, scale):
+    areas = torch.tensor([area(each, None) for each in cells.tolist()])
+    weights = torch.ones(len(cells)) if scale else areas.float()
+    return (weights * small).sum() / weights.sum()
 
 
 RIGHT = {
-    "box_cells": cells, "scale_mask": scale_by(torch.maximum), "stretched_box": stretched,
+    "scale_mask": scale_by(torch.maximum), "part_of_small": part(),
     "transposition_test": lambda: (40, 0, 64, 16),
 }
 NEAR_MISSES = {
-    "box_cells": {
-        "rows first": swapped,
-        "extra cell": lambda *a: cells(*a, far=lambda edge: math.ceil(edge) + 1),
-        "floor plus one": lambda *a: cells(*a, far=lambda edge: math.floor(edge) + 1),
-        "rounded": lambda *a: cells(*a, far=round, near=round),
-        "height and width exchanged": lambda box, image, grid: cells(box, image[::-1], grid),
-        "stride 8": lambda box, image, grid: cells(box, (8 * grid[0], 8 * grid[1]), grid),
-    },
     "scale_mask": {
         "weights added": scale_by(torch.add),
         "last box wins": scale_by(lambda old, new: new),
@@ -59,11 +62,15 @@ NEAR_MISSES = {
         "all cells as background": all_cells_as_background,
         "largest box wins": scale_by(lambda old, new: torch.where(old == 0, new, torch.minimum(old, new))),
     },
-    "stretched_box": {
-        "not stretched": lambda box, image, padded: box,
-        "inverse factor": lambda box, image, padded: stretched(box, padded, image),
-        "axes exchanged": lambda box, image, padded: stretched(box, image[::-1], padded[::-1]),
-        "one factor": lambda box, image, padded: torch.tensor(box) * (padded[1] / image[1]),
+    "part_of_small": {
+        "largest box wins": part(wins=max),
+        "first box wins": part(wins=lambda sizes, key: next(iter(sizes))),
+        "always S": part(weigh=True),
+        "never S": part(weigh=False),
+        "area clipped to the grid": part(clip=True),
+        "overlaps counted twice": overlaps_counted_twice,
+        "part of large boxes": lambda cells, small, grid, scale: part()(cells, ~small, grid, scale),
+        "part of the boxes": lambda cells, small, grid, scale: small.float().mean(),
     },
     "transposition_test": {
         "on the diagonal": lambda: (8, 8, 24, 24),

@@ -1,31 +1,12 @@
-"""Exercises of notebook 02: boxes to cells, the scale mask, padding, and a box that reveals a transposed mask."""
+"""Exercises of notebook 02: the scale mask, what it gives to small objects, a box that reveals a transposed mask."""
 import torch
 
-from fgdlab.masks import box_weights, cell_ranges, focal_masks
+from fgdlab.masks import box_weights, focal_masks
 
 from .answers import Case, Verdict, check_answer
 
 SQUARE = 64  # pixels: side of the image in transposition_test
 
-
-def box_cells(answer) -> Verdict:
-    """answer(box, image_size, grid_size): half-open ranges (col0, row0, col1, row1) of the cells that a box touches."""
-    cases = [
-        ((16.0, 8.0, 40.0, 32.0), (48, 64), (6, 8), "edges on the lines of the grid",
-         "a far edge on a line does not reach into the next cell"),
-        ((50.0, 20.0, 54.0, 30.0), (48, 64), (6, 8), "a box narrower than a cell",
-         "round the near edge down and the far edge up"),
-        ((12.5, 3.0, 33.0, 47.0), (48, 64), (6, 8), "edges between the lines",
-         "x belongs to columns and to the width, y to rows and to the height"),
-        ((10.0, 20.0, 90.0, 25.0), (60, 100), (3, 10), "cells that are not square",
-         "a cell is width / W pixels wide and height / H pixels tall"),
-    ]
-
-    def expected(box: tuple, image: tuple, grid: tuple) -> tuple:
-        boxes = torch.tensor([box], dtype=torch.float64)
-        return tuple(cell_ranges(boxes, image, grid, rounding="exact")[0].tolist())
-
-    return check_answer(answer, [Case(name, args, expected(*args), hint=hint) for *args, name, hint in cases])
 
 
 def scale_mask(answer) -> Verdict:
@@ -55,23 +36,29 @@ def scale_mask(answer) -> Verdict:
     ])
 
 
-def stretched_box(answer) -> Verdict:
-    """answer(box, image_size, padded_size): where a box lands in the padded image if divided by the unpadded size.
 
-    Sizes are (height, width) in pixels; the map spans the padded size.
+def part_of_small(answer) -> Verdict:
+    """answer(cells, small, grid_size, scale): part of the foreground's weight that lies on small boxes, in 0..1.
+
+    cells: (K, 4) as in scale_mask; small: (K,) bool. A cell weighs S if ``scale``, else 1, and belongs to the smallest
+    box that covers it.
     """
+    apart = [[2, 1, 5, 4], [6, 2, 7, 4]], [False, True]
+    inside = [[1, 1, 2, 3], [0, 0, 6, 3], [4, 2, 6, 6]], [True, False, False]
+    over = [[5, 3, 9, 5], [0, 0, 2, 2]], [False, True]
     cases = [
-        ((24.0, 16.0, 40.0, 32.0), (48, 40), (48, 64), "padding on the right",
-         "what fraction of the image width is x1? take that fraction of the padded width"),
-        ((10.0, 20.0, 30.0, 60.0), (96, 128), (160, 128), "padding below", "each side has its own factor"),
-        ((5.0, 6.0, 70.0, 80.0), (104, 136), (128, 160), "padding on both sides",
-         "x goes with the width, y with the height"),
+        (*apart, True, 1 / 2, "a large and a small box under S", "each box sums to 1"),
+        (*apart, False, 2 / 11, "the same, every cell weighs 1", "2 of 11 cells"),
+        (*inside, True, 1 / (1 + 14 / 18 + 1), "a small box inside a large one",
+         "a cell in two boxes belongs to the smaller one, in any order of the boxes"),
+        (*inside, False, 2 / 24, "the same, every cell weighs 1", "count every foreground cell once"),
+        (*over, True, 1 / (1 + 6 / 8), "a large box over the right edge",
+         "S divides by the whole area, and only cells inside the grid have weight"),
     ]
-
-    def expected(box: tuple, image: tuple, padded: tuple) -> tuple:
-        return tuple(edge * padded[1 - i % 2] / image[1 - i % 2] for i, edge in enumerate(box))
-
-    return check_answer(answer, [Case(name, args, expected(*args), hint=hint) for *args, name, hint in cases])
+    return check_answer(answer, [
+        Case(name, (torch.tensor(cells), torch.tensor(small), (6, 8), scale), expected, hint=hint)
+        for cells, small, scale, expected, name, hint in cases
+    ])
 
 
 def transposition_test(answer) -> Verdict:
