@@ -16,6 +16,10 @@ from build import HERE, drift, names  # noqa: E402
 HEADINGS = ("Question", "Equations", "Code", "Needs", "Cost", "You will")
 LINK = re.compile(r"\[`([\w.]+)`\]\((\.\./[\w/]+\.py)\)")
 EQUATIONS = range(1, 15)
+COLUMNS = 88
+NOT_YET_REWRITTEN = {  # notebooks without recap and solutions at the end, with wider code; this set only shrinks
+    "04_focal", "05_global", "06_train", "07_read_an_ablation", "08_methods", "09_your_own_loss", "10_full_scale",
+}
 
 
 def read(name: str) -> nbformat.NotebookNode:
@@ -61,6 +65,31 @@ def short_cells(name: str) -> list[str]:
         wrong.append(f"the median code cell must have at most 8 lines, got {median}")
     return wrong + [f"no code cell above 20 lines, got {count}: {cell.source[:60]!r}"
                     for cell, count in zip(code(notebook), counts, strict=True) if count > 20]
+
+
+def narrow(name: str) -> list[str]:
+    """Code lines of at most 88 columns."""
+    if name in NOT_YET_REWRITTEN:
+        return []
+    return [f"code must have at most {COLUMNS} columns, got {len(line)}: {line[:60]!r}"
+            for cell in code(read(name)) for line in cell.source.splitlines() if len(line) > COLUMNS]
+
+
+def ending(name: str) -> list[str]:
+    """A recap of three points and a link to the next notebook; then, as last section, all solutions."""
+    if name in NOT_YET_REWRITTEN:
+        return []
+    cells = read(name).cells
+    texts = [cell.source if cell.cell_type == "markdown" else "" for cell in cells]
+    recap = re.search(r"^## Recap\n(.*?)(?=^## |\Z)", "\n".join(texts), re.DOTALL | re.MULTILINE)
+    last = max((index for index, text in enumerate(texts) if "## Solutions" in text), default=len(cells))
+    points = len(re.findall(r"^- ", recap[1], re.MULTILINE)) if recap else 0
+    wrong = [] if points == 3 else [f"'## Recap' must have three points, got {points}"]
+    wrong += [] if recap and ".ipynb)" in recap[1] else ["'## Recap' must link to the next notebook"]
+    after = "\n".join(texts[last:]).rpartition("## Solutions")[2]
+    wrong += ["'## Solutions' must be the last section"] if last == len(cells) or "\n## " in after else []
+    return wrong + [f"a solution must stand under '## Solutions', got {cell.source[:40]!r}"
+                    for index, cell in enumerate(cells) if "solution" in cell.metadata.get("tags", []) and index < last]
 
 
 def results(name: str) -> list[str]:
@@ -148,7 +177,7 @@ def pairs(name: str) -> list[str]:
     return [difference] if (difference := drift(name)) else []
 
 
-RULES = (opening, parameters, short_cells, results, captions, size, links, exercises, pairs)
+RULES = (opening, parameters, short_cells, narrow, ending, results, captions, size, links, exercises, pairs)
 
 
 def equations() -> list[str]:

@@ -416,7 +416,7 @@ assert round((8 + 1) ** 2 / 8**2, 2) == 1.27
 fractions.style.format("{:.2f}").set_caption("foreground, fraction of the cells")
 
 # %% [markdown]
-# By about half on P3 and by 1.7 on P4 and P5. From P4 to P5 the factor hardly rises, because a map of 4 x 4 cells is too
+# By 1.5 on P3 and by 1.7 on P4 and P5. From P4 to P5 the factor hardly rises, because a map of 4 x 4 cells is too
 # small: extra cells fall outside of the map or onto other boxes. At the border the weights are still divided by the
 # area of the whole box (question 3 of section 5). `FGDConfig(rounding="exact")` removes both effects. The default of
 # the package is `authors`, so that its numbers equal theirs.

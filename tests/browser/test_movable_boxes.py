@@ -8,7 +8,7 @@ from tests.browser import browser_lab
 pytestmark = pytest.mark.browser
 
 EXAMPLES = {"two boxes": [[16, 8, 40, 32], [50, 20, 54, 30]], "one cell": [[24, 16, 32, 24]]}
-CELL = "import fgdlab.lab.course as c\nc.movable_boxes(%r, (48, 64), (6, 8))" % EXAMPLES
+CELL = f"import fgdlab.lab.course as c\nc.movable_boxes({EXAMPLES}, (48, 64), (6, 8))"
 
 
 @pytest.fixture(params=["page", "lab"])

@@ -33,8 +33,8 @@ def test_the_better_row_is_named_only_where_the_interval_does_not_contain_0(answ
 
 
 def test_it_shows_every_row_and_the_contrasts_asked_for_or_those_of_the_sweep(answer):
-    text = answer()._repr_markdown_()
-    assert text.count("| 1") + text.count("| 2") == 5 and text.count("\n- ") == len(load_sweep("table1_areas").contrasts)
+    text, contrasts = answer()._repr_markdown_(), load_sweep("table1_areas").contrasts
+    assert text.count("| 1") + text.count("| 2") == 5 and text.count("\n- ") == len(contrasts)
     assert answer("", ("fg", "none"))._repr_markdown_().count("\n- ") == 1
 
 

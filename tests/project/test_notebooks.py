@@ -138,6 +138,30 @@ def test_an_exercise_without_a_hidden_solution_is_found(series):
         assert check.exercises("01_x") != []
 
 
+def test_code_wider_than_88_columns_is_found(series):
+    series(markdown("w" * 200), ran("x = 1" + " " * 82 + "#"))
+    assert check.narrow("01_x") == []
+    series(ran("x = 1" + " " * 83 + "#"))
+    assert len(check.narrow("01_x")) == 1
+
+
+def test_an_ending_without_recap_link_or_solutions_is_found(series):
+    recap = "## Recap\n\n- a\n- b\n- c\n\nNext: [02](02.ipynb)\n\n"
+    solution = new_code_cell("assert True", metadata={"tags": ["solution"]})
+    series(ran("1"), markdown(recap + "## Appendix\n\n- d\n"), ran("2", 2), markdown("## Solutions"), solution)
+    assert check.ending("01_x") == []
+    for cells in (
+        [markdown(recap.replace("- c\n", "") + "## Solutions"), solution],
+        [markdown(recap.replace("[02](02.ipynb)", "02") + "## Solutions"), solution],
+        [markdown(recap), solution],
+        [solution, markdown(recap + "## Solutions")],
+        [markdown(recap + "## Solutions"), solution, markdown("## More")],
+        [markdown("## Solutions\n\n" + recap), solution],
+    ):
+        series(*cells)
+        assert check.ending("01_x") != []
+
+
 def test_drift_between_a_pair_is_found_in_text_tags_and_number_of_cells(series):
     source = '# %% [markdown]\n# hello\n\n# %% tags=["parameters"]\nQUICK = False\n'
     pair = [markdown("hello"), new_code_cell("QUICK = False", metadata={"tags": ["parameters"]})]

@@ -1,8 +1,5 @@
 """Answers to the exercises of notebook 00."""
-
-
-def plain(student, teacher):
-    return (teacher - student).square().mean()
+from torchvision.ops import box_iou, nms
 
 
 def sides(first, second):
@@ -33,34 +30,33 @@ def shared_counted_twice(first, second):
     return width * height / areas(first, second)
 
 
-def closed(baseline, distilled, teacher):
-    return (distilled - baseline) / (teacher - baseline)
+def suppression(dropped_drop=False, by_class=True, at_threshold=False, by_score=True):
+    def answer(boxes, scores, labels, threshold):
+        overlaps, kept, gone = box_iou(boxes, boxes), [], []
+        for k in scores.argsort(descending=True).tolist() if by_score else range(len(boxes)):
+            earlier = [j for j in kept + (gone if dropped_drop else []) if not by_class or labels[j] == labels[k]]
+            over = any(overlaps[j, k] >= threshold if at_threshold else overlaps[j, k] > threshold for j in earlier)
+            (gone if over else kept).append(k)
+        return kept
+    return answer
 
 
-RIGHT = {"plain_feature_loss": plain, "iou": iou, "gap_closed": closed}
+RIGHT = {"iou": iou, "nms": suppression()}
 NEAR_MISSES = {
-    "plain_feature_loss": {
-        "sum instead of mean": lambda s, t: (t - s).square().sum(),
-        "absolute value instead of square": lambda s, t: (t - s).abs().mean(),
-        "mean over pixels, sum over channels": lambda s, t: (t - s).square().sum(0).mean(),
-        "mean over channels, sum over pixels": lambda s, t: (t - s).square().mean(0).sum(),
-        "square of the mean difference": lambda s, t: (t - s).mean().square(),
-        "half of the square": lambda s, t: 0.5 * (t - s).square().mean(),
-        "a map of losses": lambda s, t: (t - s).square(),
-    },
     "iou": {
         "negative sides kept": not_clipped,
         "product of two negative sides": product_clipped,
         "shared area counted twice": shared_counted_twice,
         "Dice instead of IoU": lambda a, b: iou(a, b) * 2 / (1 + iou(a, b)),
     },
-    "gap_closed": {
-        "gain over the baseline": lambda b, d, t: (d - b) / b,
-        "student over teacher": lambda b, d, t: d / t,
-        "in percent": lambda b, d, t: 100 * closed(b, d, t),
-        "what is left": lambda b, d, t: (t - d) / (t - b),
-        "clipped at 1": lambda b, d, t: min(closed(b, d, t), 1.0),
-        "clipped at 0": lambda b, d, t: max(closed(b, d, t), 0.0),
-        "absolute gain": lambda b, d, t: abs(closed(b, d, t)),
+    "nms": {
+        "a dropped box drops others": suppression(dropped_drop=True),
+        "all classes together": suppression(by_class=False),
+        "in the order of the input": suppression(by_score=False),
+        "all that overlap at all": lambda b, s, labels, t: suppression()(b, s, labels, 0.0),
+        "no suppression": lambda b, s, labels, t: s.argsort(descending=True),
+        "sorted by index": lambda b, s, labels, t: sorted(suppression()(b, s, labels, t)),
+        "the boxes, not their indices": lambda b, s, labels, t: b[suppression()(b, s, labels, t)],
+        "lowest score first": lambda b, s, labels, t: nms(b, -s, t),
     },
 }

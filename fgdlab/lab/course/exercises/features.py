@@ -1,35 +1,9 @@
-"""Exercises of notebook 01: the grid of a level, the magnitude of a cell, correlation channel by channel."""
-import math
-
+"""Exercises of notebook 01: correlation channel by channel, and the best one-to-one order of channels."""
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from .answers import Case, Verdict, check_answer, random_maps
-
-
-def grid_size(answer) -> Verdict:
-    """answer(height, width, stride): (H, W) of the map of an image that is first padded to a multiple of 32 pixels."""
-    sizes = {
-        "the photograph, stride 8": (427, 640, 8), "a small image, stride 16": (100, 200, 16),
-        "a tall image, stride 32": (600, 333, 32), "no padding needed": (128, 96, 32),
-    }
-
-    def expected(height: int, width: int, stride: int) -> tuple[int, ...]:
-        return tuple(math.ceil(side / 32) * 32 // stride for side in (height, width))
-
-    hint = "pad each side up to a multiple of 32 first, then divide by the stride"
-    return check_answer(answer, [Case(name, size, expected(*size), hint=hint) for name, size in sizes.items()])
-
-
-def magnitude(answer) -> Verdict:
-    """answer(features): mean of |F| over the channels, (N, C, H, W) -> (N, H, W)."""
-    small = torch.tensor([[[[1.0, -2, 0], [1, 0, -1]], [[-1, 4, 0], [3, 0, 1]]]])
-    batch = random_maps(0, 3, 5, 4, 6)
-    return check_answer(answer, [
-        Case("two channels of 2 x 3", (small,), small.abs().mean(dim=1), hint="absolute values first, then their mean"),
-        Case("a batch of 3 maps of 5 channels", (batch,), batch.abs().mean(dim=1),
-             hint="dimension 1 holds the channels"),
-    ])
 
 
 def same_channel_correlation(answer) -> Verdict:
@@ -44,6 +18,31 @@ def same_channel_correlation(answer) -> Verdict:
              "each channel is a list of N H W numbers; subtract its mean, then compare"),
             ("images of different brightness", (brighter, second), "one correlation over all images together"),
         )
+    ])
+
+
+def best_order(answer) -> Verdict:
+    """answer(table): for each row of (K, K) one column, each column once, with the largest sum of entries."""
+    greedy = torch.tensor([[0.9, 0.8, 0.0], [0.8, 0.1, 0.0], [0.0, 0.0, 0.3]])
+    tables = [
+        (greedy, "a table where the largest entry is a trap", "0.8 + 0.8 is more than 0.9 + 0.1"),
+        (torch.rand(7, 7, generator=torch.Generator().manual_seed(0)) - 0.5, "7 random channels",
+         "each column once, and -0.4 is worse than 0"),
+        (torch.eye(5)[[2, 0, 4, 1, 3]], "a permutation", "entry k of the result is the column of row k"),
+    ]
+
+    def facts(table: Tensor) -> dict | None:
+        order = answer(table)
+        if order is None:
+            return None
+        columns = torch.as_tensor(order).long().flatten().tolist()
+        entries = sum(float(row[column]) for row, column in zip(table, columns, strict=False))
+        return {"each column once": sorted(columns) == list(range(len(table))), "sum of the entries": entries}
+
+    return check_answer(facts, [
+        Case(name, (table,), {"each column once": True,
+                              "sum of the entries": table.numpy()[linear_sum_assignment(table, maximize=True)].sum()},
+             hint=hint) for table, name, hint in tables
     ])
 
 

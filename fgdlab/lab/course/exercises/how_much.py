@@ -1,22 +1,9 @@
-"""Exercises of notebook 03: spatial attention, its effective area, the gap in foreground and background."""
+"""Exercises of notebook 03: how concentrated an attention is, and the temperature that makes it so."""
 import torch
 
 from fgdlab.attention import attention
 
 from .answers import Case, Verdict, check_answer, random_maps
-
-
-def spatial_attention(answer) -> Verdict:
-    """answer(features, temperature): A^S of eqs. 5 and 7, (N, C, H, W) -> (N, H, W)."""
-    cases = [
-        (random_maps(0, 1, 2, 2, 3), 0.5, "one map of 2 x 3 pixels and 2 channels",
-         "mean of |F| over channels, softmax over all pixels, times H W"),
-        (random_maps(1, 3, 4, 3, 5), 1.0, "a batch of 3", "each image has its own softmax: its attention sums to H W"),
-        (random_maps(2, 2, 5, 4, 2), 0.1, "a low temperature", "G is divided by T, not multiplied"),
-    ]
-    return check_answer(answer, [
-        Case(name, (features, t), attention(features, t).spatial, hint=hint) for features, t, name, hint in cases
-    ])
 
 
 def effective_fraction(answer) -> Verdict:
@@ -35,18 +22,21 @@ def effective_fraction(answer) -> Verdict:
     ])
 
 
-def gap(answer) -> Verdict:
-    """answer(teacher, student, binary): mean |A^S_T - A^S_S| over foreground and background cells, all (N, H, W)."""
-    uneven = torch.zeros(2, 3, 4)  # six foreground cells in one image, one in the other: a mean of means differs
-    uneven[0, :2, :3], uneven[1, 2, 3] = 1.0, 1.0
-    cases = []
-    for seed, name, hint in (
-        (4, "two images with objects of different size",
-         "one mean over all foreground cells of the batch, one over all background cells"),
-        (5, "other maps", "the absolute difference, cell by cell, before any mean"),
-    ):
-        teacher, student = (attention(random_maps(s, 2, 3, 3, 4)).spatial for s in (seed, seed + 10))
-        difference = (teacher - student).abs()
-        expected = difference[uneven == 1].mean().item(), difference[uneven == 0].mean().item()
-        cases.append(Case(name, (teacher, student, uneven), expected, hint=hint))
-    return check_answer(answer, cases)
+def temperature_for(answer) -> Verdict:
+    """answer(features, fraction): the T at which A^S has this effective fraction, mean over the images, to 1 %."""
+    maps = random_maps(4, 3, 4, 6, 5) * torch.tensor([0.5, 1.0, 2.0])[:, None, None, None]
+    cases = [
+        (maps, 0.3, "three images of different scale", "the mean of the three fractions, not that of the first"),
+        (10 * maps, 0.3, "the same, ten times as large", "T has the unit of the features: search on a wide range"),
+        (maps, 0.9, "nearly even", "the fraction rises with T"),
+        (maps / 100, 0.15, "features of a hundredth", "T has the unit of the features: search on a wide range"),
+    ]
+
+    def reached(features: torch.Tensor, fraction: float) -> float | None:
+        t = answer(features, fraction)
+        if t is None:
+            return None
+        a = attention(features, float(t)).spatial.flatten(1)
+        return (a.sum(1) ** 2 / a.square().sum(1) / a.shape[1]).mean().item()
+
+    return check_answer(reached, [Case(name, args, args[1], rtol=0.01, hint=hint) for *args, name, hint in cases])

@@ -1,21 +1,11 @@
-"""Exercises of notebook 00: equation 1, IoU of boxes, and the part of the AP gap that a student closes."""
+"""Exercises of notebook 00: IoU of boxes and non-maximum suppression."""
 import torch
+from torchvision.ops import batched_nms
 
 from .answers import Case, Verdict, check_answer
 
 BOX = (10.0, 20.0, 50.0, 40.0)  # 40 x 20 pixels
 
-
-def plain_feature_loss(answer) -> Verdict:
-    """answer(student, teacher): eq. 1 for two maps (C, H, W), the mean of the squared differences."""
-    student, teacher = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
-    return check_answer(answer, [
-        Case("maps that differ by 2 everywhere", (teacher + 2, teacher), 4.0,
-             hint="2 squared is 4, and the mean of equal values is that value."),
-        Case("two random maps of 3 x 4 x 5", (student, teacher), (teacher - student).square().mean(),
-             hint="square each difference, sum, divide by C times H times W."),
-        Case("a student that equals its teacher", (teacher, teacher), 0.0),
-    ])
 
 
 def iou(answer) -> Verdict:
@@ -32,12 +22,24 @@ def iou(answer) -> Verdict:
     ])
 
 
-def gap_closed(answer) -> Verdict:
-    """answer(baseline, distilled, teacher): closed part of the AP gap to the teacher; 1 = all of it."""
-    return check_answer(answer, [
-        Case("from 20 to 30, teacher 40", (20.0, 30.0, 40.0), 0.5, hint="10 of the 20 points that were missing."),
-        Case("from 10 to 16, teacher 40", (10.0, 16.0, 40.0), 0.2),
-        Case("no gain", (20.0, 20.0, 40.0), 0.0),
-        Case("a student better than its teacher", (38.0, 42.0, 40.0), 2.0),
-        Case("a student that got worse", (20.0, 15.0, 40.0), -0.25),
-    ])
+def nms(answer) -> Verdict:
+    """answer(boxes, scores, labels, threshold): indices of the kept boxes, highest score first.
+
+    boxes: (K, 4) x1, y1, x2, y2; scores, labels: (K,).
+    """
+    row = torch.tensor([[0.0, 0, 10, 10], [2, 0, 12, 10], [5, 0, 15, 10], [30, 0, 40, 10]])
+    many = torch.rand(40, 4, generator=torch.Generator().manual_seed(0)) * 20
+    many[:, 2:] += many[:, :2] + 15
+    cases = [
+        (row, [0.6, 0.9, 0.7, 0.8], [1, 1, 1, 1], 0.5, "three boxes on one object, one on another",
+         "keep the box with the highest score, drop those that overlap it, repeat"),
+        (row, [0.9, 0.8, 0.7, 0.1], [1, 1, 1, 1], 0.5, "a chain: the middle box overlaps both of its neighbours",
+         "a box that was dropped does not drop others"),
+        (row, [0.6, 0.9, 0.7, 0.8], [1, 2, 1, 1], 0.5, "two classes", "a box drops boxes of its own class only"),
+        (row, [0.6, 0.9, 0.7, 0.8], [1, 1, 1, 1], 1.0, "threshold 1", "drop only where IoU is above the threshold"),
+        (many, torch.linspace(0.1, 0.9, 40)[torch.randperm(40, generator=torch.Generator().manual_seed(1))].tolist(),
+         [k % 3 for k in range(40)], 0.4, "40 boxes of three classes", "the order is by score"),
+    ]
+    tensors = [((boxes, torch.tensor(scores), torch.tensor(labels), threshold), name, hint)
+               for boxes, scores, labels, threshold, name, hint in cases]
+    return check_answer(answer, [Case(name, args, batched_nms(*args), hint=hint) for args, name, hint in tensors])
