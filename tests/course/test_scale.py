@@ -79,8 +79,9 @@ def test_written_split_reads_back_with_the_same_boxes(dataset, tmp_path):
     read = read_split(tmp_path, "train2017")
     assert len(read.images) == 6 and {"train", "train2017"} <= set(splits_of(tmp_path))
     for i in range(6):
-        assert torch.equal(torch.from_numpy(read.boxes[i]).float(), dataset[i][1]["boxes"])
-        assert read.labels[i].tolist() == dataset[i][1]["labels"].tolist()
+        image_id = dataset.image_ids[i]
+        assert torch.equal(torch.from_numpy(read.boxes[image_id]).float(), dataset[i][1]["boxes"])
+        assert read.labels[image_id].tolist() == dataset[i][1]["labels"].tolist()
 
 
 def test_written_images_differ_in_width_and_category_ids_have_gaps(dataset, tmp_path):

@@ -14,11 +14,10 @@ from .checkpoints import export, import_
 from .data import data
 from .doctor import doctor
 from .predict import predict
-from .run import run
+from .run import run, teacher
 from .stats import compare, errors, seeds
 from .sweep import sweep
 from .table import claims, report, table
-from .teacher import teacher
 
 
 class OneLineErrors(click.Group):
@@ -93,7 +92,8 @@ def exit_with(message: str, status: int) -> None:
     sys.exit(status)
 
 
-@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=OneLineErrors, context_settings={
+    "help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True})
 @click.version_option(package_name="fgdlab")
 @click.pass_context
 def main(ctx: click.Context) -> None:

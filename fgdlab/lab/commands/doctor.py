@@ -11,19 +11,17 @@ WORDS = {True: ("ok   ", "green"), None: ("look ", "yellow"), False: ("WRONG", "
 @click.command()
 @preset_flags
 @settings_flags
-def doctor(preset: str | None, coco: str | None, **settings) -> None:
+def doctor(preset, coco, **settings) -> None:
     """Check this machine and a run's settings before training.
 
     With settings, as for run, their data, teacher and first batch are checked too. Green lines are fine, yellow lines
     are worth a look, red lines would stop a run; each says what to do. Exit status 1 if a line is red. Nothing is
     trained. If the settings name no method, fgd is checked.
     """
-    from .env_info import check_machine
+    from .validate_config import check_machine, validate_config
 
     wrong = show(check_machine())
     if given(settings) or preset or coco:
-        from .validate_config import validate_config
-
         method = settings["method"] or (None if preset else "fgd")
         wrong += show(validate_config(config_of(preset, coco, {**settings, "method": method})))
     if wrong:

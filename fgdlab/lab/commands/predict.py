@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
+from .. import checkpoints, datasets
 from ..errors import UserError
-from .settings_flags import PATH
+from ..io import make_folder, write_json
+from .settings_flags import PATH, option
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -13,15 +15,13 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 @click.command()
 @click.argument("student", type=PATH)
 @click.argument("images", nargs=-1, required=True)
-@click.option("--out", type=PATH, default=Path("predictions"), show_default=True, help="folder to write")
-@click.option("--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True,
-              help="lowest score of a detection")
-@click.option("--long-side", type=click.IntRange(0), default=None,
-              help="shrink images to this longest side in pixels, 0 = never  [default: as the student was trained]")
-@click.option("--pictures/--no-pictures", default=True, show_default=True, help="also draw the boxes")
-def predict(
-    student: Path, images: tuple[str, ...], out: Path, threshold: float, long_side: int | None, pictures: bool,
-) -> None:
+@option("--out", "folder to write", type=PATH, default=Path("predictions"))
+@option("--threshold", "lowest score of a detection", type=click.FloatRange(0, 1), default=0.3)
+@option("--long-side",
+        "shrink images to this longest side in pixels, 0 = never  [default: as the student was trained]",
+        type=click.IntRange(0))
+@option("--pictures/--no-pictures", "also draw the boxes", default=True)
+def predict(student, images, out, threshold, long_side, pictures) -> None:
     """Detect objects in images.
 
     STUDENT is the folder of a run or a weights file. IMAGES are files, folders, or patterns in quotes such as
@@ -34,13 +34,9 @@ def predict(
     from torchvision.utils import draw_bounding_boxes
     from tqdm import tqdm
 
-    from ..checkpoints import described, detector_of
-    from ..datasets import read_exif_rotated, shrink
-    from ..io import make_folder, write_json
-
     files = image_files(images)
-    detector, settings = detector_of(student)
-    config, classes = described(student)
+    detector, settings = checkpoints.detector_of(student)
+    config, classes = checkpoints.described(student)
     classes = classes or [f"class {label}" for label in range(1, settings["classes"] + 1)]
     if long_side is None:
         long_side = config.image_size if config else 0
@@ -48,11 +44,11 @@ def predict(
     make_folder(out)
     for number, file in enumerate(tqdm(files, desc="predict", unit="image")):
         try:
-            image = read_exif_rotated(file)
+            image = datasets.read_exif_rotated(file)
         except (OSError, ValueError) as error:  # go on with the others
             refused.append(f"{file}: {error}")
             continue
-        small = pil_to_tensor(shrink(image, long_side))
+        small = pil_to_tensor(datasets.shrink(image, long_side))
         with torch.no_grad():
             result = detector([small.float() / 255])[0]
         kept = (result["scores"] >= threshold) & (result["labels"] > 0)
@@ -74,11 +70,7 @@ def predict(
 
 
 def image_files(names: tuple[str, ...]) -> list[Path]:
-    """Files, the images of folders, and what patterns match, each once.
-
-    Raises:
-        UserError: a name that gives no image.
-    """
+    """Files, the images of folders, and what patterns match, each once; a UserError for a name that gives no image."""
     files: dict[Path, None] = {}
     for name in names:
         path = Path(name).expanduser()

@@ -5,31 +5,37 @@ from pathlib import Path
 
 import click
 
+from .. import config as configs
+from .. import run
 from ..config import RunConfig
 from ..errors import UserError
 from ..training import torchrun
 
 PATH = click.Path(path_type=Path)
-scale_flag = click.option("--scale", default="laptop", show_default=True, help="smoke, laptop, photos, gpu or paper")
 
 
-def numbers(ctx, param, value: str | None) -> list[int] | None:
-    if value is None:
-        return None
-    try:
-        return [int(number) for number in value.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"must be whole numbers with commas between, such as 0,1,2; got {value!r}") from None
+def option(*names_and_help: str, **settings):
+    *names, help = names_and_help
+    return click.option(*names, help=help, **settings)
 
 
-seeds_flag = click.option("--seeds", callback=numbers, default=None, metavar="0,1,2",
-                          help="the seeds that count  [default: those of the runs]")
+scale_flag = option("--scale", "smoke, laptop, photos, gpu or paper", default="laptop")
 
 
 def results_flag(name: str):
     """The flag for a folder of a sweep's runs, for commands that read results."""
     default = "runs/NAME or runs/NAME-SCALE, then ablations/results"
-    return click.option(name, type=PATH, default=None, help=f"folder of the runs  [default: {default}]")
+    return option(name, f"folder of the runs  [default: {default}]", type=PATH)
+
+
+def numbers(ctx, param, value: str | None) -> list[int] | None:
+    try:
+        return None if value is None else [int(number) for number in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"must be whole numbers with commas between, such as 0,1,2; got {value!r}") from None
+
+
+seeds_flag = option("--seeds", "the seeds that count  [default: those of the runs]", callback=numbers, metavar="0,1,2")
 
 
 def settings_flags(command):
@@ -52,17 +58,14 @@ def preset_flags(command):
     """Add --preset, --coco and --list-presets."""
     def show(ctx: click.Context, param, value: bool) -> None:
         if value:
-            from ..config import listed
-
-            click.echo(listed())
+            click.echo(configs.listed())
             ctx.exit()
 
     for option in (
         click.option("--list-presets", is_flag=True, is_eager=True, expose_value=False, callback=show,
                      help="list the paper's pairs of teacher and student with their settings"),
-        click.option("--coco", type=click.Path(), default=None, metavar="DIR",
-                     help="a COCO folder: --data DIR with all its images, at their size"),
-        click.option("--preset", default=None, metavar="NAME",
+        click.option("--coco", metavar="DIR", help="a COCO folder: --data DIR with all its images, at their size"),
+        click.option("--preset", metavar="NAME",
                      help="the settings of a pair of the paper; other flags change single settings; needs --coco"),
     ):
         command = option(command)
@@ -76,9 +79,7 @@ def config_of(preset: str | None, coco: str | None, settings: dict) -> RunConfig
         settings = {"data": coco, "image_size": 0, "train_images": 0, "eval_images": 0} | settings
     if preset is None:
         return scaled(settings)
-    from ..config import preset as paper_pair
-
-    preset_settings = paper_pair(preset).settings()
+    preset_settings = configs.preset(preset).settings()
     if "data" not in settings:
         raise UserError(
             "--preset must go with --coco DIR, got no folder; "
@@ -92,17 +93,13 @@ def given(settings: dict) -> dict:
 
 
 def scaled(settings: dict) -> RunConfig:
-    from ..config import scale_settings
-
-    config = RunConfig.of({**scale_settings(settings.get("scale", "laptop")), **settings})
+    config = RunConfig.of({**configs.scale_settings(settings.get("scale", "laptop")), **settings})
     return fitted(config, settings) if config.scale == "photos" else config
 
 
 def fitted(config: RunConfig, given: Collection[str]) -> RunConfig:
     """The configuration with settings that fit its data; prints a line about each."""
-    from ..run import fit_to_data
-
-    chosen, lines = fit_to_data(config, given)
+    chosen, lines = run.fit_to_data(config, given)
     if torchrun.rank() == 0:
         click.echo("\n".join(lines))
     return config.but(**chosen)

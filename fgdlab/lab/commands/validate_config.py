@@ -1,28 +1,74 @@
-"""Checks of a run's settings before it starts: data, schedule, teacher with its AP on a sample, and the first batch.
+"""Checks of this machine, and of a run's settings before it starts: data, schedule, teacher, and the first batch.
 
     RunConfig --validate_config--> CheckResults, one after the other, until one of them is bad
 """
+import os
+import platform
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from fgdlab.config import FGDConfig
+from fgdlab.fused.dispatch import why_readable
+
 from ..checkpoints import head_is_loaded
 from ..config import RunConfig, distils, has_teacher
 from ..datasets import DetectionDataset
 from ..detectors import build, build_settings
 from ..errors import UserError
+from ..io import cache_root, make_folder
+from ..provenance import device_name, packages
 from ..run import RunInputs, check_settings, device_of, findings, make_distiller, open_data
 from ..teachers import Teacher, cache_refusal, load_teacher, teacher_needs_training, training_length
 from ..training import CheckResult, coco_scores, detections, preflight, train
 
+LEAST_FREE, USUAL_FREE = 1.0, 20.0  # GB: enough to write anything; enough for the teacher's maps
 SAMPLE = 64  # images on which the teacher is evaluated
 LEAST_AP = 1.0  # below this on a sample, a teacher has learned nothing or did not load
 
 
+def check_machine() -> Iterator[CheckResult]:
+    versions = [f"python {platform.python_version()}", *(f"{name} {version}" for name, version in packages().items())]
+    yield CheckResult("python and packages", True, ", ".join(versions))
+    yield CheckResult("processor", True, f"{device_name('cpu')}, {os.cpu_count()} cores")
+    if not torch.cuda.is_available():
+        hint = "to use one, install its driver and a torch built for it"
+        yield CheckResult("GPUs", None, "none that torch can use; runs go to the CPU", hint)
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        free, total = torch.cuda.mem_get_info(index)
+        found = f"{torch.cuda.get_device_name(index)}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
+        good = free > 0.2 * total
+        yield CheckResult(f"GPU {index}", good, found, "" if good else "nvidia-smi shows what uses it")
+    for device in ("cpu", *(("cuda",) if torch.cuda.is_available() else ())):
+        why = why_readable(FGDConfig(), device)
+        use = "FGD runs use it" if device == "cpu" else "FGD runs use it with fused=on"
+        found = f"applies; {use}" if why is None else f"does not apply: {why}"
+        yield CheckResult(f"fused FGD loss on {device}", True if why is None else None, found)
+    yield from check_folders()
+
+
+def check_folders() -> Iterator[CheckResult]:
+    root, hint = cache_root(), "set FGDLAB_HOME to a writable folder"
+    try:
+        make_folder(root)
+        files = (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+        size, writable = sum(path.stat().st_size for path in files) / 1e9, os.access(root, os.W_OK)
+        yield CheckResult("cache", writable, f"{root}, {size:.2f} GB", "" if writable else hint)
+    except UserError as error:
+        yield CheckResult("cache", False, str(error), hint)
+        root = Path.cwd()
+    for name, folder in (("the cache", root), ("runs/", Path.cwd())):
+        free = shutil.disk_usage(folder).free / 1e9
+        good = False if free < LEAST_FREE else True if free > USUAL_FREE else None
+        hint = "free some, or write elsewhere: a teacher's maps of COCO take over 1000 GB, a checkpoint 0.5"
+        yield CheckResult(f"disk for {name}", good, f"{free:.0f} GB free", "" if good else hint)
+
+
 def validate_config(config: RunConfig) -> Iterator[CheckResult]:
-    """All checks that need no training. A UserError becomes a bad result, the last one."""
+    """All checks of a run that need no training; one step is run. A UserError becomes the last result."""
     try:
         yield from all_checks(config)
     except UserError as error:
@@ -31,7 +77,6 @@ def validate_config(config: RunConfig) -> Iterator[CheckResult]:
 
 
 def all_checks(config: RunConfig) -> Iterator[CheckResult]:
-    """What a run would build is built, and one step is run, so that what a run would refuse is refused here."""
     device = device_of(config)
     check_settings(config)
     data = train_set, eval_set = open_data(config, progress=False)

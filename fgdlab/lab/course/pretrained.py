@@ -17,14 +17,15 @@ FILES = {
 
 
 def pretrained_file(name: str) -> Path:
-    """The weights file of "teacher", "baseline" or "distilled".
-
-    Raises:
-        UserError: any other name.
-    """
+    """The weights file of "teacher", "baseline" or "distilled"; a UserError for any other name."""
     if name not in FILES:
         raise unknown_name("pretrained detector", name, FILES)
     return WEIGHTS / FILES[name]
+
+
+def pretrained_facts(name: str) -> dict:
+    """The header of the weights file: "AP" on the val split in 0..100, "settings" of the training."""
+    return read_facts(pretrained_file(name))
 
 
 def pretrained_detector(name: str) -> nn.Module:
@@ -35,11 +36,6 @@ def pretrained_detector(name: str) -> nn.Module:
     return detector.eval()
 
 
-def pretrained_facts(name: str) -> dict:
-    """The header of the weights file: "AP" on the val split in 0..100, "settings" of the training."""
-    return read_facts(pretrained_file(name))
-
-
 def distilled_config() -> RunConfig:
-    """The settings that the distilled student was trained with, with the weights and switches of its loss."""
+    """The settings that the distilled student was trained with."""
     return RunConfig.of(pretrained_facts("distilled")["settings"])

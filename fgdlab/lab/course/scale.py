@@ -1,5 +1,4 @@
 """Helpers of notebook 10: write a small COCO folder, count activation bytes and memory traffic."""
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 from torchvision.utils import save_image
 
 from ..datasets import DetectionDataset
-from ..io import write_text
+from ..io import write_json
 
 
 def write_coco_split(folder: Path, split: str, dataset: DetectionDataset, indices: Iterable[int]) -> Path:
@@ -18,29 +17,26 @@ def write_coco_split(folder: Path, split: str, dataset: DetectionDataset, indice
 
     As in COCO, images differ in width (padded by 0, 32 or 64 pixels) and category ids have gaps (multiples of 7).
     """
-    images, annotations = [], []
+    whole, images = dataset.ground_truth(), []
     (folder / split).mkdir(parents=True)
-    (folder / "annotations").mkdir(exist_ok=True)
     for i in indices:
-        pixels, target = dataset[i]
-        pixels = nn.functional.pad(pixels, (0, 32 * (i % 3)))
-        name = f"{i:012d}.png"
+        pixels, image_id = nn.functional.pad(dataset[i][0], (0, 32 * (i % 3))), dataset.image_ids[i]
+        name, (_, height, width) = f"{image_id:012d}.png", pixels.shape
         save_image(pixels, folder / split / name)
-        images.append({"id": i, "file_name": name, "height": pixels.shape[1], "width": pixels.shape[2]})
-        for (x1, y1, x2, y2), label in zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True):
-            box = [x1, y1, x2 - x1, y2 - y1]
-            annotations.append({"id": len(annotations) + 1, "image_id": i, "category_id": 7 * label, "bbox": box})
-    categories = [{"id": 7 * (k + 1), "name": name} for k, name in enumerate(dataset.classes)]
+        images.append({"id": image_id, "file_name": name, "height": height, "width": width})
+    kept = {image["id"] for image in images}
+    annotations = [
+        {**each, "category_id": 7 * each["category_id"]} for each in whole["annotations"] if each["image_id"] in kept]
+    categories = [{**each, "id": 7 * each["id"]} for each in whole["categories"]]
     file = folder / "annotations" / f"instances_{split}.json"
-    write_text(file, json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    write_json(file, {"images": images, "annotations": annotations, "categories": categories})
     return file
 
 
 def activation_bytes(detector: nn.Module, height: int, width: int) -> int:
     """Bytes that autograd saves for the backward pass of one image through backbone and head.
 
-    Each storage counts once; parameters and the losses of the head do not count. Works on the ``meta`` device, where
-    tensors take no memory.
+    Each storage counts once, parameters and losses not at all. Works on the ``meta`` device, where tensors are empty.
     """
     saved: dict[int, Tensor] = {}
     parameters = {storage_of(tensor) for tensor in detector.state_dict(keep_vars=True).values()}
@@ -49,11 +45,9 @@ def activation_bytes(detector: nn.Module, height: int, width: int) -> int:
         saved[storage_of(tensor)] = tensor  # held until the end, so that no storage is used again
         return tensor
 
-    device = next(detector.parameters()).device
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        maps = detector.train().backbone(torch.zeros(1, 3, height, width, device=device))
-        output = detector.head(list(maps.values()))
-    assert all(tensor.requires_grad for tensor in output.values())
+        maps = detector.train().backbone(torch.zeros(1, 3, height, width, device=next(detector.parameters()).device))
+        detector.head(list(maps.values()))
     return sum(tensor.untyped_storage().nbytes() for storage, tensor in saved.items() if storage not in parameters)
 
 

@@ -11,7 +11,7 @@ from fgdlab.fgd import masks_of
 from fgdlab.scene import Scene, level_names, look
 
 from ..config import RunConfig
-from .map_panels import NotebookFigure, colour_bar, draw_image, draw_map, panel_grid, shared_norm
+from .map_panels import NotebookFigure, draw_image, draw_maps, panel_grid
 
 
 def masks_and_attention(
@@ -33,27 +33,22 @@ def masks_and_attention(
     levels = [level for level in scene.features if teacher_maps is None or level in teacher_maps]
     columns, bars_after = (4, (2, 3)) if teacher_maps is None else (6, (2, 4, 5))
     figure, axes = panel_grid(len(levels), columns, frame[0] / frame[1], bars_after)
+
     for level, row in zip(levels, axes, strict=True):
         features = scene.features[level]
         draw_image(row[0], image, boxes, f"image {dataset.image_ids[index]}\n{frame[0]} x {frame[1]} pixels")
         row[0].set_ylabel(f"{level}, stride {round(frame[0] / features.shape[-2])}", fontsize=9, labelpad=4)
-
         masks = masks_of(config.fgd(), scene, features)
-        norm = shared_norm(LogNorm(), (masks.fg, masks.bg))
-        draw_map(row[1], masks.fg[0], frame, boxes, norm, "cividis", "foreground M S" + suffixes["fg"])
-        drawn = draw_map(row[2], masks.bg[0], frame, boxes, norm, "cividis", "background (1 - M) S" + suffixes["bg"])
-        colour_bar(row[2], drawn, "weight of a cell (log)")
-
+        names = [f"foreground M S{suffixes['fg']}", f"background (1 - M) S{suffixes['bg']}"]
+        shown = dict(zip(names, (masks.fg[0], masks.bg[0]), strict=True))
+        draw_maps(row[1:3], shown, frame, boxes, "weight of a cell (log)", LogNorm())
         maps = {"student": features} if teacher_maps is None else {"teacher": teacher_maps[level], "student": features}
-        spatial = {network: attention(each, config.temperature).spatial[0] for network, each in maps.items()}
-        norm = shared_norm(None, spatial.values())
-        for ax, (network, values) in zip(row[3:], spatial.items(), strict=False):
-            drawn = draw_map(ax, values, frame, boxes, norm, "cividis", f"$A^S$ {network}{suffixes[network]}")
-        colour_bar(ax, drawn, "attention (1 = average)")
+        spatial = {name: attention(each, config.temperature).spatial[0] for name, each in maps.items()}
+        titled = {f"$A^S$ {name}{suffixes[name]}": values for name, values in spatial.items()}
+        draw_maps(row[3:3 + len(maps)], titled, frame, boxes, "attention (1 = average)")
         if teacher_maps is not None:
-            difference, name = spatial["teacher"] - spatial["student"], "$A^S$ teacher - student"
-            drawn = draw_map(row[5], difference, frame, boxes, CenteredNorm(), "PuOr", name)
-            colour_bar(row[5], drawn, "purple: teacher has more")
+            difference = {"$A^S$ teacher - student": spatial["teacher"] - spatial["student"]}
+            draw_maps(row[5:], difference, frame, boxes, "purple: teacher has more", CenteredNorm(), "PuOr")
     return figure
 
 
@@ -77,7 +72,7 @@ def scene_and_teacher_maps(
     """The student's scene of one image, and the teacher's maps of the same pixels, in eval mode."""
     device = next(student.parameters()).device
     target = {name: value.to(device) for name, value in target.items()}
-    with eval_mode(*([student] if teacher is None else [student, teacher])):
+    with eval_mode(*(each for each in (student, teacher) if each is not None)):
         scene = look(student, [image.to(device)], [target])
         maps = None if teacher is None else level_names(teacher.backbone(scene.pixels), scene.padded_size[0])
     return scene, maps

@@ -9,8 +9,6 @@ from matplotlib.patheffects import withStroke
 
 from .map_panels import BOTTOM_MARGIN, BOX_COLOUR, TEACHER_COLOUR, NotebookFigure, draw_boxes, draw_image, panel_grid
 
-IMAGE_WIDTH = 2.6  # inches of a panel
-
 
 def detections_figure(
     detections: list[dict], dataset, indices: Sequence[int], threshold: float = 0.3,
@@ -32,14 +30,9 @@ def detections_figure(
 
 
 def image_panels(count: int, ratio: float) -> tuple[NotebookFigure, list[Axes]]:
-    """A figure with ``count`` image panels, four per row, with room for :func:`detections_legend` below.
-
-    Args:
-        ratio: height / width of a panel.
-    """
+    """A figure with ``count`` panels of this height / width, with room for :func:`detections_legend` below."""
     columns = min(count, 4)
-    sizes = {"width": IMAGE_WIDTH, "left": BOTTOM_MARGIN, "bottom": 0.4}
-    figure, axes = panel_grid(math.ceil(count / columns), columns, ratio, **sizes)
+    figure, axes = panel_grid(math.ceil(count / columns), columns, ratio, width=2.6, left=BOTTOM_MARGIN, bottom=0.4)
     axes = list(axes.flatten())
     for ax in axes[count:]:
         ax.set_axis_off()
@@ -47,7 +40,6 @@ def image_panels(count: int, ratio: float) -> tuple[NotebookFigure, list[Axes]]:
 
 
 def detections_legend(figure: NotebookFigure, threshold: float) -> None:
-    """The legend of panels drawn by :func:`draw_detections`."""
     label = f"detection of score {threshold:g} or more, class and score above"
     figure.legend(
         handles=[
@@ -59,14 +51,16 @@ def detections_legend(figure: NotebookFigure, threshold: float) -> None:
 
 
 def draw_detections(ax: Axes, detections: list[dict], dataset, index: int, threshold: float) -> None:
+    """One image with its objects, and its detections of score ``threshold`` or more."""
     image, target = dataset[index]
     image_id, names = int(target["image_id"]), dict(zip(dataset.category_ids, dataset.classes, strict=True))
     by_score = sorted((each for each in detections if each["image_id"] == image_id), key=lambda each: -each["score"])
     shown = [each for each in by_score if each["score"] >= threshold]
     best = f" (best score {by_score[0]['score']:.3g})" if by_score and not shown else ""
-    objects, found = count_text(len(target["boxes"]), "object"), count_text(len(shown), "detection")
-    draw_image(ax, image, target["boxes"][:0], f"image {image_id}: {objects}\n{found}{best}")
-    draw_boxes(ax, target["boxes"], color=BOX_COLOUR, linewidth=2.2, linestyle="--", gid="truth")
+    objects, found = (f"{n} {noun}" + "s" * (n != 1) for n, noun in (
+        (len(target["boxes"]), "object"), (len(shown), "detection")))
+    truth = {"linewidth": 2.2, "linestyle": "--", "gid": "truth"}
+    draw_image(ax, image, target["boxes"], f"image {image_id}: {objects}\n{found}{best}", **truth)
     for box, label in zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True):
         write_label(ax, box, dataset.classes[label - 1], BOX_COLOUR, below=True)
     for each in shown:  # highest scores get the labels next to their boxes
@@ -76,20 +70,14 @@ def draw_detections(ax: Axes, detections: list[dict], dataset, index: int, thres
         write_label(ax, box, f"{names[each['category_id']]} {each['score']:.2f}", TEACHER_COLOUR)
 
 
-def count_text(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
 def write_label(ax: Axes, box: Sequence[float], text: str, color: str, below: bool = False) -> None:
     """A label above or below a box: inside the image, and clear of other labels where there is room."""
     right, bottom = ax.get_xlim()[1], ax.get_ylim()[0]
-    line, letter = 0.055 * right, 0.026 * right  # label size in image pixels on a panel of IMAGE_WIDTH
+    line, letter = 0.055 * right, 0.026 * right  # label size in image pixels on a panel of image_panels
     x = max(min(box[0], right - letter * len(text)), 0.0)
-    overlapping = []  # tops of labels in the same columns
-    for other in ax.texts:
-        left, top = other.get_position()
-        if left < x + letter * len(text) and x < left + letter * len(other.get_text()):
-            overlapping.append(top)
+    places = [(*other.get_position(), len(other.get_text())) for other in ax.texts]
+    overlapping = [  # tops of labels in the same columns
+        top for left, top, letters in places if left < x + letter * len(text) and x < left + letter * letters]
     preferred = min(max(box[3] if below else box[1] - line, 0.0), bottom - line)
     tops = [preferred, *(y + step for y in overlapping for step in (-line, line))]
     tops.sort(key=lambda top: abs(top - preferred))

@@ -29,14 +29,12 @@ TERM_STYLES = {  # name: (colour, line style)
 
 
 def term_styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """{name: (colour, line style)}: TERM_STYLES, and other lines for other terms."""
     colours = BOX_COLOUR, BACKGROUND_COLOUR, ATTENTION_COLOUR, DISTILLED_COLOUR, STUDENT_COLOUR
     extra = cycle((color, line) for line in ("-.", ":") for color in colours)
     return {name: TERM_STYLES.get(name) or next(extra) for name in names}
 
 
 def terms_legend(figure: NotebookFigure, styles: dict[str, tuple[str, str]]) -> None:
-    """The legend of loss curves, below them."""
     styles = {**styles, "total": ("black", "-")}
     handles = [Line2D([], [], color=color, linestyle=line, label=name) for name, (color, line) in styles.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), fontsize=8.5, frameon=False)
@@ -63,6 +61,13 @@ def read_metrics(path: Path | str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def by_step(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Weighted terms summed over levels: one line per step, one column per term, and their total."""
+    terms = metrics[metrics["name"] != "total"]
+    wide = terms.pivot_table(index="step", columns="name", values="weighted", aggfunc="sum", sort=False)
+    return wide.assign(total=wide.sum(axis=1))
+
+
 def loss_terms(metrics: pd.DataFrame) -> NotebookFigure:
     """Left: weighted terms over steps, summed over levels. Right: percent of the total by level at the last step.
 
@@ -72,37 +77,41 @@ def loss_terms(metrics: pd.DataFrame) -> NotebookFigure:
         metrics: from :func:`read_metrics`. Rows named "total" are ignored.
     """
     terms = metrics[metrics["name"] != "total"]
-    last_step = terms["step"].max()
-    styles = term_styles(terms["name"].unique())
+    last_step, styles = terms["step"].max(), term_styles(terms["name"].unique())
     figure = NotebookFigure(figsize=(11, 3.5), dpi=DPI, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
-    draw_term_curves(left, terms, styles)
+    curves = by_step(metrics)
+    draw_term_curves(left, [curves], styles, marker="o" if len(curves) < 12 else None)
+    positive = curves[list(styles)].where(lambda values: values > 0).stack()
+    logarithmic = len(positive) > 0 and positive.max() > 10 * positive.min()
+    if logarithmic:
+        left.set_yscale("log", nonpositive="mask")
+        if positive.max() < 1000 * positive.min():  # powers of ten would be too few ticks
+            left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            left.yaxis.set_major_formatter("{x:g}")
+            left.minorticks_off()
+    else:
+        left.set_ylim(bottom=0)
+    left.set_title("Weighted terms, summed over levels", fontsize=9)
+    left.set_ylabel("weight x sum" + (" (log scale)" if logarithmic else ""), fontsize=8.5)
+    left.set_xlabel("step", fontsize=8.5)
     draw_loss_percentages(right, terms[terms["step"] == last_step], styles)
     right.set_title(f"Percent of the total loss by level at step {last_step}, the last one logged", fontsize=9)
     terms_legend(figure, styles)
     return figure
 
 
-def draw_term_curves(ax: Axes, terms: pd.DataFrame, styles: dict[str, tuple[str, str]]) -> None:
-    by_step = terms.pivot_table(index="step", columns="name", values="weighted", aggfunc="sum")[list(styles)]
-    markers = {"marker": "o" if len(by_step) < 12 else None, "markersize": 3}
-    for name, (color, line) in styles.items():
-        ax.plot(by_step[name], color=color, linestyle=line, gid=f"term-{name}", **markers)
-    ax.plot(by_step.sum(axis=1), color="black", linewidth=1, gid="total", **markers)
-    positive = by_step.where(by_step > 0).stack()
-    logarithmic = len(positive) > 0 and positive.max() > 10 * positive.min()
-    if logarithmic:
-        ax.set_yscale("log", nonpositive="mask")
-        if positive.max() < 1000 * positive.min():  # powers of ten would be too few ticks
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.minorticks_off()
-    else:
-        ax.set_ylim(bottom=0)
-    ax.set_title("Weighted terms, summed over levels", fontsize=9)
-    ax.set_ylabel("weight x sum" + (" (log scale)" if logarithmic else ""), fontsize=8.5)
-    ax.set_xlabel("step", fontsize=8.5)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+def draw_term_curves(ax: Axes, seeds: list[pd.DataFrame], styles: dict[str, tuple[str, str]], **style) -> None:
+    """Frames of :func:`by_step`: thin lines are seeds, thick ones their mean."""
+    mean = pd.concat(seeds).groupby(level=0).mean()
+    for name, (color, line) in {**styles, "total": ("black", "-")}.items():
+        for frame in seeds if len(seeds) > 1 else []:
+            if name in frame:
+                ax.plot(frame[name], color=color, linestyle=line, linewidth=0.5, alpha=0.35)
+        if name in mean:
+            width = 1.0 if name == "total" else 1.6
+            ax.plot(mean[name], color=color, linestyle=line, linewidth=width, markersize=3, gid=f"term-{name}", **style)
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     style_axes(ax, "both")
 
 

@@ -32,7 +32,6 @@ class NotebookFigure(Figure):
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file, at its own dpi."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=figure.dpi)
     return file.getvalue()
@@ -46,8 +45,8 @@ def show(figure: Figure):
 
 
 def panel_grid(
-    rows: int, columns: int, ratio: float, bars_after: Iterable[int] = (), *,
-    width: float = PANEL_WIDTH, left: float = LEFT_MARGIN, bottom: float = BOTTOM_MARGIN,
+    rows: int, columns: int, ratio: float, bars_after: Iterable[int] = (), *, width: float = PANEL_WIDTH,
+    left: float = LEFT_MARGIN, bottom: float = BOTTOM_MARGIN, dpi: int = DPI,
 ) -> tuple[NotebookFigure, np.ndarray]:
     """A figure of rows x columns panels, and its (rows, columns) axes.
 
@@ -57,25 +56,22 @@ def panel_grid(
         width, left, bottom: inches of a panel and of two margins.
     """
     panel_height = width * min(max(ratio, MIN_RATIO), MAX_RATIO)
-    lefts, right = [], left
-    for column in range(columns):
-        lefts.append(right)
-        right += width + (BAR_WIDTH if column in bars_after else GAP)
-    height = rows * (TITLE_HEIGHT + panel_height) + bottom
-    figure = NotebookFigure(figsize=(right, height), dpi=DPI)
-    axes = np.empty((rows, columns), dtype=object)
-    for row in range(rows):
+    gaps = [BAR_WIDTH if column in bars_after else GAP for column in range(columns)]
+    lefts = left + np.cumsum([0, *(width + gap for gap in gaps)])
+    right, height = lefts[-1], rows * (TITLE_HEIGHT + panel_height) + bottom
+    figure, axes = NotebookFigure(figsize=(right, height), dpi=dpi), np.empty((rows, columns), dtype=object)
+    for row, column in np.ndindex(axes.shape):
         y = height - (row + 1) * (TITLE_HEIGHT + panel_height)
-        for column, x in enumerate(lefts):
-            axes[row, column] = figure.add_axes((x / right, y / height, width / right, panel_height / height))
+        place = lefts[column] / right, y / height, width / right, panel_height / height
+        axes[row, column] = figure.add_axes(place)
     return figure, axes
 
 
-def draw_image(ax: Axes, image: Tensor, boxes: Tensor, title: str) -> None:
-    """An image (3, H, W) in 0..1 with boxes (K, 4), xyxy in its pixels."""
+def draw_image(ax: Axes, image: Tensor, boxes: Tensor, title: str, **style) -> None:
+    """An image (3, H, W) in 0..1 with boxes (K, 4), xyxy in its pixels, in a ``style`` of :func:`draw_boxes`."""
     height, width = image.shape[-2:]
     ax.imshow(image.detach().cpu().permute(1, 2, 0).clamp(0, 1).numpy(), extent=(0, width, height, 0))
-    draw_boxes(ax, boxes)
+    draw_boxes(ax, boxes, **style)
     set_title(ax, title)
 
 
@@ -105,14 +101,12 @@ def draw_boxes(
 
 
 def set_title(ax: Axes, title: str) -> None:
-    """The title of a map or an image, whose axes have no ticks."""
     ax.set_title(title, fontsize=7.5, pad=3, linespacing=1.15)
     ax.set_xticks([])
     ax.set_yticks([])
 
 
 def style_axes(ax: Axes, grid: str) -> None:
-    """The style of a chart. grid: "x", "y" or "both"."""
     ax.tick_params(labelsize=8)
     ax.grid(axis=grid, color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)
@@ -129,10 +123,7 @@ def colour_bar(ax: Axes, drawn: AxesImage, label: str) -> None:
 
 
 def shared_norm(norm: Normalize | None, maps: Iterable[Tensor]) -> Normalize:
-    """``norm`` with open limits set from all maps together; None = linear from the smallest to the largest value.
-
-    If all values are equal, the colour bar widens the limits.
-    """
+    """``norm`` with open limits set from all maps together; None = linear from the smallest to the largest value."""
     norm = norm or Normalize()
     values = torch.cat([each.detach().float().cpu().flatten() for each in maps]).numpy()
     if isinstance(norm, LogNorm):
@@ -141,27 +132,32 @@ def shared_norm(norm: Normalize | None, maps: Iterable[Tensor]) -> Normalize:
     return norm
 
 
+def draw_maps(
+    panels: Iterable[Axes], maps: dict[str, Tensor], frame: tuple[int, int], boxes: Tensor, label: str,
+    norm: Normalize | None = None, cmap: str = "cividis",
+) -> AxesImage:
+    """Maps {title: (H, W)} on one colour scale, with one colour bar at the last panel; see :func:`draw_map`."""
+    norm = shared_norm(norm, maps.values())
+    for ax, (title, values) in zip(panels, maps.items(), strict=True):
+        drawn = draw_map(ax, values, frame, boxes, norm, cmap, title)
+    colour_bar(ax, drawn, label)
+    return drawn
+
+
 def show_maps(
-    maps: dict[str, Tensor], image: Tensor, boxes: Tensor, *,
-    label: str, norm: Normalize | None = None,
+    maps: dict[str, Tensor], image: Tensor, boxes: Tensor, *, label: str, norm: Normalize | None = None,
 ) -> NotebookFigure:
     """The image and maps side by side, the maps on one colour scale.
-
-        show_maps({"teacher": a_t, "student": a_s}, image, boxes, label="attention (1 = average pixel)")
 
     Args:
         maps: {title: (H, W)}; grids may differ, each spans the whole image.
         image: (3, h, w) in 0..1.
         boxes: (K, 4) xyxy in pixels of ``image``, K may be 0.
         label: what the colours mean, with its unit.
-        norm: of matplotlib.colors; open limits are set from all maps. None = linear. LogNorm() draws zeros grey.
-            CenteredNorm() is for differences, in PuOr.
+        norm: None = linear; LogNorm() draws zeros grey; CenteredNorm() is for differences, in PuOr.
     """
-    frame, norm = tuple(image.shape[-2:]), shared_norm(norm, maps.values())
-    cmap = "PuOr" if isinstance(norm, CenteredNorm) else "cividis"
+    frame, cmap = tuple(image.shape[-2:]), "PuOr" if isinstance(norm, CenteredNorm) else "cividis"
     figure, axes = panel_grid(1, 1 + len(maps), frame[0] / frame[1], [len(maps)], left=BOTTOM_MARGIN)
     draw_image(axes[0, 0], image, boxes, f"image\n{frame[0]} x {frame[1]} pixels")
-    for ax, (name, values) in zip(axes[0, 1:], maps.items(), strict=True):
-        drawn = draw_map(ax, values, frame, boxes, norm, cmap, name)
-    colour_bar(ax, drawn, label)
+    draw_maps(axes[0, 1:], maps, frame, boxes, label, norm, cmap)
     return figure

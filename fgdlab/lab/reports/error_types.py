@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..io import checked_read
 from ..plots import DISTILLED_COLOUR
 from ..stats import ERROR_TYPES, error_shares, mean_std, variance_covered
-from ..tables import Block, aligned, draw_values, seed_heights, style_rows
+from ..tables import aligned, draw_values, seed_heights, style_rows
 from .comparison_inputs import evaluation_set, finished
 from .row_runs import missing_folders
 from .sweep_runs import SweepRuns, folder_of
@@ -60,7 +60,7 @@ def errors_text(rows: dict[str, pd.DataFrame]) -> str:
         return f"{mean:.1f}" + (f" ± {std:.1f}" if n > 1 else "")
 
     lines = [[label, *(cell(shares[name]) for name in TYPES), str(len(shares))] for label, shares in rows.items()]
-    return f"{aligned(Block(['', *TYPES, 'n'], lines, []))}\n\n{textwrap.fill(MEANING, 100)}"
+    return f"{aligned(pd.DataFrame(lines, columns=['', *TYPES, 'n']))}\n\n{textwrap.fill(MEANING, 100)}"
 
 
 def errors_figure(rows: dict[str, pd.DataFrame], title: str) -> Figure:

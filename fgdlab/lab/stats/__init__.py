@@ -5,7 +5,7 @@ __all__ = lazy_package(__name__, {
     "error_types": "ERROR_TYPES error_shares",
     "image_bootstrap": "Interval image_interval seeds_and_images_interval",
     "intervals": (
-        "Estimate VARIANCE_SOURCES check_metric estimate mean_std paired_difference seed_differences "
+        "Estimate check_metric estimate mean_std paired_difference seed_differences "
         "t_interval values_by_seed variance_covered"
     ),
     "resampling": "ClassMatches Matches average_precision class_matches match metric_of",

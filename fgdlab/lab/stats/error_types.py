@@ -12,9 +12,8 @@ from collections import defaultdict
 
 import numpy as np
 import pandas as pd
-from pycocotools.cocoeval import COCOeval
 
-from ..training import in_coco
+from .resampling import Metric, evaluated
 
 ERROR_TYPES = {
     "C75": "correct at IoU 0.75", "C50": "correct at IoU 0.5 only", "Loc": "badly placed, IoU 0.1 to 0.5",
@@ -36,7 +35,7 @@ def error_levels(
     Returns:
         As MMDetection's ``coco_error_analysis``: at most 100 detections per image; a class without objects has 0.
     """
-    images = sorted(image_ids if image_ids is not None else (image["id"] for image in ground_truth["images"]))
+    images = image_ids if image_ids is not None else [image["id"] for image in ground_truth["images"]]
     categories = sorted(ground_truth["categories"], key=lambda each: each["id"])
     groups = {each["id"]: each.get("supercategory") or each["id"] for each in categories}
     annotations, found = ground_truth["annotations"], defaultdict(set)
@@ -44,12 +43,9 @@ def error_levels(
         found[each["image_id"]].add(each["category_id"])
 
     def precision(objects: list[dict], *thresholds: float) -> np.ndarray:  # (T, 101, K)
-        numbered = [{**each, "id": number} for number, each in enumerate(objects, start=1)]
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-            evaluation = COCOeval(*in_coco({**ground_truth, "annotations": numbered}, detections), "bbox")
-            evaluation.params.imgIds, evaluation.params.iouThrs, evaluation.params.maxDets = images, thresholds, [100]
-            evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(area)], ["wanted"]
-            evaluation.evaluate()
+        metric = Metric(False, thresholds, area, 100)
+        evaluation = evaluated({**ground_truth, "annotations": objects}, detections, images, metric)
+        with contextlib.redirect_stdout(io.StringIO()):
             evaluation.accumulate()
         return evaluation.eval["precision"][..., 0, 0].clip(min=0)
 

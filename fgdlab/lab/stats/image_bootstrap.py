@@ -3,8 +3,7 @@
     matches of A and B, one pair per seed --image_interval--> paired bootstrap over the images
     differences per seed, std over images --seeds_and_images_interval--> interval over both
 
-Both detectors are scored on the same resampled images. The interval over seeds alone is t_interval in intervals.py.
-None of them covers another teacher or other training data.
+Both detectors are scored on the same resampled images. No interval covers another teacher or other training data.
 """
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,7 +28,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap_weights(images: int, count: int, seed: int = 0) -> np.ndarray:
-    """(count, images) integers: how often each image is drawn in each bootstrap sample of ``images`` images."""
+    """(count, images) integers: how often each image is drawn in each bootstrap sample."""
     return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=count)
 
 
@@ -42,16 +41,12 @@ def image_interval(pairs: Sequence[Pair], count: int = 1000, seed: int = 0) -> t
     """Difference of two detectors with its interval over the choice of images, by a paired bootstrap (BCa).
 
     Args:
-        pairs: matches of A and B, one pair per seed. All see the same resampled images.
+        pairs: matches of A and B, one pair per seed, of the same images and metric.
         count: bootstrap samples. 1,000 fix the ends to about a tenth of the interval's half-width.
     Returns:
         the interval, and the (count,) resampled differences, without samples that hold no object.
-    Raises:
-        ValueError: matches of different images or metrics.
     """
-    images, metric = pairs[0][0].images, pairs[0][0].metric
-    if any(matches.images != images or matches.metric != metric for pair in pairs for matches in pair):
-        raise ValueError(f"all matches must be of the same {images} images and one metric, got others among them")
+    images = pairs[0][0].images
     observed = float(score_difference(pairs, np.ones((1, images), dtype=int))[0])
     draws = score_difference(pairs, bootstrap_weights(images, count, seed))
     draws = draws[~np.isnan(draws)]
@@ -62,12 +57,12 @@ def image_interval(pairs: Sequence[Pair], count: int = 1000, seed: int = 0) -> t
 
 
 def bca(observed: float, draws: np.ndarray, jackknife: np.ndarray) -> tuple[float, float]:
-    """Efron's BCa interval: quantiles of the bootstrap values, corrected for bias and for skewness.
+    """Efron's BCa interval: quantiles of the (R,) bootstrap values, corrected for bias and for skewness.
 
     A resample holds some images twice, so its scores are biased. A percentile interval keeps this bias; BCa removes it.
 
     Args:
-        observed: the value on the original images. draws: (R,) bootstrap values.
+        observed: the value on the original images.
         jackknife: (G,) values with one group of images left out.
     Source: Efron, Better bootstrap confidence intervals, JASA 82 (1987).
     """
@@ -86,10 +81,9 @@ def bca(observed: float, draws: np.ndarray, jackknife: np.ndarray) -> tuple[floa
 def seeds_and_images_interval(differences: Sequence[float], image_std: float, images: int) -> Interval:
     """Mean difference over n seeds, with its interval over seeds and images: mean -+ t(f) sqrt(s^2 / n + v^2).
 
-    s is the sample std of the differences over seeds, v the bootstrap std of their mean over images. The sources are
-    independent, so the variances add. Their interaction is in both, so the interval is rather too wide. f are
-    Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946): (a + b)^2 / (a^2 / (n - 1) + b^2 / (I - 1)), a =
-    s^2 / n, b = v^2.
+    s is the sample std of the differences over seeds, v the bootstrap std of their mean over images. Independent
+    variances add. Their interaction is in both, so the interval is rather too wide. f are Satterthwaite's degrees of
+    freedom (Biometrics Bulletin 2, 1946): (a + b)^2 / (a^2 / (n - 1) + b^2 / (I - 1)), a = s^2 / n, b = v^2.
 
     Args:
         differences: one per seed, all on the same I ``images``.

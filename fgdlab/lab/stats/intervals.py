@@ -1,9 +1,7 @@
 """Mean, sample standard deviation and t-interval of a few runs, and differences paired by seed.
 
 All intervals here cover one source of variance: the seed of the student's training (initial weights, order of the data,
-nondeterminism of the device). Teacher, training data and validation images are the same in all runs, so their variance
-is not covered. image_bootstrap.py has intervals over the choice of images. seeds_needed.py has intervals that stay
-valid while seeds are added.
+nondeterminism of the device). image_bootstrap.py has intervals over the choice of images.
 """
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -62,12 +60,10 @@ def t_interval(values: Iterable[float], level: float = LEVEL) -> tuple[float, fl
 
     Args:
         values: one per seed; NaN are left out.
-        level: confidence level, between 0 and 1.
+        level: confidence level, 0..1.
     Returns:
         (low, high), both NaN for n < 2; both the mean if all values are equal.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level}; 95 % is 0.95")
     mean, std, n = mean_std(values)
     if n < 2:
         return np.nan, np.nan
@@ -76,7 +72,6 @@ def t_interval(values: Iterable[float], level: float = LEVEL) -> tuple[float, fl
 
 
 def estimate(values: Iterable[float]) -> Estimate:
-    """:func:`mean_std` and :func:`t_interval` of the same values."""
     values = list(values)
     return Estimate(*mean_std(values), *t_interval(values))
 
@@ -90,8 +85,7 @@ def check_metric(frame: pd.DataFrame, metric: str) -> None:
 def values_by_seed(frame: pd.DataFrame, row: str, metric: str) -> pd.Series:
     """``metric`` of the done runs of one row, sorted, indexed by the :data:`PAIR_KEYS` that ``frame`` has.
 
-    Raises:
-        UserError: an unknown metric, or two done runs of the same row and seed.
+    Raises a UserError for an unknown metric, or two done runs of the same row and seed.
     """
     check_metric(frame, metric)
     runs = frame[(frame["row"].astype(str) == row) & (frame["state"] == "done") & frame[metric].notna()]
@@ -119,8 +113,6 @@ def paired_difference(frame: pd.DataFrame, row: str, baseline: str, metric: str)
 
     Args:
         frame: results, one row per run: row, seed, state and ``metric`` (AP and AR in percent, 0 to 100).
-    Returns:
-        Estimate in points of ``metric``; low and high are NaN for n < 2.
     """
     return estimate(seed_differences(frame, row, baseline, metric))
 
@@ -128,8 +120,9 @@ def paired_difference(frame: pd.DataFrame, row: str, baseline: str, metric: str)
 def variance_covered(source: str, subject: str = "The interval covers", teachers: int = 1) -> str:
     """The sentence for a caption: which variance an interval covers, and which it does not.
 
-    Args: source: a key of :data:`VARIANCE_SOURCES`: "seeds" for t-intervals over runs, "images" for a bootstrap over
-        images. subject: how the sentence begins. teachers: how many teachers the seeds learn from in turn.
+    Args:
+        source: a key of :data:`VARIANCE_SOURCES`.
+        teachers: how many teachers the seeds learn from in turn.
     """
     if source not in VARIANCE_SOURCES:
         raise unknown_name("variance source", source, VARIANCE_SOURCES)

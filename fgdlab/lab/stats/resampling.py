@@ -2,8 +2,7 @@
 
     ground truth, detections --match (pycocotools, once)--> Matches --scores(image weights)--> one score per resample
 
-A score depends on a resample only by how often each image is drawn. So a resample is a vector of integer weights, one
-per image, and R resamples are scored together as a matrix (R, I).
+A resample is a vector of integer weights, how often each image is drawn. R resamples are one matrix (R, I).
 """
 import contextlib
 import io
@@ -30,11 +29,7 @@ class Metric(NamedTuple):
 
 
 def metric_of(name: str) -> Metric:
-    """The definition of a name in ``SCORES``, such as AP, AP75, AP_S or AR_10.
-
-    Raises:
-        UserError: an unknown name.
-    """
+    """The definition of a name in ``SCORES``, such as AP, AP75, AP_S or AR_10; a UserError for another name."""
     if name not in SCORES:
         raise unknown_name("metric", name, SCORES)
     kind, _, part = name.partition("_")
@@ -124,18 +119,21 @@ def match(ground_truth: dict, detections: list[dict], image_ids: list[int], metr
         image_ids: the I images to evaluate, in the order of the weights.
     """
     definition, place = metric_of(metric), {image_id: index for index, image_id in enumerate(image_ids)}
+    records, images = evaluated(ground_truth, detections, image_ids, definition).evalImgs, len(place)
+    per_class = [[each for each in records[i:i + images] if each is not None] for i in range(0, len(records), images)]
+    return Matches([class_matches(each, place, len(definition.thresholds)) for each in per_class], images, definition)
+
+
+def evaluated(ground_truth: dict, detections: list[dict], image_ids: list[int], metric: Metric) -> COCOeval:
     # pycocotools takes an annotation with id 0 for a miss, so ids start at 1
     annotations = [{**each, "id": number} for number, each in enumerate(ground_truth["annotations"], start=1)]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        coco, result = in_coco({**ground_truth, "annotations": annotations}, detections)
-        evaluation = COCOeval(coco, result, "bbox")
-        evaluation.params.imgIds, evaluation.params.maxDets = sorted(image_ids), [definition.detections]
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(definition.area)], ["wanted"]
-        evaluation.params.iouThrs = np.array(definition.thresholds)
+        evaluation = COCOeval(*in_coco({**ground_truth, "annotations": annotations}, detections), "bbox")
+        evaluation.params.imgIds, evaluation.params.maxDets = sorted(image_ids), [metric.detections]
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(metric.area)], ["wanted"]
+        evaluation.params.iouThrs = np.array(metric.thresholds)
         evaluation.evaluate()
-    records, images = evaluation.evalImgs, len(place)
-    per_class = [[each for each in records[i:i + images] if each is not None] for i in range(0, len(records), images)]
-    return Matches([class_matches(each, place, len(definition.thresholds)) for each in per_class], images, definition)
+    return evaluation
 
 
 def class_matches(records: list[dict], place: dict[int, int], thresholds: int) -> ClassMatches:
@@ -143,12 +141,11 @@ def class_matches(records: list[dict], place: dict[int, int], thresholds: int) -
     objects = np.zeros(len(place), dtype=np.int64)
     for each in records:
         objects[place[each["image_id"]]] = np.count_nonzero(np.asarray(each["gtIgnore"]) == 0)
+    image = np.repeat([place[each["image_id"]] for each in records], [len(each["dtScores"]) for each in records])
     order = np.argsort(-np.concatenate([np.zeros(0), *(each["dtScores"] for each in records)]), kind="mergesort")
 
     def table(name: str) -> np.ndarray:  # (T, D)
         parts = [np.asarray(each[name]).reshape(thresholds, -1) for each in records]
         return np.concatenate([np.zeros((thresholds, 0)), *parts], axis=1)[:, order]
 
-    images = [np.full(len(each["dtScores"]), place[each["image_id"]]) for each in records]
-    image = np.concatenate([np.zeros(0, dtype=np.int64), *images])[order]
-    return ClassMatches(table("dtMatches") > 0, table("dtIgnore") == 0, image, objects)
+    return ClassMatches(table("dtMatches") > 0, table("dtIgnore") == 0, image.astype(np.int64)[order], objects)

@@ -2,10 +2,10 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "cells": "Block DASH difference_text",
+    "cells": "DASH difference_text signed",
     "figure": "draw_values save_figure seed_heights style_rows table_figure",
     "html": "page styled_frame",
     "numbers": "METRICS Table ablation_table contrast_table render",
     "runs": "baseline_of compared_rows done_runs not_done runs_of",
-    "text": "aligned",
+    "text": "WIDTH aligned wrapped",
 })

@@ -17,13 +17,34 @@ COST = (
 def caption(runs: pd.DataFrame, sweep, metric: str, variance: str, older_code: bool) -> list[str]:
     """One statement per line, on the runs of :func:`runs_of`; the other arguments are those of :class:`Table`."""
     done = done_runs(runs, sweep)
+    seeds = f"Seeds: {', '.join(map(str, expected_seeds(runs, sweep)))}"
+    interval, subject = ("t-interval", "± and interval cover") if variance == "seeds" else \
+        ("interval", "The interval covers")
     return [
-        conditions(done, expected_seeds(runs, sweep)), *origin(done), *definitions(done, sweep, variance),
-        paper_line(sweep),
+        ". ".join([*conditions(done), seeds, teachers(done)]) + ".", *origin(done),
+        "AP is AP@[.50:.95] (the paper's mAP), AR is AR@100 (its mAR), in percent. "
+        "±: sample standard deviation (n - 1) over n runs.",
+        f"Δ: mean difference to {baseline_names(sweep)} (in a contrast: to the second row), paired by seed, n pairs; "
+        f"[low, high]: its 95 % {interval}, not corrected for multiple comparisons.",
+        variance_covered(variance, subject, len(teacher_seeds(done))), paper_line(sweep),
         f"Tuning: {one_line(sweep.tuning) or 'not stated how the weights were chosen'}.",
         *teacher_warning(done, sweep), missing_line(runs, sweep, metric),
         *(older_code_lines(done) if older_code else []), *notes(runs, sweep),
     ]
+
+
+def smoke_warning(runs: pd.DataFrame) -> list[str]:
+    return [SMOKE_WARNING] if "smoke" in distinct(runs, "scale") else []
+
+
+def conditions(runs: pd.DataFrame) -> list[str]:
+    """``Data: x``, ``Scale: y``, ``Device: z``; where runs differ, a warning with all values."""
+    parts = []
+    for column in ("data", "scale", "device"):
+        values = [str(value) for value in distinct(runs, column)] or ["unknown"]
+        mixed = " MIXED, means and ± mix them" if len(values) > 1 else ""
+        parts.append(f"{column.capitalize()}{mixed}: {' | '.join(values)}")
+    return parts
 
 
 def teacher_warning(done: pd.DataFrame, sweep) -> list[str]:
@@ -32,13 +53,11 @@ def teacher_warning(done: pd.DataFrame, sweep) -> list[str]:
     if not {"AP", "teacher_AP"} <= set(done) or plain["teacher_AP"].notna().any():
         return []
     student, teacher = plain["AP"].mean(), done["teacher_AP"].max()
-    if not teacher <= student:
-        return []
-    plain_student = f'"{sweep.rows[sweep.baseline].label}" (AP {amount(student)})'
     return [
-        f"The teacher (AP {amount(teacher)}) is not above {plain_student}, so it has little to teach: train it longer "
-        "(teacher_steps, teacher_epochs), or take a larger one (teacher, teacher_checkpoint)."
-    ]
+        f'The teacher (AP {amount(teacher)}) is not above "{sweep.rows[sweep.baseline].label}" (AP {amount(student)}), '
+        "so it has little to teach: train it longer (teacher_steps, teacher_epochs), or take a larger one (teacher, "
+        "teacher_checkpoint)."
+    ] if teacher <= student else []
 
 
 def older_code_lines(runs: pd.DataFrame) -> list[str]:
@@ -51,63 +70,31 @@ def older_code_lines(runs: pd.DataFrame) -> list[str]:
 
 
 def one_line(text: str) -> str:
-    """A text of a YAML on one line, without its last full stop."""
     return " ".join(text.split()).rstrip(".")
 
 
-def conditions(done: pd.DataFrame, seeds: list[int]) -> str:
-    parts = [one_value(done, column) for column in ("data", "scale", "device")]
-    return ". ".join([*parts, f"Seeds: {', '.join(map(str, seeds))}", teachers(done)]) + "."
-
-
 def origin(done: pd.DataFrame) -> list[str]:
-    """When and by which code the runs were made; [] for runs before code hashes were recorded."""
     days, hashes = [str(day)[:10] for day in distinct(done, "finished")], distinct(done, "code_hash")
     if not hashes or not days:
         return []
-    when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+    when = " to ".join(dict.fromkeys([days[0], days[-1]]))
     return [f"Runs finished on {when}; code hash {listed(hashes)}, per run in the results."]
 
 
-def definitions(done: pd.DataFrame, sweep, variance: str) -> list[str]:
-    """The meaning of AP, AR, ± and Δ, and the variance they cover."""
-    interval = "95 % t-interval" if variance == "seeds" else "95 % interval"
-    return [
-        "AP is AP@[.50:.95] (the paper's mAP), AR is AR@100 (its mAR), in percent. "
-        "±: sample standard deviation (n - 1) over n runs.",
-        f"Δ: mean difference to {baseline_names(sweep)} (in a contrast: to the second row), paired by seed, n pairs; "
-        f"[low, high]: its {interval}, not corrected for multiple comparisons.",
-        variance_covered(
-            variance, "± and interval cover" if variance == "seeds" else "The interval covers", len(teacher_seeds(done))
-        ),
-    ]
-
-
 def baseline_names(sweep) -> str:
-    """The row that all others are compared with; all of them if rows name different ones."""
     keys = [baseline_of(sweep, key) for key in sweep.rows if baseline_of(sweep, key) != key] or [sweep.baseline]
     *others, last = [f'"{sweep.rows[key].label}"' for key in dict.fromkeys(keys)]
     return f"the baseline above it, {', '.join(others)} or {last}" if others else last
 
 
 def paper_line(sweep) -> str:
-    """Where the paper's numbers come from, or that it has none."""
     source = one_line(sweep.source)
     if any(row.paper for row in sweep.rows.values()):
         return f"The paper's numbers are on COCO ({source}). Compare directions, not values."
     return "The paper has no numbers for these rows." + (f" Source: {source}." if source else "")
 
 
-def one_value(runs: pd.DataFrame, column: str) -> str:
-    """``Data: x``; or, if runs differ, a warning with all values."""
-    values = [str(value) for value in distinct(runs, column)]
-    if len(values) > 1:
-        return f"{column.capitalize()} MIXED, means and ± mix them: {' | '.join(values)}"
-    return f"{column.capitalize()}: {values[0] if values else 'unknown'}"
-
-
 def teachers(runs: pd.DataFrame) -> str:
-    """``Teacher AP 46.0``, or a range if there are several teachers."""
     values = distinct(runs, "teacher_AP")
     if not values:
         return "Teacher AP unknown"
@@ -121,7 +108,6 @@ def teacher_seeds(runs: pd.DataFrame) -> list[int]:
 
 
 def missing_line(runs: pd.DataFrame, sweep, metric: str) -> str:
-    """The expected runs without a number, by row and state, with their error."""
     missing, expected = not_done(runs, sweep, metric), len(expected_runs(runs, sweep))
     if missing.empty:
         return f"All {expected} runs are done."
@@ -134,7 +120,6 @@ def missing_line(runs: pd.DataFrame, sweep, metric: str) -> str:
 
 
 def notes(runs: pd.DataFrame, sweep) -> list[str]:
-    """Statements that only some tables need."""
     reasons: dict[str, list[str]] = {}
     for row, why in sweep.absent.items():
         reasons.setdefault(one_line(why), []).append(sweep.rows[row].label)

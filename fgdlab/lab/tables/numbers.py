@@ -3,16 +3,15 @@
     results (one row per run) --ablation_table, contrast_table--> numbers --cells.py--> Blocks --Table--> a format
 """
 import re
-from pathlib import Path
 
 import pandas as pd
 
 from ..errors import UserError, unknown_name
-from ..stats import VARIANCE_SOURCES, estimate, paired_difference, values_by_seed, variance_covered
+from ..stats import estimate, paired_difference, values_by_seed, variance_covered
 from . import html, latex, text
-from .caption import SMOKE_WARNING, caption
-from .cells import Block, contrast_block, table_blocks
-from .runs import baseline_of, distinct, done_runs, is_smoke, not_done, runs_of
+from .caption import caption, smoke_warning
+from .cells import contrast_block, table_blocks
+from .runs import baseline_of, distinct, done_runs, not_done, runs_of
 
 FORMATS = ("text", "markdown", "latex", "csv", "html")
 METRICS = ("AP", "AR")
@@ -68,12 +67,10 @@ def contrast_table(
     Returns:
         Columns row, label, against, and the _delta columns of :func:`ablation_table`; empty without contrasts.
     """
-    runs = runs_of(results, sweep)
-    lines = []
+    runs, lines = runs_of(results, sweep), []
     for row, against in sweep.contrasts:
-        for key in (row, against):
-            if key not in sweep.rows:
-                raise unknown_name("row of a contrast", key, sweep.rows, f"mend the sweep {sweep.name!r}")
+        for key in {row, against} - set(sweep.rows):
+            raise unknown_name("row of a contrast", key, sweep.rows, f"mend the sweep {sweep.name!r}")
         line = {"row": row, "label": f"{sweep.rows[row].label} minus {sweep.rows[against].label}", "against": against}
         for metric in metrics:
             line |= _differences(runs, sweep, row, against, metric, intervals)
@@ -84,19 +81,14 @@ def contrast_table(
 class Table:
     """A sweep's table with contrasts and caption, in any format. As the last expression of a cell it displays itself.
 
-        Table.of("table1_areas")  # the newest results: the reader's own, else the committed ones
-        Table(results, sweep, ("AP", "AP_S")).latex()
-
     Args:
         results: one row per run, AP and AR in percent; runs of other sweeps are left out.
             Optional column ``error``: why a run failed.
         metrics: the difference to the baseline is shown for the first; csv has the differences of all.
-        variance: the variance source that intervals of differences cover, a key of VARIANCE_SOURCES in
-            stats/intervals.py. ± is always over seeds.
-        intervals: of resampled_intervals in reports/image_intervals.py, if ``variance`` is not "seeds".
+        variance: what intervals of differences cover: "seeds", "images" or "both". ± is always over seeds.
+        intervals: of reports.resampled_intervals, if ``variance`` is not "seeds".
         older_code: count the runs of older code in the caption. It then depends on the present code.
-    Attributes: numbers, contrasts: frames of :func:`ablation_table` and :func:`contrast_table`; headings, blocks,
-        caption: text.
+    Attributes: numbers, contrasts: frames of :func:`ablation_table` and :func:`contrast_table`.
     Raises:
         UserError: no run is done, or an unknown metric or variance source.
     """
@@ -105,8 +97,7 @@ class Table:
         self, results: pd.DataFrame, sweep, metrics: tuple[str, ...] = METRICS, *, variance: str = "seeds",
         intervals: dict | None = None, older_code: bool = False,
     ):
-        if variance not in VARIANCE_SOURCES:
-            raise unknown_name("variance source", variance, VARIANCE_SOURCES)
+        variance_covered(variance)  # raises for an unknown one
         if (variance == "seeds") != (intervals is None):
             raise ValueError(f"intervals must be given for variance 'images' or 'both' only, got variance {variance!r}")
         self.sweep, self.variance = sweep, variance
@@ -116,45 +107,31 @@ class Table:
         self.done = done_runs(runs, sweep)
         self.numbers = ablation_table(results, sweep, self.metrics, intervals)
         self.contrasts = contrast_table(results, sweep, self.metrics, intervals)
-        bold = [*([SMOKE_WARNING] if is_smoke(self.done) else []), sweep.title]
+        bold = [*smoke_warning(self.done), sweep.title]
         self.bold, self.headings = len(bold), [*bold, sweep.question]
-        self.blocks: list[Block] = table_blocks(self.numbers, self.metrics, sweep.cost, variance)
+        self.blocks = table_blocks(self.numbers, self.metrics, sweep.cost, variance)
         if len(self.contrasts):
             self.blocks.append(contrast_block(self.contrasts, self.metrics, variance))
         self.caption = caption(runs, sweep, self.metrics[0], variance, older_code)
 
-    @classmethod
-    def of(
-        cls, name: str, scale: str = "laptop", runs: Path | None = None, metrics: tuple[str, ...] = METRICS,
-    ) -> "Table":
-        """The table of a sweep by name, of the runs in folder ``runs`` (default runs/NAME, then ablations/results)."""
-        from ..sweeps import load_sweep, read_results
-
-        sweep = load_sweep(name).at(scale)
-        return cls(read_results(sweep, scale, runs)[0], sweep, metrics)
-
     def text(self) -> str:
-        """For a terminal of 100 columns."""
         return text.text(self.headings, self.blocks, self.caption)
 
     def markdown(self) -> str:
-        """For a README."""
         return text.markdown(self.headings, self.blocks, self.caption, self.bold)
 
     def latex(self) -> str:
-        """For a paper: a floating table that needs booktabs alone."""
         return latex.latex(self.sweep.name, self.headings, self.blocks, self.caption)
 
     def csv(self) -> str:
         """The columns of :func:`ablation_table`, then scale, data, device and note; contrasts are further lines."""
         tidy = pd.concat([self.numbers, self.contrasts], ignore_index=True)
         counts = [name for name in tidy if name.endswith(("_n", "_missing"))]
-        tidy = tidy.astype({name: "Int64" for name in counts})  # a contrast has no count: empty, not NaN
+        tidy = tidy.astype(dict.fromkeys(counts, "Int64"))  # a contrast has no count: empty, not NaN
         for column in ("scale", "data", "device"):
-            tidy[column] = " | ".join(str(value) for value in distinct(self.done, column))
-        smoke = [SMOKE_WARNING] if is_smoke(self.done) else []
+            tidy[column] = " | ".join(map(str, distinct(self.done, column)))
         variance = [variance_covered(self.variance)] if self.variance != "seeds" else []
-        tidy["note"] = " ".join(smoke + variance)
+        tidy["note"] = " ".join(smoke_warning(self.done) + variance)
         return tidy.to_csv(index=False, float_format="%.6g")
 
     def html(self, page: bool = True) -> str:
@@ -173,11 +150,7 @@ class Table:
 
 
 def render(results: pd.DataFrame, sweep, format: str = "text", metrics: tuple[str, ...] = METRICS, **options) -> str:
-    """The :class:`Table`, with its ``options``, written in one of :data:`FORMATS`.
-
-    Raises:
-        UserError: an unknown format or metric, or no run is done.
-    """
+    """The :class:`Table`, with its ``options``, written in one of :data:`FORMATS`; a UserError for another format."""
     if format not in FORMATS:
         raise unknown_name("format", format, FORMATS)
     return getattr(Table(results, sweep, metrics, **options), format)()

@@ -33,7 +33,6 @@ def runs_of(results: pd.DataFrame, sweep) -> pd.DataFrame:
 
 
 def done_runs(runs: pd.DataFrame, sweep) -> pd.DataFrame:
-    """The done runs of the sweep's rows."""
     return runs[(runs["state"] == "done") & runs["row"].isin(list(sweep.rows))]
 
 
@@ -44,7 +43,7 @@ def distinct(runs: pd.DataFrame, column: str) -> list:
 
 def expected_seeds(runs: pd.DataFrame, sweep) -> list[int]:
     """The sweep's seeds, and any other seed that was run."""
-    return sorted({int(seed) for seed in sweep.seeds} | {int(seed) for seed in runs["seed"]})
+    return sorted({*map(int, sweep.seeds), *map(int, runs["seed"])})
 
 
 def baseline_of(sweep, row: str) -> str:
@@ -83,8 +82,3 @@ def not_done(runs: pd.DataFrame, sweep, metric: str = "AP") -> pd.DataFrame:
         elif done[metric].isna().all():
             lines.append((scale, row, seed, f"done without {metric}", ""))
     return pd.DataFrame(lines, columns=["scale", "row", "seed", "state", "error"])
-
-
-def is_smoke(runs: pd.DataFrame) -> bool:
-    """Whether a run is of scale smoke, whose numbers mean nothing."""
-    return "smoke" in distinct(runs, "scale")

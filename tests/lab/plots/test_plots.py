@@ -305,7 +305,7 @@ DISTILLING = metrics(
 def test_curves_are_weighted_terms_summed_over_levels():
     figure = plots.loss_terms(DISTILLING)
     assert curve(figure, "term-fg") == pytest.approx([0.8, 0.4])
-    assert curve(figure, "total") == pytest.approx([4.0, 2.0])
+    assert curve(figure, "term-total") == pytest.approx([4.0, 2.0])
     assert not cut_off(figure)
 
 
@@ -336,7 +336,8 @@ def test_a_baseline_and_a_single_step_can_be_drawn():
 def test_unknown_terms_get_different_styles():
     names = ["feature", "channel", "spatial", "relation", "logits", "mask"]
     figure = plots.loss_terms(metrics(*((name, "P3", 1.0) for name in names)))
-    styles = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines if line.get_gid() != "total"}
+    terms = [line for line in figure.axes[0].lines if line.get_gid() != "term-total"]
+    styles = {(line.get_color(), line.get_linestyle()) for line in terms}
     assert len(styles) == len(names) and not cut_off(figure)
 
 

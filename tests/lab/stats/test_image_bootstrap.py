@@ -89,13 +89,6 @@ def test_several_pairs_see_the_same_images_and_are_averaged(sides, pair):
     assert alone == pytest.approx(together)  # images are shared, not averaged
 
 
-def test_matches_of_other_images_or_metrics_are_refused(sides, pair):
-    truth, detections_a, _, image_ids = sides
-    for other in (match(truth, detections_a, image_ids[:-1]), match(truth, detections_a, image_ids, "AP50")):
-        with pytest.raises(ValueError, match="same 60 images and one metric"):
-            image_interval([(pair[0], other)], 10)
-
-
 @pytest.mark.slow
 def test_the_interval_covers_the_difference_over_all_images_95_times_in_100(pair):
     """The 60 images as the world, 150 samples of 60 from it, each with its own interval."""

@@ -51,11 +51,6 @@ def test_a_lower_level_gives_a_narrower_interval():
     assert t_interval([1, 2, 3], level=0.5)[0] == pytest.approx(2 - 0.816496580927726 / np.sqrt(3))
 
 
-def test_a_level_in_percent_is_refused():
-    with pytest.raises(ValueError, match="between 0 and 1, got 95"):
-        t_interval([1, 2], level=95)
-
-
 def test_one_value_has_a_mean_and_no_interval():
     mean, *unknown_std, n, low, high = estimate([31.4])
     assert (mean, n) == (31.4, 1)

@@ -186,17 +186,3 @@ def test_counting_stops_where_nobody_counts():
         and smallest(lambda n: False) == math.inf
         and smallest(lambda n: n >= 70_001) == 70_001
     )
-
-
-@pytest.mark.parametrize(
-    "wrong, words",
-    [
-        (lambda: seeds_for_width(1.0, 1, 0.5), "at least 2 pairs, got 1"),
-        (lambda: seeds_for_width(1.0, 3, 0), "half-width must be above 0, got 0"),
-        (lambda: seeds_for_power(1.0, 1, 0.5), "at least 2 pairs, got 1"),
-        (lambda: seeds_for_power(1.0, 3, 0.5, 80), "between 0 and 1, got 80"),
-    ],
-)
-def test_what_cannot_be_counted_is_refused(wrong, words):
-    with pytest.raises(ValueError, match=words):
-        wrong()
