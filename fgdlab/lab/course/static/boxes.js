@@ -78,12 +78,12 @@
 
     function paint(svg, which, masks) {
       svg.replaceChildren();
-      const values = masks.m.map((m, i) => (which === 0 ? m : 1 / masks.count[i])), top = Math.max(...values);
+      const values = masks.m.map((m, i) => (which === 0 ? m : 1 / masks.count[i])), top = Math.max(...values), numbers = [];
       values.forEach((value, i) => {
         const x = (i % columns) * cellW, y = Math.floor(i / columns) * cellH, light = 96 - 62 * value / top;
         add(svg, "rect", { x, y, width: cellW, height: cellH, fill: `hsl(215 45% ${light}%)`, stroke: "#bbb" });
         const text = which === 0 ? value : masks.count[i] === 1 ? "1" : `1/${masks.count[i]}`;
-        add(svg, "text", { x: x + cellW / 2, y: y + cellH / 2 + 4, "text-anchor": "middle", "font-size": 11, fill: light < 60 ? "#fff" : "#000", "data-cell": `${which},${i}` }, text);
+        numbers.push([{ x: x + cellW / 2, y: y + cellH / 2 + 4, fill: light < 60 ? "#fff" : "#000", "data-cell": `${which},${i}` }, text]);
       });
       state.boxes.forEach((box, index) => {
         const [x1, y1, x2, y2] = box.map((edge) => edge * SCALE), chosen = index === state.chosen;
@@ -102,6 +102,8 @@
           draw(which);
         };
       });
+      const over = add(svg, "g", { "text-anchor": "middle", "font-size": 11, "pointer-events": "none" });   // numbers stay readable on edges
+      numbers.forEach(([attributes, text]) => add(over, "text", attributes, text));
     }
 
     function drag(event, index, resize, which) {
