@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 08 · FBKD and other methods
 #
-# **Question** FGD weights cells by boxes and by attention. What do other methods use, and how can methods be compared
-# whose losses have nothing in common?
+# **Question** FGD weights cells by boxes and by attention. What do other methods use, how can methods be compared
+# whose losses have nothing in common, and which helps most here?
 #
 # **Equations** 1 (the plain feature loss) and 9 for comparison; the equations of the other methods carry their names
 #
@@ -20,19 +20,18 @@
 import pandas as pd
 import torch
 
-from fgdlab import attention, focal_masks
+from fgdlab import Term, attention, focal_masks
 from fgdlab.balance import Balance
-from fgdlab.methods.fbkd import FBKDLoss, FBKD_PRESETS, distance
 from fgdlab.lab.config import RunConfig
+from fgdlab.lab.course import Answer, map_table, pretrained_detector, schematic
+from fgdlab.lab.course.exercises import methods as check
 from fgdlab.lab.datasets import open_split
 from fgdlab.lab.errors import UserError
-from fgdlab.lab.course.exercises import methods as check
-from fgdlab.lab.course import map_table
-from fgdlab.lab.explorer import gradient_maps_figure, gradient_maps
-from fgdlab.lab.training import make_loss
-from fgdlab.lab.course import pretrained_detector
+from fgdlab.lab.explorer import gradient_maps, gradient_maps_figure
 from fgdlab.lab.plots import scene_and_teacher_maps
+from fgdlab.lab.training import make_loss
 from fgdlab.masks import cell_ranges
+from fgdlab.methods.fbkd import FBKD_PRESETS, FBKDLoss, distance
 from fgdlab.methods.pkd import normalised
 from fgdlab.methods.tadf import gaussians
 
@@ -42,16 +41,54 @@ SCENE = 20           # the image for every method
 SEED = 0             # of layers with random initial weights
 
 # %%
-dataset = open_split(RunConfig(train_images=64, eval_images=64), "val", progress=False)
+schematic("imitation")
+
+# %% [markdown]
+# *FGD in one picture.* Every method of this notebook replaces the part in the middle: what is compared between teacher
+# and student, and with which weights.
+#
+# | method | paper |
+# |:--|:--|
+# | hint (FitNets) | [Romero et al., 2015][hint] |
+# | attention transfer | [Zagoruyko and Komodakis, 2017][at] |
+# | Mimick | [Li et al., 2017][mimick] |
+# | Chen | [Chen et al., 2017][chen] |
+# | FGFI, fine-grained feature imitation | [Wang et al., 2019][fgfi] |
+# | TADF, task adaptive distillation | [Sun et al., 2020][tadf] |
+# | FBKD, feature-based knowledge distillation | [Zhang and Ma, 2021][fbkd] |
+# | CWD, channel-wise distillation | [Shu et al., 2021][cwd] |
+# | GID, general instance distillation | [Dai et al., 2021][gid] |
+# | DeFeat, decoupled features | [Guo et al., 2021][defeat] |
+# | MGD, masked generative distillation | [Yang et al., 2022][mgd] |
+# | PKD, Pearson correlation | [Cao et al., 2022][pkd] |
+# | CrossKD, cross-head distillation | [Wang et al., 2024][crosskd] |
+#
+# [hint]: https://arxiv.org/abs/1412.6550
+# [at]: https://arxiv.org/abs/1612.03928
+# [mimick]: https://openaccess.thecvf.com/content_cvpr_2017/html/Li_Mimicking_Very_Efficient_CVPR_2017_paper.html
+# [chen]: https://papers.nips.cc/paper/6676-learning-efficient-object-detection-models-with-knowledge-distillation
+# [fgfi]: https://arxiv.org/abs/1906.03609
+# [tadf]: https://arxiv.org/abs/2006.13108
+# [fbkd]: https://openreview.net/forum?id=uKhGRvM8QNH
+# [cwd]: https://arxiv.org/abs/2011.13256
+# [gid]: https://arxiv.org/abs/2103.02340
+# [defeat]: https://arxiv.org/abs/2103.14475
+# [mgd]: https://arxiv.org/abs/2205.01529
+# [pkd]: https://arxiv.org/abs/2207.02039
+# [crosskd]: https://arxiv.org/abs/2306.11369
+#
+# One image, its boxes, and three maps of each network: `scene.features` are the student's, `maps` the teacher's. The
+# student is the baseline, which was trained without a teacher.
+
+# %%
+settings = RunConfig(train_images=64, eval_images=64)
+dataset = open_split(settings, "val", progress=False)
 teacher, student = pretrained_detector("teacher"), pretrained_detector("baseline")
 scene, maps = scene_and_teacher_maps(student, teacher, *dataset[SCENE])
 boxes, levels = scene.boxes, tuple(maps)
 {level: tuple(each.shape) for level, each in maps.items()}
 
 # %% [markdown]
-# One image, its boxes, and three maps of each network: `scene.features` are the student's, `maps` the teacher's. The
-# student is the baseline, which was trained without a teacher.
-#
 # ## 1 · A weight for every cell
 #
 # FitNets' hint is half of the plain loss, the paper's equation (1):
@@ -77,10 +114,11 @@ boxes, levels = scene.boxes, tuple(maps)
 weights = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.5, 4.0]])
 target, features = torch.randn(5, 2, 3), torch.randn(5, 2, 3, requires_grad=True)
 (weights * (target - features).square()).sum().backward()
-effective = features.grad.norm(dim=0) / (2 * (target - features).detach().norm(dim=0))
+remaining = (target - features).detach().norm(dim=0)
+effective = features.grad.norm(dim=0) / (2 * remaining)
 assert torch.allclose(effective, weights)
-table = pd.DataFrame(effective.tolist())
-table.style.background_gradient("cividis", axis=None).format("{:.2f}").set_uuid("effective")
+table = pd.DataFrame(effective.tolist()).style.background_gradient("cividis", axis=None)
+table.format("{:.2f}").set_uuid("effective")
 
 # %% [markdown]
 # The six weights, for any maps. [`gradient_maps`](../fgdlab/lab/explorer/gradient_maps.py) does this for any method
@@ -94,7 +132,8 @@ table.style.background_gradient("cividis", axis=None).format("{:.2f}").set_uuid(
 hint = gradient_maps(student, teacher, dataset, SCENE, ["hint"])["hint"]
 weight, expected = hint.effective_weight["P3"], 1 / (2 * 48 * 256)
 assert torch.allclose(weight, torch.tensor(expected), rtol=1e-3)
-print(f"on P3 from {weight.min():.3e} to {weight.max():.3e};  1 / (2 * 48 * 256) = {expected:.3e}")
+print(f"on P3 from {weight.min():.3e} to {weight.max():.3e}")
+print(f"1 / (2 * 48 * 256) = {expected:.3e}")
 
 # %% [markdown]
 # The same at every cell. The **gradient** is not: it is large where the difference is large. So a plain loss changes
@@ -102,8 +141,8 @@ print(f"on P3 from {weight.min():.3e} to {weight.max():.3e};  1 / (2 * 48 * 256)
 #
 # ## 2 · FBKD in four steps
 #
-# FBKD (feature-based knowledge distillation, Zhang and Ma, ICLR 2021) also uses attention masks, and the attentions
-# of FGD have the same form. On every level it adds four distances, each the root of a sum of squares:
+# FBKD also uses attention masks, and the attentions of FGD have the same form. On every level it adds four distances,
+# each the root of a sum of squares:
 #
 # $$L = \lambda_1 L_{feature} + \lambda_2 L_{channel} + \lambda_3 L_{spatial} + \lambda_4 L_{relation}$$
 #
@@ -118,29 +157,28 @@ print(f"on P3 from {weight.min():.3e} to {weight.max():.3e};  1 / (2 * 48 * 256)
 # | $M^S$ | [`FBKDLoss.mask`](../fgdlab/methods/fbkd.py) | (N, 1, H, W) |
 # | $\lVert\cdot\rVert_2$ | [`distance`](../fgdlab/methods/fbkd.py) | scalar |
 #
-# **Predict.** Each $A^S$ sums to the number of cells. What does $M^S$ on P3 sum to?
+# **Predict.** Each $A^S$ sums to the number of cells. What does $M^S$ on P3 sum to, and how many of its 256 cells hold
+# nine tenths of it at T = 0.1?
 
 # %%
 F_s, F_t = scene.features["P3"], maps["P3"]
-pair = {"student": F_s, "teacher": F_t}
-attentions = {(name, T): attention(F, T).spatial[0] for T in (0.5, 0.1) for name, F in pair.items()}
-masks = {T: (attentions["student", T] + attentions["teacher", T]) / 2 for T in (0.5, 0.1)}
-{T: round(mask.sum().item(), 2) for T, mask in masks.items()}
 
-# %%
-rows = {
-    f"T = {T}": {**{f"$A^S$ {name}": attentions[name, T] for name in pair}, "$M^S$": masks[T]} for T in (0.5, 0.1)
-}
-assert masks[0.1].max() > 10 * masks[0.5].max() and masks[0.5].min() > 1 / 3 > 1e3 * masks[0.1].min()
-assert masks[0.1].flatten().topk(10).values.sum() > 0.9 * masks[0.1].sum()
-map_table(rows, dataset[SCENE][0], boxes[0], label="attention (1 = average)")
+def masks_at(T):
+    both = [attention(F, T).spatial[0] for F in (F_s, F_t)]
+    return {"$A^S$ student": both[0], "$A^S$ teacher": both[1], "$M^S$": sum(both) / 2}
+
+shown = {f"T = {T}": masks_at(T) for T in (0.5, 0.1)}
+wide, narrow = (each["$M^S$"] for each in shown.values())
+assert abs(wide.sum() - 256) < 0.01 and abs(narrow.sum() - 256) < 0.01
+assert narrow.max() > 10 * wide.max() and wide.min() > 1 / 3 > 1e3 * narrow.min()
+assert narrow.flatten().topk(10).values.sum() > 0.9 * narrow.sum()
+map_table(shown, dataset[SCENE][0], boxes[0], label="attention (1 = average)")
 
 # %% [markdown]
 # *Figure 1.* Attention of both networks and FBKD's mask on P3, one scale per row. Check: the mask is the mean of the
 # two maps to its left; at T = 0.1, the setting of the public code for one-stage detectors, ten of the 256 cells have
 # nine tenths of the weight (largest value in the title); at T = 0.5 no cell is below a third of the average.
-
-# %% [markdown]
+#
 # The term itself is one line. **Predict.** Halve the distance between the maps. By what factor does the gradient of a
 # *squared* distance shrink, and by what factor that of its root?
 
@@ -150,10 +188,10 @@ def slope(loss, fraction):
     closer = (F_t + fraction * (F_s - F_t)).requires_grad_()
     return torch.autograd.grad(loss(closer, F_t), closer)[0].norm().item()
 
-
-for name, loss in {"squared": lambda s, t: (s - t).square().sum(), "root": distance}.items():
-    print(f"{name:8} {slope(loss, 0.5) / slope(loss, 1.0):.3f}")
-assert abs(slope(distance, 0.5) - slope(distance, 1.0)) < 1e-3
+losses = {"squared": lambda s, t: (s - t).square().sum(), "root": distance}
+ratios = {name: slope(loss, 0.5) / slope(loss, 1.0) for name, loss in losses.items()}
+assert abs(ratios["squared"] - 0.5) < 1e-3 and abs(ratios["root"] - 1) < 1e-3
+ratios
 
 # %% [markdown]
 # By one half, and not at all: the gradient of a root has the same length at any distance. So FBKD's gradient does not
@@ -166,11 +204,11 @@ torch.manual_seed(SEED)
 fbkd = FBKDLoss(levels, 48, 48, FBKD_PRESETS["one_stage"])
 terms = {(term.name, term.level): term for term in fbkd(scene, maps)}
 aligned = fbkd.aligned(scene, "P3").detach()
-channels = (attention(F_s, 0.1).channel + attention(F_t, 0.1).channel) / 2        # this preset weights channels, too
-mask = masks[0.1] * channels[:, :, None, None]
+channels = (attention(F_s, 0.1).channel + attention(F_t, 0.1).channel) / 2
+mask = narrow * channels[:, :, None, None]          # this preset weights channels, too
 mine = (mask * (F_t - aligned).square()).sum().sqrt()
 assert torch.allclose(mine, terms["feature", "P3"].raw)
-print(f"feature term on P3: ours {mine:.3f}, the package's {terms['feature', 'P3'].raw:.3f}")
+print(f"feature term on P3: {mine:.3f}")
 
 # %% [markdown]
 # **Steps 2 and 3, attention transfer.** FBKD compares the means of the maps over pixels and over channels, each
@@ -189,9 +227,12 @@ print(f"feature term on P3: ours {mine:.3f}, the package's {terms['feature', 'P3
 # | Linear, conv | `channel` and `spatial` of [`FBKDLoss`](../fgdlab/methods/fbkd.py) | |
 
 # %%
-channel = distance(fbkd.channel["P3"](F_s.mean(dim=(2, 3))), F_t.mean(dim=(2, 3)))
-spatial = distance(fbkd.spatial["P3"](F_s.mean(dim=1, keepdim=True)), F_t.mean(dim=1, keepdim=True))
-assert torch.allclose(channel, terms["channel", "P3"].raw) and torch.allclose(spatial, terms["spatial", "P3"].raw)
+over_pixels, over_channels = dict(dim=(2, 3)), dict(dim=1, keepdim=True)
+linear, conv = fbkd.channel["P3"], fbkd.spatial["P3"]
+channel = distance(linear(F_s.mean(**over_pixels)), F_t.mean(**over_pixels))
+spatial = distance(conv(F_s.mean(**over_channels)), F_t.mean(**over_channels))
+assert torch.allclose(channel, terms["channel", "P3"].raw)
+assert torch.allclose(spatial, terms["spatial", "P3"].raw)
 print(f"channel {channel:.3f}   spatial {spatial:.3f}")
 
 # %% [markdown]
@@ -210,13 +251,9 @@ print(f"channel {channel:.3f}   spatial {spatial:.3f}")
 
 # %%
 block = fbkd.relation["P3"].student
-def windows(level):
-    pool, (height, width) = fbkd.relation[level].student.pool, maps[level].shape[-2:]
-    return (height // pool) * (width // pool)
-
-J = [windows(level) for level in levels]
-assert J[0] == 4 and torch.equal(block.eval()(F_s), F_s)
-pd.DataFrame({"cells": [each[0, 0].numel() for each in maps.values()], "J": J}, index=levels)
+J = (16 // block.pool) ** 2
+assert J == 4 and torch.equal(block.eval()(F_s), F_s)
+print(f"windows of {block.pool} x {block.pool}: J = {J}")
 
 # %% [markdown]
 # Four. The second assertion: the block starts as the identity, because the gain of its batch norm starts at 0, so at
@@ -225,14 +262,13 @@ pd.DataFrame({"cells": [each[0, 0].numel() for each in maps.values()], "J": J}, 
 # All four together, as they enter the loss:
 
 # %%
-table = pd.DataFrame([
-    {"term": name, "level": level, "weighted": (term.weight * term.raw).item()} for (name, level), term in terms.items()
-])
-table = table.pivot(index="term", columns="level", values="weighted").loc[["feature", "channel", "spatial", "relation"]]
+weighted = {key: (term.weight * term.raw).item() for key, term in terms.items()}
+table = pd.Series(weighted).unstack().loc[["feature", "channel", "spatial", "relation"]]
 preset = FBKD_PRESETS["one_stage"]
-assert table["P3"].max() < 4 * table["P3"].min() and preset.spatial_weight > 50 * preset.feature_weight
-styled = table.style.background_gradient("cividis", axis=None).format("{:.3f}").set_uuid("fbkd")
-styled.set_caption("weight x distance, FBKD at its start")
+assert table["P3"].max() < 4 * table["P3"].min()
+assert preset.spatial_weight > 50 * preset.feature_weight
+styled = table.style.background_gradient("cividis", axis=None).format("{:.3f}")
+styled.set_uuid("fbkd").set_caption("weight x distance, FBKD at its start")
 
 # %% [markdown]
 # The weights of the feature and the spatial term differ by a factor of more than fifty, but on P3 no two weighted
@@ -241,25 +277,21 @@ styled.set_caption("weight x distance, FBKD at its start")
 # **Predict.** The channel term depends only on means over all cells. How does its gradient vary over the cells?
 
 # %%
-parts = {part: RunConfig(method="fbkd", method_parts=part) for part in FBKDLoss.PARTS}
+parts = {x: RunConfig(method="fbkd", method_parts=x) for x in FBKDLoss.PARTS}
 of_parts = gradient_maps(student, teacher, dataset, SCENE, parts, seed=SEED)
 flat = of_parts["channel"].gradient["P3"]
-print(f"channel term: gradient of a cell from {flat.min():.4e} to {flat.max():.4e}")
 assert torch.allclose(flat, flat.mean().expand_as(flat), rtol=1e-3)
-
-# %%
-gradient_maps_figure(of_parts, student, dataset, SCENE, "P3")
+gradient_maps_figure(of_parts, student, dataset, SCENE, "P3", columns=2)
 
 # %% [markdown]
 # *Figure 2.* FBKD's four terms on P3, effective weight above and gradient below, each divided by its own mean, on one
-# logarithmic scale. Check: the gradient of the channel term has one colour (it is equal at every cell); the effective
-# weight of the feature term has the bright cells of figure 1's $M^S$ at T = 0.1. None of the four uses the boxes.
-
-# %% [markdown]
+# logarithmic scale. The colours end at 0.1 and 10; the titles have the full range. Check: the gradient of the channel
+# term has one colour (it is equal at every cell); the effective weight of the feature term has the bright cells of
+# figure 1's $M^S$ at T = 0.1. None of the four uses the boxes.
+#
 # ## 3 · Which cells? Three methods before FGD
 #
-# All three are a weighted squared error whose weights come from the boxes: FGFI (fine-grained feature imitation, Wang
-# et al.), TADF (task adaptive distillation, Sun et al.) and DeFeat (decoupled features, Guo et al.).
+# All three are a weighted squared error whose weights come from the boxes.
 #
 # | method | weight of a cell | which cells |
 # |:--|:--|:--|
@@ -275,12 +307,15 @@ gradient_maps_figure(of_parts, student, dataset, SCENE, "P3")
 
 # %%
 exact = focal_masks(boxes, scene.frame_sizes(), (16, 16), rounding="exact")
-losses = {name: make_loss(RunConfig(method=name), levels, student, teacher) for name in ("fgfi", "defeat")}
+by_name = {name: make_loss(RunConfig(method=name), levels, student, teacher)
+           for name in ("fgfi", "defeat")}
 cells = cell_ranges(boxes[0], (128, 128), (16, 16), rounding="exact")
 drawn = {
-    "FGFI, M": losses["fgfi"].masks(scene)["P3"][0], "TADF, M": gaussians(cells[None], (16, 16))[0],
-    "DeFeat, M": losses["defeat"].mask("P3", scene, F_t)[0], "FGD, M": exact.binary[0],
+    "FGFI, M": by_name["fgfi"].masks(scene)["P3"][0],
+    "TADF, M": gaussians(cells[None], (16, 16))[0],
+    "DeFeat, M": by_name["defeat"].mask("P3", scene, F_t)[0], "FGD, M": exact.binary[0],
 }
+assert drawn["FGD, M"].sum() > drawn["DeFeat, M"].sum()
 map_table({"P3": drawn}, dataset[SCENE][0], boxes[0], label="mask")
 
 # %% [markdown]
@@ -292,11 +327,13 @@ map_table({"P3": drawn}, dataset[SCENE][0], boxes[0], label="mask")
 # scenes are 128 pixels wide. What is left for P4 and P5?
 
 # %%
-by_boxes = gradient_maps(student, teacher, dataset, SCENE, ["fgfi", "tadf", "defeat"], seed=SEED)
+by_boxes = ["fgfi", "tadf", "defeat"]
+by_boxes = gradient_maps(student, teacher, dataset, SCENE, by_boxes, seed=SEED)
 tadf, fgfi = by_boxes["tadf"].effective_weight, by_boxes["fgfi"].effective_weight
 assert tadf["P4"].sum() == tadf["P5"].sum() == 0 < fgfi["P4"].sum()
-by_level = pd.DataFrame({name: each.fraction_by_level() for name, each in by_boxes.items()})
-by_level.style.format("{:.0%}").set_uuid("levels").set_caption("fraction of the gradient")
+by_level = pd.DataFrame({name: x.fraction_by_level() for name, x in by_boxes.items()})
+styled = by_level.style.format("{:.0%}").set_uuid("levels")
+styled.set_caption("fraction of the gradient")
 
 # %% [markdown]
 # Nothing: TADF has a gradient on P3 only. The 56 and 112 pixels were chosen for photographs of 800 pixels. A method
@@ -321,27 +358,31 @@ by_level.style.format("{:.0%}").set_uuid("levels").set_caption("fraction of the 
 # is it 0 for CWD, for PKD?
 
 # %%
-mixed = F_t[:, torch.randperm(48, generator=torch.Generator().manual_seed(SEED))]
-shifted = F_t + torch.linspace(-1, 1, 48)[:, None, None]
+generator = torch.Generator().manual_seed(SEED)
 changed = {
-    "the teacher itself": F_t, "doubled": 2 * F_t, "every channel shifted": shifted, "negated": -F_t,
-    "channels exchanged": mixed,
+    "the teacher itself": F_t, "doubled": 2 * F_t,
+    "every channel shifted": F_t + torch.linspace(-1, 1, 48)[:, None, None],
+    "negated": -F_t,
+    "channels exchanged": F_t[:, torch.randperm(48, generator=generator)],
 }
-names = ("hint", "attention", "cwd", "pkd")
-tested = {name: make_loss(RunConfig(method=name), ("P3",), student, teacher) for name in names}
-changed = {name: type(scene)(scene.pixels, boxes, scene.image_sizes, {"P3": F}) for name, F in changed.items()}
-values = pd.DataFrame({
-    name: {change: loss(each, {"P3": F_t})[0].raw.item() for change, each in changed.items()}
-    for name, loss in tested.items()
-})
+tested = {name: make_loss(RunConfig(method=name), ("P3",), student, teacher)
+          for name in ("hint", "attention", "cwd", "pkd")}
+
+def value(loss, F):
+    with_map = type(scene)(scene.pixels, boxes, scene.image_sizes, {"P3": F})
+    return loss(with_map, {"P3": F_t})[0].raw.item()
+
+values = pd.DataFrame({name: {change: value(loss, F) for change, F in changed.items()}
+                       for name, loss in tested.items()})
 zero = values < 1e-6 * values.max()
 zero.replace({True: "0", False: "above 0"}).style.set_uuid("zero")
 
 # %%
+assert zero.loc["the teacher itself"].all() and not zero["hint"].iloc[1:].any()
 assert zero.loc["doubled"].tolist() == [False, True, False, True]
 assert zero.loc["every channel shifted"].tolist() == [False, False, True, True]
-assert zero.loc["negated", "attention"] and zero.loc["channels exchanged", "attention"]
-assert not zero.loc["negated", "pkd"]
+assert zero.loc["negated", "attention"] and not zero.loc["negated", "pkd"]
+assert zero.loc["channels exchanged"].tolist() == [False, True, False, False]
 
 # %% [markdown]
 # PKD ignores scale and offset, CWD an offset only, attention transfer scale, sign and order of channels. This is
@@ -361,9 +402,8 @@ assert not zero.loc["negated", "pkd"]
 # Code: [`MGD`](../fgdlab/methods/mgd.py), [`GID`](../fgdlab/methods/gid.py), [`Chen`](../fgdlab/methods/chen.py),
 # [`CrossKD`](../fgdlab/methods/crosskd.py), [`Mimick`](../fgdlab/methods/mimick.py).
 #
-# (GID stands for general instance distillation. *Soft class scores* are the teacher's predictions used as targets:
-# distillation of predictions, not of features.) These methods need more of a detector than its maps. Ours is a
-# RetinaNet, which has no proposals:
+# *Soft class scores* are the teacher's predictions used as targets: distillation of predictions, not of features. These
+# methods need more of a detector than its maps. Ours is a RetinaNet, which has no proposals:
 
 # %%
 try:
@@ -375,53 +415,51 @@ except UserError as error:
 # %% [markdown]
 # Refused with a message that says what it needs and what it got, before a run starts.
 #
-# ## 6 · All of them on the same image
+# ## 6 · Six of them on the same image, all in a table
 #
 # **Predict.** GID does not use ground-truth boxes. Will its ten instances be on the digit, or elsewhere?
 
 # %%
-fgd = RunConfig(method="fgd", rounding="exact")
-compare = {"fgd": fgd, **{name: RunConfig(method=name) for name in ("fbkd", "hint", "fgfi", "tadf", "defeat")}}
-others = {name: RunConfig(method=name) for name in ("chen", "attention", "cwd", "pkd", "mgd", "gid", "crosskd")}
-by_method = gradient_maps(student, teacher, dataset, SCENE, {**compare, **others}, seed=SEED)
-gradient_maps_figure({name: by_method[name] for name in compare}, student, dataset, SCENE, "P3")
+large = ("hint", "fbkd", "pkd", "fgfi", "defeat", "fgd")
+others = ("tadf", "chen", "attention", "cwd", "mgd", "gid", "crosskd")
+compare = {name: RunConfig(method=name) for name in (*large, *others)}
+compare["fgd"] = RunConfig(method="fgd", rounding="exact")
+by_method = gradient_maps(student, teacher, dataset, SCENE, compare, seed=SEED)
+shown = {name: by_method[name] for name in large}
+gradient_maps_figure(shown, student, dataset, SCENE, "P3", columns=3)
 
 # %% [markdown]
-# *Figure 4.* Methods whose loss is a weighted distance between maps: above the effective weight, which is their
-# weight map (for FGD and FBKD with their other terms), below the gradient. Every map is divided by its own mean, so 1
+# *Figure 4.* Six methods: above the effective weight, below the gradient. Every map is divided by its own mean, so 1
 # is the average cell; grey is exactly 0; the colours end at 0.1 and 10, the titles have the full range. Check: the
-# effective weight of hint has one colour; FGFI and TADF are grey outside their masks of figure 3, so the background
-# does not count; FGD and DeFeat use both.
+# effective weight of hint has one colour, and that of PKD varies by less than a factor of three; FGFI is grey outside
+# of its mask of figure 3, so the background does not count; FGD and DeFeat use both.
 
 # %%
-gradient_maps_figure({name: by_method[name] for name in others}, student, dataset, SCENE, "P3", columns=7)
+inside = {
+    level: focal_masks(boxes, scene.frame_sizes(), tuple(each.shape[-2:]),
+                       rounding="exact").binary[0] for level, each in maps.items()
+}
+numel = sum(each.numel() for each in inside.values())
+cells = sum(each.sum().item() for each in inside.values()) / numel
+fractions = {name: {"in boxes": x.fraction_inside(inside), **x.fraction_by_level()}
+             for name, x in by_method.items()}
+fractions = pd.DataFrame(fractions).T.sort_values("in boxes")
+styled = fractions.style.format("{:.0%}").set_uuid("fractions")
+styled = styled.bar("in boxes", color="#bbbbbb", vmin=0, vmax=1)
+styled.set_caption(f"fraction of the gradient; boxes cover {cells:.0%} of all cells")
+
+# %%
+in_boxes, pkd = fractions["in boxes"], by_method["pkd"].effective_weight["P3"]
+without_boxes = in_boxes[["hint", "pkd", "mgd", "fbkd"]]
+assert in_boxes[["fgfi", "tadf", "fgd"]].min() > without_boxes.max()
+strongest = by_method["gid"].gradient["P3"].argmax()
+assert inside["P3"].flatten()[strongest] == 0 and pkd.max() < 3 * pkd.min()
+in_boxes[["hint", "fgd", "fgfi"]].map("{:.0%}".format).to_dict()
 
 # %% [markdown]
-# *Figure 5.* Methods that normalise, generate, or use heads. Their effective weight is not a weight; it says where
-# their gradient is larger than that of a plain squared error. The colours end at 0.1 and 10. Check: MGD's grey cells
-# are those that it masked in this step; PKD's effective weight is nearly constant; GID is dark where no instance is,
-# and its brightest cell is not on the digit but at the letters and strokes around it, where the heads disagree.
-
-# %%
-inside = {level: focal_masks(boxes, scene.frame_sizes(), tuple(each.shape[-2:]), rounding="exact").binary[0]
-          for level, each in maps.items()}
-cells = sum(each.sum() for each in inside.values()) / sum(each.numel() for each in inside.values())
-fractions = pd.DataFrame({
-    name: {"in boxes": each.fraction_inside(inside), **each.fraction_by_level()} for name, each in by_method.items()
-}).T
-styled = fractions.sort_values("in boxes").style.format("{:.0%}").bar("in boxes", color="#bbbbbb", vmin=0, vmax=1)
-styled.set_uuid("fractions").set_caption(f"fraction of the gradient; boxes cover {cells:.0%} of all cells")
-
-# %%
-in_boxes = fractions["in boxes"]
-assert in_boxes[["fgfi", "tadf", "fgd"]].min() > in_boxes[["hint", "pkd", "mgd", "fbkd"]].max()
-assert inside["P3"].flatten()[by_method["gid"].gradient["P3"].argmax()] == 0
-assert by_method["pkd"].effective_weight["P3"].max() < 3 * by_method["pkd"].effective_weight["P3"].min()
-print(f"in boxes: hint {in_boxes['hint']:.0%}, FGD {in_boxes['fgd']:.0%}, FGFI {in_boxes['fgfi']:.0%}")
-
-# %% [markdown]
-# Common to nearly all: they weight cells, by boxes, by attention or by disagreement. They differ in what counts as an
-# error (a difference, a pattern, a prediction), and in how much of the gradient is outside the boxes.
+# GID's largest gradient is not on the digit but at the letters and strokes around it, where the heads disagree. Common
+# to nearly all: they weight cells, by boxes, by attention or by disagreement. They differ in what counts as an error (a
+# difference, a pattern, a prediction), and in how much of the gradient is outside the boxes.
 #
 # **How large are the losses?** Weights cannot be compared across methods, and loss values cannot either, because a
 # cross-entropy is not 0 at its minimum. Here is each method's weighted loss together with the task loss on this
@@ -432,73 +470,57 @@ print(f"in boxes: hint {in_boxes['hint']:.0%}, FGD {in_boxes['fgd']:.0%}, FGFI {
 
 # %%
 image, target = dataset[SCENE]
-task_loss = sum(each.item() for each in pretrained_detector("baseline").train()([image], [target]).values())
-sizes = pd.DataFrame({name: {
-    "loss": sum(row["weighted"] for row in each.terms),
-    "gradient": sum(g.square().sum() for g in each.gradient.values()).sqrt().item(),
-} for name, each in by_method.items()}).T
-sizes["loss / task loss"] = sizes["loss"] / task_loss
-styled = sizes.sort_values("gradient").style.format("{:.3g}").set_uuid("sizes")
-styled.set_caption(f"the task loss is {task_loss:.2f}")
+task_losses = pretrained_detector("baseline").train()([image], [target])
+task_loss = sum(each.item() for each in task_losses.values())
 
-# %%
+def size(x):
+    gradient = sum(g.square().sum() for g in x.gradient.values()).sqrt().item()
+    return {"loss": sum(row["weighted"] for row in x.terms), "gradient": gradient}
+
+sizes = pd.DataFrame({name: size(x) for name, x in by_method.items()}).T
+sizes["loss / task loss"] = sizes["loss"] / task_loss
 ratio = sizes["loss"].max() / sizes["loss"].min()
-assert ratio > 100 and (sizes["loss"].idxmax(), sizes["loss"].idxmin()) == ("pkd", "mgd")
-print(f"largest over smallest loss: {ratio:.0f}, {sizes['loss'].idxmax()} over {sizes['loss'].idxmin()}")
+assert ratio > 100
+assert (sizes["loss"].idxmax(), sizes["loss"].idxmin()) == ("pkd", "mgd")
+print(f"the task loss is {task_loss:.2f}; largest over smallest loss: {ratio:.0f}")
+sizes.sort_values("gradient").style.format("{:.3g}").set_uuid("sizes")
 
 # %% [markdown]
-# More than a hundred: PKD over MGD, both with their authors' weights. (Other weights are not an author's choice: some
-# are unconfirmed, see `chen.py`, and `hint.py` has no published weight.) A table that trains every method "as
-# published" on another detector mostly compares loss sizes. [`Balance`](../fgdlab/balance.py) brings each method to
-# the same ratio to the task loss, measured over the first steps. In a sweep the setting is `loss_ratio: 1`.
+# More than a hundred: PKD over MGD, both with their authors' weights. (Not every weight is an author's choice:
+# `chen.py` marks two as unconfirmed, and `hint.py` has no published weight.) A table that trains every method "as
+# published" on another detector mostly compares loss sizes. [`Balance`](../fgdlab/balance.py) brings each method to the
+# same ratio to the task loss, measured over the first steps. In a sweep the setting is `loss_ratio: 1`.
 
 # %%
-from fgdlab import Term
-
 task = [Term("classification", "all", torch.tensor(task_loss))]
+factors = {}
 for name in ("fgd", "cwd", "mgd"):
     balance = Balance(loss_ratio=1.0)
-    terms = [
-        Term(row["name"], row["level"], torch.tensor(row["raw"]), row["weighted"] / row["raw"])
-        for row in by_method[name].terms
-    ]
+    terms = [Term(x["name"], x["level"], torch.tensor(x["raw"]),
+                  x["weighted"] / x["raw"]) for x in by_method[name].terms]
     after = sum(float(term.weight * term.raw) for term in balance(task, terms))
-    factor = balance.factor(terms[0].name)
-    print(f"{name}: {sizes.loc[name, 'loss']:.3f} -> {after:.3f}, every weight times {factor:.3g}")
+    factors[name] = f"every weight times {balance.factor(terms[0].name):.3g}"
     assert abs(after / task_loss - 1) < 1e-3
+factors
 
 # %% [markdown]
-# None of these figures shows which method helps most. That needs runs: `fgdlab sweep methods`, read as in notebook
-# 07.
+# ## The answer of the runs
+#
+# None of these figures shows which method helps most. That needs runs, each method with the best of the same few loss
+# ratios, chosen on the tune split:
+
+# %%
+Answer("methods")
+
+# %% [markdown]
+# Read it as in notebook 07: the order of thirteen means is mostly noise where the intervals of the differences contain
+# 0.
 #
 # ## Exercises
 #
-# **Exercise 1** (easy, 5 minutes) Write FBKD's mask: `fbkd_mask(student, teacher, temperature)`, maps (N, C, H, W)
-# in, (N, H, W) out. Use torch only, not the package.
-
-# %%
-def fbkd_mask(student, teacher, temperature):
-    raise NotImplementedError
-
-
-check.fbkd_mask(fbkd_mask)
-
-# %% [markdown]
-# Solution (unfold the cell below)
-
-# %% jupyter={"source_hidden": true} tags=["solution"]
-def fbkd_mask_solution(student, teacher, temperature):
-    def attend(features):
-        magnitude = features.abs().mean(dim=1)
-        return magnitude[0].numel() * (magnitude.flatten(1) / temperature).softmax(dim=1).view_as(magnitude)
-
-    return (attend(student) + attend(teacher)) / 2
-
-
-assert check.fbkd_mask(fbkd_mask_solution).right
-
-# %% [markdown]
-# **Exercise 2** (medium, 5 minutes) Write FGFI's choice: `near_anchors(iou, psi)` with `iou` (K, A) of K boxes with A
+# Solutions are at the end of the notebook.
+#
+# **Exercise 1** (medium, 5 minutes) Write FGFI's choice: `near_anchors(iou, psi)` with `iou` (K, A) of K boxes with A
 # anchors. Which anchors are above $\psi$ times the best IoU of some box? A bool tensor (A,).
 
 # %%
@@ -509,18 +531,7 @@ def near_anchors(iou, psi):
 check.near_anchors(near_anchors)
 
 # %% [markdown]
-# Solution (unfold the cell below)
-
-# %% jupyter={"source_hidden": true} tags=["solution"]
-def near_anchors_solution(iou, psi):
-    threshold = psi * iou.max(dim=1, keepdim=True).values            # one per box
-    return (iou > threshold).any(dim=0)
-
-
-assert check.near_anchors(near_anchors_solution).right
-
-# %% [markdown]
-# **Exercise 3** (medium, 10 minutes) PKD computes half a squared distance of normalised maps. Write it as a
+# **Exercise 2** (medium, 10 minutes) PKD computes half a squared distance of normalised maps. Write it as a
 # correlation: `pearson(student, teacher)`, 1 - r averaged over channels, without a squared distance.
 
 # %%
@@ -531,27 +542,79 @@ def pearson(student, teacher):
 check.pearson(pearson)
 
 # %% [markdown]
-# Solution (unfold the cell below)
+# **Exercise 3** (hard, 20 minutes, an experiment) What happens to the gradient when the student's map is doubled?
+# `loss(features)` is a scalar. Return two numbers: the length of its gradient at `2 * features` divided by that at
+# `features`, and the cosine between the gradient at `features` and `features` itself. Predict both for PKD and for
+# attention transfer, whose value does not change when the student's map is doubled; and the first for hint: above or
+# below 1?
+
+# %%
+def when_doubled(loss, features):
+    raise NotImplementedError
+
+
+check.when_doubled(when_doubled)
+
+# %% [markdown]
+# ## Recap
+#
+# - The gradient over twice the distance is the weight of a cell, for any weighted squared error.
+# - Methods differ in the cells (boxes, attention, disagreement) and in what counts as an error; normalising methods
+#   ignore scale and offset, and do not imitate them.
+# - The constants of a paper (56 pixels, weights) belong to its data: bring losses to one size before you compare.
+#
+# Next: [09 Your own loss](09_your_own_loss.ipynb).
+#
+# ## Solutions
+#
+# Unfold the cells.
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def near_anchors_solution(iou, psi):
+    threshold = psi * iou.max(dim=1, keepdim=True).values            # one per box
+    return (iou > threshold).any(dim=0)
+
+
+assert check.near_anchors(near_anchors_solution).right
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 def pearson_solution(student, teacher):
-    centred = [each - each.mean(dim=(0, 2, 3), keepdim=True) for each in (student, teacher)]
-    s, t = (each / each.square().mean(dim=(0, 2, 3), keepdim=True).sqrt() for each in centred)
+    dims = dict(dim=(0, 2, 3), keepdim=True)
+    centred = [each - each.mean(**dims) for each in (student, teacher)]
+    s, t = (each / each.square().mean(**dims).sqrt() for each in centred)
     return 1 - (s * t).mean()
 
 
 assert check.pearson(pearson_solution).right
-assert torch.isclose(pearson_solution(F_s, F_t), (normalised(F_s) - normalised(F_t)).square().mean() / 2, rtol=1e-3)
+half = (normalised(F_s) - normalised(F_t)).square().mean() / 2
+assert torch.isclose(pearson_solution(F_s, F_t), half, rtol=1e-3)
 
 # %% [markdown]
-# ## Summary
-#
-# - The gradient over twice the distance is the weight of a cell, for any weighted squared error. For other losses it
-#   shows where the gradient is large.
-# - FBKD: attention of both networks, means, and a non-local block; no boxes. FGD uses boxes, and one context for all
-#   pixels instead of a non-local block.
-# - Normalising methods ignore scale and offset, and do not imitate them.
-# - The constants of a paper (56 pixels, weights) belong to its data and its detector.
-#
-# Next: [09 Your own loss](09_your_own_loss.ipynb).
+# Exercise 3: a loss that ignores the scale of a map has a gradient at a right angle to the map, and half the gradient
+# at twice the map. So a student with large features changes slowly under such a loss. Hint's gradient grows.
 
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def when_doubled_solution(loss, features):
+    def gradient(at):
+        at = at.clone().requires_grad_()
+        return torch.autograd.grad(loss(at), at)[0].flatten()
+
+    one, two = gradient(features), gradient(2 * features)
+    cosine = torch.cosine_similarity(one, features.flatten(), dim=0)
+    return two.norm() / one.norm(), cosine
+
+
+assert check.when_doubled(when_doubled_solution).right
+
+def on_p3(name):
+    def loss(F):
+        with_map = type(scene)(scene.pixels, boxes, scene.image_sizes, {"P3": F})
+        return tested[name](with_map, {"P3": F_t})[0].raw
+    return loss
+
+found = [when_doubled_solution(on_p3(name), F_s) for name in tested]
+found = pd.DataFrame(found, list(tested), ["doubled / before", "cosine"]).astype(float)
+ignoring = found.loc[["pkd", "attention"]]
+assert (ignoring - torch.tensor([0.5, 0.0]).numpy()).abs().max(axis=None) < 0.02
+assert found.loc["hint", "doubled / before"] > 1
+found.style.format("{:.3f}").set_uuid("doubled")

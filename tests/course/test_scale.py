@@ -1,14 +1,8 @@
-"""Activation bytes and memory traffic against counts by hand; the COCO folder of notebook 10 reads back."""
-import json
-
-import pytest
+"""Activation bytes and memory traffic against counts by hand."""
 import torch
 from torch import nn
 
-from fgdlab.lab.config.run_config import RunConfig
-from fgdlab.lab.course.scale import MemoryTraffic, activation_bytes, write_coco_split
-from fgdlab.lab.datasets.annotations import read_split, splits_of
-from fgdlab.lab.datasets.dataset import open_split
+from fgdlab.lab.course.scale import MemoryTraffic, activation_bytes
 
 
 class Chain(nn.Module):
@@ -67,24 +61,3 @@ def test_broadcast_vector_is_read_at_its_own_size():
     with MemoryTraffic() as traffic:
         a * row.expand(10, 10)
     assert traffic.bytes_moved == 2 * 400 + 40
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return open_split(RunConfig(train_images=8, eval_images=4), "train", progress=False)
-
-
-def test_written_split_reads_back_with_the_same_boxes(dataset, tmp_path):
-    write_coco_split(tmp_path, "train2017", dataset, range(6))
-    read = read_split(tmp_path, "train2017")
-    assert len(read.images) == 6 and {"train", "train2017"} <= set(splits_of(tmp_path))
-    for i in range(6):
-        image_id = dataset.image_ids[i]
-        assert torch.equal(torch.from_numpy(read.boxes[image_id]).float(), dataset[i][1]["boxes"])
-        assert read.labels[image_id].tolist() == dataset[i][1]["labels"].tolist()
-
-
-def test_written_images_differ_in_width_and_category_ids_have_gaps(dataset, tmp_path):
-    document = json.loads(write_coco_split(tmp_path, "val2017", dataset, range(3)).read_text())
-    assert [image["width"] for image in document["images"]] == [128, 160, 192]
-    assert [category["id"] for category in document["categories"]][:3] == [7, 14, 21]

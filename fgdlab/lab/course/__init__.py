@@ -6,6 +6,6 @@ __all__ = lazy_package(__name__, {
     "maps": "chart_figure finish_chart map_table matrices number_grid photograph",
     "pretrained": "distilled_config pretrained_detector pretrained_facts pretrained_file",
     "results": "Answer",
-    "scale": "MemoryTraffic activation_bytes write_coco_split",
+    "scale": "MemoryTraffic activation_bytes",
     "schematics": "schematic",
 })

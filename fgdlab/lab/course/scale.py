@@ -1,42 +1,15 @@
-"""Helpers of notebook 10: write a small COCO folder, count activation bytes and memory traffic."""
-from collections.abc import Iterable
-from pathlib import Path
-
+"""Helpers of notebook 10: count activation bytes and memory traffic."""
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torchvision.utils import save_image
-
-from ..datasets import DetectionDataset
-from ..io import write_json
-
-
-def write_coco_split(folder: Path, split: str, dataset: DetectionDataset, indices: Iterable[int]) -> Path:
-    """Write scenes in COCO's layout, SPLIT/*.png and annotations/instances_SPLIT.json; return the path of the latter.
-
-    As in COCO, images differ in width (padded by 0, 32 or 64 pixels) and category ids have gaps (multiples of 7).
-    """
-    whole, images = dataset.ground_truth(), []
-    (folder / split).mkdir(parents=True)
-    for i in indices:
-        pixels, image_id = nn.functional.pad(dataset[i][0], (0, 32 * (i % 3))), dataset.image_ids[i]
-        name, (_, height, width) = f"{image_id:012d}.png", pixels.shape
-        save_image(pixels, folder / split / name)
-        images.append({"id": image_id, "file_name": name, "height": height, "width": width})
-    kept = {image["id"] for image in images}
-    annotations = [
-        {**each, "category_id": 7 * each["category_id"]} for each in whole["annotations"] if each["image_id"] in kept]
-    categories = [{**each, "id": 7 * each["id"]} for each in whole["categories"]]
-    file = folder / "annotations" / f"instances_{split}.json"
-    write_json(file, {"images": images, "annotations": annotations, "categories": categories})
-    return file
 
 
 def activation_bytes(detector: nn.Module, height: int, width: int) -> int:
     """Bytes that autograd saves for the backward pass of one image through backbone and head.
 
-    Each storage counts once, parameters and losses not at all. Works on the ``meta`` device, where tensors are empty.
+    Each storage counts once; parameters and the losses of the head do not count. Works on the ``meta`` device, where
+    tensors take no memory.
     """
     saved: dict[int, Tensor] = {}
     parameters = {storage_of(tensor) for tensor in detector.state_dict(keep_vars=True).values()}
@@ -45,9 +18,11 @@ def activation_bytes(detector: nn.Module, height: int, width: int) -> int:
         saved[storage_of(tensor)] = tensor  # held until the end, so that no storage is used again
         return tensor
 
+    device = next(detector.parameters()).device
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        maps = detector.train().backbone(torch.zeros(1, 3, height, width, device=next(detector.parameters()).device))
-        detector.head(list(maps.values()))
+        maps = detector.train().backbone(torch.zeros(1, 3, height, width, device=device))
+        output = detector.head(list(maps.values()))
+    assert all(tensor.requires_grad for tensor in output.values())
     return sum(tensor.untyped_storage().nbytes() for storage, tensor in saved.items() if storage not in parameters)
 
 

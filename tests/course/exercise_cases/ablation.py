@@ -2,19 +2,8 @@
 import math
 import statistics
 
+import numpy as np
 from scipy import stats
-
-from fgdlab.lab.stats.intervals import t_interval
-
-
-def half(values):
-    low, high = t_interval(values)
-    return (high - low) / 2
-
-
-def error(x):
-    """Standard error of the mean."""
-    return statistics.stdev(x) / math.sqrt(len(x))
 
 
 def paired(row, baseline):
@@ -36,18 +25,16 @@ def needed(std, target, quantile=lambda n: stats.t.ppf(0.975, n - 1), least=2):
     return n
 
 
-RIGHT = {"half_width": half, "paired": paired, "seeds_needed": needed}
+def stopped(d, first, quantile=lambda k: stats.t.ppf(0.975, k - 1), sides=np.abs, ddof=1, ends=None):
+    looks = []
+    for k in range(first, d.shape[1] + 1) if ends is None else ends(d, first):
+        part = d[:, :k]
+        looks.append(sides(part.mean(1)) > quantile(k) * part.std(1, ddof=ddof) / np.sqrt(k))
+    return np.any(looks, axis=0).mean()
+
+
+RIGHT = {"paired": paired, "seeds_needed": needed, "stopped_early": stopped}
 NEAR_MISSES = {
-    "half_width": {
-        "std divides by n": lambda x: stats.t.ppf(0.975, len(x) - 1) * statistics.pstdev(x) / math.sqrt(len(x)),
-        "quantile of the normal": lambda x: 1.96 * error(x),
-        "n degrees of freedom": lambda x: stats.t.ppf(0.975, len(x)) * error(x),
-        "one-sided quantile": lambda x: stats.t.ppf(0.95, len(x) - 1) * error(x),
-        "std of a value, not of the mean": lambda x: stats.t.ppf(0.975, len(x) - 1) * statistics.stdev(x),
-        "divided by n": lambda x: stats.t.ppf(0.975, len(x) - 1) * statistics.stdev(x) / len(x),
-        "factor of three seeds for all": lambda x: 2.484138 * statistics.stdev(x),
-        "whole width": lambda x: 2 * half(x),
-    },
     "paired": {
         "by position": by_position,
         "all seeds of the row": lambda row, baseline: [row[seed] - baseline[seed] for seed in sorted(row)],
@@ -63,5 +50,15 @@ NEAR_MISSES = {
         "n degrees of freedom": lambda std, target: needed(std, target, lambda n: stats.t.ppf(0.975, n)),
         "whole width": lambda std, target: needed(std, target / 2),
         "never under three": lambda std, target: needed(std, target, least=3),
+    },
+    "stopped_early": {
+        "last look only": lambda d, first: stopped(d, first, ends=lambda d, first: [d.shape[1]]),
+        "first look only": lambda d, first: stopped(d, first, ends=lambda d, first: [first]),
+        "last look left out": lambda d, first: stopped(d[:, :-1], first),
+        "1.96 instead of t": lambda d, first: stopped(d, first, quantile=lambda k: 1.96),
+        "above 0 only": lambda d, first: stopped(d, first, sides=lambda mean: mean),
+        "std divides by n": lambda d, first: stopped(d, first, ddof=0),
+        "from the second seed": lambda d, first: stopped(d, 2),
+        "number instead of fraction": lambda d, first: stopped(d, first) * len(d),
     },
 }

@@ -1,4 +1,5 @@
 """Answers to the exercises of notebook 09."""
+import torch
 
 
 def moved(values, index, step):
@@ -18,36 +19,27 @@ def in_place(function, values, index, step):
     return (up - function(values)) / (2 * step)
 
 
-def length(student, teacher):
-    s, t = student.square().sum(dim=1).sqrt(), teacher.square().sum(dim=1).sqrt()
-    weight = t / t.sum(dim=(1, 2), keepdim=True)
-    return (weight * (s.log() - t.log()).abs()).sum() / len(s)
+def cosine_loss(student, teacher, weight, of_image=True, merge=torch.mean):
+    if of_image:
+        weight = weight / weight.sum(dim=(1, 2), keepdim=True)
+    angle = 1 - (student * teacher).sum(1) / student.norm(dim=1) / teacher.norm(dim=1)
+    return merge((weight * angle).sum(dim=(1, 2)))
 
 
-def over_sum(s, t):
-    return t / t.sum(dim=(1, 2), keepdim=True)
+def lengths(student, teacher):
+    return (student.norm(dim=1) * teacher.norm(dim=1)).detach()
 
 
-def log_ratio(s, t):
-    return (s / t).log().abs()
+def equal(loss, n=3, uneven=True, cells=True, rtol=1e-4, same=False):
+    """Whether a loss is right on random maps: of n images, of different magnitude or not, with uneven cells or not."""
+    generator = torch.Generator().manual_seed(n)
+    s, t = torch.randn(2, n, 4, 3, 5, generator=generator)
+    s, t = s, s if same else t / (1 if cells else t.norm(dim=1, keepdim=True))
+    t = t * (torch.arange(1.0, n + 1)[:, None, None, None] if uneven else 1)
+    return bool(torch.isclose(loss(s, t).float(), cosine_loss(s, t, t.norm(dim=1)), rtol=rtol, atol=1e-6))
 
 
-def mean_of_sums(values):
-    return values.sum(dim=(1, 2)).mean()
-
-
-def lengths(weigh=over_sum, compare=log_ratio, merge=mean_of_sums):
-    return lambda s, t: merge(weigh(s.norm(dim=1), t.norm(dim=1)) * compare(s.norm(dim=1), t.norm(dim=1)))
-
-
-def row(template):
-    return lambda name, file, cls, ratio: template.format(name=name, file=file, cls=cls, ratio=ratio)
-
-
-RIGHT = {
-    "slope": slope, "length_loss": length,
-    "yaml_row": row("{name}:\n  label: {cls}\n  set: {{method: '{file}:{cls}', loss_ratio: {ratio}}}\n"),
-}
+RIGHT = {"slope": slope, "weighted_by_both": lambda s, t: cosine_loss(s, t, lengths(s, t)), "passes": equal}
 NEAR_MISSES = {
     "slope": {
         "one-sided": lambda f, x, i, h: (f(moved(x, i, h)) - f(x)) / h,
@@ -57,23 +49,22 @@ NEAR_MISSES = {
         "entry 0": lambda f, x, i, h: slope(f, x, 0, h),
         "in place": in_place,
     },
-    "length_loss": {
-        "sign kept": lengths(compare=lambda s, t: (s / t).log()),
-        "no logarithm": lengths(compare=lambda s, t: (s - t).abs()),
-        "weights of the student": lengths(weigh=lambda s, t: over_sum(t, s)),
-        "weights over the batch": lengths(weigh=lambda s, t: t / t.sum()),
-        "mean over cells": lengths(merge=lambda values: values.mean()),
-        "sum over images": lengths(merge=lambda values: values.sum()),
-        "norm over rows": lambda s, t: length(s.transpose(1, 2), t.transpose(1, 2)),
+    "weighted_by_both": {
+        "gradient through the weight": lambda s, t: cosine_loss(s, t, s.norm(dim=1) * t.norm(dim=1)),
+        "teacher's length only": lambda s, t: cosine_loss(s, t, t.norm(dim=1)),
+        "student's length only": lambda s, t: cosine_loss(s, t, s.norm(dim=1).detach()),
+        "weights over the batch": lambda s, t: cosine_loss(s, t, lengths(s, t) / lengths(s, t).sum(), of_image=False),
+        "not normalised": lambda s, t: cosine_loss(s, t, lengths(s, t), of_image=False),
+        "sum over images": lambda s, t: cosine_loss(s, t, lengths(s, t), merge=torch.sum),
+        "no gradient": lambda s, t: cosine_loss(s, t, lengths(s, t)).detach(),
     },
-    "yaml_row": {
-        "no class": row("{name}: {{label: x, set: {{method: '{file}', loss_ratio: {ratio}}}}}"),
-        "no loss ratio": row("{name}: {{label: x, set: {{method: '{file}:{cls}'}}}}"),
-        "no set": row("{name}: {{label: x, method: '{file}:{cls}', loss_ratio: {ratio}}}"),
-        "under rows": row("rows: {{{name}: {{label: x, set: {{method: '{file}:{cls}', loss_ratio: {ratio}}}}}}}"),
-        "strength": row("{name}: {{label: x, set: {{method: '{file}:{cls}', strength: {ratio}}}}}"),
-        "fixed name": row("mine: {{label: x, set: {{method: '{file}:{cls}', loss_ratio: {ratio}}}}}"),
-        "no mapping": row("{name} {file}"),
-        "a dict": lambda name, file, cls, ratio: {name: {"set": {"method": f"{file}:{cls}", "loss_ratio": ratio}}},
+    "passes": {
+        "equal maps only": lambda loss: equal(loss, same=True),
+        "one image": lambda loss: equal(loss, n=1),
+        "images of one magnitude": lambda loss: equal(loss, uneven=False, cells=False),
+        "even cells": lambda loss: equal(loss, cells=False),
+        "a wide tolerance": lambda loss: equal(loss, rtol=1.0),
+        "everything passes": lambda loss: True,
+        "nothing passes": lambda loss: False,
     },
 }

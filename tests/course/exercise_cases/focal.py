@@ -1,56 +1,63 @@
 """Answers to the exercises of notebook 04."""
 import torch
+from torch.nn.functional import pad
 
 from fgdlab.attention import attention
+from fgdlab.masks import focal_masks
 
 
-def feature(student, teacher, mask, spatial, channel):
+def weighted(student, teacher, mask, spatial, channel):
     error = (teacher - student).square() * channel[:, :, None, None]
-    return (error.sum(dim=1) * spatial * mask).sum() / len(student)
+    return (error.sum(dim=1) * spatial * mask).flatten(1).sum(dim=1)  # one per image
 
 
-def masked_first(student, teacher, mask, spatial, channel):
-    """Mask and attention multiply both maps, without the square root: every factor is squared."""
-    weight = (mask * spatial)[:, None] * channel[:, :, None, None]
-    return (weight * (teacher - student)).square().sum() / len(student)
+def factor(student, teacher, mask, temperature, of=None, spatial=True, channel=True, merge=torch.sum):
+    a = attention(teacher if of is None else of, temperature)
+    on = (a.spatial if spatial else torch.ones_like(a.spatial)), (a.channel if channel else torch.ones_like(a.channel))
+    plain = weighted(student, teacher, mask, torch.ones_like(a.spatial), torch.ones_like(a.channel))
+    if merge is torch.mean:  # of the ratios of single images
+        return (weighted(student, teacher, mask, *on) / plain).mean()
+    return weighted(student, teacher, mask, *on).sum() / plain.sum()
 
 
-def parts(student, teacher, temperature):
-    s, t = attention(student, temperature), attention(teacher, temperature)
-    return s.spatial - t.spatial, s.channel - t.channel
+def sums(student, teacher, boxes, columns, frame=True, attend=True, only=(True, True)):
+    s, t = (pad(x, (0, columns)) for x in (student, teacher))
+    height, width = t.shape[-2:]
+    size = (8 * height, 8 * (width if frame else width - columns))
+    m = focal_masks(boxes, [size] * len(boxes), (height, width), rounding="exact")
+    a = attention(t if attend else teacher)
+    spatial = a.spatial if attend else pad(a.spatial, (0, columns))
+    return [weighted(s, t, mask, spatial, a.channel).sum() for mask in (m.fg, m.bg)]
 
 
-def l1(student, teacher, temperature):
-    return sum(part.abs().sum() for part in parts(student, teacher, temperature)) / len(student)
+def padded(student, teacher, boxes, columns, **how):
+    before = sums(student, teacher, boxes, 0)
+    return tuple(a / b for a, b in zip(sums(student, teacher, boxes, columns, **how), before, strict=True))
 
 
 def weights(sums, task_loss):
     return task_loss / sum(fg for fg, _ in sums.values()), task_loss / sum(bg for _, bg in sums.values())
 
 
-RIGHT = {"feature_sum": feature, "attention_l1": l1, "weights_by_size": weights}
+RIGHT = {"weights_by_size": weights, "attention_factor": factor, "padded_batch": padded}
 NEAR_MISSES = {
-    "feature_sum": {
-        "no mean over the batch": lambda s, t, m, sp, ch: feature(s, t, m, sp, ch) * len(s),
-        "mean instead of sum": lambda s, t, m, sp, ch: feature(s, t, m, sp, ch) / s[0].numel(),
-        "mean over channels": lambda s, t, m, sp, ch: feature(s, t, m, sp, ch) / s.shape[1],
-        "absolute error": lambda s, t, m, sp, ch: feature((s - t).abs().sqrt(), 0 * t, m, sp, ch),
-        "mask forgotten": lambda s, t, m, sp, ch: feature(s, t, torch.ones_like(m), sp, ch),
-        "mask made binary": lambda s, t, m, sp, ch: feature(s, t, (m > 0).float(), sp, ch),
-        "A^S forgotten": lambda s, t, m, sp, ch: feature(s, t, m, torch.ones_like(sp), ch),
-        "A^C forgotten": lambda s, t, m, sp, ch: feature(s, t, m, sp, torch.ones_like(ch)),
-        "factors squared": masked_first,
-        "A^S of one image for all": lambda s, t, m, sp, ch: feature(s, t, m, sp[:1].expand_as(sp), ch),
+    "attention_factor": {
+        "student's attention": lambda s, t, m, T: factor(s, t, m, T, of=s),
+        "A^S only": lambda s, t, m, T: factor(s, t, m, T, channel=False),
+        "A^C only": lambda s, t, m, T: factor(s, t, m, T, spatial=False),
+        "T ignored": lambda s, t, m, T: factor(s, t, m, 0.5),
+        "mean of ratios": lambda s, t, m, T: factor(s, t, m, T, merge=torch.mean),
+        "mask ignored": lambda s, t, m, T: factor(s, t, torch.ones_like(m), T),
+        "upside down": lambda s, t, m, T: 1 / factor(s, t, m, T),
     },
-    "attention_l1": {
-        "square": lambda s, t, T: sum(part.square().sum() for part in parts(s, t, T)) / len(s),
-        "sign kept": lambda s, t, T: sum(part.sum() for part in parts(s, t, T)) / len(s),
-        "mean instead of sum": lambda s, t, T: sum(part.abs().mean() for part in parts(s, t, T)),
-        "channel part forgotten": lambda s, t, T: parts(s, t, T)[0].abs().sum() / len(s),
-        "spatial part forgotten": lambda s, t, T: parts(s, t, T)[1].abs().sum() / len(s),
-        "not averaged over the batch": lambda s, t, T: l1(s, t, T) * len(s),
-        "temperature ignored": lambda s, t, T: l1(s, t, 0.5),
-        "L1 of the maps": lambda s, t, T: (s - t).abs().sum() / len(s),
+    "padded_batch": {
+        "frame not padded": lambda s, t, b, c: padded(s, t, b, c, frame=False),
+        "attention before padding": lambda s, t, b, c: padded(s, t, b, c, attend=False),
+        "before / after": lambda s, t, b, c: tuple(1 / x for x in padded(s, t, b, c)),
+        "rows instead of columns": lambda s, t, b, c: padded(s.mT, t.mT, [x[:, [1, 0, 3, 2]] for x in b], c),
+        "foreground only": lambda s, t, b, c: padded(s, t, b, c)[0],
+        "background first": lambda s, t, b, c: padded(s, t, b, c)[::-1],
+        "sums, not ratios": lambda s, t, b, c: sums(s, t, b, c),
     },
     "weights_by_size": {
         "mean over the levels": lambda sums, task: tuple(len(sums) * weight for weight in weights(sums, task)),

@@ -2,18 +2,6 @@
 import torch
 
 
-def softmax_map(magnitude, temperature):
-    return magnitude[0].numel() * torch.softmax(magnitude.flatten(1) / temperature, dim=1).view_as(magnitude)
-
-
-def attend(features, temperature, absolute=True):
-    return softmax_map((features.abs() if absolute else features).mean(dim=1), temperature)
-
-
-def mask(student, teacher, temperature):
-    return 0.5 * attend(student, temperature) + 0.5 * attend(teacher, temperature)
-
-
 def near(iou, psi):
     chosen = torch.zeros(iou.shape[1], dtype=torch.bool)
     for of_box in iou:
@@ -27,17 +15,18 @@ def correlation(student, teacher, dims=(0, 2, 3), correction=0):
     return 1 - (s * t).mean()
 
 
-RIGHT = {"fbkd_mask": mask, "near_anchors": near, "pearson": correlation}
+def gradient(loss, features):
+    return torch.func.grad(loss)(features).flatten()
+
+
+def doubled(loss, features, low=1, high=2, at=1, of=None):
+    one, two = gradient(loss, low * features), gradient(loss, high * features)
+    cosine = torch.cosine_similarity(gradient(loss, at * features), (of or (lambda x: x))(features).flatten(), dim=0)
+    return two.norm() / one.norm(), cosine
+
+
+RIGHT = {"near_anchors": near, "pearson": correlation, "when_doubled": doubled}
 NEAR_MISSES = {
-    "fbkd_mask": {
-        "softmax of the sum": lambda s, t, T: softmax_map(s.abs().mean(dim=1) + t.abs().mean(dim=1), T),
-        "sum instead of mean": lambda s, t, T: attend(s, T) + attend(t, T),
-        "teacher only": lambda s, t, T: attend(t, T),
-        "no H W": lambda s, t, T: mask(s, t, T) / s[0, 0].numel(),
-        "no absolute value": lambda s, t, T: (attend(s, T, absolute=False) + attend(t, T, absolute=False)) / 2,
-        "times T": lambda s, t, T: (attend(s, 1 / T) + attend(t, 1 / T)) / 2,
-        "channel dimension kept": lambda s, t, T: mask(s, t, T)[:, None],
-    },
     "near_anchors": {
         "threshold included": lambda iou, psi: (iou >= psi * iou.amax(dim=1, keepdim=True)).any(dim=0),
         "fixed threshold": lambda iou, psi: (iou > psi).any(dim=0),
@@ -53,5 +42,14 @@ NEAR_MISSES = {
         "r instead of 1 - r": lambda s, t: 1 - correlation(s, t),
         "twice": lambda s, t: 2 * correlation(s, t),
         "not normalised": lambda s, t: (s - t).square().mean() / 2,
+    },
+    "when_doubled": {
+        "before over after": lambda loss, F: doubled(loss, F, low=2, high=1),
+        "at half": lambda loss, F: doubled(loss, F, high=0.5),
+        "cosine at the doubled map": lambda loss, F: doubled(loss, F, at=2),
+        "cosine against the sign": lambda loss, F: doubled(loss, F, of=torch.sign),
+        "sign of the step": lambda loss, F: (doubled(loss, F)[0], -doubled(loss, F)[1]),
+        "values instead of gradients": lambda loss, F: (loss(2 * F) / loss(F), doubled(loss, F)[1]),
+        "ratio only": lambda loss, F: doubled(loss, F)[0],
     },
 }

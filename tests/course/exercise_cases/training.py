@@ -1,11 +1,7 @@
 """Answers to the exercises of notebook 06."""
 import math
 
-TASK_LOSS = ("classification", "bbox_regression")
-
-
-def weighted(terms):
-    return sum(term.weight * term.raw for term in terms)
+import torch
 
 
 def cosine(step, steps, peak, start):
@@ -18,28 +14,23 @@ def warm_up(then=cosine, first=1):
     return rate
 
 
-def fractions(log, column="weighted", whole=1.0):
-    sums = {}
-    for row in log:
-        sums[row["name"]] = sums.get(row["name"], 0.0) + row[column]
-    return {name: whole * value / sum(sums.values()) for name, value in sums.items()}
+def gradients(loss, parameters):
+    grads = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)]
 
 
-def last_level(log):
-    values = {row["name"]: row["weighted"] for row in log}
-    return {name: value / sum(values.values()) for name, value in values.items()}
+def angle(one, other, parameters, first=None, norm=True):
+    a, b = (torch.cat([g.flatten() for g in gradients(x, parameters)[:first]]) for x in (one, other))
+    return a @ b / (a.norm() * b.norm() if norm else 1)
 
 
-RIGHT = {"total_loss": weighted, "rate": warm_up(), "fractions": fractions}
+def mean_of_cosines(one, other, parameters):
+    pairs = zip(gradients(one, parameters), gradients(other, parameters), strict=True)
+    return torch.stack([torch.cosine_similarity(a.flatten(), b.flatten(), dim=0) for a, b in pairs]).mean()
+
+
+RIGHT = {"rate": warm_up(), "gradient_cosine": angle}
 NEAR_MISSES = {
-    "total_loss": {
-        "raw sums": lambda terms: sum(term.raw for term in terms),
-        "mean instead of sum": lambda terms: weighted(terms) / len(terms),
-        "distillation only": lambda terms: weighted(term for term in terms if term.name not in TASK_LOSS),
-        "task loss only": lambda terms: weighted(term for term in terms if term.name in TASK_LOSS),
-        "one level of each name": lambda terms: weighted({term.name: term for term in terms}.values()),
-        "weights only": lambda terms: sum(term.weight for term in terms),
-    },
     "rate": {
         "warm-up from 0": warm_up(first=0),
         "no warm-up": lambda step, steps, peak, warm: cosine(step, steps, peak, 0),
@@ -50,12 +41,13 @@ NEAR_MISSES = {
         "a whole cosine": warm_up(lambda step, steps, peak, warm: cosine(2 * step - warm, steps, peak, warm)),
         "half the peak": lambda *args: warm_up()(*args) / 2,
     },
-    "fractions": {
-        "of the raw sums": lambda log: fractions(log, "raw"),
-        "percent": lambda log: fractions(log, whole=100.0),
-        "last level of a name": last_level,
-        "no division": lambda log: {k: v * sum(row["weighted"] for row in log) for k, v in fractions(log).items()},
-        "by level": lambda log: fractions([{**row, "name": row["level"]} for row in log]),
-        "a list": lambda log: list(fractions(log).values()),
+    "gradient_cosine": {
+        "mean of the cosines": mean_of_cosines,
+        "product without lengths": lambda *a: angle(*a, norm=False),
+        "absolute value": lambda *a: angle(*a).abs(),
+        "first parameter only": lambda *a: angle(*a, first=1),
+        "shared parameters only": lambda *a: angle(*a, first=2),
+        "sine": lambda *a: (1 - angle(*a) ** 2).clamp(min=0).sqrt(),
+        "values instead of gradients": lambda one, other, parameters: one * other / (one * other).abs(),
     },
 }

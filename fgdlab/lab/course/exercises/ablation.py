@@ -1,26 +1,8 @@
-"""Exercises of notebook 07: half-width of a t-interval, differences paired by seed, number of seeds needed."""
-import statistics
-
+"""Exercises of notebook 07: differences paired by seed, seeds needed, intervals looked at after every seed."""
+import numpy as np
 from scipy import stats
 
 from .answers import Case, Verdict, check_answer
-
-
-def half_width(answer) -> Verdict:
-    """answer(values): half-width of the 95 % t-interval of their mean, t(0.975; n - 1) * s / sqrt(n), s with n - 1."""
-    def expected(values: list[float]) -> float:
-        n = len(values)
-        return float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / n**0.5
-
-    three, five, two = [18.0, 19.0, 21.0], [15.2, 16.9, 14.1, 17.7, 16.0], [3.0, 4.0]
-    return check_answer(answer, [
-        Case("three values", (three,), expected(three),
-             hint="with three values the factor before s is 4.30 / sqrt(3) = 2.48; s divides by n - 1."),
-        Case("five values", (five,), expected(five),
-             hint="the t quantile has n - 1 degrees of freedom, 2.78 for n = 5."),
-        Case("two values", (two,), expected(two)),
-        Case("three equal values", ([7.0, 7.0, 7.0],), 0.0),
-    ])
 
 
 def paired(answer) -> Verdict:
@@ -47,4 +29,20 @@ def seeds_needed(answer) -> Verdict:
         Case("standard deviation 1.0 AP, half-width 2.5 wanted", (1.0, 2.5), 3),
         Case("standard deviation 0.1 AP, half-width 2.0 wanted", (0.1, 2.0), 2,
              hint="an interval needs at least two values."),
+    ])
+
+
+def stopped_early(answer) -> Verdict:
+    """answer(differences, first): fraction of rows of (E, n) with a t-interval of the first k >= first without 0."""
+    def expected(d: np.ndarray, first: int) -> float:
+        return float(np.mean([any(stats.ttest_1samp(row[:k], 0).pvalue < 0.05 for k in range(first, len(row) + 1))
+                              for row in d]))
+
+    clear = np.array([[1.0, 1.01, 0.99, -9.0], [1.0, -1.0, 2.0, -2.0]])
+    noise = np.random.default_rng(7).normal(size=(60, 9)) + np.linspace(-1.5, 1.5, 60)[:, None]
+    hints = ("the first experiment excludes 0 at k = 2 and 3, but not at k = 4: it counts.",
+             "an interval below 0 excludes it, too.", "start with the first `first` values, not before.")
+    return check_answer(answer, [
+        Case(f"{len(d)} experiments of {d.shape[1]} seeds, from {first}", (d, first), expected(d, first), hint=hint)
+        for (d, first), hint in zip(((clear, 2), (noise, 2), (noise, 6)), hints, strict=True)
     ])

@@ -1,9 +1,10 @@
-"""Exercises of notebook 09: a slope by central differences, a loss on vector lengths, and a row of a sweep's YAML."""
-import torch
-import yaml
+"""Exercises of notebook 09: a slope by central differences, a loss weighted by both lengths, a test of a loss."""
+from collections.abc import Callable
 
-from ...errors import UserError
-from ...sweeps import parse_sweep
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
 from .answers import Case, Verdict, check_answer, random_maps
 
 
@@ -34,47 +35,50 @@ def slope(answer) -> Verdict:
     ])
 
 
-def length_loss(answer) -> Verdict:
-    """answer(student, teacher): mean over images of sum_ij w_ij |log(|F^S_ij| / |F^T_ij|)|, w = |F^T| / sum |F^T|."""
-    def expected(student, teacher):
-        s, t = student.norm(dim=1), teacher.norm(dim=1)
-        return ((t * (s / t).log().abs()).sum(dim=(1, 2)) / t.sum(dim=(1, 2))).mean()
+def direction(student: Tensor, teacher: Tensor, weight: Tensor, dims: tuple[int, ...] = (1, 2)) -> Tensor:
+    """Mean over images of sum w (1 - cos), w = weight (N, H, W) over its sum."""
+    angle = 1 - cosine_similarity(student, teacher, dim=1)
+    return ((weight * angle).sum(dim=(1, 2)) / weight.sum(dim=dims)).mean()
 
-    one = (random_maps(1, 1, 3, 2, 4), random_maps(2, 1, 3, 2, 4))
-    scaled = random_maps(4, 2, 4, 3, 3) * torch.tensor([1.0, 5.0])[:, None, None, None]
-    two = (random_maps(3, 2, 4, 3, 3), scaled)
-    rotated = random_maps(5, 1, 2, 3, 4)
-    return check_answer(answer, [
-        Case("one image", one, expected(*one), rtol=1e-4,
-             hint="|F_ij| is the L2 norm over the channels of cell ij; the weight is the teacher's."),
-        Case("two images, one with features five times as large", two, expected(*two), rtol=1e-4,
-             hint="the weights of each image sum to 1; then the mean over images."),
-        Case("every vector turned, none made longer", (rotated.flip(1), rotated), torch.tensor(0.0), atol=1e-5,
-             hint="only lengths count."),
+
+def uneven_maps(seed: int) -> tuple[Tensor, Tensor]:
+    return random_maps(seed, 3, 4, 2, 3), random_maps(seed + 1, 3, 4, 2, 3) * torch.tensor([1.0, 2.0, 6.0])[
+        :, None, None, None]
+
+
+def weighted_by_both(answer) -> Verdict:
+    """answer(student, teacher): the loss with w = |F^S| |F^T| over its sum per image, a constant for the gradient."""
+    def expected(student: Tensor, teacher: Tensor) -> Tensor:
+        return direction(student, teacher, (student.norm(dim=1) * teacher.norm(dim=1)).detach())
+
+    def gradient(loss: Callable) -> Callable:
+        def of(student: Tensor, teacher: Tensor):
+            own = student.clone().requires_grad_()
+            value = loss(own, teacher)
+            return torch.autograd.grad(value, own)[0] if isinstance(value, Tensor) and value.requires_grad else value
+        return of
+
+    one, two = uneven_maps(1), uneven_maps(5)
+    value = check_answer(answer, [Case("three images", one, expected(*one), rtol=1e-4, hint="each image sums to 1.")])
+    return value if not value else check_answer(gradient(answer), [
+        Case("the gradient, three images", each, gradient(expected)(*each), rtol=1e-3, atol=1e-6,
+             hint="detach the weight.") for each in (one, two)
     ])
 
 
-def yaml_row(answer) -> Verdict:
-    """answer(name, file, cls, loss_ratio): the text of one row under ``rows:``, for class ``cls`` of ``file``."""
-    def parsed(name: str, file: str, cls: str, loss_ratio: float):
-        text = answer(name, file, cls, loss_ratio)
-        if not isinstance(text, str):
-            return None if text is None else {"a text": type(text).__name__}
-        content = yaml.safe_load(text)
-        if not isinstance(content, dict):
-            raise UserError(f"the text must be a mapping 'name: {{label: ..., set: {{...}}}}', got {content!r}")
-        rows = {"none": {"set": {"method": "none"}}, **content}
-        document = {"title": "t", "question": "q", "baseline": "none", "seeds": [0], "rows": rows}
-        sweep = parse_sweep("exercise", document)
-        row = next((row for row in sweep.rows if row != "none"), "none")
-        config = sweep.settings(row, 0)
-        return {"rows": len(content), "row": row, "method": config.method, "loss_ratio": config.loss_ratio}
-
-    hint = "a row is name: {label: ..., set: {method: FILE.py:CLASS, loss_ratio: ...}}; settings belong under set."
-    return check_answer(parsed, [
-        Case(f"{cls} of {file}", (name, file, cls, loss_ratio),
-             {"rows": 1, "row": name, "method": f"{file}:{cls}", "loss_ratio": loss_ratio}, hint=hint)
-        for name, file, cls, loss_ratio in (
-            ("mine", "direction.py", "Direction", 2.0), ("length", "losses/length.py", "Length", 0.5),
-        )
+def passes(answer) -> Verdict:
+    """answer(loss): whether loss(student, teacher) is the mean over images of sum w (1 - cos), w = |F^T| / sum."""
+    losses = {
+        "the right loss": lambda s, t: direction(s, t, t.norm(dim=1)),
+        "the same in float64": lambda s, t: direction(s.double(), t.double(), t.double().norm(dim=1)),
+        "all cells alike": lambda s, t: direction(s, t, torch.ones_like(t[:, 0])),
+        "the student's length": lambda s, t: direction(s, t, s.norm(dim=1)),
+        "weights over the batch": lambda s, t: len(s) * direction(s, t, t.norm(dim=1), (0, 1, 2)),
+        "lengths over half of the channels": lambda s, t: direction(s, t, t[:, ::2].norm(dim=1)),
+        "squared lengths": lambda s, t: direction(s, t, t.norm(dim=1).square()),
+        "the sum over images": lambda s, t: len(s) * direction(s, t, t.norm(dim=1)),
+    }
+    return check_answer(answer, [
+        Case(name, (loss,), i < 2, hint="use several images of different magnitude, with uneven cells, and compare "
+             "with loops.") for i, (name, loss) in enumerate(losses.items())
     ])

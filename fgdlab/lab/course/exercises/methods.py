@@ -1,28 +1,12 @@
-"""Exercises of notebook 08: FBKD's attention mask, FGFI's anchors near an object, and PKD's correlation."""
-import torch
+"""Exercises of notebook 08: FGFI's anchors near an object, PKD's correlation, and the gradient at a doubled map."""
+from collections.abc import Callable
 
-from fgdlab.attention import attention
+import torch
+from torch import Tensor
+
 from fgdlab.methods.pkd import normalised
 
 from .answers import Case, Verdict, check_answer, random_maps
-
-
-def fbkd_mask(answer) -> Verdict:
-    """answer(student, teacher, temperature): M^S (N, H, W), the mean of both spatial attentions."""
-    def expected(student, teacher, temperature):
-        return (attention(student, temperature).spatial + attention(teacher, temperature).spatial) / 2
-
-    one = (random_maps(1, 1, 3, 2, 4), 2.0 * random_maps(2, 1, 3, 2, 4), 0.5)
-    two = (random_maps(3, 2, 5, 3, 4), 0.5 * random_maps(4, 2, 5, 3, 4), 0.1)
-    other = (random_maps(5, 1, 2, 3, 3), random_maps(6, 1, 4, 3, 3), 1.0)
-    return check_answer(answer, [
-        Case("one image at T = 0.5", one, expected(*one),
-             hint="one softmax per network over its H W cells, times H W; then the mean of the two maps."),
-        Case("two images at T = 0.1", two, expected(*two),
-             hint="each image has its own softmax, and T divides before the softmax."),
-        Case("2 channels against 4", other, expected(*other),
-             hint="the mean over channels comes first, so their number does not matter."),
-    ])
 
 
 def near_anchors(answer) -> Verdict:
@@ -57,4 +41,19 @@ def pearson(answer) -> Verdict:
         Case("the teacher's map, doubled and shifted", (2 * same + 3, same), torch.tensor(0.0), atol=1e-4,
              hint="a positive factor and an offset change nothing."),
         Case("the teacher's map, negated", (-same, same), torch.tensor(2.0), rtol=1e-4),
+    ])
+
+
+def when_doubled(answer) -> Verdict:
+    """answer(loss, features): |gradient at 2 F| / |gradient at F|, and the cosine of gradient and F."""
+    def expected(loss: Callable[[Tensor], Tensor], features: Tensor) -> list[Tensor]:
+        one, two = (torch.func.grad(loss)(x).flatten() for x in (features, 2 * features))
+        return [two.norm() / one.norm(), (one @ features.flatten()) / one.norm() / features.norm()]
+
+    maps, target = random_maps(8, 2, 3, 2, 4), random_maps(9, 2, 3, 2, 4)
+    return check_answer(answer, [
+        Case(name, (loss, maps), expected(loss, maps), rtol=1e-3, atol=1e-5, hint=hint) for name, loss, hint in (
+            ("a squared distance", lambda F: (F - target).square().sum(), "two gradients, at F and at 2 F."),
+            ("a loss that ignores the scale", lambda F: (F / F.norm() * target).sum(), "take the cosine at F."),
+            ("a cube", lambda F: F.pow(3).sum() - F.sum(), "lengths over all numbers together."))
     ])

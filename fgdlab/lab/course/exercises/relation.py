@@ -1,74 +1,58 @@
-"""Exercises of notebook 05: the context of eq. 13, a lower bound of the global term, maps at equal distance."""
-from collections.abc import Callable
-
+"""Exercises of notebook 05: the least global term with one vector for all images, and a map that learns under it."""
 import torch
 from torch import Tensor
 
 from fgdlab.relation import RelationTerm
 
-from .answers import Case, Verdict, check_answer
+from .answers import Case, Verdict, check_answer, random_maps
 
 
-def context(answer) -> Verdict:
-    """answer(features, key): sum_j softmax_j(key . F_j) F_j of eq. 13, one vector (C,) per image."""
-    doubling = torch.log(torch.tensor([2.0, 1.0, 1.0]))  # W_k reads channel 0; a 1 there doubles a pixel's weight
-    features = torch.zeros(1, 3, 2, 2)
-    features[0, 0, 1, 0], features[0, 1, 1, 0], features[0, 2, 0, 1] = 2.0, 7.0, 7.0
-    generator = torch.Generator().manual_seed(13)
-    batch, key = torch.randn(2, 3, 3, 5, generator=generator), torch.randn(3, generator=generator)
-    return check_answer(answer, [
-        Case("a key of zeros", (features, torch.zeros(3)), torch.tensor([[0.5, 1.75, 1.75]]),
-             hint="a softmax of zeros is uniform: the context is the mean over the four pixels."),
-        Case("a key that reads channel 0", (features, doubling), torch.tensor([[8 / 7, 4.0, 1.0]]),
-             hint="pixel weights 4/7, 1/7, 1/7, 1/7, from a softmax over the pixels."),
-        Case("two images of 3 channels on a 3 x 5 grid", (batch, key), expected_context(batch, key),
-             hint="each image has its own softmax and its own vector: shape (N, C)."),
-    ])
-
-
-def expected_context(features: Tensor, key: Tensor) -> Tensor:
-    weights = torch.softmax(torch.einsum("nchw,c->nhw", features, key).flatten(1), dim=1)
-    return torch.einsum("ncp,np->nc", features.flatten(2), weights)
-
-
-def lower_bound(answer) -> Verdict:
-    """answer(student, teacher): a lower bound of sum (R_s(S) - R_t(T))^2 / N that holds for any two GcBlocks."""
+def one_vector_for_all(answer) -> Verdict:
+    """answer(student, teacher): least sum (S - T - v)^2 / N over all vectors v (C,)."""
     student, teacher = torch.zeros(2, 2, 1, 2), torch.zeros(2, 2, 1, 2)
-    student[0, 0] = torch.tensor([[3.0, 1.0]])  # mean 2, and 1 away from it twice
-    student[1, 1] = torch.tensor([[5.0, 5.0]])  # all of it is mean
-    generator = torch.Generator().manual_seed(12)
-    first, second = torch.randn(2, 3, 4, 3, 5, generator=generator)
-    second = second + torch.randn(3, 4, 1, 1, generator=generator)
+    student[0, 0], student[1, 0] = torch.tensor([[3.0, 1.0]]), torch.tensor([[2.0, 2.0]])
+    first, second = random_maps(1, 3, 4, 3, 5), random_maps(2, 3, 4, 3, 5) + random_maps(3, 1, 4, 1, 1)
+    least = (first - second - (first - second).mean(dim=(0, 2, 3), keepdim=True)).square().sum() / 3
     return check_answer(answer, [
-        Case("two images, one off by 3 and 1, one by 5 and 5", (student, teacher), 1.0,
-             hint="subtract the mean over pixels from the difference, in each image and channel: "
-                  "1, -1 and 0, 0 are left; then divide by N = 2."),
-        Case("three images of 4 channels on a 3 x 5 grid", (first, second), RelationTerm(4, "centred")(first, second),
-             hint="the mean is over H and W only."),
+        Case("two images, off by 3 and 1, and by 2 and 2", (student, teacher), 1.0,
+             hint="one number per channel, 2 here, is subtracted from both images; then divide by N = 2."),
+        Case("three images of 4 channels on a 3 x 5 grid", (first, second), least,
+             hint="the vector that leaves least is the mean of the difference over images and pixels."),
     ])
 
 
-def equal_distance(answer) -> Verdict:
-    """answer(student, teacher): another map with the same squared distance from the teacher."""
-    generator = torch.Generator().manual_seed(3)
-    cases = []
-    for name, shape in {"one image": (1, 2, 3, 4), "two images": (2, 3, 2, 5)}.items():
-        student, teacher = torch.randn(2, *shape, generator=generator)
-        expected = ["another map", "of shape", str(shape), RelationTerm(shape[1], "mse")(student, teacher)]
-        hint = "mirror the student at its teacher, or move errors to other pixels."
-        cases.append(Case(name, (student, teacher), expected, rtol=1e-4, hint=hint))
-    return check_answer(facts_of(answer), cases)
+def distance_left(answer) -> Verdict:
+    """answer(relation, student, teacher, steps, rate): |map - T|^2 after / before Adam on map and layers."""
+    def answered(kind: str, *rest):
+        return answer(drawn(kind), *rest)
+
+    maps = random_maps(4, 2, 4, 3, 5), random_maps(5, 2, 4, 3, 5)
+    hints = {
+        "mse": "one Adam, with this rate, on the copy of the map.",
+        "gc": "the layers of the relation are trained in the same step, by the same optimizer.",
+        "nonlocal": "compare the copy itself with the teacher, not what the layers make of it.",
+    }
+    return check_answer(answered, [
+        Case(f"{kind}, {steps} steps", (kind, *maps, steps, 0.1), left(drawn(kind), *maps, steps, 0.1), rtol=1e-4,
+             hint=hint)
+        for (kind, hint), steps in zip(hints.items(), (3, 5, 4), strict=True)
+    ])
 
 
-def facts_of(answer: Callable) -> Callable:
-    """The answer's map as facts: does it differ from the student, its shape, its distance from the teacher."""
-    def facts(student: Tensor, teacher: Tensor) -> list | None:
-        result = answer(student.clone(), teacher.clone())
-        if result is None:
-            return None
-        if result.shape != student.shape:
-            return ["another map", "of shape", str(tuple(result.shape)), torch.tensor(0.0)]
-        which = "the same map" if torch.allclose(result, student, atol=1e-3) else "another map"
-        return [which, "of shape", str(tuple(result.shape)), (result - teacher).square().sum() / len(teacher)]
+def drawn(kind: str) -> RelationTerm:
+    """A term on 4 channels whose layers are not at their start."""
+    torch.manual_seed(3)
+    relation = RelationTerm(4, kind)
+    for each in relation.parameters():
+        torch.nn.init.normal_(each, std=0.3)
+    return relation
 
-    return facts
+
+def left(relation: RelationTerm, student: Tensor, teacher: Tensor, steps: int, rate: float) -> Tensor:
+    own = student.clone().requires_grad_()
+    optimizer = torch.optim.Adam([own, *relation.parameters()], lr=rate)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        relation(own, teacher).backward()
+        optimizer.step()
+    return (own.detach() - teacher).square().sum() / (student - teacher).square().sum()

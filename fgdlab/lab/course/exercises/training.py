@@ -1,27 +1,10 @@
-"""Exercises of notebook 06: the total loss of eq. 14, the learning rate of a step, fractions of the loss from a log."""
+"""Exercises of notebook 06: the learning rate of a step, and the angle between two gradients."""
 import torch
-
-from fgdlab.terms import Term
+from torch import Tensor
 
 from ...config import RunConfig
 from ...training import learning_rate
 from .answers import Case, Verdict, check_answer
-
-
-def total_loss(answer) -> Verdict:
-    """answer(terms): the number that is optimised, from a list of Term(name, level, raw, weight)."""
-    task = Term("classification", "all", torch.tensor(1.25))
-    focal = [
-        Term("fg", "P3", torch.tensor(400.0), 1e-3), Term("fg", "P4", torch.tensor(300.0), 1e-3),
-        Term("bg", "P3", torch.tensor(50.0), 4e-3),
-    ]
-    return check_answer(answer, [
-        Case("one term of the task loss", ([task],), 1.25),
-        Case("one term of 400 with weight 1e-3", (focal[:1],), 0.4,
-             hint="raw is the sum before its coefficient: multiply by weight."),
-        Case("task loss, foreground on two levels, background on one", ([task, *focal],), 1.25 + 0.4 + 0.3 + 0.2,
-             hint="add every term, including the task loss."),
-    ])
 
 
 def rate(answer) -> Verdict:
@@ -44,17 +27,31 @@ def rate(answer) -> Verdict:
     ])
 
 
-def fractions(answer) -> Verdict:
-    """answer(log): {name: fraction of the total, 0..1} from the rows of one step, summed over levels."""
-    rows = [
-        ("classification", "all", 1.0, 1.0), ("fg", "P3", 600.0, 0.6), ("bg", "P3", 20.0, 0.1),
-        ("fg", "P4", 200.0, 0.2), ("bg", "P4", 20.0, 0.1),
-    ]
-    log = [dict(zip(("step", "name", "level", "raw", "weighted"), (1, *row), strict=True)) for row in rows]
-    return check_answer(answer, [
-        Case("one term only", (log[:1],), {"classification": 1.0}),
-        Case("two terms on one level", (log[1:3],), {"fg": 6 / 7, "bg": 1 / 7},
-             hint='use the column "weighted", which is optimised.'),
-        Case("three terms, two of them on two levels", (log,), {"classification": 0.5, "fg": 0.4, "bg": 0.1},
-             hint="sum each name over its levels."),
+def gradient_cosine(answer) -> Verdict:
+    """answer(one, other, parameters): cosine of the two losses' gradients, over all parameters as one vector."""
+    def answered(*weights: float):
+        one, other, parameters = losses(*weights)
+        return answer(one, other, parameters)
+
+    def expected(*weights: float) -> Tensor:
+        one, other, parameters = losses(*weights)
+        a, b = (torch.cat([torch.zeros(p.numel()) if g is None else g.flatten() for p, g in zip(
+            parameters, torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True), strict=True)])
+            for loss in (one, other))
+        return (a * b).sum() / a.norm() / b.norm()
+
+    hints = ("the same loss twice the size has the same direction.",
+             "one vector of all parameters; a parameter that a loss does not use counts as 0.", "keep the sign.")
+    return check_answer(answered, [
+        Case(name, weights, expected(*weights), rtol=1e-4, atol=1e-5, hint=hint) for (name, weights), hint in zip({
+            "a loss and twice the loss": (2.0, 0.0, 0.0), "two losses that share some parameters": (0.3, 1.0, 2.0),
+            "a loss and one against it": (-1.0, 0.2, 0.0)}.items(), hints, strict=True)
     ])
+
+
+def losses(same: float, extra: float, only: float) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Two losses on three parameters of different shapes; the first does not use the last parameter."""
+    generator = torch.Generator().manual_seed(6)
+    a, b, c = (torch.randn(*shape, generator=generator).requires_grad_() for shape in ((2, 3), (4,), (3,)))
+    one = a.square().sum() + 3 * b.sum()
+    return one, same * one + extra * a.sum() + only * (c ** 3).sum(), [a, b, c]
