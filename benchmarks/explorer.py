@@ -1,9 +1,11 @@
-"""Time from a key press on the explorer to the repainted maps, in a real JupyterLab: temperature, level, next image.
+"""Time from a key press on the explorer to the repainted maps, by segment, in a real JupyterLab; and the saved page.
 
-The baseline is the simplest notebook code: ipywidgets' ``interact`` around a function that draws a new inline
-matplotlib figure. Both are measured in the page, from the keydown event to the animation frame after the new picture is
-in place, in turns of one run.
+Measured: temperature, level, the next image (which is fetched while the reader rests), and an image that was not seen
+before. Segments: the way to the kernel and back, Python, the explorer's script, and the wait for the frame with its
+painting. The baseline is the simplest notebook code: ipywidgets' ``interact`` around a function that draws a
+new inline matplotlib figure. All are measured in the page, in turns of one run.
 """
+import gzip
 import os
 import statistics
 import sys
@@ -14,6 +16,10 @@ import torch
 from torch import nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from fgdlab.lab.config import RunConfig
+from fgdlab.lab.course import pretrained_detector
+from fgdlab.lab.datasets import open_split
+from fgdlab.lab.explorer import explore
 from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
 
@@ -22,6 +28,8 @@ sys.path.insert(0, str(ROOT / "tests" / "browser"))
 from tests.browser import browser_lab  # noqa: E402
 
 TURNS, REST = 25, 400  # turns; milliseconds before each
+BOUNDS = {"temperature": 33, "level": 33, "image in order": 33, "new image": 66}  # ms; twice that for full size
+IMAGES, JUMP = 200, 5  # images; from one image that was not seen before to the next
 COCO_SIZE = (800, 1344)  # pixels of a COCO image as detectors see it: P3 is 100 x 168
 
 
@@ -56,15 +64,16 @@ class FullSize(nn.Module):
 
 
 class Noise:
-    """Two images of full size with a few boxes."""
+    """Images of full size with a few boxes."""
 
-    classes, image_ids = ["object"], [1, 2]
+    classes, image_ids = ["object"], list(range(1, IMAGES + 1))
 
     def __len__(self) -> int:
-        return 2
+        return IMAGES
 
     def __getitem__(self, i: int):
-        image = torch.rand(3, *COCO_SIZE, generator=torch.Generator().manual_seed(i))
+        tiles = torch.rand(3, COCO_SIZE[0] // 8, COCO_SIZE[1] // 8, generator=torch.Generator().manual_seed(i))
+        image = nn.functional.interpolate(tiles[None], scale_factor=8.0)[0]
         boxes = torch.tensor([[100.0, 80.0, 300.0, 420.0], [700.0, 300.0, 760.0, 380.0], [900.0, 50.0, 1300.0, 700.0]])
         return image, {"boxes": boxes, "labels": torch.ones(3, dtype=torch.int64), "image_id": torch.tensor(i + 1)}
 
@@ -75,13 +84,13 @@ torch.set_num_threads(1)
 from ipywidgets import FloatSlider, interact
 from benchmarks.explorer import FullSize, Noise
 from fgdlab import attention
-from fgdlab.lab.config.run_config import RunConfig
-from fgdlab.lab.datasets.dataset import open_split
+from fgdlab.lab.config import RunConfig
+from fgdlab.lab.course import pretrained_detector
+from fgdlab.lab.datasets import open_split
 from fgdlab.lab.explorer import explore
-from fgdlab.lab.course.pretrained import pretrained_detector
 from fgdlab.lab.plots import scene_and_teacher_maps
 
-few = RunConfig(train_images=16, eval_images=8)
+few = RunConfig(train_images=16, eval_images=200)
 laptop = pretrained_detector("distilled"), pretrained_detector("teacher"), open_split(few, "val", progress=False)
 full = FullSize(0), FullSize(1), Noise()
 
@@ -98,18 +107,31 @@ def naive(student, teacher, data):
 """
 CELLS = (SET_UP, "explore(*laptop, image=1)", "explore(*full, image=1)", "naive(*laptop);", "naive(*full);")
 
-# Both record performance.now() - keydown in window.took, in the task after the animation frame of the new picture.
+# Segments in milliseconds after the keydown: the answer of the kernel, its seconds of Python, the new picture, and the
+# task after the animation frame that paints it.
 WATCH = """() => {
-    window.took = []; let pressed = 0;
-    document.addEventListener('keydown', () => { pressed = performance.now(); window.took = []; }, true);
-    const note = () => requestAnimationFrame(() => {
-        const port = new MessageChannel();
-        port.port1.onmessage = () => window.took.push(performance.now() - pressed);
-        port.port2.postMessage(0);
-    });
+    window.took = []; let pressed = 0, answer = null;
+    document.addEventListener('keydown', () => { pressed = performance.now(); answer = null; window.took = []; }, true);
+    const note = () => {
+        const drawn = performance.now() - pressed, [came, python] = answer || [0, 0];
+        requestAnimationFrame(() => {
+            const port = new MessageChannel();
+            port.port1.onmessage = () => {
+                const total = performance.now() - pressed;
+                const transport = came - python, script = drawn - came, paint = total - drawn;
+                window.took.push({ total, transport, python, script, paint });
+            };
+            port.port2.postMessage(0);
+        });
+    };
     const images = (node) => node.querySelectorAll
         ? [...(node.matches('img') ? [node] : []), ...node.querySelectorAll('img')] : [];
-    document.querySelectorAll('.fgd').forEach((each) => each.addEventListener('fgd-painted', note));
+    document.querySelectorAll('.fgd').forEach((each) => {
+        each.addEventListener('fgd-answered', (event) => {
+            answer = answer || [performance.now() - pressed, 1000 * event.detail];
+        });
+        each.addEventListener('fgd-painted', note);
+    });
     const interacts = document.querySelectorAll('.widget-interact');
     interacts.forEach((each) => new MutationObserver((changes) => {
         for (const change of changes) for (const node of change.addedNodes)
@@ -118,49 +140,81 @@ WATCH = """() => {
 }"""
 
 
-def measured(page, control, key: str) -> float:
-    """Milliseconds from one key press to the repaint."""
+def measured(page, control, key: str) -> dict[str, float]:
+    """Segments of one key press, in milliseconds."""
     control.scroll_into_view_if_needed()
     control.focus()
-    page.wait_for_timeout(REST)  # the page has drawn scrolling and focus, and the kernel is idle
+    page.wait_for_timeout(REST)  # the page has drawn scrolling and focus, neighbours are fetched, the kernel is idle
     page.evaluate("() => { window.took = []; }")
     page.keyboard.press(key)
     page.wait_for_function("() => window.took.length > 0")
     return page.evaluate("() => window.took[0]")
 
 
-def time_all(page) -> dict[str, list[float]]:
-    """{control: milliseconds of every turn}; the first three turns do not count."""
-    handles, controls = page.locator(".widget-interact .noUi-handle"), {}
-    for i, which in enumerate(("laptop", "full")):
-        explorer = page.locator(".fgd").nth(i)
-        controls |= {
-            f"temperature, {which}": explorer.locator('input[data-control="temperature"]'),
-            f"level, {which}": explorer.locator('[data-control="level"] input:checked'),
-            f"next image, {which}": explorer.locator('input[data-control="image"]'),
-            f"interact, {which}": handles.nth(i),
-        }
-    times = {name: [] for name in controls}
+def time_all(page) -> dict[str, list[dict]]:
+    """{control: segments of every turn}; the first three turns do not count."""
+    handles, times = page.locator(".widget-interact .noUi-handle"), {}
     for turn in range(TURNS + 3):
-        for name, control in controls.items():
-            times[name].append(measured(page, control, "ArrowRight" if turn % 2 else "ArrowLeft"))
+        key = "ArrowRight" if turn % 2 else "ArrowLeft"
+        for i, which in enumerate(("laptop", "full")):
+            explorer = page.locator(".fgd").nth(i)
+            for name, selector in (
+                ("temperature", 'input[data-control="temperature"]'),
+                ("level", '[data-control="level"] input:checked'),
+                ("image in order", 'input[data-control="image"]'),
+            ):
+                one = measured(page, explorer.locator(selector), "ArrowRight" if "image" in name else key)
+                times.setdefault(f"{name}, {which}", []).append(one)
+            number = explorer.locator('[aria-label="image number"]')
+            number.fill(str(60 + JUMP * turn))  # beyond the images in order
+            times.setdefault(f"new image, {which}", []).append(measured(page, number, "Enter"))
+            explorer.locator('[aria-label="image number"]').fill(str(2 + turn))
+            measured(page, number, "Enter")  # back to the images in order
+            times.setdefault(f"interact, {which}", []).append(measured(page, handles.nth(i), key))
     return {name: values[3:] for name, values in times.items()}
 
 
-def rows(times: dict[str, list[float]]) -> list[dict]:
-    """Rows as in the other benchmarks, with the explorer's 90th percentile."""
+def rows(times: dict[str, list[dict]]) -> list[dict]:
+    """Rows as in the other benchmarks, with the 90th percentile and the median of every segment."""
     result = []
     for which, what in (("laptop", "48 x 16 x 16 map of the laptop detectors"), ("full", "256 x 100 x 168 map")):
-        baseline = times[f"interact, {which}"]
-        for action in ("temperature", "level", "next image"):
-            ours = times[f"{action}, {which}"]
+        baseline = [each["total"] for each in times[f"interact, {which}"]]
+        for action in ("temperature", "level", "image in order", "new image"):
+            turns = times[f"{action}, {which}"]
+            ours = [each["total"] for each in turns]
             result.append({
                 "what": f"{action}: key press to repaint, {what}", "ours_ms": round(statistics.median(ours), 1),
+                "bound_ms": BOUNDS[action] * (1 if which == "laptop" else 2),
                 "ours_p90_ms": round(statistics.quantiles(ours, n=10)[-1], 1),
+                "segments_ms": {
+                    name: round(statistics.median(each[name] for each in turns), 1)
+                    for name in ("transport", "python", "script", "paint")
+                },
                 "baseline": "interact and a new inline figure", "baseline_ms": round(statistics.median(baseline), 1),
                 "baseline_over_ours": round(statistics.median(b / a for a, b in zip(ours, baseline, strict=True)), 2),
             })
     return result
+
+
+def saved_page(browser, folder: Path) -> dict:
+    """Size of a saved page, and milliseconds from opening it from disk, offline, to its first picture."""
+    students = {name: pretrained_detector(name) for name in ("baseline", "distilled")}
+    data = open_split(RunConfig(train_images=16, eval_images=200), "val", progress=False)
+    path = explore(students, pretrained_detector("teacher"), data).save(folder / "view.html")
+    times = []
+    for _ in range(5):
+        context = browser.new_context(offline=True)
+        page = context.new_page()
+        page.goto(path.as_uri())
+        page.locator(".fgd[data-frames='1']").wait_for()
+        times.append(page.evaluate("() => performance.getEntriesByName('fgd-first-picture')[0].startTime"))
+        images = page.locator(".fgd-image output").inner_text()
+        context.close()
+    text = path.read_bytes()
+    return {
+        "images": images, "megabytes": round(len(text) / 1e6, 2),
+        "megabytes_compressed": round(len(gzip.compress(text)) / 1e6, 2), "load_ms": round(statistics.median(times)),
+    }
 
 
 def main() -> None:
@@ -179,17 +233,21 @@ def main() -> None:
             page.wait_for_function(f"() => document.querySelectorAll('{selector}').length === 2")
         page.evaluate(WATCH)
         results = rows(time_all(page))
+        saved = saved_page(browser, Path(folder))
         version, complaints, load = browser.version, page.complaints, os.getloadavg()[0]
     for row in results:
+        segments = ", ".join(f"{name} {value}" for name, value in row["segments_ms"].items())
         print(
-            f"{row['what']}: {row['ours_ms']} ms; {row['baseline']}: {row['baseline_ms']} ms; "
-            f"baseline / ours = {row['baseline_over_ours']}"
+            f"{row['what']}: {row['ours_ms']} ms ({segments}; bound {row['bound_ms']}); {row['baseline']}: "
+            f"{row['baseline_ms']} ms; baseline / ours = {row['baseline_over_ours']}"
         )
+    print(f"saved page: {saved}")
     if complaints:
         raise RuntimeError(f"the page must have no error, got {complaints}")
     path = Path("benchmarks/results/explorer.json")
     write_json(path, {
         "turns": TURNS, "threads": 1, "chromium": version, "load_average": round(load, 1), "results": results,
+        "saved_page": saved,
         "machine": provenance(),
     })
     print(f"written to {path}")

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).parents[2]  # of the project
 TOKEN = "fgdlab"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 KERNEL_READY = """async () => {

@@ -1,10 +1,12 @@
 """The explorer in a real JupyterLab: controls, pointing, clicking and exports work without console errors."""
 
+import os
 import re
 import time
 
 import pytest
 
+from tests.browser.axe import serious
 from tests.browser.browser_lab import KERNEL_READY, RUN_ALL, run_code, write_notebook
 
 pytestmark = pytest.mark.browser
@@ -523,6 +525,27 @@ def test_help_keeps_the_focus_and_gives_it_back(view):
     assert view.page.evaluate("() => document.activeElement.getAttribute('aria-label')") == "help"
 
 
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_axe_finds_nothing_serious_with_a_warning_on_screen(view, theme):
+    view.page.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
+    light = str(theme.endswith("Light")).lower()
+    view.page.locator(f'body[data-jp-theme-light="{light}"]').wait_for()
+    view.after(lambda: view.kernel("explorer.set(score=1.0, student_name='in training')"))
+    assert "none of the" in view.root.locator(".fgd-warning:visible").first.inner_text()
+    try:
+        assert serious(view.page, ".fgd") == []
+        if folder := os.environ.get("FGDLAB_SCREENSHOTS"):  # for a human check
+            for width in (1400, 1024, 820):
+                view.page.set_viewport_size({"width": width, "height": 1400})
+                view.page.wait_for_timeout(500)
+                view.root.screenshot(path=f"{folder}/explorer-{width}-{light}.png")
+    finally:
+        view.page.set_viewport_size({"width": 1300, "height": 1400})
+        light_theme = "() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' })"
+        view.page.evaluate(light_theme)
+        view.page.locator('body[data-jp-theme-light="true"]').wait_for()
+
+
 def test_two_explorers_in_one_notebook_do_not_touch_each_other(open_and_run, tmp_path):
     second = "other = explore(students, teacher, data, level='P4')\nother"
     page = open_and_run(write_notebook(tmp_path / "two.ipynb", SET_UP, OPEN, second), size=(1300, 2400))
@@ -551,6 +574,22 @@ def test_it_works_after_a_restart_of_the_kernel(opened):
     before = opened.ink("teacher")
     opened.press("temperature", "ArrowLeft")
     assert opened.ink("teacher") != before and page.complaints == []
+
+
+def test_a_notebook_that_is_opened_again_shows_the_explorer_without_its_kernel(open_and_run, tmp_path):
+    page = open_and_run(write_notebook(tmp_path / "again.ipynb", SET_UP, OPEN), size=(1300, 1400))
+    Page(page).settle()
+    assert page.locator(".fgd-still iframe").is_hidden() and page.locator(".jp-RenderedImage:visible").count() == 0
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.shutdown()")
+    page.reload()
+    frame = page.frame_locator(".fgd-still iframe")
+    frame.locator(".fgd[data-frames='1']").wait_for()
+    before = frame.locator(".fgd-slide output").first.inner_text()
+    frame.locator('input[data-control="temperature"]').press("ArrowLeft")
+    frame.locator(".fgd[data-frames='2']").wait_for()
+    assert frame.locator(".fgd-slide output").first.inner_text() != before
+    assert page.locator(".jp-RenderedImage:visible").count() == 0  # that figure is for untrusted notebooks
 
 
 def test_a_dead_kernel_says_so_within_3_seconds_and_the_image_can_still_be_explored(open_and_run, tmp_path):

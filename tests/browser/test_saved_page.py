@@ -6,6 +6,7 @@ from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.course.pretrained import pretrained_detector
 from fgdlab.lab.datasets.dataset import open_split
 from fgdlab.lab.explorer.explorer import explore
+from tests.browser.axe import serious
 from tests.browser.test_explorer import Page
 
 pytestmark = pytest.mark.browser
@@ -15,7 +16,8 @@ pytestmark = pytest.mark.browser
 def saved(browser, tmp_path_factory):
     students = {name: pretrained_detector(name) for name in ("baseline", "distilled")}
     data = open_split(RunConfig(train_images=8, eval_images=6), "val", progress=False)
-    explorer = explore(students, pretrained_detector("teacher"), data, image=2)
+    ap = {"teacher": 20.0, "baseline": 27.8}  # so that a warning is on screen
+    explorer = explore(students, pretrained_detector("teacher"), data, image=2, ap=ap)
     path = explorer.save(tmp_path_factory.mktemp("page") / "view.html", images=[4, 0])
     context = browser.new_context(viewport={"width": 1300, "height": 1100}, offline=True)
     page = context.new_page()
@@ -27,6 +29,19 @@ def saved(browser, tmp_path_factory):
     yield Page(page), explorer
     assert page.complaints == []
     context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_with_a_warning_on_screen_nor_in_a_window(saved, scheme):
+    view, _ = saved
+    view.page.emulate_media(color_scheme=scheme)
+    assert "AP is not above that of baseline" in view.root.locator(".fgd-warning:visible").first.inner_text()
+    assert serious(view.page, "body") == []
+    for name in ("Gallery", "State", "All channels"):
+        view.root.locator("button", has_text=name).first.click()
+        assert serious(view.page, "dialog[open]") == []
+        view.page.keyboard.press("Escape")
+    view.page.emulate_media(color_scheme="light")
 
 
 def test_the_page_is_one_file_of_three_images(saved):

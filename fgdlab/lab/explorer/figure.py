@@ -21,11 +21,9 @@ COLOUR_MAPS = {"amount": "cividis", "difference": "PuOr"}
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "lambda_": "λ"}
 MAX_CHANNELS = 48  # bars that can be told apart on paper
 CHOSEN_COLOUR, WARNING_COLOUR = "#E4007C", "#8a3b00"
-RIM = [withStroke(linewidth=2.6, foreground="white", alpha=0.9)]
 
 
 def network_colours(students: list[str]) -> dict[str, str]:
-    """{network: colour}: the teacher blue, the first student orange, the second green."""
     colours = plots.STUDENT_COLOUR, plots.DISTILLED_COLOUR, plots.ATTENTION_COLOUR, plots.NEUTRAL_COLOUR
     return {"teacher": plots.TEACHER_COLOUR, **dict(zip(students, cycle(colours), strict=False))}
 
@@ -60,7 +58,7 @@ def headline(view: ViewData) -> str:
     state, (rows, columns) = view.state, view.grid
     weights = ", ".join(f"{letter} {getattr(state, name):g}" for name, letter in GREEK.items())
     return (
-        f"Image {view.sample.image_id}, {state.level} ({rows} x {columns} cells of {view.stride} px), "
+        f"Image {view.sample.image_id}, {state.level} ({rows} x {columns} cells), "
         f"T = {state.temperature:g}, {weights}, {state.rounding} rounding"
     )
 
@@ -68,42 +66,31 @@ def headline(view: ViewData) -> str:
 # --- maps
 
 def draw_image(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
-    placing = image_placing(view)
-    ax.imshow(view.sample.rgb, **placing)
+    (rows, columns), (height, width) = view.grid, view.sample.padded_size
+    style = {"extent": (0, columns, rows, 0), "aspect": columns / rows * height / width, "interpolation": "nearest"}
+    ax.imshow(view.sample.rgb, **{**style, "interpolation": None})
     if "scale" in view.state.overlays:
-        ax.imshow(
-            scale_mask(view), cmap="cividis", norm=Normalize(0, 1), alpha=0.75, interpolation="nearest", **placing,
-        )
+        ax.imshow(scale_mask(view), cmap="cividis", norm=Normalize(0, 1), alpha=0.75, **style)
     elif "mask" in view.state.overlays:
-        white = np.where(view.fg[..., None] > 0, (1, 1, 1, 0), (1, 1, 1, 0.6))
-        ax.imshow(white, interpolation="nearest", **placing)
+        ax.imshow(np.where(view.fg[..., None] > 0, (1, 1, 1, 0), (1, 1, 1, 0.6)), **style)
     draw_overlays(ax, view)
     for panel in view.panels:
         draw_detections(ax, view, panel, colours, labels=False)
-    height, width = view.sample.padded_size
     plots.set_title(ax, f"image {view.sample.image_id}\n{height} x {width} pixels")
 
 
 def draw_panel(ax: Axes, view: ViewData, panel: Panel, colours: dict[str, str]) -> None:
+    values, none = torch.from_numpy(panel.values), torch.zeros(0, 4)
     norm, cmap = Normalize(panel.low, panel.high), COLOUR_MAPS[panel.kind]
-    drawn = ax.imshow(panel.values, norm=norm, cmap=cmap, interpolation="nearest", **image_placing(view))
+    drawn = plots.draw_map(ax, values, view.sample.padded_size, none, norm, cmap, panel.title)
     draw_overlays(ax, view)
     draw_detections(ax, view, panel, colours)
-    plots.set_title(ax, f"{panel.title}\n{panel.values.min():.3g} to {panel.values.max():.3g}")
     plots.colour_bar(ax, drawn, panel.unit)
     for side in ax.spines.values():
-        side.set_color(colours.get(panel.network, "#999999"))
-        side.set_linewidth(2 if panel.network in colours else 0.8)
-
-
-def image_placing(view: ViewData) -> dict:
-    """Arguments of imshow: the axes count cells, and pixels are square."""
-    (rows, columns), (height, width) = view.grid, view.sample.padded_size
-    return {"extent": (0, columns, rows, 0), "aspect": (columns / rows) * (height / width)}
+        side.set(color=colours.get(panel.network, "#999999"), linewidth=2 if panel.network in colours else 0.8)
 
 
 def cells_per_pixel(view: ViewData) -> tuple[float, float]:
-    """In x and y."""
     return view.grid[1] / view.sample.padded_size[1], view.grid[0] / view.sample.padded_size[0]
 
 
@@ -111,15 +98,15 @@ def draw_overlays(ax: Axes, view: ViewData) -> None:
     overlays = view.state.overlays
     if "mask" in overlays:
         edges = [((x1, y1), (x2, y2)) for x1, y1, x2, y2 in mask_edges(view.fg > 0)]
-        ax.add_collection(LineCollection(edges, colors="black", linewidths=1.2, path_effects=RIM, gid="mask"))
+        rim = [withStroke(linewidth=2.6, foreground="white", alpha=0.9)]
+        ax.add_collection(LineCollection(edges, colors="black", linewidths=1.2, path_effects=rim, gid="mask"))
     if "roundings" in overlays:
         for rounding, color, line in (("authors", "black", "-"), ("exact", plots.BACKGROUND_COLOUR, "--")):
             cells = torch.from_numpy(view.ranges[rounding])
             plots.draw_boxes(ax, cells, color=color, linestyle=line, linewidth=1.4, gid=rounding)
     if "boxes" in overlays:
         plots.draw_boxes(ax, view.sample.boxes[0], cells_per_pixel(view))
-    ax.set_xlim(0, view.grid[1])
-    ax.set_ylim(view.grid[0], 0)
+    ax.set(xlim=(0, view.grid[1]), ylim=(view.grid[0], 0))
     if view.state.cell is not None:
         row, col = view.state.cell
         cell = torch.tensor([[col, row, col + 1, row + 1]])
@@ -127,53 +114,37 @@ def draw_overlays(ax: Axes, view: ViewData) -> None:
 
 
 def draw_detections(ax: Axes, view: ViewData, panel: Panel, colours: dict[str, str], labels: bool = True) -> None:
-    if "detections" not in view.state.overlays:
-        return
     scale, color = cells_per_pixel(view), colours.get(panel.network, plots.NEUTRAL_COLOUR)
-    written: list[tuple[float, float]] = []
-    for box, text in panel.detections:
+    for box, text in panel.detections if "detections" in view.state.overlays else ():
         plots.draw_boxes(ax, torch.tensor([box]), scale, color=color, gid="detection")
-        x, y = box[0] * scale[0], box[1] * scale[1]
-        place = (x / view.grid[1], y / view.grid[0])
-        # High scores come first; a later label that would overlap is left out.
-        if labels and all(abs(place[0] - left) > 0.2 or abs(place[1] - top) > 0.06 for left, top in written):
-            written.append(place)
-            ax.text(x, y, text, fontsize=6, color=color, va="bottom", clip_on=True, path_effects=RIM)
+        if labels:
+            plots.write_label(ax, [each * scale[i % 2] for i, each in enumerate(box)], text, color)
 
 
 # --- numbers
 
 def draw_channels(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
-    """Two bars per channel, from the largest gap to the smallest."""
-    channels, state = view.channels, view.state
-    order = channels.order[:MAX_CHANNELS]
-    x = np.arange(len(order))
-    ax.bar(x - 0.21, channels.teacher[order], color=colours["teacher"], width=0.42, label="teacher")
-    ax.bar(x + 0.21, channels.student[order], color=colours[state.student_name], width=0.42, label=state.student_name)
-    ax.legend(fontsize=6.5, frameon=False, ncols=2, loc="upper right")
+    shown, state = view.channels.head(MAX_CHANNELS), view.state
+    x = np.arange(len(shown))
+    for shift, column, name in ((-0.21, "teacher", "teacher"), (0.21, "student", state.student_name)):
+        ax.bar(x + shift, shown[column], color=colours[name], width=0.42, label=name)
     ax.axhline(0, color="black", linewidth=0.6)
-    if state.quantity == "channel" and state.channel in order:
-        chosen = int(np.flatnonzero(order == state.channel)[0])
+    if state.quantity == "channel" and state.channel in shown.index:
+        chosen = shown.index.get_loc(state.channel)
         ax.axvspan(chosen - 0.5, chosen + 0.5, color=CHOSEN_COLOUR, alpha=0.2)
-    step = 1 if len(order) <= 16 else 4
-    ax.set_xticks(x[::step], [str(channel) for channel in order[::step]], fontsize=6)
-    count = "all" if len(order) == len(channels.order) else f"{len(order)} of"
-    ax.set_title(f"{channels.what}\n{count} {len(channels.order)} channels, largest gap first", fontsize=7.5)
-    ax.set_xlabel("channel", fontsize=7.5)
-    plots.style_axes(ax, "y")
+    step = 1 if len(shown) <= 16 else 4
+    ax.set_xticks(x[::step], shown.index[::step].astype(str))
+    title = f"{len(shown)} of {len(view.channels)} channels, largest gap first"
+    style_chart(ax, f"{view.channels.attrs['what']}\n{title}")
 
 
 def draw_loss(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
     weights = {row["term"]: row["weight"] for row in view.terms}
     styles = {term: plots.TERM_STYLES[term] for term in weights}
     plots.draw_loss_percentages(ax, pd.DataFrame(view.terms).rename(columns={"term": "name"}), styles)
-    ax.legend(
-        handles=[
-            Patch(color=styles[term][0], label=f"{term}, {GREEK[WEIGHT_OF[term]]} = {weight:g}")
-            for term, weight in weights.items()
-        ],
-        fontsize=6.5, loc="lower right", frameon=False,
-    )
+    labels = {term: f"{term}, {GREEK[WEIGHT_OF[term]]} = {weight:g}" for term, weight in weights.items()}
+    handles = [Patch(color=styles[term][0], label=label) for term, label in labels.items()]
+    ax.legend(handles=handles, fontsize=6.5, loc="lower right", frameon=False)
     total = sum(row["weighted"] for row in view.terms)
     ax.set_title(f"Loss of {view.state.student_name} on this image: {total:.3g}", fontsize=7.5)
 
@@ -181,24 +152,19 @@ def draw_loss(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
 def draw_numbers(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
     """Gaps, networks and warnings as text."""
     ax.set_axis_off()
-    networks, rows = view.networks, [["gap to the teacher", *(row["student"] for row in view.gaps)]]
-    for quantity, key in (("features", "feature"), ("attention", "attention")):
-        for area, end in (("objects", "fg"), ("background", "bg")):
-            rows.append([f"{quantity}, {area}", *(format_number(row[f"{key}_{end}"]) for row in view.gaps)])
-    rows += [
-        ["network", *(row["name"] for row in networks)],
-        ["AP", *(format_number(row["AP"]) for row in networks)],
-        ["detected / objects", *(f"{row['detected']} / {row['objects']}" for row in networks)],
-        ["scale of features", *(format_number(row["scale"][view.state.level]) for row in networks)],
+    networks = [{**row, "scale": row["scale"][view.state.level]} for row in view.networks]
+    names = {"feature": "features, ", "fg": "objects", "attention": "attention, ", "bg": "background"}
+    gaps = pd.DataFrame(view.gaps).rename(columns=lambda key: "".join(names.get(part, part) for part in key.split("_")))
+    tables = {"gap to the teacher": gaps.set_index("student").T, "network": pd.DataFrame(networks).set_index("name").T}
+    text = [
+        each.astype(float).rename_axis(name, axis=1).to_string(float_format="{:.3g}".format, na_rep="-")
+        for name, each in tables.items()
     ]
-    for i, row in enumerate(rows):
-        y = 1 - (i + (0.6 if i > 4 else 0)) / 11.5
-        for j, text in enumerate(row):
-            x = 0 if j == 0 else 0.425 + 0.66 / len(networks) * (j - 1)
-            ax.text(x, y, text, fontsize=7, va="top", weight="bold" if i in (0, 5) else None, transform=ax.transAxes)
-    lines = [f"! {line}" for line in view.warnings] + view.notes
+    style = {"va": "top", "transform": ax.transAxes}
+    ax.text(0, 1, "\n\n".join(text), fontsize=6.5, family="monospace", **style)
+    lines = "\n".join([f"! {line}" for line in view.warnings] + view.notes)
     color = WARNING_COLOUR if view.warnings else plots.NEUTRAL_COLOUR
-    ax.text(0, 0.12, "\n".join(lines), fontsize=6, va="top", wrap=True, transform=ax.transAxes, color=color)
+    ax.text(0, 0.12, lines, fontsize=6, wrap=True, color=color, **style)
 
 
 def draw_checkpoints(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
@@ -207,15 +173,16 @@ def draw_checkpoints(ax: Axes, view: ViewData, colours: dict[str, str]) -> None:
         values = np.array([row[f"feature_{area}"] for row in view.checkpoints], dtype=float)
         ax.plot(x, values, marker="o", markersize=3, color=color, label=label)
     ax.axvline(view.state.checkpoint, color=CHOSEN_COLOUR, linewidth=0.8)
-    ax.set_xticks(x[::step], [row["checkpoint"] for row in view.checkpoints][::step], fontsize=6, rotation=30)
+    ax.set_xticks(x[::step], [row["checkpoint"] for row in view.checkpoints][::step], rotation=30)
     ax.set_ylim(bottom=0)
-    ax.legend(fontsize=6.5, frameon=False)
-    ax.set_title(f"Gap of features on {view.state.level}\nover checkpoints of {view.state.student_name}", fontsize=7.5)
+    style_chart(ax, f"Gap of features on {view.state.level}\nover checkpoints of {view.state.student_name}")
+
+
+def style_chart(ax: Axes, title: str) -> None:
     plots.style_axes(ax, "y")
-
-
-def format_number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    ax.tick_params(axis="x", labelsize=6)
+    ax.set_title(title, fontsize=7.5)
+    ax.legend(fontsize=6.5, frameon=False, ncols=2, loc="upper right")
 
 
 def lookup_table(kind: str) -> bytes:

@@ -1,7 +1,6 @@
 """What the browser needs of an image, as JSON and one block of arrays; static/*.js computes every view from it.
 
-    image, {student: checkpoint} --frame--> image, masks, G^S, G^C, errors of all levels; T and weights follow there
-    what is too large to be sent  --detail--> errors at one T, the maps of one channel, the channels of one cell
+    image, {student: checkpoint} --frame--> image, masks, G^S, G^C, errors of all levels; what is too large: --detail-->
 """
 import math
 
@@ -10,7 +9,7 @@ from PIL import Image
 
 from fgdlab.config import ROUNDINGS
 
-from .inference import DetectorInference
+from .inference import DetectorInference, Predictions
 from .loss_maps import loss_maps
 from .state import State
 from .teacher_checks import student_warnings, teacher_warnings
@@ -23,16 +22,14 @@ class Block:
     """Arrays in one block of bytes, as uint8 or float32."""
 
     def __init__(self):
-        self.parts: list[bytes] = []
-        self.size = 0
+        self.bytes = bytearray()
 
     def add(self, values: np.ndarray) -> dict:
         """Append an array; returns its place in the block."""
         kind = "uint8" if values.dtype in (bool, np.uint8) else "float32"
-        part = np.ascontiguousarray(values, kind).tobytes()
-        place = {"at": self.size, "shape": values.shape, "type": kind}
-        self.parts.append(part + bytes(-len(part) % 4))
-        self.size += len(self.parts[-1])
+        place = {"at": len(self.bytes), "shape": values.shape, "type": kind}
+        self.bytes += np.ascontiguousarray(values, kind).tobytes()
+        self.bytes += bytes(-len(self.bytes) % 4)
         return place
 
     def add_all(self, arrays: dict[str, np.ndarray]) -> dict:
@@ -42,13 +39,9 @@ class Block:
 def frame(
     inference: DetectorInference, image: int, checkpoints: dict[str, int], ap: dict[str, float], base: bool = True,
 ) -> tuple[dict, bytes]:
-    """One image, and students at checkpoints.
+    """One image, and students at checkpoints: JSON types, with {"at", "shape", "type"} for arrays, and the block.
 
-    Args:
-        ap: {network: AP}, as far as known.
-        base: whether the parts that depend on no student are wanted: image, boxes, masks, teacher.
-    Returns:
-        JSON types, with {"at", "shape", "type"} where an array lies in the block; the block.
+    ap: {network: AP}, as far as known. base: whether the parts without a student are wanted: image, masks, teacher.
     """
     block, levels, teacher = Block(), inference.levels, inference.teacher_predictions(image)
     message = {"image": image, "students": []}
@@ -78,23 +71,15 @@ def frame(
                 "ranges": {each: inference.ranges(image, level, each).tolist() for each in ROUNDINGS},
             } for level, pair in pairs.items()},
         }
-    return as_json(message), b"".join(block.parts)
+    return as_json(message), bytes(block.bytes)
 
 
-def network(inference: DetectorInference, predictions, ap: float | None) -> dict:
-    labels = getattr(inference.dataset, "classes", [])
-    names = [labels[i - 1] if 0 < i <= len(labels) and labels != ["object"] else str(i) for i in predictions.labels]
-    return {
-        "AP": ap, "scale": {level: predictions.scale[level] for level in inference.levels},
-        "detections": [
-            {"box": box, "label": int(label), "class": name, "score": float(score)} for box, label, name, score
-            in zip(predictions.boxes.tolist(), predictions.labels, names, predictions.scores, strict=True)
-        ],
-    }
+def network(inference: DetectorInference, predictions: Predictions, ap: float | None) -> dict:
+    scale = {level: predictions.scale[level] for level in inference.levels}
+    return {"AP": ap, "scale": scale, "detections": predictions.detections(inference.dataset)}
 
 
 def sent(inference: DetectorInference, image: int) -> bool:
-    """Whether the maps of an image are small enough for the browser."""
     maps = inference.teacher_predictions(image).maps
     return sum(maps[level].numel() * 4 for level in inference.levels) <= MAX_FEATURES
 
@@ -103,32 +88,28 @@ def detail(inference: DetectorInference, state: State, checkpoints: dict[str, in
     """For maps that stay in the kernel: eq. 9 per cell at T, and the values of the state's channel and cell."""
     block, students = Block(), {}
     for name, checkpoint in checkpoints.items():
-        pairs = inference.pairs(state.image, name, checkpoint)
-        here, errors = pairs[state.level], {}
+        pairs, places = inference.pairs(state.image, name, checkpoint), {}
         for level, pair in pairs.items():
-            fg, bg, _ = inference.masks(state.image, level, state.rounding)
-            errors[level] = loss_maps(pair, fg, bg, state.temperature, inference.config).error
-        students[name] = {"error": block.add_all(errors)}
-        maps = {"student": here.student, "teacher": here.teacher}
+            maps = loss_maps(pair, pair.relation, pair.relation, state.temperature, inference.config)  # no masks needed
+            places[level] = block.add(maps.error)
+        students[name] = {"error": places}
+        here = {network: getattr(pairs[state.level], network) for network in ("student", "teacher")}
         if state.quantity == "channel":
-            students[name]["channel"] = block.add_all({each: values[state.channel] for each, values in maps.items()})
+            students[name]["channel"] = block.add_all({each: maps[state.channel] for each, maps in here.items()})
         if state.cell is not None:
             row, col = state.cell
-            students[name]["cell"] = block.add_all({each: values[:, row, col] for each, values in maps.items()})
-    return {"students": students}, b"".join(block.parts)
+            students[name]["cell"] = block.add_all({each: maps[:, row, col] for each, maps in here.items()})
+    return {"students": students}, bytes(block.bytes)
 
 
 def shrunk(rgb: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 with at most MAX_IMAGE_SIDE pixels on the longer side."""
     image = Image.fromarray(rgb)
-    scale = min(1.0, MAX_IMAGE_SIDE / max(image.size))
-    if scale == 1:
-        return rgb
-    return np.asarray(image.resize([max(round(side * scale), 1) for side in image.size], Image.Resampling.BILINEAR))
+    image.thumbnail((MAX_IMAGE_SIDE, MAX_IMAGE_SIDE), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 def as_json(value):
-    """The same with lists for tuples, and None for NaN and infinity, which JSON does not have."""
+    """The same with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {name: as_json(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,7 +1,4 @@
-"""The gradient of each method's loss at every cell of the student's maps, on one image.
-
-    student, teacher, one image --gradient_maps--> {method: GradientMaps} --gradient_maps_figure--> figure
-"""
+"""The gradient of each method's loss at every cell of the student's maps, on one image."""
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -22,19 +19,15 @@ MIN_SHOWN, MAX_SHOWN = 0.1, 10.0  # ends of the colour scale, in average cells
 
 @dataclass(frozen=True)
 class GradientMaps:
-    """One method's gradient maps on one image. Both maps are {level: (H, W)} and never negative.
+    """One method's gradient maps on one image, both {level: (H, W)} and never negative.
 
     gradient: |dL/dF^S|, the L2 norm over channels; L is the weighted sum of the method's terms on all levels.
-    effective_weight: gradient / (2 |F^T - F^S|); 0 where F^T equals F^S.
+    effective_weight: gradient / (2 |F^T - F^S|); 0 where F^T equals F^S. Of a weighted squared error sum
+        w |F^T - F^S|^2 (hint, FGFI, TADF, DeFeat, FGD's feature terms) it is w; with weights of channels (A^C), w times
+        their root mean square. Of a norm (FBKD's feature term) it is w up to one factor per level. Of other losses
+        (normalised maps, heads, proposals, a method's layers) it is no weight: it compares the gradient with that of a
+        squared error, and only ``gradient`` shows where F^S equals F^T.
     terms: rows(0, ...) of the loss: name, level, raw, weighted.
-
-    The effective weight of
-        a weighted squared error sum w |F^T - F^S|^2 (hint, FGFI, TADF, DeFeat, FGD's feature terms) is w; with
-            weights of channels too (A^C), w times their root mean square, which varies with a cell's distances.
-        a norm, the root of such a sum (FBKD's feature term), is w up to one factor per level.
-        normalised maps (CWD, PKD, attention transfer), heads and proposals (Chen's class and box, GID, CrossKD) and a
-            method's layers (MGD, FBKD's other terms) is no weight: it compares the gradient with a squared error's.
-            Such a loss can have a gradient where F^S equals F^T; only ``gradient`` shows it.
     """
 
     gradient: dict[str, Tensor]
@@ -42,13 +35,13 @@ class GradientMaps:
     terms: list[dict]
 
     def fraction_inside(self, masks: dict[str, Tensor]) -> float:
-        """Fraction (0..1) of the gradient, summed over all cells, where ``masks`` {level: (H, W)} are above 0."""
+        """Fraction (0..1) of the summed gradient where ``masks`` {level: (H, W)} are above 0."""
         whole = sum(each.sum() for each in self.gradient.values())
         inside = sum(each[masks[level] > 0].sum() for level, each in self.gradient.items())
         return float(inside / whole) if whole else 0.0
 
     def fraction_by_level(self) -> dict[str, float]:
-        """{level: its fraction of the gradient}, summed over cells; 0 without any gradient."""
+        """{level: its fraction of the summed gradient}; 0 without any gradient."""
         sums = {level: float(each.sum()) for level, each in self.gradient.items()}
         return {level: each / (sum(sums.values()) or 1.0) for level, each in sums.items()}
 
@@ -59,31 +52,27 @@ def gradient_maps(
 ) -> dict[str, GradientMaps]:
     """Gradient and effective weight of each method at every cell, on the levels that both detectors have.
 
-    Detectors run in eval mode and stay unchanged. A method's layers are fresh under ``seed``, but f is the identity
-    where channels agree, so that maps show the method and not random weights. Elsewhere effective weights are taken at
-    f(F^S).
+    Detectors stay unchanged. A method's layers are fresh under ``seed``, but f is the identity where channels agree, so
+    that maps show the method and not random weights. Elsewhere effective weights are taken at f(F^S).
 
     Args:
-        student, teacher: detectors (see fgdlab/scene.py) on one device.
-        dataset: as fgdlab/lab/datasets/dataset.py opens it.
-        index: of the image in ``dataset``.
+        student, teacher: detectors (fgdlab/scene.py) on one device.
+        dataset, index: the image.
         methods: values of ``method``, also FILE.py:CLASS; or {name: RunConfig}.
         seed: of fresh layers and of random numbers in a loss (MGD).
     Raises:
         UserError: an unknown method, "none", or a method that cannot work on these detectors.
     """
     configs = methods if isinstance(methods, dict) else {name: RunConfig(method=name) for name in methods}
-    scene, teacher_maps = plots.scene_and_teacher_maps(student, teacher, *dataset[index])
-    devices = [scene.pixels.device] if scene.pixels.is_cuda else []
+    inputs = student, teacher, *plots.scene_and_teacher_maps(student, teacher, *dataset[index]), seed
+    devices = [inputs[2].pixels.device] if inputs[2].pixels.is_cuda else []
     with plots.eval_mode(student, teacher), torch.random.fork_rng(devices=devices):
-        inputs = student, teacher, scene, teacher_maps, seed
         return {name: method_gradients(config, *inputs) for name, config in configs.items()}
 
 
 def method_gradients(
     config: RunConfig, student: nn.Module, teacher: nn.Module, scene: Scene, teacher_maps: dict[str, Tensor], seed: int,
 ) -> GradientMaps:
-    """The gradient maps of one method on a scene of one image."""
     if config.method == "none":
         raise UserError("methods must name losses, got 'none', which has none; leave it out")
     levels = tuple(level for level in scene.features if level in teacher_maps)
@@ -91,65 +80,51 @@ def method_gradients(
     loss = make_loss(config, levels, student, teacher).to(scene.pixels.device).eval()
     features = {level: each.detach().clone().requires_grad_() for level, each in scene.features.items()}
     aligned = dict(features)  # {level: f(F^S)}
-
-    def record(level: str):
-        return lambda layer, args, output: aligned.update({level: output})
-
     set_align_to_identity(loss)
     for level, layer in getattr(loss, "align", {}).items():
         if layer.in_channels != layer.out_channels:
-            layer.register_forward_hook(record(level))
+            layer.register_forward_hook(lambda layer, args, output, level=level: aligned.update({level: output}))
     with torch.enable_grad():
         terms = loss(replace(scene, features=features), teacher_maps)
-    gradient = gradient_norms(total(terms), {level: features[level] for level in levels})
-    at_f = gradient_norms(total(terms), {level: aligned[level] for level in levels})
-    weight = {
-        level: safe_ratio(at_f[level], 2 * channel_norm(teacher_maps[level] - aligned[level])) for level in levels
-    }
-    return GradientMaps(gradient, weight, rows(0, terms))
+    gradient, at_f = ({at: gradient_norm(total(terms), maps[at]) for at in levels} for maps in (features, aligned))
+    gaps = {level: channel_norm(teacher_maps[level] - aligned[level]) for level in levels}
+    return GradientMaps(gradient, {at: safe_ratio(at_f[at], 2 * gaps[at]) for at in levels}, rows(0, terms))
 
 
 def set_align_to_identity(loss: nn.Module) -> None:
-    """Make every f that keeps the number of channels the identity."""
     for layer in getattr(loss, "align", {}).values():
         if layer.in_channels == layer.out_channels:
             nn.init.dirac_(layer.weight)
             nn.init.zeros_(layer.bias)
 
 
-def gradient_norms(objective: Tensor, maps: dict[str, Tensor]) -> dict[str, Tensor]:
-    """{level: |dL/dF| (H, W)}; 0 where L does not depend on a map."""
-    gradients = [None] * len(maps)
+def gradient_norm(objective: Tensor, features: Tensor) -> Tensor:
+    """(H, W); 0 where L does not depend on the map."""
+    gradient = None
     if objective.requires_grad:
-        gradients = torch.autograd.grad(objective, list(maps.values()), retain_graph=True, allow_unused=True)
-    return {
-        level: channel_norm(torch.zeros_like(each) if gradient is None else gradient)
-        for (level, each), gradient in zip(maps.items(), gradients, strict=True)
-    }
+        gradient = torch.autograd.grad(objective, features, retain_graph=True, allow_unused=True)[0]
+    return channel_norm(torch.zeros_like(features) if gradient is None else gradient)
 
 
 def channel_norm(features: Tensor) -> Tensor:
-    """L2 norm over channels of the only image. (1, C, H, W) -> (H, W)."""
+    """(1, C, H, W) -> (H, W)."""
     return features.detach()[0].norm(dim=0)
 
 
 def safe_ratio(above: Tensor, below: Tensor) -> Tensor:
-    """above / below, 0 where below is 0."""
     return torch.where(below > 0, above / below.clamp(min=torch.finfo(below.dtype).tiny), 0.0)
 
 
 def relative_to_mean(values: Tensor) -> Tensor:
-    """A map divided by its mean, so that 1 is the average cell; a map of zeros stays zero. (H, W) -> (H, W)."""
     return safe_ratio(values, values.mean().expand_as(values))
 
 
 def gradient_maps_figure(
     maps: dict[str, GradientMaps], student: nn.Module, dataset, index: int, level: str, *, columns: int = 6,
 ) -> plots.NotebookFigure:
-    """Effective weight and, below it, gradient of every method on one level, on one colour scale.
+    """Effective weight and, below it, gradient of every method on one level, on one logarithmic colour scale.
 
-    Each map is divided by its mean, so that loss weights do not matter: 1 is the average cell. Colours are logarithmic
-    and end at a tenth and at ten times the average cell; 0 is grey.
+    Each map is divided by its mean, so that loss weights do not matter: 1 is the average cell; 0 is grey.
 
     Args:
         maps: from :func:`gradient_maps` with the same student, dataset and index.

@@ -1,14 +1,11 @@
-"""Detectors on images, cached within a bound.
-
-    image --first student's transform--> Sample (pixels, boxes)
-    Sample --each detector, under Tap--> Predictions (maps, detections) --map_pair--> {level: MapPair}
-"""
+"""Detectors on images, cached: image --> Sample --each detector--> Predictions --map_pair--> {level: MapPair}."""
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from fgdlab.config import FGDConfig
 from fgdlab.fgd import FGDLoss, masks_of
@@ -22,13 +19,14 @@ from .lru_cache import LRUCache
 from .models import NamedDetector
 from .state import State
 
+BAR_DELAY = 1.5  # seconds before a bar is shown
+
 
 @dataclass(frozen=True, eq=False)
 class Sample(Scene):
-    """One image as every detector sees it: a scene without maps, on the students' device.
+    """One image as every detector sees it, on the students' device.
 
-    rgb: (H_pad, W_pad, 3) uint8, padding white. labels: (K,).
-    loaded_size: (height, width) before the detector's own resize.
+    rgb: (H_pad, W_pad, 3) uint8, padding white. loaded_size: (height, width) before the detector's own resize.
     """
 
     image_id: int
@@ -43,10 +41,9 @@ class Sample(Scene):
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """One detector's maps {"P3": (C, H, W), ...} and detections, highest score first.
+    """One detector's maps {"P3": (C, H, W), ...} and all its detections, highest score first.
 
-    boxes: (K, 4) in pixels of the sample. labels, scores: (K,); all detections that the detector returns.
-    scale, spread: {level: root mean square, standard deviation} of the maps.
+    boxes: (K, 4) in pixels of the sample. scale, spread: {level: root mean square, standard deviation} of the maps.
     """
 
     maps: dict[str, Tensor]
@@ -62,13 +59,19 @@ class Predictions:
 
     def above(self, score: float) -> "Predictions":
         """The same with the detections of at least this score."""
-        keep = self.scores >= score
-        return replace(self, boxes=self.boxes[keep], labels=self.labels[keep], scores=self.scores[keep])
+        kept = {name: getattr(self, name)[self.scores >= score] for name in ("boxes", "labels", "scores")}
+        return replace(self, **kept)
+
+    def detections(self, dataset) -> list[dict]:
+        """box, label, class and score of each detection, as JSON types."""
+        classes = list(getattr(dataset, "classes", []))
+        named = {} if classes == ["object"] else dict(enumerate(classes, 1))
+        each = zip(self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), strict=True)
+        return [{"box": box, "label": i, "class": named.get(i, str(i)), "score": score} for box, i, score in each]
 
 
 @torch.no_grad()
 def sample_of(detector: nn.Module, image: Tensor, target: dict) -> Sample:
-    """The image through a detector's transform."""
     device = next(detector.parameters()).device
     with eval_mode(detector):
         batch, targets = detector.transform([image.to(device)], [on_device(target, device)])
@@ -80,18 +83,13 @@ def sample_of(detector: nn.Module, image: Tensor, target: dict) -> Sample:
 
 @torch.no_grad()
 def predictions_of(detector: nn.Module, image: Tensor, target: dict, sample: Sample) -> Predictions:
-    """A detector's maps of the sample's pixels, and its detections by its own forward.
-
-    One forward gives both if the detector's transform makes the same pixels.
-    """
+    """A detector's maps of the sample's pixels and its detections: one forward if its transform makes these pixels."""
     device = next(detector.parameters()).device
     with eval_mode(detector), Tap(detector) as tap:
         output = detector([image.to(device)], [on_device(target, device)])[0]
-        scene = tap.scene
-        if scene.pixels.shape == sample.pixels.shape and torch.equal(scene.pixels, sample.pixels.to(device)):
-            maps = scene.features
-        else:
-            maps = level_names(detector.backbone(sample.pixels.to(device)), sample.padded_size[0])
+        maps, pixels = tap.scene.features, sample.pixels.to(device)
+        if not torch.equal(tap.scene.pixels, pixels):
+            maps = level_names(detector.backbone(pixels), sample.padded_size[0])
     resize = [new / old for new, old in zip(sample.image_sizes[0], sample.loaded_size, strict=True)]
     boxes, labels, scores = (output[name].float().cpu().numpy() for name in ("boxes", "labels", "scores"))
     order = np.argsort(-scores, kind="stable")
@@ -111,12 +109,9 @@ class DetectorInference:
     """Students and teacher on the images of a data set; results are cached.
 
     Args:
-        students: {name: NamedDetector}. The first one's transform makes the pixels for all detectors.
-        teacher: a detector.
-        dataset: item i = (image, target), see image_folder.py.
+        students: the first one's transform makes the pixels for all detectors.
         config: switches of the loss whose terms are shown.
-        losses: {name of student: FGDLoss} with trained f and R; other students get fresh layers of seed 0.
-        cache_mb: bound of the cache.
+        losses: {student: FGDLoss} with trained f and R; other students get fresh layers of seed 0.
         progress: called with a line before anything slow, with "" after it.
     """
 
@@ -129,11 +124,12 @@ class DetectorInference:
         self.cache = LRUCache(int(cache_mb * 1e6), min_items=12 + 2 * len(students))
         self.checkpoint_gaps: dict[tuple, dict] = {}  # filled by view_data.py
         self._student_losses: dict[str, FGDLoss] = {}
+        self._student_channels: dict[str, int] = {}
         self.levels = self._shared_levels()
         self.channels = len(self.teacher_predictions(0).maps[self.levels[0]])
 
     def shown(self, state: State) -> dict[str, int]:
-        """{student: checkpoint} of a view: the state's of the chosen student, the last of the others."""
+        """{student: checkpoint}: the state's of the chosen student, the last of the others."""
         last = {name: len(each.checkpoints) - 1 for name, each in self.students.items()}
         return {**last, state.student_name: state.checkpoint}
 
@@ -154,51 +150,44 @@ class DetectorInference:
         """{level: MapPair} of one student and the teacher."""
         def compute() -> dict[str, MapPair]:
             student = self.student_predictions(image, name, checkpoint).maps
-            teacher = self.teacher_predictions(image).maps
-            loss, device = self.student_loss(name, student, teacher), next(iter(student.values())).device
+            teacher, loss = self.teacher_predictions(image).maps, self.student_loss(name)
+            device = next(iter(student.values())).device
             return {level: map_pair(student[level], teacher[level].to(device), loss, level) for level in self.levels}
 
-        def size(pairs: dict[str, MapPair]) -> int:
-            return sum(each.nbytes for each in pairs.values())
-
-        return self.cache.get(("pairs", image, name, checkpoint), compute, size)
+        key = ("pairs", image, name, checkpoint)
+        return self.cache.get(key, compute, lambda pairs: sum(each.nbytes for each in pairs.values()))
 
     def masks(self, image: int, level: str, rounding: str) -> list[np.ndarray]:
-        """fg, bg (H, W) of one level, and (H, W) bool: the cells in boxes, also where the loss does not split areas."""
-        def compute() -> list[np.ndarray]:
-            teacher_map = self.teacher_predictions(image).maps[level][None]
-            config = replace(self.config, rounding=rounding)
-            masks, split = (
-                masks_of(each, self.sample(image), teacher_map) for each in (config, replace(config, area="split"))
-            )
-            return [each[0].cpu().numpy() for each in (masks.fg, masks.bg, split.fg > 0)]
-
-        return self.cache.get(("masks", image, level, rounding), compute, lambda masks: 3 * masks[0].nbytes)
+        """fg, bg (H, W), and (H, W) bool: the cells in boxes, also where the loss does not split areas."""
+        sample, teacher_map = self.sample(image), self.teacher_predictions(image).maps[level][None]
+        config = replace(self.config, rounding=rounding)
+        masks, split = (masks_of(each, sample, teacher_map) for each in (config, replace(config, area="split")))
+        return [each[0].cpu().numpy() for each in (masks.fg, masks.bg, split.fg > 0)]
 
     def ranges(self, image: int, level: str, rounding: str) -> np.ndarray:
-        """(K, 4) half-open col0, row0, col1, row1: the cells of each box, not clipped to the grid."""
+        """(K, 4) half-open col0, row0, col1, row1 of each box, not clipped to the grid."""
         sample = self.sample(image)
         grid = tuple(self.teacher_predictions(image).maps[level].shape[-2:])
         frame = sample.frame_sizes(self.config.frame)[0]
         return cell_ranges(sample.boxes[0], frame, grid, rounding=rounding).cpu().numpy()
 
-    def student_loss(self, name: str, student: dict[str, Tensor], teacher: dict[str, Tensor]) -> FGDLoss:
-        """A student's loss with the layers of every term; f and R are the given trained ones, or fresh."""
+    def student_loss(self, name: str) -> FGDLoss:
+        """A loss with the layers of every term; f and R are the given trained ones, or fresh."""
         if name not in self._student_losses:
-            channels = [next(iter(maps.values())).shape[0] for maps in (student, teacher)]
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                loss = FGDLoss(self.levels, *channels, all_terms_config(self.config))
+                loss = FGDLoss(
+                    self.levels, self._student_channels[name], self.channels, all_terms_config(self.config),
+                )
             trained = self.losses.get(name)
             for part in ("align", "relation") if trained is not None else ():
                 if getattr(trained, part):
                     setattr(loss, part, getattr(trained, part))
-            self._student_losses[name] = loss.to(next(iter(student.values())).device).eval()
+            self._student_losses[name] = loss.to(next(self.students[name].module.parameters()).device).eval()
         return self._student_losses[name]
 
     def notes(self, name: str) -> list[str]:
-        """Warnings about untrained layers behind the numbers of a student."""
-        trained, loss, notes = self.losses.get(name), self._student_losses[name], []
+        trained, loss, notes = self.losses.get(name), self.student_loss(name), []
         if loss.relation and not (trained and trained.relation) and self.config.relation in ("gc", "nonlocal"):
             notes.append("R of the global term is untrained (no loss was given): its context weights are random.")
         if loss.align and not (trained and trained.align):
@@ -214,17 +203,21 @@ class DetectorInference:
             self.progress("")
 
     def _shared_levels(self) -> tuple[str, ...]:
-        """Levels of every student, the teacher and the losses. Grids must agree on the first image."""
+        """Those of every student, the teacher and the losses. Grids must agree on the first image."""
         teacher = self.teacher_predictions(0).maps
         levels = [level for level in teacher if all(level in loss.levels for loss in self.losses.values())]
-        for name, student in self.students.items():
+        bar = tqdm(self.students.items(), "first image", unit="student", delay=BAR_DELAY, leave=False)
+        for name, student in bar:
             maps = self.student_predictions(0, name, len(student.checkpoints) - 1).maps
+            self._student_channels[name] = len(next(iter(maps.values())))
             levels = [level for level in levels if level in maps]
             for level in levels:
                 if maps[level].shape[-2:] != teacher[level].shape[-2:]:
                     grids = " and ".join("{} x {}".format(*each[level].shape[-2:]) for each in (maps, teacher))
-                    problem = f"student {name!r} and the teacher must have the same grid on {level}, got {grids} cells"
-                    raise UserError(f"{problem}; compare detectors of equal strides")
+                    raise UserError(
+                        f"student {name!r} and the teacher must have the same grid on {level}, got {grids} cells; "
+                        "compare detectors of equal strides"
+                    )
         if not levels:
             raise UserError(f"students must share a level with the teacher, got none of its {', '.join(teacher)}")
         return tuple(levels)

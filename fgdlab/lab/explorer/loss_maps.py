@@ -1,12 +1,12 @@
 """The loss per cell and term for two maps of one image; tests hold the sums equal to those of FGDLoss.
 
-    maps (C, H, W) of student and teacher --map_pair--> MapPair    once per image: G^S, G^C, global term per cell
-    MapPair, masks, T                     --loss_maps--> LossMaps  per slider move: A^S, A^C, terms per cell
+    maps of student and teacher --map_pair--> MapPair, once per image --loss_maps--> LossMaps, at masks and T
 """
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.special import softmax
 
 from fgdlab.attention import Attention, attention_of, without
 from fgdlab.config import FGDConfig
@@ -19,11 +19,10 @@ WEIGHT_OF = {"fg": "alpha", "both": "alpha", "bg": "beta", "attention": "gamma",
 
 @dataclass(frozen=True, eq=False)
 class MapPair:
-    """Two maps of one level, and what depends on neither T nor a loss weight.
+    """Two maps (C, H, W) of one level, the student's after f, and what depends on neither T nor a loss weight.
 
-    student: (C, H, W) after f. teacher: (C, H, W). error_mean: (H, W), mean over channels of (F^T - f(F^S))^2.
+    error_mean: (H, W), mean over channels of (F^T - f(F^S))^2. relation: (H, W), each cell's part of eq. 12.
     spatial, channel: {network: G^S (H, W)}, {network: G^C (C,)} of eqs. 5-6.
-    relation: (H, W), each cell's part of the global sum, eq. 12.
     context: {network: softmax_j(W_k F_j) (H, W)}, the same for every query; {} if R is no GcBlock.
     """
 
@@ -42,10 +41,9 @@ class MapPair:
 
 @dataclass(frozen=True, eq=False)
 class LossMaps:
-    """spatial, channel: {network: A^S (H, W)}, {network: A^C (C,)} of eqs. 7-8. raw: {term: sum}, without weights.
+    """spatial, channel: {network: A^S (H, W)}, {network: A^C (C,)} of eqs. 7-8. error: eq. 9 before the masks.
 
-    error: (H, W), eq. 9 per cell before the masks.
-    cells: {term: (H, W)}, which sum to the raw value; but the L1 between the A^C of ``attention`` belongs to no cell.
+    cells: {term: (H, W)}, which sum to ``raw``; but the L1 between the A^C of the attention term belongs to no cell.
     """
 
     spatial: dict[str, np.ndarray]
@@ -56,13 +54,13 @@ class LossMaps:
 
 
 def all_terms_config(config: FGDConfig) -> FGDConfig:
-    """The same switches with every weight above 0: a loss then has the layers of all terms that sliders can turn on."""
+    """The same switches with every weight above 0: the loss then has the layers of all terms."""
     return replace(config, alpha=1.0, beta=1.0, gamma=1.0, lambda_=1.0)
 
 
 @torch.no_grad()
 def map_pair(student: torch.Tensor, teacher: torch.Tensor, loss: FGDLoss, level: str) -> MapPair:
-    """Reduce two maps of one level, (C_s, H, W) and (C_t, H, W), with f and R of ``loss``."""
+    """Reduce maps (C_s, H, W) and (C_t, H, W) of one level, with f and R of ``loss``."""
     student, teacher = student[None], teacher[None]
     student = loss.align[level](student) if loss.align else student
     check_same_shape(student, teacher)
@@ -91,18 +89,14 @@ def array(tensor: torch.Tensor) -> np.ndarray:
 
 
 def attention_from_means(mean: np.ndarray, temperature: float) -> np.ndarray:
-    """size * softmax(G / T), eqs. 7-8, from G^S or G^C. Sums to the number of entries."""
-    exponent = mean.astype(np.float64) / temperature
-    weights = np.exp(exponent - exponent.max())
-    return mean.size * weights / weights.sum()
+    """size * softmax(G / T), eqs. 7-8, from G^S or G^C."""
+    return mean.size * softmax(mean.astype(np.float64) / temperature)
 
 
 def loss_maps(pair: MapPair, fg: np.ndarray, bg: np.ndarray, temperature: float, config: FGDConfig) -> LossMaps:
-    """Attention at T, and each cell's part of each term that ``config`` enables.
+    """Attention at T, and each cell's part of each term that the switches of ``config`` enable.
 
-    Args:
-        fg, bg: (H, W) weights of ``masks_of``. With area="both" fg is the one mask of the unsplit sum.
-        config: only its switches count, not its weights or its T.
+    fg, bg: (H, W) weights of ``masks_of``. With area="both" fg is the one mask of the unsplit sum.
     """
     spatial = {name: attention_from_means(each, temperature) for name, each in pair.spatial.items()}
     channel = {name: attention_from_means(each, temperature) for name, each in pair.channel.items()}
@@ -124,13 +118,10 @@ def loss_maps(pair: MapPair, fg: np.ndarray, bg: np.ndarray, temperature: float,
 
 
 def gap(pair: MapPair, maps: LossMaps, inside: np.ndarray) -> dict[str, float | None]:
-    """Distances between student and teacher inside and outside of boxes, without weights of the loss.
+    """Distances between student and teacher inside and outside of boxes; None if there is no such cell.
 
-    Args:
-        inside: (H, W) bool, cells in a box.
-    Returns:
-        feature_fg, feature_bg: root mean square of T - S over cells and channels. attention_fg, attention_bg: mean of
-        |A^S of teacher - A^S of student| over cells. None if there is no such cell.
+    feature_fg, feature_bg: root mean square of T - S over cells and channels. attention_fg, attention_bg: mean of
+    |A^S of teacher - A^S of student| over cells. ``inside``: (H, W) bool.
     """
     distance = np.abs(maps.spatial["teacher"] - maps.spatial["student"])
     gaps = {}

@@ -1,11 +1,9 @@
-"""The explorer's students, each with one or more checkpoints.
-
-    detector | folder of checkpoints | {name: either} --named_detectors--> {name: NamedDetector}
-"""
+"""The explorer's students, each with one or more checkpoints; and all arguments of a run's folder."""
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 from torch import nn
 
@@ -13,14 +11,12 @@ from ..checkpoints import load_weights, outputs_of, read_facts
 from ..config import RunConfig
 from ..detectors import build, build_settings
 from ..errors import UserError
+from ..run import imitated, load_run
+from ..training import make_loss
 
 
 class NamedDetector:
-    """A detector with its checkpoints.
-
-    checkpoints: their labels, oldest first; [""] for a detector without files.
-    All checkpoints share ``module``, so only the latest one asked for is in memory.
-    """
+    """A detector and the labels of its checkpoints, oldest first; [""] without files. They share ``module``."""
 
     def __init__(self, module: nn.Module, files: list[Path] = ()):
         self.module, self.files = module, files
@@ -28,71 +24,66 @@ class NamedDetector:
         self._loaded: Path | None = None
 
     def detector(self, checkpoint: int = -1) -> nn.Module:
-        """The detector at a checkpoint."""
         if self.files and self._loaded != self.files[checkpoint]:
             load_weights(self.module, self.files[checkpoint])
             self._loaded = self.files[checkpoint]
         return self.module
 
 
-def named_detectors(student, classes: int, *, like: nn.Module | None = None, device=None) -> dict[str, NamedDetector]:
-    """Students by name.
-
-    Args:
-        student: a detector (named "student"), a folder of checkpoints, or {name: either}.
-        classes: of the data, for checkpoints whose files do not show their classes.
-        like: a detector of the checkpoints' architecture, for files that do not say their settings.
-        device: where checkpoints are loaded; a detector stays on its device.
-    """
+def named_detectors(student, classes: int, device=None) -> dict[str, NamedDetector]:
+    """Students by name; ``classes`` (of the data) and ``device`` are for checkpoints that do not show theirs."""
     students = dict(student) if isinstance(student, Mapping) else {"student": student}
     if not students:
         raise UserError('student must be a detector or {"baseline": detector, ...}, got an empty dict; name one')
     return {
-        str(name): open_checkpoints(name, Path(value).expanduser(), classes, like, device)
+        str(name): open_checkpoints(name, Path(value).expanduser(), classes, device)
         if isinstance(value, (str, Path)) else NamedDetector(check_detector(f"student {name!r}", value))
         for name, value in students.items()
     }
 
 
 def check_detector(label: str, detector) -> nn.Module:
-    """The detector if it has the interface of fgdlab/scene.py, else UserError."""
     if not (isinstance(detector, nn.Module) and hasattr(detector, "transform") and hasattr(detector, "backbone")):
         problem = f"{label} must be a detector with transform and backbone, got {type(detector).__name__}"
         raise UserError(f"{problem}; build one with fgdlab.lab.detectors.build")
     return detector
 
 
-def open_checkpoints(name: str, folder: Path, classes: int, like: nn.Module | None, device) -> NamedDetector:
-    """The .safetensors files of a folder, sorted by the last number in their names, as checkpoints of one detector."""
-    if not folder.is_dir():
-        problem = f"student {name!r} must be a detector or a folder of checkpoints, got {str(folder)!r}"
-        raise UserError(f"{problem}, which is no folder; correct the path")
-    if (folder / "snapshots").is_dir():
-        folder = folder / "snapshots"
+def open_checkpoints(name: str, folder: Path, classes: int, device) -> NamedDetector:
+    folder = folder / "snapshots" if (folder / "snapshots").is_dir() else folder
     files = sorted(folder.glob("*.safetensors"), key=lambda file: (step_number(file), file.name))
     if not files:
-        problem = f"{folder} must hold checkpoints named like step_000150.safetensors, got none"
-        raise UserError(f"{problem}; run with snapshot_every, or give the folder that holds them")
-    module = check_detector("like", like) if like is not None else build_from_header(files[0], classes)
-    return NamedDetector(module if device is None else module.to(device), files)
-
-
-def build_from_header(file: Path, classes: int) -> nn.Module:
-    """An untrained detector by the settings in a checkpoint's header."""
-    facts = read_facts(file)
+        problem = f"student {name!r} must be a detector or a folder of checkpoints like step_000150.safetensors"
+        raise UserError(f"{problem}, got {str(folder)!r}, which is no folder or holds none; run with snapshot_every")
+    facts = read_facts(files[0])
     if "settings" not in facts:
-        problem = f"{file} must say its settings in its header, got none"
-        raise UserError(f"{problem}; give like=a detector of that architecture")
-    config = RunConfig.of(facts["settings"])
-    outputs = outputs_of(load_file(file)) or 1 + classes
-    return build(**build_settings(config, "student", len(facts.get("classes") or ()) or outputs - 1))
+        raise UserError(f"{files[0]} must say its settings in its header, got none; load it, and give the detector")
+    known = len(facts.get("classes") or ()) or (outputs_of(load_file(files[0])) or 1 + classes) - 1
+    module = build(**build_settings(RunConfig.of(facts["settings"]), "student", known))
+    return NamedDetector(module.to(device or "cpu"), files)
 
 
 def step_number(file: Path) -> int:
-    """The last number in a file's name; -1 without one."""
-    numbers = re.findall(r"\d+", file.stem)
-    return int(numbers[-1]) if numbers else -1
+    return int(([-1] + re.findall(r"\d+", file.stem))[-1])
 
 
 def checkpoint_label(file: Path) -> str:
     return f"step {step_number(file)}" if step_number(file) >= 0 else file.stem
+
+
+def of_run(folder: Path | str) -> dict:
+    """student (with its snapshots), teacher, data, config, ap, and loss: f and R of FGD's last checkpoint, else {}."""
+    folder = Path(folder).expanduser()
+    config, result, student, eval_set, teacher = load_run(folder)
+    if teacher is None:
+        raise UserError(f"{folder} must hold a run with a teacher, got none; give one: explore(folder, teacher, data)")
+    loss, checkpoint = {}, folder / "checkpoint.pt"
+    if config.method == "fgd" and checkpoint.is_file():
+        weights = torch.load(checkpoint, weights_only=True, map_location="cpu")["distiller"]
+        trained = make_loss(config, imitated(config, student, teacher.detector), student, teacher.detector, "cpu")
+        trained.load_state_dict({key[5:]: value for key, value in weights.items() if key.startswith("loss.")})
+        loss = {"student": trained}
+    return {
+        "student": folder if (folder / "snapshots").is_dir() else student, "teacher": teacher, "data": eval_set,
+        "config": config.fgd(), "loss": loss, "ap": {"student": result["AP"]},
+    }

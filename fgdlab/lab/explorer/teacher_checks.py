@@ -3,51 +3,36 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from .image_folder import ImageFolder
 from .inference import DetectorInference, Predictions, Sample
 
 MAX_SCALE_RATIO = 5.0  # of feature scales, without a warning
 
 
-def count_detected(sample: Sample, predictions: Predictions, any_class: bool) -> tuple[int, int]:
+def count_detected(sample: Sample, predictions: Predictions) -> tuple[int, int]:
     """(objects that a detection of the right class covers with IoU >= 0.5, detections that cover none)."""
-    detections = torch.from_numpy(predictions.boxes).double()
-    covers = box_iou(sample.boxes[0].cpu().double(), detections).numpy() >= 0.5
-    if not any_class:
-        covers &= sample.labels[:, None] == predictions.labels[None]
+    covers = box_iou(sample.boxes[0].cpu().double(), torch.from_numpy(predictions.boxes).double()).numpy() >= 0.5
+    covers &= sample.labels[:, None] == predictions.labels[None]
     return int(covers.any(axis=1).sum()), int((~covers.any(axis=0)).sum())
 
 
 def check_teacher(
     inference: DetectorInference, sample: Sample, predictions: dict[str, Predictions], ap: dict[str, float],
 ) -> tuple[list[dict], list[str]]:
-    """One row per detector, and warnings about the teacher.
-
-    Args:
-        predictions: {name: Predictions} of the sample, the teacher first.
-        ap: {name: AP in 0..100}, as far as known.
-    Returns:
-        rows of name, AP or None, detections, detected (objects), false (detections), objects, scale {level: rms of the
-        map}; warnings.
-    """
-    rows, teacher = [], predictions["teacher"]
+    """One row per detector of ``predictions``, the teacher first, and warnings; ap: {name: AP}, as far as known."""
+    rows, levels, teacher = [], inference.levels, predictions["teacher"]
+    lines = teacher_warnings(teacher, levels)
     for name, each in predictions.items():
-        detected, false = count_detected(sample, each, any_class(inference.dataset))
+        detected, false = count_detected(sample, each)
         rows.append({
             "name": name, "AP": ap.get(name), "detections": len(each.scores), "detected": detected, "false": false,
-            "objects": len(sample.boxes[0]), "scale": {level: each.scale[level] for level in inference.levels},
+            "objects": len(sample.boxes[0]), "scale": {level: each.scale[level] for level in levels},
         })
-    lines = teacher_warnings(teacher, inference.levels)
-    if rows[0]["objects"] and not rows[0]["detected"]:
-        lines.append(f"the teacher detects none of the {rows[0]['objects']} objects of this image; check more images")
-    for name in list(predictions)[1:]:
-        lines += student_warnings(name, predictions[name], teacher, ap, inference.levels)
+        if name != "teacher":
+            lines += student_warnings(name, each, teacher, ap, levels)
+        elif rows[0]["objects"] and not detected:
+            objects = rows[0]["objects"]
+            lines.append(f"the teacher detects none of the {objects} objects of this image; check more images")
     return rows, lines
-
-
-def any_class(dataset) -> bool:
-    """Whether boxes have no classes of their own, so that a detection of any class is right."""
-    return isinstance(getattr(dataset, "first", dataset), ImageFolder)
 
 
 def teacher_warnings(teacher: Predictions, levels: tuple[str, ...]) -> list[str]:
@@ -60,20 +45,17 @@ def teacher_warnings(teacher: Predictions, levels: tuple[str, ...]) -> list[str]
 def student_warnings(
     name: str, student: Predictions, teacher: Predictions, ap: dict[str, float], levels: tuple[str, ...],
 ) -> list[str]:
-    lines = []
-    if name in ap and "teacher" in ap and ap[name] >= ap["teacher"]:
-        lines.append(f"the teacher's AP is not above that of {name}")
+    lines = [f"the teacher's AP is not above that of {name}"] if ap.get(name, -1) >= ap.get("teacher", 101) else []
     ratios = {
         level: teacher.scale[level] / student.scale[level] for level in levels
         if np.isfinite(teacher.scale[level]) and teacher.spread[level] >= 1e-6 and student.scale[level] > 0
     }
-    large = [
+    large = ", ".join(
         f"{ratio:.3g} times on {level}" for level, ratio in ratios.items()
         if not 1 / MAX_SCALE_RATIO <= ratio <= MAX_SCALE_RATIO
-    ]
+    )
     if large:
         lines.append(
-            f"the teacher's features are larger than those of {name} by {', '.join(large)}; "
-            "the loss is unbalanced in the same way"
+            f"the teacher's features are larger than those of {name} by {large}; the loss is unbalanced in the same way"
         )
     return lines

@@ -14,10 +14,9 @@ from .teacher_checks import check_teacher
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """A map (H, W) with its colours.
+    """A map (H, W) with its colours; ``network`` is "" for a difference, ``kind`` "amount" or "difference".
 
-    network: whose map, "" for a difference. kind: "amount" or "difference". low, high: colour limits.
-    detections: (box x1 y1 x2 y2 in pixels of the sample, label).
+    low, high: colour limits. detections: (box x1 y1 x2 y2 in pixels of the sample, label).
     """
 
     title: str
@@ -31,25 +30,8 @@ class Panel:
 
 
 @dataclass(frozen=True, eq=False)
-class Channels:
-    """Two values per channel (C,). what: their quantity."""
-
-    what: str
-    student: np.ndarray
-    teacher: np.ndarray
-
-    @property
-    def order(self) -> np.ndarray:
-        """Channels from the largest |teacher - student| to the smallest; equal gaps by channel number."""
-        return np.argsort(-np.abs(self.teacher - self.student), kind="stable")
-
-
-@dataclass(frozen=True, eq=False)
 class ViewData:
-    """grid: (H, W). fg, bg: (H, W) mask weights. percent: (H, W), of the loss. ranges: {rounding: (K, 4) cells}.
-
-    terms, gaps, networks, checkpoints: rows of numbers. warnings, notes: lines.
-    """
+    """fg, bg: (H, W) mask weights. percent: (H, W), of the loss. ranges: {rounding: (K, 4) cells}."""
 
     state: State
     sample: Sample
@@ -59,7 +41,7 @@ class ViewData:
     bg: np.ndarray
     percent: np.ndarray
     ranges: dict[str, np.ndarray]
-    channels: Channels
+    channels: pd.DataFrame
     terms: list[dict]
     gaps: list[dict]
     networks: list[dict]
@@ -67,27 +49,23 @@ class ViewData:
     warnings: list[str]
     notes: list[str]
 
-    @property
-    def stride(self) -> int:
-        return round(self.sample.padded_size[0] / self.grid[0])
-
 
 def view_data(inference: DetectorInference, state: State, ap: dict[str, float]) -> ViewData:
     """The view at one state. ``ap``: {network: AP}, as far as known."""
     image, level, name = state.image, state.level, state.student_name
     checkpoints = inference.shown(state)
     pairs = {each: inference.pairs(image, each, checkpoint) for each, checkpoint in checkpoints.items()}
+    here = {each: pairs[each][level] for each in pairs}
+    fg, bg, inside = inference.masks(image, level, state.rounding)
 
     def maps_of(student: str, level: str) -> LossMaps:
-        fg, bg, _ = inference.masks(image, level, state.rounding)
-        return loss_maps(pairs[student][level], fg, bg, state.temperature, inference.config)
+        weights = inference.masks(image, level, state.rounding)[:2]
+        return loss_maps(pairs[student][level], *weights, state.temperature, inference.config)
 
     by_level = {each: maps_of(name, each) for each in inference.levels}
     by_student = {each: by_level[level] if each == name else maps_of(each, level) for each in pairs}
-    here = {each: pairs[each][level] for each in pairs}
     terms = term_rows(state, by_level)
     total = sum(row["weighted"] for row in terms)
-    fg, bg, inside = inference.masks(image, level, state.rounding)
     gaps = {each: gap(here[each], by_student[each], inside) for each in pairs}
     key, parts = (image, level, name, state.rounding), ("feature_fg", "feature_bg")
     inference.checkpoint_gaps[(*key, state.checkpoint)] = {part: gaps[name][part] for part in parts}
@@ -113,27 +91,25 @@ def view_data(inference: DetectorInference, state: State, ap: dict[str, float]) 
 
 # --- the loss
 
+def term_rows(state: State, by_level: dict[str, LossMaps]) -> list[dict]:
+    """student, level, term, raw, weight, weighted, and percent of the student's whole loss on this image."""
+    rows = [
+        {"student": state.student_name, "level": level, "term": term, "raw": raw, "weight": weight(state, term),
+         "weighted": weight(state, term) * raw}
+        for level, maps in by_level.items() for term, raw in maps.raw.items()
+    ]
+    total = sum(row["weighted"] for row in rows) or 1.0
+    return [{**row, "percent": 100 * row["weighted"] / total} for row in rows]
+
+
 def weight(state: State, term: str) -> float:
     return getattr(state, WEIGHT_OF[term])
 
 
-def term_rows(state: State, by_level: dict[str, LossMaps]) -> list[dict]:
-    """student, level, term, raw, weight, weighted, and percent of the student's whole loss on this image."""
-    total = sum(weight(state, term) * raw for maps in by_level.values() for term, raw in maps.raw.items()) or 1.0
-    rows = []
-    for level, maps in by_level.items():
-        for term, raw in maps.raw.items():
-            factor = weight(state, term)
-            row = {"student": state.student_name, "level": level, "term": term, "raw": raw, "weight": factor}
-            rows.append({**row, "weighted": factor * raw, "percent": 100 * factor * raw / total})
-    return rows
-
-
 def cell_percent(state: State, maps: LossMaps, total: float) -> np.ndarray:
-    """(H, W): percent per cell of the loss of this image over all levels."""
-    nothing = np.zeros_like(maps.spatial["teacher"])
-    cells = sum((weight(state, term) * each for term, each in maps.cells.items()), nothing)
-    return 100 * cells / (total or 1.0)
+    """(H, W): percent of the loss over all levels."""
+    cells = (weight(state, term) * each for term, each in maps.cells.items())
+    return 100 / (total or 1.0) * sum(cells, np.zeros(maps.error.shape))
 
 
 # --- panels
@@ -148,80 +124,62 @@ def panels_of(
     inference: DetectorInference, state: State, pairs: dict[str, MapPair], maps: dict[str, LossMaps], total: float,
     predictions: dict[str, Predictions],
 ) -> list[Panel]:
-    """The maps of one view; compared maps have the same colours.
-
-    Args:
-        pairs, maps: {student: ...} of the level shown.
-        total: weighted loss of the chosen student.
-    """
+    """The maps of one view. pairs, maps: {student: ...} of the level shown; total: loss of the chosen student."""
     chosen, shown = state.student_name, list(pairs) if state.view == "before_after" else [state.student_name]
-    titles = {"teacher": "teacher"}
-    for name in shown:
-        checkpoint = inference.students[name].checkpoints[state.checkpoint if name == chosen else -1]
-        titles[name] = f"{name} {checkpoint}".strip()
-    if state.quantity == "loss" and state.view == "difference":  # one panel per term
-        percent = 100 / (total or 1.0)
-        panels = [
-            Panel(f"{term} of {chosen}", chosen, percent * weight(state, term) * cells, "amount", "% of the loss")
-            for term, cells in maps[chosen].cells.items()
-        ]
-        return with_limits(panels, state.limits)
+    at = {name: inference.students[name].checkpoints[i] for name, i in inference.shown(state).items()}
+    titles = {"teacher": "teacher", **{name: f"{name} {label}".strip() for name, label in at.items()}}
     if state.quantity == "loss":
-        unit = "weighted loss of a cell"
-        panels = [Panel(titles[name], name, cell_percent(state, maps[name], 100.0), "amount", unit) for name in shown]
+        if state.view == "difference":  # one panel per term
+            panels = [
+                Panel(f"{term} of {chosen}", chosen, 100 / (total or 1.0) * weight(state, term) * cells, "amount",
+                      "% of the loss")
+                for term, cells in maps[chosen].cells.items()
+            ]
+        else:
+            values = {name: cell_percent(state, maps[name], 100.0) for name in shown}
+            panels = [Panel(titles[name], name, values[name], "amount", "weighted loss of a cell") for name in shown]
         return with_limits(panels, state.limits)
 
     amounts, values, unit = [], {}, UNITS[state.quantity].format(state.channel)
     for name in ("teacher", *shown):
         student, network = (chosen, name) if name == "teacher" else (name, "student")
-        values[name] = quantity_map(state, pairs, maps, student, network)
-        detections = labelled_detections(predictions[name], getattr(inference.dataset, "classes", []))
-        amounts.append(Panel(titles[name], name, values[name], "amount", unit, detections))
+        values[name] = quantity_map(state, pairs[student], maps[student], network)
+        found = predictions[name].detections(inference.dataset)
+        labelled = [(each["box"], f"{each['class']} {each['score']:.2f}") for each in found]
+        amounts.append(Panel(titles[name], name, values[name], "amount", unit, labelled))
     differences = [
         Panel(f"teacher - {name}", "", values["teacher"] - values[name], "difference", unit) for name in shown
     ]
     return [*with_limits(amounts, state.limits), *with_limits(differences, state.limits)]
 
 
-def quantity_map(
-    state: State, pairs: dict[str, MapPair], maps: dict[str, LossMaps], student: str, network: str,
-) -> np.ndarray:
-    """(H, W) of the chosen quantity; network: "student" or "teacher"."""
+def quantity_map(state: State, pair: MapPair, maps: LossMaps, network: str) -> np.ndarray:
     if state.quantity == "attention":
-        return maps[student].spatial[network]
+        return maps.spatial[network]
     if state.quantity == "channel":
-        return getattr(pairs[student], network)[state.channel]
-    context = pairs[student].context[network]
-    return context.size * context
+        return getattr(pair, network)[state.channel]
+    return pair.relation.size * pair.context[network]
 
 
 def with_limits(panels: list[Panel], limits: str) -> list[Panel]:
     """The same panels with colour limits: shared by all, or each panel's own. Limits of a difference are symmetric."""
-    def with_limits_of(panel: Panel, group: list[Panel]) -> Panel:
+    done = []
+    for panel in panels:
+        group = panels if limits == "shared" else [panel]
         values = np.concatenate([each.values[np.isfinite(each.values)] for each in group])
         low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
         if panel.kind == "difference":
             low, high = -max(-low, high), max(-low, high)
         if low == high:
             low, high = low - 0.5, high + 0.5
-        return replace(panel, values=panel.values.astype(np.float32), low=low, high=high)
-
-    return [with_limits_of(panel, panels if limits == "shared" else [panel]) for panel in panels]
-
-
-def labelled_detections(predictions: Predictions, classes: list[str]) -> list[tuple[list[float], str]]:
-    """Each detection's box and "class score"."""
-    detections = []
-    for box, label, score in zip(predictions.boxes.tolist(), predictions.labels, predictions.scores, strict=True):
-        known = 0 < label <= len(classes) and classes != ["object"]
-        detections.append((box, f"{classes[label - 1] if known else label} {score:.2f}"))
-    return detections
+        done.append(replace(panel, values=panel.values.astype(np.float32), low=low, high=high))
+    return done
 
 
 def panel_rows(view: ViewData) -> list[list[int | str]]:
     """Rows of indices into ``view.panels``, or "image"; differences below students, the teacher below the image."""
-    amounts = [i for i, panel in enumerate(view.panels) if panel.kind == "amount"]
-    differences = [i for i, panel in enumerate(view.panels) if panel.kind == "difference"]
+    of = {kind: [i for i, panel in enumerate(view.panels) if panel.kind == kind] for kind in ("amount", "difference")}
+    amounts, differences = of.values()
     if view.state.view == "before_after" and differences:
         return [["image", *amounts[1:]], [amounts[0], *differences]]
     return [["image", *amounts, *differences]]
@@ -229,10 +187,8 @@ def panel_rows(view: ViewData) -> list[list[int | str]]:
 
 def mask_edges(inside: np.ndarray) -> list[list[int]]:
     """Edges between cells inside and outside, as x1, y1, x2, y2 in cells."""
-    padded = np.pad(inside, 1)
-    horizontal = [[x, y, x + 1, y] for y, x in np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1]).tolist()]
-    vertical = [[x, y, x, y + 1] for y, x in np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1]).tolist()]
-    return horizontal + vertical
+    changes = (np.argwhere(np.diff(inside.astype(int), axis=axis, prepend=0, append=0)).tolist() for axis in (0, 1))
+    return [[x, y, x + down, y + 1 - down] for down, edges in zip((1, 0), changes, strict=True) for y, x in edges]
 
 
 def scale_mask(view: ViewData) -> np.ndarray:
@@ -242,11 +198,18 @@ def scale_mask(view: ViewData) -> np.ndarray:
     return ((logs - logs.min()) / span if span > 0 else np.ones_like(logs)).astype(np.float32)
 
 
-def channels_of(state: State, pair: MapPair, maps: LossMaps) -> Channels:
-    if state.cell is None:
-        return Channels("channel attention, 1 = average channel", maps.channel["student"], maps.channel["teacher"])
-    row, col = state.cell
-    return Channels(f"F in cell row {row}, column {col}", pair.student[:, row, col], pair.teacher[:, row, col])
+def channels_of(state: State, pair: MapPair, maps: LossMaps) -> pd.DataFrame:
+    """teacher, student and gap per channel, the largest gap first; ``attrs["what"]``: their quantity."""
+    what, values = "channel attention, 1 = average channel", maps.channel
+    if state.cell is not None:
+        row, col = state.cell
+        what = f"F in cell row {row}, column {col}"
+        values = {"teacher": pair.teacher[:, row, col], "student": pair.student[:, row, col]}
+    frame = pd.DataFrame(values, columns=["teacher", "student"]).rename_axis("channel")
+    frame = frame.assign(gap=frame["teacher"] - frame["student"])
+    frame = frame.sort_values("gap", key=abs, ascending=False, kind="stable")
+    frame.attrs["what"] = what
+    return frame
 
 
 # --- tables
@@ -255,14 +218,11 @@ TABLES = ("terms", "gaps", "cells", "channels", "networks", "checkpoints")
 
 
 def table(view: ViewData, kind: str) -> pd.DataFrame:
-    """The numbers of a view. ``kind`` is one of TABLES."""
     if kind == "cells":
         rows, cols = (each.ravel() for each in np.indices(view.grid))
         maps = {panel.title: panel.values.ravel() for panel in view.panels}
         columns = {name: getattr(view, name).ravel() for name in ("fg", "bg", "percent")}
         return pd.DataFrame({"row": rows, "col": cols, **maps, **columns})
     if kind == "channels":
-        order, teacher, student = view.channels.order, view.channels.teacher, view.channels.student
-        columns = {"teacher": teacher[order], "student": student[order], "gap": (teacher - student)[order]}
-        return pd.DataFrame({"channel": order, **columns})
+        return view.channels.reset_index()
     return pd.json_normalize(getattr(view, kind), sep="_")

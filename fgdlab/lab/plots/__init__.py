@@ -3,7 +3,7 @@ from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
     "attention_maps": "eval_mode masks_and_attention padded_image scene_and_teacher_maps unused_suffixes",
-    "detection_boxes": "detections_figure detections_legend draw_detections image_panels",
+    "detection_boxes": "detections_figure detections_legend draw_detections image_panels write_label",
     "loss_curves": (
         "TERM_STYLES by_step draw_loss_percentages draw_term_curves loss_terms read_metrics term_styles terms_legend"
     ),

@@ -35,7 +35,7 @@ def views_of(explorer, states: list[dict]) -> list[tuple]:
     """(the browser's, Python's) view of every state of one image."""
     session = explorer.session
     states = [session.checked(explorer.state.but(**each)) for each in states]
-    message, block = session.frame(states[0].image, session.inference.shown(states[0]))
+    message, block = frames.frame(session.inference, states[0].image, session.inference.shown(states[0]), session.ap)
     found = views_in_browser(explorer, states, message=message, block=block)
     return list(zip(found, map(session.view, states), strict=True))
 
@@ -69,13 +69,13 @@ def assert_same(browser: dict, python) -> None:
         assert_same_row(ours, row)
     for ours, row in zip(browser["networks"], python.networks, strict=True):
         assert_same_row(ours, {**row, "scale": row["scale"][python.state.level]})
-    first = python.channels.order[:64]
     assert np.sort(np.abs(np.subtract(browser["channels"]["teacher"], browser["channels"]["student"])))[::-1] == (
-        pytest.approx(np.abs(python.channels.teacher - python.channels.student)[first], rel=1e-4, abs=1e-6)
+        pytest.approx(python.channels["gap"].abs().to_numpy()[:64], rel=1e-4, abs=1e-6)
     )
     assert browser["channels"]["teacher"] == pytest.approx(
-        python.channels.teacher[browser["channels"]["order"]], **CLOSE
+        python.channels.loc[browser["channels"]["order"], "teacher"].to_numpy(), **CLOSE
     )
+    assert browser["channels"]["what"] == python.channels.attrs["what"]
     assert sorted(browser["warnings"]) == sorted(python.warnings) and browser["notes"] == python.notes
     edges = mask_edges(python.fg > 0) if "mask" in python.state.overlays else []
     assert sorted(browser["mask_edges"]) == sorted(edges)
@@ -132,7 +132,7 @@ def test_maps_that_stay_in_the_kernel_give_the_same_view(trio, tiny_scenes, monk
     explorer = explore(*trio, tiny_scenes("val"), FGDConfig(1e-3, 5e-4, 1e-2, 1e-4))
     session = explorer.session
     state = session.checked(explorer.state.but(quantity="channel", channel=5, cell=(1, 2), temperature=0.3))
-    message, block = session.frame(0, session.inference.shown(state))
+    message, block = frames.frame(session.inference, 0, session.inference.shown(state), session.ap)
     assert "features" not in message["base"]["levels"]["P3"]
     detail, detail_block = frames.detail(session.inference, state, session.inference.shown(state))
     sent = {"message": message, "block": block, "detail": detail, "detail_block": detail_block}

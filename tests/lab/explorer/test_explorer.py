@@ -1,7 +1,6 @@
 """The explorer without a browser: its arguments, states, exports and cache."""
 
 import ast
-import base64
 import json
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from fgdlab.lab.checkpoints.safetensors_io import save_weights
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.errors import UserError
+from fgdlab.lab.explorer import explorer as explorer_module
 from fgdlab.lab.explorer import widget
 from fgdlab.lab.explorer.explorer import EXPORTS, Explorer, explore, static_figure
 from fgdlab.lab.explorer.state import State
@@ -247,13 +247,14 @@ def test_the_folder_of_a_run_opens_its_snapshots(snapshots, trio, tiny_scenes):
     )
 
 
-def test_checkpoints_without_settings_need_like(snapshots, trio, tiny_scenes, tmp_path, refusal):
-    bare = tmp_path / "bare"
-    bare.mkdir()
+def test_checkpoints_without_settings_are_refused(snapshots, trio, tiny_scenes, tmp_path, refusal):
     for file in snapshots.iterdir():
-        save_file(load_file(file), bare / file.name)
-    assert "like=" in refusal(explore, bare, trio[1], tiny_scenes("val"))
-    assert len(explore(bare, trio[1], tiny_scenes("val"), like=detector(5)).info["students"][0]["checkpoints"]) == 3
+        save_file(load_file(file), tmp_path / file.name)
+    assert "must say its settings" in refusal(explore, tmp_path, trio[1], tiny_scenes("val"))
+
+
+def test_checkpoints_of_ten_classes_open_on_images_without_classes(snapshots, own_images, trio):
+    assert explore(snapshots, trio[1], own_images).info["images"] == 3
 
 
 def test_another_student_starts_at_its_last_checkpoint(snapshots, trio, tiny_scenes):
@@ -273,12 +274,8 @@ def test_a_folder_of_own_images_needs_no_boxes(own_images, trio):
     assert shown(explorer.set(image=2)).sample.padded_size == (64, 128)  # 40 x 120, padded to a multiple of 32
 
 
-def test_boxes_of_own_images_are_shrunk_with_them(own_images, trio, refusal):
-    explorer = explore(*trio, own_images, boxes={"c.JPEG": [[60, 10, 110, 30]]}, long_side=60, image=2)
-    sample = explorer.session.view(explorer.state).sample
-    assert sample.loaded_size == (20, 60) and sample.boxes[0].tolist() == [[30, 5, 55, 15]]
-    assert "known: a.jpg, b.png, c.JPEG" in refusal(explore, *trio, own_images, boxes={"c.jpeg": []})
-    assert "x1 < x2" in refusal(explore, *trio, own_images, boxes={"a.jpg": [[5, 5, 2, 9]]})
+def test_own_images_are_shrunk_to_long_side(own_images, trio):
+    assert shown(explore(*trio, own_images, long_side=60, image=2)).sample.loaded_size == (20, 60)
 
 
 def test_a_coco_folder_opens_val_or_the_named_split(coco_folder, trio, refusal):
@@ -404,12 +401,12 @@ def test_the_code_draws_the_same_figure_and_computes_the_same_arrays(opened, tri
 
 def test_the_code_uses_no_widget(opened):
     used = {node.id for node in ast.walk(ast.parse(opened.code())) if isinstance(node, ast.Name)}
-    assert "static_figure" in used and not used & {"explore", "Explorer"}
+    assert "Session" in used and not used & {"explore", "Explorer"}
 
 
 @pytest.mark.slow
 def test_the_code_of_folders_and_of_other_channels_runs(snapshots, own_images, trio, retinanet, tiny_scenes, shake):
-    explorer = explore(snapshots, trio[1], own_images, boxes={"a.jpg": [[3, 3, 40, 30]]}, checkpoint=1, long_side=200)
+    explorer = explore(snapshots, trio[1], own_images, checkpoint=1, long_side=50)
     names = {"teacher": trio[1]}
     exec(explorer.code(), names)
     assert names["figure"]._repr_png_() == explorer.figure()._repr_png_()
@@ -448,6 +445,7 @@ def test_every_export_is_a_file_of_its_kind(opened, tmp_path, refusal):
         "svg": b"<?xml",
         "csv": b"student,level,term,raw,weight,weighted,percent",
         "py": b"import torch",
+        "html": b"<!doctype html>",
     }
     assert starts.keys() == EXPORTS.keys()
     for kind, start in starts.items():
@@ -455,10 +453,14 @@ def test_every_export_is_a_file_of_its_kind(opened, tmp_path, refusal):
     assert ".png" in refusal(opened.save, tmp_path / "view.jpg")
 
 
-def test_a_cell_shows_the_widget_and_an_image_for_readers_without_a_kernel(opened):
-    data, _ = opened._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in data
-    assert base64.b64decode(data["image/png"]) == opened.figure()._repr_png_()
+def test_a_cell_shows_the_widget_and_for_readers_without_a_kernel_a_page_and_a_figure(opened, monkeypatch):
+    outputs = []
+    monkeypatch.setattr(explorer_module, "display", lambda *parts, **kwargs: outputs.extend(parts))
+    opened._ipython_display_()
+    widget_part, page, figure = outputs
+    assert "application/vnd.jupyter.widget-view+json" in widget_part
+    assert 'srcdoc="&lt;!doctype html&gt;' in page.data and len(page.data) < 1.5e6
+    assert figure._repr_png_() == opened.figure()._repr_png_()
 
 
 @pytest.mark.slow
@@ -612,14 +614,14 @@ def test_modes_and_weights_of_the_detectors_stay(tiny_scenes, bits, same_bits):
     assert torch.equal(before[2], torch.random.get_rng_state())
 
 
-def test_a_slow_computation_prints_its_progress(trio, tiny_scenes, monkeypatch, capsys):
+def test_a_slow_start_shows_a_bar(trio, tiny_scenes, monkeypatch, capsys):
     import time
 
-    monkeypatch.setattr("fgdlab.lab.explorer.explorer.PROGRESS_DELAY", 0.05)
-    teacher = detector(4)
-    teacher.backbone.register_forward_hook(lambda *args: time.sleep(0.3))
-    explore(trio[0], teacher, tiny_scenes("val"))
-    assert "teacher: computing image 1 of 8" in capsys.readouterr().out
+    monkeypatch.setattr("fgdlab.lab.explorer.inference.BAR_DELAY", 0.05)
+    slow = {"one": detector(4), "two": detector(5)}
+    slow["one"].backbone.register_forward_hook(lambda *args: time.sleep(0.3))
+    explore(slow, trio[1], tiny_scenes("val"))
+    assert "first image" in capsys.readouterr().err
 
 
 def test_user_errors_have_one_line():

@@ -45,13 +45,19 @@ def test_an_object_is_detected_by_a_box_of_its_class_with_iou_and_score():
     there = sample([[0.0, 0.0, 20.0, 20.0], [40.0, 40.0, 60.0, 60.0]], [1, 2])
     boxes, labels, scores = [[1, 1, 20, 20], [1, 1, 20, 20], [40, 40, 60, 60]], [1, 1, 3], [0.9, 0.8, 0.9]
     found = predictions(boxes, labels, scores)
-    assert count_detected(there, found, any_class=False) == (1, 1)
-    assert count_detected(there, found, any_class=True) == (2, 0)
+    assert count_detected(there, found) == (1, 1)
     more = predictions([*boxes, [40, 40, 60, 60]], [*labels, 2], [*scores, 0.1])
-    assert count_detected(there, more, any_class=False) == (2, 1)
-    assert count_detected(there, predictions([[0, 0, 9, 20]], [1], [0.9]), any_class=False) == (0, 1)  # IoU 0.45
-    assert count_detected(sample([], []), found, any_class=False) == (0, 3)
-    assert count_detected(there, predictions(), any_class=False) == (0, 0)
+    assert count_detected(there, more) == (2, 1)
+    assert count_detected(there, predictions([[0, 0, 9, 20]], [1], [0.9])) == (0, 1)  # IoU 0.45
+    assert count_detected(sample([], []), found) == (0, 3)
+    assert count_detected(there, predictions()) == (0, 0)
+
+
+def test_detections_have_the_names_of_the_data_and_numbers_without():
+    found = predictions([[1, 1, 20, 20], [1, 1, 9, 9]], [2, 7], [0.9, 0.8])
+    named = found.detections(SimpleNamespace(classes=["cat", "dog"]))
+    assert [each["class"] for each in named] == ["dog", "7"] and named[0]["box"] == [1, 1, 20, 20]
+    assert [each["class"] for each in found.detections(SimpleNamespace(classes=["object"]))] == ["2", "7"]
 
 
 def test_detections_of_low_score_are_left_out_and_the_highest_score_is_first():

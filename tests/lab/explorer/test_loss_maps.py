@@ -1,6 +1,7 @@
 """loss_maps.py: its small arrays sum to the terms of FGDLoss."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from fgdlab.lab.explorer.loss_maps import (
     loss_maps,
     map_pair,
 )
-from fgdlab.lab.explorer.view_data import Channels
+from fgdlab.lab.explorer.state import State
+from fgdlab.lab.explorer.view_data import channels_of
 from fgdlab.scene import Scene
 
 LEVELS = ("P3", "P4")
@@ -147,9 +149,12 @@ def test_gap_where_there_is_no_such_cell_is_none():
     assert gap(pair, maps, np.ones((8, 12), bool))["attention_bg"] is None
 
 
-def test_channels_go_from_the_largest_gap_to_the_smallest():
-    channels = Channels("", np.array([0.0, 5.0, 1.0, 1.0]), np.array([1.0, 2.0, 1.0, 2.0]))
-    assert channels.order.tolist() == [1, 0, 3, 2]
+def test_channels_go_from_the_largest_gap_to_the_smallest_and_equal_gaps_by_number():
+    student, teacher = np.array([0.0, 5.0, 1.0, 1.0]), np.array([1.0, 2.0, 1.0, 2.0])
+    pair = SimpleNamespace(student=student[:, None, None], teacher=teacher[:, None, None])
+    channels = channels_of(State(cell=(0, 0)), pair, SimpleNamespace(channel=None))
+    assert channels.index.tolist() == [1, 0, 3, 2] and channels["gap"].tolist() == [-3.0, 1.0, 1.0, 0.0]
+    assert channels.attrs["what"] == "F in cell row 0, column 0"
 
 
 def test_maps_of_different_grids_are_refused():

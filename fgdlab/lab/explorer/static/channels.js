@@ -78,12 +78,12 @@ class Bars {
 
 // Feature gaps over checkpoints: two curves with a point per computed checkpoint, and a vertical line at the one shown.
 function drawCurve(svg, rows, checkpoint) {
-  const width = 300, height = 74, foot = 8, left = 30;
+  const width = 300, height = 86, foot = 8, left = 30, head = 20;
   const known = rows.flatMap((row) => [row.feature_fg, row.feature_bg]).filter((value) => value !== null);
   const most = Math.max(1e-9, ...known);
-  const x = (i) => left + ((width - left - 6) * i) / Math.max(1, rows.length - 1), y = (value) => height - foot - ((height - foot - 8) * value) / most;
+  const x = (i) => left + ((width - left - 6) * i) / Math.max(1, rows.length - 1), y = (value) => height - foot - ((height - foot - head) * value) / most;
   const parts = [
-    `<line x1="${x(checkpoint)}" x2="${x(checkpoint)}" y1="2" y2="${height - foot}" class="fgd-now"/>`,
+    `<line x1="${x(checkpoint)}" x2="${x(checkpoint)}" y1="${head - 6}" y2="${height - foot}" class="fgd-now"/>`,
     `<line x1="${left}" x2="${width - 6}" y1="${y(0)}" y2="${y(0)}" class="fgd-axis"/>`,
     `<text x="${left - 4}" y="${y(most) + 4}" text-anchor="end">${most.toPrecision(2)}</text><text x="${left - 4}" y="${y(0) + 3}" text-anchor="end">0</text>`,
   ];
@@ -92,6 +92,8 @@ function drawCurve(svg, rows, checkpoint) {
     parts.push(`<polyline fill="none" stroke="${color}" stroke-width="1.6" points="${points.map(([i, value]) => `${x(i)},${y(value)}`).join(" ")}"/>`);
     parts.push(...points.map(([i, value]) => `<circle class="fgd-point" cx="${x(i)}" cy="${y(value)}" r="2.6" fill="${color}"/>`));
   }
+  parts.push(`<circle cx="${left + 8}" cy="6" r="2.6" fill="#D55E00"/><text x="${left + 13}" y="9">objects</text><circle cx="${left + 58}" cy="6" r="2.6" fill="#56B4E9"/><text x="${left + 63}" y="9">background</text>`);
+  svg.setAttribute("aria-label", `Gap of features over checkpoints, objects and background; largest value ${most.toPrecision(2)}`);
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.innerHTML = parts.join("");
 }

@@ -53,11 +53,11 @@ function render({ model, el }) {
   const channels = channelGallery(lutOf.amount, channelMaps, (channel) => choose({ channel, quantity: "channel" }));
   const dialogs = [code.root, help, stateWindow.root, gallery.root, channels.root];
   const file = element("input", { type: "file", accept: "image/png,image/jpeg", hidden: true, onchange: () => { add(file.files); file.value = ""; } });
-  const exportButton = (kind) => button(kind === "py" ? "Code" : kind.toUpperCase(), {
-    png: "The panels as an image", svg: "The panels as vector graphics", csv: "The loss by term and level", py: "Python code that draws this view without widgets",
+  const exportButton = (kind) => button({ py: "Code", html: "Page" }[kind] || kind.toUpperCase(), {
+    png: "The panels as an image", svg: "The panels as vector graphics", csv: "The loss by term and level", py: "Python code that draws this view without widgets", html: "The explorer as one file, which needs neither kernel nor network",
   }[kind], () => exportAs(kind), { "data-export": kind });
   const kernelOnly = [button("Add image", "Add an image of yours; or drop it on the explorer", () => file.click()), file,
-    element("div", { class: "fgd-export", role: "group", "aria-label": "Export" }, ...["png", "svg", "csv", "py"].map(exportButton))];
+    element("div", { class: "fgd-export", role: "group", "aria-label": "Export" }, ...["png", "svg", "csv", "py", "html"].map(exportButton))];
   const header = element("div", { class: "fgd-header" }, element("strong", { class: "fgd-brand", text: "Attention explorer" }), image.root,
     button("Gallery", "All images with their scores", () => gallery.open()), status,
     button("↶", "Undo (Ctrl+Z)", undo, { "aria-label": "undo" }), button("↷", "Redo (Ctrl+Y)", redo, { "aria-label": "redo" }),
@@ -231,6 +231,7 @@ function render({ model, el }) {
     readOut();
     setBusy(false);
     root.dataset.frames = Number(root.dataset.frames) + 1;
+    if (root.dataset.frames === "1") performance.mark("fgd-first-picture");
     root.dispatchEvent(new CustomEvent("fgd-painted", { bubbles: true }));
     store.prefetch(image.neighbours(), wanted);
     playOn();
@@ -291,7 +292,10 @@ function render({ model, el }) {
       else store.listen();
       status.textContent = message.progress;
     } else if (message.id === undefined && message.error !== undefined) showError(message.error);
-    else store.receive(message, buffers);
+    else {
+      if (message.seconds !== undefined) root.dispatchEvent(new CustomEvent("fgd-answered", { detail: message.seconds }));   // benchmarks/explorer.py
+      store.receive(message, buffers);
+    }
   }
   function onChoice() {
     const next = model.get("choice");

@@ -14,7 +14,7 @@ function scoreOf(image, { base, students }, detail, state, info) {
     for (const term of terms) loss += state[info.terms[term].weight] * maps.raw[term];
     gap += sumOf(student.levels[level].error_mean) / n / levels.length;
   }
-  const counts = countDetected(base.boxes, base.labels, student.detections.filter((each) => each.score >= state.score), info.any_class);
+  const counts = countDetected(base.boxes, base.labels, student.detections.filter((each) => each.score >= state.score));
   return { image, image_id: base.image_id, gap: Math.sqrt(gap), loss, missed: base.boxes.length - counts.detected, false: counts.false, labels: base.labels };
 }
 

@@ -20,8 +20,8 @@ function attentions(teacher, student, temperature, config) {
   const spatial = { teacher: attentionOf(teacher.spatial, temperature), student: attentionOf(student.spatial, temperature) };
   const channel = { teacher: attentionOf(teacher.channel, temperature), student: attentionOf(student.channel, temperature) };
   const used = (on, each) => (on ? each : { teacher: ones(each.teacher), student: ones(each.student) });
-  const [usedSpatial, usedChannel] = [used(config.spatial, spatial), used(config.channel, channel)];
-  const weighing = (each) => (config.of === "mean" ? mean(each.student, each.teacher) : each[config.of]);
+  const [usedSpatial, usedChannel] = [used(config.spatial_attention, spatial), used(config.channel_attention, channel)];
+  const weighing = (each) => (config.attention_of === "mean" ? mean(each.student, each.teacher) : each[config.attention_of]);
   return { spatial, channel, usedSpatial, usedChannel, spatialWeights: weighing(usedSpatial), channelWeights: weighing(usedChannel) };
 }
 
@@ -92,13 +92,13 @@ function maskEdges(mask, [height, width]) {
 }
 
 // Objects that a detection of the right class covers with IoU >= 0.5, and detections that cover none.
-function countDetected(boxes, labels, detections, anyClass) {
+function countDetected(boxes, labels, detections) {
   const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
   const iou = (a, b) => {
     const shared = Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
     return shared / (area(a) + area(b) - shared);
   };
-  const covers = (each, i) => (anyClass || each.label === labels[i]) && iou(each.box, boxes[i]) >= 0.5;
+  const covers = (each, i) => each.label === labels[i] && iou(each.box, boxes[i]) >= 0.5;
   return {
     detected: boxes.filter((_, i) => detections.some((each) => covers(each, i))).length,
     false: detections.filter((each) => !boxes.some((_, i) => covers(each, i))).length,

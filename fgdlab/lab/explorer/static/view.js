@@ -47,7 +47,7 @@ function cellPercent(maps, state, info, total) {
 }
 
 function networkRow(name, network, base, state, info, shown) {
-  const found = shown(network), counts = countDetected(base.boxes, base.labels, found, info.any_class);
+  const found = shown(network), counts = countDetected(base.boxes, base.labels, found);
   return { name, AP: network.AP, detections: found.length, ...counts, objects: base.boxes.length, scale: network.scale[state.level] };
 }
 

@@ -11,6 +11,8 @@ widget.render({
   el: document.getElementById("explorer"),
   model: {
     get: (name) => values[name], set: (name, value) => { values[name] = value; }, on() {}, off() {},
-    save_changes: () => history.replaceState(null, "", `#${stateText(values.choice, start)}`),
+    save_changes() {
+      if (location.protocol !== "about:") history.replaceState(null, "", `#${stateText(values.choice, start)}`);     // a page within a notebook has no address
+    },
   },
 });
