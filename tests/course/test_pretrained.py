@@ -3,7 +3,14 @@ import pytest
 
 from fgdlab.lab.config.run_config import RunConfig, settings_about
 from fgdlab.lab.config.scales import scale_settings
-from fgdlab.lab.course.pretrained import FILES, distilled_config, pretrained_detector, pretrained_facts
+from fgdlab.lab.course.pretrained import (
+    FILES,
+    WEIGHTS,
+    distilled_config,
+    pretrained_detector,
+    pretrained_facts,
+    pretrained_snapshots,
+)
 from fgdlab.lab.datasets.dataset import open_split
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.teachers.teachers import teacher_file
@@ -41,3 +48,13 @@ def test_the_AP_in_the_header_is_what_the_detector_scores():
 def test_the_pretrained_teacher_is_the_teacher_of_runs():
     path, origin = teacher_file(RunConfig.of(scale_settings("laptop")), None, None)
     assert path.name == FILES["teacher"] and origin == "shipped"
+
+
+def test_the_explorer_plays_the_shipped_student_in_training(tiny_scenes):
+    from fgdlab.lab.explorer import explore
+
+    explorer = explore({"distilled": pretrained_snapshots()}, pretrained_detector("teacher"), tiny_scenes("val"))
+    assert explorer.info["students"][0]["checkpoints"] == ["step 100", "step 300", "student-distilled"]
+    gaps = explorer.numbers("checkpoints")["feature_bg"]
+    assert gaps.nunique() == 3 and gaps.iloc[2] < gaps.iloc[0]
+    assert sum(file.stat().st_size for file in WEIGHTS.glob("student-distilled-step_*")) < 750_000

@@ -1,4 +1,4 @@
-"""Three trained RetinaNets that come with the project: a teacher and two of its students."""
+"""Trained RetinaNets that come with the project: a teacher, and two of its students."""
 from pathlib import Path
 
 from torch import nn
@@ -34,6 +34,14 @@ def pretrained_detector(name: str) -> nn.Module:
     detector = build("retinanet", settings["teacher" if name == "teacher" else "student"], 10)
     load_weights(detector, pretrained_file(name))
     return detector.eval()
+
+
+def pretrained_snapshots():
+    """The distilled student after 100, 300 and all 904 steps of its training: a student for ``explore``, to play."""
+    from ..explorer import NamedDetector  # it loads the whole bench
+
+    files = sorted(WEIGHTS.glob("student-distilled-step_*.safetensors"))
+    return NamedDetector(pretrained_detector("distilled"), [*files, pretrained_file("distilled")])
 
 
 def distilled_config() -> RunConfig:

@@ -11,5 +11,6 @@ from fgdlab import lazy_package
 __all__ = lazy_package(__name__, {
     "explorer": "Explorer explore static_figure",
     "gradient_maps": "GradientMaps gradient_maps gradient_maps_figure",
+    "models": "NamedDetector",
     "session": "Session",
 })

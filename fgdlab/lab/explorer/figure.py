@@ -29,7 +29,7 @@ def network_colours(students: list[str]) -> dict[str, str]:
 
 
 def figure(view: ViewData) -> plots.NotebookFigure:
-    """The panels of a view, 11 inches wide. The same view gives the same figure."""
+    """The same view gives the same figure."""
     rows = panel_rows(view)
     columns = max(len(row) for row in rows)
     panel_width = WIDTH / columns - SIDES

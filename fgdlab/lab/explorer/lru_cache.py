@@ -11,7 +11,7 @@ class LRUCache:
         self.entries: OrderedDict[Hashable, tuple[object, int]] = OrderedDict()
 
     def get(self, key: Hashable, compute: Callable[[], object], size: Callable = lambda value: value.nbytes):
-        """The value of ``key``, computed if missing; ``size(value)`` gives its bytes."""
+        """The value of ``key``, computed if missing."""
         if key not in self.entries:
             value = compute()
             self.entries[key] = value, size(value)

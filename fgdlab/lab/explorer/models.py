@@ -35,11 +35,14 @@ def named_detectors(student, classes: int, device=None) -> dict[str, NamedDetect
     students = dict(student) if isinstance(student, Mapping) else {"student": student}
     if not students:
         raise UserError('student must be a detector or {"baseline": detector, ...}, got an empty dict; name one')
-    return {
-        str(name): open_checkpoints(name, Path(value).expanduser(), classes, device)
-        if isinstance(value, (str, Path)) else NamedDetector(check_detector(f"student {name!r}", value))
-        for name, value in students.items()
-    }
+    named = {}
+    for name, value in students.items():
+        if isinstance(value, (str, Path)):
+            value = open_checkpoints(name, Path(value).expanduser(), classes, device)
+        elif not isinstance(value, NamedDetector):
+            value = NamedDetector(check_detector(f"student {name!r}", value))
+        named[str(name)] = value
+    return named
 
 
 def check_detector(label: str, detector) -> nn.Module:

@@ -18,7 +18,7 @@ def count_detected(sample: Sample, predictions: Predictions) -> tuple[int, int]:
 def check_teacher(
     inference: DetectorInference, sample: Sample, predictions: dict[str, Predictions], ap: dict[str, float],
 ) -> tuple[list[dict], list[str]]:
-    """One row per detector of ``predictions``, the teacher first, and warnings; ap: {name: AP}, as far as known."""
+    """One row per detector of ``predictions``, the teacher first, and warnings."""
     rows, levels, teacher = [], inference.levels, predictions["teacher"]
     lines = teacher_warnings(teacher, levels)
     for name, each in predictions.items():

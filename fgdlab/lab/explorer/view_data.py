@@ -51,7 +51,7 @@ class ViewData:
 
 
 def view_data(inference: DetectorInference, state: State, ap: dict[str, float]) -> ViewData:
-    """The view at one state. ``ap``: {network: AP}, as far as known."""
+    """``ap``: {network: AP}, as far as known."""
     image, level, name = state.image, state.level, state.student_name
     checkpoints = inference.shown(state)
     pairs = {each: inference.pairs(image, each, checkpoint) for each, checkpoint in checkpoints.items()}
