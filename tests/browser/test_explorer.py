@@ -439,7 +439,11 @@ def test_the_state_is_a_text_that_can_be_given_back(view):
 
 
 def test_an_image_is_chosen_by_its_number(view):
-    view.after(lambda: (view.root.locator('[aria-label="image number"]').fill("4"), view.page.keyboard.press("Enter")))
+    number = view.root.locator('[aria-label="image number"]')
+    number.fill("4")
+    view.after(lambda: view.kernel("explorer.set(temperature=0.4)"))  # the view is drawn while a number is typed
+    assert number.input_value() == "4"
+    view.after(lambda: view.page.keyboard.press("Enter"))
     assert view.kernel("print(explorer.state.image)") == "3\n"
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from fgdlab.lab.config.run_config import RunConfig
-from fgdlab.lab.course.pretrained import pretrained_detector
+from fgdlab.lab.course.pretrained import pretrained_detector, pretrained_snapshots
 from fgdlab.lab.datasets.dataset import open_split
 from fgdlab.lab.explorer.explorer import explore
 from tests.browser.axe import serious
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def saved(browser, tmp_path_factory):
-    students = {name: pretrained_detector(name) for name in ("baseline", "distilled")}
+    students = {"baseline": pretrained_detector("baseline"), "distilled": pretrained_snapshots()}
     data = open_split(RunConfig(train_images=8, eval_images=6), "val", progress=False)
     ap = {"teacher": 20.0, "baseline": 27.8}  # so that a warning is on screen
     explorer = explore(students, pretrained_detector("teacher"), data, image=2, ap=ap)
@@ -48,6 +48,54 @@ def test_the_page_is_one_file_of_three_images(saved):
     view, _ = saved
     assert view.root.locator(".fgd-image output").inner_text() == "of 6; 3 in this file"
     assert view.root.locator("[data-export]").count() == 0  # what needs a kernel is not shown
+
+
+def test_play_shows_every_checkpoint_of_the_image_shown(saved):
+    view, _ = saved
+    assert view.titles()[2] == "distilled student-distilled" and view.root.locator(".fgd-point").count() == 2
+    view.root.locator(".fgd-play").click()
+    view.page.wait_for_function(
+        "() => document.querySelectorAll('.fgd-point').length === 6"
+        " && document.querySelector('.fgd-play').innerText.includes('Play')"
+    )
+    ink = view.ink("distilled student-distilled")
+    view.press("checkpoint", "Home")
+    assert view.ink("distilled step 100") != ink
+    view.press("checkpoint", "End")
+
+
+def test_every_button_of_the_page_works(saved):
+    view, _ = saved
+    root, number = view.root, view.root.locator('[aria-label="image number"]')
+    buttons = root.locator("button:visible").evaluate_all("(all) => all.map((e) => e.ariaLabel || e.innerText)")
+    windows = {"Gallery": "Gallery", "State": "State", "help": "?", "All channels": "All channels"}
+    rest = {"previous image", "next image", "undo", "redo", "Reset", "▶ Play"}
+    assert set(buttons) == {*windows, *rest} and len(buttons) == len(set(buttons))
+    for text in windows.values():
+        root.locator("button", has_text=text).first.click()
+        assert view.page.locator("dialog[open]").count() == 1
+        view.page.keyboard.press("Escape")
+    view.after(root.locator('[aria-label="next image"]').click)
+    assert number.input_value() == "5"
+    view.after(root.locator('[aria-label="previous image"]').click)
+    view.after(lambda: (number.fill("1"), view.page.keyboard.press("Enter")))
+    assert root.locator('input[data-control="image"]').input_value() == "0"
+    view.after(root.locator('[aria-label="undo"]').click)
+    assert number.input_value() == "3"
+    view.after(root.locator('[aria-label="redo"]').click)
+    assert number.input_value() == "1"
+    view.after(root.locator('[aria-label="undo"]').click)
+
+
+def test_cells_and_bars_can_be_chosen_and_a_signed_map_marks_its_zero(saved):
+    view, _ = saved
+    view.after(lambda: view.panel("teacher").click(position={"x": 60, "y": 60}))
+    assert view.root.locator(".fgd-what").inner_text().startswith("F in cell row")
+    view.after(view.root.locator("button", has_text="Whole map").click)
+    assert view.root.locator(".fgd-zero:visible").count() == 1  # of the difference
+    view.after(lambda: view.root.locator(".fgd-bars").click(position={"x": 4, "y": 60}))
+    assert view.root.locator(".fgd-zero:visible").count() == 3  # a channel has both signs in both networks
+    view.after(view.root.locator("button", has_text="Reset").click)
 
 
 def test_every_control_of_the_page_changes_the_picture(saved):

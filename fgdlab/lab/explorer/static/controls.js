@@ -71,12 +71,12 @@ function imageControl(info, onChange) {
       element("button", { type: "button", "aria-label": "next image", title: "Next image", text: "›", onclick: () => turn(1) }), number, count),
     neighbours: () => [1, -1].map((step) => list()[(list().indexOf(now) + step + list().length) % list().length]),
     show(image) {
+      if (image !== now || number.value === "") number.value = image + 1;     // else a number that is being typed would be lost
       now = image;
       range.max = list().length - 1;
       number.max = info.images;
       if (Number(range.value) !== list().indexOf(image)) range.value = list().indexOf(image);
       range.setAttribute("aria-valuetext", `${image + 1} of ${info.images}`);
-      number.value = image + 1;
       count.textContent = info.list ? `of ${info.images}; ${list().length} in this file` : `of ${info.images}`;
     },
   };

@@ -218,7 +218,7 @@ function render({ model, el }) {
     if (!frame) {
       setBusy(true);
       if (store.send) store.fetch(state.image, wanted);
-      else showError(`This page holds images ${info.list.map((each) => each + 1).join(", ")}; image ${state.image + 1} needs a kernel.`);
+      else showError(`This page holds images ${info.list.map((each) => each + 1).join(", ")}; ${store.parts.has(`${state.image}`) ? "this checkpoint of " : ""}image ${state.image + 1} needs a kernel.`);
       return;
     }
     const known = detailOf(frame, wanted);
