@@ -115,10 +115,11 @@ def test_the_gradient_is_the_slope_of_the_loss(detectors, maps):
 @pytest.mark.parametrize("name", ONE_STAGE)
 def test_every_method_has_a_finite_gradient(name, detectors):
     if name == "ld":  # of GFL's heads
-        detectors = [build("gfl", backbone, 10) for backbone in ("compact_s", "compact_t")]
+        detectors = [build("gfl", "small_s", 10) for _ in range(2)]
     maps_of_method = gradient_maps(*detectors, SCENES, 0, [name])[name]
     for maps in (maps_of_method.gradient, maps_of_method.effective_weight):
-        assert {level: tuple(each.shape) for level, each in maps.items()} == {"P3": (8, 12), "P4": (4, 6), "P5": (2, 3)}
+        shapes = {level: tuple(each.shape) for level, each in maps.items()}
+        assert [shapes[level] for level in ("P3", "P4", "P5")] == [(8, 12), (4, 6), (2, 3)]
         assert all(torch.isfinite(each).all() and (each >= 0).all() for each in maps.values())
         assert sum(float(each.sum()) for each in maps.values()) > 0
 
