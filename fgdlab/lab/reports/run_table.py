@@ -12,7 +12,6 @@ from IPython.display import HTML
 from .. import plots
 from ..errors import UserError
 from ..sweeps import collect, dry_run, load_sweep, plan
-from .row_figures import by_step
 from .sweep_runs import SweepRuns, home_of, used_settings, with_errors
 
 STATIC = Path(__file__).parent / "static"
@@ -60,7 +59,7 @@ def watch(name: str, scale: str = "laptop", runs: Path | str | None = None, seed
         for line, run in zip(data["lines"], planned, strict=True):
             line["progress"] = run.here.progress()
             try:
-                losses = by_step(plots.read_metrics(run.folder / "metrics.jsonl"))["total"]
+                losses = plots.by_step(plots.read_metrics(run.folder / "metrics.jsonl"))["total"]
                 line["curve"] = [*losses.iloc[::len(losses) // 80 + 1].items()]
             except UserError:
                 pass  # no step is logged yet
