@@ -21,8 +21,6 @@ QUOTES = (
     r"results/([\w.{}*-]+)\.(?:csv|md|png)", r"<!-- table ([\w-]+) -->\n(?!Not measured yet)",
     r'(?:Table|Report|SweepRuns)\.of\("([\w-]+)"',
 )
-# Quoted although their sweep has changed since: to be made again, or taken out. This list only shrinks.
-TO_BE_MADE_AGAIN: dict[str, set[str]] = {}
 
 
 def quoted(text: str) -> set[str]:
@@ -44,13 +42,9 @@ def why_not(name: str) -> str:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_document_quotes_no_result_whose_sweep_has_changed_since(document):
-    name = str(document.relative_to(ROOT))
-    found = {each: why_not(each) for each in sorted(quoted(document.read_text(encoding="utf-8")))}
-    old = {each for each, why in found.items() if why}
-    allowed = TO_BE_MADE_AGAIN.get(name, set()) & set(RESULTS)
-    new = "\n".join(found[each] for each in sorted(old - allowed))
-    assert not new, f"run `fgdlab sweep NAME`, then `fgdlab table NAME --publish`; or quote nothing of:\n{new}"
-    assert allowed <= old, f"{sorted(allowed - old)} of {name} may be quoted now: take them out of TO_BE_MADE_AGAIN"
+    found = [why_not(each) for each in sorted(quoted(document.read_text(encoding="utf-8")))]
+    old = "\n".join(filter(None, found))
+    assert not old, f"run `fgdlab sweep NAME`, then `fgdlab table NAME --publish`; or quote nothing of:\n{old}"
 
 
 def test_quotes_are_found_in_links_marks_notebooks_and_patterns():
