@@ -363,12 +363,15 @@ product = three_factors[["weight", "error", "attention"]].prod(axis=1)
 assert product.sub(three_factors["fg / bg"]).abs().max() < 1e-3
 assert three_factors["error"].is_monotonic_decreasing
 assert three_factors["attention"].is_monotonic_decreasing
+corners = torch.cat([target["boxes"] for target in targets])
+small = ((corners[:, 2:] - corners[:, :2]) < 32).any(dim=1).float().mean()
+assert small > 0.95
 three_factors.style.format("{:.2f}")
 
 # %% [markdown]
 # The first factor is the mean number of boxes per image (slightly less where boxes overlap). The other two decrease
-# from fine to coarse levels: on P3 a cell can be completely inside an object, on P5 every cell contains object and
-# background.
+# from fine to coarse levels: on P3 a cell can be completely inside an object; on P5 a cell has 32 × 32 pixels, and
+# nearly all objects are narrower, so it contains object and background.
 #
 # ### Fractions by area and level
 #
@@ -444,13 +447,14 @@ relative = of_switch.div(of_switch["neither"], axis=0)
 relative.style.format("{:.2f}").set_caption("feature term / the same without attention")
 
 # %%
-assert relative.loc[["untrained", "baseline"], "both"].between(3, 3.7).all()
-assert 2.2 < relative.loc["distilled", "both"] < 2.8
+at_start = relative.loc[["untrained", "baseline"], "both"]
+assert (at_start > 2.5).all() and (QUICK or at_start.between(3, 3.7).all())
+assert QUICK or 2.2 < relative.loc["distilled", "both"] < 2.8
 assert relative["channel"].between(1, 1.06).all()
 p3 = {kind: feature_terms(*on_level("P3")[:3], without(attention(maps["P3"]), **off))
       for kind, off in {"on": {}, "off": dict(spatial=True, channel=True)}.items()}
 grown_fg, grown_bg = (on / off for on, off in zip(p3["on"], p3["off"], strict=True))
-assert grown_fg > 4 and grown_fg > 3 * grown_bg
+assert QUICK or grown_fg > 4 and grown_fg > 3 * grown_bg
 print(f"P3 alone: foreground x {grown_fg:.1f}, background x {grown_bg:.1f}")
 
 # %% [markdown]
@@ -483,7 +487,8 @@ def with_attention_of(who):
 whose = ("teacher", "student", "mean")
 of_whom = pd.Series({who: with_attention_of(who) for who in whose})
 of_whom /= of_whom["teacher"]
-assert 0.5 < of_whom["student"] < 0.65 and 0.7 < of_whom["mean"] < 0.85
+assert of_whom["student"] < of_whom["mean"] < 1
+assert QUICK or 0.5 < of_whom["student"] < 0.65 and 0.7 < of_whom["mean"] < 0.85
 of_whom.to_frame("feature term, teacher's attention = 1").T.style.format("{:.2f}")
 
 # %% [markdown]
@@ -518,7 +523,10 @@ both.loc[["fg", "bg", "attention"]].style.format("{:.1f}")
 pairs = ("both", "neither"), ("spatial", "neither"), ("neither", "none")
 display(Answer("table5_attention", *pairs))
 pairs = ("student", "teacher"), ("mean", "teacher"), ("neither", "teacher")
-Answer("control_attention", *pairs)
+answer = Answer("control_attention", *pairs)
+of_rows = [answer.sweep.settings(row, 0, "laptop") for row in answer.sweep.rows]
+assert {each.loss_ratio for each in of_rows} == {2}
+answer
 
 # %% [markdown]
 # ## Exercises

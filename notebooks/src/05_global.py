@@ -407,7 +407,10 @@ sizes.style.format("{:.3f}").background_gradient(cmap="cividis", axis=None)
 
 # %%
 display(Answer("table4_focal_global"))
-Answer("table6_relation")
+answer = Answer("table6_relation")
+of_rows = [answer.sweep.settings(row, 0, "laptop") for row in answer.sweep.rows]
+assert {each.loss_ratio for each in of_rows} == {2}
+answer
 
 # %% [markdown]
 # ## Exercises
