@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fgdlab.lab.course import exercises
-from fgdlab.lab.course.exercises.answers import Case, Verdict, check_answer
+from fgdlab.lab.course.exercises.answers import Verdict, check_answer
 
 from . import exercise_cases
 
@@ -99,24 +99,22 @@ def test_an_answer_that_raises_is_reported_without_a_traceback(exercise, broken,
 
 # ---- check_answer ----------------------------------------------------------------------------------------------------
 
-def twice(expected=None, **options):
-    expected = torch.tensor([4.0, 6.0]) if expected is None else expected
-    return [Case("2 and 3", (torch.tensor([2.0, 3.0]),), expected, **options)]
+TWICE = {"2 and 3": ((torch.tensor([2.0, 3.0]),), torch.tensor([4.0, 6.0]), "double it")}
 
 
 def test_a_right_answer_says_how_many_cases_agree():
-    verdict = check_answer(lambda x: 2 * x, twice())
+    verdict = check_answer(lambda x: 2 * x, TWICE)
     assert verdict and verdict.right and repr(verdict) == "right: 1 cases agree"
 
 
 def test_one_wrong_value_among_right_ones_is_wrong():
-    verdict = check_answer(lambda x: torch.tensor([4.0, 6.001]), twice(hint="double it"))
+    verdict = check_answer(lambda x: torch.tensor([4.0, 6.001]), TWICE)
     assert not verdict and "expected 6 at 1, got 6.001" in verdict.message
     assert verdict.message.endswith("Hint: double it")
 
 
 def test_every_case_is_checked():
-    cases = [*twice(), Case("five", (torch.tensor(5.0),), 10.0)]
+    cases = TWICE | {"five": ((torch.tensor(5.0),), 10.0, "")}
     assert not check_answer(lambda x: 2 * x if x.ndim else x, cases) and check_answer(lambda x: 2 * x, cases)
 
 
@@ -129,14 +127,14 @@ def test_every_case_is_checked():
     (lambda: 1, "TypeError"),
 ])
 def test_the_message_says_what_is_wrong(answer, message):
-    verdict = check_answer(answer, twice())
+    verdict = check_answer(answer, TWICE)
     assert not verdict and verdict.written and message in verdict.message
 
 
 def test_lists_dicts_words_and_truth_values_are_compared_by_part():
     expected = {"level": "P3", "parts": [0.25, 0.75], "helps": True, "pair": [torch.ones(2), "x"]}
     right = {"level": "P3", "parts": (0.25, 0.75), "helps": True, "pair": (torch.ones(2), "x")}
-    cases = [Case("a row", (), expected)]
+    cases = {"a row": ((), expected, "")}
     assert check_answer(lambda: right, cases)
     for change in ({"level": "P4"}, {"parts": [0.25, 0.76]}, {"parts": [1.0]}, {"helps": 1},
                    {"pair": [torch.ones(2), "y"]}, {"pair": [torch.ones(3), "x"]}):
@@ -144,8 +142,8 @@ def test_lists_dicts_words_and_truth_values_are_compared_by_part():
     assert not check_answer(lambda: {"level": "P3"}, cases)
 
 
-def test_each_case_has_its_tolerance():
-    assert check_answer(lambda x: 2.01 * x, twice(rtol=0.01)) and not check_answer(lambda x: 2.01 * x, twice(rtol=1e-3))
+def test_the_tolerance_can_be_set():
+    assert check_answer(lambda x: 2.01 * x, TWICE, rtol=0.01) and not check_answer(lambda x: 2.01 * x, TWICE, rtol=1e-3)
 
 
 def test_the_line_in_a_notebook_is_escaped():
