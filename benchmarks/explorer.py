@@ -128,7 +128,7 @@ WATCH = """() => {
         ? [...(node.matches('img') ? [node] : []), ...node.querySelectorAll('img')] : [];
     document.querySelectorAll('.fgd').forEach((each) => {
         each.addEventListener('fgd-answered', (event) => {
-            answer = answer || [performance.now() - pressed, 1000 * event.detail];
+            answer = [performance.now() - pressed, 1000 * event.detail];
         });
         each.addEventListener('fgd-painted', note);
     });
