@@ -81,7 +81,8 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def execute(source: Path, out: Path, parameters: list[str], threads: int) -> tuple[int, float, float, str]:
     """Run a notebook in a new process. Returns exit status, seconds, peak memory in GB, end of the output."""
-    environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    # A progress bar appears only on a slow machine, and its text would stay in the notebook.
+    environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1", "TQDM_DISABLE": "1"}
     environment |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     command = [
         sys.executable, "-m", "papermill", str(source), str(out), "--kernel", "python3", "--cwd", str(HERE),

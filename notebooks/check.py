@@ -70,6 +70,12 @@ def narrow(name: str) -> list[str]:
             for cell in code(read(name)) for line in cell.source.splitlines() if len(line) > COLUMNS]
 
 
+def overview(name: str) -> list[str]:
+    """The schematic of FGD in a cell of its own."""
+    shown = any(re.fullmatch(r"schematic\(\"\w+\"\)", cell.source) for cell in code(read(name)))
+    return [] if shown else ['a cell must show the schematic of FGD: schematic("masks"), or another part']
+
+
 def ending(name: str) -> list[str]:
     """A recap of three points and a link to the next notebook; then, as last section, all solutions."""
     cells = read(name).cells
@@ -170,7 +176,7 @@ def pairs(name: str) -> list[str]:
     return [difference] if (difference := drift(name)) else []
 
 
-RULES = (opening, parameters, short_cells, narrow, ending, results, captions, size, links, exercises, pairs)
+RULES = (opening, parameters, short_cells, narrow, overview, ending, results, captions, size, links, exercises, pairs)
 
 
 def equations() -> list[str]:

@@ -145,6 +145,13 @@ def test_code_wider_than_88_columns_is_found(series):
     assert len(check.narrow("01_x")) == 1
 
 
+def test_a_notebook_without_the_schematic_is_found(series):
+    series(ran('schematic("masks")'))
+    assert check.overview("01_x") == []
+    series(ran('schematic("masks") and 1'), markdown('schematic("masks")'))
+    assert len(check.overview("01_x")) == 1
+
+
 def test_an_ending_without_recap_link_or_solutions_is_found(series):
     recap = "## Recap\n\n- a\n- b\n- c\n\nNext: [02](02.ipynb)\n\n"
     solution = new_code_cell("assert True", metadata={"tags": ["solution"]})
