@@ -229,7 +229,7 @@ def curve_figure(results: pd.DataFrame, sweep, metric: str = "AP") -> Figure:
         ax.set_ylabel(name)
         style_axes(ax, "both")
     left.legend(frameon=False, fontsize=8.5)
-    seeds = sorted({len(values_by_seed(runs, key, metric)) for key in sweep.rows})
+    seeds = sorted({len(values_by_seed(runs, key, metric)) for key in sweep.present})
     counts = " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))
     data = ", ".join(map(str, distinct(done, "data")))
     note = textwrap.fill(f"{data}. n = {counts} per point; bars: 95 % t-intervals over seeds.", 140)
