@@ -265,7 +265,7 @@ gradient_maps_figure(by_method, student, dataset, 3, "P3", columns=3)
 # %% [markdown]
 # *Figure 1.* Effective weight and gradient of three losses on P3 of one scene, each map divided by its own mean; the
 # colours end at 0.1 and 10. Check: the effective weight of hint has one colour, and direction has a gradient at every
-# cell. But is its gradient large on the digit, as $w$ was meant to do?
+# cell. But is its gradient large on the digits, as $w$ was meant to do?
 
 # %%
 inside = focal_masks(scene.boxes, scene.frame_sizes(), (16, 16), rounding="exact")
@@ -278,7 +278,7 @@ assert gradient.min() > 0 and parts["weight w"] > parts["gradient"]
 
 # %% [markdown]
 # It is smaller there than $w$. A cell's gradient is its weight times the sine of the angle, **divided by the length of
-# the student's vector**, because a long vector turns slowly. Cells with long vectors in the student, such as the digit,
+# the student's vector**, because a long vector turns slowly. Cells with long vectors in the student, such as digits,
 # get a smaller gradient than $w$ alone suggests. The loss is the one that we wrote, but it is not what we meant.
 # Exercise 2 repairs it; here we go on with the loss as it is.
 #
@@ -418,7 +418,7 @@ check.slope(slope)
 # %% [markdown]
 # **Exercise 2** (medium, 15 minutes, an experiment) Repair the loss: let the weight of a cell be the product of both
 # lengths, divided by its sum over the cells of each image, and treat it as a **constant** for the gradient. Maps (N, C,
-# H, W) in, a scalar out, the mean over images. Predict first: is the fraction of the gradient in the box larger than
+# H, W) in, a scalar out, the mean over images. Predict first: is the fraction of the gradient in the boxes larger than
 # before?
 
 # %%
