@@ -28,14 +28,19 @@ def results_flag(name: str):
     return option(name, f"folder of the runs  [default: {default}]", type=PATH)
 
 
-def numbers(ctx, param, value: str | None) -> list[int] | None:
-    try:
-        return None if value is None else [int(number) for number in value.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"must be whole numbers with commas between, such as 0,1,2; got {value!r}") from None
+def numbers(least: int):
+    """A callback for whole numbers with commas between."""
+    def parse(ctx: click.Context, param, value: str | None) -> list[int] | None:
+        words = [] if value is None else value.split(",")
+        if not all(word.strip().isdecimal() and int(word) >= least for word in words):
+            raise click.BadParameter(f"must be whole numbers from {least} up with commas between, got {value!r}")
+        return list(map(int, words)) if words else None
+
+    return parse
 
 
-seeds_flag = option("--seeds", "the seeds that count  [default: those of the runs]", callback=numbers, metavar="0,1,2")
+seeds_flag = option(
+    "--seeds", "the seeds that count  [default: those of the runs]", callback=numbers(0), metavar="0,1,2")
 
 
 def settings_flags(command):

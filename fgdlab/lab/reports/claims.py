@@ -78,27 +78,25 @@ def verdict_of(claim: dict) -> ClaimVerdict:
         row, against, relation, bound = parts.groups()
         if sweep is None:
             continue
-        for key in {row, against} - set(sweep.rows) - {"teacher_AP"}:
+        for key in {row, against} - {*sweep.rows, "teacher_AP"}:
             raise UserError(f"a rule must name rows of {name}, got {key!r}; known: {', '.join(sweep.rows)}")
         paper = [sweep.rows[key].paper.get(metric) if key in sweep.rows else None for key in (row, against)]
         papers += [] if None in paper else [f"{paper[0] - paper[1]:+.1f}"]
-        if why or metric not in frame:
-            why = why or f"no {metric} in its results"
+        why = why or ("" if metric in frame else f"no {metric} in its results")
+        if why:
             continue
         if against == "teacher_AP":
             difference = estimate(values_by_seed(frame, row, metric) - values_by_seed(frame, row, "teacher_AP"))
         else:
             difference = paired_difference(frame, row, against, metric)
-        why = why if difference.n else f"no pair of {row} and {against}"
+        why = "" if difference.n else f"no pair of {row} and {against}"
         score = "" if metric == "AP" else f"{metric}, "
         ours.append(f"{score}{rule}: {difference_text(difference.mean, difference.low, difference.high, difference.n)}")
         verdicts.append(rule_verdict(difference, relation, float(bound)))
-    if why or not rules:
-        verdict = UNMEASURED
-    else:
-        verdict = FAILS if FAILS in verdicts else UNDECIDED if UNDECIDED in verdicts else HOLDS
     paper = claim.get("numbers") or ", ".join(papers) or DASH
-    ours = [] if verdict == UNMEASURED else ours
+    verdict = next((each for each in (FAILS, UNDECIDED) if each in verdicts), HOLDS)
+    if why or not rules:
+        ours, verdict = [], UNMEASURED
     return ClaimVerdict(claim["claim"], claim["source"], paper, ours, verdict, claim["decide"], name, why)
 
 
@@ -115,13 +113,12 @@ def claims_text(markdown: bool = False) -> str:
     """The table of claims: for the README, or for a terminal, with the reasons why some are not measured."""
     lines = []
     for each in claim_verdicts():
-        ours = each.ours or [f"({each.why or 'no rule'})" if not markdown else DASH]
+        if markdown:
+            ours = f"{'; '.join(each.ours)} ([{each.sweep}](ablations/results/{each.sweep}.md))" if each.ours else DASH
+        else:
+            ours = "\n".join(each.ours) or f"({each.why or 'no rule'})"
         verdict = f"**{each.verdict}**" if markdown else each.verdict
-        if markdown and each.ours:
-            ours = [f"{'; '.join(ours)} ([{each.sweep}](ablations/results/{each.sweep}.md))"]
-        lines.append([f"{each.claim} ({each.source})", each.paper, "\n".join(ours), verdict, each.decide])
+        lines.append([f"{each.claim} ({each.source})", each.paper, ours, verdict, each.decide])
     headers = ["claim", "paper Δ", "rule and ours: Δ [95 %] (n)", "verdict", "what would decide it"]
-    if markdown:
-        return f"{tabulate(lines, headers, 'pipe', disable_numparse=True)}\n\n{MEANING}\n"
-    widths = [30, 8, 26, 10, 18]
-    return f"{tabulate(lines, headers, 'simple', disable_numparse=True, maxcolwidths=widths)}\n\n{MEANING}\n"
+    style = {"tablefmt": "pipe"} if markdown else {"tablefmt": "simple", "maxcolwidths": [30, 8, 26, 10, 18]}
+    return f"{tabulate(lines, headers, disable_numparse=True, **style)}\n\n{MEANING}\n"

@@ -1,41 +1,41 @@
 """AP difference of two detectors with confidence intervals over images, over seeds, and over both."""
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from .. import plots, stats
 from ..errors import UserError
-from ..stats import Interval, estimate, image_interval, match, seeds_and_images_interval, variance_covered
-from ..tables import DASH
-from .comparison_inputs import ComparisonInputs
+from ..tables import DASH, WIDTH, compared_rows, runs_of, signed, wrapped
+from .comparison_inputs import ComparisonInputs, comparison_of_rows
+from .sweep_runs import SweepRuns
 
-WIDTH = 100  # columns of a terminal
-SOURCES = ("images", "seeds", "both")
+COLOURS = {"images": plots.TEACHER_COLOUR, "seeds": plots.STUDENT_COLOUR, "both": plots.DISTILLED_COLOUR}
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Scores of both detectors and three intervals of their difference A minus B, in points of ``metric``.
 
-    scores_a, scores_b: (S,) one per pair, on the original images. draws: (R,) mean difference on each resample of the
-        images.
-    images, seeds, both: mean difference with its interval over this variance source; the ends of the latter two are NaN
-        for one pair.
+    scores: (2, S), of A and B, one per pair, on the original images. draws: (R,) mean difference on each resample.
+    intervals: by variance source "images", "seeds", "both"; the ends of the latter two are NaN for one pair.
     """
 
     inputs: ComparisonInputs
     metric: str
-    scores_a: np.ndarray
-    scores_b: np.ndarray
+    scores: np.ndarray
     draws: np.ndarray
-    images: Interval
-    seeds: Interval
-    both: Interval
+    intervals: dict[str, stats.Interval]
 
     @property
     def differences(self) -> np.ndarray:
-        return self.scores_a - self.scores_b
+        return self.scores[0] - self.scores[1]
+
+    def known(self) -> dict[str, stats.Interval]:
+        return {source: each for source, each in self.intervals.items() if not np.isnan(each.low)}
 
 
 def compare(inputs: ComparisonInputs, metric: str = "AP", resamples: int = 1000, seed: int = 0) -> Comparison:
@@ -45,35 +45,28 @@ def compare(inputs: ComparisonInputs, metric: str = "AP", resamples: int = 1000,
         UserError: an unknown metric, or no object in the images that counts for the metric.
     """
     images = len(inputs.image_ids)
-    sides = [
-        [match(inputs.ground_truth, detections, inputs.image_ids, metric) for detections in side]
-        for side in zip(*((pair.detections_a, pair.detections_b) for pair in inputs.pairs), strict=True)
+    pairs = [
+        tuple(stats.match(inputs.ground_truth, detections, inputs.image_ids, metric) for detections in pair)
+        for pair in inputs.pairs.values()
     ]
     once = np.ones(images, dtype=int)
-    scores_a, scores_b = (np.array([float(matches.scores(once)[0]) for matches in side]) for side in sides)
-    if np.isnan(scores_a).any():
+    scores = np.array([[side.scores(once)[0] for side in pair] for pair in pairs]).T
+    if np.isnan(scores).any():
         raise UserError(f"{metric} needs objects of its size, got none in {images} images; take another, such as AP")
-    pairs = list(zip(*sides, strict=True))
-    by_images, draws = image_interval(pairs, resamples, seed)
-    mean, std, _, low, high = estimate(scores_a - scores_b)
-    both = seeds_and_images_interval(scores_a - scores_b, by_images.std, images)
-    return Comparison(inputs, metric, scores_a, scores_b, draws, by_images, Interval(mean, low, high, std), both)
-
-
-def signed(value: float) -> str:
-    """Two decimals with a sign, never "-0.00"."""
-    return f"{round(value, 2) + 0.0:+.2f}"
+    by_images, draws = stats.image_interval(pairs, resamples, seed)
+    mean, std, _, low, high = stats.estimate(scores[0] - scores[1])
+    both = stats.seeds_and_images_interval(scores[0] - scores[1], by_images.std, images)
+    intervals = {"images": by_images, "seeds": stats.Interval(mean, low, high, std), "both": both}
+    return Comparison(inputs, metric, scores, draws, intervals)
 
 
 def comparison_text(result: Comparison) -> str:
-    """The scores of each pair, the three intervals, and what each interval covers; fits :data:`WIDTH` columns."""
-    inputs, metric, count = result.inputs, result.metric, len(result.scores_a)
-    head = f"{metric}: A = {inputs.name_a}, B = {inputs.name_b}; {inputs.data}"
-    labels, scores_a, scores_b = [pair.label for pair in inputs.pairs], list(result.scores_a), list(result.scores_b)
+    """The scores of each pair, the three intervals, and what each interval covers, for a terminal."""
+    inputs, count, shown = result.inputs, len(result.differences), result.known()
+    lines = dict(zip(inputs.pairs, result.scores.T, strict=True))
     if count > 1:
-        labels, scores_a, scores_b = [*labels, "mean"], [*scores_a, np.mean(scores_a)], [*scores_b, np.mean(scores_b)]
-    lines = zip(labels, scores_a, scores_b, strict=True)
-    scores = [[label, f"{a:.2f}", f"{b:.2f}", signed(a - b)] for label, a, b in lines]
+        lines["mean"] = result.scores.mean(axis=1)
+    scores = [[label, f"{a:.2f}", f"{b:.2f}", signed(a - b, 2)] for label, (a, b) in lines.items()]
     methods = {
         "images": f"paired bootstrap (BCa), {len(result.draws)} resamples of {len(inputs.image_ids)} images",
         "seeds": f"paired t-interval, {count} seeds",
@@ -81,24 +74,81 @@ def comparison_text(result: Comparison) -> str:
     }
     intervals = []
     for source, method in methods.items():
-        interval = getattr(result, source)
-        known = not np.isnan(interval.low)
-        ends = f"[{signed(interval.low)}, {signed(interval.high)}]" if known else DASH
-        intervals.append([source, signed(interval.mean), ends, method if known else "needs several seeds"])
-    notes = inputs.notes + [variance_covered(each, f"The interval over {each} covers") for each in sources_of(result)]
+        mean, low, high, _ = result.intervals[source]
+        ends, method = (f"[{signed(low, 2)}, {signed(high, 2)}]", method) if source in shown else \
+            (DASH, "needs several seeds")
+        intervals.append([source, signed(mean, 2), ends, method])
+    notes = inputs.notes + [stats.variance_covered(source, f"The interval over {source} covers") for source in shown]
     if count == 1:
         notes.append("For the seed variance compare several seeds: use --sweep, or several runs separated by commas.")
     return "\n\n".join([
-        textwrap.fill(head, WIDTH), table(["", "A", "B", "A - B"], scores, "right"),
-        table(["variance over", "A - B", "95 % interval", "method"], intervals, "left"),
-        "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in notes),
+        textwrap.fill(f"{result.metric}: A = {inputs.names[0]}, B = {inputs.names[1]}; {inputs.data}", WIDTH),
+        table(["", "A", "B", "A - B"], scores, "right"),
+        table(["variance over", "A - B", "95 % interval", "method"], intervals, "left"), wrapped(notes),
     ])
-
-
-def sources_of(result: Comparison) -> tuple[str, ...]:
-    """The variance sources that have an interval: only the images if there is one pair of runs."""
-    return SOURCES if len(result.scores_a) > 1 else SOURCES[:1]
 
 
 def table(headers: list[str], rows: list[list[str]], last: str) -> str:
     return tabulate(rows, headers, "simple", disable_numparse=True, colalign=["left", "right", "right", last])
+
+
+def comparison_figure(result: Comparison) -> Figure:
+    """A histogram of the resampled differences, below it the intervals and a point per seed."""
+    inputs, count, shown = result.inputs, len(result.differences), result.known()
+    lines = [inputs.data, *(stats.variance_covered(source, f"{source.capitalize()}: covers") for source in shown)]
+    lines += [] if count > 1 else ["One pair of runs shows no seed variance."]
+    notes = "\n".join(textwrap.fill(line, 118) for line in lines)
+    fig = Figure(figsize=(8, 4.1 + 0.16 * notes.count("\n")), facecolor="white", layout="constrained")
+    top, lower = fig.subplots(2, 1, sharex=True, height_ratios=(1.5, 1))
+    title = textwrap.fill(f"{result.metric}: {inputs.names[0]} minus {inputs.names[1]}", 76)
+    fig.suptitle(title, fontsize=10.5, weight="bold", x=0.015, ha="left")
+    top.hist(result.draws, bins=30, color=plots.TEACHER_COLOUR, alpha=0.35, gid="draws")
+    top.set_ylabel("resamples of the images", fontsize=9)
+    for i, (source, (mean, low, high, _)) in enumerate(shown.items()):
+        style = {"color": COLOURS[source], "linewidth": 2, "marker": "|", "markersize": 9}
+        lower.plot([low, high], [i, i], gid=f"interval-{source}", **style)
+        lower.plot([mean], [i], "s", color=COLOURS[source], markeredgecolor="black", markersize=5.5, zorder=4)
+    lower.plot(result.differences, np.full(count, len(shown)), "o", color=plots.BOX_COLOUR, markersize=6, gid="points")
+    points = "each seed" if count > 1 else "the runs"
+    lower.set_yticks(range(len(shown) + 1), [*(f"95 %, {source}" for source in shown), points])
+    lower.set_ylim(len(shown) + 0.5, -0.5)
+    lower.set_xlabel(f"difference in {result.metric}, in points; above 0 the first is better", fontsize=9)
+    for ax in (top, lower):
+        ax.axvline(0, color="black", linewidth=1, zorder=1, gid="zero")
+        ax.tick_params(labelsize=8.5)
+        ax.spines[["top", "right"]].set_visible(False)
+    fig.supxlabel(notes, fontsize=7.5, color=plots.NEUTRAL_COLOUR, x=0.015, ha="left")
+    return fig
+
+
+def resampled_intervals(
+    runs: SweepRuns, metrics: tuple[str, ...], source: str, resamples: int = 1000,
+    report: Callable[[str], None] = lambda line: None,
+) -> dict[tuple[str, str, str], tuple[float, float]]:
+    """{(row, against, metric): (low, high)}: the 95 % interval of each difference in a table.
+
+    Args:
+        source: "images", or "both" with the seed variance added.
+        report: called with one line per pair of rows, because matching takes time.
+    Raises:
+        UserError: the folder of a done run is missing. Committed results have no detections.
+    """
+    frame, intervals = runs_of(runs.frame, runs.sweep), {}
+    for pair in compared_rows(runs.sweep):
+        labels = [runs.sweep.rows[row].label for row in pair]
+        done = [set(stats.values_by_seed(frame, row, metrics[0]).index.get_level_values("seed")) for row in pair]
+        seeds = done[0] & done[1]
+        for row, label in zip(pair, labels, strict=True):
+            for seed in seeds - set(runs.finished(row)):
+                raise UserError(
+                    f"intervals over images need the detections of all runs, got none of {label!r}, seed {seed}; "
+                    f"run `fgdlab sweep {runs.sweep.name}`, or take --noise seeds"
+                )
+        if not seeds:
+            continue
+        report(f"resampling images: {labels[0]} minus {labels[1]}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}")
+        inputs = comparison_of_rows(runs, *pair)
+        for metric in metrics:
+            interval = compare(inputs, metric, resamples).intervals[source]
+            intervals[*pair, metric] = (interval.low, interval.high)
+    return intervals

@@ -1,5 +1,4 @@
 """Error types of finished runs, as in Fig. 6 of the paper: columns of results, text, and a figure of rows."""
-import json
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,12 +8,10 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..io import checked_read
 from ..plots import DISTILLED_COLOUR
 from ..stats import ERROR_TYPES, error_shares, mean_std, variance_covered
-from ..tables import aligned, draw_values, seed_heights, style_rows
-from .comparison_inputs import evaluation_set, finished
-from .row_runs import missing_folders
+from ..tables import WIDTH, aligned, draw_values, seed_heights, style_rows
+from .comparison_inputs import detections_of, evaluation_set, finished
 from .sweep_runs import SweepRuns, folder_of
 
 TYPES = list(ERROR_TYPES)
@@ -29,9 +26,7 @@ def error_types_of_runs(folders: Iterable[Path]) -> pd.DataFrame:
         result = finished(folder)
         key = (result["data_hashes"]["eval"], result["settings"]["eval_split"])
         dataset = known[key] = known.get(key) or evaluation_set(folder, result)
-        with checked_read(folder / "detections.json"):
-            detections = list(json.loads((folder / "detections.json").read_text(encoding="utf-8")))
-        shares.append(error_shares(dataset.ground_truth(), detections, dataset.image_ids))
+        shares.append(error_shares(dataset.ground_truth(), detections_of(folder), dataset.image_ids))
         seeds.append(result["settings"]["seed"])
     return pd.DataFrame(shares, pd.Index(seeds, name="seed"), TYPES, dtype=float)
 
@@ -49,25 +44,21 @@ def error_types_of_rows(runs: SweepRuns) -> dict[str, pd.DataFrame]:
     """{label of a row: error shares by seed}. Raises a UserError if no run's folder nor its shares are here."""
     frame = with_error_types(runs).dropna(subset=TYPES).set_index("seed")
     if frame.empty:
-        raise UserError(missing_folders(runs))
+        raise UserError(runs.missing_folders())
     return {row.label: frame.loc[frame["row"] == key, TYPES] for key, row in runs.sweep.rows.items()}
 
 
 def errors_text(rows: dict[str, pd.DataFrame]) -> str:
-    """Mean and std over seeds of each share, one line per row."""
     def cell(values: pd.Series) -> str:
         mean, std, n = mean_std(values)
         return f"{mean:.1f}" + (f" ± {std:.1f}" if n > 1 else "")
 
     lines = [[label, *(cell(shares[name]) for name in TYPES), str(len(shares))] for label, shares in rows.items()]
-    return f"{aligned(pd.DataFrame(lines, columns=['', *TYPES, 'n']))}\n\n{textwrap.fill(MEANING, 100)}"
+    return f"{aligned(pd.DataFrame(lines, columns=['', *TYPES, 'n']))}\n\n{textwrap.fill(MEANING, WIDTH)}"
 
 
 def errors_figure(rows: dict[str, pd.DataFrame], title: str) -> Figure:
-    """One panel per error type that occurs, one line per row: a point per run, and the mean with its t-interval.
-
-    Gids of its artists: ``points-LABEL``, ``mean-LABEL``, ``interval-LABEL``.
-    """
+    """One panel per error type that occurs, one line per row: a point per run, and the mean with its t-interval."""
     shares = pd.concat(rows.values())
     names, heights = [name for name in TYPES if shares[name].max() > 1e-9], seed_heights(sorted(set(shares.index)))
     lines = -(-len(names) // COLUMNS)

@@ -47,17 +47,14 @@ def publish_table(name: str, table: str) -> list[Path]:
 
 
 def publish_claims() -> list[Path]:
-    """Write the table of claims between its marks; [] if it has none or nothing has changed."""
     return publish_table("claims", claims_text(markdown=True)) if (ablations_folder() / "claims.yaml").is_file() else []
 
 
 def check_scale(scale: str) -> None:
-    """Raise a UserError for scale smoke, whose numbers mean nothing."""
     if scale == "smoke":
         raise UserError("a published table must be of scale laptop or gpu, got smoke; run the sweep at another scale")
 
 
 def replace_table(text: str, name: str, table: str) -> str:
-    """The text with ``table`` between ``<!-- table NAME -->`` and ``<!-- end NAME -->``, if it has these marks."""
     pattern = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end {re.escape(name)} -->)", re.DOTALL)
     return pattern.sub(lambda found: f"{found[1]}{table.strip()}\n{found[2]}", text)

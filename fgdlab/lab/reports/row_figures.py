@@ -1,24 +1,117 @@
-"""Figures that compare the rows of a sweep, on the same images and the same scales. Titles carry the rows' labels."""
+"""The rows of a sweep on the same images: one finished run of each, loaded, and figures that compare them."""
 import math
 import textwrap
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import MaxNLocator
+from torch import nn
 
 from fgdlab.attention import attention
 from fgdlab.fgd import masks_of
 
 from .. import plots
+from ..config import RunConfig
+from ..datasets import DetectionDataset
+from ..errors import UserError
 from ..plots import NotebookFigure
-from .row_runs import LoadedRows
+from ..run import RunFolder, load_run
+from ..teachers import trained_path
+from ..training import detections
+from .comparison_inputs import detections_of
+from .sweep_runs import SweepRuns
 
 COLUMNS = 6  # maps per line
-LABEL = 27  # letters of a label per line above a panel
-TITLE = {"fontsize": 7.5, "pad": 3, "linespacing": 1.15}
+MIN_OBJECTS = 2  # in an image that is shown, if there are such images
+
+
+class LoadedRun(NamedTuple):
+    label: str
+    seed: int
+    config: RunConfig
+    student: nn.Module
+    teacher: nn.Module | None
+    detections: list[dict]
+
+
+@dataclass(frozen=True)
+class LoadedRows:
+    """The rows that can be shown, the data set they were evaluated on, and {label: why} of the other rows."""
+
+    rows: list[LoadedRun]
+    dataset: DetectionDataset
+    left_out: dict[str, str]
+
+    @classmethod
+    def of(cls, runs: SweepRuns) -> "LoadedRows":
+        """Load one finished run of each row; a UserError that says why if there is none."""
+        rows, left_out, dataset = [], {}, None
+        for key, row in runs.sweep.rows.items():
+            finished = runs.finished(key)
+            if not finished:
+                left_out[row.label] = runs.sweep.absent.get(key) or "no folder of a finished run"
+                continue
+            seed, folder = next(iter(finished.items()))
+            try:
+                config, student, eval_set, teacher = load_row(folder)
+                dataset = dataset or eval_set
+                if eval_set.content_hash() != dataset.content_hash():
+                    raise UserError("evaluated on other images than the first row")
+                rows.append(LoadedRun(row.label, seed, config, student, teacher, detections_of(folder)))
+            except UserError as error:
+                left_out[row.label] = str(error)
+        if not rows:
+            why = "; ".join(f"{row}: {why}" for row, why in left_out.items())
+            raise UserError(why if any(map(runs.finished, runs.sweep.rows)) else runs.missing_folders())
+        return cls(rows, dataset, left_out)
+
+    def images(self, count: int) -> list[int]:
+        """Indices of ``count`` images, spread over the split; images with several objects are preferred."""
+        objects = [len(self.dataset.annotations.boxes[image_id]) for image_id in self.dataset.image_ids]
+        several = [index for index, number in enumerate(objects) if number >= MIN_OBJECTS]
+        if len(several) < count:
+            several += sorted(set(range(len(objects))) - set(several))
+        return several[::max(len(several) // count, 1)][:count]
+
+    def teacher(self) -> nn.Module | None:
+        return next((row.teacher for row in self.rows if row.teacher is not None), None)
+
+    def teacher_detections(self, index: int) -> list[dict]:
+        return detections(self.teacher(), OneImage(self.dataset, index))
+
+
+class OneImage:
+    def __init__(self, dataset: DetectionDataset, index: int):
+        self.item, self.category_ids = dataset.as_bytes(index), dataset.category_ids
+
+    def __len__(self) -> int:
+        return 1
+
+    def as_bytes(self, index: int, epoch: int | None = None):
+        return self.item
+
+
+def load_row(folder: Path) -> tuple[RunConfig, nn.Module, DetectionDataset, nn.Module | None]:
+    """Settings, student, evaluation set and teacher of a finished run. A missing teacher is an error."""
+    result = RunFolder(folder).result()
+    for name in ("student.safetensors", "detections.json"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder.name} must hold {name} to be shown, got none; run it again")
+    config = RunConfig.of(result["settings"])
+    checkpoint = config.teacher_checkpoint
+    weights = Path(checkpoint).expanduser() if checkpoint else trained_path(config)
+    if result["teacher"] and not weights.is_file():
+        raise UserError(
+            f"the teacher's weights ({result['teacher']['weights']}) must be on this machine; "
+            "copy them to the cache, or run the sweep here"
+        )
+    config, _, student, eval_set, teacher = load_run(folder)
+    return config, student, eval_set, teacher.detector if teacher else None
 
 
 def losses_by_row(metrics: dict[str, list[pd.DataFrame]]) -> NotebookFigure:
@@ -29,7 +122,7 @@ def losses_by_row(metrics: dict[str, list[pd.DataFrame]]) -> NotebookFigure:
     Args:
         metrics: {label: frames of plots.read_metrics, one per seed}.
     """
-    curves = {label: [by_step(frame) for frame in frames] for label, frames in metrics.items()}
+    curves = {label: list(map(plots.by_step, frames)) for label, frames in metrics.items()}
     names = dict.fromkeys(name for frames in curves.values() for frame in frames for name in frame if name != "total")
     styles = plots.term_styles(names)
     columns = min(len(curves), 3)
@@ -40,7 +133,7 @@ def losses_by_row(metrics: dict[str, list[pd.DataFrame]]) -> NotebookFigure:
     for ax in axes[len(curves):]:
         ax.set_axis_off()
     for ax, (label, frames) in zip(axes, curves.items(), strict=False):
-        draw_terms(ax, frames, styles)
+        plots.draw_term_curves(ax, frames, styles)
         ratio = mean_loss_ratio(metrics[label])
         text = f"distillation ends at {ratio:.2g} x the task loss" if ratio else "task loss only"
         seeds = f"{len(frames)} seed" + ("s" if len(frames) > 1 else "")
@@ -55,26 +148,6 @@ def losses_by_row(metrics: dict[str, list[pd.DataFrame]]) -> NotebookFigure:
     return figure
 
 
-def by_step(frame: pd.DataFrame) -> pd.DataFrame:
-    """Weighted values summed over levels: one line per step, one column per term, and their total."""
-    terms = frame[frame["name"] != "total"]
-    wide = terms.pivot_table(index="step", columns="name", values="weighted", aggfunc="sum", sort=False)
-    return wide.assign(total=wide.sum(axis=1))
-
-
-def draw_terms(ax: Axes, seeds: list[pd.DataFrame], styles: dict[str, tuple[str, str]]) -> None:
-    mean = pd.concat(seeds).groupby(level=0).mean()
-    for name in mean.columns:
-        color, line = styles.get(name, ("black", "-"))
-        for frame in seeds if len(seeds) > 1 else []:
-            if name in frame:
-                ax.plot(frame.index, frame[name], color=color, linestyle=line, linewidth=0.5, alpha=0.35)
-        width = 1.0 if name == "total" else 1.6
-        ax.plot(mean.index, mean[name], color=color, linestyle=line, linewidth=width, gid=f"term-{name}")
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    plots.style_axes(ax, "both")
-
-
 def mean_loss_ratio(frames: list[pd.DataFrame]) -> float:
     """Distillation loss over task loss, weighted, averaged over the last quarter of the logged steps and over seeds."""
     ratios = []
@@ -85,26 +158,25 @@ def mean_loss_ratio(frames: list[pd.DataFrame]) -> float:
     return sum(ratios) / len(ratios)
 
 
-def masks_by_row(loaded: LoadedRows, index: int, level: str | None = None) -> NotebookFigure | None:
-    """Image, and the weights M S and (1 - M) S of the cells of one level; rows with equal weights share a panel.
+def masks_by_row(loaded: LoadedRows, index: int) -> NotebookFigure:
+    """Image, and the weights M S and (1 - M) S of the cells of the finest level; rows with equal weights share a panel.
 
-    Returns:
-        None if no row's loss uses FGD's masks.
+    Raises:
+        UserError: no row's loss uses FGD's masks.
     """
     student = loaded.rows[0].student
     scene, _ = plots.scene_and_teacher_maps(student, None, *loaded.dataset[index])
-    level = level or next(iter(scene.features))
+    level, features = next(iter(scene.features.items()))
     panels: dict[tuple, tuple[str, torch.Tensor, list[str]]] = {}
     for row in loaded.rows:
-        masks = masks_of(row.config.fgd(), scene, scene.features[level])
+        masks, suffixes = masks_of(row.config.fgd(), scene, features), plots.unused_suffixes(row.config)
         foreground = "foreground M S" if row.config.area != "both" else "all cells equal"
-        suffixes = plots.unused_suffixes(row.config)
         for part, title, values in (("fg", foreground, masks.fg[0]), ("bg", "background (1 - M) S", masks.bg[0])):
             if not suffixes[part]:
                 key = (title, values.numpy().tobytes())
                 panels.setdefault(key, (title, values, []))[2].append(row.label)
     if not panels:
-        return None
+        raise UserError("no row that is shown uses FGD's masks")
     titles = [f"{title}, {level}\n{shortened('; '.join(labels), 36)}" for title, _, labels in panels.values()]
     maps = [values for _, values, _ in panels.values()]
     figure, axes = draw_maps(maps, titles, scene, "weight of a cell (log)", skip=1, width=1.75)
@@ -114,11 +186,11 @@ def masks_by_row(loaded: LoadedRows, index: int, level: str | None = None) -> No
     return figure
 
 
-def attention_by_row(loaded: LoadedRows, index: int, level: str | None = None) -> NotebookFigure:
-    """Spatial attention A^S of one level: the teacher's at each temperature in use, then each row's student's."""
+def attention_by_row(loaded: LoadedRows, index: int) -> NotebookFigure:
+    """Spatial attention A^S of the finest level: the teacher's at each temperature in use, then each student's."""
     item = loaded.dataset[index]
     scene, maps = plots.scene_and_teacher_maps(loaded.rows[0].student, loaded.teacher(), *item)
-    level = level or next(each for each in scene.features if maps is None or each in maps)
+    level = next(each for each in scene.features if maps is None or each in maps)
     shown = {}
     for temperature in dict.fromkeys(row.config.temperature for row in loaded.rows if row.teacher is not None):
         shown[f"teacher, T = {temperature:g}"] = attention(maps[level], temperature).spatial[0]
@@ -135,12 +207,11 @@ def draw_maps(
     """Maps on one logarithmic scale with one colour bar, after ``skip`` empty panels. Returns figure and axes."""
     size, boxes, count = scene.padded_size, scene.boxes[0], skip + len(maps)
     columns = min(count, COLUMNS)
-    lines = math.ceil(count / columns)
-    figure, axes = plots.panel_grid(lines, columns, size[0] / size[1], [columns - 1], **options)
+    figure, axes = plots.panel_grid(math.ceil(count / columns), columns, size[0] / size[1], [columns - 1], **options)
     axes, norm = axes.flatten(), plots.shared_norm(LogNorm(), maps)
     for ax, title, values in zip(axes[skip:], titles, maps, strict=False):
         drawn = plots.draw_map(ax, values, size, boxes, norm, "cividis", "")
-        ax.set_title(title, **TITLE)
+        plots.set_title(ax, title)
     for ax in axes[count:]:
         ax.set_axis_off()
     plots.colour_bar(axes[columns - 1], drawn, label)
@@ -148,18 +219,17 @@ def draw_maps(
 
 
 def detections_by_row(loaded: LoadedRows, index: int, threshold: float = 0.2) -> NotebookFigure:
-    """One image with its objects and the detections of the teacher and of each row's student."""
     found = {"teacher": loaded.teacher_detections(index)} if loaded.teacher() is not None else {}
     found |= {row.label: row.detections for row in loaded.rows}
     height, width = loaded.dataset.loaded_size(index)
     figure, axes = plots.image_panels(len(found), height / width)
-    for ax, (label, detections) in zip(axes, found.items(), strict=True):
-        plots.draw_detections(ax, detections, loaded.dataset, index, threshold)
+    for ax, (label, boxes) in zip(axes, found.items(), strict=True):
+        plots.draw_detections(ax, boxes, loaded.dataset, index, threshold)
         counts = ax.get_title().split("\n")[1]
-        ax.set_title(f"{shortened(label, 44)}\n{counts}", **{**TITLE, "fontsize": 8})
+        ax.set_title(f"{shortened(label, 44)}\n{counts}", fontsize=8, pad=3, linespacing=1.15)
     plots.detections_legend(figure, threshold)
     return figure
 
 
-def shortened(label: str, letters: int = LABEL) -> str:
+def shortened(label: str, letters: int = 27) -> str:
     return textwrap.shorten(label, letters, placeholder=" ...")

@@ -8,24 +8,9 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from .. import stats
 from ..errors import UserError, unknown_name
-from ..stats import (
-    STD_LEVEL,
-    SeedCount,
-    anytime_factor,
-    anytime_interval,
-    check_metric,
-    group_sequential_factor,
-    group_sequential_interval,
-    mean_std,
-    seed_differences,
-    seeds_for_power,
-    seeds_for_width,
-    variance_covered,
-)
-from ..tables import DASH, baseline_of, compared_rows
-
-WIDTH = 100  # columns of a terminal
+from ..tables import DASH, baseline_of, compared_rows, signed, wrapped
 
 
 @dataclass(frozen=True)
@@ -43,44 +28,21 @@ class SeedTargets:
     power: float = 0.8
     analyses: tuple[int, ...] = ()
 
-    def __post_init__(self):
-        if not 0 < self.half_width < math.inf:
-            raise UserError(f"the half-width must be a number above 0, got {self.half_width}; 0.5 is half a point")
-        if not 0 < self.power < 1:
-            raise UserError(f"the power must be between 0 and 1, got {self.power}; 80 % is 0.8")
-        if self.difference is not None and not 0 < abs(self.difference) < math.inf:
-            raise UserError(f"the difference must be a number other than 0, got {self.difference}; 0.5 is half a point")
-
-
-def parse_analyses(text: str | None) -> tuple[int, ...]:
-    """"3,6,12" as sorted numbers of seeds; () for None."""
-    if text is None:
-        return ()
-    try:
-        analyses = tuple(sorted({int(each) for each in text.split(",")}))
-    except ValueError:
-        analyses = ()
-    if not analyses or analyses[0] < 2:
-        raise UserError(f"--looks must be whole numbers of at least 2 seeds, such as 3,6,12, got {text!r}")
-    return analyses
-
 
 def contrasts_of(sweep, row: str | None, against: str | None) -> list[tuple[str, str]]:
-    """One contrast if ``row`` is given; else each row against its baseline or ``against``, and the contrasts."""
-    for name in (row, against):
-        if name is not None and name not in sweep.rows:
+    for name in filter(None, (row, against)):
+        if name not in sweep.rows:
             raise unknown_name("row", name, sweep.rows)
-    if row is not None:
-        baseline = against or baseline_of(sweep, row)
-        if row == baseline:
-            raise UserError(
-                f"--row and --against must be two rows, got {row!r} for both; choose among {', '.join(sweep.rows)}"
-            )
-        return [(row, baseline)]
-    return [(key, against) for key in sweep.present if key != against] if against else compared_rows(sweep)
+    if row is None:
+        return [(key, against) for key in sweep.present if key != against] if against else compared_rows(sweep)
+    baseline = against or baseline_of(sweep, row)
+    if row == baseline:
+        raise UserError(
+            f"--row and --against must be two rows, got {row!r} for both; choose among {', '.join(sweep.rows)}")
+    return [(row, baseline)]
 
 
-def count_cell(need: SeedCount, n: int) -> str:
+def count_cell(need: stats.SeedCount, n: int) -> str:
     """``12, 9 more (7 to 40)``: total seeds, how many are missing, the range for the interval of the std."""
     def count(value: float) -> str:
         return "endless" if math.isinf(value) else str(int(value))
@@ -92,20 +54,18 @@ def count_cell(need: SeedCount, n: int) -> str:
 
 
 def table_line(label: str, differences: Sequence[float], targets: SeedTargets) -> list[str]:
-    """The cells of one contrast."""
-    mean, std, n = mean_std(differences)
-    if n == 0:
-        return [label, "0", *[DASH] * 5]
-    cells = [label, str(n), f"{mean:+.2f} ± {DASH if n == 1 else f'{std:.2f}'}"]
-    if n == 1:
+    mean, std, n = stats.mean_std(differences)
+    cells = [label, str(n), f"{signed(mean, 2)} ± {DASH if n == 1 else f'{std:.2f}'}" if n else DASH]
+    if n < 2:
         return [*cells, *[DASH] * 4]
-    analyses = targets.analyses
-    low, high = group_sequential_interval(differences, analyses) if analyses else anytime_interval(differences)
-    interval = "no analysis\nplanned here" if np.isnan(low) else f"[{low:+.2f}, {high:+.2f}]"
+    analyses, half = targets.analyses, targets.half_width
+    low, high = stats.group_sequential_interval(differences, analyses) if analyses else \
+        stats.anytime_interval(differences)
+    interval = "no analysis\nplanned here" if np.isnan(low) else f"[{signed(low, 2)}, {signed(high, 2)}]"
     counts = [
-        seeds_for_width(std, n, targets.half_width, lambda more: group_sequential_factor(more, max(len(analyses), 1))),
-        seeds_for_width(std, n, targets.half_width, anytime_factor),
-        seeds_for_power(std, n, mean if targets.difference is None else targets.difference, targets.power),
+        stats.seeds_for_width(std, n, half, lambda n: stats.group_sequential_factor(n, max(len(analyses), 1))),
+        stats.seeds_for_width(std, n, half, stats.anytime_factor),
+        stats.seeds_for_power(std, n, mean if targets.difference is None else targets.difference, targets.power),
     ]
     return [*cells, interval, *(count_cell(need, n) for need in counts)]
 
@@ -116,13 +76,14 @@ def seeds_report(
     """The table for a terminal, and the meaning of its columns.
 
     Args:
-        results: one row per run, as ``fgdlab sweep`` writes it. row, against: see :func:`contrasts_of`.
+        results: one row per run, as ``fgdlab sweep`` writes it.
+        row: one contrast of this row; None: each row against its baseline or ``against``, and the sweep's contrasts.
     Raises:
         UserError: an unknown row or metric, or no contrast with a pair of seeds.
     """
-    check_metric(results, targets.metric)
+    stats.check_metric(results, targets.metric)
     contrasts = contrasts_of(sweep, row, against)
-    differences = [seed_differences(results, *contrast, targets.metric).to_list() for contrast in contrasts]
+    differences = [stats.seed_differences(results, *contrast, targets.metric).to_list() for contrast in contrasts]
     if not any(differences):
         raise UserError(
             f"a contrast of {sweep.name} must have a seed that is done in both rows, got none; "
@@ -143,14 +104,14 @@ def seeds_report(
         "Give the smallest difference that matters by --difference."
     notes = [
         "Numbers are total seeds, and how many more than the n pairs so far. In brackets: the same for the ends of the "
-        f"{100 * STD_LEVEL:g} % interval of the std.",
+        f"{100 * stats.STD_LEVEL:g} % interval of the std.",
         f"Planned: {planned}. Anytime-valid: the interval is valid at every n, so seeds may be added after each look. "
         "A plain t-interval is not: adding seeds until it excludes 0 finds differences where there are none.",
         f"To detect: one t-test at 5 % with a power of {100 * targets.power:g} %."
         + (mean_so_far if targets.difference is None else ""),
-        variance_covered("seeds", "All intervals cover") + " They are not corrected for multiple comparisons.",
+        stats.variance_covered("seeds", "All intervals cover") + " They are not corrected for multiple comparisons.",
     ]
     return "\n\n".join([
         tabulate(cells, headers, "simple", disable_numparse=True, colalign=["left", *["right"] * 6]),
-        "\n".join(textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes),
+        wrapped(notes),
     ])

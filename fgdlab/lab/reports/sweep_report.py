@@ -1,59 +1,51 @@
-"""The report on a sweep: its parts as figures and frames, displayed by ablations/report.ipynb."""
+"""The report on a sweep: its parts as figures and frames, displayed by ablations/report.ipynb, and its HTML page."""
+import sys
 from collections.abc import Callable
 from functools import cached_property, wraps
 from html import escape
 from pathlib import Path
 
-import pandas as pd
 from IPython.display import HTML, Image, display
 from matplotlib.figure import Figure
 
+import fgdlab
+
 from .. import plots
 from ..errors import UserError
-from ..tables import METRICS, Table, table_figure
-from . import row_figures, sweep_runs
-from .row_runs import LoadedRows, missing_folders
+from ..io import make_folder, write_text
+from ..sweeps import ablations_folder
+from ..tables import METRICS, Table, page, table_figure
+from . import row_figures
+from .row_figures import LoadedRows
 from .run_table import table_data, table_html
 from .sweep_runs import SweepRuns
 
 
-class Paragraph(str):
-    """Text that a notebook displays as a paragraph."""
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(self)}</p>"
-
-
-class Unavailable(Paragraph):
-    """Why a part of a report is not available."""
-
-    def _repr_html_(self) -> str:
-        return f"<p><em>Not available: {escape(self)}.</em></p>"
-
-
 def or_reason(make: Callable):
-    """A UserError becomes :class:`Unavailable`; the other parts are still made."""
+    """Turn a UserError into a sentence, so that the other parts of the report are still made."""
     @wraps(make)
     def wrapped(self, *args):
         try:
             return make(self, *args)
         except UserError as error:
-            return Unavailable(str(error).rstrip("."))
+            return HTML(f"<p><em>Not available: {escape(str(error).rstrip('.'))}.</em></p>")
 
     return wrapped
 
 
-def show(part: Figure | Unavailable, alt: str) -> None:
+def show(part: Figure | HTML, alt: str) -> None:
     """Display a figure with its alternative text, or the reason why it is not available."""
     display(Image(data=plots.png(part), format="png", alt=alt) if isinstance(part, Figure) else part)
 
 
 class Report:
-    """The parts of a report. A part is made when it is asked for; if that fails, it is :class:`Unavailable`."""
+    """The parts of a report. A part is made when it is asked for; if that fails, it is a sentence that says why.
+
+    ``runs`` has settings, cost and provenance as frames.
+    """
 
     def __init__(self, runs: SweepRuns, metrics: tuple[str, ...] = METRICS):
-        self.runs = runs
-        self.table = Table(runs.frame, runs.sweep, metrics)
+        self.runs, self.table = runs, Table(runs.frame, runs.sweep, metrics)
 
     @classmethod
     def of(
@@ -63,7 +55,6 @@ class Report:
         return cls(SweepRuns.of(name, scale, runs or None, seeds))
 
     def figure(self) -> Figure:
-        """Every run as a point, and its difference to the baseline's."""
         return table_figure(self.runs.frame, self.runs.sweep, self.table.metrics[0])
 
     def every_run(self, page: str = "") -> HTML:
@@ -71,8 +62,7 @@ class Report:
         return table_html(table_data(self.runs, self.table.metrics, Path(page).absolute().parent))
 
     @or_reason
-    def losses(self) -> Figure | Unavailable:
-        """Loss terms over training, one panel per row, of every run whose folder is here."""
+    def losses(self) -> Figure | HTML:
         metrics = {}
         for key, row in self.runs.sweep.rows.items():
             files = [folder / "metrics.jsonl" for folder in self.runs.finished(key).values()]
@@ -80,21 +70,20 @@ class Report:
             if frames:
                 metrics[row.label] = frames
         if not metrics:
-            raise UserError(missing_folders(self.runs))
+            raise UserError(self.runs.missing_folders())
         return row_figures.losses_by_row(metrics)
 
     @cached_property
     def loaded(self) -> LoadedRows:
-        """One finished run of each row; raises a UserError if there is none."""
         return LoadedRows.of(self.runs)
 
     @or_reason
-    def rows_shown(self) -> Paragraph:
+    def rows_shown(self) -> HTML:
         """Which runs the figures of the rows show, and which rows they leave out."""
         seeds = sorted({row.seed for row in self.loaded.rows})
         left_out = "; ".join(f"{label} ({why.rstrip('.')})" for label, why in self.loaded.left_out.items())
         text = f"The same images in every row, with the student of seed {', '.join(map(str, seeds))}."
-        return Paragraph(text + (f" Not shown: {left_out}." if left_out else ""))
+        return HTML(f"<p>{escape(text + (f' Not shown: {left_out}.' if left_out else ''))}</p>")
 
     def images(self, count: int = 2) -> list[int]:
         """Indices of the images on which the rows are compared; [] if no run can be loaded."""
@@ -104,28 +93,54 @@ class Report:
             return []
 
     @or_reason
-    def masks(self, image: int) -> Figure | Unavailable:
-        """The weight of each cell in the losses of the rows, on one image."""
-        return row_figures.masks_by_row(self.loaded, image) or Unavailable("no row that is shown uses FGD's masks")
+    def masks(self, image: int) -> Figure | HTML:
+        return row_figures.masks_by_row(self.loaded, image)
 
     @or_reason
-    def attention(self, image: int) -> Figure | Unavailable:
-        """Spatial attention of teacher and students, on one image."""
+    def attention(self, image: int) -> Figure | HTML:
         return row_figures.attention_by_row(self.loaded, image)
 
     @or_reason
-    def detections(self, image: int) -> Figure | Unavailable:
-        """Detections of teacher and students, on one image."""
+    def detections(self, image: int) -> Figure | HTML:
         return row_figures.detections_by_row(self.loaded, image)
 
-    def settings(self) -> pd.DataFrame:
-        """The settings that differ between the rows."""
-        return sweep_runs.settings(self.runs)
 
-    def cost(self) -> pd.DataFrame:
-        """Seconds, images per second and memory of the runs of each row."""
-        return sweep_runs.cost(self.runs)
+def write_report(
+    name: str, scale: str = "laptop", runs: Path | None = None, out: Path | None = None, seeds: list[int] | None = None,
+) -> Path:
+    """Execute ablations/report.ipynb and write it as one HTML file, which needs no network.
 
-    def provenance(self) -> pd.DataFrame:
-        """Code, packages, machine, data and teacher of the runs."""
-        return sweep_runs.provenance(self.runs)
+    Args:
+        name, scale, runs, seeds: as in :meth:`SweepRuns.of`.
+        out: the file to write; by default report.html in the folder of the runs. An old one is replaced as a whole.
+    Raises:
+        UserError: no such sweep or scale, no results, no run is done, or the notebook fails.
+    """
+    found = SweepRuns.of(name, scale, runs, seeds)
+    Table(found.frame, found.sweep)  # raises errors in the results before a kernel starts
+    path = Path(out or found.home / "report.html")
+    make_folder(path.parent)
+    sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema would take two seconds to compile it
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from nbconvert import HTMLExporter
+    from papermill.exceptions import PapermillExecutionError
+
+    parameters = {"sweep": name, "scale": scale, "runs": str(runs or ""), "seeds": seeds, "page": str(path)}
+    try:
+        notebook = papermill.execute_notebook(
+            str(ablations_folder() / "report.ipynb"), None, parameters, cwd=str(Path.cwd()), kernel_name="python3",
+            progress_bar=False, extra_arguments=["--IPKernelApp.log_level=40"],
+        )
+    except PapermillExecutionError as error:
+        raise UserError(f"the report of {name} failed in report.ipynb: {error.ename}: {error.evalue}") from error
+    except (DeadKernelError, RuntimeError) as error:
+        raise UserError(f"the kernel of the report of {name} ended: {error}; try again with more memory") from error
+    notebook.cells = [cell for cell in notebook.cells if "notebook-only" not in cell.metadata.get("tags", [])]
+    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_anchor_links=True)
+    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
+    body, _ = exporter.from_notebook_node(notebook)
+    command = f"fgdlab report {found.sweep.name}" + (f" --scale {scale}" if scale != "laptop" else "")
+    footer = f"<footer>Written by <code>{escape(command)}</code>, fgdlab {fgdlab.__version__}.</footer>"
+    write_text(path, page(found.sweep.title, f"<h1>Report on {escape(found.sweep.name)}</h1>\n{body}\n{footer}"))
+    return path

@@ -60,8 +60,46 @@ class SweepRuns:
         folders = {int(line["seed"]): folder_of(line, self.path.parent) for _, line in done.iterrows()}
         return {seed: folder for seed, folder in folders.items() if folder and RunFolder(folder).has("result.json")}
 
+    def missing_folders(self) -> str:
+        return (
+            f"these figures need the runs' own folders, and there is none of a finished run beside {self.path.name}; "
+            f"run `fgdlab sweep {self.sweep.name}`, or name the folder by --runs"
+        )
+
     def done(self) -> pd.DataFrame:
         return done_runs(runs_of(self.frame, self.sweep), self.sweep)
+
+    def settings(self) -> pd.DataFrame:
+        """The settings that differ between done runs, one line per row; None if a row does not use one."""
+        done = self.done()
+        used = used_settings(done).groupby(done["row"]).agg(lambda each: SEPARATOR.join(each.dropna().unique()) or None)
+        used = used.reindex(list(self.sweep.rows)).reset_index(drop=True)
+        used.insert(0, "row", [row.label for row in self.sweep.rows.values()])
+        return used
+
+    def cost(self) -> pd.DataFrame:
+        """Means over the done runs of each row. The last line has the number and the total seconds of all runs."""
+        done, lines = self.done().reindex(columns=["row", *COST.values()]), []
+        for key, row in self.sweep.rows.items():
+            here = done[done["row"] == key]
+            lines.append({"row": row.label, "runs": len(here), **here[[*COST.values()]].mean().set_axis(COST)})
+        total = done["seconds"].sum(min_count=1)
+        return pd.DataFrame([*lines, {"row": "all together", "runs": len(done), "seconds per run": total}])
+
+    def provenance(self) -> pd.DataFrame:
+        """Code, packages, machine, data and teacher. If runs differ, each value has its number of runs."""
+        done = self.done()
+        of_runs = [facts(line, result_of(line, self.path.parent)) for _, line in done.iterrows()]
+        lines = []
+        for name in dict.fromkeys(name for each in of_runs for name in each):
+            counts = Counter(each[name] for each in of_runs if each.get(name))
+            values = list(counts) if len(counts) == 1 else [f"{value} ({n} runs)" for value, n in counts.items()]
+            if values:
+                lines.append((name, SEPARATOR.join(values)))
+        finished = sorted(map(str, done["finished"].dropna())) if "finished" in done else []
+        if finished:
+            lines.append(("finished", " to ".join(dict.fromkeys([finished[0], finished[-1]]))))
+        return pd.DataFrame([*lines, ("read from", relative_path(self.path))], columns=["fact", "value"])
 
 
 def home_of(sweep: Sweep, scale: str, runs: Path | str | None) -> Path:
@@ -85,15 +123,6 @@ def with_errors(frame: pd.DataFrame, home: Path) -> pd.DataFrame:
     return frame.assign(error=pd.Series(errors, index=frame.index[failed], dtype=object))
 
 
-def settings(runs: SweepRuns) -> pd.DataFrame:
-    """The settings that differ between done runs, one line per row; None if a row does not use one."""
-    done = runs.done()
-    used = used_settings(done).groupby(done["row"]).agg(lambda each: SEPARATOR.join(each.dropna().unique()) or None)
-    used = used.reindex(list(runs.sweep.rows)).reset_index(drop=True)
-    used.insert(0, "row", [row.label for row in runs.sweep.rows.values()])
-    return used
-
-
 def used_settings(frame: pd.DataFrame) -> pd.DataFrame:
     """Text of the settings that differ between runs; None where a run does not use one."""
     others = ("seed", "scale", "data", "device")
@@ -112,32 +141,6 @@ def unused_by_run(line: pd.Series) -> tuple[str, ...]:
     inherits, distils = known(line.get("inherit")) and bool(line["inherit"]), line["method"] != "none"
     of_area = UNUSED_BY_AREA.get(line.get("area"), ()) if line["method"] == "fgd" else ()
     return *({*unused_settings(distils, line["method"], distils or inherits)} - {"method"}), *of_area
-
-
-def cost(runs: SweepRuns) -> pd.DataFrame:
-    """Means over the done runs of each row. The last line has the number and the total seconds of all runs."""
-    done, lines = runs.done().reindex(columns=["row", *COST.values()]), []
-    for key, row in runs.sweep.rows.items():
-        here = done[done["row"] == key]
-        lines.append({"row": row.label, "runs": len(here), **here[[*COST.values()]].mean().set_axis(COST)})
-    total = done["seconds"].sum(min_count=1)
-    return pd.DataFrame([*lines, {"row": "all together", "runs": len(done), "seconds per run": total}])
-
-
-def provenance(runs: SweepRuns) -> pd.DataFrame:
-    """One line per fact; if runs differ, each value with its number of runs."""
-    done = runs.done()
-    of_runs = [facts(line, result_of(line, runs.path.parent)) for _, line in done.iterrows()]
-    lines = []
-    for name in dict.fromkeys(name for each in of_runs for name in each):
-        counts = Counter(each[name] for each in of_runs if each.get(name))
-        values = list(counts) if len(counts) == 1 else [f"{value} ({count} runs)" for value, count in counts.items()]
-        if values:
-            lines.append((name, SEPARATOR.join(values)))
-    finished = sorted(map(str, done["finished"].dropna())) if "finished" in done else []
-    if finished:
-        lines.append(("finished", " to ".join(dict.fromkeys([finished[0], finished[-1]]))))
-    return pd.DataFrame([*lines, ("read from", relative_path(runs.path))], columns=["fact", "value"])
 
 
 def result_of(line: pd.Series, home: Path) -> dict:

@@ -103,7 +103,7 @@ def test_the_scale_paper_needs_a_folder_with_coco_and_plans_the_authors_pairs(co
     done = CliRunner().invoke(
         main, ["sweep", "table2_same_family", "--scale", "paper", "--set", f"data={data}", "--dry-run"]
     )
-    assert done.exit_code == 0 and "fcos_fgd_inherit, seed 2" in done.stdout and "to do: 36 of 36 runs" in done.stdout
+    assert done.exit_code == 0 and "fcos_fgd_inherit, seed 2" in done.stdout and "to do: 60 of 60 runs" in done.stdout
 
 
 def test_a_folder_of_ones_own_is_run_at_the_scale_photos_with_settings_that_fit_it(coco_folder):

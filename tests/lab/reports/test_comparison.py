@@ -10,9 +10,10 @@ from click.testing import CliRunner
 
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.io import write_json
-from fgdlab.lab.reports.comparison import compare, comparison_text
-from fgdlab.lab.reports.comparison_figure import comparison_figure
+from fgdlab.lab.reports.comparison import compare, comparison_figure, comparison_text
 from fgdlab.lab.reports.comparison_inputs import comparison_of_files, comparison_of_rows
+from fgdlab.lab.reports.sweep_runs import SweepRuns
+from fgdlab.lab.sweeps.collection import collect, write_results
 from fgdlab.lab.sweeps.planning import plan
 from fgdlab.lab.sweeps.spec import load_sweep
 from fgdlab.lab.training.evaluate import coco_scores
@@ -40,14 +41,14 @@ def of_files(a="a.json", b="b.json", truth="truth.json"):
 def test_files_of_detections_are_evaluated_on_the_file_of_ground_truth(files):
     truth, detections_a, detections_b = files
     result = compare(of_files(), resamples=100)
-    assert [result.scores_a[0], result.scores_b[0]] == pytest.approx(
+    assert [*result.scores[:, 0]] == pytest.approx(
         [coco_scores(truth, each)["AP"] for each in (detections_a, detections_b)], rel=1e-12
     )
     assert (
-        result.images.mean == pytest.approx(result.scores_a[0] - result.scores_b[0])
-        and result.images.low < result.images.mean < result.images.high
+        result.intervals["images"].mean == pytest.approx(result.differences[0])
+        and result.intervals["images"].low < result.intervals["images"].mean < result.intervals["images"].high
     )
-    assert np.isnan(result.seeds.low) and np.isnan(result.both.low)
+    assert np.isnan(result.intervals["seeds"].low) and np.isnan(result.intervals["both"].low)
 
 
 def test_a_truth_without_area_and_iscrowd_is_filled_in(files):
@@ -60,7 +61,7 @@ def test_a_truth_without_area_and_iscrowd_is_filled_in(files):
             "annotations": [{key: each[key] for key in ("id", "image_id", "category_id", "bbox")} for each in ordinary],
         },
     )
-    assert compare(of_files(), resamples=100).scores_a[0] == pytest.approx(
+    assert compare(of_files(), resamples=100).scores[0, 0] == pytest.approx(
         coco_scores({**truth, "annotations": ordinary}, detections_a)["AP"], rel=1e-12
     )
 
@@ -68,14 +69,11 @@ def test_a_truth_without_area_and_iscrowd_is_filled_in(files):
 def test_runs_are_paired_by_seed_whatever_their_order(runs):
     a, b = [runs(f"a{seed}", seed, 1.0) for seed in (2, 0, 1)], [runs(f"b{seed}", seed, 3.0) for seed in (0, 1, 2)]
     inputs = comparison_of_files(a, b)
-    assert [each.label for each in inputs.pairs] == ["seed 0", "seed 1", "seed 2"] and inputs.data == "6 images of val"
-    assert inputs.pairs[1].detections_a == json.loads(Path("a1/detections.json").read_text()) and inputs.pairs[
-        1
-    ].detections_b == json.loads(Path("b1/detections.json").read_text())
+    assert list(inputs.pairs) == ["seed 0", "seed 1", "seed 2"] and inputs.data == "6 images of val"
+    assert inputs.pairs["seed 1"] == tuple(json.loads(Path(f"{side}1/detections.json").read_text()) for side in "ab")
     result = compare(inputs, resamples=100)
-    assert result.seeds.low < result.seeds.mean < result.seeds.high and result.both.std > max(
-        result.images.std, result.seeds.std / 3**0.5
-    )
+    images, seeds, both = result.intervals.values()
+    assert seeds.low < seeds.mean < seeds.high and both.std > max(images.std, seeds.std / 3**0.5)
     text = comparison_text(result)
     for words in ("seed 2", "mean", "paired t-interval, 3 seeds", "of 6 images", "The interval over both covers"):
         assert words in text
@@ -94,8 +92,10 @@ def test_rows_of_a_sweep_are_compared_over_the_seeds_that_both_have_done(runs):
     for planned in plan(sweep, Path("runs/mine")):
         if (planned.row, planned.seed) != ("fg", 1):
             runs(planned.folder, planned.seed, 3.0 if planned.row == "none" else 1.0, planned.config)
-    inputs = comparison_of_rows(sweep, "fg", "none", "laptop")
-    assert [each.label for each in inputs.pairs] == ["seed 0", "seed 2"] and (inputs.name_a, inputs.name_b) == (
+    planned = plan(sweep, Path("runs/mine"))
+    write_results(collect(planned, sweep, keep_stale=True), Path("runs/mine/results.csv"))
+    inputs = comparison_of_rows(SweepRuns.of("mine.yaml"), "fg", "none")
+    assert list(inputs.pairs) == ["seed 0", "seed 2"] and inputs.names == (
         "foreground",
         "no distillation",
     )
@@ -132,7 +132,7 @@ MISTAKES = {
     "an empty list": (
         lambda: Path("a.json").write_text("[]"),
         ["a.json", "b.json", "--truth", "truth.json"],
-        ("a.json must hold at least one detection", "empty list"),
+        ("a.json must hold a list of detections", "got []"),
     ),
     "not JSON": (
         lambda: Path("a.json").write_text("[{"),
@@ -147,12 +147,12 @@ MISTAKES = {
     "a key missing": (
         spoil("a.json", lambda found: found[3].pop("score")),
         ["a.json", "b.json", "--truth", "truth.json"],
-        ("detection 4 must be an object with image_id", "detections.json"),
+        ("detection 4 must have a finite 'score', got None", "detections.json"),
     ),
     "a label of words": (
         spoil("a.json", lambda found: found[0].update(category_id="cat")),
         ["a.json", "b.json", "--truth", "truth.json"],
-        ("detection 1 must have a whole number as 'category_id'", "'cat'"),
+        ("detection 1 must have a 'category_id' among [1, 4, 7]", "'cat'"),
     ),
     "three numbers": (
         spoil("a.json", lambda found: found[0].update(bbox=[1, 2, 3])),
@@ -172,12 +172,12 @@ MISTAKES = {
     "another image": (
         spoil("b.json", lambda found: found[0].update(image_id=999)),
         ["a.json", "b.json", "--truth", "truth.json"],
-        ("b.json must be of the 20 images", "999", "one file of ground truth"),
+        ("'image_id' of one of the 20 images", "999", "ids of the ground truth"),
     ),
     "another category": (
         spoil("b.json", lambda found: found[0].update(category_id=2)),
         ["a.json", "b.json", "--truth", "truth.json"],
-        ("category ids among [1, 4, 7]", "got [2]", "not the network's labels"),
+        ("'category_id' among [1, 4, 7], got 2", "ids of the ground truth"),
     ),
     "a truth without objects": (
         spoil("truth.json", lambda truth: truth.update(annotations=[])),
@@ -209,7 +209,7 @@ MISTAKES = {
     "an empty folder": (
         lambda: Path("empty").mkdir(),
         ["empty", "empty"],
-        ("empty must hold result.json and detections.json of a finished run", "run it first"),
+        ("empty must be the folder of a finished run, with result.json and detections.json", "run it first"),
     ),
 }
 
@@ -269,7 +269,7 @@ def test_the_figure_shows_every_resample_every_seed_and_three_intervals(runs):
     lines = {line.get_gid(): line for line in lanes.lines if line.get_gid()}
     assert lines["points"].get_xdata() == pytest.approx(result.differences)
     for source in ("images", "seeds", "both"):
-        interval = getattr(result, source)
+        interval = result.intervals[source]
         assert lines[f"interval-{source}"].get_xdata() == pytest.approx([interval.low, interval.high])
     words = " ".join(" ".join(text.get_text() for text in figure.texts).split())
     assert "Images: covers the variance from the choice of validation images" in words and "Both: covers" in words

@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from fgdlab.lab.commands.cli import main
-from fgdlab.lab.reports.seeds import SeedTargets, parse_analyses, seeds_report
+from fgdlab.lab.reports.seeds import SeedTargets, seeds_report
 from fgdlab.lab.stats.seeds_needed import anytime_interval, group_sequential_interval, seeds_for_power, seeds_for_width
 from fgdlab.lab.sweeps.spec import load_sweep
 
@@ -113,19 +113,17 @@ def test_the_notes_say_which_variance_is_covered_and_fit_a_terminal(sweep, resul
         (["--row", "fgg"], ("unknown row 'fgg'", "did you mean 'fg'")),
         (["--row", "none"], ("two rows, got 'none' for both",)),
         (["--metric", "APs"], ("unknown metric 'APs'",)),
-        (["--half-width", "0"], ("half-width must be a number above 0, got 0.0",)),
-        (["--half-width", "nan"], ("got nan",)),
-        (["--power", "80"], ("between 0 and 1, got 80.0",)),
-        (["--difference", "0"], ("other than 0, got 0.0",)),
-        (["--looks", "3,x"], ("whole numbers of at least 2 seeds", "'3,x'")),
-        (["--looks", "1,5"], ("at least 2",)),
+        (["--half-width", "0"], ("--half-width", "0.0 is not in the range x>0")),
+        (["--power", "80"], ("--power", "80.0 is not in the range 0<x<1")),
+        (["--looks", "3,x"], ("--looks", "whole numbers from 2 up", "'3,x'")),
+        (["--looks", "1,5"], ("from 2 up", "'1,5'")),
     ],
 )
 def test_a_mistake_is_one_clear_line(sweep, results, options, words):
     Path("runs/mine").mkdir(parents=True)
     results.to_csv("runs/mine/results.csv", index=False)
     done = CliRunner().invoke(main, ["seeds", "mine.yaml", *options])
-    assert done.exit_code == 1 and done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
+    assert done.exit_code in (1, 2) and done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
     assert [each for each in words if each not in done.stderr] == []
 
 
@@ -150,10 +148,6 @@ def test_a_row_is_compared_with_the_one_that_it_names_and_one_that_cannot_be_run
 def test_no_seed_on_both_sides_is_one_line(sweep, results, refusal):
     results["state"] = "failed"
     assert "must have a seed that is done in both rows" in refusal(seeds_report, results, sweep, SeedTargets())
-
-
-def test_analyses_are_sorted_numbers_without_repeats():
-    assert parse_analyses("6,3,6") == (3, 6) and parse_analyses(None) == ()
 
 
 def test_the_published_first_table_can_be_asked():
