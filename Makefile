@@ -4,7 +4,7 @@ FITS = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHON ?= $(shell for p in $(PYTHONS); do $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
 BIN = .venv/bin
 
-.PHONY: table1 test test-slow smoke robust notebooks screenshots lab bench lock dist oldest clean help
+.PHONY: table1 test test-slow smoke robust notebooks docs book screenshots lab bench lock dist oldest clean help
 
 table1: .venv/ready               ## the paper's Table 1 on this machine: 5 rows x 3 seeds, nine minutes on two cores
 	$(BIN)/fgdlab sweep table1_areas --seeds 0,1,2
@@ -30,6 +30,11 @@ robust: .venv/ready               ## robustness: bad inputs, safety, properties,
 notebooks: .venv/ready            ## run every notebook and write it with its outputs, at most fifteen minutes on two cores
 	$(BIN)/python notebooks/build.py
 	$(BIN)/python notebooks/check.py
+
+docs: .venv/ready                 ## the site: API, pages, and the notebooks as committed, into site/html; readable without a network
+	$(BIN)/python notebooks/site/build.py
+
+book: docs                        ## the same
 
 screenshots: .venv/ready          ## screenshots of the explorer in JupyterLab, into notebooks/images; needs chromium
 	$(BIN)/python notebooks/screenshots.py

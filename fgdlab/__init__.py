@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from .attention import Attention, attention
-    from .balance import Balance, calibrate
-    from .config import PRESETS, FGDConfig
-    from .distill import Distiller
-    from .fgd import FGDLoss, masks_of
-    from .fused.loss import FusedFGDLoss
-    from .masks import FocalMasks, focal_masks
-    from .methods import METHOD_CLASSES, method_class
-    from .methods.fbkd import FBKDConfig, FBKDLoss
-    from .pyramid import PyramidLoss
-    from .relation import GcBlock
-    from .scene import Recorder, Scene, Tap, level_names, look, match_levels
-    from .terms import Term, check_finite, rows, total
+if TYPE_CHECKING:  # X as X is public
+    from .attention import Attention as Attention, attention as attention
+    from .balance import Balance as Balance, calibrate as calibrate
+    from .config import PRESETS as PRESETS, FGDConfig as FGDConfig
+    from .distill import Distiller as Distiller
+    from .fgd import FGDLoss as FGDLoss, masks_of as masks_of
+    from .fused.loss import FusedFGDLoss as FusedFGDLoss
+    from .masks import FocalMasks as FocalMasks, focal_masks as focal_masks
+    from .methods import METHOD_CLASSES as METHOD_CLASSES, method_class as method_class
+    from .methods.fbkd import FBKDConfig as FBKDConfig, FBKDLoss as FBKDLoss
+    from .pyramid import PyramidLoss as PyramidLoss
+    from .relation import GcBlock as GcBlock
+    from .scene import Recorder as Recorder, Scene as Scene, Tap as Tap, level_names as level_names
+    from .scene import look as look, match_levels as match_levels
+    from .terms import Term as Term, check_finite as check_finite, rows as rows, total as total
 
 
 class LazyPackage(ModuleType):

@@ -9,7 +9,12 @@ from torch import Tensor
 
 
 class Attention(NamedTuple):
-    """``spatial`` (N, H, W) sums to H*W per image; ``channel`` (N, C) sums to C per image. The average value is 1."""
+    """``spatial`` (N, H, W) sums to H*W per image; ``channel`` (N, C) sums to C per image. The average value is 1.
+
+    >>> spatial, channel = attention(maps["P3"], temperature=0.5)
+    >>> tuple(spatial.shape), tuple(channel.shape)
+    ((2, 16, 20), (2, 8))
+    """
 
     spatial: Tensor
     channel: Tensor

@@ -25,6 +25,9 @@ class Balance(nn.Module):
     first steps. After these steps the factor stays. With ``equal_terms``, each term has its own factor and an equal
     part of the ratio. Terms that are all 0 keep their weights.
 
+    >>> loss = FGDLoss(("P3",), 256, 256)
+    >>> distiller = Distiller(student, teacher, loss, balance=Balance(loss_ratio=1.0))
+
     Args:
         strength: factor on every weight, >= 0.
         loss_ratio: ratio of the distillation to the task loss; 0 keeps the method's coefficients.

@@ -28,6 +28,10 @@ class Distiller(nn.Module):
     optimiser holds only the student and the loss's layers, and a checkpoint holds no teacher. ``copy.deepcopy``, as in
     averaging of weights, shares the teacher.
 
+    >>> loss = FGDLoss(("P3", "P4", "P5"), 256, 256)
+    >>> terms = Distiller(student, teacher, loss).train()(images, targets)
+    >>> total(terms).backward()
+
     Args:
         student: a detector (see scene.py), or any model with ``adapter``.
         teacher: the same with a pyramid of its own. It is frozen here and stays in eval mode.
@@ -76,7 +80,7 @@ class Distiller(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         if self.teacher is not None:
             self.teacher._apply(fn)  # .to(), .cuda() and .double() move the teacher, too
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def train(self, mode: bool = True) -> Self:
         """As nn.Module.train; the teacher goes back to eval mode if somebody changed it."""

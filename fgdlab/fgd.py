@@ -73,6 +73,10 @@ def term_sums(
 class FGDLoss(PyramidLoss):
     """FGD between the FPN maps of a student's scene and a teacher's. Every sum runs in float32, also under autocast.
 
+    >>> terms = FGDLoss(("P3", "P4"), 8, 16)(scene, taught)
+    >>> [term.name for term in terms if term.level == "P3"]
+    ['fg', 'bg', 'attention', 'global']
+
     Args:
         levels: pyramid levels to imitate, e.g. ``("P3", "P4", "P5", "P6", "P7")``.
         student_channels, teacher_channels: C of the two pyramids, one number or {level: C}; a 1x1 convolution f aligns

@@ -21,6 +21,10 @@ class FocalMasks:
 
     ``fg`` is M * S and ``bg`` is (1 - M) * S in the notation of eqs. 2-4. For every image ``bg`` sums to 1,
     or to 0 where boxes cover the whole map; ``fg`` is 0 where an image has no box.
+
+    >>> masks = focal_masks(boxes, [(128, 160)] * 2, (16, 20))
+    >>> masks.binary.sum(dim=(1, 2))
+    tensor([56.,  0.])
     """
 
     fg: Tensor

@@ -1,12 +1,6 @@
 """What all distillation losses share: check the levels, cast to float32, go through the levels.
 
     Scene, teacher's maps --PyramidLoss.forward--> on_level(level, scene, teacher map) --> list[Term]
-
-A new method is one class with one method. The smallest:
-
-    class Plain(PyramidLoss):
-        def on_level(self, level, scene, teacher):
-            return [Term("plain", level, (teacher - self.aligned(scene, level)).square().mean(), 1.0)]
 """
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -28,6 +22,12 @@ class PyramidLoss(nn.Module):
 
     A method on maps alone is built from channel counts, as here. A method that needs anchors or heads sets
     ``built_from = "detectors"`` and takes (levels, student, teacher); it must hide both detectors from nn.Module.
+
+    >>> class Plain(PyramidLoss):
+    ...     def on_level(self, level, scene, teacher):
+    ...         return [Term("plain", level, (teacher - self.aligned(scene, level)).square().mean())]
+    >>> len(Plain(("P3",), 8, 16)(scene, taught))
+    1
 
     Args:
         levels: pyramid levels to imitate, finest first, e.g. ("P3", "P4", "P5").
@@ -61,7 +61,7 @@ class PyramidLoss(nn.Module):
             moved = fn(tensor)
             return tensor.to(moved.device, torch.float32) if moved.dtype in HALF else moved
 
-        return super()._apply(full, recurse)
+        return super()._apply(full, recurse)  # type: ignore[no-untyped-call]
 
     def forward(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         """Terms of all levels.

@@ -21,6 +21,9 @@ class GcBlock(nn.Module):
 
     The last layer starts at zero, so R starts as the identity and the global term as a plain squared distance.
 
+    >>> torch.equal(GcBlock(8)(maps["P3"]), maps["P3"])
+    True
+
     Args:
         channels: C of the map, at least ``ratio``.
         ratio: between the two 1x1 convolutions there are C / ratio channels (2 in the authors' code).

@@ -32,6 +32,9 @@ class Scene:
     boxes:        N tensors (K_i, 4), x1 y1 x2 y2 in pixels of ``pixels``
     image_sizes:  N pairs (height, width) in pixels, before padding
     features:     {"P3": (N, C, H_3, W_3), ...}, finest first
+
+    >>> Scene(pixels, boxes, [(128, 160)] * 2, maps).padded_size
+    (128, 160)
     """
 
     pixels: Tensor
@@ -157,9 +160,10 @@ def look(detector: Any, images: list[Tensor], targets: list[dict[str, Tensor]] |
 class Recorder:
     """Keeps the last output of modules of a model, by name, while it runs:
 
-        with Recorder(model, "model.encoder") as seen:
-            output = model(**batch)
-        seen["model.encoder"]
+    >>> with Recorder(student, "backbone.body") as seen:
+    ...     losses = student(images, targets)
+    >>> list(seen["backbone.body"])
+    ['0', '1', '2']
 
     Forward hooks exist inside the ``with`` and are removed after it, also after an exception.
     """
@@ -190,9 +194,10 @@ class Recorder:
 class Tap(Recorder):
     """Reads the Scene from a detector's own forward, so that its losses are computed once and unchanged.
 
-        with Tap(student) as tap:
-            losses = student(images, targets)
-        tap.scene.features["P3"]            # (N, C, H/8, W/8)
+    >>> with Tap(student) as tap:
+    ...     losses = student(images, targets)
+    >>> tuple(tap.scene.features["P3"].shape)  # (N, C, H/8, W/8)
+    (2, 256, 16, 20)
     """
 
     def __init__(self, detector: nn.Module):

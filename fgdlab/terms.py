@@ -6,7 +6,11 @@ from torch import Tensor
 
 
 class Term(NamedTuple):
-    """``raw`` is the sum that the paper writes before its coefficient; ``weight * raw`` is optimised."""
+    """``raw`` is the sum that the paper writes before its coefficient; ``weight * raw`` is optimised.
+
+    >>> total([Term("fg", "P3", torch.tensor(6.0), 0.5)])
+    tensor(3.)
+    """
 
     name: str    # "fg", "bg", "attention", "global", or a detector loss such as "bbox_regression"
     level: str   # "P3".., or "all" for a term of no level

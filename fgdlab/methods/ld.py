@@ -47,7 +47,8 @@ class LD(DetectorLoss):
         main_weight: float = 0.5, valuable_weight: float = 0.5, class_weight: float = 10.0,
     ):
         super().__init__(levels, student, teacher, align=0)
-        counts = [detector.head.class_out.out_channels for detector in (student, teacher)]
+        counts = [
+            detector.head.class_out.out_channels for detector in (student, teacher)]  # type: ignore[union-attr]
         if counts[0] != counts[1]:
             got = f"got {counts[0]} and {counts[1]}; build both alike"
             raise ValueError(f"student and teacher must have the same number of classes, {got}")
@@ -60,7 +61,7 @@ class LD(DetectorLoss):
         with torch.no_grad():
             targets = self.teacher.head([teacher[level] for level in scene.features])
             grids = [logits for logits, _ in maps]
-            both = [regions(*self.student.assign(grids, boxes), boxes) for boxes in scene.boxes]
+            both = [regions(*self.student.assign(grids, boxes), boxes) for boxes in scene.boxes]  # type: ignore[call-arg]
         main, valuable = (torch.stack(region) for region in zip(*both, strict=True))  # (N, A) each
         logits, target_logits = (per_cell(levels, 0) for levels in (maps, targets))  # (N, A, C)
         bins, target_bins = (per_cell(levels, 1).unflatten(2, (SIDES, -1)) for levels in (maps, targets))

@@ -89,6 +89,11 @@ def test_the_wheel_carries_sweeps_results_notebooks_and_weights(wheel):
 
 
 @pytest.mark.slow
+def test_the_wheel_says_that_it_has_types(wheel):
+    assert "fgdlab/py.typed" in zipfile.ZipFile(wheel).namelist()
+
+
+@pytest.mark.slow
 def test_the_command_without_the_bench_says_which_extra_it_needs(installed, tmp_path):
     for words in (("-m", "fgdlab"), ("-c", "from fgdlab.__main__ import main; main()")):
         done = run(installed, tmp_path, *words, isolated=True)

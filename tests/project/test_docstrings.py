@@ -14,13 +14,16 @@ FOLDERS = ("fgdlab", "tests", "benchmarks", "notebooks", "ablations")
 FILES = [*ROOT.glob("*.*"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.*"))]
 TREE = {path.relative_to(ROOT).as_posix() for path in FILES}
 SOURCES = sorted(name for name in TREE if name.endswith(".py"))
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "ablations/README.md", "tests/robustness/ROBUST.md"]
+DOCUMENTS = [
+    "README.md", "README.zh-CN.md", "CONTRIBUTING.md", "SECURITY.md", "ablations/README.md",
+    "tests/robustness/ROBUST.md", *(f"notebooks/site/{path.name}" for path in (ROOT / "notebooks/site").glob("*.md")),
+]
 FILE = re.compile(r"(?<![\w*<>{}./-])((?:[\w-]+/)*[\w-]+\.(?:py|ya?ml|md|js|ipynb))(?![\w-])")
 MADE = {  # by a reader, a run or a test
     "FILE.py", "NAME.yaml", "NN_name.py", "NN_name.ipynb", "mine.py", "mine.yaml", "method.py", "direction.py",
     "view.py", "run.ipynb", "notebook.ipynb", "wrong.py", "sitecustomize.py", "stand_in.py",
 }
-OTHERS = {"cifar.py", "anchor_head.py", "trainval_net_sup.py"}  # of other projects
+OTHERS = {"cifar.py", "anchor_head.py", "trainval_net_sup.py", "pth_transfer.py"}  # of other projects
 
 
 def prose(text: str) -> str:

@@ -161,7 +161,8 @@ def test_nothing_that_can_be_made_again_is_tracked(tracked):
 # ---- links in documents ----------------------------------------------------------------------------------------------
 
 DOCUMENTS = [
-    "README.md", "CONTRIBUTING.md", "SECURITY.md", "ablations/README.md", "tests/robustness/ROBUST.md",
+    "README.md", "README.zh-CN.md", "CONTRIBUTING.md", "SECURITY.md", "ablations/README.md",
+    "tests/robustness/ROBUST.md",
     *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "ablations/results").glob("*.md"))),
 ]
 

@@ -15,7 +15,7 @@ from tests.helpers.published import published
 
 ROOT = Path(fgdlab.__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks/src").glob("*.py"))
-DOCUMENTS = [ROOT / "README.md", ROOT / "ablations/README.md", *NOTEBOOKS]
+DOCUMENTS = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "ablations/README.md", *NOTEBOOKS]
 RESULTS = {of_scale(*each): each for each in published()}
 QUOTES = (
     r"results/([\w.{}*-]+)\.(?:csv|md|png)", r"<!-- table ([\w-]+) -->\n(?!Not measured yet)",

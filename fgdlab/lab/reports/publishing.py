@@ -15,7 +15,7 @@ from .claims import claims_text
 
 
 def publish(results: pd.DataFrame, sweep: Sweep, scale: str = "laptop") -> list[Path]:
-    """Write the files, and the table between its marks in README.md and ablations/README.md, if they have any.
+    """Write the files, and the table between its marks in the README files, if they have any.
 
     Args:
         sweep: at this scale, see :meth:`Sweep.at`.
@@ -35,9 +35,10 @@ def publish(results: pd.DataFrame, sweep: Sweep, scale: str = "laptop") -> list[
 
 
 def publish_table(name: str, table: str) -> list[Path]:
-    """Write a table between its marks in README.md and ablations/README.md; the files that changed."""
+    """Write a table between its marks in the README files; the files that changed."""
     changed = []
-    for readme in (ablations_folder().parent / "README.md", ablations_folder() / "README.md"):
+    for file in ("README.md", "README.zh-CN.md", "ablations/README.md"):
+        readme = ablations_folder().parent / file
         before = readme.read_text(encoding="utf-8") if readme.is_file() else ""
         after = replace_table(before, name, table)
         if after != before:
