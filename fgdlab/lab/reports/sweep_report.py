@@ -41,18 +41,11 @@ def show(part: Figure | HTML, alt: str) -> None:
 class Report:
     """The parts of a report. A part is made when it is asked for; if that fails, it is a sentence that says why.
 
-    ``runs`` has settings, cost and provenance as frames.
+    A run must be done, else the table is a UserError. ``runs`` has settings, cost and provenance as frames.
     """
 
     def __init__(self, runs: SweepRuns, metrics: tuple[str, ...] = METRICS):
         self.runs, self.table = runs, Table(runs.frame, runs.sweep, metrics)
-
-    @classmethod
-    def of(
-        cls, name: str, scale: str = "laptop", runs: Path | str | None = None, seeds: list[int] | None = None,
-    ) -> "Report":
-        """The report on a sweep; arguments and errors are those of :meth:`SweepRuns.of`; a run must be done, too."""
-        return cls(SweepRuns.of(name, scale, runs or None, seeds))
 
     def figure(self) -> Figure:
         return table_figure(self.runs.frame, self.runs.sweep, self.table.metrics[0])

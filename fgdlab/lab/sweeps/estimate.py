@@ -8,7 +8,6 @@ import pandas as pd
 
 from .collection import collect, read_frame
 from .planning import PlannedRun
-from .reuse import done_elsewhere
 from .spec import Sweep, results_file
 
 NEEDED = [
@@ -29,7 +28,7 @@ def dry_run(
         if state == "stale" and keep_stale:
             note = "  kept"
         elif state not in ("done", "failed") or (state == "failed" and retry_failed):
-            source = done_elsewhere(run.folder)
+            source = run.done_elsewhere()
             left[run.folder] = 0.0 if source else seconds_left(run, frame)
             if source:
                 note = f"  done in {source.parent.parent.name}/{source.parent.name}"

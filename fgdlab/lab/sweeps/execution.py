@@ -8,16 +8,15 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tqdm import tqdm
 
-from ..errors import UserError, reason
-from ..io import make_folder
+from ..errors import UserError
+from ..io import lock_file, make_folder
 from ..run import STATES, RunFolder
 from .local_executor import LocalExecutor
 from .planning import PlannedRun, notebook_path
 from .prepare import prepare_shared, prepare_shared_in
-from .reuse import reuse_run
 from .worker import cpu_environment, end_processes, launch
 
 Say = Callable[[str], None]
@@ -76,20 +75,13 @@ def set_stale_aside(stale: list[PlannedRun], say: Say) -> None:
 
 @contextmanager
 def only_runner(out: Path) -> Iterator[None]:
-    lock = FileLock(out / ".runner.lock", timeout=2)
     try:
-        lock.acquire()
+        with lock_file(out / ".runner.lock", timeout=2):
+            yield
     except Timeout:
         raise UserError(
             f"{out} must have one runner at a time, and another is at work there; wait for it, or give --out another "
             "folder") from None
-    except OSError as error:
-        got = f"got: {reason(error)}; choose another folder by --out"
-        raise UserError(f"{out} must be a folder that can be written, {got}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class Runner:
@@ -202,11 +194,13 @@ def error_text(future: Future) -> str:
 
 
 def reused(run: PlannedRun, say: Say) -> bool:
-    source = reuse_run(run.folder, job_of(run)) if run.state() != "running" else None
-    if source:
-        place = f"{source.parent.parent.name}/{source.parent.name}"
-        say(f"{'done':>11}  {run.row}, seed {run.seed}: copied from {place}, which has done this run")
-    return source is not None
+    """Whether another sweep has done the run, so that its folder is now a copy."""
+    source = run.done_elsewhere() if run.state() != "running" else None
+    if source is None or not run.here.copy_from(source, job_of(run)):
+        return False
+    place = f"{source.parent.parent.name}/{source.parent.name}"
+    say(f"{'done':>11}  {run.row}, seed {run.seed}: copied from {place}, which has done this run")
+    return True
 
 
 def job_of(run: PlannedRun) -> dict:

@@ -33,6 +33,11 @@ class PlannedRun:
         state = self.here.state()
         return "stale" if state == "done" and self.teacher_changed() else state
 
+    def done_elsewhere(self) -> Path | None:
+        """The finished folder of the same run, of present code, in another sweep's folder beside this one."""
+        others = sorted(self.folder.parent.parent.glob(f"[!.]*/{self.id}"))
+        return next((each for each in others if each != self.folder and RunFolder(each).is_whole()), None)
+
     def stale_reasons(self) -> list[str]:
         return self.here.stale_files() or ["the teacher's weights"]
 

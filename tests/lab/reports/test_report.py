@@ -140,7 +140,7 @@ def swept(scene_cache, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(swept) -> Report:
-    return Report.of("mine.yaml")
+    return Report(SweepRuns.of("mine.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +286,7 @@ def test_own_runs_of_fewer_seeds_miss_none_and_seeds_can_be_chosen(swept, tmp_pa
 
 
 def test_without_the_runs_folders_the_figures_are_unavailable_for_a_reason(alone):
-    report = Report.of("mine.yaml", runs=alone)
+    report = Report(SweepRuns.of("mine.yaml", runs=alone))
     for part in (report.losses(), report.rows_shown(), report.masks(0), report.attention(0), report.detections(1)):
         assert part.data.startswith("<p><em>Not available: these figures need the runs&#x27; own folders")
         assert "run `fgdlab sweep mine`" in part.data
@@ -311,7 +311,7 @@ def test_results_that_give_no_table_are_one_line_and_no_kernel_is_started(alone,
 def test_a_missing_teacher_is_not_trained_for_a_figure(swept):
     (swept / "teacher.safetensors").rename(swept / "away")
     try:
-        loaded = Report.of("mine.yaml").loaded
+        loaded = Report(SweepRuns.of("mine.yaml")).loaded
         assert [row.label for row in loaded.rows] == ["no distillation"]
         assert "the teacher's weights (cafe) must be on this machine" in loaded.left_out["foreground"]
     finally:
@@ -464,6 +464,6 @@ def test_the_notebook_is_committed_without_outputs_and_with_literal_parameters(n
 
 def test_the_notebook_shows_every_part_of_the_report(notebook):
     source = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    parts = [name for name in vars(Report) if not name.startswith("_") and name not in ("of", "loaded")]
+    parts = [name for name in vars(Report) if not name.startswith("_") and name != "loaded"]
     parts += [f"runs.{name}" for name in ("settings", "cost", "provenance")]
     assert [part for part in parts if f"report.{part}(" not in source] == [] and "report.table" in source

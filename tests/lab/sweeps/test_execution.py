@@ -487,7 +487,7 @@ def test_two_runners_in_one_folder_are_refused(runs, bench):
 def test_a_folder_whose_lock_cannot_be_made_is_one_line_and_stays_usable(runs, bench):
     lock = runs[0].folder.parent / ".runner.lock"
     lock.mkdir(parents=True)  # stands for a folder that is read-only, which nothing is for root
-    with pytest.raises(UserError, match="must be a folder that can be written, got: .*choose another folder by --out"):
+    with pytest.raises(UserError, match="must be a folder that can be written, got: .*choose another folder"):
         execute(runs)
     lock.rmdir()
     assert quiet(runs) == {"done": keys(runs)}
