@@ -47,15 +47,12 @@ def settings_flags(command):
     """Add every field of RunConfig as a flag, with its help, its default and its choices."""
     for each in reversed(fields(RunConfig)):
         flag, kind = "--" + each.name.strip("_").replace("_", "-"), type(each.default)
-        settings = {"default": None, "help": f"{each.metadata['help']}  [default: {each.default!r}]"}
-        if kind is bool:
-            option = click.option(f"{flag}/--no-{flag[2:]}", each.name, **settings)
-        else:
-            words, open_ended = each.metadata["choices"], each.metadata["or_with"]
-            settings["help"] += f"  ({', '.join(words)})" if open_ended else ""
-            kind = click.Choice(words) if words and not open_ended else kind
-            option = click.option(flag, each.name, type=kind, **settings)
-        command = option(command)
+        words, open_ended = each.metadata["choices"], each.metadata["or_with"]
+        help = f"{each.metadata['help']}  [default: {each.default!r}]"
+        help += f"  ({', '.join(words)})" if open_ended else ""
+        flag, kind = (f"{flag}/--no-{flag[2:]}", None) if kind is bool else (flag, kind)
+        kind = click.Choice(words) if words and not open_ended else kind
+        command = option(flag, each.name, help, type=kind, default=None)(command)
     return command
 
 
@@ -66,14 +63,14 @@ def preset_flags(command):
             click.echo(configs.listed())
             ctx.exit()
 
-    for option in (
-        click.option("--list-presets", is_flag=True, is_eager=True, expose_value=False, callback=show,
-                     help="list the paper's pairs of teacher and student with their settings"),
-        click.option("--coco", metavar="DIR", help="a COCO folder: --data DIR with all its images, at their size"),
-        click.option("--preset", metavar="NAME",
-                     help="the settings of a pair of the paper; other flags change single settings; needs --coco"),
+    for flag in (
+        option("--list-presets", "list the paper's pairs of teacher and student with their settings", is_flag=True,
+               is_eager=True, expose_value=False, callback=show),
+        option("--coco", "a COCO folder: --data DIR with all its images, at their size", metavar="DIR"),
+        option("--preset", "the settings of a pair of the paper; other flags change single settings; needs --coco",
+               metavar="NAME"),
     ):
-        command = option(command)
+        command = flag(command)
     return command
 
 

@@ -10,6 +10,6 @@ __all__ = lazy_package(__name__, {
     "planning": "PlannedRun plan runs_folder",
     "prepare": "prepare_shared",
     "slurm_executor": "SlurmExecutor",
-    "spec": "INSTALLED Sweep ablations_folder load_sweep of_scale parse_sweep results_file sweep_names",
+    "spec": "INSTALLED Sweep ablations_folder load_sweep of_scale results_file sweep_names",
     "worker": "cpu_environment",
 })
