@@ -25,6 +25,11 @@ def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> 
     return UserError(f"unknown {kind} {name!r}; {suggestion}{names}{'; ' + hint if hint else ''}")
 
 
+def check_name(kind: str, name, known: Iterable[str], hint: str = "") -> None:
+    if name not in known:
+        raise unknown_name(kind, name, known, hint)
+
+
 def raise_first(defects: list[str], remedy: str) -> None:
     """Raise a UserError with the first defect, the number of others and the remedy, if there are defects."""
     if defects:

@@ -2,7 +2,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import unknown_name
+from ..errors import check_name
 from ..io import load_yaml
 
 TRAIN_IMAGES, WARM_STEPS = 118_287, 500  # COCO train2017; MMDetection's linear warm-up
@@ -51,8 +51,7 @@ PAPER_PRESETS = {
 
 
 def preset(name: str) -> Preset:
-    if name not in PAPER_PRESETS:
-        raise unknown_name("preset", name, PAPER_PRESETS)
+    check_name("preset", name, PAPER_PRESETS)
     return PAPER_PRESETS[name]
 
 

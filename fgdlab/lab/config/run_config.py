@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from fgdlab.config import FGDConfig
 from fgdlab.methods import METHOD_CLASSES
 
-from ..errors import UserError, unknown_name
+from ..errors import UserError, check_name
 
 LARGEST = 1e30  # torch refuses larger numbers where it uses them, far from here
 METHODS = ("none", "fgd", "fbkd", *METHOD_CLASSES)
@@ -258,8 +258,7 @@ def settings_about(*groups: str) -> tuple[str, ...]:
 def check_names(settings: dict) -> None:
     known = [each.name for each in fields(RunConfig)]
     for name in settings:
-        if name not in known:
-            raise unknown_name("parameter", name, known)
+        check_name("parameter", name, known)
 
 
 def checked(which, value):

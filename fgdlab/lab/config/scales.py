@@ -1,7 +1,7 @@
 """Scales: sets of data set size, detectors and schedule. A sweep may change single settings of a scale."""
 from pathlib import Path
 
-from ..errors import unknown_name
+from ..errors import check_name
 from ..io import load_yaml
 from .presets import preset_settings
 
@@ -11,6 +11,5 @@ SCALES["paper"] = preset_settings("retinanet_x101_r50")
 
 
 def scale_settings(name: str) -> dict:
-    if name not in SCALES:
-        raise unknown_name("scale", name, SCALES)
+    check_name("scale", name, SCALES)
     return {**SCALES[name], "scale": name}

@@ -6,7 +6,7 @@ from torch import nn
 from ..checkpoints import load_weights, read_facts
 from ..config import RunConfig
 from ..detectors import build
-from ..errors import unknown_name
+from ..errors import check_name
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 FILES = {
@@ -18,8 +18,7 @@ FILES = {
 
 def pretrained_file(name: str) -> Path:
     """The weights file of "teacher", "baseline" or "distilled"; a UserError for any other name."""
-    if name not in FILES:
-        raise unknown_name("pretrained detector", name, FILES)
+    check_name("pretrained detector", name, FILES)
     return WEIGHTS / FILES[name]
 
 

@@ -1,7 +1,7 @@
 """One picture of FGD for all notebooks, with the part in question highlighted."""
 from itertools import pairwise
 
-from ..errors import unknown_name
+from ..errors import check_name
 from ..plots import BOX_COLOUR, NotebookFigure
 from .maps import NOTEBOOK_DPI, WIDTH
 
@@ -36,8 +36,7 @@ def schematic(part: str) -> NotebookFigure:
     Raises:
         UserError: no such part.
     """
-    if part not in PARTS:
-        raise unknown_name("part", part, PARTS)
+    check_name("part", part, PARTS)
     figure = NotebookFigure(figsize=(WIDTH, 2.9), dpi=NOTEBOOK_DPI, facecolor="white")
     ax = figure.add_axes((0, 0, 1, 1), xlim=(-0.1, 8.2), ylim=(-0.55, 4.55))
     ax.set_axis_off()

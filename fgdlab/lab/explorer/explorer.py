@@ -8,11 +8,11 @@ import pandas as pd
 import traitlets
 from IPython.display import HTML, display
 
-from ..errors import UserError
+from ..errors import UserError, check_name
 from ..plots import NotebookFigure
 from .export_code import export_code
 from .frames import detail, frame
-from .session import Session, check_index, check_name
+from .session import Session, check_index
 from .state import State
 from .view_data import TABLES, table
 from .widget import ExplorerWidget, page, static_info, still

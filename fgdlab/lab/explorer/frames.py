@@ -2,13 +2,12 @@
 
     image, {student: checkpoint} --frame--> image, masks, G^S, G^C, errors of all levels; what is too large: --detail-->
 """
-import math
-
 import numpy as np
 from PIL import Image
 
 from fgdlab.config import ROUNDINGS
 
+from ..io import nan_to_none
 from .inference import DetectorInference, Predictions
 from .loss_maps import loss_maps
 from .state import State
@@ -71,7 +70,7 @@ def frame(
                 "ranges": {each: inference.ranges(image, level, each).tolist() for each in ROUNDINGS},
             } for level, pair in pairs.items()},
         }
-    return as_json(message), bytes(block.bytes)
+    return nan_to_none(message), bytes(block.bytes)
 
 
 def network(inference: DetectorInference, predictions: Predictions, ap: float | None) -> dict:
@@ -106,12 +105,3 @@ def shrunk(rgb: np.ndarray) -> np.ndarray:
     image = Image.fromarray(rgb)
     image.thumbnail((MAX_IMAGE_SIDE, MAX_IMAGE_SIDE), Image.Resampling.BILINEAR)
     return np.asarray(image)
-
-
-def as_json(value):
-    """The same with None for NaN and infinity, which JSON does not have."""
-    if isinstance(value, dict):
-        return {name: as_json(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_json(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

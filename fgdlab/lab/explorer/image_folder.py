@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..datasets import DetectionDataset, as_rgb, read_exif_rotated, read_split, shrink, splits_of
-from ..errors import UserError, unknown_name
+from ..errors import UserError, check_name
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -29,9 +29,8 @@ def open_dataset(data, *, split: str = "", long_side: int = 1333):
         raise UserError(f"data must be a folder that exists, got {str(data)!r}; correct the path")
     if (folder / "annotations.json").is_file() or (folder / "annotations").is_dir():
         known = splits_of(folder)
-        if split and split not in known:
-            raise unknown_name("split", split, known)
         split = split or ("val" if "val" in known else known[0])
+        check_name("split", split, known)
         return DetectionDataset(read_split(folder, split), long_side=long_side)
     return ImageFolder(folder, long_side)
 

@@ -7,7 +7,7 @@ from fgdlab.config import PRESETS, ROUNDINGS, FGDConfig
 from fgdlab.fgd import FGDLoss
 
 from ..config import RunConfig
-from ..errors import UserError, unknown_name
+from ..errors import UserError, check_name
 from ..plots import NotebookFigure
 from .figure import figure
 from .image_folder import AddedImages, open_dataset
@@ -127,11 +127,6 @@ def losses_by_student(loss, students: Mapping) -> dict[str, FGDLoss]:
         if not isinstance(each, FGDLoss):
             raise UserError(f"loss must be an FGDLoss or {{student: FGDLoss}}, got {type(each).__name__}")
     return losses
-
-
-def check_name(what: str, name, known) -> None:
-    if name not in known:
-        raise unknown_name(what, name, known)
 
 
 def check_index(name: str, value, count: int) -> None:

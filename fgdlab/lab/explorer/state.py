@@ -3,7 +3,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from urllib.parse import unquote
 
-from ..errors import UserError, unknown_name
+from ..errors import UserError, check_name
 
 VIEWS = ("difference", "before_after")
 QUANTITIES = ("attention", "channel", "context", "loss")
@@ -51,8 +51,7 @@ class State:
             except ValueError as error:
                 raise UserError(f"state must be a text that the explorer gave, got {pairs}") from error
         for name in changes:
-            if name not in self.dict():
-                raise unknown_name("setting of the explorer", name, self.dict())
+            check_name("setting of the explorer", name, self.dict())
         return replace(self, **{key: tuple(each) if isinstance(each, list) else each for key, each in changes.items()})
 
     def dict(self) -> dict:

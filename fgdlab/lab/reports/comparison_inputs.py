@@ -19,7 +19,7 @@ from ..datasets import (
     read_document,
     read_json,
 )
-from ..errors import UserError, raise_first, short_repr, unknown_name
+from ..errors import UserError, check_name, raise_first, short_repr
 from ..io import checked_read
 from ..run import RunFolder
 from .sweep_runs import SweepRuns
@@ -191,8 +191,7 @@ def comparison_of_rows(runs: SweepRuns, a: str, b: str) -> ComparisonInputs:
             detections.
     """
     for row in (a, b):
-        if row not in runs.sweep.rows:
-            raise unknown_name("row", row, runs.sweep.rows)
+        check_name("row", row, runs.sweep.rows)
     sides = [runs.finished(row) for row in (a, b)]
     seeds = sorted(sides[0].keys() & sides[1].keys())
     if not seeds:

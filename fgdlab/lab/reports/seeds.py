@@ -9,7 +9,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from .. import stats
-from ..errors import UserError, unknown_name
+from ..errors import UserError, check_name
 from ..tables import DASH, baseline_of, compared_rows, signed, wrapped
 
 
@@ -31,8 +31,7 @@ class SeedTargets:
 
 def contrasts_of(sweep, row: str | None, against: str | None) -> list[tuple[str, str]]:
     for name in filter(None, (row, against)):
-        if name not in sweep.rows:
-            raise unknown_name("row", name, sweep.rows)
+        check_name("row", name, sweep.rows)
     if row is None:
         return [(key, against) for key in sweep.present if key != against] if against else compared_rows(sweep)
     baseline = against or baseline_of(sweep, row)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from ..errors import UserError, unknown_name
+from ..errors import UserError, check_name, unknown_name
 
 LEVEL = 0.95
 PAIR_KEYS = ("scale", "data", "seed")  # two runs are a pair if all of these agree
@@ -124,8 +124,7 @@ def variance_covered(source: str, subject: str = "The interval covers", teachers
         source: a key of :data:`VARIANCE_SOURCES`.
         teachers: how many teachers the seeds learn from in turn.
     """
-    if source not in VARIANCE_SOURCES:
-        raise unknown_name("variance source", source, VARIANCE_SOURCES)
+    check_name("variance source", source, VARIANCE_SOURCES)
     covered, not_covered = VARIANCE_SOURCES[source]
     if teachers > 1:
         covered += f" and, in part, the choice of the teacher (seeds learn from {teachers} teachers in turn)"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
-from ..errors import unknown_name
+from ..errors import check_name
 from ..training import SCORES, in_coco
 
 RECALLS = np.linspace(0, 1, 101)
@@ -30,8 +30,7 @@ class Metric(NamedTuple):
 
 def metric_of(name: str) -> Metric:
     """The definition of a name in ``SCORES``, such as AP, AP75, AP_S or AR_10; a UserError for another name."""
-    if name not in SCORES:
-        raise unknown_name("metric", name, SCORES)
+    check_name("metric", name, SCORES)
     kind, _, part = name.partition("_")
     areas = {"S": (0, 32**2), "M": (32**2, 96**2), "L": (96**2, 1e10)}
     thresholds = (int(kind[2:]) / 100,) if kind[2:] else tuple(np.linspace(0.5, 0.95, 10))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..config import SCALES, RunConfig, check_names, preset_settings, scale_settings
-from ..errors import UserError, unknown_name
+from ..errors import UserError, check_name, unknown_name
 from ..io import load_yaml
 
 REQUIRED = ("title", "question", "baseline", "rows", "seeds")
@@ -132,8 +132,7 @@ def read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict:
             f"must be a mapping with the keys {', '.join(sorted(KEYS))}, got {got}; the sweeps in ablations/sweeps "
             "show how")
     for key in content:
-        if key not in KEYS:
-            raise unknown_name("key", key, sorted(KEYS))
+        check_name("key", key, sorted(KEYS))
     if "extends" not in content:
         return content
     name = content["extends"]
@@ -166,8 +165,7 @@ def check_mapping(value, what: str, keys: set[str] | None = None) -> dict:
     if not isinstance(value or {}, dict):
         raise UserError(f"{what} must be a mapping of names to values, got {value!r}")
     for key in value or {}:
-        if keys is not None and key not in keys:
-            raise unknown_name(f"key of {what}", key, sorted(keys))
+        check_name(f"key of {what}", key, sorted(keys) if keys else value)
     return value or {}
 
 
@@ -199,11 +197,6 @@ def check_settings(value, what: str) -> dict:
     return settings
 
 
-def check_row(key: str, rows: dict, what: str) -> None:
-    if key not in rows:
-        raise unknown_name(what, key, rows)
-
-
 # --- parsing ---
 
 def parse_sweep(name: str, content: dict) -> Sweep:
@@ -217,7 +210,7 @@ def parse_sweep(name: str, content: dict) -> Sweep:
     rows = {str(key): parse_row(str(key), row) for key, row in check_mapping(content["rows"], "rows").items()}
     for key, row in rows.items():
         if row.against:
-            check_row(row.against, rows, f"row that {key!r} is compared with")
+            check_name(f"row that {key!r} is compared with", row.against, rows)
     scales = check_mapping(content.get("scales"), "scales")
     for scale, changes in scales.items():
         check_scale_changes(scale, changes, rows, content["baseline"])
@@ -229,7 +222,7 @@ def parse_sweep(name: str, content: dict) -> Sweep:
             f"contrasts must be a list of pairs of rows, such as [[split, fg]], got {contrasts!r}; put each pair in "
             "brackets of its own")
     for row in [content["baseline"], *(row for pair in contrasts for row in pair)]:
-        check_row(row, rows, "row")
+        check_name("row", row, rows)
     sweep = Sweep(
         name=name, title=str(content["title"]), **{
             key: stripped(content.get(key)) for key in ("question", "source", "tuning", "curve")},
@@ -255,17 +248,16 @@ def parse_row(key: str, content) -> Row:
 
 
 def check_scale_changes(scale: str, changes, rows: dict[str, Row], baseline: str) -> None:
-    if scale not in SCALES:
-        raise unknown_name("scale", scale, SCALES)
+    check_name("scale", scale, SCALES)
     what = f"scale {scale!r}"
     changes = check_mapping(changes, what, SCALE_KEYS)
     check_settings(changes.get("base"), f"'base' of {what}")
     for row, settings in check_mapping(changes.get("rows"), f"'rows' of {what}").items():
-        check_row(row, rows, f"row of {what}")
+        check_name(f"row of {what}", row, rows)
         check_settings(settings, f"row {row!r} of {what}")
     absent = check_mapping(changes.get("absent"), f"'absent' of {what}")
     for row, reason in absent.items():
-        check_row(row, rows, f"absent row of {what}")
+        check_name(f"absent row of {what}", row, rows)
         if not isinstance(reason, str) or not reason.strip():
             raise UserError(f"'absent' of {what} must say why row {row!r} cannot be run there, got {reason!r}")
     if baseline in absent:
@@ -277,7 +269,7 @@ def check_scale_changes(scale: str, changes, rows: dict[str, Row], baseline: str
     if scale != "paper" and (presets or changes.get("preset")):
         raise UserError(f"presets must stand at scale 'paper', got them at {scale!r}; give settings there instead")
     for row, name in presets.items():
-        check_row(row, rows, "row with a preset")
+        check_name("row with a preset", row, rows)
         preset_settings(str(name))
     if changes.get("preset"):
         preset_settings(str(changes["preset"]))

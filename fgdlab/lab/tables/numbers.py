@@ -6,7 +6,7 @@ import re
 
 import pandas as pd
 
-from ..errors import UserError, unknown_name
+from ..errors import UserError, check_name
 from ..stats import estimate, paired_difference, values_by_seed, variance_covered
 from . import html, latex, text
 from .caption import caption, smoke_warning
@@ -69,8 +69,8 @@ def contrast_table(
     """
     runs, lines = runs_of(results, sweep), []
     for row, against in sweep.contrasts:
-        for key in {row, against} - set(sweep.rows):
-            raise unknown_name("row of a contrast", key, sweep.rows, f"mend the sweep {sweep.name!r}")
+        for key in (row, against):
+            check_name("row of a contrast", key, sweep.rows, f"mend the sweep {sweep.name!r}")
         line = {"row": row, "label": f"{sweep.rows[row].label} minus {sweep.rows[against].label}", "against": against}
         for metric in metrics:
             line |= _differences(runs, sweep, row, against, metric, intervals)
@@ -151,6 +151,5 @@ class Table:
 
 def render(results: pd.DataFrame, sweep, format: str = "text", metrics: tuple[str, ...] = METRICS, **options) -> str:
     """The :class:`Table`, with its ``options``, written in one of :data:`FORMATS`; a UserError for another format."""
-    if format not in FORMATS:
-        raise unknown_name("format", format, FORMATS)
+    check_name("format", format, FORMATS)
     return getattr(Table(results, sweep, metrics, **options), format)()

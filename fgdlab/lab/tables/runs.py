@@ -3,7 +3,7 @@ from itertools import product
 
 import pandas as pd
 
-from ..errors import UserError, unknown_name
+from ..errors import UserError, check_name
 from ..stats import check_metric
 
 COLUMNS = ("row", "seed", "state")
@@ -15,8 +15,7 @@ def runs_of(results: pd.DataFrame, sweep) -> pd.DataFrame:
     Raises:
         UserError: no run of the sweep's rows is done, a column is missing, or the sweep's baseline is none of its rows.
     """
-    if sweep.baseline not in sweep.rows:
-        raise unknown_name("baseline row", sweep.baseline, sweep.rows, f"mend the sweep {sweep.name!r}")
+    check_name("baseline row", sweep.baseline, sweep.rows, f"mend the sweep {sweep.name!r}")
     absent = [name for name in COLUMNS if name not in results]
     if absent and len(results):
         raise UserError(
