@@ -102,17 +102,14 @@ def lock_file(path: Path | str, timeout: float = -1) -> Iterator[None]:
         UserError: the folder cannot be written.
         filelock.Timeout: another process held the lock for the whole time.
     """
-    lock = FileLock(path, timeout=timeout)
     try:
-        lock.acquire()
+        lock = FileLock(path, timeout=timeout).acquire()
     except Timeout:
         raise
     except OSError as error:
         raise not_writable(Path(path).parent, error) from error
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def reserve_disk_space(path: Path, size: int) -> None:

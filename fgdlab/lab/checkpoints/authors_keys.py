@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..errors import UserError, unknown_name
+from ..errors import UserError, check_name
 
 BLOCKS = {"s": "student", "t": "teacher"}  # the authors' suffix -> our name
 LAYERS = {"conv_mask_{}": "key", **{f"channel_add_conv_{{}}.{n}": f"transform.{n}" for n in (0, 1, 3)}}
@@ -37,9 +37,7 @@ def fgd_state_from_authors(state: Mapping[str, Tensor], level: str) -> dict[str,
     align = {f"align.{kind}": f"align.{level}.{kind}" for kind in KINDS}
     names = align | relation
     for name in state:
-        if name not in names:
-            hint = "give one level's entries, named without their path in the checkpoint"
-            raise unknown_name("FGD parameter", name, names, hint=hint)
+        check_name("FGD parameter", name, names, "give one level's entries, without their path in the checkpoint")
     expected = names if align.keys() & state.keys() else relation
     missing = [name for name in expected if name not in state]
     if missing:

@@ -37,7 +37,7 @@ def check_machine() -> Iterator[CheckResult]:
     if not torch.cuda.is_available():
         hint = "to use one, install its driver and a torch built for it"
         yield CheckResult("GPUs", None, "none that torch can use; runs go to the CPU", hint)
-    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+    for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
         found = f"{torch.cuda.get_device_name(index)}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
         good = free > 0.2 * total

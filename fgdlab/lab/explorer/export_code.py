@@ -25,25 +25,6 @@ def export_code(session: Session, state: State) -> str:
     given += "".join(f"{name} = {value!r}\n" for name, value in paths.items())
     first = repr(session.run) if session.run else "student, teacher, data"
     named = [f"{name}={name if name == 'loss' else repr(value)}" for name, value in {**options, **view}.items()]
-    return f"""import torch
-
-from fgdlab import FGDConfig, attention, masks_of
-from fgdlab.lab.explorer import Session
-from fgdlab.lab.plots import scene_and_teacher_maps
-
-{given}config = FGDConfig({", ".join(f"{name}={value!r}" for name, value in config.items())})
-session = Session({first}, config=config, {", ".join(named)})
-figure = session.figure(session.state)
-
-# The same arrays with the method itself: {state.student_name} on {state.level}.
-inference = session.inference
-detector = inference.students[{state.student_name!r}].detector({state.checkpoint})
-scene, teacher_maps = scene_and_teacher_maps(detector, inference.teacher, *session.dataset[{state.image}])
-fgd = inference.student_loss({state.student_name!r})
-with torch.no_grad():
-    student_map, teacher_map = fgd.aligned(scene, {state.level!r}), teacher_maps[{state.level!r}]
-    a_student, a_teacher = (attention(each, config.temperature) for each in (student_map, teacher_map))
-    difference = a_teacher.spatial[0] - a_student.spatial[0]
-    masks = masks_of(config, scene, teacher_map)
-    terms = fgd(scene, teacher_maps)
-"""
+    config = ", ".join(f"{name}={value!r}" for name, value in config.items())
+    template = (Path(__file__).parent / "static/saved_code.txt").read_text(encoding="utf-8")
+    return template.format(given=given, config=config, first=first, options=", ".join(named), state=state)

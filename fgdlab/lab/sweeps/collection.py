@@ -25,10 +25,11 @@ def collect(runs: list[PlannedRun], sweep: Sweep, keep_stale: bool = False) -> p
 
     keep_stale: runs of other code count as done; their code_hash tells them apart. UserError: a damaged result.json.
     """
-    frame = pd.DataFrame([record(run, sweep, keep_stale) for run in runs])
-    numbers = [name for name in NUMBERS if name in frame]
-    frame[numbers] = frame[numbers].astype(float)
-    return frame
+    return with_numbers(pd.DataFrame([record(run, sweep, keep_stale) for run in runs]))
+
+
+def with_numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.astype({name: float for name in NUMBERS if name in frame})
 
 
 def record(run: PlannedRun, sweep: Sweep, keep_stale: bool) -> dict:
@@ -112,8 +113,4 @@ def read_frame(path: Path, needed: tuple[str, ...] = NEEDED) -> pd.DataFrame:
         missing = [name for name in needed if name not in frame]
         if missing:
             raise ValueError(f"no column {', '.join(missing)}")
-        numbers = [name for name in NUMBERS if name in frame]
-        frame[numbers] = frame[numbers].astype(float)
-        if "seed" in frame:
-            frame["seed"] = frame["seed"].astype(int)
-    return frame
+        return with_numbers(frame).astype({"seed": int} if "seed" in frame else {})
