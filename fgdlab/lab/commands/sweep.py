@@ -139,7 +139,7 @@ def report_missing(states: dict) -> None:
     click.echo(f"\n{len(missing)} runs are missing:", err=True)
     for state, run in missing:
         reason = sweeps.outcome_text(run.here, state) if state == "failed" else ""
-        click.echo(f"{state:>11}  {run.row}, seed {run.seed}{reason}", err=True)
+        click.echo(f"{state:>11}  {run}{reason}", err=True)
     flag = " with --retry-failed" if states["failed"] else ""
     click.echo(f"the same command{flag} runs these and nothing else", err=True)
     sys.exit(1)

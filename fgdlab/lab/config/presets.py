@@ -27,8 +27,8 @@ class Preset:
     weights: dict
     inherit: bool
     file: str
+    mAP: tuple[float | None, float | None]
     table: str = ""
-    mAP: tuple[float | None, float | None] = (None, None)
     teacher_AP: float | None = None
     epochs: int = 24
     parts: str = "all"
@@ -46,7 +46,8 @@ class Preset:
 
 ADDRESSES = {name: ZOO.format(*parts) for name, parts in CONTENT["checkpoints"].items()}
 PAPER_PRESETS = {
-    name: Preset(**{**pair, "checkpoint": ADDRESSES[pair["checkpoint"]]}) for name, pair in CONTENT["pairs"].items()
+    name: Preset(**{**pair, "checkpoint": ADDRESSES[pair["checkpoint"]], "mAP": tuple(pair["mAP"])})
+    for name, pair in CONTENT["pairs"].items()
 }
 
 

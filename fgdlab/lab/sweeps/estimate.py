@@ -36,7 +36,7 @@ def dry_run(
                 note = f"  about {span(left[run.folder])}"
         if state == "stale":
             note += f"  changed: {', '.join(run.stale_reasons())}"
-        lines.append(f"{state:>11}  {run.row}, seed {run.seed}  {run.id}{note}")
+        lines.append(f"{state:>11}  {run}  {run.id}{note}")
     return [*lines, total(left, len(runs), slots, origin)]
 
 

@@ -69,7 +69,7 @@ def execute(
 def set_stale_aside(stale: list[PlannedRun], say: Say) -> None:
     for run in stale:
         reasons = ", ".join(run.stale_reasons())
-        say(f"{'stale':>11}  {run.row}, seed {run.seed}: changed since it ran: {reasons}; it is run again, the old one "
+        say(f"{'stale':>11}  {run}: changed since it ran: {reasons}; it is run again, the old one "
             f"is {run.here.set_aside()}")
 
 
@@ -122,7 +122,7 @@ class Runner:
         while self.waiting and not self.stopping and len(self.going) < self.room():
             run = self.waiting.popleft()
             if run.state() == "running":
-                self.say(f"    waiting  {run.row}, seed {run.seed}: {run.here.at_work()} is at work on it")
+                self.say(f"    waiting  {run}: {run.here.at_work()} is at work on it")
                 self.others.add(run)
             elif not reused(run, self.say):  # another sweep may have done it in the meantime
                 self.going[start(run, self.pool)] = run
@@ -140,7 +140,7 @@ class Runner:
         for future in [each for each in self.going if each.done()]:
             run = self.going.pop(future)
             state = state_at_end(run)
-            self.say(f"{state:>11}  {run.row}, seed {run.seed}{outcome_text(run.here, state)}{error_text(future)}")
+            self.say(f"{state:>11}  {run}{outcome_text(run.here, state)}{error_text(future)}")
             self.stopping = self.stopping or (self.fail_fast and state == "failed")
         for run in [each for each in self.others if each.state() != "running"]:
             self.others.remove(run)
@@ -199,7 +199,7 @@ def reused(run: PlannedRun, say: Say) -> bool:
     if source is None or not run.here.copy_from(source, job_of(run)):
         return False
     place = f"{source.parent.parent.name}/{source.parent.name}"
-    say(f"{'done':>11}  {run.row}, seed {run.seed}: copied from {place}, which has done this run")
+    say(f"{'done':>11}  {run}: copied from {place}, which has done this run")
     return True
 
 

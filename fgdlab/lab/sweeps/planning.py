@@ -20,6 +20,9 @@ class PlannedRun:
     config: RunConfig
     folder: Path
 
+    def __str__(self) -> str:
+        return f"{self.row}, seed {self.seed}"
+
     @property
     def id(self) -> str:
         return self.folder.name
