@@ -22,11 +22,9 @@ class GradientMaps:
     """One method's gradient maps on one image, both {level: (H, W)} and never negative.
 
     gradient: |dL/dF^S|, the L2 norm over channels; L is the weighted sum of the method's terms on all levels.
-    effective_weight: gradient / (2 |F^T - F^S|); 0 where F^T equals F^S. Of a weighted squared error sum
-        w |F^T - F^S|^2 (hint, FGFI, TADF, DeFeat, FGD's feature terms) it is w; with weights of channels (A^C), w times
-        their root mean square. Of a norm (FBKD's feature term) it is w up to one factor per level. Of other losses
-        (normalised maps, heads, proposals, a method's layers) it is no weight: it compares the gradient with that of a
-        squared error, and only ``gradient`` shows where F^S equals F^T.
+    effective_weight: gradient / (2 |F^T - F^S|); 0 where F^T equals F^S. Of a weighted squared error (hint, FGFI, TADF,
+        DeFeat, FGD's feature terms) it is the weight w; with weights of channels (A^C), w times their root mean square;
+        of FBKD's norm, w up to a factor per level. Of other losses it is no weight.
     terms: rows(0, ...) of the loss: name, level, raw, weighted.
     """
 

@@ -28,6 +28,12 @@ class SeedTargets:
     power: float = 0.8
     analyses: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        wanted = 1 if self.difference is None else abs(self.difference)
+        if not (0 < self.half_width < math.inf and 0 < wanted < math.inf and 0 < self.power < 1):
+            must = "half_width must be above 0, difference not 0, power between 0 and 1, all finite"
+            raise UserError(f"{must}; got {self.half_width}, {self.difference}, {self.power}")
+
 
 def contrasts_of(sweep, row: str | None, against: str | None) -> list[tuple[str, str]]:
     for name in filter(None, (row, against)):

@@ -5,7 +5,7 @@ stops when it excludes 0 finds a difference in 26 of 100 cases without one (a te
 valid:
 
 - group-sequential: K interim analyses, at numbers of seeds fixed beforehand. Each is a t-interval of level
-  1 - (1 - level) / K (Bonferroni). A little too wide, because the analyses share seeds.
+  1 - (1 - level) / K (Bonferroni).
 - anytime-valid: valid at all n together, so for any stopping rule. Three times as wide as the t-interval at n = 3,
   twice from n = 5 on. It holds all means m for which the Bayes factor of "mean m + sigma delta, delta ~ N(0,
   PRIOR_VARIANCE)" against "mean m" stays below 1 / (1 - level); sigma is integrated out under 1 / sigma. Under m this
@@ -37,10 +37,7 @@ class SeedCount(NamedTuple):
 
 
 def std_interval(std: float, n: int) -> tuple[float, float]:
-    """Interval of the true std, for normal values: std sqrt((n - 1) / chi2((1 +- STD_LEVEL) / 2; n - 1)).
-
-    From 0.66 to 3.08 std for n = 3, from 0.72 to 1.94 for n = 5, from 0.78 to 1.47 for n = 10.
-    """
+    """Interval of the true std, for normal values: std sqrt((n - 1) / chi2((1 +- STD_LEVEL) / 2; n - 1))."""
     return tuple(std * math.sqrt((n - 1) / stats.chi2.ppf((1 + sign * STD_LEVEL) / 2, n - 1)) for sign in (1, -1))
 
 
