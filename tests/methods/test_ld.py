@@ -54,6 +54,27 @@ def raws(terms):
     return {(term.name, term.level): term.raw for term in terms}
 
 
+# ---- gradient ----
+
+@pytest.mark.parametrize("part, layer", [("main", "box_out"), ("valuable", "box_out"), ("class", "class_out")])
+def test_the_gradient_is_the_slope_of_the_term(part, layer):
+    """Along weights of the layer that the term is about; scores of the class are constant weights of the sides."""
+    loss, scene, teacher = made(), small_scene(), teacher_maps()
+    weight = getattr(loss.student.head, layer).weight
+
+    def term():
+        return sum(each.raw for each in loss(scene, teacher) if each.name == part)
+
+    (gradient,) = torch.autograd.grad(term(), weight)
+    direction, step, ends = torch.randn_like(weight), 1e-6, []
+    with torch.no_grad():
+        for sign in (1, -2):
+            weight += sign * step * direction
+            ends.append(term())
+    assert_close((ends[0] - ends[1]) / (2 * step), (gradient * direction).sum(), rtol=1e-5, atol=1e-7)
+    assert gradient.abs().sum() > 0
+
+
 # ---- loops ----
 
 def naive_softmax(logits, temperature):

@@ -128,7 +128,8 @@ ROWS = [
     # a comparison
     Row(
         "compare: no such run", None, COMPARE,
-        "mine must be the folder of a finished run or a file of detections, got neither; correct the path",
+        "mine must be the folder of a finished run, with result.json and detections.json, got another path; correct "
+        "it, or run it first",
     ),
     done(
         "compare: a result, truncated", cut("mine/result.json"),
@@ -139,8 +140,8 @@ ROWS = [
     done("compare: detections, truncated", cut("mine/detections.json"),
         "mine/detections.json must be whole JSON, got a fault at line ...; copy or export it again"),
     done("compare: a detection in an unknown image", stranger,
-        "mine/detections.json must be of the 2 images of the ground truth, got 1 other image ids, the first 99; run "
-        "both sides on the images of one file of ground truth"),
+        "mine/detections.json: detection 11 must have the 'image_id' of one of the 2 images of the ground truth, got "
+        "99; give a list in COCO's result format, as a run's detections.json, with the ids of the ground truth"),
     done("compare: the data have changed since", lambda: os.unlink("pets/splits.json"),
         "the data of mine must be those of its evaluation, got other images or annotations in 'pets'; restore "
         "them, or run again"),

@@ -97,7 +97,7 @@ ROWS = [
     ),
     flags("an unknown detector",
         "unknown detector 'retinanett'; did you mean 'retinanet'? known: retinanet, fcos, faster_rcnn, mask_rcnn, "
-        "reppoints",
+        "reppoints, gfl, yolox",
         *PETS, "--detector", "retinanett"),
     flags("a seed that torch cannot take",
         "seed must be at most 2147483647, got 1000000000000000000000000000000; seed of the student's weights and of "
@@ -262,12 +262,13 @@ ROWS = [
     Row("a misspelt scale", None, ("sweep", "table1_areas", "--scale", "smok"),
         "unknown scale 'smok'; did you mean 'smoke'? known: smoke, laptop, photos, gpu, paper"),
     Row("seeds that are no numbers", None, (*TABLE, "--seeds", "0;1"),
-        "Invalid value for '--seeds': must be whole numbers with commas between, such as 0,1,2; got '0;1'; see `fgdlab "
+        "Invalid value for '--seeds': must be whole numbers from 0 up with commas between, got '0;1'; see `fgdlab "
         "sweep --help`"),
     Row("a seed twice", None, (*TABLE, "--seeds", "0,0"),
         "--seeds must be different whole numbers of at least 0, got '0,0'; give each once, such as 0,1,2"),
     Row("a seed below 0", None, (*TABLE, "--seeds", "-1"),
-        "--seeds must be different whole numbers of at least 0, got '-1'; give each once, such as 0,1,2"),
+        "Invalid value for '--seeds': must be whole numbers from 0 up with commas between, got '-1'; see `fgdlab "
+        "sweep --help`"),
     Row(
         "no jobs", None, (*TABLE, "--jobs", "0"),
         "Invalid value for '--jobs': 0 is not in the range x>=1; see `fgdlab sweep --help`",
