@@ -395,8 +395,8 @@ schematic("training")
 # About 1 in 9, so most of a plain mean comes from the background. *Focal and global distillation* (FGD, Yang et al.,
 # CVPR 2022) has three ideas. **Where**: masks $M$ and $S$ separate objects from background and give a small object
 # the weight of a large one. **How much**: attention $A^S$, $A^C$ weights cells and channels by the teacher's
-# activation magnitude. **Relations**: a global term compares what all cells have in common. The student minimises
-# the sum of these terms and its task loss:
+# activation magnitude. **Relations**: a global term compares whole maps, each after a vector of context, the same at
+# all cells, was added. The student minimises the sum of these terms and its task loss:
 #
 # $$L = L_{original} + L_{focal} + L_{global} \tag{14}$$
 #
@@ -408,7 +408,9 @@ schematic("training")
 # | $L_{global}$ | `global` (eq. 12, $\lambda$): notebook 05 | one scalar per level |
 #
 # [`Distiller`](../fgdlab/distill.py) does what the loop above did in each step, with [`FGDLoss`](../fgdlab/fgd.py) as
-# the imitation loss. It returns every term with its name:
+# the imitation loss. The teacher is frozen. Beside the student, the optimiser trains the layers of the loss: a block
+# $R$ for each network and level, and a convolution $f$ where channels differ. After training they are not needed. The
+# distiller returns every term with its name:
 
 # %%
 loss = FGDLoss(student.levels, 48, 48)

@@ -288,7 +288,8 @@ table.style.format("{:.2f}").set_caption("sums of weights, 2 boxes")
 #
 # Two details differ between the paper and its code. **Authors' rounding** adds a row and a column of cells to every
 # box (appendix A). **Swapped axes**: until January 2022 the code wrote columns as rows, so on these scenes most of the
-# mask lay on background (appendix C). Students were trained with each, from the same initial weights.
+# mask lay on background (appendix C). Students are trained with each, from the same initial weights. The package's
+# default is the authors' rounding, as in their results; these notebooks compute with exact cells, as in the paper.
 #
 # **Predict.** What part of FGD's gain is left if the masks are at wrong places: nothing, half, or nearly all?
 
@@ -312,8 +313,8 @@ Markdown(text)
 # How to read this: if much of the gain is left with swapped axes, then imitation helps also at cells that are not on
 # the objects, and the exact place of the masks matters less than the idea of the paper suggests. The paper's own
 # Table 1 points the same way: foreground only and background only gain about the same (39.3 and 39.2 mAP from 37.4).
-# Notebook 07 says what an interval allows you to conclude. These runs have the attention and the global term, too,
-# which do not use the masks.
+# Notebook 07 says what an interval allows you to conclude. These runs have the attention term (eq. 10) and the global
+# term, too, which do not use the masks.
 #
 # ## Exercises
 #
@@ -378,7 +379,7 @@ check.transposition_test(off_diagonal_box)
 #
 # - M says which cells are foreground. S gives every box the sum 1, whatever its size, and the background the sum 1.
 # - Where boxes overlap the smallest wins; the authors' rounding adds cells that are background.
-# - Section 7 compares students that were trained with correct and with wrong masks.
+# - Section 7 asks what correct and wrong masks change for a student; its sweep is `control_masks`.
 #
 # Next: cells in a box are not equally important. In [03 How much](03_how_much.ipynb) the teacher decides; on the core
 # path go on with [04 Focal](04_focal.ipynb).

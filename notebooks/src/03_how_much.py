@@ -159,6 +159,9 @@ number_grid({f"T = {t}": attention(features[None], t).spatial[0]
 # *Figure 4.* The same map at three temperatures. Check: within 0.02 of 1 everywhere at T = 100; 6 in one cell and 0
 # in the others at T = 0.1. Each panel has mean 1.
 #
+# As T goes to 0 the largest cell gets H·W and the others 0; as T grows without bound, all get 1. $A^C$ does the same
+# with C in place of H·W, and with the same T.
+#
 # Only G / T enters, so T has the unit of the features.
 #
 # **Predict.** A network with features ten times as large: which T gives the attention that T = 0.5 gives here?
@@ -506,8 +509,8 @@ static_figure(students, pretrained_detector("teacher"), dataset, distilled_confi
 #
 # ## 8 Which temperature is best?
 #
-# Students were trained at five temperatures, with the weights that were chosen at T = 0.5. This is Table 7 of the
-# paper on a laptop.
+# Students are trained at five temperatures. All start with the same ratio of FGD's loss to the task loss, chosen at
+# T = 0.5. This is Table 7 of the paper on a laptop.
 #
 # **Predict.** Between T = 0.3 and T = 1.2 the attention changes a lot (section 3). How many AP lie between the best
 # and the worst T, compared with the gain over no distillation?
@@ -533,8 +536,8 @@ Markdown(text)
 
 # %% [markdown]
 # How to read this: a T may be called better only if its interval leaves out 0; four comparisons are made, so one of
-# them may do so by chance (notebook 07). The weights were chosen at T = 0.5, and another T changes the size of the
-# loss as well, because attention multiplies the squared errors.
+# them may do so by chance (notebook 07). Another T changes the size of the loss as well, because attention multiplies
+# the squared errors; so the sweep scales every row to the same size at the start.
 #
 # ## Exercises
 #

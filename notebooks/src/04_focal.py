@@ -103,6 +103,9 @@ print(f"plain loss {plain:.4f} = 4/24; fraction on the object {on_object:.0%}")
 #   &+ \beta \sum_{k,i,j} (1 - M_{ij}) S_{ij} A^S_{ij} A^C_k \left(F^T_{kij} - f(F^S_{kij})\right)^2
 #   \end{aligned} \tag{9}$$
 #
+# Letters: on maps $F^S$, $F^T$ the superscripts mean student and teacher; $A^S$ is spatial, $A^C$ channel attention;
+# $S$ alone is the scale mask, $T$ alone the temperature. All attention in eq. 9 is the teacher's.
+#
 # | symbol | code | shape |
 # |---|---|---|
 # | $M_{ij} S_{ij}$ | `masks.fg` of [`focal_masks`](../fgdlab/masks.py) | (N, H, W) |
@@ -237,7 +240,7 @@ print(f"{far:.0f} = 15 too much on one cell + 15 cells missing 1 each")
 # | $L_{focal}$ | [`total`](../fgdlab/terms.py) of these terms: sum of `weight * raw` | scalar |
 #
 # $L_{at}$ already contains $\gamma$. Now on real maps: the teacher and three students of the same size, one
-# *untrained* (only its backbone is trained), the *baseline* of Table 1, and one that was trained with the focal loss.
+# *untrained* (only its backbone is trained), the *baseline* of Table 1, and one that was trained with eq. 9.
 
 # %%
 settings = RunConfig(train_images=64, eval_images=64)

@@ -145,7 +145,7 @@ print(inspect.getsource(GcBlock.forward))
 #
 # | symbol | code | shape |
 # |---|---|---|
-# | $R(F^S)$, $R(F^T)$ | `term.student(student)`, `term.teacher(teacher)`: two blocks, both trained | (N, C, H, W) |
+# | $R(F^S)$, $R(F^T)$ | `term.student(student)`, `term.teacher(teacher)`: one block each, both trained, on every level | (N, C, H, W) |
 # | $\sum (\cdot)^2$ | [`RelationTerm`](../fgdlab/relation.py): sum over channels and pixels, averaged over N | scalar |
 # | $\lambda$ | `FGDConfig.lambda_`, 5e-6 for RetinaNet | scalar |
 
@@ -208,7 +208,7 @@ print(f"{whole:.0f} = {centred:.0f} (centred) + {means:.0f} (means)")
 
 # %% [markdown]
 # So training the two blocks can only change the second part: up without bound, down to 0 at best. Hence `centred` is
-# a **lower bound** for all blocks, and `mse` is the value at the start. The bound is reached only if the blocks cancel
+# a **lower bound** for all GcBlocks, and `mse` is the value at the start. The bound is reached only if the blocks cancel
 # the means of every image; one pair of blocks serves all images, so they may not get there (exercise 1).
 #
 # **Predict.** What fraction of the term could the blocks remove at most, on these maps: half, a quarter or less than
@@ -275,8 +275,8 @@ pd.Series(final).round().to_frame("at the last step").T
 #
 # ## Query-independence
 #
-# In a non-local block every pixel $i$ weights all pixels $j$: H·W × H·W weights. A GcBlock has one row of H·W for
-# all. Take the trained blocks of the teacher's side and three query pixels:
+# In a non-local block every pixel $i$, the *query*, weights all pixels $j$: H·W × H·W weights. A GcBlock has one row
+# of H·W for all. Take the trained blocks of the teacher's side and three query pixels:
 
 # %%
 def rows_of(block, features):
@@ -355,7 +355,7 @@ assert moved["focal, foreground"] < 0.8
 # %% [markdown]
 # - **Shifted**: `mse` changes, `centred` does not. `gc` changes at the start and may learn to ignore it.
 # - **Mirrored**: none of the four numbers changes. The value of a squared error depends on the size of D and not on its
-#   sign. Its gradient does have a direction: towards the teacher.
+#   sign; the square loses it, not R. The gradient does have a direction: towards the teacher.
 # - **Errors moved**: the global term does not know where objects are. The focal loss does, through its masks.
 # - **Scaled**: all change alike.
 #
@@ -373,7 +373,9 @@ change
 
 # %% [markdown]
 # Nothing (what is left is rounding). Both blocks treat the map as a set of pixels. "Relation" means the average of
-# all pixels, or which pixels are alike; where the pixels are does not count.
+# all pixels, or which pixels are alike; left, right and near have no meaning for R. But if only one of the two maps is
+# shuffled, the term grows, because the difference is taken pixel by pixel. So R itself hides one thing only: a
+# constant per channel.
 #
 # ## Sizes
 #
@@ -448,7 +450,7 @@ check.distance_left(distance_left)
 #
 # - R adds one vector, the same at every pixel; so the term has a lower bound, the squared distance of centred maps.
 # - Most of the global term is a plain squared distance with equal weight for every pixel; it does not know objects.
-# - It cannot detect the order of pixels or the sign of an error, and layers that can lower it teach the student less.
+# - R ignores a constant per channel and has no notion of place; layers that can lower the term teach the student less.
 #
 # Next: [06 Train a student](06_train.ipynb), where all terms act together.
 #
