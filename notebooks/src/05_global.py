@@ -145,9 +145,11 @@ print(inspect.getsource(GcBlock.forward))
 #
 # | symbol | code | shape |
 # |---|---|---|
-# | $R(F^S)$, $R(F^T)$ | `term.student(student)`, `term.teacher(teacher)`: one block each, both trained, on every level | (N, C, H, W) |
+# | $R(F^S)$, $R(F^T)$ | `term.student(student)`, `term.teacher(teacher)`: two blocks, both trained | (N, C, H, W) |
 # | $\sum (\cdot)^2$ | [`RelationTerm`](../fgdlab/relation.py): sum over channels and pixels, averaged over N | scalar |
 # | $\lambda$ | `FGDConfig.lambda_`, 5e-6 for RetinaNet | scalar |
+#
+# Every level has a pair of blocks of its own: one for the student's maps, one for the teacher's.
 
 # %%
 settings = RunConfig(train_images=64, eval_images=64)
@@ -208,8 +210,8 @@ print(f"{whole:.0f} = {centred:.0f} (centred) + {means:.0f} (means)")
 
 # %% [markdown]
 # So training the two blocks can only change the second part: up without bound, down to 0 at best. Hence `centred` is
-# a **lower bound** for all GcBlocks, and `mse` is the value at the start. The bound is reached only if the blocks cancel
-# the means of every image; one pair of blocks serves all images, so they may not get there (exercise 1).
+# a **lower bound** for all GcBlocks, and `mse` is the value at the start. The bound is reached only if the blocks
+# cancel the means of every image; one pair of blocks serves all images, so they may not get there (exercise 1).
 #
 # **Predict.** What fraction of the term could the blocks remove at most, on these maps: half, a quarter or less than
 # a sixth? Is it the same on every level?
