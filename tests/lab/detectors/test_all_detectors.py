@@ -46,7 +46,7 @@ BACKBONE, SIDE, IMAGES = "shufflenet_v2_x0_5", 64, 8  # the smallest of torchvis
 BACKBONES = dict.fromkeys(DETECTORS, BACKBONE) | {"yolox": "small_s"}  # YOLOX has its own
 # of the pyramid, instead of 256; RepPoints and GFL norm them in 32 groups
 CHANNELS = dict.fromkeys(DETECTORS, 32) | {"reppoints": 64, "gfl": 64, "yolox": 64}
-EPOCHS = dict.fromkeys(DETECTORS, 20) | {"mask_rcnn": 12}            # its masks cost most
+EPOCHS = dict.fromkeys(DETECTORS, 20) | {"mask_rcnn": 12, "yolox": 100}    # masks cost most; YOLOX has slow norms
 FEW = {
     "box_batch_size_per_image": 8, "rpn_batch_size_per_image": 64, "rpn_post_nms_top_n_train": 64,
     "rpn_post_nms_top_n_test": 16,
