@@ -38,6 +38,12 @@ def test_it_shows_every_row_and_the_contrasts_asked_for_or_those_of_the_sweep(an
     assert answer("", ("fg", "none"))._repr_markdown_().count("\n- ") == 1
 
 
+def test_a_contrast_with_a_row_that_has_no_runs_is_left_out(answer):
+    each = answer("", ("fg", "none"), ("split", "none"))
+    each.runs = each.runs[each.runs["row"] != "split"]
+    assert each._repr_markdown_().count("\n- ") == 1 and "foreground minus" in each._repr_markdown_()
+
+
 def test_runs_with_other_settings_are_no_answer_and_the_reason_is_named(answer):
     old = answer("epochs was 2, is now 8")
     assert old.runs is None and "epochs was 2, is now 8" in old._repr_markdown_()

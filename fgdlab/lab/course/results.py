@@ -41,4 +41,5 @@ class Answer:
             if line.AP_n:
                 lines.append(f"| {line.label} | {line.AP_mean:.1f} ± {line.AP_std:.1f} ({line.AP_n}) |")
         head = f"`{name}`, {len(self.runs)} runs. Differences are paired by seed: mean [95 % interval] (pairs)."
-        return "\n".join([head, "", *lines, "", *(self.sentence(*pair) for pair in self.contrasts)])
+        shown = [self.sentence(*pair) for pair in self.contrasts if self.difference(*pair).n]
+        return "\n".join([head, "", *lines, "", *shown])
