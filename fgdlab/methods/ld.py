@@ -61,7 +61,9 @@ class LD(DetectorLoss):
         with torch.no_grad():
             targets = self.teacher.head([teacher[level] for level in scene.features])
             grids = [logits for logits, _ in maps]
-            both = [regions(*self.student.assign(grids, boxes), boxes) for boxes in scene.boxes]  # type: ignore[call-arg]
+            both = [
+                regions(*self.student.assign(grids, boxes), boxes)  # type: ignore[call-arg]
+                for boxes in scene.boxes]
         main, valuable = (torch.stack(region) for region in zip(*both, strict=True))  # (N, A) each
         logits, target_logits = (per_cell(levels, 0) for levels in (maps, targets))  # (N, A, C)
         bins, target_bins = (per_cell(levels, 1).unflatten(2, (SIDES, -1)) for levels in (maps, targets))

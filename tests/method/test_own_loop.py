@@ -391,7 +391,7 @@ def test_weights_are_not_rounded_on_the_way_through_half_precision():
 # ---- weights ----
 
 @pytest.fixture
-def loud():
+def unbalanced():
     torch.manual_seed(0)
     loss = FGDLoss(LEVELS, WIDE, 16, FGDConfig(1.0, 1.0, 1.0, 1.0))
     return Distiller(Pyramid(8), Sixteen(), loss, adapter=adapter).train()
@@ -402,20 +402,20 @@ class Sixteen(Pyramid):
         return [maps[:, :16].repeat(1, 16 // min(maps.shape[1], 16), 1, 1) for maps in super().forward(pixels)]
 
 
-def test_calibrate_prints_shares_and_proposes_weights_that_reach_the_ratio(loud, capsys):
+def test_calibrate_prints_shares_and_proposes_weights_that_reach_the_ratio(unbalanced, capsys):
     batches = [(torch.rand(2, 3, 128, 160), [BOX, BOX[:0]]) for _ in range(3)]
-    proposed = calibrate(loud, batches, batches=2, loss_ratio=0.5)
+    proposed = calibrate(unbalanced, batches, batches=2, loss_ratio=0.5)
     printed = capsys.readouterr().out.splitlines()
     assert list(proposed) == ["alpha", "beta", "gamma", "lambda_"]
     assert [line.split(":")[0] for line in printed] == ["fg", "bg", "attention", "global"]
     assert all(" of the task loss with weight 1; propose weight " in line for line in printed)
-    config = replace(loud.loss.config, **proposed)
+    config = replace(unbalanced.loss.config, **proposed)
     sums = dict.fromkeys(("task", "fg", "bg", "attention", "global"), 0.0)
     tuned = FGDLoss(LEVELS, WIDE, 16, config)
-    tuned.load_state_dict(loud.loss.state_dict())
-    loud.loss = tuned
+    tuned.load_state_dict(unbalanced.loss.state_dict())
+    unbalanced.loss = tuned
     for batch in batches[:2]:
-        for term in loud(*batch):
+        for term in unbalanced(*batch):
             sums[term.name] += term.weight * term.raw.item()
     for name in ("fg", "bg", "attention", "global"):
         assert sums[name] / sums["task"] == pytest.approx(0.5 / 4, rel=1e-4)
