@@ -87,8 +87,9 @@ class RunConfig:
         "detector", 0, "longest side in pixels, with min_size; 0 = in proportion, 1333 for 800", maximum=65535,
         later=True, decides_teacher=True)
     init: str = setting(
-        "detector", "random", "the student's backbone starts from random weights, or from pretrained ones: compact "
-        "ones classified glyphs and come with the package, others classified ImageNet and torchvision downloads them",
+        "detector", "random", "the student's backbone starts from random weights, or from pretrained ones: compact and "
+        "small ones classified glyphs and come with the package, others classified ImageNet and torchvision downloads "
+        "them",
         ("random", "pretrained"))
     teacher_init: str = setting(
         "teacher", "random", "as init, for the backbone of a teacher that is trained", ("random", "pretrained"),

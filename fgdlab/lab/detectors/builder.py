@@ -65,8 +65,9 @@ def build(
         options[ANCHORED[name]] = FittedAnchors(anchors)
     if backbone in COMPACT or backbone in SMALL:
         check_small(name, backbone, flavour, pretrained)
+        options["pretrained"] = pretrained
         if backbone in COMPACT:
-            detector = compact_retinanet(backbone, classes, pretrained=pretrained, **options)
+            detector = compact_retinanet(backbone, classes, **options)
         else:
             detector = small_detector(name, backbone, classes, **options)
     elif name == "yolox" or backbone in DEPTH_AND_WIDTH:
@@ -106,8 +107,8 @@ def check_small(name: str, backbone: str, flavour: str, pretrained: bool) -> Non
         defect = f"detector must be 'retinanet' in torchvision's flavour on {backbone!r}, got {name!r} in {flavour!r}"
     elif flavour != "torchvision":
         defect = f"flavour must be 'torchvision' on {backbone!r}, got {flavour!r}"
-    elif pretrained and backbone in SMALL:
-        defect = f"init must be 'random' for {backbone!r}, got 'pretrained', but there are no such weights"
+    elif pretrained and name == "yolox":
+        raise UserError(f"init must be 'random' for yolox on {backbone!r}, got 'pretrained'; it starts from scratch")
     else:
         return
     raise UserError(f"{defect}; choose one of {', '.join(RESNETS)}")

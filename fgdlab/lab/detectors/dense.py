@@ -1,10 +1,12 @@
-"""What GFL and YOLOX share: torchvision's contract around a head that predicts at every cell."""
+"""What RepPoints, GFL and YOLOX share: torchvision's contract around a head that predicts at every cell."""
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from .reppoints import STRIDES, RepPoints, grid_points
+from .batched import check_targets
+
+STRIDES = (8, 16, 32, 64, 128)  # of P3..P7, pixels
 
 
 class DenseDetector(nn.Module):
@@ -13,8 +15,10 @@ class DenseDetector(nn.Module):
     A subclass has ``STRIDES``, ``losses(levels, targets)``, and for the maps of one image and level
     ``cell_scores(maps)`` -> (HW, C) and ``cell_boxes(maps, cells, corners, stride)`` -> (K, 4) in pixels.
 
-    backbone, score_thresh and on: as in ``RepPoints``.
-    head: [map of a level, ...] -> [maps (N, ., H, W) of a level, ...], the first of which has C channels.
+    Args:
+        backbone: pixels (N, 3, H, W) -> {name: map} of the levels, with ``out_channels``.
+        head: [map of a level, ...] -> [maps (N, ., H, W) of a level, ...], the first of which has C channels.
+        score_thresh, nms_thresh, topk_candidates (per level), detections_per_img: which detections are kept.
     """
 
     STRIDES: tuple[int, ...] = STRIDES
@@ -30,7 +34,25 @@ class DenseDetector(nn.Module):
         self.score_thresh, self.nms_thresh = score_thresh, nms_thresh
         self.topk_candidates, self.detections_per_img = topk_candidates, detections_per_img
 
-    forward, detections = RepPoints.forward, RepPoints.detections
+    def forward(self, images: list[Tensor], targets: list[dict] | None = None) -> dict[str, Tensor] | list[dict]:
+        if self.training:
+            check_targets(targets)
+        sizes = [tuple(image.shape[-2:]) for image in images]
+        batch, targets = self.transform(images, targets)
+        outputs = self.head(list(self.backbone(batch.tensors).values()))
+        # Positions in the image need more than the bits of half precision.
+        dtype = torch.promote_types(outputs[0][0].dtype, torch.float32)
+        levels = [[maps.to(dtype) for maps in level] for level in outputs]
+        if self.training:
+            return self.losses(levels, targets)
+        return self.transform.postprocess(self.detections(levels, batch.image_sizes), batch.image_sizes, sizes)
+
+    def detections(self, levels: list[list[Tensor]], image_sizes: list[tuple[int, int]]) -> list[dict]:
+        """Per image "boxes" (K, 4) in pixels of the resized image, "scores" (K,), "labels" (K,), best first."""
+        return [
+            self.image_detections([[maps[i] for maps in level] for level in levels], size)
+            for i, size in enumerate(image_sizes)
+        ]
 
     def image_detections(self, levels: list[list[Tensor]], image_size: tuple[int, int]) -> dict:
         empty = levels[0][0].new_zeros(0)
@@ -53,6 +75,16 @@ class DenseDetector(nn.Module):
         return maps[0].flatten(1).mT.sigmoid()
 
 
+def grid_points(maps: list[Tensor], strides: tuple[int, ...] = STRIDES) -> tuple[Tensor, Tensor]:
+    """Cell corners (A, 2) x y in pixels and strides (A,), row by row."""
+    corners, point_strides = [], []
+    for level, stride in zip(maps, strides, strict=True):
+        y, x = (torch.arange(n, dtype=level.dtype, device=level.device) * stride for n in level.shape[-2:])
+        corners.append(torch.cartesian_prod(y, x).flip(1))
+        point_strides.append(torch.full_like(corners[-1][:, 0], stride))
+    return torch.cat(corners), torch.cat(point_strides)
+
+
 def flat(levels: list[list[Tensor]]) -> list[Tensor]:
     """Each kind of map (N, C, H, W) over all levels: (N, A, C)."""
     return [torch.cat([maps.flatten(2).mT for maps in kind], dim=1) for kind in zip(*levels, strict=True)]
@@ -64,3 +96,8 @@ def paired_iou(boxes: Tensor, others: Tensor) -> Tensor:
     common = sides.clamp(min=0).prod(dim=1)
     areas = sum((each[:, 2:] - each[:, :2]).prod(dim=1) for each in (boxes, others))
     return common / (areas - common).clamp(min=1e-6)
+
+
+def positives(match: Tensor) -> Tensor:
+    """The number of matched points of (N, A), at least one per image."""
+    return (match >= 0).sum(dim=1).clamp(min=1).sum()

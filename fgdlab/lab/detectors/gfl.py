@@ -14,8 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.ops import Conv2dNormActivation, box_iou, generalized_box_iou_loss
 
 from .batched import padded
-from .dense import DenseDetector, flat, paired_iou
-from .reppoints import STRIDES, grid_points, positives
+from .dense import STRIDES, DenseDetector, flat, grid_points, paired_iou, positives
 
 BINS = 17  # distances 0, 1, ..., 16 strides
 CANDIDATES = 9  # of an object on each level

@@ -12,12 +12,11 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import DeformConv2d, batched_nms, box_iou, clip_boxes_to_image, sigmoid_focal_loss
+from torchvision.ops import DeformConv2d, box_iou, sigmoid_focal_loss
 
-from .batched import check_targets, padded
+from .batched import padded
+from .dense import DenseDetector, flat, grid_points, positives
 
-STRIDES = (8, 16, 32, 64, 128)  # of P3..P7, pixels
 POINTS = 9  # the 3x3 taps of the deformable convolutions
 BASE_SCALE = 4  # a level is for objects of about four strides
 GRADIENT_TO_INIT = 0.1  # factor of the refinement's gradient
@@ -77,46 +76,22 @@ class RepPointsHead(nn.Module):
         return torch.cat([centre - half, centre + half], dim=-1)
 
 
-class RepPoints(nn.Module):
-    """RepPoints on a pyramid P3..P7, with torchvision's contract. Labels run from 1 to ``classes``.
+class RepPoints(DenseDetector):
+    """RepPoints on a pyramid P3..P7.
 
     Args:
-        backbone: pixels (N, 3, H, W) -> {name: map} of P3..P7, with ``out_channels``. head: None: the default one.
-        score_thresh, nms_thresh, topk_candidates (per level), detections_per_img: which detections are kept.
+        classes: of the default head, which stands in where ``head`` is None. Others: those of ``DenseDetector``.
     Differs: MMDetection assigns no points in the padding of a batch; here they take part, as torchvision's anchors do.
         The authors distil the maps before the neck's group norm, this project those after it.
     """
 
-    def __init__(
-        self, backbone: nn.Module, classes: int, *, head: nn.Module | None = None, min_size: int = 800,
-        max_size: int = 1333, score_thresh: float = 0.05, nms_thresh: float = 0.5, topk_candidates: int = 1000,
-        detections_per_img: int = 100,
-    ):
-        super().__init__()
-        self.backbone = backbone
-        self.head = RepPointsHead(backbone.out_channels, classes) if head is None else head
-        self.transform = GeneralizedRCNNTransform(min_size, max_size, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-        self.score_thresh, self.nms_thresh = score_thresh, nms_thresh
-        self.topk_candidates, self.detections_per_img = topk_candidates, detections_per_img
-
-    def forward(self, images: list[Tensor], targets: list[dict] | None = None) -> dict[str, Tensor] | list[dict]:
-        if self.training:
-            check_targets(targets)
-        sizes = [tuple(image.shape[-2:]) for image in images]
-        batch, targets = self.transform(images, targets)
-        outputs = self.head(list(self.backbone(batch.tensors).values()))
-        # Positions in the image need more than the bits of half precision.
-        dtype = torch.promote_types(outputs[0][0].dtype, torch.float32)
-        levels = [[maps.to(dtype) for maps in level] for level in outputs]
-        if self.training:
-            return self.losses(levels, targets)
-        return self.transform.postprocess(self.detections(levels, batch.image_sizes), batch.image_sizes, sizes)
+    def __init__(self, backbone: nn.Module, classes: int, *, head: nn.Module | None = None, **options):
+        super().__init__(backbone, RepPointsHead(backbone.out_channels, classes) if head is None else head, **options)
 
     def losses(self, levels: list[list[Tensor]], targets: list[dict]) -> dict[str, Tensor]:
         """Focal loss of the classes and smooth L1 of both boxes, each over the positives of the batch."""
-        corners, strides = grid_points([logits for logits, _, _ in levels])  # (A, 2), (A,) pixels
-        flat = [torch.cat([maps.flatten(2).mT for maps in kind], dim=1) for kind in zip(*levels, strict=True)]
-        logits, *points = flat  # (N, A, C), 2 x (N, A, 18)
+        corners, strides = grid_points([logits for logits, _, _ in levels], self.STRIDES)  # (A, 2), (A,) pixels
+        logits, *points = flat(levels)  # (N, A, C), 2 x (N, A, 18)
         init_boxes, boxes = (self.head.moment_box(p) * strides[:, None] + corners.repeat(1, 2) for p in points)
         gt_boxes, labels = padded(targets)
         by_iou, by_centre = (  # (N, A) each
@@ -142,39 +117,8 @@ class RepPoints(nn.Module):
             "init_boxes": 0.5 * box_loss(init_boxes, by_centre), "boxes": box_loss(boxes, by_iou),
         }
 
-    def detections(self, levels: list[list[Tensor]], image_sizes: list[tuple[int, int]]) -> list[dict]:
-        """Per image "boxes" (K, 4) in pixels of the resized image, "scores" (K,), "labels" (K,), best first."""
-        return [
-            self.image_detections([[maps[i] for maps in level] for level in levels], size)
-            for i, size in enumerate(image_sizes)
-        ]
-
-    def image_detections(self, levels: list[list[Tensor]], image_size: tuple[int, int]) -> dict:
-        empty = levels[0][2].new_zeros(0)
-        candidates = [(empty.view(0, 4), empty, empty.long())]  # nothing may score
-        for (logits, _, refined), stride in zip(levels, STRIDES, strict=True):
-            corners, _ = grid_points([logits[None]], (stride,))
-            scores = logits.flatten(1).mT.sigmoid()  # (HW, C)
-            kept = (scores > self.score_thresh).nonzero()  # (K, 2): point, class
-            if not len(kept):
-                continue
-            best = scores[kept[:, 0], kept[:, 1]].topk(min(self.topk_candidates, len(kept)))
-            point, label = kept[best.indices].unbind(1)
-            boxes = self.head.moment_box(refined.flatten(1).mT[point]) * stride + corners[point].repeat(1, 2)
-            candidates.append((clip_boxes_to_image(boxes, image_size), best.values, label + 1))
-        boxes, scores, labels = (torch.cat(column) for column in zip(*candidates, strict=True))
-        kept = batched_nms(boxes, scores, labels, self.nms_thresh)[:self.detections_per_img]
-        return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
-
-
-def grid_points(maps: list[Tensor], strides: tuple[int, ...] = STRIDES) -> tuple[Tensor, Tensor]:
-    """Cell corners (A, 2) x y in pixels and strides (A,), row by row."""
-    corners, point_strides = [], []
-    for level, stride in zip(maps, strides, strict=True):
-        y, x = (torch.arange(n, dtype=level.dtype, device=level.device) * stride for n in level.shape[-2:])
-        corners.append(torch.cartesian_prod(y, x).flip(1))
-        point_strides.append(torch.full_like(corners[-1][:, 0], stride))
-    return torch.cat(corners), torch.cat(point_strides)
+    def cell_boxes(self, maps: list[Tensor], cells: Tensor, corners: Tensor, stride: int) -> Tensor:
+        return self.head.moment_box(maps[2].flatten(1).mT[cells]) * stride + corners.repeat(1, 2)
 
 
 def match_by_centre(corners: Tensor, strides: Tensor, gt_boxes: Tensor) -> Tensor:
@@ -210,8 +154,3 @@ def match_by_iou(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
     own = (iou == most) & (most > 0)  # an object that no box overlaps gets none
     last = len(gt_boxes) - 1 - own.flip(0).int().argmax(dim=0)  # of several objects the last, as in MMDetection
     return torch.where(own.any(dim=0), last, match)
-
-
-def positives(match: Tensor) -> Tensor:
-    """The number of matched points of (N, A), at least one per image."""
-    return (match >= 0).sum(dim=1).clamp(min=1).sum()

@@ -5,6 +5,7 @@ two-stage detector, and the anchors are smaller, as digits are. YOLOX keeps its 
 """
 from functools import partial
 
+from safetensors.torch import load_file
 from torch import nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -17,7 +18,7 @@ from torchvision.ops import Conv2dNormActivation
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from .batched import BatchedFCOS, BatchedRetinaNet
-from .compact import ANCHOR_SIZES, COMPACT, Compact, digit_anchors, retinanet_parts
+from .compact import ANCHOR_SIZES, COMPACT, GLYPHS, WEIGHTS, Compact, CompactPyramid, digit_anchors, retinanet_parts
 from .darknet import DarknetPyramid
 from .gfl import GFL, GFLHead
 from .reppoints import RepPoints
@@ -36,8 +37,18 @@ REGIONS = {
 }
 
 
-def small_detector(name: str, backbone: str, classes: int, **options) -> nn.Module:
-    return MAKERS[name](SMALL[backbone], classes, options)
+def small_detector(name: str, backbone: str, classes: int, pretrained: bool = False, **options) -> nn.Module:
+    detector = MAKERS[name](SMALL[backbone], classes, options)
+    if pretrained:
+        load_glyphs(detector.backbone.body, backbone.replace("small", "compact"))
+    return detector
+
+
+def load_glyphs(body: nn.Module, backbone: str) -> None:
+    """Load the compact backbone's weights that classified glyphs: its layers are these, in this order."""
+    weights = load_file(WEIGHTS / GLYPHS[backbone])
+    in_order = (weights[name] for name in CompactPyramid(COMPACT[backbone]).trunk())
+    body.load_state_dict(dict(zip(body.state_dict(), in_order, strict=True)))
 
 
 def small_pyramid(settings: Compact, first: int, extra: nn.Module) -> BackboneWithFPN:

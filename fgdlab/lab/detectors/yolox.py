@@ -14,8 +14,7 @@ from torchvision.ops import box_convert, box_iou
 
 from .batched import padded
 from .darknet import DarknetPyramid, wide_conv
-from .dense import DenseDetector, flat, paired_iou
-from .reppoints import grid_points
+from .dense import DenseDetector, flat, grid_points, paired_iou
 
 DEPTH_AND_WIDTH = {
     "yolox_nano": (1 / 3, 0.25), "yolox_tiny": (1 / 3, 0.375), "yolox_s": (1 / 3, 0.5), "yolox_m": (2 / 3, 0.75),

@@ -6,8 +6,8 @@ import torch
 from torch.testing import assert_close
 
 from fgdlab.lab.detectors.builder import build
+from fgdlab.lab.detectors.dense import STRIDES, grid_points
 from fgdlab.lab.detectors.gfl import BINS, GFL, GFLHead, distribution_focal_loss, match_by_atss, quality_focal_loss
-from fgdlab.lab.detectors.reppoints import STRIDES, grid_points
 
 BOXES = torch.tensor([[4.0, 6.0, 40.0, 50.0], [20.0, 20.0, 60.0, 62.0], [1.0, 1.0, 9.0, 12.0]])
 MAPS = [torch.zeros(1, 1, -(-64 // stride), -(-64 // stride)) for stride in STRIDES]

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from fgdlab.lab.detectors.reppoints import STRIDES, RepPoints, RepPointsHead, grid_points, match_by_centre, match_by_iou
+from fgdlab.lab.detectors.dense import STRIDES, grid_points
+from fgdlab.lab.detectors.reppoints import RepPoints, RepPointsHead, match_by_centre, match_by_iou
 from fgdlab.scene import Tap, look
 
 WIDTH = 8

@@ -57,7 +57,17 @@ def test_what_the_small_family_has_not_is_refused(refusal):
     assert "flavour must be 'torchvision' on 'small_s', got 'mmdet'" in refusal(
         build, "fcos", "small_s", 7, flavour="mmdet"
     )
-    assert "init must be 'random' for 'small_t'" in refusal(build, "mask_rcnn", "small_t", 7, pretrained=True)
+    assert "init must be 'random' for yolox on 'small_t'" in refusal(build, "yolox", "small_t", 7, pretrained=True)
+
+
+@pytest.mark.parametrize("size", ["s", "t"])
+@pytest.mark.parametrize("name", ["retinanet", "fcos", "faster_rcnn", "mask_rcnn", "reppoints", "gfl"])
+def test_a_pretrained_small_backbone_computes_what_the_compact_one_that_classified_glyphs_does(name, size):
+    pixels = torch.rand(2, 3, 64, 64)
+    small = build(name, f"small_{size}", 3, pretrained=True).eval().backbone.body(pixels)
+    compact = build("retinanet", f"compact_{size}", 3, pretrained=True).eval().backbone.stage_maps(pixels)
+    for ours, expected in zip(list(small.values())[-3:], compact.values(), strict=True):
+        torch.testing.assert_close(ours, expected)
 
 
 @pytest.mark.parametrize("name", DETECTORS)

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.detectors.darknet import DarknetPixels, Focus
-from fgdlab.lab.detectors.reppoints import grid_points
+from fgdlab.lab.detectors.dense import grid_points
 from fgdlab.lab.detectors.yolox import DEPTH_AND_WIDTH, YOLOX, YOLOXHead, match_by_cost, yolox_pyramid
 
 PARAMETERS = {  # millions, of MMDetection's table of YOLOX (configs/yolox): 80 classes

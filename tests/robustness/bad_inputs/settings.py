@@ -143,9 +143,10 @@ ROWS = [
         "teacher_cache=on must be possible, but images are augmented (flip=0.5, zoom=0, colour=0), so the "
         "pixels differ "
         "from epoch to epoch; views bounds their number; use teacher_cache=auto to run the teacher each step"),
-    Row("pretrained weights for a backbone without any", None, (*RUN, "--init", "pretrained", "--student", "small_s"),
-        "init must be 'random' for 'small_s', got 'pretrained', but there are no such weights; choose one of resnet18, "
-        "resnet34, resnet50, resnet101"),
+    Row("pretrained weights for a backbone without any", None, (
+        *RUN, "--init", "pretrained", "--detector", "yolox", "--student", "small_s",
+    ),
+        "init must be 'random' for yolox on 'small_s', got 'pretrained'; it starts from scratch"),
     Row("parts of a method without parts", None, (*TAUGHT, "--method-parts", "feature"),
         "method_parts must be empty for method fgd, which has no parts to choose from, got 'feature'; leave it out"),
     Row("an unknown part", None, (*TAUGHT, "--method", "fbkd", "--method-parts", "feture"),
