@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import fgdlab
+from fgdlab.lab.stats import paired_difference, values_by_seed
 from fgdlab.lab.sweeps.collection import outdated, read_frame
 from fgdlab.lab.sweeps.spec import load_sweep, of_scale, results_file
 from tests.helpers.published import published
@@ -73,3 +74,25 @@ def test_a_published_row_names_code_machine_and_time_or_must_not_be_quoted(name)
         ["code_hash", "device", "finished", "seconds"]
     ].isna().any(axis=None)
     assert named or why_not(name)
+
+
+@pytest.mark.parametrize("document", ["README.md", "README.zh-CN.md"])
+def test_the_paragraph_on_the_plateau_has_the_numbers_of_schedule(document):
+    runs = read_frame(results_file("schedule", "laptop"))
+
+    def ap(row: str) -> float:
+        return values_by_seed(runs, row, "AP").mean()
+
+    def difference(row: str, baseline: str) -> list[str]:
+        d = paired_difference(runs, row, baseline, "AP")
+        return [f"{d.mean:.1f} AP", f"[{d.low:.1f}, {d.high:.1f}]"]
+
+    split_4, split_8, alone = ap("split_4"), ap("split_8"), ap("none_8")
+    epochs = 4 + 4 * (alone - split_4) / (split_8 - split_4)  # on the line between 4 and 8 epochs
+    expected = [
+        f"{alone:.1f} AP", f"{split_4:.1f} AP", f"{split_8:.1f} AP", *difference("none_16", "none_8"),
+        *difference("split_8", "none_8"), *difference("split_16", "none_16"), f" {epochs:.0f}",
+        f"{runs.teacher_AP.min():.1f}", f"{runs.teacher_AP.max():.1f} AP",
+    ]
+    text = (ROOT / document).read_text(encoding="utf-8").split("<!-- table claims -->")[0]
+    assert [each for each in expected if each not in text] == []

@@ -25,8 +25,10 @@ class Answer:
         return paired_difference(self.runs, row, against, "AP")
 
     def sentence(self, row: str, against: str) -> str:
-        """The difference with its interval, and which row is better if the interval does not contain 0."""
+        """The difference with its interval, and which row is better if the interval excludes 0; "" without pairs."""
         d, labels = self.difference(row, against), [self.sweep.rows[key].label for key in (row, against)]
+        if not d.n:
+            return ""
         better = labels[0] if d.low > 0 else labels[1] if d.high < 0 else ""
         verdict = f"**{better}** is better" if better else "no difference is shown, the interval contains 0"
         return f"- {labels[0]} minus {labels[1]}: {difference_text(d.mean, d.low, d.high, d.n)} AP: {verdict}."
@@ -41,5 +43,5 @@ class Answer:
             if line.AP_n:
                 lines.append(f"| {line.label} | {line.AP_mean:.1f} ± {line.AP_std:.1f} ({line.AP_n}) |")
         head = f"`{name}`, {len(self.runs)} runs. Differences are paired by seed: mean [95 % interval] (pairs)."
-        shown = [self.sentence(*pair) for pair in self.contrasts if self.difference(*pair).n]
+        shown = filter(None, (self.sentence(*pair) for pair in self.contrasts))
         return "\n".join([head, "", *lines, "", *shown])
