@@ -12,7 +12,7 @@ RetinaNet, FCOS, Faster R-CNN and Mask R-CNN of torchvision are such modules. An
 """
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -57,8 +57,8 @@ class Scene:
         return [self.padded_size] * len(self.boxes) if frame == "canvas" else list(self.image_sizes)
 
     def float(self) -> "Scene":
-        """The scene with half-precision maps cast to float32: sums over C*H*W overflow in half precision."""
-        return replace(self, features=full_precision(self.features))
+        """The scene with half-precision maps cast to float32, because their sums overflow."""
+        return Scene(self.pixels, self.boxes, self.image_sizes, full_precision(self.features))
 
 
 def grid_of(maps: Tensor) -> tuple[int, int]:

@@ -92,6 +92,14 @@ def test_make_has_the_target_on_the_environment_it_builds(target):
     assert ".venv/ready" in rule.split("##")[0] and rule.split("##")[1].strip()
 
 
+def test_ci_tests_the_oldest_torch_of_pyproject_and_waits_for_the_result():
+    (floor,) = Requirement(PROJECT["dependencies"][0]).specifier
+    (pinned,) = re.findall(r"^OLDEST = torch==(\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert floor.operator == ">=" and pinned.startswith(f"{floor.version}.")
+    script = (ROOT / ".ci/run").read_text()
+    assert script.index("make oldest") < script.index('wait "$oldest"') < script.index("((passed == 0))")
+
+
 # ---- every file in git -----------------------------------------------------------------------------------------------
 
 REGISTRIES = (
