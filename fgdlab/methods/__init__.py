@@ -17,6 +17,7 @@ METHOD_CLASSES = {
     "mgd": "mgd.MGD",  # ECCV 2022
     "pkd": "pkd.PKD",  # NeurIPS 2022
     "ld": "ld.LD",  # CVPR 2022
+    "fgd_ld": "fgd_ld.FGDWithLD",
     "crosskd": "crosskd.CrossKD",  # CVPR 2024
 }
 

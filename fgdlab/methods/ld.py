@@ -52,7 +52,7 @@ class LD(DetectorLoss):
         if counts[0] != counts[1]:
             got = f"got {counts[0]} and {counts[1]}; build both alike"
             raise ValueError(f"student and teacher must have the same number of classes, {got}")
-        self.weights = nonzero_weights(self.PARTS, main_weight, valuable_weight, class_weight)
+        self.weights = nonzero_weights(LD.PARTS, main_weight, valuable_weight, class_weight)
 
     def on_scene(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         if not self.weights:

@@ -6,8 +6,10 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from fgdlab.config import FGDConfig
 from fgdlab.lab.detectors.gfl import BINS, GFL, GFLHead
 from fgdlab.methods import method_class
+from fgdlab.methods.fgd_ld import FGDWithLD
 from fgdlab.methods.ld import LD
 from fgdlab.scene import Scene
 from fgdlab.terms import total
@@ -138,6 +140,15 @@ def test_ld_equals_the_loops(seed):
 
 
 # ---- one fact each ----
+
+def test_fgd_with_ld_gives_the_terms_of_both():
+    detectors, scene, teacher = (small_gfl(0), small_gfl(1)), small_scene(), teacher_maps()
+    both = FGDWithLD(LEVELS, *detectors, config=FGDConfig(alpha=0.5)).double()
+    terms = [(term.name, term.level, term.raw.item(), term.weight) for term in both(scene, teacher)]
+    alone = [*both.fgd(scene, teacher), *LD(LEVELS, *detectors)(scene, teacher)]
+    assert terms == [(term.name, term.level, term.raw.item(), term.weight) for term in alone]
+    assert {"fg", "bg", "attention", "global", "main", "valuable", "class"} == {name for name, *_ in terms}
+
 
 def test_ld_is_a_method_with_the_authors_weights():
     assert method_class("ld") is LD

@@ -20,5 +20,6 @@ def active_settings(config: RunConfig) -> RunConfig:
 
 
 def unused_settings(distils: bool, method: str, has_teacher: bool) -> tuple[str, ...]:
-    unused = settings_about("method", "fgd") if not distils else settings_about("fgd") if method != "fgd" else ()
+    of_fgd = () if method in ("fgd", "fgd_ld") else settings_about("fgd")
+    unused = of_fgd if distils else settings_about("method", "fgd")
     return unused if has_teacher else (*unused, *settings_about("teacher"))

@@ -40,6 +40,8 @@ def make_loss(
         return FBKDLoss(levels, *channels, replace(preset, **unused_weights(config, FBKDLoss.PARTS)))
     method = custom_loss_class(config.method) if custom_loss_file(config.method) else method_class(config.method)
     settings = unused_weights(config, getattr(method, "PARTS", ())) | in_pixels(method, student)
+    if config.method == "fgd_ld":
+        settings["config"] = config.fgd()
     built_from = (student, teacher) if getattr(method, "built_from", "channels") == "detectors" else channels
     try:
         return method(levels, *built_from, **settings)

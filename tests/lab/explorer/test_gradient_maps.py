@@ -114,7 +114,7 @@ def test_the_gradient_is_the_slope_of_the_loss(detectors, maps):
 
 @pytest.mark.parametrize("name", ONE_STAGE)
 def test_every_method_has_a_finite_gradient(name, detectors):
-    if name == "ld":  # of GFL's heads
+    if name in ("ld", "fgd_ld"):  # of GFL's heads
         detectors = [build("gfl", "small_s", 10) for _ in range(2)]
     maps_of_method = gradient_maps(*detectors, SCENES, 0, [name])[name]
     for maps in (maps_of_method.gradient, maps_of_method.effective_weight):

@@ -54,7 +54,8 @@ def built(config, detectors):
 
 def pair(name):
     """Student and teacher for a method: LD distils the boxes of GFL."""
-    return [build(*("gfl", f"small_{each}") if name == "ld" else ("retinanet", f"compact_{each}"), 10) for each in "st"]
+    gfl = name in ("ld", "fgd_ld")
+    return [build(*("gfl", f"small_{each}") if gfl else ("retinanet", f"compact_{each}"), 10) for each in "st"]
 
 
 def images():
@@ -104,6 +105,11 @@ def test_an_unknown_part_is_told_which_there_are(detectors, tiny_config, refusal
 def test_fgd_is_built_with_its_own_settings(detectors, tiny_config):
     loss = built(tiny_config(method="fgd", alpha=3e-3, area="fg"), detectors)
     assert isinstance(loss, FGDLoss) and loss.config.alpha == 3e-3 and loss.config.area == "fg"
+
+
+def test_fgd_beside_ld_has_its_own_settings(tiny_config):
+    loss = built(tiny_config(method="fgd_ld", alpha=3e-3, gamma=0), pair("fgd_ld"))
+    assert loss.fgd.config.alpha == 3e-3 and loss.fgd.config.gamma == 0
 
 
 @pytest.mark.parametrize(
