@@ -71,7 +71,7 @@ class Distiller(nn.Module):
         teacher = None if teacher is None else teacher.eval().requires_grad_(False)
         self._teacher = (teacher,)  # a tuple hides it from nn.Module
         self._recall, self._adapter, self._match, self._teacher_pixels = recall, adapter, match, teacher_pixels
-        self._ranks_checked = False
+        self._first_step_checked = False
 
     @property
     def teacher(self) -> Any:
@@ -115,9 +115,11 @@ class Distiller(nn.Module):
         if self.teacher is not None and not torch.compiler.is_compiling():
             if self.teacher.training:
                 self.teacher.eval()
-            if torch.is_grad_enabled() and not self._ranks_checked:
+            if torch.is_grad_enabled() and not self._first_step_checked:
                 check_ranks_agree(self.teacher)
-                self._ranks_checked = True
+                if not self._adapter:
+                    warn_of_enlarged(named.get("images") or batch[0], scene)
+                self._first_step_checked = True
         if self._adapter is None or self._recall is not None:
             maps = self.teacher_maps(scene.pixels, named.get("targets") or batch[-1])
         else:
@@ -184,6 +186,17 @@ def check_pair(student: nn.Module, teacher: nn.Module, same_pixels: bool) -> Non
             warnings.warn(
                 f"student and teacher must have the same {name}, because the teacher gets the student's pixels; "
                 f"got {values[0]} and {values[1]}; give Distiller teacher_pixels=", stacklevel=3)
+
+
+def warn_of_enlarged(images: list[Tensor], scene: Scene) -> None:
+    """Warns where ``transform`` made an image four times as high or more, as torchvision's min_size=800 may."""
+    for image, (after, _) in zip(images, scene.image_sizes, strict=True):
+        before = image.shape[-2]
+        if after >= 4 * before:
+            warnings.warn(
+                f"the student's transform must suit the images, got one of {before} rows resized to {after}, which "
+                "takes time and memory; give the detector a smaller min_size=", stacklevel=2)
+            return
 
 
 def check_ranks_agree(teacher: nn.Module) -> None:

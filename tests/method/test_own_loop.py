@@ -22,6 +22,7 @@ from fgdlab import (
     Scene,
     calibrate,
     level_names,
+    look,
     match_levels,
     method_class,
     total,
@@ -289,6 +290,23 @@ def test_another_normalisation_of_the_teacher_is_warned_of_or_done(retinanet, ba
     student.backbone.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     distiller(*batch)
     assert torch.equal(seen[1], seen[0] + 3)
+
+
+def test_images_that_the_detector_enlarges_give_one_warning_and_boxes_that_follow(retinanet, batch):
+    """torchvision's min_size is 800, so a step on two small images of a user took minutes."""
+    student = retinanet()
+    student.transform.min_size, student.transform.max_size = (800,), 1333
+    distiller = Distiller(student, retinanet(), FGDLoss(LEVELS, 8, 8)).train()
+    with pytest.warns(UserWarning, match="got one of 64 rows resized to 800, .*give the detector a smaller min_size="):
+        terms = distiller(*batch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        distiller(*batch)
+        Distiller(retinanet(), retinanet(), FGDLoss(LEVELS, 8, 8)).train()(*batch)
+    scene = look(student, *batch)
+    assert scene.padded_size == (800, 1152) and scene.features["P3"].shape[-2:] == (100, 144)
+    assert torch.equal(scene.boxes[0], 12.5 * batch[1][0]["boxes"])
+    assert {term.level for term in terms} == {"all", *LEVELS} and all(term.raw.isfinite() for term in terms)
 
 
 def test_a_teacher_in_train_mode_goes_back_to_eval_mode(retinanet, batch):
