@@ -171,12 +171,24 @@ def exercises(name: str) -> list[str]:
                     if not cell.metadata.get("jupyter", {}).get("source_hidden") or "assert" not in cell.source]
 
 
+def levels(name: str) -> list[str]:
+    """An exercise says its level and time; at least one is hard, and at least one an experiment with a prediction."""
+    text = "\n".join(cell.source for cell in read(name).cells if cell.cell_type == "markdown")
+    heads = re.findall(r"\*\*Exercise \d\*\*\s\(((?:easy|medium|hard), \d+ minutes[^)]*)\)", text)
+    wrong = [] if len(heads) == text.count("**Exercise ") else [
+        f"an exercise must begin with (easy|medium|hard, N minutes), got {heads}"]
+    wrong += [] if any(head.startswith("hard") for head in heads) else [f"one exercise must be hard, got {heads}"]
+    predicted = "an experiment" in " ".join(heads) and "redict" in text.partition("## Exercises")[2]
+    return wrong + ([] if predicted else [f"one exercise must be an experiment with a prediction, got {heads}"])
+
+
 def pairs(name: str) -> list[str]:
     """The .py and the .ipynb hold the same cells."""
     return [difference] if (difference := drift(name)) else []
 
 
-RULES = (opening, parameters, short_cells, narrow, overview, ending, results, captions, size, links, exercises, pairs)
+RULES = (opening, parameters, short_cells, narrow, overview, ending, results, captions, size, links, exercises, levels,
+         pairs)
 
 
 def equations() -> list[str]:

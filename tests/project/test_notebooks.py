@@ -138,6 +138,16 @@ def test_an_exercise_without_a_hidden_solution_is_found(series):
         assert check.exercises("01_x") != []
 
 
+def test_exercises_without_a_hard_one_or_an_experiment_with_a_prediction_are_found(series):
+    easy, hard = "**Exercise 1** (easy, 5 minutes) a", "**Exercise 2** (hard, 25 minutes, an experiment) Predict b"
+    series(markdown("## Exercises"), markdown(easy), markdown(hard))
+    assert check.levels("01_x") == []
+    for second in (hard.replace("hard", "medium"), hard.replace(", an experiment", ""), hard.replace("Predict ", ""),
+                   hard.replace("25 minutes", "long")):
+        series(markdown("## Exercises"), markdown(easy), markdown(second))
+        assert check.levels("01_x") != []
+
+
 def test_code_wider_than_88_columns_is_found(series):
     series(markdown("w" * 200), ran("x = 1" + " " * 82 + "#"))
     assert check.narrow("01_x") == []
