@@ -71,7 +71,7 @@ class Distiller(nn.Module):
         teacher = None if teacher is None else teacher.eval().requires_grad_(False)
         self._teacher = (teacher,)  # a tuple hides it from nn.Module
         self._recall, self._adapter, self._match, self._teacher_pixels = recall, adapter, match, teacher_pixels
-        self._first_step_checked = False
+        self._checked = False
 
     @property
     def teacher(self) -> Any:
@@ -115,11 +115,11 @@ class Distiller(nn.Module):
         if self.teacher is not None and not torch.compiler.is_compiling():
             if self.teacher.training:
                 self.teacher.eval()
-            if torch.is_grad_enabled() and not self._first_step_checked:
+            if torch.is_grad_enabled() and not self._checked:
                 check_ranks_agree(self.teacher)
                 if not self._adapter:
-                    warn_of_enlarged(named.get("images") or batch[0], scene)
-                self._first_step_checked = True
+                    warn_of_enlarged(named["images"] if "images" in named else batch[0], scene)
+                self._checked = True
         if self._adapter is None or self._recall is not None:
             maps = self.teacher_maps(scene.pixels, named.get("targets") or batch[-1])
         else:
@@ -130,8 +130,8 @@ class Distiller(nn.Module):
     def teacher_maps(self, pixels: Tensor, targets: list[dict[str, Tensor]]) -> TeacherMaps:
         """The teacher's FPN maps of the student's pixels: one resize and one flip for both networks.
 
-        Under no_grad: backward refuses tensors of inference_mode, and with the copy that they would need
-        inference_mode is no faster (benchmarks/gpu_step.py measures both).
+        Under no_grad: backward needs a copy of inference_mode's tensors, and then that is no faster
+        (benchmarks/gpu_step.py).
         """
         if self._recall is not None:
             if not all("image_id" in t for t in targets):
@@ -189,7 +189,7 @@ def check_pair(student: nn.Module, teacher: nn.Module, same_pixels: bool) -> Non
 
 
 def warn_of_enlarged(images: list[Tensor], scene: Scene) -> None:
-    """Warns where ``transform`` made an image four times as high or more, as torchvision's min_size=800 may."""
+    """Warns of images that ``transform`` made four times as high or more, as torchvision's min_size=800 may."""
     for image, (after, _) in zip(images, scene.image_sizes, strict=True):
         before = image.shape[-2]
         if after >= 4 * before:

@@ -97,7 +97,6 @@ class FGDLoss(PyramidLoss):
             {level: RelationTerm(self.teacher_channels[level], config.relation) for level in levels_with_relation})
 
     def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
-        """The terms of one level; ``teacher`` is (N, C_t, H, W) on the same grid as the student's map."""
         if not self.weights:
             return []
         student = self.aligned(scene, level)  # f: (N, C_s, H, W) -> (N, C_t, H, W)

@@ -79,9 +79,7 @@ class PyramidLoss(nn.Module):
             return self.on_scene(scene.float(), teacher)
 
     def check_input(self, scene: Scene, teacher: dict[str, Tensor]) -> None:
-        """Raises:
-            ValueError: a level that either network lacks, maps of other channels or size, boxes that are not in pixels.
-        """
+        """Raises ValueError as ``forward``."""
         sides = {"student": (scene.features, self.student_channels), "teacher": (teacher, self.teacher_channels)}
         for who, (maps, channels) in sides.items():
             missing = [level for level in self.levels if level not in maps]

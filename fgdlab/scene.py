@@ -11,6 +11,7 @@ RetinaNet, FCOS, Faster R-CNN and Mask R-CNN of torchvision are such modules. An
     images, targets --transform--> pixels, boxes --backbone--> FPN maps        = Scene
 """
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -84,6 +85,9 @@ def check_boxes(scene: Scene) -> None:
         if not isinstance(of_image, Tensor) or of_image.ndim != 2 or of_image.shape[1] != 4:
             got = getattr(of_image, "shape", of_image)
             raise ValueError(f"boxes must have shape (K, 4), got {got}; an image without boxes has shape (0, 4)")
+    if any(of_image.dtype == torch.bfloat16 for of_image in scene.boxes):
+        problem = "boxes must be float32 or integers, got bfloat16, which rounds pixel 999 to 1000"
+        warnings.warn(f"{problem}; do not cast the targets", stacklevel=2)
     boxes = torch.cat(scene.boxes).detach().cpu() if scene.boxes else torch.zeros(0, 4)
     for wrong, hint in (
         (~boxes.isfinite(), "look at the data"),

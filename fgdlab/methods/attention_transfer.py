@@ -11,13 +11,12 @@ FGD and FBKD take the same mean with p = 1, and a softmax at a temperature inste
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import check_weights
-from ..pyramid import Channels, PyramidLoss
+from ..pyramid import Channels
 from ..scene import Scene
-from ..terms import Term
+from .base import OneTermLoss
 
 
-class AttentionTransfer(PyramidLoss):
+class AttentionTransfer(OneTermLoss):
     """One term ``attention`` per level, between 0 and 2 / (H W). No layers, also where channels differ.
 
     Args:
@@ -29,22 +28,19 @@ class AttentionTransfer(PyramidLoss):
         - The authors compare groups of a classifier's residual blocks, not levels of a pyramid.
     """
 
+    TERM = "attention"
+
     def __init__(
         self, levels: tuple[str, ...], student_channels: Channels, teacher_channels: Channels, *,
         weight: float = 1e3, power: float = 2.0,
     ):
-        check_weights(weight=weight)
         if not 1 <= power < float("inf"):
             raise ValueError(f"power must be a finite number >= 1, got {power}; 2 is the authors'")
-        super().__init__(levels, student_channels, teacher_channels, align=0)
-        self.weight, self.power = weight, power
+        super().__init__(levels, student_channels, teacher_channels, weight=weight, align=0)
+        self.power = power
 
-    def on_level(self, level: str, scene: Scene, teacher: Tensor) -> list[Term]:
-        if not self.weight:
-            return []
-        student = scene.features[level]  # (N, C_s, H, W)
-        error = pattern(student, self.power) - pattern(teacher, self.power)
-        return [Term("attention", level, error.square().mean(), self.weight)]
+    def raw(self, student: Tensor, teacher: Tensor, level: str, scene: Scene) -> Tensor:
+        return (pattern(student, self.power) - pattern(teacher, self.power)).square().mean()
 
 
 def pattern(features: Tensor, power: float = 2.0) -> Tensor:

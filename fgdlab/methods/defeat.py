@@ -50,12 +50,11 @@ class DeFeat(PyramidLoss):
             return []
         student = self.aligned(scene, level)  # (N, C_t, H, W)
         fg = self.mask(level, scene, teacher)  # M, (N, H, W)
+        masks = {"fg": fg, "bg": 1 - fg}
         error = (teacher - student).square().mean(dim=1) / 2 / len(self.levels)  # (N, H, W)
-        terms = []
-        for name, weight in self.weights.items():
-            mask = fg if name == "fg" else 1 - fg
-            terms.append(Term(name, level, (error * mask).sum() / mask.sum().clamp(min=1), weight))
-        return terms
+        return [
+            Term(name, level, (error * masks[name]).sum() / masks[name].sum().clamp(min=1), weight)
+            for name, weight in self.weights.items()]
 
     def mask(self, level: str, scene: Scene, teacher: Tensor) -> Tensor:
         """M (N, H, W): 1 on the cells of boxes of this level, else 0."""

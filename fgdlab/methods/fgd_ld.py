@@ -22,8 +22,7 @@ class FGDWithLD(LD):
         config: FGDConfig = PRESETS["gfl"], **weights: float,
     ):
         super().__init__(levels, student, teacher, **weights)
-        channels = (detector.backbone.out_channels for detector in (self.student, self.teacher))
-        self.fgd = FGDLoss(levels, *channels, config)
+        self.fgd = FGDLoss(levels, self.student_channels, self.teacher_channels, config)
 
     def on_scene(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         return [*self.fgd(scene, teacher), *super().on_scene(scene, teacher)]

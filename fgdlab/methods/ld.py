@@ -38,7 +38,7 @@ class LD(DetectorLoss):
         - Their config also imitates maps (``loss_im``). Here that is another method, such as FGFI.
     """
 
-    PARTS = ("main", "valuable", "class")
+    PARTS: tuple[str, ...] = ("main", "valuable", "class")
     KIND = "a GFL"
     NEEDS = ("assign", "head.bins", "head.class_out.out_channels")
 

@@ -268,6 +268,18 @@ def test_boxes_that_are_not_xyxy_in_pixels_are_refused(boxes, hint, build):
         build(LEVELS, 8, 8)(scene_of(boxes=boxes), teacher_of(scene_of()))
 
 
+def test_boxes_in_bfloat16_are_warned_of_because_they_move_and_in_float16_and_integers_they_pass():
+    """Lightning's bf16-true, FSDP and DeepSpeed cast every float tensor of a batch."""
+    teacher = teacher_of(scene_of())
+    with pytest.warns(UserWarning, match="boxes must be float32 or integers, got bfloat16, which rounds pixel 999 to"):
+        FGDLoss(LEVELS, 8, 8)(scene_of(boxes=BOX.bfloat16()), teacher)
+    assert torch.tensor(999.0).bfloat16() == 1000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for boxes in (BOX, BOX.half(), BOX.long(), BOX.double()):
+            FGDLoss(LEVELS, 8, 8)(scene_of(boxes=boxes), teacher)
+
+
 @pytest.mark.parametrize("boxes", [
     BOX, BOX.long(), BOX[:0], torch.tensor([[0.0, 0, 0, 0]]) - 5, torch.tensor([[-9.0, -9, 999, 999]]),
     torch.tensor([[0.2, 0.3, 0.9, 1], [0, 0, 9, 9]]), torch.tensor([[8.0, 8, 8, 8]]),

@@ -1,8 +1,10 @@
 """What RepPoints, GFL and YOLOX share: torchvision's contract around a head that predicts at every cell."""
+import math
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import Conv2dNormActivation, DeformConv2d, batched_nms, clip_boxes_to_image
 
 from .batched import check_targets
 
@@ -73,6 +75,19 @@ class DenseDetector(nn.Module):
 
     def cell_scores(self, maps: list[Tensor]) -> Tensor:
         return maps[0].flatten(1).mT.sigmoid()
+
+
+def tower(channels: int, convs: int, norm) -> nn.Sequential:
+    return nn.Sequential(*(Conv2dNormActivation(channels, channels, norm_layer=norm) for _ in range(convs)))
+
+
+def start_small(head: nn.Module) -> None:
+    for module in head.modules():
+        if isinstance(module, (nn.Conv2d, DeformConv2d)):
+            nn.init.normal_(module.weight, std=0.01)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    nn.init.constant_(head.class_out.bias, -math.log(99))  # score 1 % for every class
 
 
 def grid_points(maps: list[Tensor], strides: tuple[int, ...] = STRIDES) -> tuple[Tensor, Tensor]:

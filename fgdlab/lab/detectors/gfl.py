@@ -5,16 +5,15 @@
 
 A square anchor around a cell's corner tells which cells belong to an object (ATSS, Zhang et al., CVPR 2020).
 """
-import math
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torchvision.ops import Conv2dNormActivation, box_iou, generalized_box_iou_loss
+from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from .batched import padded
-from .dense import STRIDES, DenseDetector, flat, grid_points, paired_iou, positives
+from .dense import STRIDES, DenseDetector, flat, grid_points, paired_iou, positives, start_small, tower
 
 BINS = 17  # distances 0, 1, ..., 16 strides
 CANDIDATES = 9  # of an object on each level
@@ -30,21 +29,12 @@ class GFLHead(nn.Module):
         self, channels: int, classes: int, convs: int = 4, levels: int = len(STRIDES), norm=partial(nn.GroupNorm, 32),
     ):
         super().__init__()
-
-        def tower() -> nn.Sequential:
-            return nn.Sequential(*(Conv2dNormActivation(channels, channels, norm_layer=norm) for _ in range(convs)))
-
-        self.class_tower, self.box_tower = tower(), tower()
+        self.class_tower, self.box_tower = (tower(channels, convs, norm) for _ in range(2))
         self.class_out = nn.Conv2d(channels, classes, 3, padding=1)
         self.box_out = nn.Conv2d(channels, 4 * BINS, 3, padding=1)
         self.scales = nn.ParameterList(torch.tensor(1.0) for _ in range(levels))
         self.register_buffer("bins", torch.arange(float(BINS)))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        nn.init.constant_(self.class_out.bias, -math.log(99))  # score 1 % for every class at the start
+        start_small(self)
 
     def forward(self, maps: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         return [

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.ops import DeformConv2d, box_iou, sigmoid_focal_loss
 
 from .batched import padded
-from .dense import DenseDetector, flat, grid_points, positives
+from .dense import DenseDetector, flat, grid_points, positives, start_small, tower
 
 POINTS = 9  # the 3x3 taps of the deformable convolutions
 BASE_SCALE = 4  # a level is for objects of about four strides
@@ -33,12 +33,7 @@ class RepPointsHead(nn.Module):
 
     def __init__(self, channels: int, classes: int, norm=partial(nn.GroupNorm, 32)):
         super().__init__()
-
-        def block() -> nn.Sequential:
-            conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-            return nn.Sequential(conv, norm(channels), nn.ReLU())
-
-        self.class_tower, self.box_tower = (nn.Sequential(*(block() for _ in range(3))) for _ in range(2))
+        self.class_tower, self.box_tower = (tower(channels, 3, norm) for _ in range(2))
         self.class_conv = DeformConv2d(channels, channels, 3, padding=1, bias=False)
         self.class_out = nn.Conv2d(channels, classes, 1)
         self.init_conv = nn.Conv2d(channels, channels, 3, padding=1)
@@ -46,12 +41,7 @@ class RepPointsHead(nn.Module):
         self.refine_conv = DeformConv2d(channels, channels, 3, padding=1, bias=False)
         self.refine_out = nn.Conv2d(channels, 2 * POINTS, 1)
         self.moment = nn.Parameter(torch.zeros(2))  # log factors of width and height
-        for module in self.modules():
-            if isinstance(module, (nn.Conv2d, DeformConv2d)):
-                nn.init.normal_(module.weight, std=0.01)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        nn.init.constant_(self.class_out.bias, -math.log(99))  # score 1 % for every class at the start
+        start_small(self)
         taps = torch.arange(-1.0, 2.0)
         grid = torch.stack(torch.meshgrid(taps, taps, indexing="ij"), dim=-1)  # (3, 3, 2): y, x of the taps
         self.register_buffer("taps", grid.reshape(1, -1, 1, 1), persistent=False)  # (1, 18, 1, 1)
