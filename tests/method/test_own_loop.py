@@ -1,5 +1,7 @@
 """In a training loop of one's own: other pyramids, other detectors, other precisions, and the usual mistakes."""
 import copy
+import importlib
+import inspect
 import io
 import warnings
 from dataclasses import replace
@@ -119,6 +121,21 @@ def test_maps_with_channels_last_and_tokens_are_refused_with_the_way_to_turn_the
         features = {level: turned(maps) for level, maps in scene.features.items()}
         with pytest.raises(ValueError, match=r"student_channels .*maps.permute\(0, 3, 1, 2\).*tokens"):
             FGDLoss(LEVELS, 8, 8)(replace(scene, features=features), features)
+
+
+# ---- public names ----
+
+def test_a_name_is_the_function_also_after_its_module_of_the_same_name_was_imported():
+    importlib.import_module("fgdlab.attention")
+    assert inspect.isfunction(fgdlab.attention) and fgdlab.attention.__module__ == "fgdlab.attention"
+    assert set(fgdlab.__all__) <= set(dir(fgdlab))
+
+
+def test_what_a_training_loop_needs_is_public():
+    assert {
+        "Balance", "Distiller", "FGDLoss", "METHOD_CLASSES", "PRESETS", "PyramidLoss", "Recorder", "Scene", "Tap",
+        "calibrate", "check_finite", "level_names", "look", "match_levels", "method_class", "rows", "total",
+    } <= set(fgdlab.__all__)
 
 
 # ---- names of levels, level maps ----

@@ -72,6 +72,16 @@ def test_the_version_is_that_of_the_package_and_of_the_citation(metadata):
 
 
 @pytest.mark.slow
+def test_an_index_shows_authors_licence_pythons_and_addresses(metadata):
+    assert metadata["Author"] == "The fgdlab authors" and metadata["License-Expression"] == "MIT"
+    classifiers = metadata.get_all("Classifier")
+    assert [each[-4:] for each in classifiers if each.startswith("Programming Language :: Python :: 3.")] == [
+        "3.11", "3.12", "3.13"]
+    urls = dict(each.split(", ") for each in metadata.get_all("Project-URL"))
+    assert set(urls) == {"Paper", "Authors' code"} and all(each.startswith("https://") for each in urls.values())
+
+
+@pytest.mark.slow
 def test_the_page_of_an_index_has_the_readme_without_links_that_would_break(metadata):
     page = metadata.get_payload()
     assert page.startswith("# fgdlab")

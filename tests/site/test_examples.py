@@ -4,6 +4,7 @@ import inspect
 import re
 import sys
 import types
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def loop(tmp_path_factory):
 def test_the_page_on_training_loops_has_an_example_for_each_tool():
     assert set(BLOCKS) == {
         "First step", "Weights", "Half precision", "Checkpoints", "Average of weights (EMA)", "torch.compile",
-        "Several GPUs", "Lightning", "Accelerate", "ONNX"}
+        "Several GPUs", "FSDP", "Lightning", "Accelerate", "ONNX"}
     for title, text in BLOCKS.items():
         compile(text, title, "exec")
 
@@ -80,13 +81,66 @@ def test_an_example_of_the_page_on_training_loops_runs(title, loop, tmp_path, mo
         assert torch.load("student.pt").keys() == loop["student"].state_dict().keys()
 
 
-@pytest.mark.slow
-def test_the_example_of_several_processes_runs_in_one(loop, tmp_path):
+@pytest.fixture
+def small(loop, retinanet, batch):
+    """The names of ``loop`` with a small distiller, for what takes long or changes it."""
+    distiller = fgdlab.Distiller(retinanet(), retinanet(16), fgdlab.FGDLoss(("P3", "P4"), 8, 16)).train()
+    optimizer = torch.optim.AdamW(distiller.parameters())
+    return loop | {"distiller": distiller, "optimizer": optimizer, "loader": [batch], "image": batch[0][0]} | dict(
+        zip(("images", "targets"), batch, strict=True))
+
+
+@pytest.fixture
+def one_process(tmp_path):
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
-    try:
-        exec(BLOCKS["Several GPUs"], dict(loop))
-    finally:
-        torch.distributed.destroy_process_group()
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("title", ["Several GPUs", "FSDP"])
+def test_the_example_of_several_processes_runs_in_one(title, small, one_process):
+    exec(BLOCKS[title].replace('"cuda"', '"cpu"'), small)
+    assert all(each.grad is not None for each in small["distiller"].parameters())
+
+
+@pytest.mark.slow
+def test_the_example_of_torch_compile_gives_the_terms_without_it(small, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    exec(BLOCKS["torch.compile"], small)
+    plain = small["distiller"](small["images"], small["targets"])
+    assert [term.raw.item() for term in small["terms"]] == pytest.approx([term.raw.item() for term in plain], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_the_example_of_onnx_gives_the_students_best_scores(small, tmp_path, monkeypatch):
+    import onnxruntime
+
+    monkeypatch.chdir(tmp_path)
+    small["distiller"].student.score_thresh = 0.0
+    exec(BLOCKS["ONNX"], small)
+    session = onnxruntime.InferenceSession("student.onnx")
+    _, scores, _ = session.run(None, {session.get_inputs()[0].name: small["image"].numpy()})
+    with torch.no_grad():
+        (found,) = small["distiller"].student([small["image"]])
+    assert scores[:20] == pytest.approx(found["scores"][:20].numpy(), abs=1e-5) and len(scores) > 20
+
+
+@pytest.mark.slow
+def test_the_example_of_accelerate_takes_a_step(small, monkeypatch):
+    """On a stand-in, since Accelerate is no dependency."""
+    class Accelerator:
+        def prepare(self, *objects):
+            return objects
+
+        def backward(self, loss):
+            loss.backward()
+
+    monkeypatch.setitem(sys.modules, "accelerate", types.SimpleNamespace(Accelerator=Accelerator))
+    before = {name: each.clone() for name, each in small["distiller"].named_parameters()}
+    exec(BLOCKS["Accelerate"], small)
+    moved = {name for name, each in small["distiller"].named_parameters() if not torch.equal(each, before[name])}
+    assert small["loss"].isfinite() and {name.split(".")[0] for name in moved} == {"student", "loss"}
 
 
 @pytest.mark.slow

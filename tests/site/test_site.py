@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import fgdlab
+from fgdlab.lab.commands import main
 
 ROOT = Path(fgdlab.__file__).parents[1]
 LOADED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "object": "data"}
@@ -104,6 +105,35 @@ def test_search_and_glossary_know_the_terms(site):
     assert all(f'"{word}"' in index or f"{word}:" in index for word in ("foreground", "05_global", "calibr"))
     glossary = (site / "site/glossary.html").read_text(encoding="utf-8")
     assert all(f"<p>{term}</p>" in glossary for term in ("loss ratio", "adapter", "level map"))
+
+
+PAGES = sorted((ROOT / "notebooks/site").glob("*.md"))
+
+
+def commands_of(command, name="fgdlab"):
+    """{"fgdlab run": its flags} of a command of click and all below it."""
+    flags = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
+    found = {name: flags | {"--help"}}
+    for word, inner in getattr(command, "commands", {}).items():
+        found |= commands_of(inner, f"{name} {word}")
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_every_command_and_flag_on_a_page_exists(page):
+    commands = commands_of(main)
+    flags, text = set().union(*commands.values()), page.read_text(encoding="utf-8")
+    assert [each for each in re.findall(r"(?<![\w-])--[a-z][\w-]*", text) if each not in flags] == []
+    assert [each for each in re.findall(r"`(fgdlab [a-z]+)", text) if each not in commands] == []
+
+
+def test_every_setting_on_the_page_from_mmdetection_is_one_of_fgds():
+    text = (ROOT / "notebooks/site/from_mmdetection.md").read_text(encoding="utf-8")
+    settings = dict(re.findall(r'`(\w+)="(\w+)"`', text))
+    assert len(settings) >= 3 and fgdlab.FGDConfig(**settings)
+    assert all(hasattr(fgdlab.FGDConfig(), name) for name in re.findall(r"`FGDConfig[.(](\w+)", text))
+    assert set(re.findall(r'PRESETS\["(\w+)"\]', text)) <= fgdlab.PRESETS.keys()
+    assert set(re.findall(r'method_class\("(\w+)"\)', text)) <= fgdlab.METHOD_CLASSES.keys()
 
 
 def test_a_dead_link_a_dead_place_and_a_missing_picture_are_found(tmp_path):
