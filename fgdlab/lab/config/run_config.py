@@ -202,6 +202,12 @@ class RunConfig:
     tensorboard: bool = setting(
         "machine", False, "also write every logged row to tensorboard/ in the run's folder; needs the package "
         "tensorboard", later=True, decides_numbers=False)
+    wandb: bool = setting(
+        "machine", False, "also send every logged row to Weights & Biases; where WANDB_MODE is offline, to wandb/ in the "
+        "run's folder; needs the package wandb", later=True, decides_numbers=False)
+    mlflow: bool = setting(
+        "machine", False, "also send every logged row to MLflow, where MLFLOW_TRACKING_URI says; needs the package "
+        "mlflow", later=True, decides_numbers=False)
     log_every: int = setting("machine", 25, "steps between two rows in metrics.jsonl", minimum=1, decides_numbers=False)
     snapshot_every: int = setting(
         "machine", 0, "steps between two snapshots of the student for the explorer, in snapshots/; 0 = none",

@@ -18,7 +18,7 @@ FGD = ("fgdlab.fgd", "fgdlab.fused.loss")
 NO_NUMBERS = {
     "fgdlab", "fgdlab.lab.config.run_config", "fgdlab.lab.errors", "fgdlab.lab.io", "fgdlab.lab.provenance",
     "fgdlab.lab.datasets.data_checks", "fgdlab.lab.run.folder", "fgdlab.lab.training.log",
-    "fgdlab.lab.training.tensorboard", "fgdlab.lab.training.torchrun", "fgdlab.lab.checkpoints.export",
+    "fgdlab.lab.training.loggers", "fgdlab.lab.training.torchrun", "fgdlab.lab.checkpoints.export",
     "fgdlab.lab.checkpoints.download",
 }
 

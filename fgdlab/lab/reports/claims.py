@@ -51,11 +51,7 @@ def rule_verdict(difference: Estimate, relation: str, bound: float) -> str:
 
 
 def claim_verdicts() -> list[ClaimVerdict]:
-    """All claims of ablations/claims.yaml, decided by the committed results of the laptop scale.
-
-    Raises:
-        UserError: the file is missing, or a claim has an unknown key, rule, or row.
-    """
+    """All claims of ablations/claims.yaml, decided by the committed results of the laptop scale."""
     path = ablations_folder() / "claims.yaml"
     if not path.is_file():
         raise UserError(f"{path} must hold the claims, got no such file; run from the project's folder")

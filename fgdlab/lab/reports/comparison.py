@@ -39,11 +39,7 @@ class Comparison:
 
 
 def compare(inputs: ComparisonInputs, metric: str = "AP", resamples: int = 1000, seed: int = 0) -> Comparison:
-    """Match the detections of each detector once, then resample the images ``resamples`` times, for all pairs together.
-
-    Raises:
-        UserError: an unknown metric, or no object in the images that counts for the metric.
-    """
+    """Match the detections of each detector once, then resample the images, for all pairs together."""
     images = len(inputs.image_ids)
     pairs = [
         tuple(stats.match(inputs.ground_truth, detections, inputs.image_ids, metric) for detections in pair)
@@ -130,8 +126,6 @@ def resampled_intervals(
     Args:
         source: "images", or "both" with the seed variance added.
         report: called with one line per pair of rows, because matching takes time.
-    Raises:
-        UserError: the folder of a done run is missing. Committed results have no detections.
     """
     frame, intervals = runs_of(runs.frame, runs.sweep), {}
     for pair in compared_rows(runs.sweep):

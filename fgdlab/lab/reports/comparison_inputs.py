@@ -8,20 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..config import RunConfig
-from ..datasets import (
-    DetectionDataset,
-    box_table,
-    check_values,
-    is_finite,
-    is_integer,
-    open_split,
-    read_document,
-    read_json,
-)
+from ..datasets import box_table, check_values, is_finite, is_integer, read_document, read_json
 from ..errors import UserError, check_name, raise_first, short_repr
 from ..io import checked_read
-from ..run import RunFolder
+from ..run import RunFolder, evaluation_set
 from .sweep_runs import SweepRuns
 
 EXPORT = "give a list in COCO's result format, as a run's detections.json, with the ids of the ground truth"
@@ -43,11 +33,7 @@ class ComparisonInputs:
 
 
 def read_detections(file: Path, ground_truth: dict) -> list[dict]:
-    """A file of detections, each checked.
-
-    Raises:
-        UserError: not JSON, no list, empty, or an entry that is no detection in an image of the ground truth.
-    """
+    """A file of detections, each checked."""
     detections = read_json(file)
     if not isinstance(detections, list) or not detections:
         raise UserError(f"{file} must hold a list of detections, got {short_repr(detections)}; {EXPORT}")
@@ -87,11 +73,7 @@ def read_ground_truth(file: Path) -> dict:
 
 
 def comparison_of_files(a: Sequence[Path], b: Sequence[Path], truth: Path | None = None) -> ComparisonInputs:
-    """The k-th path of A against the k-th of B: folders of finished runs, or files of detections with ground truth.
-
-    Raises:
-        UserError: unequal numbers, a wrong path, runs on different images, files without ground truth.
-    """
+    """The k-th path of A against the k-th of B: folders of finished runs, or files of detections with ground truth."""
     if len(a) != len(b):
         raise UserError(f"both sides must have as many runs, got {len(a)} and {len(b)}; name them seed by seed")
     names = tuple(str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more" for paths in (a, b))
@@ -154,18 +136,6 @@ def comparison_of_runs(a: Sequence[Path], b: Sequence[Path], names: tuple[str, s
     return paired(names, labels, a, b, dataset.ground_truth(), dataset.image_ids, first["data_line"], notes)
 
 
-def evaluation_set(folder: Path, result: dict) -> DetectionDataset:
-    """The data set on which a finished run was evaluated; a UserError if its images or annotations have changed."""
-    config = RunConfig.of(result["settings"])
-    dataset = open_split(config, config.eval_split)
-    if dataset.content_hash() != result["data_hashes"]["eval"]:
-        raise UserError(
-            f"the data of {folder} must be those of its evaluation, got other images or annotations in "
-            f"{config.data!r}; restore them, or run again"
-        )
-    return dataset
-
-
 def finished(folder: Path) -> dict:
     if not all((folder / name).is_file() for name in ("result.json", "detections.json")):
         raise UserError(
@@ -184,12 +154,7 @@ def detections_of(folder: Path) -> list[dict]:
 
 
 def comparison_of_rows(runs: SweepRuns, a: str, b: str) -> ComparisonInputs:
-    """Two rows of a sweep, over all seeds that are done in both.
-
-    Raises:
-        UserError: an unknown row, or no seed with runs of both rows in the folder; committed results have no
-            detections.
-    """
+    """Two rows of a sweep, over all seeds that are done in both."""
     for row in (a, b):
         check_name("row", row, runs.sweep.rows)
     sides = [runs.finished(row) for row in (a, b)]

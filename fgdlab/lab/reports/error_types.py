@@ -9,9 +9,10 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..plots import DISTILLED_COLOUR
+from ..run import evaluation_set
 from ..stats import ERROR_TYPES, error_shares, mean_std, variance_covered
 from ..tables import WIDTH, aligned, draw_values, seed_heights, style_rows
-from .comparison_inputs import detections_of, evaluation_set, finished
+from .comparison_inputs import detections_of, finished
 from .sweep_runs import SweepRuns, folder_of
 
 TYPES = list(ERROR_TYPES)

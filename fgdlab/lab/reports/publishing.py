@@ -19,8 +19,6 @@ def publish(results: pd.DataFrame, sweep: Sweep, scale: str = "laptop") -> list[
 
     Args:
         sweep: at this scale, see :meth:`Sweep.at`.
-    Raises:
-        UserError: scale smoke, or runs of another scale among the results.
     """
     check_scale(scale)
     if ablations_folder() == INSTALLED:

@@ -20,10 +20,10 @@ from ..config import RunConfig
 from ..datasets import DetectionDataset
 from ..errors import UserError
 from ..plots import NotebookFigure
-from ..run import RunFolder, load_run
+from ..run import load_run
 from ..teachers import trained_path
 from ..training import detections
-from .comparison_inputs import detections_of
+from .comparison_inputs import detections_of, finished
 from .sweep_runs import SweepRuns
 
 COLUMNS = 6  # maps per line
@@ -82,26 +82,14 @@ class LoadedRows:
         return next((row.teacher for row in self.rows if row.teacher is not None), None)
 
     def teacher_detections(self, index: int) -> list[dict]:
-        return detections(self.teacher(), OneImage(self.dataset, index))
-
-
-class OneImage:
-    def __init__(self, dataset: DetectionDataset, index: int):
-        self.item, self.category_ids = dataset.as_bytes(index), dataset.category_ids
-
-    def __len__(self) -> int:
-        return 1
-
-    def as_bytes(self, index: int, epoch: int | None = None):
-        return self.item
+        one = DetectionDataset(self.dataset.annotations, self.dataset.long_side)
+        one.entries = [self.dataset.entries[index]]
+        return detections(self.teacher(), one)
 
 
 def load_row(folder: Path) -> tuple[RunConfig, nn.Module, DetectionDataset, nn.Module | None]:
     """Settings, student, evaluation set and teacher of a finished run. A missing teacher is an error."""
-    result = RunFolder(folder).result()
-    for name in ("student.safetensors", "detections.json"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder.name} must hold {name} to be shown, got none; run it again")
+    result = finished(folder)
     config = RunConfig.of(result["settings"])
     checkpoint = config.teacher_checkpoint
     weights = Path(checkpoint).expanduser() if checkpoint else trained_path(config)

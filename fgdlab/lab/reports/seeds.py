@@ -83,8 +83,6 @@ def seeds_report(
     Args:
         results: one row per run, as ``fgdlab sweep`` writes it.
         row: one contrast of this row; None: each row against its baseline or ``against``, and the sweep's contrasts.
-    Raises:
-        UserError: an unknown row or metric, or no contrast with a pair of seeds.
     """
     stats.check_metric(results, targets.metric)
     contrasts = contrasts_of(sweep, row, against)

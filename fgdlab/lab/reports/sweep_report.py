@@ -106,8 +106,6 @@ def write_report(
     Args:
         name, scale, runs, seeds: as in :meth:`SweepRuns.of`.
         out: the file to write; by default report.html in the folder of the runs. An old one is replaced as a whole.
-    Raises:
-        UserError: no such sweep or scale, no results, no run is done, or the notebook fails.
     """
     found = SweepRuns.of(name, scale, runs, seeds)
     Table(found.frame, found.sweep)  # raises errors in the results before a kernel starts

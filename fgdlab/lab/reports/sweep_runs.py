@@ -41,9 +41,6 @@ class SweepRuns:
         """The newest results of a sweep: those in folder ``runs``, else the committed ones.
 
         ``seeds``: the expected ones; by default those that the reader's own sweep was started with.
-
-        Raises:
-            UserError: no such sweep or scale, or no results.
         """
         sweep = load_sweep(name).at(scale, seeds)
         home = home_of(sweep, scale, runs)

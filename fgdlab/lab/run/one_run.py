@@ -19,8 +19,8 @@ from ..training import (
     ProcessGroup,
     all_scores,
     check_batch_split,
+    check_loggers,
     check_sizes,
-    check_tensorboard,
     custom_loss_file,
     custom_loss_hash,
     custom_loss_source,
@@ -180,7 +180,7 @@ def make_distiller(config: RunConfig, inputs: RunInputs) -> Distiller:
 def check_settings(config: RunConfig, group: ProcessGroup = ProcessGroup()) -> None:
     check_batch_split(group, config.batch_size, config.accumulate)
     check_sizes(config)
-    check_tensorboard(config)
+    check_loggers(config)
     if distils(config) and config.levels.strip():
         detectors = (build(**build_settings(config, role, 1)) for role in ("student", "teacher"))
         imitated(config, *detectors)
@@ -210,6 +210,16 @@ def data_line(config: RunConfig, inputs: RunInputs) -> str:
     return f"{kind}; {counts} of split {config.eval_split}"
 
 
+def evaluation_set(folder: Path, result: dict) -> DetectionDataset:
+    """The data set on which a finished run was evaluated; a UserError if its images or labels have changed."""
+    config = RunConfig.of(result["settings"])
+    dataset = open_split(config, config.eval_split, progress=False)
+    if dataset.content_hash() != result["data_hashes"]["eval"]:
+        problem = f"{config.data} must hold the images and labels that {folder} was evaluated on, got others"
+        raise UserError(f"{problem}; bring them back, or run it again in another folder")
+    return dataset
+
+
 def load_run(folder: Path | str) -> tuple[RunConfig, dict, torch.nn.Module, DetectionDataset, Teacher | None]:
     """(settings, result, student, evaluation set, teacher or None) of a finished run."""
     here, folder = RunFolder(folder), Path(folder)
@@ -217,10 +227,7 @@ def load_run(folder: Path | str) -> tuple[RunConfig, dict, torch.nn.Module, Dete
         raise UserError(f"{folder} must hold a finished run, got no result.json; run it first")
     result = here.result()
     config = RunConfig.of(result["settings"])
-    eval_set, teacher = open_split(config, config.eval_split, progress=False), None
-    if eval_set.content_hash() != result["data_hashes"]["eval"]:
-        problem = f"{config.data} must hold the images and labels that {folder} was evaluated on, got others"
-        raise UserError(f"{problem}; bring them back, or run it again in another folder")
+    eval_set, teacher = evaluation_set(folder, result), None
     student = build(**build_settings(config, "student", len(eval_set.classes)))
     load_weights(student, folder / "student.safetensors")
     if result["teacher"]:

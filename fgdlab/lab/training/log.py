@@ -1,6 +1,7 @@
-"""What a run logs while it trains: metrics.jsonl, a progress bar or lines, TensorBoard if asked for."""
+"""What a run logs while it trains: metrics.jsonl, a progress bar or lines, other loggers if asked for."""
 import json
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from fgdlab.terms import rows
 
 from ..errors import UserError
 from ..io import atomic_write
-from .tensorboard import write_rows
+from .loggers import scalars
 
 
 class Log:
@@ -19,16 +20,16 @@ class Log:
 
     folder: where metrics.jsonl goes; None: nowhere. progress: "bar", "lines" or "off".
     first_step: the step after which the run resumes; rows of later steps are dropped and written again.
-    writer: a TensorBoard SummaryWriter, or None.
+    loggers: of loggers.py; each gets the same rows.
     """
 
     def __init__(
-        self, folder: Path | None, steps: int, every: int, progress: str, first_step: int = 0, writer=None,
-        device: str = "cpu",
+        self, folder: Path | None, steps: int, every: int, progress: str, first_step: int = 0,
+        loggers: Sequence = (), device: str = "cpu",
     ):
         self.path = folder / "metrics.jsonl" if folder else None
         self.steps, self.every, self.progress, self.first_step = steps, every, progress, first_step
-        self.writer, self.device = writer, device
+        self.loggers, self.device = loggers, device
         self.bar = tqdm(total=steps, initial=first_step, desc="train", unit="step", disable=progress != "bar")
         if self.path and self.path.exists():
             self.drop_rows_after(first_step)
@@ -68,10 +69,10 @@ class Log:
             except OSError as error:
                 problem = f"{self.path} must be writable, got: {error.strerror or error}"
                 raise UserError(f"{problem}; free space there, then the same command resumes the run") from error
-        if self.writer is not None:
-            write_rows(self.writer, step, logged, numbers)
+        for logger in self.loggers:
+            logger.log(scalars(logged, numbers), step=step)
 
     def close(self) -> None:
         self.bar.close()
-        if self.writer is not None:
-            self.writer.close()
+        for logger in self.loggers:
+            logger.close()

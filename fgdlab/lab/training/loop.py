@@ -20,11 +20,11 @@ from .compile import compiled_pyramids
 from .distributed import ProcessGroup, check_batch_split, check_ranks_agree, sync_batchnorm
 from .kept_weights import EarlyStopping, moving_average
 from .log import Log
+from .loggers import loggers_of
 from .multiscale import drawn_size, short_sides
 from .nan_guard import NanGuard, check_weights
 from .precision import Precision
 from .step import Step
-from .tensorboard import tensorboard_writer
 
 
 def train(
@@ -66,9 +66,9 @@ def train(
         stopping = parts["stopping"] = EarlyStopping(config, train_set, device, group)
     step = first_step = restore(folder, parts, precision, group) if folder else 0
     own_folder = folder if group.is_rank0 else None
-    writer = tensorboard_writer(own_folder, config, first_step)
     progress = progress if group.is_rank0 else "off"
-    log = Log(own_folder, steps, config.log_every, progress, first_step, writer, device)
+    loggers = loggers_of(own_folder, config, first_step)
+    log = Log(own_folder, steps, config.log_every, progress, first_step, loggers, device)
     distiller.train()
     one_step = Step(distiller, config, precision, group)
     started = time.perf_counter()

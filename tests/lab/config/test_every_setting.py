@@ -116,6 +116,8 @@ ELSEWHERE = {
     "device": "test_one_run.py::test_cuda_without_a_gpu_is_an_error_and_no_silent_cpu",
     "compile": "test_every_setting.py::test_compile_is_asked_for_both_pyramids",
     "tensorboard": "test_every_setting.py::test_tensorboard_is_refused_or_written",
+    "wandb": "test_large_runs.py::test_every_logged_row_goes_to_each_package_that_is_asked_for",
+    "mlflow": "test_large_runs.py::test_every_logged_row_goes_to_each_package_that_is_asked_for",
 }
 
 

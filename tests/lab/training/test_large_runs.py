@@ -1,11 +1,13 @@
-"""Settings of large runs: parts of a batch, half precision, image sizes, memory layouts, compiling, TensorBoard.
+"""Settings of large runs: parts of a batch, half precision, image sizes, memory layouts, compiling, loggers.
 
 Each setting does what it says, and nothing at its default.
 """
 
 import copy
+import json
 import sys
 import types
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from fgdlab.lab.training import loop as lab_train
 from fgdlab.lab.training.compile import compiled_pyramids
 from fgdlab.lab.training.distributed import ProcessGroup
 from fgdlab.lab.training.log import Log
+from fgdlab.lab.training.loggers import loggers_of
 from fgdlab.lab.training.loop import train
 from fgdlab.lab.training.multiscale import check_sizes, drawn_side, short_sides
 from fgdlab.lab.training.precision import Precision
@@ -389,6 +392,79 @@ def test_without_the_package_a_board_is_refused_before_anything_is_made(
         in text
         and not (lab_home / "teachers").exists()
     )
+
+
+@pytest.fixture
+def packages(monkeypatch) -> dict[str, list]:
+    """Stand-ins for wandb and mlflow: what each was called with."""
+    said = {"wandb": [], "mlflow": []}
+
+    class Run:
+        def __init__(self, **settings):
+            self.id = settings["id"] or "w1"
+            said["wandb"].append(settings)
+
+        def log(self, numbers, step):
+            said["wandb"].append((step, numbers))
+
+        def finish(self):
+            said["wandb"].append("closed")
+
+    def started(**settings):
+        said["mlflow"].append(settings)
+        return SimpleNamespace(info=SimpleNamespace(run_id=settings["run_id"] or "m1"))
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=Run))
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(
+        start_run=started, log_params=lambda values: said["mlflow"].append(values),
+        log_metrics=lambda numbers, step: said["mlflow"].append((step, numbers)),
+        end_run=lambda: said["mlflow"].append("closed")))
+    return said
+
+
+def test_every_logged_row_goes_to_each_package_that_is_asked_for(
+    packages, board, tiny_config, tiny_scenes, tiny_distiller, tmp_path,
+):
+    config = tiny_config(epochs=1, wandb=True, mlflow=True)
+    train(tiny_distiller(0, FGD), tiny_scenes(), config, tmp_path, progress="off")
+    opened, *rows, end = packages["wandb"]
+    assert (opened["id"], opened["dir"], opened["config"]["method"], end) == (
+        None, str(tmp_path), config.method, "closed")
+    first, params, *others, end = packages["mlflow"]
+    assert (first["run_id"], first["run_name"], params, end) == (None, tmp_path.name, config.dict(), "closed")
+    assert others == rows and [step for step, _ in rows] == [1, 2, 3] and board == []
+    logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    for row in logged:
+        assert rows[row["step"] - 1][1][f"loss/{row['name']}/{row['level']}"] == row["weighted"]
+    assert {"training/lr", "training/grad_norm", "training/epoch"} <= {*rows[0][1]}
+
+
+def test_a_run_that_is_resumed_goes_on_in_the_same_record(packages, tiny_config, tmp_path):
+    config = tiny_config(wandb=True, mlflow=True)
+    for first_step in (0, 5, 0):
+        loggers_of(tmp_path, config, first_step)
+    assert [each["id"] for each in packages["wandb"]] == [None, "w1", None]
+    assert [each["run_id"] for each in packages["mlflow"] if "run_id" in each] == [None, "m1", None]
+    assert len(packages["mlflow"]) == 5                              # settings are said once for each record
+
+
+def test_a_package_that_cannot_begin_is_one_line(packages, monkeypatch, tiny_config, tmp_path, refusal):
+    def broken(**settings):
+        raise RuntimeError("api_key not configured\n(no-tty)")
+
+    monkeypatch.setattr(sys.modules["wandb"], "init", broken, raising=False)
+    text = refusal(loggers_of, tmp_path, tiny_config(wandb=True), 0)
+    assert text.startswith("wandb=true must begin its record, got: api_key not configured (no-tty); check its account")
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_package_that_is_missing_is_refused_with_its_extra(
+    name, monkeypatch, refusal, lab_home, tiny_config, tmp_path,
+):
+    monkeypatch.setitem(sys.modules, name, None)
+    text = refusal(run, tiny_config(method="fgd", **{name: True}), tmp_path / "run", progress="off")
+    assert f"{name}=true must find the package {name}, got none; install it by `pip install 'fgdlab[{name}]'`" in text
+    assert not (lab_home / "teachers").exists()
 
 
 def test_the_time_left_after_a_resumption_counts_the_steps_of_this_call(capsys):

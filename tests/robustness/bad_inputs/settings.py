@@ -45,8 +45,8 @@ def circle() -> None:
 
 
 @contextmanager
-def no_tensorboard():
-    with mock.patch.dict(sys.modules, {"torch.utils.tensorboard": None}):
+def no_loggers():
+    with mock.patch.dict(sys.modules, {"torch.utils.tensorboard": None, "wandb": None, "mlflow": None}):
         yield
 
 
@@ -217,10 +217,11 @@ ROWS = [
     Row("a batch that several processes cannot share", None, (*RUN, "--accumulate", "2"),
         "batch_size must be at least 4 processes x accumulate 2, got 7; it counts the images of all processes",
         elsewhere="test_distributed.py::test_a_batch_must_have_an_image_for_every_part_of_every_process"),
-    Row("TensorBoard, and no such package", None, (*TAUGHT, "--tensorboard"),
-        "tensorboard=true must find the package tensorboard, got none; install it by `pip install "
-        "'fgdlab[tensorboard]'`, or leave it out",
-        around=no_tensorboard),
+    *(Row(f"{title}, and no such package", None, (*TAUGHT, f"--{name}"),
+          f"{name}=true must find the package {name}, got none; install it by `pip install 'fgdlab[{name}]'`, or leave "
+          "it out",
+          around=no_loggers)
+      for name, title in (("tensorboard", "TensorBoard"), ("wandb", "Weights & Biases"), ("mlflow", "MLflow"))),
     flags(
         "a word after a switch", "Got unexpected extra argument (true); see `fgdlab run --help`", "--tensorboard",
         "true",
