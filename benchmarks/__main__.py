@@ -1,4 +1,4 @@
-"""All benchmarks that need no GPU: ``make bench``, about twenty-five minutes on two quiet cores.
+"""All benchmarks that need no GPU: ``make bench``, about half an hour on two quiet cores.
 
 Each prints a table and writes JSON to benchmarks/results/; each is also a command of its own: ``python -m
 benchmarks.NAME``. Times are ratios to a baseline measured in the same run. benchmarks/gpu.sh runs those that need a
@@ -10,15 +10,27 @@ GPU.
     making        drawing digit scenes against reading them back
     evaluation    COCO scores against pycocotools
     laptop_run    the parts of one run of Table 1
+    data_check    checking 5,000 images against decoding them
     runner        the overhead of a sweep
     explorer      from a key press to the repainted maps (needs Chromium)
     table1        the whole of Table 1 with an empty cache
 """
 import argparse
 
-from benchmarks import evaluation, explorer, fgd_loss, laptop_run, laptop_step, making, methods, runner, table1
+from benchmarks import (
+    data_check,
+    evaluation,
+    explorer,
+    fgd_loss,
+    laptop_run,
+    laptop_step,
+    making,
+    methods,
+    runner,
+    table1,
+)
 
-ALL = (fgd_loss, laptop_step, methods, making, evaluation, laptop_run, runner, explorer, table1)
+ALL = (fgd_loss, laptop_step, methods, making, evaluation, laptop_run, data_check, runner, explorer, table1)
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ from torch.testing import assert_close
 from fgdlab.attention import attention
 from fgdlab.config import FGDConfig
 from fgdlab.fgd import FGDLoss, masks_of
-from fgdlab.lab.checkpoints.authors_keys import fgd_state_from_authors
 from fgdlab.lab.errors import UserError
 from fgdlab.scene import Scene
 from fgdlab.terms import total
 from tests.helpers import naive
+from tests.helpers.authors_keys import fgd_state_from_authors
 
 FILES = sorted((Path(__file__).parent / "fgd").glob("*.npz"))
 OUTPUT = {"fg": "fg_loss", "bg": "bg_loss", "attention": "attention_loss", "global": "global_loss"}

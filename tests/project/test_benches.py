@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import benchmarks.__main__ as bench
-from benchmarks import evaluation, gpu_step, making, table1
+from benchmarks import data_check, evaluation, gpu_step, making, table1
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets.digits import DigitScenes
 from fgdlab.lab.sweeps.spec import load_sweep, results_file
@@ -54,6 +54,15 @@ def test_without_the_faster_package_pycocotools_is_timed_against_itself(monkeypa
     monkeypatch.setattr(evaluation, "evaluation_here", lambda: PYCOCOTOOLS)
     row = evaluation.against_pycocotools("some", *evaluation.coco_sized(4, 10), turns=1)
     assert (row["ours"], row["baseline"], row["largest_difference"]) == ("pycocotools", "pycocotools, again", 0)
+
+
+# ---- data_check ----
+
+def test_the_images_of_the_check_are_different_files_that_nothing_is_said_about(tmp_path):
+    folder = data_check.make(tmp_path / "images", {"train": 3, "val": 2})
+    assert len({path.read_bytes() for path in folder.glob("*/*.jpg")}) == 5
+    call = data_check.check(folder, tmp_path / "home")
+    assert call["seconds"] > 0 and call["peak_mb"] > 100 and data_check.decode(folder) > 0
 
 
 # ---- making ----

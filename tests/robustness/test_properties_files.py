@@ -15,12 +15,12 @@ from torch import nn
 
 from fgdlab.config import FGDConfig
 from fgdlab.fgd import FGDLoss
-from fgdlab.lab.checkpoints.authors_keys import BLOCKS, LAYERS, fgd_state_from_authors
 from fgdlab.lab.checkpoints.safetensors_io import load_weights, save_weights
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.sweeps.spec import load_sweep
 from fgdlab.methods.fbkd import FBKDLoss
 from tests.helpers import property_profiles  # noqa: F401
+from tests.helpers.authors_keys import BLOCKS, LAYERS, fgd_state_from_authors
 from tests.helpers.property_profiles import few
 
 WORDS = st.text(string.ascii_letters + string.digits + string.punctuation + " äßé漢字€\u2028", max_size=12)

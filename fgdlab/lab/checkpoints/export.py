@@ -33,8 +33,6 @@ def export_student(source: Path | str, out: Path | str, names: str = "torchvisio
         out: a .pth file (a dict of tensors) or a .safetensors file.
         names: "torchvision" loads into the class that torchvision builds; "mmdet" needs a detector of that flavour,
             "megvii" a YOLOX.
-    Raises:
-        UserError: no run, another suffix, or a detector without such names.
     """
     out = Path(out)
     if out.suffix not in SUFFIXES:

@@ -24,7 +24,7 @@ from ..errors import UserError, short_repr, unknown_name
 from .classes import COCO_OUTPUTS, coco_rows, narrow
 from .download import download
 from .export import checked
-from .mmdet import fcos_options, load_mmdet, read_state, refusal, student_of
+from .mmdet import fcos_options, load_mmdet, read_checkpoint, read_state, refusal, student_of
 from .safetensors_io import check_numbers, load_weights, read_facts
 
 TORCHVISION = "torchvision:"
@@ -39,8 +39,6 @@ def teacher_from_checkpoint(config: RunConfig, classes: list[str], progress: boo
         classes: the data's, in the order of its labels.
     Returns:
         ``not_loaded`` of the detector names the tensors left at random: () or a head of other classes.
-    Raises:
-        UserError: no such file, weights of another detector, or a file with code.
     """
     name = config.teacher_checkpoint
     if name.startswith(TORCHVISION):
@@ -93,12 +91,13 @@ def from_file(path: Path, config: RunConfig, classes: list[str]) -> nn.Module:
     facts = read_facts(path) if path.suffix == ".safetensors" else {}
     if "build" in facts:
         return imported(path, facts, config, classes)
-    state = {} if facts else student_of(read_state(path))
-    names = facts.get("classes") if config.teacher_parts == "all" else None
+    state, names = ({}, facts.get("classes")) if facts else read_checkpoint(path)
+    state, names = student_of(state), names if config.teacher_parts == "all" else None
     if any(name.startswith(MMDET_OR_MEGVII) for name in state):
         settings = build_settings(config.but(flavour="mmdet"), "teacher", len(classes))
         detector = build(**settings, **(fcos_options(state) if config.detector == "fcos" else {}))
         load_mmdet(detector, state, parts=config.teacher_parts)
+        by_name(path, detector, names or classes, classes)
         return detector
     if not facts or config.teacher_parts != "all":
         return from_state(path, state or student_of(read_state(path)), config, classes)
@@ -131,6 +130,8 @@ def imported(path: Path, facts: dict, config: RunConfig, classes: list[str]) -> 
     detector = build(**settings)
     load_weights(detector, path)
     detector.not_loaded = tuple(facts.get("missing", ())) if config.teacher_parts == "all" else heads(detector)
+    if config.teacher_parts == "all":
+        by_name(path, detector, facts.get("classes") or classes, classes)
     return detector
 
 

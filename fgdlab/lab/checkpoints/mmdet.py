@@ -78,7 +78,7 @@ def load_mmdet(
         got = f"{counted(left, ' too many')} and {counted(lacking, ' missing')}"
         raise UserError(
             f"the checkpoint must hold exactly this detector's tensors, got {got}; "
-            f"check detector and backbone{hint(left, lacking)}, or load with strict=False")
+            f"check detector and backbone{hint(left, lacking)}, or load with strict=False (--no-strict)")
     if not report.copied:
         got = f"none that this detector has ({listed(report.skipped)})"
         raise UserError(f"the checkpoint must hold tensors in MMDetection's names, got {got}")
@@ -122,13 +122,20 @@ def student_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_state(path: Path | str) -> dict[str, Tensor]:
-    """The state dict of a .pth or .safetensors file, without executing code in it; UserError where that fails."""
+    return read_checkpoint(path)[0]
+
+
+def read_checkpoint(path: Path | str) -> tuple[dict[str, Tensor], list[str]]:
+    """(state dict, classes that MMDetection noted, or []) of a .pth or .safetensors file, without executing code in it.
+
+    UserError where that fails.
+    """
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"checkpoint must be a file, got {str(path)!r}, which is none; check the path")
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            return load_file(path), []
         except SafetensorError as error:
             raise not_safetensors(path, error) from error
     try:
@@ -148,7 +155,12 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     if not tensors:
         raise UserError(f"{path} must hold a state dict of named tensors, got none; give the checkpoint of a detector")
     check_sizes(path, tensors)
-    return tensors
+    meta = content.get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    facts = meta["dataset_meta"] if isinstance(meta.get("dataset_meta"), dict) else meta
+    names = facts.get("CLASSES") or facts.get("classes")
+    listed_names = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    return tensors, [*names] if listed_names else []
 
 
 def check_sizes(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -23,7 +23,8 @@ def import_(file, detector, backbone, classes, parts, strict, out) -> None:
     """
     if out.suffix != ".safetensors":
         raise UserError(f"--out must end in .safetensors, got {str(out)!r}")
-    state = checkpoints.student_of(checkpoints.read_state(file))
+    state, names = checkpoints.read_checkpoint(file)
+    state = checkpoints.student_of(state)
     classes = classes or checkpoints.classes_of(state)
     if classes is None:
         remedy = "say --classes"
@@ -36,7 +37,7 @@ def import_(file, detector, backbone, classes, parts, strict, out) -> None:
     model = detectors.build(**settings)
     report = checkpoints.load_mmdet(model, state, strict=strict, parts=parts)
     source = {"file": file.name, "key": checkpoints.weights_hash(file)}
-    checkpoints.save_weights(model, out, build=settings, source=source, missing=report.missing)
+    checkpoints.save_weights(model, out, build=settings, source=source, missing=report.missing, classes=names)
     click.echo(f"{report}\n{out}: {detector} on {backbone}, {classes} classes")
 
 

@@ -94,17 +94,16 @@ def print_splits(splits: list) -> None:
 
 def print_masks(folder: Path) -> None:
     """One line per annotation file: the number of segmentation masks; and a note if mask_rcnn would refuse some."""
-    for file, counts in datasets.segmentation_counts(folder).items():
-        click.echo(f"segmentation masks in {file}: {counts}")
-        note = ""
-        if counts.invalid:
-            more = f" (and {len(counts.invalid) - 1} more like it)" if len(counts.invalid) > 1 else ""
-            note = f"{counts.invalid[0]}{more}; mask_rcnn would refuse it"
-        elif counts.missing and counts.valid:
-            missing = f"{counts.missing} of {counts.objects} objects have no segmentation mask"
-            note = f"{missing}; mask_rcnn would refuse them"
-        if note:
-            click.echo(f"note: {note}, the other detectors do not read masks")
+    for file, (kinds, broken) in datasets.segmentation_counts(folder).items():
+        valid, total = kinds["polygons"] + kinds["run lengths"], kinds.total()
+        shown = f"{valid} of {total} objects: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}"
+        none = "none; mask_rcnn needs them, the other detectors do not"
+        click.echo(f"segmentation masks in {file}: {none if kinds['without'] == total else shown}")
+        missing = f"{kinds['without']} of {total} objects have no segmentation mask"
+        if defects := broken or [missing] * (kinds["without"] and valid > 0):
+            more = f" (and {len(broken) - 1} more like it)" if len(broken) > 1 else ""
+            refused = "refuse it" if broken else "refuse them"
+            click.echo(f"note: {defects[0]}{more}; mask_rcnn would {refused}, the other detectors do not read masks")
 
 
 def contact_sheet(sets: dict, path: Path, columns: int = 4) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from .. import sweeps
+from ..config import DEFAULTS
 from ..errors import UserError
 from ..io import load_yaml
 from .settings_flags import PATH, fitted, numbers, option
@@ -14,7 +15,7 @@ from .table import show_table
 
 
 def parse_pairs(pairs: tuple[str, ...]) -> dict:
-    """Settings of the --set key=value pairs. Values are read as YAML: 3, 1e-3, true and words get their types."""
+    """Settings of the --set key=value pairs. Texts are taken as they are, other values as YAML: 3, 1e-3, true."""
     settings = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -24,7 +25,7 @@ def parse_pairs(pairs: tuple[str, ...]) -> dict:
             flag = "seeds" if name == "seed" else "scale"
             raise UserError(f"--set must name a setting that the sweep leaves open, got {pair!r}; use --{flag}")
         try:
-            settings[name] = load_yaml(value) if value else ""
+            settings[name] = load_yaml(value) if value and not isinstance(DEFAULTS.get(name), str) else value
         except UserError:
             settings[name] = value
     return settings

@@ -10,5 +10,6 @@ __all__ = lazy_package(__name__, {
     "digits": "DigitScenes RECIPE_VERSION digit_folder",
     "data_checks": "Finding check_pixels examine refuse_data",
     "images": "as_rgb read_exif_rotated read_image shrink",
+    "segmentation": "run_lengths",
     "splits": "DISJOINT TRAIN_PARTS",
 })

@@ -1,6 +1,7 @@
 """One split of a folder with COCO detection annotations, read and checked."""
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from ..io import cache_root, create_once, file_hashes, short_hash, write_json
 from .coco_json import KEYS, box_table, class_names, read_document, read_json
 from .file_names import is_file, other_spellings
 from .images import QUARTER_TURNS, orientation
-from .segmentation import SegmentationCounts, count_segmentations, invalid_segmentations
+from .segmentation import invalid_segmentations
 from .splits import Source, sources
 
 
@@ -139,12 +140,19 @@ def box_note(count: int, which: str, what: str) -> list[str]:
     return [f"{subject} {what}"] if count else []
 
 
-def segmentation_counts(folder: str | Path) -> dict[Path, SegmentationCounts]:
+def segmentation_counts(folder: str | Path) -> dict[Path, tuple[Counter, list[str]]]:
+    """{file: (objects by kind of segmentation, a message for each broken one)}."""
     counts = {}
     for file in dict.fromkeys(source.file for source in sources(Path(folder).expanduser()).values()):
         document = read_document(file)
-        objects = [annotation for annotation in document["annotations"] if min(annotation["bbox"][2:]) > 0]
-        counts[file] = count_segmentations(objects, {image["id"]: image for image in document["images"]}, file)
+        objects = [each for each in document["annotations"] if min(each["bbox"][2:]) > 0]
+        present = [each for each in objects if each.get("segmentation")]
+        broken = invalid_segmentations(present, {image["id"]: image for image in document["images"]}, file)
+        polygons = sum(isinstance(each["segmentation"], list) for each in present if each["id"] not in broken)
+        counts[file] = +Counter({
+            "polygons": polygons, "run lengths": len(present) - len(broken) - polygons,
+            "without": len(objects) - len(present), "broken": len(broken),
+        }), list(broken.values())
     return counts
 
 

@@ -7,8 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
-from torchvision.tv_tensors import BoundingBoxes, Image, Mask
 
 from ..config import RunConfig
 
@@ -41,16 +39,21 @@ class Augmentation(NamedTuple):
 
         image: (3, H, W) uint8; boxes: (K, 4) xyxy pixels; masks: (K, H, W) or None; canvas: (height, width) in pixels.
         """
+        from torchvision.transforms import v2  # torchvision takes a second, which `data check` does not need
+        from torchvision.tv_tensors import BoundingBoxes, Image, Mask
+
         framed = BoundingBoxes(boxes, format="XYXY", canvas_size=image.shape[-2:], clamping_mode=None)
         sample = {"image": Image(image), "boxes": framed} | ({} if masks is None else {"masks": Mask(masks)})
         steps = [v2.RandomHorizontalFlip(self.flip)] if self.flip else []
         steps += [v2.ColorJitter(*[self.colour] * 3)] if self.colour else []
-        if self.zoom:
-            fill = {Image: PADDING, "others": 0}
-            steps += [Zoom(self.zoom), v2.RandomCrop(canvas, pad_if_needed=True, fill=fill)]
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(np.random.default_rng(key).integers(2**32)))
-            sample = v2.Compose(steps)(sample)
+            for step in steps:
+                sample = step(sample)
+            if self.zoom:  # by a factor from 1 / (1 + zoom) to 1 + zoom, evenly on a log scale
+                factor = (1 + self.zoom) ** float(torch.empty(()).uniform_(-1, 1))
+                sample = v2.Resize([max(round(side * factor), 1) for side in image.shape[-2:]])(sample)
+                sample = v2.RandomCrop(canvas, pad_if_needed=True, fill={Image: PADDING, "others": 0})(sample)
         boxes = whole = sample["boxes"].as_subclass(Tensor)
         if self.zoom:
             boxes = whole.clamp(min=0).minimum(whole.new_tensor(canvas[::-1] * 2))
@@ -59,17 +62,3 @@ class Augmentation(NamedTuple):
         masks = None if masks is None else sample["masks"].as_subclass(Tensor)[kept]
         return sample["image"].as_subclass(Tensor), boxes[kept], masks, kept
 
-
-class Zoom(v2.Transform):
-    """Resize by a factor that is drawn from 1 / (1 + most) to 1 + most, evenly on a log scale."""
-
-    def __init__(self, most: float):
-        super().__init__()
-        self.most = most
-
-    def make_params(self, flat_inputs: list) -> dict:
-        factor = (1 + self.most) ** float(torch.empty(()).uniform_(-1, 1))
-        return {"size": [max(round(side * factor), 1) for side in v2.query_size(flat_inputs)]}
-
-    def transform(self, inpt, params: dict):
-        return self._call_kernel(v2.functional.resize, inpt, params["size"], antialias=True)

@@ -1,8 +1,10 @@
 """One catalogue of checks over data, for ``data check``, ``doctor`` and the head of every run and sweep.
 
-A check gives a sentence where a split is worse than its threshold. None does so on COCO, BCCD and playing cards.
+A check gives one or more sentences where a split is worse than its threshold: none on COCO, BCCD and playing cards.
 """
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import NamedTuple
 
@@ -11,6 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import UserError, listed
+from ..io import cache_root, short_hash, write_json
 from .dataset import DetectionDataset
 from .images import GREY_16_BIT, orientation, read_image
 
@@ -87,9 +90,14 @@ def examine(
         before.append(Part(split, dataset, before[:], met, resized))
     found = []
     for level, name, threshold, remedy, function in CHECKS:
-        sentences = [f"in {part.split}, {sentence}" for part in before if (sentence := function(part, threshold))]
-        if sentences:
-            found.append(Finding(level, name, "; ".join(dict.fromkeys(sentences)), remedy))
+        splits: dict[str, list[str]] = {}
+        for part in before:
+            said = function(part, threshold) or []
+            for sentence in [said] if isinstance(said, str) else said:
+                splits.setdefault(sentence, []).append(part.split)
+        if splits:
+            text = "; ".join(f"in {listed(names, most=9)}, {sentence}" for sentence, names in splits.items())
+            found.append(Finding(level, name, text, remedy))
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
@@ -231,16 +239,27 @@ def dark_images(part: Part, least: float):
 
 @check("note", 0, "correct the files if that is wrong")
 def how_it_was_read(part: Part, most: float):
-    return "; ".join(part.dataset.annotations.notes) or None
+    return part.dataset.annotations.notes
 
 
 def check_pixels(dataset: DetectionDataset, progress: bool = True) -> None:
-    found, defects = dataset.annotations, []
-    for entry in tqdm(dataset.entries, desc=f"check images of {found.split}", unit="image", disable=not progress):
+    """Decode every image, unless equal files were decoded before. UserError: one has a defect."""
+    found, entries = dataset.annotations, dataset.entries
+    stated = [[entry[name] for name in ("width", "height")] + [entry.get("upright")] for entry in entries]
+    mark = cache_root() / "contents" / f"decoded-{short_hash([dataset.file_hashes(), stated])}.json"
+    if mark.exists():
+        return
+
+    def defect(entry: dict) -> str | None:
         try:
             read_image(found.image_folder, entry)
         except UserError as error:
-            defects.append(str(error))
+            return str(error)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes without the interpreter's lock
+        said, what = threads.map(defect, entries), f"check images of {found.split}"
+        defects = list(filter(None, tqdm(said, what, len(entries), unit="image", disable=not progress)))
     if defects:
         more = f" (and {len(defects) - 1} more of {len(dataset)} images have a defect)"
         raise UserError(defects[0] + (more if len(defects) > 1 else ""))
+    write_json(mark, len(entries))

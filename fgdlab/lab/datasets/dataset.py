@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from fgdlab.masks import focal_masks
+from fgdlab.masks import cell_ranges
 
 from ..config import RunConfig
 from ..errors import UserError
@@ -27,7 +27,6 @@ from .images import read_image, shrink
 from .segmentation import decode_mask
 
 MAX_KEPT_BYTES = 2 * 2**30  # decoded images in memory, of all workers
-MAX_MASK_CELLS = 10**7  # boxes x cells in memory in foreground_fractions
 ON_DEVICE = ("image", "boxes", "labels", "masks")  # the rest stays on the host
 
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
@@ -257,9 +256,9 @@ def foreground_fractions(
         boxes = torch.from_numpy(dataset.annotations.boxes[entry["id"]]) * (width / entry["width"])
         for level, stride in zip(fractions, strides, strict=True):
             grid = (-(-height // stride), -(-width // stride))
+            foreground = np.zeros(grid, dtype=bool)
             size = (grid[0] * stride, grid[1] * stride)
-            foreground = torch.zeros(grid, dtype=torch.bool)
-            for chunk in boxes.split(max(MAX_MASK_CELLS // math.prod(grid), 1)):
-                foreground |= focal_masks([chunk], [size], grid, rounding=rounding).binary[0] > 0
-            fractions[level].append(foreground.float().mean().item())
+            for x1, y1, x2, y2 in cell_ranges(boxes, size, grid, rounding=rounding).tolist():
+                foreground[y1:y2, x1:x2] = True
+            fractions[level].append(foreground.mean())
     return {level: float(np.mean(values)) for level, values in fractions.items()}

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from ..errors import UserError
 from ..io import cache_root, create_once, short_hash, write_json
+from .segmentation import run_lengths
 
 MAX_SIZE, MAX_SCENES = 2048, 200_000  # pixels, scenes per split
 RECIPE_VERSION = 2  # raise it when a change below changes a pixel
@@ -114,7 +114,7 @@ def write_scene(recipe: DigitScenes, split: str, image_id: int, folder: Path) ->
         box = [x1, y1, x2 - x1, y2 - y1]
         annotations.append({
             "image_id": image_id, "category_id": digit + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0,
-            **({"segmentation": run_lengths(ink, (x1, y1), recipe.size)} if recipe.masks else {}),
+            **({"segmentation": run_lengths(digit_mask(ink, (x1, y1), recipe.size))} if recipe.masks else {}),
         })
     return {"id": image_id, "file_name": name, "width": recipe.size, "height": recipe.size}, annotations
 
@@ -149,16 +149,15 @@ def scene_with_ink(recipe: DigitScenes, split: str, image_id: int) -> tuple[np.n
     return noisy.clip(0, 255).astype(np.uint8), objects, inks
 
 
-def run_lengths(ink: np.ndarray, corner: tuple[int, int], size: int) -> dict:
-    """COCO's run lengths of a digit's pixels of at least half opacity, also covered ones.
+def digit_mask(ink: np.ndarray, corner: tuple[int, int], size: int) -> np.ndarray:
+    """(size, size) of 0 and 1: a digit's pixels of at least half opacity, also covered ones.
 
     ink: opacity (h, w) in 0..1. corner: x1, y1 of its box in the scene. size: side of the scene. Both in pixels.
     """
     (x1, y1), (height, width) = corner, ink.shape
-    mask = np.zeros((size, size), np.uint8, order="F")
+    mask = np.zeros((size, size), np.uint8)
     mask[y1:y1 + height, x1:x1 + width] = ink >= 0.5
-    packed = coco_mask.encode(mask)
-    return {"size": [int(side) for side in packed["size"]], "counts": packed["counts"].decode("ascii")}
+    return mask
 
 
 # --- glyphs: 8 x 8 arrays in 0..1 ---

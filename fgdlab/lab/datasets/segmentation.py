@@ -1,6 +1,5 @@
 """Segmentation masks in COCO's formats: polygons and run lengths, checked and decoded to pixels."""
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -8,38 +7,6 @@ from pycocotools import mask as coco_mask
 
 from ..errors import short_repr
 from .coco_json import annotation_name, is_finite, is_integer
-
-
-class SegmentationCounts(NamedTuple):
-
-    polygons: int  # valid ones
-    run_lengths: int  # valid ones
-    missing: int
-    invalid: list[str]  # one message per annotation with another segmentation
-
-    @property
-    def valid(self) -> int:
-        return self.polygons + self.run_lengths
-
-    @property
-    def objects(self) -> int:
-        return self.valid + self.missing + len(self.invalid)
-
-    def __str__(self) -> str:
-        if self.missing == self.objects:
-            return "none; mask_rcnn needs them, the other detectors do not"
-        counts = zip((*self[:3], len(self.invalid)), ("polygons", "run lengths", "without", "broken"), strict=True)
-        shown = ", ".join(f"{count} {kind}" for count, kind in counts if count)
-        return f"{self.valid} of {self.objects} objects: {shown}"
-
-
-def count_segmentations(annotations: list[dict], images: dict[int, dict], file: Path) -> SegmentationCounts:
-    present = [annotation for annotation in annotations if annotation.get("segmentation")]
-    invalid = invalid_segmentations(present, images, file)
-    valid = [annotation["segmentation"] for annotation in present if annotation["id"] not in invalid]
-    polygons = sum(isinstance(segmentation, list) for segmentation in valid)
-    missing = len(annotations) - len(present)
-    return SegmentationCounts(polygons, len(valid) - polygons, missing, list(invalid.values()))
 
 
 def invalid_segmentations(annotations: list[dict], images: dict[int, dict], file: Path) -> dict[int, str]:
@@ -97,6 +64,12 @@ def decode_run_lengths(segmentation: dict) -> list[int]:
     if shift:
         raise ValueError("counts end within a number")
     return runs
+
+
+def run_lengths(mask: np.ndarray) -> dict:
+    """COCO's of a mask (H, W) of 0 and 1."""
+    packed = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [*map(int, packed["size"])], "counts": packed["counts"].decode("ascii")}
 
 
 def decode_mask(segmentation: list | dict, size: tuple[int, int], loaded_size: tuple[int, int]) -> np.ndarray:

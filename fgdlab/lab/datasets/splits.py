@@ -23,12 +23,9 @@ DISJOINT = {"train", "tune", "val", "test"}  # a note warns where two of these s
 WHOLE = ("annotations.json", "result.json", "labels.json", "_annotations.coco.json")  # one file with everything
 OF_SPLIT = ("_annotations.coco.json", "labels.json", "annotations.json")  # a file in the folder of its split
 NOT_BOXES = ("person_keypoints_", "captions_", "stuff_", "panoptic_", "image_info_")  # COCO's other files
-YOLO = (
-    "[sv.DetectionDataset.from_yolo(f'images/{s}', f'labels/{s}', 'data.yaml')"
-    ".as_coco(f'OUT/{s}', f'OUT/annotations/instances_{s}.json') for s in ('train', 'val')]"
-)
-VOC = "sv.DetectionDataset.from_pascal_voc('JPEGImages', 'Annotations').as_coco('OUT/images', 'OUT/annotations.json')"
-OTHER_FORMATS = {("labels/", "data.yaml", "dataset.yaml"): YOLO, ("JPEGImages/", "Annotations/"): VOC}  # by content
+VOC = "from_pascal_voc('JPEGImages', 'Annotations').as_coco('OUT/images', 'OUT/annotations.json')"
+YOLO = "from_yolo('images', 'labels', 'YAML').as_coco('OUT/images', 'OUT/annotations.json')"
+YOLO_SPLITS = "from_yolo(f'IMAGES', f'LABELS', 'YAML').as_coco(f'OUT/{s}', f'OUT/annotations/instances_{s}.json')"
 
 
 @dataclass(frozen=True)
@@ -62,14 +59,25 @@ def sources(folder: Path) -> dict[str, Source]:
 
 
 def conversion(folder: Path, present: list[str]) -> str:
-    for signs, call in OTHER_FORMATS.items():
-        if {*signs} & {*present}:
-            out = f"{folder.name}_coco"
-            return (
-                "convert it, in that folder, with `pip install supervision` and `python -c \"import supervision as sv; "
-                f"{call.replace('OUT', out)}\"`, correct paths that differ, and give {out}"
-            )
-    return f"give the folder that holds them, or {EXPORT}"
+    """What to do with a folder in another format: for VOC's and YOLO's, the lines that convert it."""
+    yaml = next((name for name in ("data.yaml", "dataset.yaml") if name in present), "")
+    if yaml or "labels/" in present:
+        call, loop, yaml = YOLO, "", yaml or "data.yaml"
+        for images in ("images/{s}", "{s}/images"):
+            if names := [s for s in ("train", "val", "valid", "test") if (folder / images.format(s=s)).is_dir()]:
+                labels = images.replace("images", "labels")
+                call, loop = YOLO_SPLITS.replace("IMAGES", images).replace("LABELS", labels), f" for s in {names}"
+    elif {"JPEGImages/", "Annotations/"} & {*present}:
+        call, loop = VOC, ""
+    else:
+        return f"give the folder that holds them, or {EXPORT}"
+    out = f"{folder.name}_coco"
+    code = f"sv.DetectionDataset.{call.replace('YAML', yaml).replace('OUT', out)}"
+    code = f"[{code}{loop}]" if loop else code
+    return (
+        f'convert it, in that folder, with `pip install supervision` and `python -c "import supervision as sv; {code}"'
+        f"`, correct paths that differ, and give {out}"
+    )
 
 
 def first_folder(*folders: Path) -> Path:

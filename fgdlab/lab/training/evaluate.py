@@ -4,15 +4,13 @@ import io
 from importlib.util import find_spec
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..datasets import DetectionDataset, load_batches
+from ..datasets import DetectionDataset, load_batches, run_lengths
 from .distributed import ProcessGroup
 
 # in the order of COCOeval.stats
@@ -80,9 +78,7 @@ def as_run_lengths(masks: Tensor, size: tuple[int, int]) -> list[dict]:
         return []
     if tuple(masks.shape[-2:]) != size:
         masks = nn.functional.interpolate(masks, size, mode="bilinear", align_corners=False)
-    binary = (masks[:, 0] > 0.5).permute(1, 2, 0).cpu().numpy().astype(np.uint8)
-    encoded = coco_mask.encode(np.asfortranarray(binary))
-    return [{"size": [*map(int, rle["size"])], "counts": rle["counts"].decode("ascii")} for rle in encoded]
+    return [run_lengths(mask) for mask in (masks[:, 0] > 0.5).cpu().numpy()]
 
 
 def all_scores(

@@ -34,7 +34,8 @@ class EarlyStopping:
         self.dataset = open_split(config, config.tune_split, progress=False)
         self.history: dict[int, float] = {}
         self.since, self.cuts, self.weights = 0, 0, {}
-        shared = files(self.dataset) & (files(train_set) | files(open_split(config, config.eval_split, progress=False)))
+        eval_set = open_split(config, config.eval_split, progress=False)
+        shared = {*self.dataset.file_hashes()} & {*train_set.file_hashes(), *eval_set.file_hashes()}  # by contents
         if shared:
             problem = f"no image of training or evaluation, got {len(shared)} in {config.tune_split!r}"
             hint = "train_split=train-fit tune_split=train-tune cut train in two"
@@ -63,8 +64,3 @@ class EarlyStopping:
     def load_state_dict(self, state: dict) -> None:
         for name in self.LASTING:
             setattr(self, name, state[name])
-
-
-def files(dataset: DetectionDataset) -> set:
-    folder = dataset.annotations.image_folder.resolve()
-    return {folder / entry["file_name"] for entry in dataset.entries}

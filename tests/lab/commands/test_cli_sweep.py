@@ -3,6 +3,7 @@ import pytest
 from click.testing import CliRunner
 
 from fgdlab.lab.commands.cli import main
+from fgdlab.lab.commands.sweep import parse_pairs
 from fgdlab.lab.run import STATES
 from fgdlab.lab.sweeps import execution as lab_sweep
 
@@ -129,6 +130,19 @@ def test_a_folder_of_ones_own_is_run_at_the_scale_photos_with_settings_that_fit_
         ["table1_areas_bccd", "--set", f"data={data}", "--set", "eval_split=test"],
     ):
         assert "boxes meet one" not in plan(*other)
+
+
+@pytest.mark.parametrize("value", ["2024", "a=b #1", "yes", "1e3", "~", "", "off", "[x]"])
+def test_texts_of_set_are_taken_as_they_are(value):
+    assert parse_pairs((f"data={value}", "threads=2", "lr=1e-3")) == {"data": value, "threads": 2, "lr": "1e-3"}
+
+
+def test_a_folder_with_an_odd_name_is_read(coco_folder):
+    boxes = {i: [(5, 5, 60, 40, 3, 0)] for i in range(1, 5)}
+    for name in ("2024", "a=b #1"):
+        coco_folder([(200, 150)] * 4, boxes, splits={"train": [1, 2], "val": [3, 4]}, name=name)
+        done = CliRunner().invoke(main, ["sweep", "table1_areas", "--set", f"data={name}", "--dry-run"])
+        assert done.exit_code == 0 and f"{name}: 2 training images, 2 boxes, 2 classes" in done.stdout, done.output
 
 
 def test_a_run_at_the_scale_photos_needs_a_folder():

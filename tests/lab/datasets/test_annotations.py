@@ -3,6 +3,7 @@ import copy
 import json
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 import warnings
@@ -13,6 +14,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from fgdlab.lab.datasets import data_checks
 from fgdlab.lab.datasets.annotations import read_split, splits_of
 from fgdlab.lab.datasets.data_checks import check_pixels
 from fgdlab.lab.datasets.dataset import DetectionDataset
@@ -397,7 +399,7 @@ def test_images_are_turned_as_their_exif_says_where_the_user_asks_for_it(tmp_pat
     assert read_image(as_stored.image_folder, as_stored.images[0]).shape == (WIDTH, HEIGHT, 3)
 
 
-def test_check_pixels_reads_every_image_and_counts_the_broken_ones(tmp_path):
+def test_check_pixels_reads_every_image_and_counts_the_broken_ones(tmp_path, lab_home):
     write(tmp_path)
     check_pixels(DetectionDataset(read_split(tmp_path, "all")), progress=False)
     for number in (2, 3):
@@ -406,9 +408,27 @@ def test_check_pixels_reads_every_image_and_counts_the_broken_ones(tmp_path):
     assert "2.png must be an image that can be decoded" in said and "(and 1 more of 3 images have a defect)" in said
 
 
-def test_check_pixels_shows_a_bar_unless_told_not_to(tmp_path, capsys):
-    found = DetectionDataset(read_split(write(tmp_path), "all"))
-    check_pixels(found, progress=False)
+def test_check_pixels_shows_a_bar_unless_told_not_to(tmp_path, capsys, lab_home):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    check_pixels(DetectionDataset(read_split(write(tmp_path / "a", document(2)), "all")), progress=False)
     assert capsys.readouterr().err == ""
-    check_pixels(found)
+    check_pixels(DetectionDataset(read_split(write(tmp_path / "b", document(3)), "all")))
     assert "check images of all" in capsys.readouterr().err
+
+
+def test_equal_files_are_decoded_once_wherever_they_lie_and_changed_ones_again(tmp_path, monkeypatch, lab_home):
+    decoded = []
+    monkeypatch.setattr(data_checks, "read_image", lambda folder, entry: decoded.append(entry["id"]))
+
+    def check(folder) -> int:
+        decoded.clear()
+        check_pixels(DetectionDataset(read_split(folder, "all")), progress=False)
+        return len(decoded)
+
+    (tmp_path / "a").mkdir()
+    folder = write(tmp_path / "a")
+    shutil.copytree(folder, tmp_path / "b")
+    assert [check(folder), check(folder), check(tmp_path / "b")] == [3, 0, 0]
+    noise().save(folder / "images/2.png", compress_level=1)
+    assert check(folder) == 3

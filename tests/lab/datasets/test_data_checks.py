@@ -1,7 +1,11 @@
 """The catalogue of checks over data: each finds its fault in a small folder, and a good folder gives nothing."""
 import json
+import shlex
 import shutil
+import sys
 import unicodedata
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -123,6 +127,14 @@ def test_ap_cannot_exceed_what_is_counted(tmp_path):
             for k in range(16 * 400)]
 
     assert "cannot exceed 25" in str(found_in(folder(tmp_path, crowded))["more objects than are counted"])
+
+
+def test_what_is_said_of_several_splits_is_said_once(tmp_path):
+    finding = found_in(folder(tmp_path, FAULTS["corners"][2]))["boxes look like corners"]
+    assert finding.sentence == "in train, every width and height is above x and y"
+    (tmp_path / "splits.json").unlink()
+    text = str(found_in(tmp_path, splits=("train", "tune", "val"))["how it was read"])
+    assert text.count("drawn 70/15/15") == 1 and ": in train, tune, val, annotations.json came without" in text
 
 
 def test_a_refusal_is_an_error_and_a_warning_a_line(tmp_path):
@@ -247,16 +259,43 @@ def test_a_lone_file_is_drawn(tmp_path, file, images):
     assert "came without splits.json" in read_split(tmp_path, "val").notes[0]
 
 
+class Converted:
+    """A stand-in for supervision's DetectionDataset; what it converts must be there."""
+
+    @classmethod
+    def from_yolo(cls, images, labels, yaml):
+        assert Path(images).is_dir() and Path(labels).is_dir() and Path(yaml).is_file()
+        return cls()
+
+    @classmethod
+    def from_pascal_voc(cls, images, annotations):
+        assert Path(images).is_dir() and Path(annotations).is_dir()
+        return cls()
+
+    def as_coco(self, images, annotations):
+        draw(Path(images), range(4))
+        Path(annotations).parent.mkdir(parents=True, exist_ok=True)
+        Path(annotations).write_text(json.dumps(document(range(4))))
+
+
 @pytest.mark.parametrize("present, call", [
-    (("labels", "images", "data.yaml"), "from_yolo"), (("JPEGImages", "Annotations"), "from_pascal_voc"),
+    (("images/train", "images/val", "labels/train", "labels/val", "data.yaml"), "from_yolo"),
+    (("train/images", "valid/images", "train/labels", "valid/labels", "data.yaml"), "from_yolo"),
+    (("images", "labels", "dataset.yaml"), "from_yolo"), (("JPEGImages", "Annotations"), "from_pascal_voc"),
 ])
-def test_other_formats_are_answered_with_the_lines_that_convert_them(tmp_path, present, call):
+def test_other_formats_are_answered_with_the_lines_that_convert_them(tmp_path, monkeypatch, present, call):
+    """supervision 0.31 itself was tried on such folders; its boxes are those of the files."""
+    theirs = tmp_path / "my data"
     for name in present:
-        (tmp_path / name).mkdir()
-    with pytest.raises(UserError, match=rf"pip install supervision.*python -c .*{call}") as caught:
-        splits_of(tmp_path)
-    code = str(caught.value).split('python -c "')[1].split('"`')[0]
-    compile(code, "remedy", "exec")
+        (theirs / name).mkdir(parents=True) if "." not in name else (theirs / name).write_text("names: [square, disc]")
+    with pytest.raises(UserError, match=rf"`pip install supervision` and `python -c .*{call}") as caught:
+        splits_of(theirs)
+    *_, code = shlex.split(str(caught.value).split("and `")[1].split("`,")[0])
+    monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(DetectionDataset=Converted))
+    monkeypatch.chdir(theirs)
+    exec(code, {})
+    out = theirs / str(caught.value).rpartition(" and give ")[2]
+    assert [len(read_split(out, split).images) for split in ("train", "val")] in ([4, 4], [2, 1])
 
 
 # --- names of files ---

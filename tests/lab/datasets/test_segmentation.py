@@ -145,16 +145,12 @@ def test_outlines_are_counted_by_kind_and_those_that_are_none_in_words(drawn):
         second["segmentation"], third["segmentation"] = [], [[1, 2, 3, 4]]
 
     ((file, found),) = segmentation_counts(drawn()).items()
-    assert file.name == "annotations.json" and found[:3] == (1, 3, 0) and found.invalid == []
-    assert str(found) == "4 of 4 objects: 1 polygons, 3 run lengths"
-    assert (
-        str(segmentation_counts(drawn(spoil(None), "some"))[file.parent.parent / "some/annotations.json"])
-        == "1 of 4 objects: 1 polygons, 3 without"
-    )
-    (found,) = segmentation_counts(drawn(mixed, "mixed")).values()
-    assert str(found) == "2 of 4 objects: 1 polygons, 1 run lengths, 1 without, 1 broken"
-    assert "annotation 3 of image 2 '2.png' must have polygons of at least 3 points" in found.invalid[0]
-    assert found.objects == 4
+    assert file.name == "annotations.json" and found == ({"polygons": 1, "run lengths": 3}, [])
+    ((kinds, broken),) = segmentation_counts(drawn(spoil(None), "some")).values()
+    assert kinds == {"polygons": 1, "without": 3} and broken == []
+    ((kinds, broken),) = segmentation_counts(drawn(mixed, "mixed")).values()
+    assert kinds == {"polygons": 1, "run lengths": 1, "without": 1, "broken": 1} and len(broken) == 1
+    assert "annotation 3 of image 2 '2.png' must have polygons of at least 3 points" in broken[0]
 
 
 def test_a_check_asks_for_outlines_only_where_it_is_told_to(drawn):

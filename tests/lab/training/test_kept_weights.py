@@ -1,10 +1,12 @@
 """The weights that a training ends with: an average, or the best on the tune split."""
 import math
+import shutil
 
 import pytest
 import torch
 from torch import nn
 
+from fgdlab.lab.datasets import open_split
 from fgdlab.lab.training import kept_weights
 from fgdlab.lab.training.kept_weights import EarlyStopping, moving_average
 from fgdlab.lab.training.loop import learning_rate, train
@@ -82,6 +84,19 @@ def test_images_that_are_trained_or_reported_are_no_tune_split(lab_home, tiny_co
     config = tiny_config(patience=1, tune_split=split)
     text = refusal(EarlyStopping, config, tiny_scenes(), "cpu", GROUP)
     assert text.startswith("tune_split must have no image of training or evaluation, got ") and "train-fit" in text
+
+
+def test_an_image_is_the_same_whatever_its_name_and_a_new_one_under_an_old_name_is_none(
+    coco_folder, tiny_config, refusal,
+):
+    data = coco_folder([(64, 64)] * 3, {i: [(5, 5, 9 + i, 20, 3, 0)] for i in (1, 2, 3)},
+                       splits={"train": [1], "val": [2], "tune": [3]})
+    config = tiny_config(data=str(data), patience=1)
+    assert len(EarlyStopping(config, open_split(config, "train"), "cpu", GROUP).dataset) == 1
+    names = {n: open_split(config, split).entries[0]["file_name"] for n, split in ((1, "train"), (3, "tune"))}
+    shutil.copy(data / "images" / names[1], data / "images" / names[3])
+    text = refusal(EarlyStopping, config, open_split(config, "train"), "cpu", GROUP)
+    assert "no image of training or evaluation, got 1 in 'tune'" in text
 
 
 def test_plateau_without_patience_is_refused(tiny_config, tiny_scenes, tiny_distiller, refusal):

@@ -286,7 +286,7 @@ ROWS = [
     imported("weights of another detector", lambda: torch_archive({"state_dict": {"fc.weight": torch.zeros(2, 2)}}),
         "the checkpoint must hold exactly this detector's tensors, got 1 too many (fc.weight) and ... missing (...); "
         "check detector and backbone, or "
-        "load with strict=False", command=(*IMPORT, "--classes", "2")),
+        "load with strict=False (--no-strict)", command=(*IMPORT, "--classes", "2")),
     # of a detector that is to be exported
     Row(
         "export: no such run", None, ("export", "mine", "--out", "x.pth"),

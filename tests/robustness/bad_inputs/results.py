@@ -143,6 +143,6 @@ ROWS = [
         "mine/detections.json: detection 11 must have the 'image_id' of one of the 2 images of the ground truth, got "
         "99; give a list in COCO's result format, as a run's detections.json, with the ids of the ground truth"),
     done("compare: the data have changed since", lambda: os.unlink("pets/splits.json"),
-        "the data of mine must be those of its evaluation, got other images or annotations in 'pets'; restore "
-        "them, or run again"),
+        "pets must hold the images and labels that mine was evaluated on, got others; bring them back, or run it "
+        "again in another folder"),
 ]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..errors import UserError, check_name
+from fgdlab.lab.errors import UserError, check_name
 
 BLOCKS = {"s": "student", "t": "teacher"}  # the authors' suffix -> our name
 LAYERS = {"conv_mask_{}": "key", **{f"channel_add_conv_{{}}.{n}": f"transform.{n}" for n in (0, 1, 3)}}
