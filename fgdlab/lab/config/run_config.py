@@ -203,8 +203,8 @@ class RunConfig:
         "machine", False, "also write every logged row to tensorboard/ in the run's folder; needs the package "
         "tensorboard", later=True, decides_numbers=False)
     wandb: bool = setting(
-        "machine", False, "also send every logged row to Weights & Biases; where WANDB_MODE is offline, to wandb/ in the "
-        "run's folder; needs the package wandb", later=True, decides_numbers=False)
+        "machine", False, "also send every logged row to Weights & Biases; where WANDB_MODE is offline, to wandb/ in "
+        "the run's folder; needs the package wandb", later=True, decides_numbers=False)
     mlflow: bool = setting(
         "machine", False, "also send every logged row to MLflow, where MLFLOW_TRACKING_URI says; needs the package "
         "mlflow", later=True, decides_numbers=False)
