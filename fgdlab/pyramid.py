@@ -36,6 +36,7 @@ class PyramidLoss(nn.Module):
         always: make f also where channels agree.
     """
 
+    __call__: Callable[..., list[Term]]
     built_from = "channels"
     PARTS: tuple[str, ...] = ()  # terms that can be switched off by a keyword NAME_weight=0, which removes their layers
     PIXELS: tuple[str, ...] = ()  # keywords in pixels; their defaults suit detectors with smallest anchors of 32 pixels
@@ -70,8 +71,7 @@ class PyramidLoss(nn.Module):
             scene: the student's.
             teacher: {level: (N, C_t, H, W)}, treated as constants.
         Raises:
-            ValueError: a level that either network lacks, maps of other channels or of different size, boxes that
-                are not in pixels.
+            ValueError: a level that either network lacks, maps of other channels or size, boxes not in pixels.
         """
         self.check_input(scene, teacher)
         teacher = {level: maps.detach() for level, maps in full_precision(teacher).items()}

@@ -1,4 +1,5 @@
 """The method passes mypy in its strict form, and its users' types are checked, too."""
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,8 @@ def test_a_users_wrong_types_are_found(tmp_path):
         "FGDLoss(('P3',), {'P3': 8}, 8)\n"
         "number: int = Distiller(nn.Identity())([], [])\n"
         "FGDLoss(('P3',), '8', 8)\n"
+        "of_loss: list[Term] = FGDLoss(('P3',), 8, 8)({}, {})\n"
+        "text: str = FGDLoss(('P3',), 8, 8)({}, {})\n"
     )
     found = mypy(user)
-    assert "user.py:5: error" in found and "user.py:6: error" in found and found.count("error:") == 2
+    assert re.findall(r"user.py:(\d): error", found) == ["5", "6", "8"] and found.count("error:") == 3
