@@ -13,6 +13,7 @@ GPU.
     data_check    checking 5,000 images against decoding them
     runner        the overhead of a sweep
     explorer      from a key press to the repainted maps (needs Chromium)
+    gpu_model     launches, passes and waits of the loss on a GPU, counted without one, and the cost of a table on COCO
     table1        the whole of Table 1 with an empty cache
 """
 import argparse
@@ -22,6 +23,7 @@ from benchmarks import (
     evaluation,
     explorer,
     fgd_loss,
+    gpu_model,
     laptop_run,
     laptop_step,
     making,
@@ -30,7 +32,7 @@ from benchmarks import (
     table1,
 )
 
-ALL = (fgd_loss, laptop_step, methods, making, evaluation, laptop_run, data_check, runner, explorer, table1)
+ALL = (fgd_loss, laptop_step, methods, making, evaluation, laptop_run, data_check, runner, explorer, gpu_model, table1)
 
 
 def main() -> None:

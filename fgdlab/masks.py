@@ -6,6 +6,7 @@ Geometry on a feature grid. Nothing is learned, nothing needs a gradient.
 
 The numbers of equations follow FGD (Yang et al., CVPR 2022) in the paper's order; fgd.py lists them all.
 """
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -58,8 +59,13 @@ def cell_ranges(
     check_choice("rounding", rounding, ROUNDINGS)
     # Divide first, as the authors do, and by a tensor that is filled on the device: on a GPU torch multiplies by the
     # reciprocal of a number, which rounds differently, and the host would wait for a copy of a list.
+    return projected(boxes, [boxes.new_full((), length) for length in frame_size], grid_size, rounding)
+
+
+def projected(boxes: Tensor, frame_size: list[Tensor], grid_size: tuple[int, int], rounding: str) -> Tensor:
+    """:func:`cell_ranges` of boxes (..., 4); ``frame_size`` has heights and widths that broadcast to (...)."""
     x1, y1, x2, y2 = (
-        side / boxes.new_full((), length) * cells
+        side / length * cells
         for side, length, cells in zip(boxes.unbind(-1), frame_size[::-1] * 2, grid_size[::-1] * 2, strict=True))
     extra = 1 if rounding == "authors" else 0
     return torch.stack([x1.floor(), y1.floor(), x2.ceil() + extra, y2.ceil() + extra], dim=-1).long()
@@ -92,6 +98,7 @@ def box_weights(cells: Tensor, grid_size: tuple[int, int], dtype: torch.dtype = 
 def focal_masks(
     boxes: list[Tensor], frame_sizes: list[tuple[int, int]], grid_size: tuple[int, int], *,
     rounding: str = "authors", axes: str = "xy", dtype: torch.dtype = torch.float32,
+    weights_of: Callable[..., Tensor] = box_weights,
 ) -> FocalMasks:
     """M and S for a batch (eqs. 2-4): S is 1/(H_r W_r) in box r and 1/N_bg on the N_bg cells outside every box.
 
@@ -100,6 +107,7 @@ def focal_masks(
         frame_sizes: N pairs (height, width) in pixels that the grid spans; ``Scene.frame_sizes`` gives them.
         grid_size: (H, W) of the feature map.
         axes: ``xy``, or ``yx`` to exchange the rows and columns of each box.
+        weights_of: box_weights, or another implementation of it.
     Differs: ``yx`` is what the authors' code did until January 2022 (commit c22b81d), after its weights were released.
     """
     check_choice("axes", axes, AXES)
@@ -113,9 +121,11 @@ def focal_masks(
             for of_image, size in zip(boxes, frame_sizes, strict=True)
         ]
     batch = pad_sequence(cells, batch_first=True)  # (N, K, 4), padded with the empty range
-    if axes == "yx":
-        batch = batch[..., [1, 0, 3, 2]]
-    return with_background(box_weights(batch, grid_size, dtype))
+    return with_background(weights_of(swapped(batch, axes), grid_size, dtype))
+
+
+def swapped(cells: Tensor, axes: str) -> Tensor:
+    return cells if axes == "xy" else cells.unflatten(-1, (2, 2)).flip(-1).flatten(-2)
 
 
 def with_background(fg: Tensor) -> FocalMasks:

@@ -1,22 +1,28 @@
 """Chooses the fused implementation of a device, or says why there is none."""
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..config import AXES, ROUNDINGS, FGDConfig, check_choice
-from ..masks import FocalMasks, check_box_lists, focal_masks, with_background
+from ..config import FGDConfig
+from ..fgd import MASKED, masks_of
+from ..masks import box_weights, focal_masks
+from ..scene import Scene
 
 DEVICES = ("cpu", "cuda")
+TRIED = {"cuda"}  # where the first maps of a training decide
 
 
-def why_readable(config: FGDConfig, device: str, dtype: torch.dtype = torch.float32) -> str | None:
+def why_readable(
+    config: FGDConfig, device: str, dtype: torch.dtype = torch.float32,
+    layout: torch.memory_format = torch.channels_last,
+) -> str | None:
     """Why FusedFGDLoss runs the readable implementation on a device; None where it runs fused.
 
     Args:
         device: "cpu", "cuda", or the type of another device.
-        dtype: of the maps; on CUDA each is checked by itself.
+        dtype, layout: of the maps; on CUDA each is checked by itself.
     """
     if device not in DEVICES:
         return f"the fused implementation exists for {' and '.join(DEVICES)} only, the maps are on {device}"
@@ -27,7 +33,7 @@ def why_readable(config: FGDConfig, device: str, dtype: torch.dtype = torch.floa
     if device == "cuda":
         from .cuda.self_check import failure
 
-        return failure(device, dtype, config)
+        return failure(device, dtype, layout, config)
     return numba_missing()
 
 
@@ -47,45 +53,32 @@ def maps_agree(maps: list[Tensor]) -> bool:
 
 
 def sums_of_levels(
-    students: list[Tensor], teachers: list[Tensor], masks: list[FocalMasks] | None,
-    relations: list[Any], config: FGDConfig,
+    students: list[Tensor], teachers: list[Tensor], scene: Scene, relations: list[Any], config: FGDConfig,
 ) -> list[dict[str, Tensor]]:
-    """:func:`fgdlab.fgd.term_sums` of all levels.
-
-    Args:
-        students, teachers: maps (N, C, H, W) per level that :func:`maps_agree` accepts.
-        masks: one per level; None where no term needs them.
-        relations: R per level; None without the global term.
-    """
+    """:func:`fgdlab.fgd.term_sums` of all levels, from maps that :func:`maps_agree` accepts and R or None per level."""
     if students[0].is_cuda:
-        from .cuda.algebra import compiled_level_sums
+        from .cuda import algebra
 
-        of_levels: list[Any] = [None] * len(students)
-        levels = zip(students, teachers, masks or of_levels, relations, strict=True)
-        return [compiled_level_sums(*level, config) for level in levels]
+        return algebra.sums_of_levels(students, teachers, scene, relations, config)
     from .cpu import autograd
 
+    masks = None
+    if config.weights().keys() & MASKED:
+        masks = [masks_of(config, scene, each, rasterised_masks) for each in teachers]
     return autograd.sums_of_levels(students, teachers, masks, relations, config)
 
 
-def rasterised_masks(
-    boxes: list[Tensor], frame_sizes: list[tuple[int, int]], grid_size: tuple[int, int], *, rounding: str = "authors",
-    axes: str = "xy", dtype: torch.dtype = torch.float32,
-) -> FocalMasks:
-    """``masks.focal_masks`` to the last bit, on the CPU drawn box by box; the arguments are the same."""
-    check_choice("rounding", rounding, ROUNDINGS)
-    check_choice("axes", axes, AXES)
-    check_box_lists(boxes, frame_sizes)
-    all_boxes = torch.cat(boxes).contiguous() if boxes else torch.zeros(0, 4)
-    # torch rounds other types differently
-    if all_boxes.device.type != "cpu" or not {all_boxes.dtype, dtype} <= {torch.float32, torch.float64}:
-        return focal_masks(boxes, frame_sizes, grid_size, rounding=rounding, axes=axes, dtype=dtype)
-    from .cpu.masks import foreground
+def painted_weights(cells: Tensor, grid_size: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """``masks.box_weights`` of (N, K, 4) to the last bit, on the CPU drawn box by box, the smallest last."""
+    if cells.device.type != "cpu":
+        return box_weights(cells, grid_size, dtype)
+    fg, sides = torch.zeros(len(cells), *grid_size, dtype=dtype), cells[..., 2:] - cells[..., :2]
+    count, order = sides.prod(-1).clamp(min=1).sort(descending=True)
+    ranges = cells.clamp(min=0).gather(1, order[..., None].expand(cells.shape)).tolist()
+    for canvas, boxes, weights in zip(fg.numpy(), ranges, (1 / count.to(dtype)).tolist(), strict=True):
+        for (col0, row0, col1, row1), weight in zip(boxes, weights, strict=True):
+            canvas[row0:row1, col0:col1] = weight
+    return fg
 
-    table, first = [], 0  # per image: its first box, the end of its boxes, its frame
-    for of_image, (height, width) in zip(boxes, frame_sizes, strict=True):
-        table.append([first, first + len(of_image), height, width])
-        first += len(of_image)
-    fg = torch.empty(len(boxes), *grid_size, dtype=dtype)
-    foreground(all_boxes, table, 1 if rounding == "authors" else 0, axes == "yx", fg)
-    return with_background(fg)
+
+rasterised_masks = partial(focal_masks, weights_of=painted_weights)

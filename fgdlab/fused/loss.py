@@ -5,23 +5,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..fgd import MASKED, FGDLoss, masks_of
+from ..fgd import FGDLoss
 from ..scene import Scene, full_precision
 from ..terms import Term
-from .dispatch import maps_agree, rasterised_masks, sums_of_levels, why_readable
+from .dispatch import TRIED, maps_agree, sums_of_levels, why_readable
 
 
 class FusedFGDLoss(FGDLoss):
     """FGDLoss with few reads of the maps. ``state_dict`` is that of FGDLoss; results are equal up to rounding.
 
-    Maps of half precision are read as they are and summed in float32. Only first derivatives exist.
+    Sums of maps in half precision are in float32. Only first derivatives exist.
     Where the fused implementation does not apply (see :func:`why_readable`), FGDLoss runs, after one warning.
+    On a GPU both get the first maps that need gradients, and the faster one stays (``trial``).
 
     >>> FusedFGDLoss(("P3",), 8, 8).load_state_dict(FGDLoss(("P3",), 8, 8).state_dict())
     <All keys matched successfully>
     """
 
     warned = False
+    trial: dict[str, float] | None = None  # fused_difference and fused_speedup
 
     def forward(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         """As ``PyramidLoss.forward``."""
@@ -29,7 +31,8 @@ class FusedFGDLoss(FGDLoss):
             return super().forward(scene, teacher)
         self.check_input(scene, teacher)
         finest = teacher[self.levels[0]]
-        why = why_readable(self.config, finest.device.type, finest.dtype)
+        layout = torch.contiguous_format if finest.is_contiguous() else torch.channels_last
+        why = why_readable(self.config, finest.device.type, finest.dtype, layout)
         if len(set(self.teacher_channels.values())) > 1:
             why = "the fused implementation needs the same teacher_channels on all levels"
         if why:
@@ -37,6 +40,16 @@ class FusedFGDLoss(FGDLoss):
                 self.warned = True
                 warnings.warn(f"FusedFGDLoss runs the readable implementation: {why}", stacklevel=2)
             return super().forward(scene, teacher)
+        if finest.device.type in TRIED:
+            if self.trial is None and torch.is_grad_enabled():
+                from .cuda.self_check import trial
+
+                self.trial = trial(self, scene, teacher)
+            if self.trial is None or self.trial["fused_speedup"] < 1:
+                return super().forward(scene, teacher)
+        return self.fused(scene, teacher)
+
+    def fused(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         with torch.autocast(scene.pixels.device.type, enabled=False):
             if self.align:  # f needs float32
                 scene, teacher = scene.float(), full_precision(teacher)
@@ -44,11 +57,8 @@ class FusedFGDLoss(FGDLoss):
             teachers = [teacher[level].detach() for level in self.levels]
             if not maps_agree(students + teachers):
                 return super().forward(scene, teacher)  # FGDLoss takes them, or raises
-            masks = None
-            if self.weights.keys() & MASKED:
-                masks = [masks_of(self.config, scene, each, rasterised_masks) for each in teachers]
             relations: list[Any] = list(self.relation.values()) or [None] * len(teachers)
-            sums = sums_of_levels(students, teachers, masks, relations, self.config)
+            sums = sums_of_levels(students, teachers, scene, relations, self.config)
         return [
             Term(name, level, of_level[name], weight)
             for level, of_level in zip(self.levels, sums, strict=True) for name, weight in self.weights.items()

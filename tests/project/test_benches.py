@@ -15,7 +15,7 @@ from fgdlab.lab.sweeps.spec import load_sweep, results_file
 from fgdlab.lab.training.evaluate import PYCOCOTOOLS
 
 FOLDER = Path(bench.__file__).parent
-TOOLS = {"__init__", "__main__", "plain_fgd", "timing"}
+TOOLS = {"__init__", "__main__", "gpu_waits", "plain_fgd", "timing"}
 ON_GPU = {"gpu_step"}
 
 

@@ -14,8 +14,7 @@ from fgdlab.lab.provenance import code
 
 ROOT = Path(fgdlab.__file__).parent
 ENTRY = "__main__.py"  # `python -m fgdlab` is the command line of the bench
-# read where the fused loss runs on the CPU; numba brings the other two
-LOOPS = [ROOT / "fused/cpu" / name for name in ("loops.py", "masks.py")]
+LOOPS = [ROOT / "fused/cpu/loops.py"]  # read where the fused loss runs on the CPU; numba brings the other two
 CORE = [path for path in sorted(ROOT.rglob("*.py")) if "lab" not in path.relative_to(ROOT).parts and path.name != ENTRY]
 
 

@@ -64,7 +64,8 @@ def sums_of_levels(
     students: list[Tensor], teachers: list[Tensor], masks: list[FocalMasks] | None,
     relations: list[RelationTerm | None], config: FGDConfig,
 ) -> list[dict[str, Tensor]]:
-    setting, blocks = setting_of(config), blocks_of(relations)
+    setting, blocks, dtype = setting_of(config), blocks_of(relations), sum_dtype(*students, *teachers)
+    students, teachers = ([each.to(dtype) for each in maps] for maps in (students, teachers))
     found = PyramidTerms.apply(setting, blocks, teachers, masks, len(students), *students, *blocks.parameters)
     return [
         {name: found[first + TERMS.index(term)] for name, term in setting.terms.items()}
@@ -75,14 +76,14 @@ def sums_of_levels(
 class PyramidTerms(Function):
     """The terms of all levels in the order of TERMS, level by level, averaged over the batch; None for unused terms.
 
-    On small maps, calls cost more than arithmetic, hence one for all. Maps (N, C, H, W) may have any memory format and
-    half precision. A bias of W_k is the same at all cells and changes no softmax: its gradient is 0.
+    On small maps, calls cost more than arithmetic, hence one for all. Maps (N, C, H, W) may have any memory format.
+    A bias of W_k is the same at all cells and changes no softmax: its gradient is 0.
     """
 
     @staticmethod
     def forward(ctx, setting, blocks, teachers, masks, count, *tensors):
         students = tensors[:count]
-        pyramid = Pyramid(setting, blocks, sum_dtype(*students, *teachers))
+        pyramid = Pyramid(setting, blocks, students[0].dtype)
         terms = pyramid.forward(students, teachers, masks)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*students, *teachers)

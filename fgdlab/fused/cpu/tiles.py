@@ -13,15 +13,14 @@ from .memory import is_uniform
 KINDS = {torch.float32: "float32", torch.float64: "float64"}  # precisions of sums, as numba names them
 CACHE = 2**19  # bytes of both maps in a tile: half of a usual L2 cache
 VALUES_PER_THREAD = 2**17  # below this, a second thread costs more than it saves
-STRIP = 8  # tiles of half precision that are converted together
 NO_MAP = [0, 0, 0, 0]
 
 
 class Tiles:
     """The tiles of all levels, image by image.
 
-    students, teachers: maps (N, C, H, W) of each level, in any memory format. Half precision is converted.
-    dtype: of the sums.
+    students, teachers: maps (N, C, H, W) of each level, in any memory format.
+    dtype: of the maps and the sums.
     outs: gradients to write, from ``memory.empty_like``; None for a level that needs none.
     """
 
@@ -31,21 +30,20 @@ class Tiles:
         n, c, _, _ = students[0].shape
         largest = min(loops.WIDE, CACHE // (2 * c * dtype.itemsize))
         self.wide = max(largest // loops.LINE * loops.LINE, 1)  # cells of a tile
-        self.maps, rows, column, tile, copies, self.converted = [], [], 0, 0, False, False
+        self.maps, rows, column, tile, copies = [], [], 0, 0, False
         for level, (student, teacher) in enumerate(zip(students, teachers, strict=True)):
             cells, out = student.shape[2] * student.shape[3], outs[level] if outs else None
             maps = [*(each if is_uniform(each) else each.contiguous() for each in (student, teacher)), out]
             layout = [number for each in maps for number in (NO_MAP if each is None else layout_of(each))]
-            self.maps.append(maps)
+            self.maps.append(maps)  # the table has only their addresses
             rows.append([*layout, cells, column, tile])
             column, tile = column + cells, tile + n * -(-cells // self.wide)
             strides = zip(maps, layout[3::4], strict=True)
             copies = copies or any(each is not None and stride != 1 for each, stride in strides)
-            self.converted = self.converted or student.dtype != dtype or teacher.dtype != dtype
         rows.append([*NO_MAP * 3, 0, column, tile])
         self.table, self.dtype, self.cells, self.count = loops.array(rows, "int64"), dtype, column, tile
         self.threads = max(min(torch.get_num_threads(), n * c * column // VALUES_PER_THREAD), 1)
-        self.scratch = loops.LINE + loops.ROWS + (3 * c * loops.WIDE if copies and not self.converted else 0)
+        self.scratch = loops.LINE + loops.ROWS + (3 * c * loops.WIDE if copies else 0)
 
     def run(self, work: Callable[..., None]) -> None:
         if self.threads == 1:
@@ -58,36 +56,7 @@ class Tiles:
             other.result()
 
     def run_some(self, work: Callable[..., None], first: int, last: int) -> None:
-        scratch, = loops.empty(KINDS[self.dtype], (self.scratch,))
-        if not self.converted:
-            work(first, last, scratch, self.table)
-            return
-        for level, maps in enumerate(self.maps):
-            begin, end = (int(self.table[each, loops.TILE]) for each in (level, level + 1))
-            tiles_per_image = -(-int(self.table[level, loops.CELLS]) // self.wide)
-            tile, stop = max(first, begin), min(last, end)
-            while tile < stop:
-                image, inside = divmod(tile - begin, tiles_per_image)
-                after = min(stop, tile + STRIP, begin + (image + 1) * tiles_per_image)
-                cells = slice(inside * self.wide, (inside + after - tile) * self.wide)
-                self.run_strip(work, scratch, level, maps, image, cells, tile, after)
-                tile = after
-
-    def run_strip(
-        self, work: Callable[..., None], scratch, level: int, maps: list[Tensor | None], image: int, cells: slice,
-        first: int, last: int,
-    ) -> None:
-        table = self.table.copy()
-        strips, layout = [], []
-        for each in maps:
-            strip = None if each is None else each.flatten(2)[image, :, cells].to(self.dtype).contiguous()
-            first_value = None if strip is None else strip.data_ptr() - cells.start * strip.itemsize
-            strips.append(strip)
-            layout += NO_MAP if strip is None else [first_value, 0, strip.shape[1], 1]
-        table[level, :loops.CELLS] = layout
-        work(first, last, scratch, table)
-        if maps[2] is not None:
-            maps[2].flatten(2)[image, :, cells] = strips[2]
+        work(first, last, *loops.empty(KINDS[self.dtype], (self.scratch,)), self.table)
 
 
 def layout_of(maps: Tensor) -> tuple[int, int, int, int]:

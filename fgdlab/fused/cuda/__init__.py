@@ -1,1 +1,1 @@
-"""The fused loss on a GPU: closed forms of the sums, which torch.compile fuses, and their check."""
+"""The fused loss on a GPU: formulas that torch.compile fuses, and their check."""

@@ -109,14 +109,6 @@ def main(ctx: click.Context) -> None:
     Then:
       fgdlab run --method fgd --epochs 1  train one student; every setting is a flag (fgdlab run --help)
       fgdlab run --preset NAME --coco DIR the same with the paper's settings (fgdlab run --list-presets)
-      fgdlab doctor                       check this machine; with settings, check data and teacher too
-      fgdlab data digits | check DIR      make the built-in digit scenes; check a COCO-format folder
-      fgdlab predict RUN IMAGES...        detect objects in images: JSON and pictures
-      fgdlab teacher                      find or train the teacher, and measure its AP
-      fgdlab import | export FILE         convert MMDetection's checkpoints; write a student as weights or ONNX
-      fgdlab seeds SWEEP                  how many more seeds a difference needs
-      fgdlab compare RUN_A RUN_B          compare two detectors on the same images, with intervals
-      fgdlab errors RUN                   what a run loses AP by: misses, background, bad places (Fig. 6)
 
     Results are in runs/ of the current folder. The cache ($FGDLAB_HOME) holds what can be made again. An
     interrupted command continues where it stopped when you repeat it.

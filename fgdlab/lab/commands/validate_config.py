@@ -44,8 +44,7 @@ def check_machine() -> Iterator[CheckResult]:
         yield CheckResult(f"GPU {index}", good, found, "" if good else "nvidia-smi shows what uses it")
     for device in ("cpu", *(("cuda",) if torch.cuda.is_available() else ())):
         why = why_readable(FGDConfig(), device)
-        use = "FGD runs use it" if device == "cpu" else "FGD runs use it with fused=on"
-        found = f"applies; {use}" if why is None else f"does not apply: {why}"
+        found = "applies; FGD runs use it" if why is None else f"does not apply: {why}"
         yield CheckResult(f"fused FGD loss on {device}", True if why is None else None, found)
     yield from check_folders()
 

@@ -149,8 +149,8 @@ class RunConfig:
     axes: str = fgd_setting("axes")
     attention_of: str = fgd_setting("attention_of")
     fused: str = setting(
-        "fgd", "auto", "fused implementation of FGD, equal up to rounding: auto = on the CPU where numba is installed; "
-        "on = required; off", ("auto", "on", "off"), later=True)
+        "fgd", "auto", "fused implementation of FGD, equal up to rounding: auto = where it applies, on a GPU if it "
+        "is faster; on = required; off", ("auto", "on", "off"), later=True)
     # training
     epochs: int = setting("training", 2, "passes over the training images", minimum=1)
     train_steps: int = setting("training", 0, "optimiser steps in place of epochs; 0 = epochs decide", later=True)

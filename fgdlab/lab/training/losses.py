@@ -2,6 +2,7 @@
 import inspect
 from dataclasses import replace
 
+import torch
 from torch import nn
 from torchvision.models.detection import FCOS
 
@@ -15,6 +16,7 @@ from fgdlab.methods.fbkd import FBKD_PRESETS, FBKDLoss
 from ..config import RunConfig
 from ..errors import UserError, unknown_name
 from .custom_loss import custom_loss_class, custom_loss_file
+from .precision import DTYPES
 
 USUAL_ANCHOR = 32  # pixels: smallest anchor in the papers
 
@@ -50,20 +52,24 @@ def make_loss(
 
 
 def runs_fused(config: RunConfig, device: str) -> bool:
-    """Whether FGD runs its fused implementation. ``auto`` takes it on the CPU only: on GPUs it is not yet measured."""
-    if config.fused == "off" or (config.fused == "auto" and device != "cpu"):
+    """Whether FGD may run fused; on a GPU the first maps still decide."""
+    if config.fused == "off":
         return False
-    why = why_readable(config.fgd(), device)
+    dtype = torch.float32 if config.precision == "fp32" else DTYPES[config.precision]
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    why = why_readable(config.fgd(), device, dtype, layout)
     if why and config.fused == "on":
         problem = f"fused=on must find a fused implementation that applies, but {why}"
         raise UserError(f"{problem}; fused=auto takes the readable one where it does not")
     return why is None
 
 
-def fgd_implementation(loss: nn.Module | None) -> dict[str, str]:
+def fgd_implementation(loss: nn.Module | None) -> dict[str, str | float]:
     if not isinstance(loss, FGDLoss):
         return {}
-    return {"fgd_sums": "fused" if isinstance(loss, FusedFGDLoss) else "readable"}
+    trial = getattr(loss, "trial", None) or {}
+    fused = isinstance(loss, FusedFGDLoss) and trial.get("fused_speedup", 1.0) >= 1
+    return {"fgd_sums": "fused" if fused else "readable", **trial}
 
 
 def in_pixels(method: type, student: nn.Module) -> dict[str, float]:

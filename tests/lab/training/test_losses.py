@@ -117,20 +117,22 @@ def test_fgd_beside_ld_has_its_own_settings(tiny_config):
     [
         ("auto", "cpu", True, True),
         ("auto", "cpu", False, False),
-        ("auto", "cuda", True, False),
+        ("auto", "cuda", True, True),
+        ("auto", "cuda", False, False),
         ("on", "cuda", True, True),
         ("on", "cpu", True, True),
         ("off", "cpu", True, False),
     ],
 )
-def test_fgd_is_fused_where_that_applies_and_on_a_card_where_it_is_asked_for(
-    asked, device, applies, answer, detectors, tiny_config, monkeypatch
-):
+def test_fgd_is_fused_where_that_applies(asked, device, applies, answer, detectors, tiny_config, monkeypatch):
+    asked_for = []
     monkeypatch.setattr(
-        "fgdlab.lab.training.losses.why_readable", lambda config, device: None if applies else "numba is not there"
+        "fgdlab.lab.training.losses.why_readable",
+        lambda config, *given: asked_for.append(given) or (None if applies else "numba is not there"),
     )
-    loss = make_loss(tiny_config(method="fgd", fused=asked), ("P3",), *detectors, device=device)
+    loss = make_loss(tiny_config(method="fgd", fused=asked, precision="bf16"), ("P3",), *detectors, device=device)
     assert isinstance(loss, FusedFGDLoss) is answer
+    assert asked_for == [(device, torch.bfloat16, torch.channels_last)] or asked == "off"
     assert (
         fgd_implementation(loss) == {"fgd_sums": "fused" if answer else "readable"} and fgd_implementation(None) == {}
     )
