@@ -77,13 +77,13 @@ def test_a_published_row_names_code_machine_and_time_or_must_not_be_quoted(name)
 
 
 @pytest.mark.parametrize("document", ["README.md", "README.zh-CN.md"])
-def test_the_paragraph_on_the_plateau_has_the_numbers_of_schedule(document):
-    runs = read_frame(results_file("schedule", "laptop"))
+def test_the_paragraphs_on_results_have_the_numbers_of_schedule_and_methods(document):
+    runs, of_methods = (read_frame(results_file(name, "laptop")) for name in ("schedule", "methods"))
 
     def ap(row: str) -> float:
         return values_by_seed(runs, row, "AP").mean()
 
-    def difference(row: str, baseline: str) -> list[str]:
+    def difference(row: str, baseline: str, runs=runs) -> list[str]:
         d = paired_difference(runs, row, baseline, "AP")
         return [f"{d.mean:.1f} AP", f"[{d.low:.1f}, {d.high:.1f}]"]
 
@@ -94,5 +94,7 @@ def test_the_paragraph_on_the_plateau_has_the_numbers_of_schedule(document):
         *difference("split_8", "none_8"), *difference("split_16", "none_16"), f" {epochs:.0f}",
         f"{runs.teacher_AP.min():.1f}", f"{runs.teacher_AP.max():.1f} AP",
     ]
+    for row in ("defeat", "mgd", "fgd", "fbkd"):
+        expected.append(" ".join(difference(row, "none", of_methods)))
     text = (ROOT / document).read_text(encoding="utf-8").split("<!-- table claims -->")[0]
     assert [each for each in expected if each not in text] == []
