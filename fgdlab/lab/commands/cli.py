@@ -109,6 +109,7 @@ def main(ctx: click.Context) -> None:
     Then:
       fgdlab run --method fgd --epochs 1  train one student; every setting is a flag (fgdlab run --help)
       fgdlab run --preset NAME --coco DIR the same with the paper's settings (fgdlab run --list-presets)
+      fgdlab doctor                       check this machine; with settings, check data and teacher too
 
     Results are in runs/ of the current folder. The cache ($FGDLAB_HOME) holds what can be made again. An
     interrupted command continues where it stopped when you repeat it.
