@@ -496,6 +496,19 @@ def test_an_added_image_is_shown(view, tmp_path):
     assert view.root.locator('[aria-label="image number"]').input_value() == "7"
 
 
+def test_an_image_that_is_dropped_on_the_explorer_is_shown(view):
+    shown = view.root.locator(".fgd-image output")
+    images = int(shown.inner_text().removeprefix("of "))
+    drop = """async (root) => {
+        const canvas = new OffscreenCanvas(60, 40), dataTransfer = new DataTransfer();
+        canvas.getContext('2d').fillRect(0, 0, 30, 30);
+        dataTransfer.items.add(new File([await canvas.convertToBlob()], 'dropped.png', { type: 'image/png' }));
+        root.dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true })); }"""
+    view.after(lambda: view.root.evaluate(drop))
+    assert shown.inner_text() == f"of {images + 1}"
+    assert view.root.locator('[aria-label="image number"]').input_value() == str(images + 1)
+
+
 def test_sliders_need_no_answer_of_the_kernel(view):
     """Levels, temperatures, weights and overlays of a loaded image: the kernel is busy all the time."""
     view.page.evaluate("""() => { window.busy = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel
@@ -603,7 +616,10 @@ def test_a_dead_kernel_says_so_within_3_seconds_and_the_image_can_still_be_explo
     page = open_and_run(write_notebook(tmp_path / "dead.ipynb", SET_UP, OPEN), size=(1300, 1400))
     view = Page(page)
     view.settle()
-    page.wait_for_timeout(1000)  # the neighbours of the image are there
+    number = view.root.locator('[aria-label="image number"]')
+    number.fill("4")
+    page.wait_for_timeout(2000)  # the neighbours of the image and the image of the typed number are there
+    assert view.frames() == 1  # which draws nothing
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.shutdown()")
     page.wait_for_timeout(500)
     view.choose("level", "P4")
@@ -614,4 +630,7 @@ def test_a_dead_kernel_says_so_within_3_seconds_and_the_image_can_still_be_explo
     view.press("temperature", "ArrowLeft")
     sharper = view.ink("teacher")
     view.after(view.root.locator('[aria-label="next image"]').click)
-    assert len({before, sharper, view.ink("teacher")}) == 3
+    following = view.ink("teacher")
+    number.fill("4")
+    view.after(lambda: page.keyboard.press("Enter"))
+    assert len({before, sharper, following, view.ink("teacher")}) == 4

@@ -1,5 +1,6 @@
 """``explore`` opens the explorer; ``static_figure`` draws one of its views without a widget."""
 import io
+import mimetypes
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,9 +18,7 @@ from .state import State
 from .view_data import TABLES, table
 from .widget import ExplorerWidget, page, static_info, still
 
-EXPORTS = {
-    "png": "image/png", "svg": "image/svg+xml", "csv": "text/csv", "py": "text/x-python", "html": "text/html",
-}
+EXPORTS = ("png", "svg", "csv", "py", "html")
 
 
 def explore(student, teacher=None, data=None, config=None, **options) -> "Explorer":
@@ -79,7 +78,7 @@ class Explorer(ExplorerWidget):
         kind = path.suffix.lstrip(".").lower()
         if kind not in EXPORTS:
             raise UserError(f"path must end in .{', .'.join(EXPORTS)}, got {str(path)!r}; the ending chooses the kind")
-        path.write_bytes(self.exported(kind, images, max_mb))
+        path.write_bytes(self.exported(kind, images=images, max_mb=max_mb))
         return path
 
     def page(self, images: Iterable[int] | None = None, max_mb: float = 6) -> str:
@@ -94,9 +93,9 @@ class Explorer(ExplorerWidget):
         frames = (frame(inference, image, students, session.ap, base) for image, students, base in wanted)
         return page(self, frames, int(1e6 * max_mb))
 
-    def exported(self, kind: str, images: Iterable[int] | None = None, max_mb: float = 6) -> bytes:
+    def exported(self, kind: str, **of_page) -> bytes:
         if kind == "html":
-            return self.page(images, max_mb).encode()
+            return self.page(**of_page).encode()
         if kind in ("png", "svg"):
             self.figure().savefig(file := io.BytesIO(), format=kind)
             return file.getvalue()
@@ -147,7 +146,7 @@ class Explorer(ExplorerWidget):
         if ask in EXPORTS:
             self.state = session.checked(State().but(**content["state"]))
             name = f"explorer_image{session.inference.sample(self.state.image).image_id}_{self.state.level}.{ask}"
-            return {"file": name, "type": EXPORTS[ask]}, self.exported(ask)
+            return {"file": name, "type": mimetypes.guess_type(name)[0]}, self.exported(ask)
         return {}, b""  # a question whether the kernel answers
 
     def _progress(self, line: str) -> None:

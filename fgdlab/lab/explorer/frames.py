@@ -42,19 +42,23 @@ def frame(
 
     ap: {network: AP}, as far as known. base: whether the parts without a student are wanted: image, masks, teacher.
     """
+    def network(predictions: Predictions, ap: float | None) -> dict:
+        return {"AP": ap, "scale": predictions.scale, "detections": predictions.detections(inference.dataset)}
+
     block, levels, teacher = Block(), inference.levels, inference.teacher_predictions(image)
     message = {"image": image, "students": []}
+    sent = sum(4 * teacher.maps[level].numel() for level in levels) <= MAX_FEATURES
     for name, checkpoint in checkpoints.items():
         pairs = inference.pairs(image, name, checkpoint)
         predictions = inference.student_predictions(image, name, checkpoint)
         message["students"].append({
-            "name": name, "checkpoint": checkpoint, **network(inference, predictions, ap.get(name)),
+            "name": name, "checkpoint": checkpoint, **network(predictions, ap.get(name)),
             "warnings": student_warnings(name, predictions, teacher, ap, levels), "notes": inference.notes(name),
             "levels": {level: {
                 "spatial": block.add(pair.spatial["student"]), "channel": block.add(pair.channel["student"]),
                 "error_mean": block.add(pair.error_mean), "relation": block.add(pair.relation),
                 "context": block.add_all(pair.context),
-                **({"features": block.add(pair.student)} if sent(inference, image) else {}),
+                **({"features": block.add(pair.student)} if sent else {}),
             } for level, pair in pairs.items()},
         })
     if base:
@@ -62,25 +66,15 @@ def frame(
         message["base"] = {
             "image_id": sample.image_id, "size": sample.padded_size, "rgb": block.add(shrunk(sample.rgb)),
             "boxes": sample.boxes[0].tolist(), "labels": sample.labels.tolist(),
-            "teacher": network(inference, teacher, ap.get("teacher")), "warnings": teacher_warnings(teacher, levels),
+            "teacher": network(teacher, ap.get("teacher")), "warnings": teacher_warnings(teacher, levels),
             "levels": {level: {
                 "spatial": block.add(pair.spatial["teacher"]), "channel": block.add(pair.channel["teacher"]),
-                **({"features": block.add(pair.teacher)} if sent(inference, image) else {}),
+                **({"features": block.add(pair.teacher)} if sent else {}),
                 "masks": {each: block.add(np.stack(inference.masks(image, level, each))) for each in ROUNDINGS},
                 "ranges": {each: inference.ranges(image, level, each).tolist() for each in ROUNDINGS},
             } for level, pair in pairs.items()},
         }
     return nan_to_none(message), bytes(block.bytes)
-
-
-def network(inference: DetectorInference, predictions: Predictions, ap: float | None) -> dict:
-    scale = {level: predictions.scale[level] for level in inference.levels}
-    return {"AP": ap, "scale": scale, "detections": predictions.detections(inference.dataset)}
-
-
-def sent(inference: DetectorInference, image: int) -> bool:
-    maps = inference.teacher_predictions(image).maps
-    return sum(maps[level].numel() * 4 for level in inference.levels) <= MAX_FEATURES
 
 
 def detail(inference: DetectorInference, state: State, checkpoints: dict[str, int]) -> tuple[dict, bytes]:

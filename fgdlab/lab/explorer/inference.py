@@ -1,6 +1,7 @@
 """Detectors on images, cached: image --> Sample --each detector--> Predictions --map_pair--> {level: MapPair}."""
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class Sample(Scene):
 class Predictions:
     """One detector's maps {"P3": (C, H, W), ...} and all its detections, highest score first.
 
-    boxes: (K, 4) in pixels of the sample. scale, spread: {level: root mean square, standard deviation} of the maps.
+    boxes: (K, 4) in pixels of the sample. scale, spread: {level: root mean square, largest - smallest value} of the maps.
     """
 
     maps: dict[str, Tensor]
@@ -96,8 +97,8 @@ def predictions_of(detector: nn.Module, image: Tensor, target: dict, sample: Sam
     maps = {level: each[0] for level, each in full_precision(maps).items()}
     return Predictions(
         maps, boxes[order] * np.array(resize[::-1] * 2), labels[order].astype(int), scores[order],
-        scale={level: float(each.double().square().mean().sqrt()) for level, each in maps.items()},
-        spread={level: float(each.double().std()) for level, each in maps.items()},
+        scale={level: float(torch.linalg.vector_norm(each)) / each.numel() ** 0.5 for level, each in maps.items()},
+        spread={level: float(torch.stack(each.aminmax()).diff()) for level, each in maps.items()},
     )
 
 
@@ -121,6 +122,7 @@ class DetectorInference:
     ):
         self.students, self.teacher, self.dataset, self.config = students, teacher, dataset, config
         self.losses, self.progress = losses, progress
+        self.item = lru_cache(maxsize=1)(dataset.__getitem__)  # one file is read once for all detectors
         self.cache = LRUCache(int(cache_mb * 1e6), min_items=12 + 2 * len(students))
         self.checkpoint_gaps: dict[tuple, dict] = {}  # filled by view_data.py
         self._student_losses: dict[str, FGDLoss] = {}
@@ -135,7 +137,7 @@ class DetectorInference:
 
     def sample(self, image: int) -> Sample:
         first = next(iter(self.students.values())).module
-        return self.cache.get(("sample", image), lambda: sample_of(first, *self.dataset[image]))
+        return self.cache.get(("sample", image), lambda: sample_of(first, *self.item(image)))
 
     def teacher_predictions(self, image: int) -> Predictions:
         return self.cache.get(("teacher", image), lambda: self._predict(self.teacher, image, "teacher"))
@@ -161,7 +163,8 @@ class DetectorInference:
         """fg, bg (H, W), and (H, W) bool: the cells in boxes, also where the loss does not split areas."""
         sample, teacher_map = self.sample(image), self.teacher_predictions(image).maps[level][None]
         config = replace(self.config, rounding=rounding)
-        masks, split = (masks_of(each, sample, teacher_map) for each in (config, replace(config, area="split")))
+        masks = masks_of(config, sample, teacher_map)
+        split = masks if config.area == "split" else masks_of(replace(config, area="split"), sample, teacher_map)
         return [each[0].cpu().numpy() for each in (masks.fg, masks.bg, split.fg > 0)]
 
     def ranges(self, image: int, level: str, rounding: str) -> np.ndarray:
@@ -198,7 +201,7 @@ class DetectorInference:
         sample = self.sample(image)
         self.progress(f"{label}: computing image {image + 1} of {len(self.dataset)}")
         try:
-            return predictions_of(detector, *self.dataset[image], sample)
+            return predictions_of(detector, *self.item(image), sample)
         finally:
             self.progress("")
 

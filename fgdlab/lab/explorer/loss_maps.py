@@ -64,22 +64,22 @@ def map_pair(student: torch.Tensor, teacher: torch.Tensor, loss: FGDLoss, level:
     student, teacher = student[None], teacher[None]
     student = loss.align[level](student) if loss.align else student
     check_same_shape(student, teacher)
-    error_mean = (teacher - student).square()[0].mean(dim=0)  # (H, W)
+    error_mean = (teacher - student).square_()[0].mean(dim=0)  # (H, W)
     relation, context = torch.zeros_like(error_mean), {}
     if level in loss.relation:
         block = loss.relation[level]
         related = block.student(student) - block.teacher(teacher)  # R_s(S) - R_t(T) of eq. 12
         if block.kind == "centred":
             related = related - related.mean(dim=(2, 3), keepdim=True)
-        relation = related.square().sum(dim=1)[0]  # (H, W)
+        relation = related.square_().sum(dim=1)[0]  # (H, W)
         if block.kind == "gc":
             inputs = {"student": (block.student, student), "teacher": (block.teacher, teacher)}
             context = {name: array(gc.context_weights(x).view(x.shape[-2:])) for name, (gc, x) in inputs.items()}
-    maps = {"student": student[0], "teacher": teacher[0]}
+    amounts = {"student": student[0].abs(), "teacher": teacher[0].abs()}
     return MapPair(
         array(student[0]), array(teacher[0]), array(error_mean),
-        spatial={name: array(each.abs().mean(dim=0)) for name, each in maps.items()},
-        channel={name: array(each.abs().mean(dim=(1, 2))) for name, each in maps.items()},
+        spatial={name: array(each.mean(dim=0)) for name, each in amounts.items()},
+        channel={name: array(each.mean(dim=(1, 2))) for name, each in amounts.items()},
         relation=array(relation), context=context,
     )
 

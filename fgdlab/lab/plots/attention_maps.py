@@ -55,14 +55,14 @@ def masks_and_attention(
 @contextmanager
 def eval_mode(*detectors: nn.Module) -> Iterator[None]:
     """Detectors in eval mode; the mode of every module is restored."""
-    modes = [(module, module.training) for detector in detectors for module in detector.modules()]
+    in_training = [module for detector in detectors for module in detector.modules() if module.training]
     try:
-        for detector in detectors:
-            detector.eval()
+        for module in in_training:
+            module.eval()
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module in in_training:
+            module.training = True
 
 
 @torch.no_grad()

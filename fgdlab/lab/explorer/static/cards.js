@@ -1,7 +1,7 @@
 // The cards below the maps: channels, loss, gap to the teacher, teacher check.
 
-function makeCards(info, { choose, openChannels }) {
-  const colours = info.colours, bars = new Bars((channel) => choose({ channel, quantity: "channel" }));
+function makeCards(info, { choose, openChannels, onResize }) {
+  const colours = info.colours, bars = new Bars((channel) => choose({ channel, quantity: "channel" }), onResize);
   const what = element("span", { class: "fgd-what" });
   const whole = button("Whole map", "Back to the channels of the whole map", () => choose({ cell: null }), { class: "fgd-small", hidden: true });
   const all = button("All channels", "Every channel as a small map", openChannels, { class: "fgd-small" });
@@ -10,7 +10,12 @@ function makeCards(info, { choose, openChannels }) {
     const swatch = element("i", { class: "fgd-swatch" }), percent = element("b", { class: "fgd-percent", "data-percent": name });
     return [name, { percent, swatch, root: element("div", { class: "fgd-weight", "data-weight": name }, swatch, element("span", { text: LABELS[name] }), each.input, each.shown, percent) }];
   }));
-  const levels = element("div", { class: "fgd-levels" }), total = element("b", { class: "fgd-total" });
+  const levelRows = Object.fromEntries(info.choices.level.map((level) => {
+    const parts = Object.fromEntries(Object.entries(info.terms).map(([term, { color }]) => [term, element("i", { "data-term": term, style: `background: ${color}` })]));
+    const root = element("div", { class: "fgd-level", "data-level": level }, element("span", { text: level }), element("div", { class: "fgd-stack" }, ...Object.values(parts)));
+    return [level, { parts, root }];
+  }));
+  const levels = element("div", { class: "fgd-levels" }, ...Object.values(levelRows).map((row) => row.root)), total = element("b", { class: "fgd-total" });
   const gaps = element("table", { class: "fgd-table fgd-gaps" }), networks = element("table", { class: "fgd-table fgd-networks" });
   const curve = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   curve.setAttribute("class", "fgd-curve");
@@ -46,14 +51,12 @@ function makeCards(info, { choose, openChannels }) {
       row.percent.textContent = off ? "-" : `${sumOf(view.terms.filter((each) => each.term === term).map((each) => each.percent)).toFixed(1)} %`;
       row.swatch.style.background = off ? "transparent" : info.terms[term].color;
     }
-    levels.replaceChildren(...info.choices.level.map((level) => {
-      const stack = element("div", { class: "fgd-stack" }, ...view.terms.filter((row) => row.level === level).map((row) => {
-        const part = element("i", { "data-term": row.term, title: `${row.term} on ${level}: sum ${general(row.raw)}, weighted ${general(row.weighted)}, ${row.percent.toFixed(1)} %` });
-        Object.assign(part.style, { width: `${row.percent}%`, background: info.terms[row.term].color });
-        return part;
-      }));
-      return element("div", { class: "fgd-level", "data-level": level, "data-here": String(level === state.level) }, element("span", { text: level }), stack);
-    }));
+    for (const [level, { root }] of Object.entries(levelRows)) root.dataset.here = String(level === state.level);
+    for (const { level, term, raw, weighted, percent } of view.terms) {
+      const part = levelRows[level].parts[term];
+      part.title = `${term} on ${level}: sum ${general(raw)}, weighted ${general(weighted)}, ${percent.toFixed(1)} %`;
+      part.style.width = `${percent}%`;
+    }
   }
 
   function drawChecks(view) {

@@ -1,9 +1,10 @@
 // Two bars per channel, the largest gap first; click or arrow keys choose a channel. And the curve over checkpoints.
 
 class Bars {
-  constructor(onPick) {
+  constructor(onPick, onResize) {
     this.canvas = element("canvas", { class: "fgd-bars", tabindex: 0, role: "slider", "aria-label": "channels by gap" });
     this.text = element("div", { class: "fgd-channel-text" });
+    this.size = new SizeOf(this.canvas, onResize);
     this.onPick = onPick;
     this.at = null;                                                  // bar under the pointer
     this.canvas.addEventListener("pointermove", (event) => this.point(this.positionAt(event)));
@@ -46,12 +47,13 @@ class Bars {
 
   draw(channels, chosen, name, colors) {
     Object.assign(this, { channels, chosen, name });
-    const box = this.canvas.getBoundingClientRect(), ratio = window.devicePixelRatio || 1;
-    const width = Math.max(box.width, 1), height = Math.max(box.height, 1);
-    this.canvas.width = Math.round(width * ratio);
-    this.canvas.height = Math.round(height * ratio);
+    const size = this.size.now(), ratio = window.devicePixelRatio || 1, width = Math.max(size.width, 1), height = Math.max(size.height, 1);
+    const pixels = { width: Math.round(width * ratio), height: Math.round(height * ratio) };
+    if (this.canvas.width !== pixels.width || this.canvas.height !== pixels.height) Object.assign(this.canvas, pixels);
     const context = this.canvas.getContext("2d"), count = channels.order.length, slot = width / count, bar = Math.max(1, slot * 0.42);
-    context.scale(ratio, ratio);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, width, height);
+    this.stripes = this.stripes || stripes(context);
     const most = Math.max(1e-12, ...channels.teacher, ...channels.student), least = Math.min(0, ...channels.teacher, ...channels.student);
     const y = (value) => 2 + ((height - 4) * (most - value)) / (most - least);
     const at = channels.order.indexOf(chosen);
@@ -65,8 +67,8 @@ class Bars {
         context.fillStyle = color;
         context.fillRect(...box);
         if (shift) {                                                 // the student's bars are striped, so that colour is not the only difference
-          context.fillStyle = "rgba(255, 255, 255, 0.55)";
-          for (let stripe = box[1] + 2; stripe < box[1] + box[3]; stripe += 4) context.fillRect(box[0], stripe, box[2], 1.5);
+          context.fillStyle = this.stripes;
+          context.fillRect(...box);
         }
       }
     }
@@ -74,6 +76,14 @@ class Bars {
     context.fillRect(0, y(0), width, 1);
     this.showText();
   }
+}
+
+// Pale stripes, as a pattern: a bar is one rectangle more, and not one per stripe.
+function stripes(context) {
+  const tile = element("canvas", { width: 1, height: 4 }), pen = tile.getContext("2d");
+  pen.fillStyle = "rgba(255, 255, 255, 0.55)";
+  pen.fillRect(0, 2, 1, 1.5);
+  return context.createPattern(tile, "repeat");
 }
 
 // Feature gaps over checkpoints: two curves with a point per computed checkpoint, and a vertical line at the one shown.

@@ -53,14 +53,17 @@ function stateSlider(name, info, choose) {
 }
 
 // Slider, number entry and buttons for the image. show(image); a saved page lists its images in info.list.
-function imageControl(info, onChange) {
-  const list = () => info.list || Array.from({ length: info.images }, (_, i) => i);
+// soon(): images that may be chosen next: the number being typed, the next and the previous one. onTyped(): that number changed.
+function imageControl(info, onChange, onTyped) {
+  let all = [];
+  const list = () => info.list || (all.length === info.images ? all : (all = Array.from({ length: info.images }, (_, i) => i)));
   const range = element("input", { type: "range", min: 0, step: 1, "aria-label": "Image", "data-control": "image", title: "Image of the data set" });
   const number = element("input", { type: "number", min: 1, step: 1, "aria-label": "image number", title: "Type a number and press Enter" });
   const count = element("output", {});
   let now = 0;
   const turn = (step) => onChange(list()[(list().indexOf(now) + step + list().length) % list().length]);
   range.addEventListener("input", () => onChange(list()[Number(range.value)]));
+  number.addEventListener("input", onTyped);
   number.addEventListener("change", () => {
     const image = Math.round(Number(number.value)) - 1;
     if (list().includes(image)) onChange(image);
@@ -69,7 +72,7 @@ function imageControl(info, onChange) {
   return {
     root: element("div", { class: "fgd-image" }, element("button", { type: "button", "aria-label": "previous image", title: "Previous image", text: "‹", onclick: () => turn(-1) }), range,
       element("button", { type: "button", "aria-label": "next image", title: "Next image", text: "›", onclick: () => turn(1) }), number, count),
-    neighbours: () => [1, -1].map((step) => list()[(list().indexOf(now) + step + list().length) % list().length]),
+    soon: () => [Math.round(Number(number.value)) - 1, ...[1, -1].map((step) => list()[(list().indexOf(now) + step + list().length) % list().length])].filter((each) => list().includes(each)),
     show(image) {
       if (image !== now || number.value === "") number.value = image + 1;     // else a number that is being typed would be lost
       now = image;

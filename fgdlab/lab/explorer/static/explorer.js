@@ -5,18 +5,20 @@ function render({ model, el }) {
   const lutOf = { amount: luts.subarray(0, 768), difference: luts.subarray(768, 1536) };
   const root = element("div", { class: "fgd", "data-lm-suppress-shortcuts": "true", "data-frames": 0 });
   const past = new History(), gapsSeen = new Map();
+  const memo = new Memo();
   let state = model.get("choice"), view = null, panelViews = [], hovered = null, playing = false, waiting = null;
+  let unsent = false, drawn = false, again = false, missing = false;    // state to be sent; drawn in this frame, and wanted again; a frame is awaited
   let detail = { key: "", of: "", arrays: "", value: null, wanted: null, asking: false };
 
   const store = new Store(info.list ? null : (question, buffers) => model.send(question, undefined, buffers), {
-    onAnswer: () => show(), onError: showError,
+    onAnswer: () => { if (missing) show(); }, onError: showError,
     onSilence: (silent) => {
       silence.hidden = !silent;
       const images = new Set([...store.parts.keys()].map((key) => key.split("|")[0])).size;
       silence.textContent = `The kernel does not answer: it has ended, or it is busy with another cell. Of ${info.images} images, ${images} ${images === 1 ? "is" : "are"} here and can still be explored, `
         + "with all levels, temperatures and weights. Other images and exports need the kernel. If it has ended, run the cell again.";
       if (silent) setBusy(false);
-      else model.save_changes();
+      else afterPaint(sendState);
     },
   });
 
@@ -35,16 +37,23 @@ function render({ model, el }) {
   function take(next) {
     state = next;
     error.hidden = true;
+    if (!unsent) afterPaint(sendState);
+    unsent = true;
+    show();
+  }
+  // The kernel needs the state for exports only, so the picture comes first.
+  function sendState() {
+    unsent = false;
     model.set("choice", state);
     if (!store.silent) model.save_changes();
     if (store.send && !store.busy) store.ask({ ask: "ping" }).catch(() => {});
-    show();
   }
+  const afterPaint = (act) => requestAnimationFrame(() => setTimeout(act));
   const goBack = (to) => { if (to) take(to); };
   const undo = () => goBack(past.undo(state)), redo = () => goBack(past.redo(state));
 
   // --- header
-  const image = imageControl(info, (value) => choose({ image: value }));
+  const image = imageControl(info, (value) => choose({ image: value }), () => store.prefetch(image.soon(), checkpointsOf(state)));
   const status = element("span", { class: "fgd-status", role: "status", "aria-live": "polite" });
   const error = element("div", { class: "fgd-error", role: "alert", hidden: true }), silence = element("div", { class: "fgd-silence", role: "alert", hidden: true });
   const code = codeDialog(), help = helpDialog();
@@ -60,10 +69,9 @@ function render({ model, el }) {
     element("div", { class: "fgd-export", role: "group", "aria-label": "Export" }, ...["png", "svg", "csv", "py", "html"].map(exportButton))];
   const header = element("div", { class: "fgd-header" }, element("strong", { class: "fgd-brand", text: "Attention explorer" }), image.root,
     button("Gallery", "All images with their scores", () => gallery.open()), status,
-    button("↶", "Undo (Ctrl+Z)", undo, { "aria-label": "undo" }), button("↷", "Redo (Ctrl+Y)", redo, { "aria-label": "redo" }),
-    button("Reset", "Back to the first view of this image", () => choose({ ...info.start, image: state.image })),
-    button("State", "The state of this view as a short text", () => stateWindow.open(state)), ...(info.list ? [] : kernelOnly),
-    button("?", "How to use the explorer", () => help.showModal(), { "aria-label": "help" }));
+    element("div", { class: "fgd-tools" }, button("↶", "Undo (Ctrl+Z)", undo, { "aria-label": "undo" }), button("↷", "Redo (Ctrl+Y)", redo, { "aria-label": "redo" }),
+      button("Reset", "Back to the first view of this image", () => choose({ ...info.start, image: state.image })), button("State", "The state of this view as a short text", () => stateWindow.open(state)),
+      ...(info.list ? [] : kernelOnly), button("?", "How to use the explorer", () => help.showModal(), { "aria-label": "help" })));
 
   function exportAs(kind) {
     status.textContent = `exporting ${kind} ...`;
@@ -180,7 +188,7 @@ function render({ model, el }) {
 
   function drawMaps(base) {
     const order = view.rows.flat();
-    while (panelViews.length < order.length) panelViews.push(new PanelView(hover, pick));
+    while (panelViews.length < order.length) panelViews.push(new PanelView(hover, pick, drawMarks));
     panelViews.splice(order.length);
     const layout = JSON.stringify(view.rows);
     if (area.dataset.layout !== layout) {
@@ -198,13 +206,14 @@ function render({ model, el }) {
     drawMarks();
   }
   function drawMarks() {
+    if (!view || panelViews.length !== view.rows.flat().length) return;
     const shown = view.state.overlays.includes("detections");
     view.rows.flat().forEach((index, position) => {
       const panels = index === "image" ? view.panels : [view.panels[index]];
       panelViews[position].drawMarks(view, shown ? panels.map((panel) => [info.colours[panel.network] || "#555", panel.detections, index !== "image"]) : []);
     });
   }
-  const cards = makeCards(info, { choose, openChannels: () => channels.open() });
+  const cards = makeCards(info, { choose, openChannels: () => channels.open(), onResize: () => { if (view) cards.drawBars(view); } });
   function channelMaps() {
     const { base, students } = store.frame(state.image, checkpointsOf(state)), level = base.levels[state.level], cells = level.spatial.length;
     const of = (features) => (channel) => features.subarray(channel * cells, (channel + 1) * cells);
@@ -214,7 +223,9 @@ function render({ model, el }) {
   // --- from the state to the picture
   function show() {
     showChoice();
+    if (drawn) { again = true; return; }                                // one picture per frame of the screen, the latest
     const wanted = checkpointsOf(state), frame = store.frame(state.image, wanted);
+    missing = !frame;
     if (!frame) {
       setBusy(true);
       if (store.send) store.fetch(state.image, wanted);
@@ -223,7 +234,9 @@ function render({ model, el }) {
     }
     const known = detailOf(frame, wanted);
     if (!known.ready) return setBusy(true);
-    view = makeView(frame.base, frame.students, state, info, known.detail, known.pending);
+    drawn = true;
+    requestAnimationFrame(() => { drawn = false; if (again) { again = false; show(); } });
+    view = makeView(frame.base, frame.students, state, info, known.detail, known.pending, memo);
     view.has_features = Boolean(frame.base.levels[state.level].features);
     if (hovered && (hovered[0] >= view.grid[0] || hovered[1] >= view.grid[1])) hovered = null;
     drawMaps(frame.base);
@@ -233,7 +246,7 @@ function render({ model, el }) {
     root.dataset.frames = Number(root.dataset.frames) + 1;
     if (root.dataset.frames === "1") performance.mark("fgd-first-picture");
     root.dispatchEvent(new CustomEvent("fgd-painted", { bubbles: true }));
-    store.prefetch(image.neighbours(), wanted);
+    store.prefetch(image.soon(), wanted);
     playOn();
   }
   function showChoice() {
@@ -293,13 +306,13 @@ function render({ model, el }) {
       status.textContent = message.progress;
     } else if (message.id === undefined && message.error !== undefined) showError(message.error);
     else {
-      if (message.seconds !== undefined) root.dispatchEvent(new CustomEvent("fgd-answered", { detail: message.seconds }));   // benchmarks/explorer.py
+      if (missing && message.seconds !== undefined) root.dispatchEvent(new CustomEvent("fgd-answered", { detail: message.seconds }));   // benchmarks/explorer.py
       store.receive(message, buffers);
     }
   }
   function onChoice() {
     const next = model.get("choice");
-    if (JSON.stringify(next) === JSON.stringify(state) || !info.choices.level.includes(next.level)) return;  // the kernel takes back what does not fit
+    if (unsent || JSON.stringify(next) === JSON.stringify(state) || !info.choices.level.includes(next.level)) return;  // the kernel takes back what does not fit
     state = next;
     show();
   }
@@ -325,12 +338,9 @@ function render({ model, el }) {
   el.append(root);
   model.on("change:choice", onChoice);
   model.on("msg:custom", onMessage);
-  const resized = new ResizeObserver(() => { if (view) { drawMarks(); cards.drawBars(view); } });
-  resized.observe(root);
   for (const [message, block] of model.get("frames") || [[model.get("frame"), model.get("block")]]) store.keep(message, block);
   show();
   return () => {
-    resized.disconnect();
     model.off("change:choice", onChoice);
     model.off("msg:custom", onMessage);
   };

@@ -46,6 +46,16 @@ function paintImage(canvas, bytes, [height, width]) {
   context.putImageData(image, 0, 0);
 }
 
+// Width and height of a node inside its border, as of the last frame: to ask for them while a view is drawn would lay the whole page out again.
+class SizeOf {
+  constructor(node, onResize) {
+    this.node = node;
+    new ResizeObserver(([entry]) => { this.known = entry.contentRect; onResize(); }).observe(node);
+  }
+
+  now() { return this.known || { width: this.node.clientWidth, height: this.node.clientHeight }; }
+}
+
 // A map in words, for readers who do not see it.
 function describeMap(panel, values, [, width]) {
   let top = 0;
@@ -55,7 +65,7 @@ function describeMap(panel, values, [, width]) {
 
 // One panel: a canvas of cells, a canvas of marks, outlines of the cell under the pointer and of the selected cell, a colour bar.
 class PanelView {
-  constructor(onHover, onPick) {
+  constructor(onHover, onPick, onResize) {
     this.cells = element("canvas", { class: "fgd-cells", role: "img" });
     this.overlay = element("canvas", { class: "fgd-overlay fgd-cells", "aria-hidden": "true" });
     this.marks = element("canvas", { class: "fgd-marks", "aria-hidden": "true" });
@@ -70,6 +80,7 @@ class PanelView {
     this.unit = element("div", { class: "fgd-unit" });
     this.bar = element("div", { class: "fgd-bar" }, this.scale, this.zero, element("div", { class: "fgd-ends" }, ...this.ends), this.unit);
     this.root = element("figure", { class: "fgd-map" }, element("figcaption", {}, this.title, this.range), this.panel, this.bar);
+    this.size = new SizeOf(this.panel, onResize);
     this.panel.addEventListener("pointermove", (event) => onHover(this.cellAt(event)));
     this.panel.addEventListener("pointerleave", () => onHover(null));
     this.panel.addEventListener("click", (event) => onPick(this.cellAt(event)));
@@ -102,7 +113,7 @@ class PanelView {
     this.root.dataset.map = panel.network || panel.kind;
     this.root.style.setProperty("--colour", color);
     this.title.textContent = this.title.title = panel.title;
-    this.range.textContent = panel.range;
+    this.range.textContent = this.range.title = panel.range;
     this.zero.hidden = !(panel.low < 0 && panel.high > 0);
     this.zero.style.left = `${(100 * -panel.low) / (panel.high - panel.low)}%`;
     this.cells.setAttribute("aria-label", describeMap(panel, values, view.grid));
@@ -121,7 +132,7 @@ class PanelView {
     this.root.dataset.map = "image";
     this.root.style.setProperty("--colour", "transparent");
     this.title.textContent = this.title.title = `image ${view.image_id}`;
-    this.range.textContent = `${view.size[0]} x ${view.size[1]} pixels`;
+    this.range.textContent = this.range.title = `${view.size[0]} x ${view.size[1]} pixels`;
     this.zero.hidden = true;
     this.cells.setAttribute("aria-label", `image ${view.image_id}, ${view.size[0]} x ${view.size[1]} pixels, objects: ${view.boxes.length}`);
     if (this.rgb !== rgb) paintImage(this.cells, new Uint8Array(rgb.buffer, rgb.byteOffset, rgb.byteLength), size);
@@ -150,7 +161,7 @@ class PanelView {
 
   // Boxes, mask edges, roundings, detections: a list of [color, [[box, label], ...], whether labels are drawn].
   drawMarks(view, detections) {
-    const box = this.panel.getBoundingClientRect(), ratio = window.devicePixelRatio || 1;
+    const box = this.size.now(), ratio = window.devicePixelRatio || 1;
     const content = JSON.stringify([box.width, box.height, ratio, view.grid, view.size, view.boxes, view.mask_edges, view.ranges, view.state.overlays, detections]);
     if (this.drawn === content) return;
     this.drawn = content;

@@ -10,10 +10,37 @@ function attentionOf(means, temperature) {
   return result;
 }
 
+// Loops instead of .map and .reduce: these arrays have a value per cell, and typed arrays call their callbacks slowly.
 const ones = (like) => new Float64Array(like.length).fill(1);
-const mean = (a, b) => a.map((value, i) => (value + b[i]) / 2);
-const sumOf = (values) => values.reduce((sum, value) => sum + value, 0);
-const sumOfGaps = (a, b) => a.reduce((sum, value, i) => sum + Math.abs(value - b[i]), 0);
+function mean(a, b) {
+  const result = new Float64Array(a.length);
+  for (let i = 0; i < a.length; i++) result[i] = (a[i] + b[i]) / 2;
+  return result;
+}
+function product(a, b) {
+  const result = new Float64Array(a.length);
+  for (let i = 0; i < a.length; i++) result[i] = a[i] * b[i];
+  return result;
+}
+function difference(a, b) {
+  const result = new Float64Array(a.length);
+  for (let i = 0; i < a.length; i++) result[i] = a[i] - b[i];
+  return result;
+}
+function scaled(values, factor) {
+  const result = new Float64Array(values.length);
+  for (let i = 0; i < values.length; i++) result[i] = factor * values[i];
+  return result;
+}
+function sumOf(values) {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += values[i];
+  return sum;
+}
+function absolute(values) {
+  for (let i = 0; i < values.length; i++) values[i] = Math.abs(values[i]);
+  return values;
+}
 
 // Both networks' attentions at T, with what the configuration switches off replaced by 1, and the weights of eq. 9.
 function attentions(teacher, student, temperature, config) {
@@ -41,17 +68,17 @@ function featureError(teacher, student, spatialWeights, channelWeights) {
 function lossMaps(teacher, student, masks, temperature, config, terms, error = null) {
   const at = attentions(teacher, student, temperature, config);
   const features = error || (student.features ? featureError(teacher.features, student.features, at.spatialWeights, at.channelWeights) : null);
-  const times = (mask) => features && features.map((value, i) => value * mask[i]);
+  const times = (mask) => features && product(features, mask);
   const make = {
     fg: () => times(masks.fg), both: () => times(masks.fg), bg: () => times(masks.bg), global: () => Float64Array.from(student.relation),
-    attention: () => at.usedSpatial.student.map((value, i) => Math.abs(value - at.usedSpatial.teacher[i])),
+    attention: () => absolute(difference(at.usedSpatial.student, at.usedSpatial.teacher)),
   };
   const cells = {}, raw = {};
   for (const term of terms) {
     cells[term] = make[term]();
     raw[term] = cells[term] && sumOf(cells[term]);
   }
-  if ("attention" in raw) raw.attention += sumOfGaps(at.usedChannel.student, at.usedChannel.teacher);
+  if ("attention" in raw) raw.attention += sumOf(absolute(difference(at.usedChannel.student, at.usedChannel.teacher)));
   return { spatial: at.spatial, channel: at.channel, cells, raw };
 }
 
@@ -59,7 +86,7 @@ function lossMaps(teacher, student, masks, temperature, config, terms, error = n
 function gapOf(student, maps, inside) {
   const sums = { fg: [0, 0, 0], bg: [0, 0, 0] };
   for (let i = 0; i < inside.length; i++) {
-    const sum = sums[inside[i] ? "fg" : "bg"];
+    const sum = inside[i] ? sums.fg : sums.bg;
     sum[0] += 1;
     sum[1] += student.error_mean[i];
     sum[2] += Math.abs(maps.spatial.teacher[i] - maps.spatial.student[i]);
@@ -74,9 +101,15 @@ function gapOf(student, maps, inside) {
 
 // Log of S (eqs. 3 and 4) from its smallest to its largest weight on this image, in 0..1.
 function scaleMask(fg, bg) {
-  const logs = fg.map((value, i) => Math.log(Math.max(value, bg[i])));
-  const low = logs.reduce((a, b) => Math.min(a, b), Infinity), high = logs.reduce((a, b) => Math.max(a, b), -Infinity);
-  return logs.map((value) => (high > low ? (value - low) / (high - low) : 1));
+  const logs = new Float64Array(fg.length);
+  let low = Infinity, high = -Infinity;
+  for (let i = 0; i < logs.length; i++) {
+    logs[i] = Math.log(Math.max(fg[i], bg[i]));
+    low = Math.min(low, logs[i]);
+    high = Math.max(high, logs[i]);
+  }
+  for (let i = 0; i < logs.length; i++) logs[i] = high > low ? (logs[i] - low) / (high - low) : 1;
+  return logs;
 }
 
 // Edges between cells inside and outside of a mask, as x1, y1, x2, y2 in cells.

@@ -1,4 +1,4 @@
-// Frames from the kernel, bounded by bytes; one question at a time, the latest first; neighbours are fetched when nothing else is.
+// Frames from the kernel, bounded by bytes; one frame at a time, the latest choice first; neighbours are fetched when nothing else is.
 
 const MAX_BYTES = 256e6, SILENCE = 3000, REST = 120;                 // bytes of frames; ms without an answer; ms of rest before a neighbour is fetched
 
@@ -23,7 +23,7 @@ function unpack(message, block) {
 class Store {
   // send(question, buffers): to the kernel, or null where there is none. onAnswer(): something came. onSilence(silent). onError(text).
   constructor(send, { onAnswer, onSilence, onError }) {
-    Object.assign(this, { send, onAnswer, onSilence, onError, bytes: 0, parts: new Map(), waiting: new Map(), count: 0, silent: false, slowest: 0 });
+    Object.assign(this, { send, onAnswer, onSilence, onError, bytes: 0, parts: new Map(), waiting: new Map(), count: 0, silent: false, seconds: 0 });
   }
 
   keep(message, block) {
@@ -84,21 +84,21 @@ class Store {
     this.fetching = true;
     const done = () => { this.fetching = false; this.fetchNext(); };
     this.ask({ ask: "frame", image, students, base }).then((answer) => {
-      this.slowest = Math.max(this.slowest, answer.message.seconds);
+      this.seconds = answer.message.seconds;
       this.keep(answer.message, answer.block);
       this.onAnswer();
       done();
     }, (error) => { this.fetching = false; this.next = null; if (!this.prefetching) this.onError(error.message); });
   }
 
-  // The images before and after, while the reader rests and detectors are fast.
+  // Images that may be wanted next, while the reader rests and detectors are fast: the kernel cannot stop what it has begun.
   prefetch(images, checkpoints) {
     clearTimeout(this.rest);
     if (!this.send) return;
     this.rest = setTimeout(() => {
       const image = images.find((each) => !this.has(each, checkpoints));
-      if (image === undefined || this.busy || this.silent || this.slowest > 1) return;
-      this.fetch(image, checkpoints, true);
+      if (image === undefined || this.silent || this.seconds > 1) return;
+      if (!this.busy) this.fetch(image, checkpoints, true);
       this.prefetch(images, checkpoints);
     }, REST);
   }

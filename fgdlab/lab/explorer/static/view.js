@@ -3,11 +3,26 @@
 const UNITS = { attention: "spatial attention, 1 = average cell", context: "context weight, 1 = average cell" };
 const MAX_BARS = 64;                                                 // channels, largest gaps first
 
+// Loss maps of the image shown, kept while T and the rounding stay: another level, weight, cell or channel computes nothing anew.
+class Memo {
+  get(key, base, inputs, compute) {
+    if (this.base !== base) Object.assign(this, { base, entries: new Map() });
+    const known = this.entries.get(key);
+    if (known && inputs.every((each, i) => each === known.inputs[i])) return known.value;
+    const value = compute();
+    this.entries.set(key, { inputs, value });
+    return value;
+  }
+}
+
 // base, students: of the store. detail: arrays of maps that stay in the kernel, or null. pending: whether its T is another.
-function makeView(base, students, state, info, detail, pending) {
+function makeView(base, students, state, info, detail, pending, memo = new Memo()) {
   const level = base.levels[state.level], terms = Object.keys(info.terms), names = info.students.map((each) => each.name);
   const masksOf = (name) => { const all = base.levels[name].masks[state.rounding], n = all.length / 3; return { fg: all.subarray(0, n), bg: all.subarray(n, 2 * n), inside: all.subarray(2 * n) }; };
-  const mapsOf = (name, at) => lossMaps(base.levels[at], students[name].levels[at], masksOf(at), state.temperature, info.config, terms, detail?.students[name]?.error?.[at]);
+  const mapsOf = (name, at) => {
+    const student = students[name].levels[at], error = detail?.students[name]?.error?.[at];
+    return memo.get(`${name} ${at}`, base, [student, error, state.temperature, state.rounding], () => lossMaps(base.levels[at], student, masksOf(at), state.temperature, info.config, terms, error));
+  };
   const byLevel = Object.fromEntries(info.choices.level.map((at) => [at, mapsOf(state.student_name, at)]));
   const here = Object.fromEntries(names.map((name) => [name, name === state.student_name ? byLevel[state.level] : mapsOf(name, state.level)]));
   const masks = masksOf(state.level), rows = termRows(byLevel, state, info);
@@ -22,7 +37,7 @@ function makeView(base, students, state, info, detail, pending) {
   const panels = panelsOf(base, students, here, state, info, detail, total, shown);
   return {
     state, grid: level.grid, size: base.size, image_id: base.image_id, panels, masks, pending, rows: panelRows(panels, state),
-    percent: cellPercent(byLevel[state.level], state, info, total), scale: scaleMask(masks.fg, masks.bg), boxes: base.boxes,
+    percent: cellPercent(byLevel[state.level], state, info, total), scale: state.overlays.includes("scale") ? scaleMask(masks.fg, masks.bg) : null, boxes: base.boxes,
     ranges: state.overlays.includes("roundings") ? level.ranges : {}, mask_edges: state.overlays.includes("mask") ? maskEdges(masks.fg, level.grid) : [],
     channels: channelsOf(level, students, here[state.student_name], state, detail), terms: rows, total, gaps, networks, warnings,
     notes: students[state.student_name].notes,
@@ -58,7 +73,7 @@ function panelsOf(base, students, here, state, info, detail, total, shown) {
     const percent = 100 / (total || 1);
     const panels = Object.entries(here[chosen].cells).map(([term, cells]) => ({
       title: `${term} of ${chosen}`, network: chosen, kind: "amount", unit: "% of the loss", detections: [],
-      values: (cells || new Float64Array(base.levels[state.level].spatial.length)).map((value) => percent * state[info.terms[term].weight] * value),
+      values: scaled(cells || new Float64Array(base.levels[state.level].spatial.length), percent * state[info.terms[term].weight]),
     }));
     return withLimits(panels, state.limits);
   }
@@ -71,7 +86,7 @@ function panelsOf(base, students, here, state, info, detail, total, shown) {
   const valuesOf = (student, network) => {
     const at = students[student].levels[state.level], cells = at.spatial.length;
     if (state.quantity === "attention") return here[student].spatial[network];
-    if (state.quantity === "context") return at.context[network].map((value) => cells * value);
+    if (state.quantity === "context") return scaled(at.context[network], cells);
     const features = network === "teacher" ? base.levels[state.level].features : at.features;
     return features ? features.subarray(state.channel * cells, (state.channel + 1) * cells) : detail.students[student].channel[network];
   };
@@ -82,7 +97,7 @@ function panelsOf(base, students, here, state, info, detail, total, shown) {
     detections: shown(name === "teacher" ? base.teacher : students[name]).map((each) => [each.box, `${each.class} ${each.score.toFixed(2)}`]),
   }));
   const differences = names.map((name) => ({
-    title: `teacher - ${name}`, network: "", kind: "difference", unit, detections: [], values: values.teacher.map((value, i) => value - values[name][i]),
+    title: `teacher - ${name}`, network: "", kind: "difference", unit, detections: [], values: difference(values.teacher, values[name]),
   }));
   return [...withLimits(amounts, state.limits), ...withLimits(differences, state.limits)];
 }
@@ -91,9 +106,9 @@ function panelsOf(base, students, here, state, info, detail, total, shown) {
 function withLimits(panels, limits) {
   const ends = panels.map(({ values }) => {
     let low = Infinity, high = -Infinity;
-    for (const value of values) {
-      if (value < low) low = value;
-      if (value > high) high = value;
+    for (let i = 0; i < values.length; i++) {
+      if (values[i] < low) low = values[i];
+      if (values[i] > high) high = values[i];
     }
     return low > high ? [0, 0] : [low, high];
   });
