@@ -35,9 +35,9 @@ def static_figure(student, teacher=None, data=None, config=None, **options) -> N
 class Explorer(ExplorerWidget):
     """What :func:`explore` returns: a widget; ``figure``, ``numbers``, ``code`` and ``save`` export its view."""
 
-    def __init__(self, student, teacher=None, data=None, config=None, **options):
+    def __init__(self, *inputs, **options):
         self._displayed = False
-        self.session = Session(student, teacher, data, config, progress=self._progress, **options)
+        self.session = Session(*inputs, progress=self._progress, **options)
         self.state, inference = self.session.state, self.session.inference
         info = static_info(inference, self.state, self.session.choices)
         message, block = frame(inference, self.state.image, inference.shown(self.state), self.session.ap)
@@ -82,7 +82,7 @@ class Explorer(ExplorerWidget):
         return path
 
     def page(self, images: Iterable[int] | None = None, max_mb: float = 6) -> str:
-        """The explorer as one HTML page, see :meth:`save`; every checkpoint of the image shown is in it."""
+        """The explorer as one HTML page, see :meth:`save`, with every checkpoint of the image shown."""
         session, here, name = self.session, self.state.image, self.state.student_name
         inference, count = session.inference, len(session.dataset)
         for image in (images := [*images] if images is not None else [(here + i) % count for i in range(count)]):
@@ -150,7 +150,7 @@ class Explorer(ExplorerWidget):
         return {}, b""  # a question whether the kernel answers
 
     def _progress(self, line: str) -> None:
-        if self._displayed:
+        if self._displayed and self.session.inference.seconds > 0.5:  # not for fast detectors
             self.send({"progress": line})
 
 

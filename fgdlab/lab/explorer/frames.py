@@ -42,8 +42,8 @@ def frame(
 
     ap: {network: AP}, as far as known. base: whether the parts without a student are wanted: image, masks, teacher.
     """
-    def network(predictions: Predictions, ap: float | None) -> dict:
-        return {"AP": ap, "scale": predictions.scale, "detections": predictions.detections(inference.dataset)}
+    def network(name: str, predictions: Predictions) -> dict:
+        return {"AP": ap.get(name), "scale": predictions.scale, "detections": predictions.detections(inference.dataset)}
 
     block, levels, teacher = Block(), inference.levels, inference.teacher_predictions(image)
     message = {"image": image, "students": []}
@@ -52,7 +52,7 @@ def frame(
         pairs = inference.pairs(image, name, checkpoint)
         predictions = inference.student_predictions(image, name, checkpoint)
         message["students"].append({
-            "name": name, "checkpoint": checkpoint, **network(predictions, ap.get(name)),
+            "name": name, "checkpoint": checkpoint, **network(name, predictions),
             "warnings": student_warnings(name, predictions, teacher, ap, levels), "notes": inference.notes(name),
             "levels": {level: {
                 "spatial": block.add(pair.spatial["student"]), "channel": block.add(pair.channel["student"]),
@@ -66,7 +66,7 @@ def frame(
         message["base"] = {
             "image_id": sample.image_id, "size": sample.padded_size, "rgb": block.add(shrunk(sample.rgb)),
             "boxes": sample.boxes[0].tolist(), "labels": sample.labels.tolist(),
-            "teacher": network(teacher, ap.get("teacher")), "warnings": teacher_warnings(teacher, levels),
+            "teacher": network("teacher", teacher), "warnings": teacher_warnings(teacher, levels),
             "levels": {level: {
                 "spatial": block.add(pair.spatial["teacher"]), "channel": block.add(pair.channel["teacher"]),
                 **({"features": block.add(pair.teacher)} if sent else {}),

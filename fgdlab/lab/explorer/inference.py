@@ -2,6 +2,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ class Sample(Scene):
 class Predictions:
     """One detector's maps {"P3": (C, H, W), ...} and all its detections, highest score first.
 
-    boxes: (K, 4) in pixels of the sample. scale, spread: {level: root mean square, largest - smallest value} of the maps.
+    boxes: (K, 4) in pixels of the sample. scale, spread: {level: root mean square, range} of the maps.
     """
 
     maps: dict[str, Tensor]
@@ -98,7 +99,7 @@ def predictions_of(detector: nn.Module, image: Tensor, target: dict, sample: Sam
     return Predictions(
         maps, boxes[order] * np.array(resize[::-1] * 2), labels[order].astype(int), scores[order],
         scale={level: float(torch.linalg.vector_norm(each)) / each.numel() ** 0.5 for level, each in maps.items()},
-        spread={level: float(torch.stack(each.aminmax()).diff()) for level, each in maps.items()},
+        spread={level: float(each.max() - each.min()) for level, each in maps.items()},
     )
 
 
@@ -122,7 +123,8 @@ class DetectorInference:
     ):
         self.students, self.teacher, self.dataset, self.config = students, teacher, dataset, config
         self.losses, self.progress = losses, progress
-        self.item = lru_cache(maxsize=1)(dataset.__getitem__)  # one file is read once for all detectors
+        self.seconds = float("inf")  # of the last prediction
+        self.item = lru_cache(maxsize=1)(dataset.__getitem__)  # read once for all detectors
         self.cache = LRUCache(int(cache_mb * 1e6), min_items=12 + 2 * len(students))
         self.checkpoint_gaps: dict[tuple, dict] = {}  # filled by view_data.py
         self._student_losses: dict[str, FGDLoss] = {}
@@ -198,12 +200,13 @@ class DetectorInference:
         return notes
 
     def _predict(self, detector: nn.Module, image: int, label: str) -> Predictions:
-        sample = self.sample(image)
+        sample, started = self.sample(image), perf_counter()
         self.progress(f"{label}: computing image {image + 1} of {len(self.dataset)}")
         try:
             return predictions_of(detector, *self.item(image), sample)
         finally:
             self.progress("")
+            self.seconds = perf_counter() - started
 
     def _shared_levels(self) -> tuple[str, ...]:
         """Those of every student, the teacher and the losses. Grids must agree on the first image."""

@@ -55,13 +55,13 @@ def masks_and_attention(
 @contextmanager
 def eval_mode(*detectors: nn.Module) -> Iterator[None]:
     """Detectors in eval mode; the mode of every module is restored."""
-    in_training = [module for detector in detectors for module in detector.modules() if module.training]
+    modules = [module for detector in detectors for module in detector.modules() if module.training]
     try:
-        for module in in_training:
+        for module in modules:
             module.eval()
         yield
     finally:
-        for module in in_training:
+        for module in modules:
             module.training = True
 
 

@@ -11,11 +11,10 @@ function render({ model, el }) {
   let detail = { key: "", of: "", arrays: "", value: null, wanted: null, asking: false };
 
   const store = new Store(info.list ? null : (question, buffers) => model.send(question, undefined, buffers), {
-    onAnswer: () => { if (missing) show(); }, onError: showError,
+    onAnswer: () => { root.dataset.images = store.images; if (missing) show(); }, onError: showError,
     onSilence: (silent) => {
       silence.hidden = !silent;
-      const images = new Set([...store.parts.keys()].map((key) => key.split("|")[0])).size;
-      silence.textContent = `The kernel does not answer: it has ended, or it is busy with another cell. Of ${info.images} images, ${images} ${images === 1 ? "is" : "are"} here and can still be explored, `
+      silence.textContent = `The kernel does not answer: it has ended, or it is busy with another cell. Of ${info.images} images, ${store.images} ${store.images === 1 ? "is" : "are"} here and can still be explored, `
         + "with all levels, temperatures and weights. Other images and exports need the kernel. If it has ended, run the cell again.";
       if (silent) setBusy(false);
       else afterPaint(sendState);

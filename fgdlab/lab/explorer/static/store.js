@@ -1,6 +1,7 @@
 // Frames from the kernel, bounded by bytes; one frame at a time, the latest choice first; neighbours are fetched when nothing else is.
 
-const MAX_BYTES = 256e6, SILENCE = 3000, REST = 120;                 // bytes of frames; ms without an answer; ms of rest before a neighbour is fetched
+const MAX_BYTES = 256e6;                                             // of frames
+const SILENCE = 3000, REST = 120, SLOW = 2;                          // ms without an answer; ms of rest before a neighbour is fetched; seconds per image, beyond which none is
 
 // A frame's JSON with each {at, shape, type} replaced by a typed array of the block. A map's grid is the shape of its spatial part.
 function unpack(message, block) {
@@ -68,6 +69,8 @@ class Store {
 
   get busy() { return this.waiting.size > 0; }
 
+  get images() { return new Set([...this.parts.keys()].map((key) => key.split("|")[0])).size; }
+
   // Fetch what is missing of a frame, as soon as no other frame is awaited; a later call replaces an earlier one that still waits.
   fetch(image, checkpoints, prefetching = false) {
     this.next = [image, checkpoints];
@@ -97,7 +100,7 @@ class Store {
     if (!this.send) return;
     this.rest = setTimeout(() => {
       const image = images.find((each) => !this.has(each, checkpoints));
-      if (image === undefined || this.silent || this.seconds > 1) return;
+      if (image === undefined || this.silent || this.seconds > SLOW) return;
       if (!this.busy) this.fetch(image, checkpoints, true);
       this.prefetch(images, checkpoints);
     }, REST);
