@@ -30,6 +30,7 @@ from tests.browser import browser_lab  # noqa: E402
 
 TURNS, REST = 15, 250  # turns; milliseconds of rest of page and kernel before each
 BOUNDS = {"temperature": 33, "level": 33, "image in order": 33, "new image": 66}  # ms; twice that for full size
+MAPS = {"laptop": "48 x 16 x 16 map of the laptop detectors", "full": "256 x 100 x 168 map"}
 IMAGES, JUMP = 200, 5  # images; from one image that was not seen before to the next
 COCO_SIZE = (800, 1344)  # pixels of a COCO image as detectors see it: P3 is 100 x 168
 
@@ -160,7 +161,7 @@ def measured(page, control, key: str, typed: int | None = None) -> dict[str, flo
 
 
 def time_all(page, which: str, place: int) -> dict[str, list[dict]]:
-    """{action: segments of every turn} of one size; the first two turns do not count."""
+    """{action: segments of every turn} on the page's explorer number ``place``; the first two turns do not count."""
     explorer, times = page.locator(".fgd").nth(place), {}
     controls = {
         "new image": explorer.locator('[aria-label="image number"]'),
@@ -173,30 +174,27 @@ def time_all(page, which: str, place: int) -> dict[str, list[dict]]:
         for action, control in controls.items():
             key = "Enter" if action == "new image" else "ArrowRight" if "image" in action or turn % 2 else "ArrowLeft"
             typed = 20 + JUMP * turn if action == "new image" else None
-            times.setdefault(f"{action}, {which}", []).append(measured(page, control, key, typed))
+            times.setdefault(action, []).append(measured(page, control, key, typed))
     return {name: values[2:] for name, values in times.items()}
 
 
-def rows(times: dict[str, list[dict]]) -> list[dict]:
-    """Rows as in the other benchmarks, with the 90th percentile and the median of every segment."""
-    result = []
-    for which, what in (("laptop", "48 x 16 x 16 map of the laptop detectors"), ("full", "256 x 100 x 168 map")):
-        baseline = [each["total"] for each in times[f"interact, {which}"]]
-        for action in ("temperature", "level", "image in order", "new image"):
-            turns = times[f"{action}, {which}"]
-            ours = [each["total"] for each in turns]
-            result.append({
-                "what": f"{action}: key press to repaint, {what}", "ours_ms": round(statistics.median(ours), 1),
-                "ours_min_ms": round(min(ours), 1),
-                "bound_ms": BOUNDS[action] * (1 if which == "laptop" else 2),
-                "ours_p90_ms": round(statistics.quantiles(ours, n=10)[-1], 1),
-                "segments_ms": {
-                    name: round(statistics.median(each[name] for each in turns), 1)
-                    for name in ("transport", "python", "script", "paint")
-                },
-                "baseline": "interact and a new inline figure", "baseline_ms": round(statistics.median(baseline), 1),
-                "baseline_over_ours": round(statistics.median(b / a for a, b in zip(ours, baseline, strict=True)), 2),
-            })
+def rows(times: dict[str, list[dict]], which: str) -> list[dict]:
+    """Rows as in the other benchmarks, with least, 90th percentile, and the median of every segment."""
+    result, baseline, load = [], [each["total"] for each in times["interact"]], round(os.getloadavg()[0], 1)
+    for action, bound in BOUNDS.items():
+        ours = [each["total"] for each in times[action]]
+        result.append({
+            "what": f"{action}: key press to repaint, {MAPS[which]}", "ours_ms": round(statistics.median(ours), 1),
+            "ours_min_ms": round(min(ours), 1), "bound_ms": bound * (1 if which == "laptop" else 2),
+            "ours_p90_ms": round(statistics.quantiles(ours, n=10)[-1], 1),
+            "segments_ms": {
+                name: round(statistics.median(each[name] for each in times[action]), 1)
+                for name in ("transport", "python", "script", "paint")
+            },
+            "baseline": "interact and a new inline figure", "baseline_ms": round(statistics.median(baseline), 1),
+            "baseline_over_ours": round(statistics.median(b / a for a, b in zip(ours, baseline, strict=True)), 2),
+            "load_average": load,
+        })
     return result
 
 
@@ -236,9 +234,11 @@ def main() -> None:
         for selector in (".fgd", ".widget-interact img"):
             page.wait_for_function(f"() => document.querySelectorAll('{selector}').length === 2")
         page.evaluate(WATCH)
-        results = rows(time_all(page, "laptop", 0) | time_all(page, "full", 1))
+        results = []
+        for place, which in enumerate(MAPS):
+            results += rows(time_all(page, which, place), which)
         saved = saved_page(browser, Path(folder))
-        version, complaints, load = browser.version, page.complaints, os.getloadavg()[0]
+        version, complaints = browser.version, page.complaints
     for row in results:
         segments = ", ".join(f"{name} {value}" for name, value in row["segments_ms"].items())
         print(
@@ -250,7 +250,7 @@ def main() -> None:
         raise RuntimeError(f"the page must have no error, got {complaints}")
     path = Path("benchmarks/results/explorer.json")
     write_json(path, {
-        "turns": TURNS, "threads": 1, "chromium": version, "load_average": round(load, 1), "results": results,
+        "turns": TURNS, "threads": 1, "chromium": version, "results": results,
         "saved_page": saved,
         "machine": provenance(),
     })
