@@ -50,8 +50,6 @@ def load_mmdet(
         source: a file, or a state dict; of a distiller's state only the student is used.
         strict: refuse, before anything is copied, names that differ from the detector's within ``parts``.
         parts: "backbone+neck" ignores the heads of both. A Cascade and a Faster R-CNN have these parts in common.
-    Raises:
-        UserError: a file that cannot be read safely, tensors of other shapes, or (strict) names that differ.
     """
     if parts not in PARTS:
         raise UserError(f"parts must be one of {', '.join(PARTS)}, got {parts!r}")

@@ -43,8 +43,6 @@ def export_onnx(source: Path, out: Path, images: list[Tensor]) -> tuple[int, flo
         images: (3, H, W) in 0..1, at least one, all of that size; both are compared on them.
     Returns:
         (detections compared, largest difference of a box in pixels, of a score).
-    Raises:
-        UserError: packages are missing, or the differences are above ``PIXELS`` or ``SCORE``.
     """
     try:
         import onnx  # noqa: F401

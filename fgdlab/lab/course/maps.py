@@ -37,8 +37,6 @@ def number_grid(
         stride: pixels per cell.
         digits: decimals, 0 in a map of whole numbers; None writes fractions, 1/9 for 0.1111.
         norm, cmap: as in plots.show_maps.
-    Raises:
-        ValueError: maps of different shapes, or too large for numbers.
     """
     shapes = {tuple(values.shape) for values in maps.values()}
     if len(shapes) != 1 or max(max(shape) for shape in shapes) > 16:
@@ -136,8 +134,6 @@ def photograph(path: str | Path = "", long_side: int = 640) -> Tensor:
 
     Args:
         path: an image file; "" = the photograph china.jpg of scikit-learn.
-    Raises:
-        UserError: no such file, or not an image.
     """
     if path == "":
         from sklearn.datasets import load_sample_image

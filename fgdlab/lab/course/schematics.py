@@ -16,8 +16,6 @@ def schematic(part: str) -> NotebookFigure:
 
     Args:
         part: what is highlighted, a key of PARTS.
-    Raises:
-        UserError: no such part.
     """
     check_name("part", part, PARTS)
     figure = NotebookFigure(figsize=(WIDTH, 2.9), dpi=NOTEBOOK_DPI, facecolor="white")

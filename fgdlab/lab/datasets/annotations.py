@@ -85,8 +85,6 @@ def read_split(folder: str | Path, split: str, masks: bool = False, exif_turned:
         folder: in one of the layouts of splits.py.
         split: a name of :func:`splits_of`; train-fit and train-tune are the disjoint 80 % and 20 % of train.
         masks: also check and keep the segmentations. exif_turned: as the setting.
-    Raises:
-        UserError: any defect, in one line.
     Differs: COCO's train2017 has two boxes of height 0. In COCO's layout such boxes are left out, with a note.
     """
     folder = Path(folder).expanduser()

@@ -246,11 +246,9 @@ def shuffled_batches(
     yield from load_batches(dataset, keys(), device=device, workers=workers)
 
 
-def foreground_fractions(
-    dataset: DetectionDataset, strides: tuple[int, ...] = (8, 16, 32), rounding: str = "exact",
-) -> dict[str, float]:
-    """Fraction of cells inside a box for each pyramid level, 0..1, mean over the images."""
-    fractions = {f"P{int(np.log2(stride))}": [] for stride in strides}
+def foreground_fractions(dataset: DetectionDataset, rounding: str = "exact") -> dict[str, float]:
+    """Fraction of cells inside a box on P3, P4 and P5, 0..1, mean over the images."""
+    strides, fractions = (8, 16, 32), {"P3": [], "P4": [], "P5": []}
     for i, entry in enumerate(dataset.entries):
         height, width = dataset.loaded_size(i)
         boxes = torch.from_numpy(dataset.annotations.boxes[entry["id"]]) * (width / entry["width"])

@@ -51,8 +51,6 @@ def build(
         frozen_norms: batch norms with fixed statistics, not for compact and small backbones. None: if ``pretrained``,
             and always in the mmdet flavour.
         options: of the detector's class, such as ``score_thresh=0.05``; of ``ScaledFCOSHead`` for an FCOS of mmdet.
-    Raises:
-        UserError: an unknown name or flavour, or ImageNet weights that do not exist.
     """
     if name not in DETECTORS:
         raise unknown_name("detector", name, DETECTORS)

@@ -44,9 +44,6 @@ def read_metrics(path: Path | str) -> pd.DataFrame:
     """metrics.jsonl with one row per term, level and logged step: step, name, level, raw, weighted, ...
 
     An incomplete last line is skipped.
-
-    Raises:
-        UserError: the file is missing or holds no complete line.
     """
     path, rows = Path(path), []
     if not path.is_file():

@@ -147,11 +147,7 @@ def mean_loss_ratio(frames: list[pd.DataFrame]) -> float:
 
 
 def masks_by_row(loaded: LoadedRows, index: int) -> NotebookFigure:
-    """Image, and the weights M S and (1 - M) S of the cells of the finest level; rows with equal weights share a panel.
-
-    Raises:
-        UserError: no row's loss uses FGD's masks.
-    """
+    """Image, and the weights M S and (1 - M) S on the finest level; rows with equal weights share a panel."""
     student = loaded.rows[0].student
     scene, _ = plots.scene_and_teacher_maps(student, None, *loaded.dataset[index])
     level, features = next(iter(scene.features.items()))

@@ -22,9 +22,12 @@ ERROR_TYPES = {
 }
 
 
+NOTHING, EVERYWHERE = "(nothing)", (0, 1e10)  # no class; a range of areas in square pixels
+
+
 def error_levels(
     ground_truth: dict, detections: list[dict], image_ids: list[int] | None = None,
-    area: tuple[float, float] = (0, 1e10),
+    area: tuple[float, float] = EVERYWHERE,
 ) -> pd.DataFrame:
     """Mean precision of each class (rows, by name) at each step of :data:`ERROR_TYPES` (columns), in 0..1.
 
@@ -43,11 +46,8 @@ def error_levels(
         found[each["image_id"]].add(each["category_id"])
 
     def precision(objects: list[dict], *thresholds: float) -> np.ndarray:  # (T, 101, K)
-        metric = Metric(False, thresholds, area, 100)
-        evaluation = evaluated({**ground_truth, "annotations": objects}, detections, images, metric)
-        with contextlib.redirect_stdout(io.StringIO()):
-            evaluation.accumulate()
-        return evaluation.eval["precision"][..., 0, 0].clip(min=0)
+        truth = {**ground_truth, "annotations": objects}
+        return precision_curves(truth, detections, images, thresholds, area).clip(min=0)
 
     def forgiving(similar: bool) -> np.ndarray:  # (101, K)
         """An object of another class is ignored by a class that was detected in its image."""
@@ -62,6 +62,41 @@ def error_levels(
     levels = [*strict, forgiving(similar=True), other, other > 0, np.ones_like(other)]
     values = {name: level.mean(axis=0) for name, level in zip(ERROR_TYPES, levels, strict=True)}
     return pd.DataFrame(values, index=[each["name"] for each in categories])
+
+
+def precision_curves(
+    ground_truth: dict, detections: list[dict], image_ids: list[int], thresholds: tuple[float, ...],
+    area: tuple[float, float] = EVERYWHERE,
+) -> np.ndarray:
+    """(T, 101, K) precision at 101 recalls from 0 to 1, by IoU threshold and class; -1 for a class without objects."""
+    evaluation = evaluated(ground_truth, detections, image_ids, Metric(False, thresholds, area, 100))
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.accumulate()
+    return evaluation.eval["precision"][..., 0, 0]
+
+
+def confusion_matrix(
+    ground_truth: dict, detections: list[dict], image_ids: list[int], threshold: float = 0.3,
+) -> pd.DataFrame:
+    """Numbers of objects by their class (rows) and by the class of the detection that found them (columns).
+
+    Of detections with score ``threshold`` or more, the best first, each finds the object that it overlaps most, at IoU
+    0.5 or more. Last column: missed objects. Last row: detections of no object. Crowds count neither way.
+    """
+    names = {each["id"]: each["name"] for each in sorted(ground_truth["categories"], key=lambda each: each["id"])}
+    kept, metric = [each for each in detections if each["score"] >= threshold], Metric(False, (0.5,), EVERYWHERE, 100)
+    evaluation = evaluated(ground_truth, kept, image_ids, metric, by_class=False)
+    objects, found = (
+        {0: NOTHING} | {id_: names[each["category_id"]] for id_, each in coco.anns.items()}
+        for coco in (evaluation.cocoGt, evaluation.cocoDt))
+    classes = [*names.values(), NOTHING]
+    counts = pd.DataFrame(0, classes, classes)
+    for image in filter(None, evaluation.evalImgs):
+        for id_, match, ignored in zip(image["gtIds"], image["gtMatches"][0], image["gtIgnore"], strict=True):
+            counts.loc[objects[id_], found[match]] += not ignored
+        for id_, match, ignored in zip(image["dtIds"], image["dtMatches"][0], image["dtIgnore"][0], strict=True):
+            counts.loc[NOTHING, found[id_]] += not (ignored or match)
+    return counts
 
 
 def error_shares(ground_truth: dict, detections: list[dict], image_ids: list[int] | None = None) -> dict[str, float]:

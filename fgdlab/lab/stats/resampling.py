@@ -111,11 +111,7 @@ def average_precision(matches: ClassMatches, weights: np.ndarray, objects: np.nd
 
 
 def match(ground_truth: dict, detections: list[dict], image_ids: list[int], metric: str = "AP") -> Matches:
-    """Match detections to objects with pycocotools.
-
-    Args:
-        ground_truth, detections: in COCO's format, and its result format.
-        image_ids: the I images to evaluate, in the order of the weights.
+    """Match detections to objects with pycocotools. image_ids: the I images to evaluate, in the order of the weights.
     """
     definition, place = metric_of(metric), {image_id: index for index, image_id in enumerate(image_ids)}
     records, images = evaluated(ground_truth, detections, image_ids, definition).evalImgs, len(place)
@@ -123,14 +119,16 @@ def match(ground_truth: dict, detections: list[dict], image_ids: list[int], metr
     return Matches([class_matches(each, place, len(definition.thresholds)) for each in per_class], images, definition)
 
 
-def evaluated(ground_truth: dict, detections: list[dict], image_ids: list[int], metric: Metric) -> COCOeval:
+def evaluated(
+    ground_truth: dict, detections: list[dict], image_ids: list[int], metric: Metric, by_class: bool = True,
+) -> COCOeval:
     # pycocotools takes an annotation with id 0 for a miss, so ids start at 1
     annotations = [{**each, "id": number} for number, each in enumerate(ground_truth["annotations"], start=1)]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluation = COCOeval(*in_coco({**ground_truth, "annotations": annotations}, detections), "bbox")
         evaluation.params.imgIds, evaluation.params.maxDets = sorted(image_ids), [metric.detections]
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(metric.area)], ["wanted"]
-        evaluation.params.iouThrs = np.array(metric.thresholds)
+        evaluation.params.iouThrs, evaluation.params.useCats = np.array(metric.thresholds), by_class
         evaluation.evaluate()
     return evaluation
 

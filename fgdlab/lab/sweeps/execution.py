@@ -37,8 +37,6 @@ def execute(
         executor: where :func:`fgdlab.lab.sweeps.worker.launch` is submitted; None = ``jobs`` slots of this machine.
         elsewhere: data and teacher are made in the executor, too, on the machine or GPU of the runs.
         retry_failed: run failed ones again. keep_stale: leave runs of other code or another teacher as they are.
-    Raises:
-        UserError: another runner is at work in the folder, it cannot be written, or an earlier result is damaged.
     """
     if not runs:
         return {state: [] for state in STATES}

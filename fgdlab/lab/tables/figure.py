@@ -137,8 +137,6 @@ def table_figure(results: pd.DataFrame, sweep, metric: str = "AP") -> Figure:
         metric: the teacher's line is drawn for AP only, because runs record no other score of their teacher.
     Returns:
         A Figure outside of pyplot; the gid of each artist names what it shows, such as ``mean-KEY`` of row KEY.
-    Raises:
-        UserError: no run is done.
     """
     if sweep.curve:
         return curve_figure(results, sweep, metric)

@@ -89,8 +89,6 @@ class Table:
         intervals: of reports.resampled_intervals, if ``variance`` is not "seeds".
         older_code: count the runs of older code in the caption. It then depends on the present code.
     Attributes: numbers, contrasts: frames of :func:`ablation_table` and :func:`contrast_table`.
-    Raises:
-        UserError: no run is done, or an unknown metric or variance source.
     """
 
     def __init__(

@@ -10,11 +10,7 @@ COLUMNS = ("row", "seed", "state")
 
 
 def runs_of(results: pd.DataFrame, sweep) -> pd.DataFrame:
-    """The runs in ``results`` that belong to ``sweep``, with row as str and seed as int.
-
-    Raises:
-        UserError: no run of the sweep's rows is done, a column is missing, or the sweep's baseline is none of its rows.
-    """
+    """The runs in ``results`` that belong to ``sweep``, with row as str and seed as int."""
     check_name("baseline row", sweep.baseline, sweep.rows, f"mend the sweep {sweep.name!r}")
     absent = [name for name in COLUMNS if name not in results]
     if absent and len(results):

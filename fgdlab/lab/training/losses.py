@@ -29,8 +29,6 @@ def make_loss(
     Args:
         levels: pyramid levels that student and teacher share, e.g. ("P3", "P4", "P5").
         device: where the loss will be computed, "cpu" or "cuda".
-    Raises:
-        UserError: unknown parts or class, detectors that the method cannot take, or ``fused=on`` that does not apply.
     """
     channels = student.backbone.out_channels, teacher.backbone.out_channels
     if config.method == "fgd":

@@ -11,6 +11,7 @@ from torch import nn
 from fgdlab.lab.checkpoints.safetensors_io import save_weights
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.detectors.builder import build
+from tests.lab.checkpoints.test_onnx_export import confident
 
 
 @pytest.fixture
@@ -65,6 +66,24 @@ def test_detections_are_the_students_on_the_image_as_it_was_trained(student, pho
     first = (expected["boxes"][objects][0] * 2).tolist()
     assert [x, y, x + width, y + height] == pytest.approx(first, rel=1e-5, abs=1e-3)
     assert not list((tmp_path / "out").glob("*.jpg"))
+
+
+@pytest.mark.parametrize("name", ["retinanet", "fcos", "faster_rcnn", "mask_rcnn", "reppoints", "gfl", "yolox"])
+def test_every_detector_is_predicted_with_its_own_boxes_and_scores(name, photos, tmp_path):
+    detector = confident(name, "small_s", tmp_path / "s.safetensors")
+    done = call("predict", tmp_path / "s.safetensors", photos / "b.png", "--out", tmp_path / "out", "--threshold", 0,
+                "--no-pictures")
+    pixels = torch.from_numpy(np.asarray(Image.open(photos / "b.png")).copy()).permute(2, 0, 1).contiguous() / 255
+    with torch.no_grad():
+        expected = detector([pixels])[0]
+    found = json.loads((tmp_path / "out/predictions.json").read_text())
+    objects = expected["labels"] > 0
+    assert done.exit_code == 0 and len(found) == objects.sum() > 5
+    assert [each["score"] for each in found] == pytest.approx(expected["scores"][objects].tolist(), abs=1e-4)
+    assert [each["class"] for each in found] == [f"class {label}" for label in expected["labels"][objects]]
+    sides = torch.tensor([each["bbox"] for each in found])
+    boxes = torch.cat([sides[:, :2], sides[:, :2] + sides[:, 2:]], dim=1)
+    assert (boxes - expected["boxes"][objects]).abs().max() <= 0.01  # pixels
 
 
 def test_files_folders_and_patterns_name_each_image_once(student, photos, tmp_path):

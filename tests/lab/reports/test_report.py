@@ -75,14 +75,14 @@ def fabricate(run, home: Path) -> None:
             json.dumps(line) + "\n" for line in metrics(1 + run.seed) if run.row != "none" or line["level"] == "all"
         )
     )
+    eval_set = open_split(run.config, run.config.eval_split, progress=False)
     found = [
         {"image_id": image, "category_id": 1, "bbox": [4.0, 4.0, 20.0, 20.0], "score": 0.9}
-        for image in range(20_000)
-        if image < 30 or image % 7 == 0
+        for image in eval_set.image_ids
     ]
     (run.folder / "detections.json").write_text(json.dumps(found))
     run.here.begin(run.config.dict(), {})
-    eval_hash = open_split(run.config, run.config.eval_split, progress=False).content_hash()
+    eval_hash = eval_set.content_hash()
     packages = {"torch": "2.11", "numpy": "2.0"}
     (run.folder / "result.json").write_text(
         json.dumps(
@@ -226,7 +226,7 @@ def test_a_watched_sweep_has_states_time_left_curves_and_links(swept, monkeypatc
 def test_the_page_is_valid_html_with_inline_images_that_have_alternative_texts(page):
     seen = Page(page)
     assert seen.stack == [] and seen.wrong == [] and len(seen.ids) == len(set(seen.ids))
-    assert len(seen.images) == 2 + 2 * 3  # points and losses; masks, attention, detections of two images
+    assert len(seen.images) == 3 + 2 * 3  # points, losses, outcomes; masks, attention, detections of two images
     assert all(image["src"].startswith("data:image/png;base64,") for image in seen.images)
     assert len({image["alt"] for image in seen.images}) == len(seen.images) and seen.title == "Which <area>?"
     assert all(link[1:] in seen.ids for link in seen.links)
