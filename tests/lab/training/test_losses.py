@@ -138,6 +138,13 @@ def test_fgd_is_fused_where_that_applies(asked, device, applies, answer, detecto
     )
 
 
+@pytest.mark.parametrize("speedup, runs", [(3.0, "fused"), (0.9, "readable"), (0.0, "readable")])
+def test_what_the_first_maps_decided_stands_in_the_result(speedup, runs):
+    loss = FusedFGDLoss(("P3",), 4, 4)
+    loss.trial = {"fused_difference": 1e-6, "fused_speedup": speedup}
+    assert fgd_implementation(loss) == {"fgd_sums": runs, **loss.trial}
+
+
 def test_a_fused_form_that_does_not_apply_is_refused_where_it_was_asked_for(detectors, tiny_config, refusal):
     line = refusal(make_loss, tiny_config(method="fgd", relation="nonlocal", fused="on"), ("P3",), *detectors)
     assert (
