@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from io import BytesIO
+from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 from unittest import mock
@@ -39,7 +40,7 @@ from fgdlab.lab.provenance import provenance
 from fgdlab.relation import GcBlock
 from fgdlab.scene import full_precision
 
-PATH = "benchmarks/results/gpu_model.json"
+PATH = Path("benchmarks/results/gpu_model.json")
 FRAME, CHANNELS, BATCH, BOXES = (800, 1344), 256, 16, 10  # COCO's images as detectors see them
 LEVELS = ("P3", "P4", "P5", "P6", "P7")
 BOUNDS = {"launches": 40, "map_passes": 9, "waits": 0, "step_waits": 8, "step_launches": 1500}
