@@ -57,8 +57,8 @@ SEED = 0             # of the student in section 5
 # ## 1 · The task
 # A *detector* takes an image and returns a list of boxes, each with a class and a score. The images here are
 # synthetic: handwritten digits pasted onto photographs, together with **look-alikes**: letters, mirrored digits and
-# turned digits. Only upright digits are objects. A small detector learns this task on a laptop in one to three minutes,
-# and the task is hard enough to show differences between detectors.
+# turned digits. Only upright digits are objects. A small detector learns this task on a laptop in a few minutes, and
+# the task is hard enough to show differences between detectors.
 
 # %%
 settings = RunConfig(train_images=16, eval_images=16 if QUICK else 100)
@@ -236,14 +236,14 @@ if not QUICK:
     assert 97 <= found["baseline"].sum() <= found["distilled"].sum() <= 105
     assert 140 < found["teacher"].sum() < 152 and 10 <= more <= 16 and 10 <= fewer <= 16
     assert drawn["distilled"].sum() < drawn["baseline"].sum() - 4
+    assert sum(len(dataset[i][1]["labels"]) for i in range(len(dataset))) == 201
 print(f"more in {more} scenes, fewer in {fewer}, of {len(dataset)}")
 pd.DataFrame({"objects found": found.sum(), "boxes drawn": drawn.sum()})
 
 # %% [markdown]
 # In about one of eight, and in as many it finds fewer. At score 0.35 both students find about 100 of the 201 objects;
-# the distilled one draws fewer wrong boxes. A gain of two or three AP comes from small changes of scores and boxes on
-# many scenes. Single pictures do not show it, so this project compares detectors by AP on 400 scenes, over several
-# seeds.
+# the distilled one draws fewer wrong boxes. A gain of two AP comes from small changes of scores and boxes on many
+# scenes. Single pictures do not show it, so this project compares detectors by AP on 400 scenes, over several seeds.
 #
 # ## 4 · What can be imitated: logits or features
 # **Logits.** Knowledge distillation began with classifiers (Hinton et al., see *References*). A label says *8* and
@@ -395,8 +395,8 @@ schematic("training")
 # About 1 in 9, so most of a plain mean comes from the background. *Focal and global distillation* (FGD, Yang et al.,
 # CVPR 2022) has three ideas. **Where**: masks $M$ and $S$ separate objects from background and give a small object
 # the weight of a large one. **How much**: attention $A^S$, $A^C$ weights cells and channels by the teacher's
-# activation magnitude. **Relations**: a global term compares whole maps, each after a vector of context, the same at
-# all cells, was added. The student minimises the sum of these terms and its task loss:
+# activation magnitude. **Relations**: a global term adds a vector of context, the same at all cells, to each map and
+# then compares the whole maps. The student minimises the sum of these terms and its task loss:
 #
 # $$L = L_{original} + L_{focal} + L_{global} \tag{14}$$
 #
@@ -447,6 +447,7 @@ gains = ablation_table(results, sweep).set_index("label")
 gains = gains[["AP_mean", "AP_n", "AP_delta", "AP_delta_low", "AP_delta_high"]]
 deltas = gains.AP_delta.dropna().round(1).tolist()
 assert (gains.AP_n == 9).all() and results.teacher_AP.nunique() == 3
+assert set(results.epochs) == {8}
 assert round(gains.AP_mean["no distillation"], 1) == 26.6
 assert deltas == [2.2, 0.8, 1.8, 2.3]
 assert (gains.AP_delta_low.dropna() > 0).all()
@@ -493,7 +494,7 @@ CORE, NUMBERS = ("00", "02", "04", "05", "07"), {"two": 2, "four": 4}
 
 
 def minutes(source):
-    """150 words or 1 1/3 code cells a minute, run time, the exercises' own times."""
+    """150 words or 1 1/3 code cells per minute, run time, times of the exercises."""
     cells = re.split(r"(?m)^# %%", source.read_text(encoding="utf-8"))[1:]
     text = "\n".join(cell for cell in cells if cell.startswith(" [markdown]"))
     code = [cell for cell in cells if not cell.startswith((" [markdown]", " jupyter="))]
@@ -518,10 +519,10 @@ print(f"core path: {total['reading and running'] / 60:.1f} hours, "
 times.style.format("{:.0f}").format("{:.1f}", subset="run").set_caption("minutes")
 
 # %% [markdown]
-# Three conventions hold in all notebooks. **Predict**: write down a guess before you run the next cell; a wrong guess
-# teaches more than a right one. **Assert**: what a text says about the detectors, scenes and results of this project
-# is asserted or computed by a cell next to it, so it is true in a notebook that ran. What it says about papers is
-# quoted. **Exercises** have a checker that says what is wrong; the solutions are the last section.
+# Three conventions hold in all notebooks. **Predict**: write down a guess before you run the next cell. **Assert**:
+# what a text says about the detectors, scenes and results of this project is asserted or computed by a cell next to
+# it, so it is true in a notebook that ran. What it says about papers is quoted. **Exercises** have a checker that says
+# what is wrong; the solutions are the last section.
 #
 # The tables are sweeps: a YAML file with a question, rows and seeds. These come with the project. A result counts if
 # its runs have the settings that the sweep has today.
@@ -569,8 +570,8 @@ styled
 #   [FGFI](https://arxiv.org/abs/1906.03609) 2019, [TADF](https://arxiv.org/abs/2006.13108) 2020,
 #   [DeFeat](https://arxiv.org/abs/2103.14475) 2021, [GID](https://arxiv.org/abs/2103.02340) 2021,
 #   [CWD](https://arxiv.org/abs/2011.13256) 2021, [MGD](https://arxiv.org/abs/2205.01529) 2022,
-#   [PKD](https://arxiv.org/abs/2207.02039) 2022, [LD](https://arxiv.org/abs/2102.12252) 2022,
-#   [CrossKD](https://arxiv.org/abs/2306.11369) 2024
+#   [PKD](https://arxiv.org/abs/2207.02039) 2022, [CrossKD](https://arxiv.org/abs/2306.11369) 2024
+# - For the detector GFL only: [LD](https://arxiv.org/abs/2102.12252) 2022
 #
 # ## Glossary
 # The words of the series, as [CONTRIBUTING.md](../CONTRIBUTING.md) defines them:

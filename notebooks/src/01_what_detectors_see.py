@@ -455,7 +455,8 @@ on_photo = pd.DataFrame({name: {level: same_channel(name, level) for level in te
 assert PHOTO or on_photo["baseline"].abs().max() < 0.05
 assert PHOTO or on_photo["distilled"].min() > 0.2
 in_scenes = agreements.loc["distilled", "same channel"]
-assert PHOTO or 2 * on_photo.loc["P3", "distilled"] < in_scenes
+assert PHOTO or abs(on_photo.loc["P3", "distilled"] - 0.24) < 0.01
+assert QUICK or abs(in_scenes - 0.58) < 0.01
 styled = on_photo.style.format("{:.2f}")
 styled.set_caption("correlation of channel k with the teacher's channel k")
 
@@ -520,8 +521,8 @@ table = pd.DataFrame({
     for title, border in borders.items()
 })
 distilled = table.loc[("flower.jpg", "distilled")]
-assert 0.33 < distilled["whole map"] < 0.39
-assert abs(distilled["without the border"]) < 0.1
+assert abs(distilled["whole map"] - 0.36) < 0.01
+assert abs(distilled["without the border"] - 0.04) < 0.01
 assert PHOTO or table.loc["china.jpg"].abs().max(axis=None) < 0.15
 styled = table.style.format("{:.2f}")
 styled.set_caption("correlation of the magnitude with the teacher's on P5")

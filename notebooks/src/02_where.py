@@ -313,8 +313,9 @@ Markdown(text)
 # How to read this: if much of the gain is left with swapped axes, then imitation helps also at cells that are not on
 # the objects, and the exact place of the masks matters less than the idea of the paper suggests. The paper's own
 # Table 1 points the same way: foreground only and background only gain about the same (39.3 and 39.2 mAP from 37.4).
-# Notebook 07 says what an interval allows you to conclude. These runs have the attention term (eq. 10) and the global
-# term, too, which do not use the masks.
+# The Table 1 of this project (notebook 00, figure 4) does not: background only gains less. Notebook 07 says what an
+# interval allows you to conclude. These runs have the attention term (eq. 10) and the global term, too, which do not
+# use the masks.
 #
 # ## Exercises
 #

@@ -301,10 +301,10 @@ r = pd.DataFrame({name: {level: agreement(name, level) for level in teacher}
 means = {level: attention(each).channel.mean(0) for level, each in teacher.items()}
 spread = pd.Series({level: each.std().item() for level, each in means.items()})
 assert QUICK or all(each.min() > 0.76 and each.max() < 1.45 for each in means.values())
-assert QUICK or r["baseline"].between(-0.4, 0.2).all()
+quoted = {"baseline": [0.19, -0.11, -0.37], "distilled": [0.54, 0.40, 0.93]}
+assert QUICK or (r - pd.DataFrame(quoted, r.index)).abs().max(axis=None) < 0.01
 assert QUICK or (r["distilled"] > r["baseline"] + 0.3).all()
-assert r["distilled"].idxmax() == "P5" and (QUICK or r["distilled"].min() > 0.35)
-assert QUICK or r.loc["P5", "distilled"] > 0.9
+assert r["distilled"].idxmax() == "P5"
 assert QUICK or spread["P5"] > 2 * spread[["P3", "P4"]].max()
 r.style.format("{:+.2f}")
 
@@ -461,7 +461,7 @@ closed.rename("fraction of the gap that is closed").to_frame().style.format("{:.
 
 # %% [markdown]
 # About a third of the gap is gone all the same: a student that imitates the features also imitates their magnitude.
-# This is one student, of one seed; the effect of the attention term is a question for a sweep over $\gamma$.
+# This is one student, of one seed. The sweep `weights` asks what $\gamma$, the weight of the attention term, changes.
 #
 # One identity: the attention of both networks has mean 1, so what the student lacks in one place it has too much
 # elsewhere.
@@ -519,6 +519,8 @@ static_figure(students, pretrained_detector("teacher"), dataset, distilled_confi
 rows = "t0.3", "t0.8", "t1.0", "t1.2"
 answer = Answer("table7_temperature", ("t0.5", "none"),
                 *((row, "t0.5") for row in rows))
+of_rows = [answer.sweep.settings(row, 0, "laptop") for row in answer.sweep.rows]
+assert {each.loss_ratio for each in of_rows} == {2}
 answer
 
 # %%

@@ -524,12 +524,13 @@ both.loc[["fg", "bg", "attention"]].style.format("{:.1f}")
 
 # %%
 pairs = ("both", "neither"), ("spatial", "neither"), ("neither", "none")
-display(Answer("table5_attention", *pairs))
+answers = [Answer("table5_attention", *pairs)]
 pairs = ("student", "teacher"), ("mean", "teacher"), ("neither", "teacher")
-answer = Answer("control_attention", *pairs)
-of_rows = [answer.sweep.settings(row, 0, "laptop") for row in answer.sweep.rows]
+answers.append(Answer("control_attention", *pairs))
+of_rows = [each.sweep.settings(row, 0, "laptop")
+           for each in answers for row in each.sweep.rows]
 assert {each.loss_ratio for each in of_rows} == {2}
-answer
+display(*answers)
 
 # %% [markdown]
 # ## Exercises

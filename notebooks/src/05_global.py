@@ -410,11 +410,13 @@ sizes.style.format("{:.3f}").background_gradient(cmap="cividis", axis=None)
 # (Every distilled row starts at the same size, twice the task loss.)
 
 # %%
-display(Answer("table4_focal_global"))
-answer = Answer("table6_relation")
-of_rows = [answer.sweep.settings(row, 0, "laptop") for row in answer.sweep.rows]
+answers = Answer("table4_focal_global"), Answer("table6_relation")
+of_rows = [each.sweep.settings(row, 0, "laptop")
+           for each in answers for row in each.sweep.rows]
 assert {each.loss_ratio for each in of_rows} == {2}
-answer
+of_paper = [row.paper["AP"] for row in answers[0].sweep.rows.values()]
+assert of_paper == [37.4, 40.2, 40.2, 40.4]
+display(*answers)
 
 # %% [markdown]
 # ## Exercises

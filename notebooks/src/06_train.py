@@ -452,8 +452,8 @@ print(of_table.sentence("split", "none"))
 both.style.format("{:.1f}", na_rep="-")
 
 # %% [markdown]
-# - **Half the steps are no replacement for all of them.** The distilled student of half the steps is 2 AP or more below
-#   the baseline of all steps.
+# - **Half of the steps are not enough.** The distilled student of half of the steps is 2 AP or more below the baseline
+#   of all steps.
 # - **Equal steps are not equal time.** A distillation step runs the teacher too. The tables of this project cache its
 #   maps. If time is what you have, compare seconds, not steps.
 # - **Not the loss of Table 1.** Attention and global terms were used here and are not used there. This notebook
@@ -521,7 +521,7 @@ assert check.rate(rate_solution).right
 
 # %% [markdown]
 # Exercise 2: for the untrained student the two gradients are nearly at a right angle, so the terms neither help nor
-# hinder the task loss. For the trained students the cosine is above 0: to some part both ask for the same change.
+# hinder the task loss. For the trained students the cosine is above 0: in part, both ask for the same change.
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 def gradient_cosine_solution(one, other, parameters):

@@ -337,8 +337,8 @@ styled.set_caption("fraction of the gradient")
 
 # %% [markdown]
 # Nothing: TADF has a gradient on P3 only. The 56 and 112 pixels were chosen for photographs of 800 pixels. A method
-# that is applied to other data keeps its constants, without a warning. The methods table of this project uses the
-# published constants and says so.
+# that is applied to other data keeps its constants, without a warning. In the methods table of this project TADF and
+# DeFeat have these constants, too.
 #
 # ## 4 · Normalised maps: what a method ignores
 #

@@ -41,8 +41,8 @@ QUICK = False
 schematic("all")
 
 # %% [markdown]
-# *FGD in one picture.* In this notebook every arrow has a price: the student runs forward and backward, the teacher
-# forward, and the terms in the middle read both maps.
+# *FGD in one picture.* In this notebook every arrow costs time and memory: the student runs forward and backward, the
+# teacher forward, and the terms in the middle read both maps.
 #
 # ## 1 · What a scale changes
 # A scale is a set of settings that belong together. `fgdlab sweep NAME --scale gpu` runs the same rows as on a
@@ -159,8 +159,8 @@ memory.style.format("{:.2f}").set_caption("GB in float32")
 # %% [markdown]
 # Four times. Most of the memory is activations, proportional to pixels times images. Distillation adds little: the
 # teacher keeps no activations, only its maps and its weights. This table leaves out what frameworks need in addition
-# (workspaces, fragmentation); `peak_memory_gb` of a run measures the total. Exercise 1 is about pixels that are paid
-# for and hold no image.
+# (workspaces, fragmentation); `peak_memory_gb` of a run measures the total. Exercise 1 is about padding: pixels that
+# cost memory and hold no image.
 #
 # ## 4 · FLOPs
 # Count floating-point operations, two for a multiply and add, again on `meta`.
