@@ -459,6 +459,16 @@ both.style.format("{:.1f}", na_rep="-")
 # - **Not the loss of Table 1.** Attention and global terms were used here and are not used there. This notebook
 #   cannot say which term causes the gain. For that you need an ablation (notebook 07).
 #
+# **See it train.** The distilled student of Table 1 was also saved after 100 and 300 of its steps. In JupyterLab,
+# *Play* shows how its maps, masks and detections change from one to the next:
+#
+# ```python
+# from fgdlab.lab.course import pretrained_snapshots
+# from fgdlab.lab.explorer import explore
+#
+# explore({"distilled": pretrained_snapshots()}, teacher, eval_set)
+# ```
+#
 # ## The answer of the runs
 #
 # Does the gain stay if the student trains longer, and does a teacher save training time? In the paper the gain is 2.0
