@@ -20,7 +20,9 @@ REFUSED = {
     "a folder that is not there": {"data": "nowhere"}, "no such checkpoint": {"teacher_checkpoint": "none.pth"},
     "a checkpoint without a place": {"teacher_checkpoint": "torchvision:none"},
     "a cache that cannot be": {"teacher_cache": "on", "teacher_cache_gb": 1e-9},
-    "pretrained weights that do not exist": {"init": "pretrained", "student": "small_s"},
+    "pretrained weights that do not exist": {
+        "init": "pretrained", "detector": "yolox", "student": "small_s", "teacher": "small_s",
+    },
     "an unknown part": {"method_parts": "all", "method": "fbkd"},
     "data without a box": {"data": "EMPTY"},
 }
