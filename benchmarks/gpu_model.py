@@ -144,8 +144,14 @@ def around_the_compiled_sums(case: Case) -> int:
 def a_gpu_is_said_to_be_there() -> Iterator[None]:
     """Inductor generates code for an H200; neither CUDA nor a driver is asked."""
     from torch._dynamo.device_interface import CudaInterface
+    from torch.utils import _triton
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
+
+    def forget() -> None:  # what torch has found out about Triton here
+        for each in vars(_triton).values():
+            if hasattr(each, "cache_clear"):
+                each.cache_clear()
 
     properties = SimpleNamespace(**H200)
     answers = {
@@ -164,10 +170,12 @@ def a_gpu_is_said_to_be_there() -> Iterator[None]:
         }.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, lambda *args, answer=answer: answer))
         driver.set_active(stand_in)
+        forget()
         try:
             yield
         finally:
             driver._active = before
+            forget()
 
 
 def generated(graph: torch.fx.GraphModule, backward: bool) -> tuple[int, list[dict[str, int]], str]:
