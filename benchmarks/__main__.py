@@ -1,4 +1,4 @@
-"""All benchmarks that need no GPU: ``make bench``, about half an hour on two quiet cores.
+"""All benchmarks that need no GPU: ``make bench``, about half an hour on two idle cores.
 
 Each prints a table and writes JSON to benchmarks/results/; each is also a command of its own: ``python -m
 benchmarks.NAME``. Times are ratios to a baseline measured in the same run. benchmarks/gpu.sh runs those that need a

@@ -1,6 +1,6 @@
 """The overhead of a sweep: seconds per run besides its notebook's, two slots against one, a thousand planned runs.
 
-    python -m benchmarks.runner            about six minutes on two quiet cores
+    python -m benchmarks.runner            about six minutes on two idle cores
 
 Overhead of a run = its share of a whole call of ``execute`` in one slot - the time of its notebook's cells. It includes
 the check of data and teacher, and the start of slots, processes and kernels. It is measured on twelve smoke runs, about
