@@ -1,6 +1,6 @@
 """``fgdlab data check`` of 5,000 images of 640 pixels, cold and warm, against decoding the same files.
 
-    python -m benchmarks.data_check [FOLDER]   half a minute on two idle cores
+    python -m benchmarks.data_check [FOLDER]   about two minutes on two idle cores
 
 FOLDER holds the images of an earlier call, or is where to keep them.
 

@@ -7,7 +7,7 @@ devices.)
 Memory: the increase of a fresh process's peak memory during one forward and backward, after its inputs are allocated.
 
     python -m benchmarks.fgd_loss                     on the CPU, with 1 thread and with all
-    python -m benchmarks.fgd_loss --device cuda       on a GPU: 16 images in bfloat16, and whether the CPU ever waits
+    python -m benchmarks.fgd_loss --device cuda       on a GPU: 16 images, bfloat16, two layouts, waits of the CPU
     python -m benchmarks.fgd_loss --quick             a trial of the script on small maps; writes nothing
 """
 import argparse
@@ -17,7 +17,8 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -35,6 +36,7 @@ COCO = (800, 1344)                                                   # pixels of
 BOXES = (1, 10, 100, 1000)
 PASSES = 7
 BASELINES = ("plain transcription", "readable implementation")
+LAYOUTS = {"channels_last": torch.channels_last, "NCHW": torch.contiguous_format}
 BALLAST = 2**26                                                      # bytes
 
 
@@ -45,15 +47,18 @@ class Case:
         self, batch: int, channels: int, frame: tuple[int, int], boxes_per_image: int = 10,
         levels=("P3", "P4", "P5", "P6", "P7"), *,
         device: str = "cpu", dtype: torch.dtype = torch.float32,
+        layout: torch.memory_format = torch.contiguous_format,
     ):
         torch.manual_seed(0)
         self.frame, self.levels, self.device = frame, levels, device
         self.boxes = [each.to(device) for each in random_boxes(batch, boxes_per_image, frame)]
         grids = {level: tuple(-(-size // 2**int(level[1:])) for size in frame) for level in levels}
         shapes = {level: (batch, channels, *grid) for level, grid in grids.items()}
-        settings = {"device": device, "dtype": dtype}
-        self.student = {level: torch.randn(shape, **settings, requires_grad=True) for level, shape in shapes.items()}
-        self.teacher = {level: torch.randn(shape, **settings) for level, shape in shapes.items()}
+        self.student, self.teacher = (
+            {level: torch.randn(shape, device=device, dtype=dtype).to(memory_format=layout)
+             for level, shape in shapes.items()} for _ in range(2))
+        for maps in self.student.values():
+            maps.requires_grad_()
         self.loss = FusedFGDLoss(levels, channels, channels, FGDConfig()).to(device)
         with torch.no_grad():
             for parameter in self.loss.parameters():
@@ -183,8 +188,8 @@ def memory() -> dict:
 
 # ---- cases ----
 
-def on_cpu() -> list[dict]:
-    before, results = torch.get_num_threads(), []
+def on_cpu() -> Iterator[dict]:
+    before = torch.get_num_threads()
     for threads in sorted({1, os.cpu_count() or 1}):
         torch.set_num_threads(threads)
         coco = Case(2, 256, COCO)
@@ -195,19 +200,21 @@ def on_cpu() -> list[dict]:
                 times("4 x 256 channels at 400x672", Case(4, 256, (400, 672))),
                 times("8 x 48 channels at 128x128", Case(8, 48, (128, 128), 2)),
             ]
-        results += [{**row, "threads": threads} for row in rows]
+        yield from ({**row, "threads": threads} for row in rows)
     torch.set_num_threads(before)
-    return [*results, memory()]
+    yield memory()
 
 
-def on_gpu() -> list[dict]:
-    results = []
-    for batch, dtype in ((16, torch.bfloat16), (2, torch.bfloat16), (2, torch.float32)):
-        case = Case(batch, 256, COCO, device="cuda", dtype=dtype)
-        name = f"{batch} x 256 channels at {COCO[0]}x{COCO[1]}, {str(dtype).split('.')[1]}"
-        results.append({**times(name, case), "peak_extra_MB": extra_gpu_memory(case)})
-        results.append({**by_boxes(case), "maps": name, "host_waits": host_waits(case)})
-    return results
+def on_gpu() -> Iterator[dict]:
+    for layout in LAYOUTS:
+        torch._dynamo.reset()  # else later cases are compiled for any size
+        case = Case(16, 256, COCO, device="cuda", dtype=torch.bfloat16, layout=LAYOUTS[layout])
+        name = f"16 x 256 channels at {COCO[0]}x{COCO[1]}, bfloat16, {layout}"
+        started = time.perf_counter()
+        case.timed_steps()["fused"]()
+        first = {"first_step_s": round(time.perf_counter() - started, 1), "trial": case.loss.trial}
+        yield {**times(name, case), **first, "peak_extra_MB": extra_gpu_memory(case)}
+        yield {**by_boxes(case), "maps": name, "host_waits": host_waits(case)}
 
 
 def extra_gpu_memory(case: Case) -> dict[str, float]:
@@ -239,17 +246,17 @@ def quick(device: str) -> list[dict]:
 
 
 def main(device: str = "cpu", trial: bool = False) -> None:
-    load = os.getloadavg()[0]
-    results = quick(device) if trial else on_gpu() if device == "cuda" else on_cpu()
-    for row in results:
-        print(json.dumps(row))
-    if trial:
-        return
-    write_json(PATHS[device], {
-        "turns": TURNS, "load_average": {"before": round(load, 1), "after": round(os.getloadavg()[0], 1)},
-        "results": results, "machine": provenance(device),
-    })
-    print(f"written to {PATHS[device]}")
+    load, results = os.getloadavg()[0], []
+    for row in quick(device) if trial else on_gpu() if device == "cuda" else on_cpu():
+        print(json.dumps(row), flush=True)
+        results.append(row)
+        if not trial:  # after every case: a machine may be taken away
+            write_json(PATHS[device], {
+                "turns": TURNS, "load_average": {"before": round(load, 1), "after": round(os.getloadavg()[0], 1)},
+                "results": results, "machine": provenance(device),
+            })
+    if not trial:
+        print(f"written to {PATHS[device]}")
 
 
 if __name__ == "__main__":

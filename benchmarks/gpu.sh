@@ -8,32 +8,32 @@
 #         pip download --no-deps --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 \
 #             -d folder -r benchmarks/gpu_wheels.txt
 #     COMMIT=$(git rev-parse --short=12 HEAD)  where the copy of a clean checkout has no .git: the results name the commit
-#     LIMIT=540                                seconds after which a table starts no more runs; the same call continues it
 #     JOBS=5                                   runs at a time on the GPU
-#     PART=150                                 seconds that loss, tests and step may take each
-#     REHEARSAL=folder                         the same parts, small and on the CPU, with their runs in a folder
+#     PART=150 LIMIT=440                       seconds that loss, tests and step may take each, and a table: the same call continues it
+#     REHEARSAL=folder                         the same parts, small and on the CPU, with their runs in a folder; benchmarks/gpu_rehearsal.sh
 #
 # A part that fails costs only itself: the others still run, and the exit status is 1. Results go to benchmarks/results/ and, as NAME-gpu.csv,
-# .md and .png, to ablations/results/, each with the GPU's name. If $OUT is set, they are copied there after each part, with all output in gpu.log.
-# An unfinished table is not published: only its results.csv is copied.
+# .md and .png, to ablations/results/, each with the GPU's name. If $OUT is set, they are copied there every quarter of a minute, with all
+# output in gpu.log and the finished runs of a table in runs.tgz: unpacked in the project's folder, they need not run again.
+# An unfinished table is not published.
 #
-# Estimated time on one H100 with 16 cores, with the settings of scale gpu (fgdlab/lab/config/scales.py); not measured yet:
+# Estimated time on one H200 with 16 cores; not measured yet. Compiling the loss takes most of the first three parts: half a minute of one
+# core for five levels and the first kernels, a quarter of a minute for two.
 #
-#     loss        three cases, each compiled once                                                        90 s
-#     tests       those that need a GPU                                                                  60 s
-#     step        parts of a training step, then the loader                                              60 s
-#     table1      scenes 55 s (6,000 of 256 px x 9 ms, one process), teacher 90 s (8 epochs x 5,000 images at 450/s),
-#                 15 runs x 4 epochs x 5,000 images at 1,000/s, five runs sharing the GPU, 300 s,
-#                 start and evaluation on 500 images, 15 runs x 15 s, five at a time, 45 s              490 s
+#     loss        16 images in bfloat16, channels_last, then NCHW; each with a self-check, 65 s          130 s
+#     tests       eleven small compilations, and the formulas                                           150 s
+#     step        one compilation with a self-check, 17 turns of eight steps, the loader                100 s
+#     table1      the first of three seeds: scenes, teacher and one wave of five runs (scales.yaml)     350 s
 #
-# All four fit into a quarter of an hour. The temperature table takes 345 s after Table 1, which has the same scenes, teacher and plain
-# students; 550 s alone. A larger run: fgdlab sweep NAME --scale gpu --set train_images=20000
+# So a quarter of an hour holds all four and the start of a machine. The other seeds take four minutes more, and the temperature table six
+# after Table 1, which has the same scenes, teacher and plain students. A larger run: fgdlab sweep NAME --scale gpu --set train_images=20000
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-$([[ -x .venv/bin/python ]] && echo .venv/bin/python || echo python3)}"
 parts="${*:-${STEPS:-loss tests step table1}}"
 jobs="${JOBS:-5}"                               # small students: several runs share one GPU
 small="${REHEARSAL:-}"
+[[ -z "$small" ]] || : "${PART:=3600}" "${LIMIT:=3600}"
 export FGDLAB_COMMIT="${COMMIT:-}" PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
 for part in $parts; do
@@ -52,41 +52,42 @@ if [[ -z "$small" ]]; then
   "$python" -c 'import torch, torchvision; print(torch.cuda.get_device_name(), "torch", torch.__version__, "torchvision", torchvision.__version__)'
 fi
 
-copied() {                                      # FILE...: copy to $OUT those that exist
+begun="$(mktemp)"
+save() {                                        # copies to $OUT what this call has written so far
+  local results part="${OUT:-}/runs.$BASHPID"
   [[ -n "${OUT:-}" ]] || return 0
-  for file in "$@"; do
-    if [[ -f "$file" ]]; then cp "$file" "$OUT/$(basename "$file")"; fi
-  done
+  find benchmarks/results ablations/results -newer "$begun" -name "*gpu[._]*" -exec cp {} "$OUT" \; 2>/dev/null
+  mapfile -t results < <(find "${small:-runs}" -name result.json -newer "$begun" 2>/dev/null)
+  ((${#results[@]})) || return 0
+  for result in "${results[@]}"; do find "${result%/*}" -maxdepth 1 -name "*.json" -size -256k; done |
+    tar czf "$part" -T - && mv "$part" "$OUT/runs.tgz"
+}
+trap 'save; rm -f "$begun"' EXIT
+if [[ -n "${OUT:-}" ]]; then                    # also while a part runs: a machine may be taken away at any time
+  while sleep "${EVERY:-15}" && [[ -f "$begun" ]]; do save; kill -0 $$ || exit; done &>/dev/null &
+fi
+
+limited() {                                     # SECONDS WORDS...: Python, interrupted after so long
+  local seconds="$1"
+  shift
+  timeout --signal=INT --kill-after=20 "$seconds" "$python" "$@"
 }
 
-bench() {                                       # MODULE RESULT WORDS...
-  local module="$1" result="benchmarks/results/$2" status=0
-  shift 2
-  timeout --signal=INT "${PART:-150}" "$python" -m "benchmarks.$module" "$@" || status=1
-  [[ -n "$small" ]] || copied "$result"
-  return "$status"
-}
-
-table() {                                       # NAME: run it, then publish it in ablations/results
-  local name="$1"
+table() {                                       # NAME SECONDS: run it, then publish it in ablations/results
   if [[ -n "$small" ]]; then
-    "$python" -m fgdlab sweep "$name" --scale smoke --jobs 1 --out "$small/$name"
-    return
-  fi
-  if ${LIMIT:+timeout --signal=INT "$LIMIT"} "$python" -m fgdlab sweep "$name" --scale gpu --jobs "$jobs"; then
-    "$python" -m fgdlab table "$name" --scale gpu --publish || return 1
-    copied "ablations/results/$name-gpu".{csv,md,png}
+    limited "$LIMIT" -m fgdlab sweep "$1" --scale smoke --jobs 1 --out "$small/$1"
+  elif limited "${LIMIT:-$2}" -m fgdlab sweep "$1" --scale gpu --jobs "$jobs"; then
+    "$python" -m fgdlab table "$1" --scale gpu --publish
   else
-    [[ -z "${OUT:-}" || ! -f "runs/$name-gpu/results.csv" ]] || cp "runs/$name-gpu/results.csv" "$OUT/$name-gpu-unfinished.csv"
-    echo "$name is unfinished and was not published; the same call continues it" >&2
+    echo "$1 is unfinished and was not published; the same call continues it" >&2
     return 1
   fi
 }
 
-tests() {                                       # only the files with tests for a GPU: others may need packages that are not there
+tests() {                                       # SECONDS: only files with tests for a GPU: others may need packages that are not there
   local files
-  mapfile -t files < <(grep -rl "mark.cuda" tests --include="test_*.py")
-  timeout --signal=INT "${PART:-150}" "$python" -m pytest -m cuda "${files[@]}"
+  mapfile -t files < <(grep -rlE "^@pytest.mark.cuda" tests --include="test_*.py")
+  limited "${PART:-$1}" -m pytest -v -m cuda "${files[@]}"
 }
 
 failed=()
@@ -94,13 +95,14 @@ for part in $parts; do
   SECONDS=0
   echo "== $part"
   case "$part" in
-    loss) if [[ -n "$small" ]]; then bench fgd_loss "" --quick; else bench fgd_loss gpu_fgd_loss.json --device cuda; fi ;;
-    tests) tests ;;
-    step) if [[ -n "$small" ]]; then bench gpu_step "" --device cpu --quick; else bench gpu_step gpu_step.json; fi ;;
-    table1) table table1_areas ;;
-    table7) table table7_temperature ;;
+    loss) limited "${PART:-150}" -m benchmarks.fgd_loss $([[ -n "$small" ]] && echo --quick || echo --device cuda) ;;
+    tests) tests 150 ;;
+    step) limited "${PART:-150}" -m benchmarks.gpu_step ${small:+--device cpu --quick} ;;
+    table1) table table1_areas 440 ;;
+    table7) table table7_temperature 440 ;;
   esac || failed+=("$part")
   echo "== $part took $SECONDS s"
+  save
 done
 if ((${#failed[@]})); then
   echo "these parts failed: ${failed[*]}" >&2

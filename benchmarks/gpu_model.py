@@ -1,6 +1,7 @@
 """What a GPU would do, counted without one: launches, bytes and waits of the loss, and the cost of a table on COCO.
 
-    python -m benchmarks.gpu_model            two minutes; writes benchmarks/results/gpu_model.json
+    python -m benchmarks.gpu_model            three minutes; writes benchmarks/results/gpu_model.json
+    python -m benchmarks.gpu_model --loss     the compiled loss alone, with this version of torch, into the same file
 
 The readable loss is counted on meta tensors: every operation that is no view is one launch, and reads its inputs and
 writes its outputs. The compiled loss is counted from what Inductor generates for CUDA on fake tensors; nothing is run.
@@ -10,6 +11,7 @@ confirm.
 """
 import argparse
 import copy
+import json
 import math
 import re
 import statistics
@@ -32,6 +34,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import gpu_waits
+from benchmarks.fgd_loss import LAYOUTS
 from fgdlab import Distiller, FGDConfig, FGDLoss, Scene, Term, total
 from fgdlab.fused.cuda import algebra
 from fgdlab.lab.detectors import build
@@ -252,9 +255,9 @@ def compiled_sums(case: Case) -> list[tuple[int, list[dict[str, int]], str]]:
     return found
 
 
-def compiled(case: Case) -> Counts:
-    """The compiled loss on five levels, forward and backward, masks included."""
-    found = compiled_sums(case)
+def compiled(case: Case, found: list[tuple[int, list[dict[str, int]], str]] | None = None) -> Counts:
+    """The compiled loss on five levels, forward and backward, masks included. found: its ``compiled_sums``."""
+    found = found or compiled_sums(case)
     cells = [case.batch * CHANNELS * math.prod(grid) for grid in grids()]
     one_pass = sum(cells) * case.dtype.itemsize
     accesses = [size for _, kernels, _ in found for kernel in kernels for size in kernel.values()]
@@ -306,15 +309,24 @@ def table_cost(loss: Counts, gpus: int, student: tuple[int, int], teacher: tuple
     return {
         "gpus": gpus, "gpus_per_run": per_run, "waves": waves, "step_ms": round(1000 * step, 1),
         "loss_share": round(loss_time / step, 3), "reduce_share": round(reduce / step, 3),
-        "cores_per_gpu_to_keep_up": math.ceil(per_gpu * decode_ms / 1000 / step),
+        "loader_bounds_below_cores_per_gpu": round(per_gpu * decode_ms / 1000 / step, 2),
         "bound": "loader" if loading > step else "GPU",
         "hours_per_table": round(waves * steps * max(step, loading) / 3600, 1),
     }
 
 
 def on_this_cpu() -> dict:
-    """The same count of FLOPs against a measured step of one thread: what efficiency a small detector reaches."""
+    """The model against this machine, one thread: its measured rates and counted work predict what is then measured.
+
+    As for a GPU, a detector takes its FLOPs at ``efficiency`` times the rate of a matrix product, and the readable loss
+    its bytes at the rate of a copy.
+    """
     torch.set_num_threads(1)
+    matrix, data = torch.randn(1024, 1024), torch.randn(2**26)
+    copied = torch.empty_like(data)
+    gflop_per_s = 2e-9 * 1024**3 / seconds(lambda: matrix @ matrix)
+    gb_per_s = 2e-9 * data.nbytes / seconds(lambda: copied.copy_(data))
+
     detector = build("retinanet", "compact_s", 10).to(memory_format=torch.channels_last)
     images = [torch.rand(3, 128, 128) for _ in range(16)]
     targets = [{"boxes": torch.tensor([[10.0, 10.0, 30.0, 50.0]]), "labels": torch.tensor([1])}] * 16
@@ -324,16 +336,39 @@ def on_this_cpu() -> dict:
 
     with FlopCounterMode(display=False) as counter:
         step()
-    times = []
-    for _ in range(10):
-        started = time.process_time()
-        step()
-        times.append(time.process_time() - started)
-    gflop, median = counter.get_total_flops() / 1e9, statistics.median(times)
-    return {
-        "what": "compact_s, 16 images of 128 px, float32, one thread", "gflop": round(gflop, 2),
-        "ms": round(1000 * median, 1), "gflop_per_s": round(gflop / median, 1),
+    gflop = counter.get_total_flops() / 1e9
+
+    case = Case(batch=1, dtype=torch.float32)
+    student, teacher, scene = pyramid(case, "cpu")
+    for maps in (*student.values(), *teacher.values()):
+        maps.data.normal_()
+    scene.boxes[0][:] = torch.tensor([100.0, 100.0, 400.0, 300.0])
+    loss = FGDLoss(LEVELS, CHANNELS, CHANNELS, case.config)
+    gb = readable(case).passes * nbytes(teacher) / 1e9
+
+    times = {
+        "RetinaNet, compact_s, 16 images of 128 px": (gflop / gflop_per_s / ASSUMED["efficiency"], seconds(step)),
+        "readable loss, one image of COCO": (gb / gb_per_s, seconds(lambda: total(loss(scene, teacher)).backward())),
     }
+    times["both"] = tuple(map(sum, zip(*times.values(), strict=True)))
+    return {
+        "gflop_per_s": round(gflop_per_s, 1), "gb_per_s": round(gb_per_s, 1),
+        "detector_gflop": round(gflop, 2), "loss_gb": round(gb, 2),
+        **{name: {
+            "predicted_ms": round(1000 * predicted, 1), "ms": round(1000 * measured, 1),
+            "measured_over_predicted": round(measured / predicted, 2),
+        } for name, (predicted, measured) in times.items()},
+    }
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Median processor time of five calls, after one that warms up."""
+    times = []
+    for _ in range(6):
+        started = time.process_time()
+        run()
+        times.append(time.process_time() - started)
+    return statistics.median(times[1:])
 
 
 def step_launches(detector: str = "retinanet", batch: int = BATCH, size: int = 256) -> dict[str, int]:
@@ -362,14 +397,35 @@ def step_launches(detector: str = "retinanet", batch: int = BATCH, size: int = 2
     return found
 
 
+def by_layout() -> dict[str, Counts]:
+    """The compiled loss in both layouts of maps: prints each when it is counted."""
+    found = {}
+    for name, layout in LAYOUTS.items():
+        found[name] = compiled(Case(layout=layout))
+        print("compiled  {} launches, {} passes over the maps, {:.1f} with all else".format(*found[name]), end="")
+        print(f", {name}, torch {torch.__version__}", flush=True)
+    return found
+
+
+def with_this_torch(found: dict[str, Counts]) -> dict:
+    """The counts in the file by version of torch, this one's new."""
+    before = json.loads(PATH.read_text()).get("compiled_by_torch", {}) if PATH.exists() else {}
+    version = torch.__version__.split("+")[0]
+    return {**before, version: {layout: each._asdict() for layout, each in found.items()}}
+
+
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    case = Case()
-    losses = {"readable": readable(case)}
-    print("loss on five levels of COCO, 16 images, bfloat16, channels_last, forward and backward")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--loss", action="store_true", help="count the compiled loss alone, with this version of torch")
+    only_loss = parser.parse_args().loss
+    print("loss on five levels of COCO, 16 images, bfloat16, forward and backward")
+    if only_loss:
+        write_json(PATH, {**json.loads(PATH.read_text()), "compiled_by_torch": with_this_torch(by_layout())})
+        return
+    losses = {"readable": readable(Case())}
     print(f"readable  {losses['readable'].launches:4} launches, {losses['readable'].passes:6.1f} passes", flush=True)
-    losses["compiled"] = compiled(case)
-    print("compiled  {} launches, {} passes over the maps, {:.1f} with all else".format(*losses["compiled"]))
+    layouts = by_layout()
+    losses["compiled"] = layouts["channels_last"]
     waits = {name: sum(gpu_waits.of_loss(name == "compiled").values()) for name in losses}
     waits["step of RetinaNet with FGD"] = sum(gpu_waits.of_step("retinanet").values())
     print(f"waits of the host: {waits}", flush=True)
@@ -389,6 +445,7 @@ def main() -> None:
     print(check)
     write_json(PATH, {
         "what": "counts for a GPU, made without one", "losses": {name: each._asdict() for name, each in losses.items()},
+        "compiled_by_torch": with_this_torch(layouts),
         "host_waits": waits, "step_launches": steps, "assumed": ASSUMED,
         "forward_gflop": {"resnet50": student[0] / 1e9, "resnet101": teacher[0] / 1e9},
         "decoding_ms": round(decode_ms, 1), "tables": costs, "cpu": check, "machine": provenance(),

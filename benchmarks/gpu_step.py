@@ -5,7 +5,7 @@
 
 All steps but one take the same batch of digit scenes, which is on the GPU already. "fed" is the fgd step with a fresh
 batch from the loader each time, as in a run: its time above "fgd" is the data's. "fgd" uses the implementation that
-runs use by default on that device; the other implementation is timed too, where it applies. The loader alone shows how
+runs use by default on that device; the readable one is timed too, where "fgd" is another. The loader alone shows how
 many images per second its worker processes give: from the pixels that runs share, and from files, as for a folder of
 images of different sizes.
 """
@@ -105,8 +105,8 @@ def timed_steps(config: RunConfig, device: str, scenes: data.DetectionDataset) -
             features.clone()
 
     fgd = config.but(method="fgd")
-    other, switch = ("fgd, fused", "on") if device == "cuda" else ("fgd, readable", "off")
-    others = {other: step(fgd.but(fused=switch))} if why_readable(fgd.fgd(), device) is None else {}
+    fused = device == "cuda" or why_readable(fgd.fgd(), device) is None  # on a GPU its first maps tell
+    others = {"fgd, readable": step(fgd.but(fused="off"))} if fused else {}
     return {
         "plain": step(config.but(method="none")),
         "teacher": teacher_alone, "teacher, inference_mode and a copy": copied,
@@ -125,12 +125,9 @@ def timed(step: Callable[[], None], device: str) -> float:
     return 1000 * (time.perf_counter() - started)
 
 
-def measure(config: RunConfig, device: str) -> dict:
+def measure(config: RunConfig, device: str) -> Iterator[dict]:
+    """First without the loader alone, then with it."""
     scenes = data.open_split(config.but(train_images=SCENES, eval_images=16), "train").cache_pixels()
-    loader = {
-        name: images_per_second(dataset, config, device)
-        for name, dataset in {"shared pixels": scenes, "files": FromFiles(scenes.annotations)}.items()
-    }
     steps = timed_steps(config, device, scenes)
     times = {name: [] for name in steps}
     for _ in range(TURNS + WARM):
@@ -147,18 +144,23 @@ def measure(config: RunConfig, device: str) -> dict:
         "distillation": ms["fgd"] - ms["plain"] - ms["teacher"],
     }
     of_step = {name: 1000 * config.batch_size / ms[name] for name in ("plain", "fgd", "fed")}
-    return {
+    found = {
         "what": "training step at the gpu scale, forward and backward; medians of turns",
         "settings": {name: getattr(config, name) for name in QUICK},
         "ms": {name: round(value, 2) for name, value in ms.items()}, "peak_memory_gb": memory,
         "images_per_second": {name: round(value, 1) for name, value in of_step.items()},
         "share_of_the_fed_step": {name: round(value / ms["fed"], 3) for name, value in parts.items()},
-        "loader": {
-            name: {"images_per_second": round(value, 1), "over_the_fgd_step": round(value / of_step["fgd"], 2)}
-            for name, value in loader.items()
-        },
         "turns": TURNS, "machine": provenance(device),
     }
+    yield found
+    loader = {
+        name: images_per_second(dataset, config, device)
+        for name, dataset in {"shared pixels": scenes, "files": FromFiles(scenes.annotations)}.items()
+    }
+    yield {**found, "loader": {
+        name: {"images_per_second": round(value, 1), "over_the_fgd_step": round(value / of_step["fgd"], 2)}
+        for name, value in loader.items()
+    }}
 
 
 def main() -> None:
@@ -169,16 +171,18 @@ def main() -> None:
     if args.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("device cuda must find a CUDA GPU, got none; try the script with --device cpu --quick")
     config = RunConfig.of({**scale_settings("gpu"), "device": args.device, **(QUICK if args.quick else {})})
-    found = measure(config, args.device)
-    for name, ms in found["ms"].items():
-        memory = found["peak_memory_gb"].get(name, 0)
-        print(f"{name:34} {ms:8.2f} ms   {ms / found['ms']['plain']:.2f} x plain   {memory:.2f} GB")
-    print(found["share_of_the_fed_step"])
-    for name, loader in found["loader"].items():
-        rate, ratio = loader["images_per_second"], loader["over_the_fgd_step"]
-        print(f"loader alone, {name}: {rate:.0f} images per second, {ratio:.2f} times what the fgd step takes")
+    for found in measure(config, args.device):
+        if "loader" not in found:
+            for name, ms in found["ms"].items():
+                memory = found["peak_memory_gb"].get(name, 0)
+                print(f"{name:34} {ms:8.2f} ms   {ms / found['ms']['plain']:.2f} x plain   {memory:.2f} GB")
+            print(found["share_of_the_fed_step"], flush=True)
+        for name, loader in found.get("loader", {}).items():
+            rate, ratio = loader["images_per_second"], loader["over_the_fgd_step"]
+            print(f"loader alone, {name}: {rate:.0f} images per second, {ratio:.2f} times what the fgd step takes")
+        if not args.quick:
+            write_json(PATH, found)
     if not args.quick:
-        write_json(PATH, found)
         print(f"written to {PATH}")
 
 

@@ -1,8 +1,12 @@
-"""What benchmarks/gpu_model.py counts for a GPU, held against its bounds."""
+"""What benchmarks/gpu_model.py counts for a GPU and gpu_kernels.py builds for it, held against their bounds."""
+import json
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
-from benchmarks import gpu_model, gpu_waits
+from benchmarks import gpu_kernels, gpu_model, gpu_waits
 
 
 def test_a_launch_is_an_operation_that_is_no_view_and_bytes_are_what_it_reads_and_writes():
@@ -63,8 +67,13 @@ def test_a_step_makes_the_host_wait_a_few_times_whatever_its_batch(detector):
 # ---- launches and passes ----
 
 @pytest.fixture(scope="module")
-def compiled():
-    return gpu_model.compiled(gpu_model.Case())
+def sums():
+    return gpu_model.compiled_sums(gpu_model.Case())
+
+
+@pytest.fixture(scope="module")
+def compiled(sums):
+    return gpu_model.compiled(gpu_model.Case(), sums)
 
 
 @pytest.mark.slow
@@ -85,3 +94,54 @@ def test_a_step_of_the_gpu_scale_keeps_its_bound_of_launches(compiled):
     found, loss = gpu_model.step_launches(), gpu_model.readable(gpu_model.Case())
     assert found["fgd"] - loss.launches + compiled.launches <= gpu_model.BOUNDS["step_launches"]
     assert found["plain"] < found["fgd"]
+
+
+def test_counts_in_the_file_keep_their_bounds_in_both_layouts():
+    """With the torch of the lock file; older ones, which join fewer kernels, are counted beside it."""
+    root = Path(gpu_model.__file__).parents[1]
+    found = json.loads((root / gpu_model.PATH).read_text())
+    locked = re.search(r"(?m)^torch==(\S+)", (root / "requirements.lock").read_text())[1]
+    here = found["compiled_by_torch"][locked]
+    assert found["losses"]["compiled"] == here["channels_last"] and here.keys() == gpu_model.LAYOUTS.keys()
+    for each in here.values():
+        assert each["launches"] <= gpu_model.BOUNDS["launches"]
+        assert each["map_passes"] <= gpu_model.BOUNDS["map_passes"]
+
+
+# ---- kernels, built by Triton's own assembler ----
+
+PTX = """
+	ld.param.b64 	%rd1, [some_kernel_param_0];
+	ld.param.b64 	%rd2, [some_kernel_param_2];
+	mad.wide.u32 	%rd3, %r7, 2, %rd1;
+	add.s64 	%rd4, %rd2, %rd9;
+	selp.b64 	%rd5, %rd3, %rd4, %p1;
+	@%p9 ld.global.L1::evict_first.L2::cache_hint.v2.b32 { %r1, %r2 }, [ %rd3 + 0 ], %rd8;
+	@%p9 ld.global.v4.b32 { %r3, %r4, %r5, %r6 }, [ %rd4 + 16 ];
+	ld.global.b16 	%rs1, [%rd5];
+"""
+
+
+def test_a_load_belongs_to_the_arguments_that_its_address_comes_from():
+    assert gpu_kernels.map_loads(PTX, {0}) == [8]
+    assert gpu_kernels.map_loads(PTX, {2}) == [16]
+    assert gpu_kernels.map_loads(PTX, {0, 2}) == [8, 16, 2]
+    assert gpu_kernels.map_loads(PTX, {1}) == []
+
+
+def test_the_first_inputs_of_the_sums_are_the_maps():
+    code = "triton_a = async_compile.triton('triton_a', '''\nbody\n''', device_str='cuda')\n" \
+           "    triton_a.run(buf1, primals_10, primals_11, primals_1, 7, stream=stream0)\n"
+    assert list(gpu_kernels.kernels(code)) == [("triton_a", "\nbody\n", {1, 3})]
+
+
+@pytest.mark.slow
+def test_every_kernel_builds_for_each_architecture_with_few_registers_and_wide_loads(sums):
+    """Maps in bfloat16 and channels_last, and of each kernel the first configuration; the command builds all others."""
+    bounds, made = gpu_kernels.BOUNDS, [each for _, _, code in sums for each in gpu_kernels.built(code)]
+    count = sum(len(list(gpu_kernels.kernels(code))) for _, _, code in sums)
+    assert count > 20 and len(made) == count * len(gpu_kernels.ARCHITECTURES)
+    assert all(each.registers <= bounds["registers"] and each.stack <= bounds["stack"] for each in made)
+    reading = [each for each in made if each.load is not None]
+    assert len({each.name for each in reading}) >= 4
+    assert all(each.stack <= bounds["stack_where_maps_are_read"] and each.load >= bounds["load"] for each in reading)
