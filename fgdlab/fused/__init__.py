@@ -4,6 +4,4 @@ FGDLoss reads and writes each map some forty times. FusedFGDLoss (loss.py) fuses
 
     CPU     cpu/: loops compiled by numba over tiles of all levels, one read forward and one backward
     CUDA    cuda/: formulas that torch.compile fuses, after a comparison with FGDLoss (cuda/self_check.py)
-
-Only first derivatives exist. Where neither applies, FGDLoss runs: see ``dispatch.why_readable``.
 """

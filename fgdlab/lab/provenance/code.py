@@ -1,7 +1,7 @@
 """The code that a run executes, as one hash, without comments, docstrings, types of arguments and words of errors.
 
-A module counts if :mod:`fgdlab.lab.run.one_run` or the run's own method imports it, directly or through others. Other
-methods do not count: an edit of pkd.py leaves runs of FGD as they are. Neither do the modules of :data:`NO_NUMBERS`.
+A module counts if :mod:`fgdlab.lab.run.one_run` or the run's own method imports it, directly or through others, and
+so do its data, a YAML of its name. Other methods do not count: an edit of pkd.py leaves runs of FGD as they are.
 """
 import ast
 import hashlib
@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+
+from ..io import load_yaml
 
 ROOT = Path(__file__).parents[3]  # the folder that holds the package fgdlab
 RUN = "fgdlab.lab.run.one_run"
@@ -37,6 +39,7 @@ def combined(method: str) -> str:
 @cache
 def file_hashes(method: str) -> dict[str, str]:
     paths = [all_modules()[name] for name in sorted(executed_modules(method))]
+    paths += [data for path in paths if (data := path.with_suffix(".yaml")).exists()]
     return {str(path.relative_to(ROOT)): source_hash(path) for path in paths}
 
 
@@ -123,7 +126,9 @@ def public_names(package: str) -> dict[str, str]:
 
 
 def source_hash(path: Path) -> str:
-    return hashlib.sha256(normalised(path.read_text(encoding="utf-8")).encode()).hexdigest()[:12]
+    text = path.read_text(encoding="utf-8")
+    content = normalised(text) if path.suffix == ".py" else repr(load_yaml(text))
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def normalised(text: str) -> str:

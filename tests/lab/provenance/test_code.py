@@ -28,7 +28,7 @@ def copy(tmp_path, monkeypatch):
 
     shutil.copytree(Path(fgdlab.__file__).parent, tmp_path / "fgdlab", ignore=lambda folder, names: {
         name for name in names if not (
-            name.endswith(".py") or (Path(folder) / name).is_dir()
+            name.endswith((".py", ".yaml")) or (Path(folder) / name).is_dir()
         ) or name == "__pycache__"})
     monkeypatch.setattr(code, "ROOT", tmp_path)
     forget()
@@ -56,6 +56,15 @@ def test_comments_docstrings_layout_and_the_words_of_errors_do_not_change_the_ha
     copy("fgdlab/attention.py", "temperature must be > 0", "T has to be above 0")
     copy("fgdlab/terms.py", "import torch\n", "import torch\n\n\n")
     assert code.code_of("fgd") == before
+
+
+def test_data_of_a_module_count_but_not_their_comments_and_layout(copy):
+    before, file = code.code_of("fgd"), "fgdlab/lab/checkpoints/mmdet_keys.yaml"
+    assert file in before["files"] and not any("scales" in each or "presets" in each for each in before["files"])
+    copy(file, "\n", "\n\n# a comment\n")
+    assert code.code_of("fgd") == before
+    copy(file, "rpn_head.rpn_conv.", "rpn_head.conv.")
+    assert code.changed_files(before["files"], "fgd") == [file]
 
 
 def test_runs_of_other_methods_do_not_depend_on_a_methods_file(copy):
