@@ -45,8 +45,8 @@ def predict(student, images, out, threshold, long_side, pictures) -> None:
     for number, file in enumerate(tqdm(files, desc="predict", unit="image")):
         try:
             image = datasets.read_exif_rotated(file)
-        except (OSError, ValueError) as error:  # go on with the others
-            refused.append(f"{file}: {error}")
+        except UserError as error:  # go on with the others
+            refused.append(str(error))
             continue
         small = pil_to_tensor(datasets.shrink(image, long_side))
         with torch.no_grad():
@@ -66,7 +66,7 @@ def predict(student, images, out, threshold, long_side, pictures) -> None:
     write_json(out / "predictions.json", found)
     click.echo(f"{len(found)} detections of score {threshold:g} or more in {len(files) - len(refused)} images: {out}")
     if refused:
-        raise UserError(f"images must be files that can be decoded, got {len(refused)} others, the first {refused[0]}")
+        raise UserError(f"{refused[0]} ({len(refused)} of {len(files)} images could not be read)")
 
 
 def image_files(names: tuple[str, ...]) -> list[Path]:

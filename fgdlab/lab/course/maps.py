@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 
 from ..datasets import as_rgb, read_exif_rotated, shrink
-from ..errors import UserError
 from ..plots import BAR_WIDTH, NotebookFigure, draw_boxes, draw_image, draw_maps, panel_grid, style_axes
 
 NOTEBOOK_DPI = 110
@@ -140,10 +139,5 @@ def photograph(path: str | Path = "", long_side: int = 640) -> Tensor:
 
         image = Image.fromarray(load_sample_image("china.jpg"))
     else:
-        try:
-            image = read_exif_rotated(Path(path).expanduser())
-        except Exception as error:  # Pillow raises several types for broken files
-            raise UserError(
-                f"PHOTO must be an image file, got {str(path)!r} ({type(error).__name__}); "
-                'give a JPEG or PNG, relative to the notebook\'s folder, or ""') from error
+        image = read_exif_rotated(Path(path).expanduser(), f"PHOTO={str(path)!r}")
     return torch.from_numpy(as_rgb(shrink(image, long_side))).permute(2, 0, 1).float() / 255

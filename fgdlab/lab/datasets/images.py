@@ -1,10 +1,13 @@
 """Image files as (H, W, 3) RGB bytes of the size that the annotations state."""
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from ..errors import UserError
+from ..errors import UserError, reason
 
 GREY_16_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -18,20 +21,21 @@ def read_image(image_folder: str | Path, entry: dict) -> np.ndarray:
     UserError: the file is missing, not an image or truncated, or its size is not the entry's.
     """
     path = Path(image_folder) / entry["file_name"]
-    try:
-        with Image.open(path) as image:
-            mismatch = size_mismatch(image, entry)  # from the header, before pixels are decoded
-            if not mismatch:
-                rotated = entry.get("upright") or image.size != (entry["width"], entry["height"])
-                return as_rgb(ImageOps.exif_transpose(image) if rotated else image)
-    except FileNotFoundError as error:
-        got = "got no such file; put it there, or take the image out of the split"
-        raise UserError(f"{path} must be an image file, {got}") from error
-    except Exception as error:  # Pillow raises many types for corrupt files
-        got = f"got: {' '.join(str(error).split()) or type(error).__name__}"
-        remedy = "copy it again, or take it out of the split"
-        raise UserError(f"{path} must be an image that can be decoded, {got}; {remedy}") from error
+    with decoding(path), Image.open(path) as image:
+        mismatch = size_mismatch(image, entry)  # from the header, before pixels are decoded
+        if not mismatch:
+            rotated = entry.get("upright") or image.size != (entry["width"], entry["height"])
+            return as_rgb(ImageOps.exif_transpose(image) if rotated else image)
     raise UserError(f"{path} {mismatch}")
+
+
+@contextmanager
+def decoding(name: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # Pillow raises many types for corrupt files
+        must = f"{name} must be an image that can be decoded"
+        raise UserError(f"{must}, got: {reason(error)}; copy it again, or leave it out") from error
 
 
 def as_rgb(image: Image.Image) -> np.ndarray:
@@ -48,8 +52,8 @@ def as_rgb(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def read_exif_rotated(path: Path) -> Image.Image:
-    with Image.open(path) as image:
+def read_exif_rotated(file: Path | IO[bytes], name: str = "") -> Image.Image:
+    with decoding(name or file), Image.open(file) as image:
         return Image.fromarray(as_rgb(ImageOps.exif_transpose(image)))
 
 

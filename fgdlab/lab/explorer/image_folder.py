@@ -37,12 +37,7 @@ def open_dataset(data, *, split: str = "", long_side: int = 1333):
 
 def item(file, name: str, number: int, long_side: int) -> tuple[Tensor, dict[str, Tensor]]:
     """(image, target without boxes) of an image file, shrunk to ``long_side``."""
-    try:
-        picture = read_exif_rotated(file)
-    except Exception as error:  # Pillow raises many types for broken files
-        reason = " ".join(str(error).split())
-        raise UserError(f"{name} must be an image that can be decoded, got: {reason}; remove it") from error
-    image = torch.from_numpy(as_rgb(shrink(picture, long_side))).permute(2, 0, 1).float() / 255
+    image = torch.from_numpy(as_rgb(shrink(read_exif_rotated(file, name), long_side))).permute(2, 0, 1).float() / 255
     labels = torch.zeros(0, dtype=torch.int64)
     return image, {"boxes": torch.zeros(0, 4), "labels": labels, "image_id": torch.tensor(number)}
 

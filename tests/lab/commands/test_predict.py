@@ -12,6 +12,7 @@ from fgdlab.lab.checkpoints.safetensors_io import save_weights
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.detectors.builder import build
 from tests.lab.checkpoints.test_onnx_export import confident
+from tests.robustness.bad_inputs.images import png_of
 
 
 @pytest.fixture
@@ -97,10 +98,11 @@ def test_a_name_without_an_image_is_one_line(student, photos, tmp_path, name):
     assert done.exit_code == 1 and done.stderr.startswith("Error: IMAGES must be files, folders or patterns")
 
 
-def test_a_broken_image_costs_only_itself(student, photos, tmp_path):
-    (photos / "broken.png").write_bytes(b"\x89PNG")
+@pytest.mark.parametrize("content", [b"\x89PNG", png_of(60_000, 60_000)], ids=["cut off", "a decompression bomb"])
+def test_a_broken_image_costs_only_itself(student, photos, tmp_path, content):
+    (photos / "broken.png").write_bytes(content)
     done = call("predict", student, photos, "--out", tmp_path / "out")
-    assert done.exit_code == 1 and "got 1 others, the first" in done.stderr and "broken.png" in done.stderr
+    assert done.exit_code == 1 and "(1 of 4 images could not be read)" in done.stderr and "broken.png" in done.stderr
     assert "in 3 images" in done.stdout and (tmp_path / "out/predictions.json").exists()
 
 

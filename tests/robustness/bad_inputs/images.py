@@ -176,19 +176,19 @@ ROWS = [
         "there, or take those "
         "images out of the split"),
     row("no bytes", holds("pets/images/3.png", b""),
-        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split"),
+        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or leave it out"),
     row("text", holds("pets/images/3.png", "no image"),
-        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split"),
+        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or leave it out"),
     row("a truncated PNG", cut("pets/images/3.png"),
-        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split"),
+        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or leave it out"),
     row("a truncated JPEG", lambda: (saved(picture(), "3.jpg")(), cut("pets/images/3.jpg")()),
-        "pets/images/3.jpg must be an image that can be decoded, got: ...; copy it again, or take it out of the split"),
+        "pets/images/3.jpg must be an image that can be decoded, got: ...; copy it again, or leave it out"),
     Row("run: a truncated PNG", cut("pets/images/3.png"), RUN,
-        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split"),
+        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or leave it out"),
     Row("sweep: a truncated PNG", cut("pets/images/3.png"), SWEEP,
-        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split"),
+        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or leave it out"),
     row("two broken files", lambda: (cut("pets/images/3.png")(), cut("pets/images/4.png")()),
-        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split "
+        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or leave it out "
         "(and 1 more of 8 images "
         "have a defect)"),
     row("another size than annotated", saved(picture(50, SIDE)),
@@ -202,19 +202,19 @@ ROWS = [
     row("floating point pixels", saved(picture(mode="F"), "3.tif"),
         "pets/images/3.tif must be an image that can be decoded, got: floating point pixels, which have no agreed "
         "white; save it with 8 bits; "
-        "copy it again, or take it out of the split"),
+        "copy it again, or leave it out"),
     row("32-bit pixels", saved(Image.new("I", (SIDE, SIDE), 70_000), "3.tif"),
         "pets/images/3.tif must be an image that can be decoded, got: grey values from 70000 to 70000, which are "
         "neither 8 nor 16 bits; copy it "
-        "again, or take it out of the split"),
+        "again, or leave it out"),
     row("a decompression bomb: 60,000 x 60,000 pixels in 100 bytes", holds("pets/images/3.png", png_of(60_000, 60_000)),
-        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split"),
+        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or leave it out"),
     row("a decompression bomb that is annotated as such", changed("images", 2, width=60_000, height=60_000),
         "pets/annotations.json: image 3 '3.png' must have at most 89478485 pixels, got 60000 x 60000; cut it into "
         "tiles, or write the size of "
         "the image file"),
     row("a comment that unpacks to 20 MB", text_bomb,
-        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or take it out of the split"),
+        "pets/images/3.png must be an image that can be decoded, got: ...; copy it again, or leave it out"),
     row("a link to a file outside of the folder", link_out,
         "pets/images must hold its images itself, got 1 that a link takes elsewhere, the first '3.png' of image 3; "
         "copy them there, or make the "
