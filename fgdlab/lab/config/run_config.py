@@ -200,14 +200,14 @@ class RunConfig:
     workers: int = setting(
         "machine", 0, "processes that load images; 0 = the run's own process", maximum=1024, decides_numbers=False)
     tensorboard: bool = setting(
-        "machine", False, "also write every logged row to tensorboard/ in the run's folder; needs the package "
+        "machine", False, "also write every logged row and AP to tensorboard/ in the run's folder; needs the package "
         "tensorboard", later=True, decides_numbers=False)
     wandb: bool = setting(
-        "machine", False, "also send every logged row to Weights & Biases; where WANDB_MODE is offline, to wandb/ in "
-        "the run's folder; needs the package wandb", later=True, decides_numbers=False)
+        "machine", False, "also send every logged row and AP to Weights & Biases; where WANDB_MODE is offline, to "
+        "wandb/ in the run's folder; needs the package wandb", later=True, decides_numbers=False)
     mlflow: bool = setting(
-        "machine", False, "also send every logged row to MLflow, where MLFLOW_TRACKING_URI says; needs the package "
-        "mlflow", later=True, decides_numbers=False)
+        "machine", False, "also send every logged row and AP to MLflow, where MLFLOW_TRACKING_URI says; needs the "
+        "package mlflow", later=True, decides_numbers=False)
     log_every: int = setting("machine", 25, "steps between two rows in metrics.jsonl", minimum=1, decides_numbers=False)
     snapshot_every: int = setting(
         "machine", 0, "steps between two snapshots of the student for the explorer, in snapshots/; 0 = none",

@@ -27,6 +27,7 @@ from ..training import (
     detections,
     fgd_implementation,
     joined,
+    log_scores,
     make_balance,
     make_loss,
     preflight,
@@ -112,6 +113,7 @@ def run_in_group(config: RunConfig, here: RunFolder, progress: str, device: str,
     eval_set, teacher = inputs.eval_set, inputs.teacher
     scores = all_scores(eval_set.ground_truth(), detected, eval_set.image_ids, masks=config.detector == "mask_rcnn")
     timing["eval_seconds"] = time.perf_counter() - evaluation_started
+    log_scores(folder, config, timing["steps"], scores)
     facts = {"settings": config.dict(), "classes": inputs.train_set.classes, "AP": scores["AP"]}
     save_weights(student, folder / "student.safetensors", **facts)
     write_json(folder / "detections.json", detected)

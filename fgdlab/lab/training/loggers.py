@@ -1,7 +1,9 @@
-"""Where the rows of metrics.jsonl are also written, if asked for: TensorBoard, Weights & Biases, MLflow.
+"""Where the rows of metrics.jsonl and AP also go, if asked for: TensorBoard, Weights & Biases, MLflow.
 
-A logger is made from (folder of the run, settings, first step), and has ``log({name: number}, step)`` and ``close()``.
+A logger is made from (folder of the run, settings, first step). It has ``log({name: number}, step)``, ``close()``, and
+for what is measured once the record was closed, ``log_scores({name: number}, step)``.
 """
+import math
 from importlib import import_module
 from pathlib import Path
 
@@ -21,6 +23,8 @@ class TensorBoard:
         for name, value in numbers.items():
             self.writer.add_scalar(name, value, step)
 
+    log_scores = log
+
 
 class WeightsAndBiases:
 
@@ -33,6 +37,9 @@ class WeightsAndBiases:
         write_text(folder / "wandb.txt", self.run.id)
         self.log, self.close = self.run.log, self.run.finish
 
+    def log_scores(self, numbers: dict[str, float], step: int) -> None:
+        self.run.summary.update(numbers)  # a resumed run takes no row of a step that it has
+
 
 class MLflow:
 
@@ -44,7 +51,8 @@ class MLflow:
         write_text(folder / "mlflow.txt", run.info.run_id)
         if before is None:
             mlflow.log_params(config.dict())
-        self.log, self.close = mlflow.log_metrics, mlflow.end_run
+        self.log = self.log_scores = mlflow.log_metrics
+        self.close = mlflow.end_run
 
 
 def id_before(file: Path, first_step: int) -> str | None:
@@ -78,6 +86,13 @@ def loggers_of(folder: Path | None, config, first_step: int) -> list:
             hint = "check its account and its address, or leave it out"
             raise UserError(f"{name}=true must begin its record, got: {reason(error)}; {hint}") from error
     return loggers
+
+
+def log_scores(folder: Path, config, step: int, scores: dict) -> None:
+    numbers = {f"eval/{name}": value for name, value in scores.items() if isinstance(value, float)}
+    for logger in loggers_of(folder, config, step):
+        logger.log_scores({name: value for name, value in numbers.items() if math.isfinite(value)}, step)
+        logger.close()
 
 
 def scalars(rows: list[dict], numbers: dict[str, float | None]) -> dict[str, float]:

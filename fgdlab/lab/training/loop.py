@@ -102,6 +102,8 @@ def train(
             if stopping and (step % (config.tune_every or per_epoch) == 0 or step == steps):
                 line = stopping.evaluate(step, average.module if average else student)
                 distiller.train()
+                for logger in loggers:
+                    logger.log({"tune/AP": stopping.history[step]}, step)
                 keep = keep or stopping.over
                 if progress != "off":
                     log.bar.write(line)

@@ -401,7 +401,8 @@ def packages(monkeypatch) -> dict[str, list]:
 
     class Run:
         def __init__(self, **settings):
-            self.id = settings["id"] or "w1"
+            self.id, self.summary = settings["id"] or "w1", {}
+            said["summary"] = self.summary
             said["wandb"].append(settings)
 
         def log(self, numbers, step):
@@ -437,6 +438,25 @@ def test_every_logged_row_goes_to_each_package_that_is_asked_for(
     for row in logged:
         assert rows[row["step"] - 1][1][f"loss/{row['name']}/{row['level']}"] == row["weighted"]
     assert {"training/lr", "training/grad_norm", "training/epoch"} <= {*rows[0][1]}
+
+
+def test_ap_of_the_tune_split_and_of_the_evaluation_goes_to_each_package_too(
+    packages, board, lab_home, tiny_config, tmp_path,
+):
+    packages_on = {"wandb": True, "mlflow": True, "tensorboard": True}
+    config = tiny_config(method="none", epochs=1, patience=1, tune_every=2, **packages_on)
+    result = run(config, tmp_path / "run", progress="off")
+    final = {f"eval/{name}": result[name] for name in ("AP", "AP50", "AR")}
+    tuned = [(int(step), ap) for step, ap in result["tune_AP"].items()]
+    assert [step for step, _ in tuned] == [2, 3]
+    for name in ("wandb", "mlflow"):
+        rows = [each for each in packages[name] if isinstance(each, tuple)]
+        assert [(step, row["tune/AP"]) for step, row in rows if "tune/AP" in row] == tuned, name
+    *_, (step, sent), end = packages["mlflow"]
+    assert (step, end) == (3, "closed") and final.items() <= sent.items() and None not in sent.values()
+    assert packages["summary"] == sent and packages["wandb"][-2]["id"] == "w1"  # the record of the training
+    assert {(name, value, 3) for name, value in sent.items()} | {("tune/AP", ap, at) for at, ap in tuned} <= {*board}
+    assert board.count("closed") == 2
 
 
 def test_a_run_that_is_resumed_goes_on_in_the_same_record(packages, tiny_config, tmp_path):
