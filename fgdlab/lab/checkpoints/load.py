@@ -7,24 +7,19 @@
         backbone.fpn.*, head.*, roi_heads.*                 torchvision's
         with facts in a header                              written by a run, ``fgdlab teacher`` or ``fgdlab import``
 """
-import os
-import pickle
-import urllib.error
 from pathlib import Path
-from unittest import mock
 
-import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 
 from ..config import RunConfig
-from ..detectors import adapt_detector, build, build_settings, is_pretrained
+from ..detectors import adapt_detector, build, build_settings, from_torchvision, is_pretrained
 from ..errors import UserError, short_repr, unknown_name
 from .classes import COCO_OUTPUTS, coco_rows, narrow
 from .download import download
 from .export import checked
-from .mmdet import fcos_options, load_mmdet, read_checkpoint, read_state, refusal, student_of
+from .mmdet import fcos_options, load_mmdet, read_checkpoint, read_state, student_of
 from .safetensors_io import check_numbers, load_weights, read_facts
 
 TORCHVISION = "torchvision:"
@@ -59,16 +54,8 @@ def published(name: str, config: RunConfig, classes: list[str]) -> tuple[nn.Modu
     if name not in known:
         raise unknown_name("weights of torchvision", name, known, "write torchvision:NAME")
     model, weights = known[name]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-    try:
-        # torch.load refuses code, also where its caller (torchvision) does not ask for that
-        with mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD="1"):
-            detector = models.get_model(model, weights=weights)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        reason, hint = getattr(error, "reason", error), f"check the network, or put the file at {path}"
-        raise UserError(f"{weights.url} must be within reach, got: {reason}; {hint}") from error
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise UserError(refusal(path, error)) from error
+    with from_torchvision(weights) as path:
+        detector = models.get_model(model, weights=weights)
     rows = coco_rows(classes) if config.teacher_parts == "all" else None
     detector.not_loaded = () if rows else heads(detector)  # a head of other classes is not used
     if rows:
@@ -109,7 +96,6 @@ def from_file(path: Path, config: RunConfig, classes: list[str]) -> nn.Module:
 
 
 def by_name(path: Path, detector: nn.Module, names: list[str], classes: list[str]) -> None:
-    """Order the outputs of a head of classes ``names`` as the data's classes."""
     if names == classes:
         return
     narrowed = isinstance(detector, (FasterRCNN, RetinaNet, FCOS)) and detector.flavour == "torchvision"

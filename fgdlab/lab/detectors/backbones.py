@@ -3,19 +3,26 @@
 A trunk is a ResNet or ResNeXt of torchvision, one of the variants below, or another classifier of torchvision whose
 children run in order. Its last map at each stride feeds the pyramid.
 """
+import http.client
+import os
+import pickle
+import re
 import urllib.error
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from unittest import mock
 
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models import WeightsEnum
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from ..errors import UserError
+from ..errors import UserError, reason
 from .deformable import deform
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
@@ -69,17 +76,26 @@ def build_trunk(name: str, weights: str | None, norm: Callable[..., nn.Module] |
         if name != "resnext101_32x4d":
             deform(resnext, modulated=name.endswith("_mdconv"))
         return resnext
-    try:
+    with from_torchvision(torchvision.models.get_model_weights(name)[weights]) if weights else nullcontext():
         model = torchvision.models.get_model(name, weights=weights, **settings)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        url = torchvision.models.get_model_weights(name)[weights].url
-        place = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-        raise UserError(
-            f"{url} must be within reach, got: {getattr(error, 'reason', error)}; "
-            f"check the network, put the file at {place}, or leave pretrained off") from error
     if hasattr(model, "trunk_output"):  # RegNet has its four stages in one child
         return nn.Sequential(OrderedDict([("stem", model.stem), *model.trunk_output.named_children()]))
     return getattr(model, "features", getattr(model, "layers", model))
+
+
+@contextmanager
+def from_torchvision(weights: WeightsEnum) -> Iterator[Path]:
+    """Within, torchvision downloads its weights and reads them, but no code. Yields their place on this disk."""
+    place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    try:
+        with mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD="1"):
+            yield place
+    except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        got = f"got: {getattr(error, 'reason', error)}; check the network, or put the file at {place}"
+        raise UserError(f"{weights.url} must be within reach, {got}") from error
+    except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, ValueError) as error:  # of broken bytes
+        got = f"got: {re.split('[.:] ', reason(error))[0]}; delete {place} if it is there, and try again"
+        raise UserError(f"{weights.url} must give weights, {got}") from error
 
 
 def backbone_with_fpn(

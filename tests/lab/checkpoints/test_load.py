@@ -137,7 +137,7 @@ def test_torchvision_reads_its_files_as_numbers_alone_and_a_missing_network_is_o
     file.parent.mkdir(parents=True)
     torch.save({"w": Code()}, file)                                  # where torchvision would look for its download
     text = refusal(teacher_from_checkpoint, config, PETS)
-    assert "must be readable with weights_only=True" in text and "os.getcwd" in text.replace("posix", "os")
+    assert text.endswith(f"got: Weights only load failed; delete {file} if it is there, and try again")
 
     def offline(model, weights):
         assert os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] == "1"

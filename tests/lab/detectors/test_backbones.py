@@ -1,13 +1,23 @@
 """Trunks and pyramids: variants of ResNet, batch norms, and torchvision's other classifiers."""
+import http.client
+import io
+import re
+import urllib.error
+from email.message import Message
+from pathlib import Path
+from unittest import mock
+
 import pytest
 import torch
 import torchvision
+from click.testing import CliRunner
 from torch import nn
 from torch.testing import assert_close
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops import deform_conv2d
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from fgdlab.lab.commands.cli import main
 from fgdlab.lab.detectors.backbones import (
     CaffeBottleneck,
     CaffePixels,
@@ -165,3 +175,70 @@ def test_a_trunk_without_a_pyramid_is_refused(name, refusal):
     assert f"strides 4, 8, 16 and 32 from children that run in order, got '{name}'" in refusal(
         trunk_stages, build_trunk(name, None, None), name
     )
+
+
+# ---- weights that torchvision downloads ------------------------------------------------------------------------------
+
+class CallsAFunction:
+    def __reduce__(self):
+        return Path.touch, (Path("touched"),)
+
+
+def saved(content) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+UNREACHABLE = urllib.error.URLError(OSError(101, "Network is unreachable"))
+TINY = ("--image-size", "64", "--train-images", "12", "--eval-images", "8")
+
+
+@pytest.mark.parametrize("command", [
+    ("run", "--method", "none", "--init", "pretrained", "--student", "resnet18"),
+    ("doctor", "--method", "none", "--init", "pretrained", "--student", "resnet18"),
+    ("run", "--method", "fgd", "--teacher-init", "pretrained", "--teacher", "resnet18"),
+    ("run", "--method", "fgd", "--teacher-checkpoint", "torchvision:RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1"),
+], ids=["run", "doctor", "teacher", "published detector"])
+def test_pretrained_weights_without_a_network_are_one_line(command, lab_home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    with mock.patch.object(torch.hub, "urlopen", side_effect=UNREACHABLE):
+        done = CliRunner().invoke(main, [*command, *TINY])
+    said = " ".join((done.output if command[0] == "doctor" else done.stderr).split())
+    line = re.search(r"https://download.pytorch.org/models/(\S+) must be within reach, got: (.+?); (.+)", said)
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit) and "Network is unreachable" in line[2]
+    assert line[3].startswith(f"check the network, or put the file at {tmp_path / 'hub/checkpoints' / line[1]}")
+
+
+@pytest.mark.parametrize("error", [
+    TimeoutError("timed out"), http.client.RemoteDisconnected("it hung up"), http.client.BadStatusLine("a proxy"),
+    urllib.error.HTTPError("https://x", 403, "Forbidden", None, None),
+])
+def test_whatever_the_network_says_is_one_line(error, tmp_path, monkeypatch, refusal):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with mock.patch.object(torch.hub, "urlopen", side_effect=error):
+        text = refusal(build_trunk, "resnet18", "DEFAULT", nn.BatchNorm2d)
+    assert "must be within reach, got: " in text and getattr(error, "reason", str(error)) in text
+
+
+@pytest.mark.parametrize("content", [
+    b"<html>sign in</html>", saved({"w": torch.zeros(999)})[:700], b"", saved(CallsAFunction()), saved({"w": 1}),
+], ids=["a page", "cut off", "empty", "code", "other weights"])
+def test_a_broken_file_of_pretrained_weights_is_one_line_and_runs_no_code(content, tmp_path, monkeypatch, refusal):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    place = tmp_path / "checkpoints" / Path(torchvision.models.ResNet18_Weights.DEFAULT.url).name
+    place.parent.mkdir()
+    place.write_bytes(content)
+    text = refusal(build_trunk, "resnet18", "DEFAULT", nn.BatchNorm2d)
+    assert text.endswith(f"delete {place} if it is there, and try again") and not Path("touched").exists()
+
+
+def test_a_download_that_is_another_file_is_one_line(tmp_path, monkeypatch, refusal):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    page = io.BytesIO(b"<html>sign in</html>")
+    page.info = Message
+    with mock.patch.object(torch.hub, "urlopen", lambda request: page):
+        text = refusal(build_trunk, "resnet18", "DEFAULT", nn.BatchNorm2d)
+    assert "must give weights, got: invalid hash value" in text
