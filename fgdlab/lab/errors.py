@@ -19,7 +19,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> 
         hint: what to do, appended to the message.
     """
     known = [str(valid) for valid in known]
-    similar = difflib.get_close_matches(str(name), known, n=1)
+    similar = difflib.get_close_matches(str(name), known, 1, cutoff=0.7)
     suggestion = f"did you mean {similar[0]!r}? " if similar else ""
     names = "known: " + ", ".join(known) if known else "there is none"
     return UserError(f"unknown {kind} {name!r}; {suggestion}{names}{'; ' + hint if hint else ''}")

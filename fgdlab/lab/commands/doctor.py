@@ -31,7 +31,6 @@ def doctor(preset, coco, **settings) -> None:
 
 
 def show(results) -> int:
-    """Print each result as it comes; return the number of red ones."""
     wrong = 0
     for result in results:
         word, colour = WORDS[result.passed]

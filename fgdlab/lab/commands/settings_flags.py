@@ -23,13 +23,11 @@ scale_flag = option("--scale", "smoke, laptop, photos, gpu or paper", default="l
 
 
 def results_flag(name: str):
-    """The flag for a folder of a sweep's runs, for commands that read results."""
     default = "runs/NAME or runs/NAME-SCALE, then ablations/results"
     return option(name, f"folder of the runs  [default: {default}]", type=PATH)
 
 
 def numbers(least: int):
-    """A callback for whole numbers with commas between."""
     def parse(ctx: click.Context, param, value: str | None) -> list[int] | None:
         words = [] if value is None else value.split(",")
         if not all(word.strip().isdecimal() and int(word) >= least for word in words):
@@ -44,7 +42,6 @@ seeds_flag = option(
 
 
 def settings_flags(command):
-    """Add every field of RunConfig as a flag, with its help, its default and its choices."""
     for each in reversed(fields(RunConfig)):
         flag, kind = "--" + each.name.strip("_").replace("_", "-"), type(each.default)
         words, open_ended = each.metadata["choices"], each.metadata["or_with"]
@@ -57,7 +54,6 @@ def settings_flags(command):
 
 
 def preset_flags(command):
-    """Add --preset, --coco and --list-presets."""
     def show(ctx: click.Context, param, value: bool) -> None:
         if value:
             click.echo(configs.listed())

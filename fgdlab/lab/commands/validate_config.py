@@ -14,7 +14,7 @@ from torch import nn
 from fgdlab.config import FGDConfig
 from fgdlab.fused.dispatch import why_readable
 
-from ..checkpoints import head_is_loaded
+from ..checkpoints import checksum, head_is_loaded
 from ..config import RunConfig, distils, has_teacher
 from ..datasets import DetectionDataset
 from ..detectors import build, build_settings
@@ -95,6 +95,7 @@ def all_checks(config: RunConfig) -> Iterator[CheckResult]:
         yield CheckResult("teacher", None, "the settings need none", "to distil, say --method fgd")
     elif teacher_needs_training(config, train_set):
         detector = build(**build_settings(config, "teacher", len(train_set.classes))).eval().to(device)
+        detector.checksum = checksum(detector)
         teacher = Teacher(Path(), detector, "not trained", None)
         found = f"{config.teacher} is not there yet; the first run trains it for {training_length(config)}"
         yield CheckResult("teacher", None, found, "`fgdlab teacher` with these settings does it now")

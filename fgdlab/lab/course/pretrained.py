@@ -44,5 +44,4 @@ def pretrained_snapshots():
 
 
 def distilled_config() -> RunConfig:
-    """The settings that the distilled student was trained with."""
     return RunConfig.of(pretrained_facts("distilled")["settings"])

@@ -21,7 +21,7 @@ LEVELS = ("refuse", "warn", "note")
 HEADERS, DECODED = 200, 8  # files per split whose EXIF is read, whose pixels are looked at
 FEWEST = 10  # boxes whose places say something
 LEAST_SIDE = 4  # pixels of an object's shorter side
-KEPT = 100  # detections per image that COCO's AP counts
+COUNTED = 100  # detections of a class per image that COCO's AP counts
 CHECKS: list[tuple] = []
 
 
@@ -39,8 +39,9 @@ class Finding(NamedTuple):
 class Part:
     """One split as arrays. ``before``: splits that were named before it; the first of all is learned from."""
 
-    def __init__(self, split: str, dataset: DetectionDataset, before: list["Part"], met, resized: tuple[int, int]):
-        self.split, self.dataset, self.before, self.met, self.resized = split, dataset, before, met, resized
+    def __init__(self, split: str, dataset: DetectionDataset, before: list["Part"], met, resized, kept: int):
+        self.split, self.dataset, self.before = split, dataset, before
+        self.met, self.resized, self.kept = met, resized, kept
         self.learned = before[0] if before else self
         found, rows = dataset.annotations, [np.zeros((0, 8))]
         for i, entry in enumerate(dataset.entries):
@@ -76,7 +77,7 @@ def check(level: str, threshold: float, remedy: str):
 
 def examine(
     parts: dict[str, DetectionDataset], met: Callable[[np.ndarray], float] | None = None,
-    resized: tuple[int, int] = (0, 0),
+    resized: tuple[int, int] = (0, 0), kept: int = 100,
 ) -> list[Finding]:
     """What all checks find.
 
@@ -84,10 +85,11 @@ def examine(
         parts: split -> data set; the first one is learned from.
         met: (K, 2) widths and heights in pixels -> share that an anchor meets at IoU 0.5; None: no anchors.
         resized: (short side, longest side) in pixels to which the detector resizes; 0: it does not.
+        kept: detections per image that the detector keeps.
     """
     before: list[Part] = []
     for split, dataset in parts.items():
-        before.append(Part(split, dataset, before[:], met, resized))
+        before.append(Part(split, dataset, before[:], met, resized, kept))
     found = []
     for level, name, threshold, remedy, function in CHECKS:
         splits: dict[str, list[str]] = {}
@@ -142,13 +144,20 @@ def images_without_objects(part: Part, most: float):
     return f"{empty} of {total}" if empty > most * total and part.count else None
 
 
-@check("warn", 0.95, "cut the images into tiles")
-def more_objects_than_are_counted(part: Part, least: float):
-    (labels, _), counts = np.unique(part.rows[[7, 6]], axis=1, return_counts=True)
-    kept = [np.minimum(each, KEPT).sum() / each.sum() for each in (counts[labels == one] for one in np.unique(labels))]
-    if not kept or np.mean(kept) >= least:
+@check("warn", 95, "cut the images into tiles")
+def more_objects_than_are_kept(part: Part, least: float):
+    """AP is at most the mean over the classes of (100 recall + 1) / 101, at the recall that the kept ones can have."""
+    (image, label), counts = np.unique(part.rows[[6, 7]].astype(int), axis=1, return_counts=True)
+    total = part.per_class[label - 1]
+    order = np.lexsort([total, image])  # of an image, objects of rare classes first: each adds most
+    image, total, counted = image[order], total[order], np.minimum(counts[order], COUNTED)
+    before = counted.cumsum() - counted
+    found = np.clip(part.kept - before + before[np.searchsorted(image, image)], 0, counted)
+    bound = (100 * (found / total).sum() / max((part.per_class > 0).sum(), 1) + 1) / 1.01
+    if not part.count or bound >= least:
         return None
-    return f"up to {counts.max()} of a class per image; AP counts {KEPT}, so it cannot exceed {100 * np.mean(kept):.0f}"
+    limits = f"AP counts {COUNTED} of a class, the detector keeps {part.kept} in all"
+    return f"up to {np.bincount(image, counts[order]).max():.0f} per image; {limits}, so AP cannot exceed {bound:.1f}"
 
 
 @check("warn", 0.05, "remove the copies, which count as misses")
@@ -200,7 +209,7 @@ def small_objects(part: Part, most: float):
     return f"{found}; --image-size {int(min(np.ceil(wanted / 32) * 32, largest))} avoids it"
 
 
-@check("warn", 0.25, "--scale photos fits the anchors to the boxes; or choose another --image-size")
+@check("warn", 0.25, "--scale photos fits torchvision's anchors to them; or choose another --image-size")
 def boxes_without_anchor(part: Part, most: float):
     missed = 1 - part.met(part.sizes) if part.met and part.count and part.learned is part else 0
     return f"{missed:.0%} of the boxes meet no anchor at IoU 0.5" if missed > most else None

@@ -119,13 +119,9 @@ def write_scene(recipe: DigitScenes, split: str, image_id: int, folder: Path) ->
     return {"id": image_id, "file_name": name, "width": recipe.size, "height": recipe.size}, annotations
 
 
-def scene(recipe: DigitScenes, split: str, image_id: int) -> tuple[np.ndarray, list]:
-    """One scene: pixels (size, size, 3) uint8 and a list of (digit, (x1, y1, x2, y2)) in whole pixels."""
-    return scene_with_ink(recipe, split, image_id)[:2]
-
-
 def scene_with_ink(recipe: DigitScenes, split: str, image_id: int) -> tuple[np.ndarray, list, list[np.ndarray]]:
-    """:func:`scene` and, for every digit, the opacity in 0..1 of its box's pixels: (y2 - y1, x2 - x1)."""
+    """One scene: pixels (size, size, 3) uint8, a list of (digit, (x1, y1, x2, y2)) in whole pixels, and for every
+    digit the opacity in 0..1 of its box's pixels: (y2 - y1, x2 - x1)."""
     rng = np.random.default_rng([recipe.seed, image_id, recipe.size, recipe.lookalikes])
     growth = recipe.size / 128
     canvas = background(rng, split, recipe.size)

@@ -19,7 +19,7 @@ from .coco_json import EXPORT, MEND, is_integer, read_json, repeated
 
 DRAWN_PARTS = {"train": 0.70, "tune": 0.15, "val": 0.15}  # fractions, without splits.json
 TRAIN_PARTS = {"train-fit": 0.80, "train-tune": 0.20}  # fractions of train: to tune without touching val
-DISJOINT = {"train", "tune", "val", "test"}  # a note warns where two of these share images
+DISJOINT = {"train", "tune", "val", "test"}  # data check compares their images
 WHOLE = ("annotations.json", "result.json", "labels.json", "_annotations.coco.json")  # one file with everything
 OF_SPLIT = ("_annotations.coco.json", "labels.json", "annotations.json")  # a file in the folder of its split
 NOT_BOXES = ("person_keypoints_", "captions_", "stuff_", "panoptic_", "image_info_")  # COCO's other files
@@ -124,15 +124,7 @@ def listed_sources(everything: Source, file: Path) -> dict[str, Source]:
              for split in splits for id_ in splits[split] if id_ not in present], MEND)
         return splits[name]
 
-    def notes(name: str) -> tuple[str, ...]:
-        others = splits.keys() & DISJOINT - {name} if name in DISJOINT else ()
-        shared = {other: len(set(splits[name]) & set(splits[other])) for other in sorted(others)}
-        return tuple(
-            f"{count} of the images of {name} are in {other} too: see splits.json"
-            for other, count in shared.items() if count
-        )
-
-    return {name: replace(everything, choose=partial(choose, name=name), notes=notes(name)) for name in splits}
+    return {name: replace(everything, choose=partial(choose, name=name)) for name in splits}
 
 
 def coco_sources(folder: Path) -> dict[str, Source]:

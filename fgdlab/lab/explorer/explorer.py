@@ -124,7 +124,6 @@ class Explorer(ExplorerWidget):
             self.choice = self.state.dict()
 
     def _answer(self, widget, content: dict, buffers) -> None:
-        """Answer a question of the browser, under its id."""
         try:
             reply, block = self._reply(content, buffers)
         except Exception as error:  # the browser shows errors of detectors and files too

@@ -186,5 +186,4 @@ def style_chart(ax: Axes, title: str) -> None:
 
 
 def lookup_table(kind: str) -> bytes:
-    """The colour map of a kind of panel as 256 RGB colours."""
     return (mpl.colormaps[COLOUR_MAPS[kind]](np.arange(256))[:, :3] * 255).round().astype(np.uint8).tobytes()

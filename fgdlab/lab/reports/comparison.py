@@ -89,7 +89,6 @@ def table(headers: list[str], rows: list[list[str]], last: str) -> str:
 
 
 def comparison_figure(result: Comparison) -> Figure:
-    """A histogram of the resampled differences, below it the intervals and a point per seed."""
     inputs, count, shown = result.inputs, len(result.differences), result.known()
     lines = [inputs.data, *(stats.variance_covered(source, f"{source.capitalize()}: covers") for source in shown)]
     lines += [] if count > 1 else ["One pair of runs shows no seed variance."]

@@ -33,7 +33,6 @@ class ComparisonInputs:
 
 
 def read_detections(file: Path, ground_truth: dict) -> list[dict]:
-    """A file of detections, each checked."""
     detections = read_json(file)
     if not isinstance(detections, list) or not detections:
         raise UserError(f"{file} must hold a list of detections, got {short_repr(detections)}; {EXPORT}")

@@ -31,7 +31,6 @@ def table_data(runs: SweepRuns, metrics: tuple[str, ...], start: Path) -> dict:
 
 
 def table_html(data: dict) -> HTML:
-    """The table with its script."""
     html, css, js = ((STATIC / f"runs.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
     page = html.replace("STYLE", css).replace("SCRIPT", js.replace("export default", "const table ="))
     return HTML(page.replace("DATA", json.dumps(data).replace("<", "\\u003c")))

@@ -111,7 +111,6 @@ def folder_of(line: pd.Series, home: Path) -> Path | None:
 
 
 def with_errors(frame: pd.DataFrame, home: Path) -> pd.DataFrame:
-    """The same runs with a column of the errors in failed.json, if a run failed."""
     failed = frame["state"] == "failed"
     if "error" in frame or not failed.any():
         return frame
@@ -132,7 +131,6 @@ def used_settings(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def unused_by_run(line: pd.Series) -> tuple[str, ...]:
-    """Settings that the method of this run does not use."""
     if not known(line.get("method")):
         return ()
     inherits, distils = known(line.get("inherit")) and bool(line["inherit"]), line["method"] != "none"
@@ -179,6 +177,5 @@ def setting_text(value) -> str:
 
 
 def relative_path(path: Path) -> str:
-    """The path relative to the current folder, if it is below it."""
     path, here = Path(os.path.abspath(path)), Path.cwd()
     return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.as_posix()

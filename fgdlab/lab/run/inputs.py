@@ -42,4 +42,5 @@ def findings(config: RunConfig, data: Data) -> list[Finding]:
         met = partial(share_met, anchors=(corners[:, 2:] - corners[:, :2]).numpy())
     transform = student.transform
     resized = (0, 0) if isinstance(transform, NoResize) else (transform.min_size[-1], transform.max_size)
-    return examine(dict(zip((config.train_split, config.eval_split), data, strict=True)), met, resized)
+    kept = getattr(student, "roi_heads", student).detections_per_img
+    return examine(dict(zip((config.train_split, config.eval_split), data, strict=True)), met, resized, kept)

@@ -77,7 +77,6 @@ def estimate(values: Iterable[float]) -> Estimate:
 
 
 def check_metric(frame: pd.DataFrame, metric: str) -> None:
-    """Raise a UserError with the metrics of ``frame``, unless ``metric`` is one of its columns."""
     if metric not in frame:
         raise unknown_name("metric", metric, [name for name in frame.columns if name.startswith("A")])
 

@@ -40,6 +40,11 @@ def test_the_doctor_is_red_where_run_refuses(name, scene_cache, tmp_path, monkey
     assert any(result.passed is False for result in validate_config(config))
 
 
+def test_the_doctor_wants_no_look_at_the_weights_of_a_teacher_that_is_not_trained_yet(lab_home):
+    looks = {result.name for result in validate_config(RunConfig.of(TINY)) if result.passed is None}
+    assert "teacher" in looks and "the teacher's weights" not in looks
+
+
 def test_the_doctor_is_not_red_where_run_works(scene_cache, monkeypatch):
     monkeypatch.setenv("FGDLAB_HOME", str(scene_cache))
     results = list(validate_config(RunConfig.of({**TINY, "method": "none"})))

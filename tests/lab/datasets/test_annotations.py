@@ -280,11 +280,6 @@ def test_listed_splits_are_taken_as_they_are(tmp_path):
     assert ids(read_split(tmp_path, "train")) == [1, 2] and ids(read_split(tmp_path, "mine")) == [1, 3]
 
 
-def test_a_split_that_shares_images_with_another_says_so(tmp_path):
-    write(tmp_path, splits={"train": [1, 2], "val": [2, 3], "mine": [1, 2]})
-    assert read_split(tmp_path, "val").notes == ["1 of the images of val are in train too: see splits.json"]
-
-
 def test_cocos_own_layout_has_short_names(tmp_path):
     write_coco(tmp_path, "train2017", "val2017")
     assert splits_of(tmp_path) == ["train2017", "val2017", "train", "val", "train-fit", "train-tune"]
@@ -303,6 +298,12 @@ def test_a_folder_a_split_with_its_annotations_beside_its_images_is_read(tmp_pat
     assert splits_of(tmp_path) == ["train", "valid", "val", "train-fit", "train-tune"]
     found = read_split(tmp_path, "val")
     assert ids(found) == [1, 2, 3] and read_image(found.image_folder, found.images[0]).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_all_images_are_no_stand_in_for_a_split_that_is_not_there(tmp_path):
+    write(tmp_path, splits={"train": [1, 2], "test": [3]})
+    said = message(read_split, tmp_path, "val")
+    assert said.startswith("unknown split 'val'; known: all, train, test,")
 
 
 def test_a_short_name_of_two_files_is_unknown(tmp_path):

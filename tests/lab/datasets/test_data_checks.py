@@ -9,13 +9,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets.annotations import read_split, splits_of
 from fgdlab.lab.datasets.data_checks import CHECKS, LEVELS, examine, refuse_data
 from fgdlab.lab.datasets.dataset import DetectionDataset
 from fgdlab.lab.datasets.images import read_image
+from fgdlab.lab.detectors.builder import DETECTORS, build
 from fgdlab.lab.errors import UserError
+from fgdlab.lab.run import inputs
+from fgdlab.lab.training.evaluate import coco_scores
 
 WIDTH, HEIGHT = 96, 80
 CLASSES = ["square", "disc"]
@@ -106,7 +111,7 @@ FAULTS = {
         annotations=[each for each in data["annotations"] if each["image_id"] % 4 == 0])),
     "a class only in val": ("classes that are not learned", "warn", lambda data: [
         each.update(category_id=1) for each in data["annotations"] if each["image_id"] < 12]),
-    "crowded": ("more objects than are counted", "warn", lambda data: data["annotations"].extend(
+    "crowded": ("more objects than are kept", "warn", lambda data: data["annotations"].extend(
         {"id": 100 + k, "image_id": 3, "category_id": 1, "bbox": [k / 20, k / 30, 9, 9]} for k in range(900))),
     "few": ("classes with few objects", "note", lambda data: data.update(
         annotations=[each for each in data["annotations"] if each["category_id"] == 1 or each["image_id"] < 3])),
@@ -120,13 +125,50 @@ def test_a_fault_is_found_by_its_check(tmp_path, fault):
     assert finding.level == level and finding.remedy in str(finding)
 
 
-def test_ap_cannot_exceed_what_is_counted(tmp_path):
-    def crowded(data):
+def grid(counts: dict[int, tuple[int, int]]):
+    """Objects that do not overlap: {image: (squares, discs)}."""
+    def of_document(data):
+        objects = [(n, 1 + (k >= squares), k) for n, (squares, discs) in counts.items() for k in range(squares + discs)]
         data["annotations"] = [
-            {"id": k, "image_id": k % 16, "category_id": 1, "bbox": [k % 80, k % 60, 9 + k % 7, 9]}
-            for k in range(16 * 400)]
+            {"id": i, "image_id": n, "category_id": kind, "bbox": [k % 24 * 4, k // 24 * 4, 3, 3], "area": 9,
+             "iscrowd": 0}
+            for i, (n, kind, k) in enumerate(objects, start=1)]
+    return of_document
 
-    assert "cannot exceed 25" in str(found_in(folder(tmp_path, crowded))["more objects than are counted"])
+
+@pytest.mark.parametrize("counts, kept, expected", [
+    ((400, 0), 300, 25.7),  # AP counts 100 of a class: 26 of the 101 recalls
+    ((60, 60), 100, 83.5),  # 120 objects, of no class more than 100
+    ((100, 20), 50, 65.3),  # the rare class first: 20 of 20 and 30 of 100
+    ((90, 90), 300, None),
+])
+def test_ap_reaches_but_does_not_exceed_the_bound_that_kept_detections_set(tmp_path, counts, kept, expected):
+    path = folder(tmp_path, grid({n: counts for n in range(16)}))
+    finding = found_in(path, kept=kept).get("more objects than are kept")
+    assert (expected is None) == (finding is None)
+    if finding is None:
+        return
+    assert f"the detector keeps {kept} in all, so AP cannot exceed {expected}" in finding.sentence
+    truth, found = read_split(path, "val").coco(), []
+    for image in range(12, 16):
+        objects = [each for each in truth["annotations"] if each["image_id"] == image]
+        rare_first = sorted(objects, key=lambda each: -each["category_id"])
+        found += [{**each, "score": 0.9} for each in rare_first[:kept]]
+    assert expected - 1 < coco_scores(truth, found)["AP"] < expected + 0.05
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_keeps_as_many_detections_as_the_check_is_told(tmp_path, monkeypatch, name):
+    config, told = RunConfig.of({"data": "DIR", "detector": name, "student": "small_s"}), []
+    monkeypatch.setattr(inputs, "examine", lambda *args: told.append(args[3]))
+    inputs.findings(config, (None, None))
+    all_of_them = {"score_thresh": 0.0, "nms_thresh": 1.0}
+    if "rcnn" in name:
+        all_of_them = {f"box_{key}": value for key, value in all_of_them.items()}
+    detector = build(name, "small_s", 9, **all_of_them).eval()
+    with torch.no_grad():
+        output, = detector([torch.rand(3, 128, 128)])
+    assert told == [len(output["scores"])]
 
 
 def test_what_is_said_of_several_splits_is_said_once(tmp_path):

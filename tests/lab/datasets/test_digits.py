@@ -15,7 +15,7 @@ from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets import digits
 from fgdlab.lab.datasets.annotations import read_split
 from fgdlab.lab.datasets.dataset import DetectionDataset, data_folder, foreground_fractions, open_split
-from fgdlab.lab.datasets.digits import DIGIT_SAMPLES, PHOTO_COLUMNS, DigitScenes, digit_folder, scene
+from fgdlab.lab.datasets.digits import DIGIT_SAMPLES, PHOTO_COLUMNS, DigitScenes, digit_folder, scene_with_ink
 from fgdlab.lab.datasets.segmentation import decode_mask
 from fgdlab.lab.io import cache_root
 
@@ -27,12 +27,17 @@ def files(folder) -> dict[str, bytes]:
     return {str(each.relative_to(folder)): each.read_bytes() for each in sorted(folder.rglob("*")) if each.is_file()}
 
 
+def scene_of(recipe, split, image_id) -> tuple:
+    """Pixels and objects."""
+    return scene_with_ink(recipe, split, image_id)[:2]
+
+
 def same_scene(a, b) -> bool:
     return np.array_equal(a[0], b[0]) and a[1] == b[1]
 
 
 def scenes_of(split, recipe=DigitScenes(), count=40):
-    return [scene(recipe, split, image_id) for image_id in range(1, count + 1)]
+    return [scene_of(recipe, split, image_id) for image_id in range(1, count + 1)]
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ def recorded(monkeypatch):
         made = []
         for image_id in range(1, count + 1):
             pastes.clear()
-            pixels, objects = scene(recipe, split, image_id)
+            pixels, objects = scene_of(recipe, split, image_id)
             made.append(SimpleNamespace(pixels=pixels, objects=objects, pastes=list(pastes)))
         return made
 
@@ -76,9 +81,9 @@ def test_the_same_recipe_gives_the_same_bytes(tmp_path):
 
 
 def test_scenes_do_not_depend_on_the_order_they_are_made_in():
-    forward = {image_id: scene(SMALL, "train", image_id) for image_id in range(1, 9)}
+    forward = {image_id: scene_of(SMALL, "train", image_id) for image_id in range(1, 9)}
     np.random.seed(1)                                                # nor on anybody's global state
-    backward = {image_id: scene(SMALL, "train", image_id) for image_id in range(8, 0, -1)}
+    backward = {image_id: scene_of(SMALL, "train", image_id) for image_id in range(8, 0, -1)}
     assert all(same_scene(forward[image_id], backward[image_id]) for image_id in forward)
 
 
@@ -114,7 +119,7 @@ def test_the_key_changes_with_the_version_of_the_recipe(monkeypatch):
 
 @pytest.mark.parametrize("setting", [{"seed": 1}, {"lookalikes": False}, {"size": 96}, {"height": (20, 40)}])
 def test_a_setting_changes_the_scenes(setting):
-    assert not same_scene(scene(DigitScenes(), "train", 1), scene(replace(DigitScenes(), **setting), "train", 1))
+    assert not same_scene(scene_of(DigitScenes(), "train", 1), scene_of(replace(DigitScenes(), **setting), "train", 1))
 
 
 def test_masks_of_the_ink_change_no_pixel_no_box_and_no_name_of_scenes_without(tmp_path, recorded):
@@ -320,7 +325,7 @@ def test_the_folder_is_coco_that_every_reader_takes(tmp_path):
         for entry in found.images:
             with Image.open(folder / "images" / entry["file_name"]) as image:
                 assert image.size == (entry["width"], entry["height"]) == (64, 64)
-            wanted = [(digit + 1, box) for digit, box in scene(SMALL, split, entry["id"])[1]]
+            wanted = [(digit + 1, box) for digit, box in scene_of(SMALL, split, entry["id"])[1]]
             assert [
                 (label, tuple(box))
                 for label, box in zip(found.labels[entry["id"]], found.boxes[entry["id"]], strict=True)
