@@ -9,13 +9,15 @@
 #             -d folder -r benchmarks/gpu_wheels.txt
 #     COMMIT=$(git rev-parse --short=12 HEAD)  where the copy of a clean checkout has no .git: the results name the commit
 #     JOBS=5                                   runs at a time on the GPU
-#     PART=150 LIMIT=440                       seconds that loss, tests and step may take each, and a table: the same call continues it
+#     PART=150                                 seconds that loss, tests and step may take each
+#     LIMIT=440                                seconds that a table may take; the same call continues it. One alone has no limit by default
 #     REHEARSAL=folder                         the same parts, small and on the CPU, with their runs in a folder; benchmarks/gpu_rehearsal.sh
 #
 # A part that fails costs only itself: the others still run, and the exit status is 1. Results go to benchmarks/results/ and, as NAME-gpu.csv,
 # .md and .png, to ablations/results/, each with the GPU's name. If $OUT is set, they are copied there every quarter of a minute, with all
-# output in gpu.log and the finished runs of a table in runs.tgz: unpacked in the project's folder, they need not run again.
-# An unfinished table is not published.
+# output in gpu.log and the finished runs of a table in runs.tgz. An unfinished table is not published; with that archive unpacked in the
+# project's folder, fgdlab table shows its finished runs. Seeds run one after the other, so the first are complete. Another machine would
+# train another teacher, and run all of them again.
 #
 # Estimated time on one H200 with 16 cores; not measured yet. Compiling the loss takes most of the first three parts: half a minute of one
 # core for five levels and the first kernels, a quarter of a minute for two.
@@ -34,6 +36,7 @@ parts="${*:-${STEPS:-loss tests step table1}}"
 jobs="${JOBS:-5}"                               # small students: several runs share one GPU
 small="${REHEARSAL:-}"
 [[ -z "$small" ]] || : "${PART:=3600}" "${LIMIT:=3600}"
+limit="${LIMIT:-$([[ "$parts" == *" "* ]] && echo 440 || echo 86400)}"      # of a table; beside other parts, of a quarter of an hour
 export FGDLAB_COMMIT="${COMMIT:-}" PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
 for part in $parts; do
@@ -73,10 +76,10 @@ limited() {                                     # SECONDS WORDS...: Python, inte
   timeout --signal=INT --kill-after=20 "$seconds" "$python" "$@"
 }
 
-table() {                                       # NAME SECONDS: run it, then publish it in ablations/results
+table() {                                       # NAME: run it, then publish it in ablations/results
   if [[ -n "$small" ]]; then
-    limited "$LIMIT" -m fgdlab sweep "$1" --scale smoke --jobs 1 --out "$small/$1"
-  elif limited "${LIMIT:-$2}" -m fgdlab sweep "$1" --scale gpu --jobs "$jobs"; then
+    limited "$limit" -m fgdlab sweep "$1" --scale smoke --jobs 1 --out "$small/$1"
+  elif limited "$limit" -m fgdlab sweep "$1" --scale gpu --jobs "$jobs"; then
     "$python" -m fgdlab table "$1" --scale gpu --publish
   else
     echo "$1 is unfinished and was not published; the same call continues it" >&2
@@ -98,8 +101,8 @@ for part in $parts; do
     loss) limited "${PART:-150}" -m benchmarks.fgd_loss $([[ -n "$small" ]] && echo --quick || echo --device cuda) ;;
     tests) tests 150 ;;
     step) limited "${PART:-150}" -m benchmarks.gpu_step ${small:+--device cpu --quick} ;;
-    table1) table table1_areas 440 ;;
-    table7) table table7_temperature 440 ;;
+    table1) table table1_areas ;;
+    table7) table table7_temperature ;;
   esac || failed+=("$part")
   echo "== $part took $SECONDS s"
   save

@@ -125,6 +125,19 @@ def test_the_most_valuable_part_is_first_and_all_fit_into_a_quarter_of_an_hour(s
     assert len(seconds) == 4 and sum(seconds) <= 15 * 60
 
 
+def test_parts_and_a_table_beside_them_fit_into_a_quarter_of_an_hour_and_a_table_alone_has_its_time(script, tmp_path):
+    clock = tmp_path / "bin/timeout"
+    clock.parent.mkdir()
+    clock.write_text('#!/usr/bin/env bash\necho "$3" >>seconds\nshift 3; exec "$@"\n')
+    clock.chmod(0o755)
+    both = {"PATH": f"{clock.parent}:{os.environ['PATH']}"}
+    script(**both)
+    assert sum(map(int, (tmp_path / "seconds").read_text().split())) <= 15 * 60
+    (tmp_path / "seconds").unlink()
+    script("table1", **both)
+    assert int((tmp_path / "seconds").read_text()) >= 3600
+
+
 def test_only_files_with_tests_for_a_gpu_are_collected(tmp_path, script):
     """Files of other tests import packages that a borrowed machine may lack."""
     (tmp_path / "tests/deep").mkdir(parents=True)
