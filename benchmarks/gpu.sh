@@ -63,7 +63,7 @@ save() {                                        # copies to $OUT what this call 
   mapfile -t results < <(find "${small:-runs}" -name result.json -newer "$begun" 2>/dev/null)
   ((${#results[@]})) || return 0
   for result in "${results[@]}"; do find "${result%/*}" -maxdepth 1 -name "*.json" -size -256k; done |
-    tar czf "$part" -T - && mv "$part" "$OUT/runs.tgz"
+    tar czf "$part" -T - 2>/dev/null && mv "$part" "$OUT/runs.tgz"
 }
 trap 'save; rm -f "$begun"' EXIT
 if [[ -n "${OUT:-}" ]]; then                    # also while a part runs: a machine may be taken away at any time
