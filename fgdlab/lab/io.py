@@ -21,8 +21,13 @@ CLOCK_STEP = 2.0  # seconds between two times of the coarsest file systems
 def cache_root() -> Path:
     """The folder of all that can be made again: ``$FGDLAB_HOME``, else ``fgdlab`` in the user's cache folder."""
     if home := os.environ.get("FGDLAB_HOME"):
-        return Path(home).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fgdlab"
+        return user_path(home)
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "fgdlab"
+
+
+def user_path(path: str | Path) -> Path:
+    """~ is the user's home. A file's own name may begin with it, too."""
+    return Path(os.path.expanduser(path))
 
 
 def write_text(path: Path, text: str) -> None:

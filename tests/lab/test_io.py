@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fgdlab.lab.io import atomic_write, cache_root, create_once, short_hash, write_json, write_text
+from fgdlab.lab.io import atomic_write, cache_root, create_once, short_hash, user_path, write_json, write_text
 
 
 def names(folder) -> list[str]:
@@ -138,3 +138,11 @@ def test_a_digest_depends_on_values_and_not_on_the_order_of_keys():
         len({short_hash({"a": 1}), short_hash({"a": 2}), short_hash({"b": 1}), short_hash([1]), short_hash(b"1")}) == 5
     )
     assert short_hash(b"abc", 64) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+# ---- names ---
+
+def test_a_tilde_is_the_home_and_may_begin_a_name(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/data") == tmp_path / "data" and user_path(Path("~")) == tmp_path
+    assert user_path("~no-such-user/data") == Path("~no-such-user/data")

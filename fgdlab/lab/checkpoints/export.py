@@ -9,7 +9,7 @@ from ..config import RunConfig
 from ..datasets import MAX_CLASSES
 from ..detectors import build, build_settings
 from ..errors import UserError, short_repr
-from ..io import atomic_write
+from ..io import atomic_write, user_path
 from .mmdet_keys import megvii_names, mmdet_names
 from .safetensors_io import load_weights, read_facts
 
@@ -48,7 +48,7 @@ def export_student(source: Path | str, out: Path | str, names: str = "torchvisio
 
 
 def weights_file(source: Path | str) -> Path:
-    path = Path(source).expanduser()
+    path = user_path(source)
     if path.is_dir():
         path = path / "student.safetensors"
         if not path.is_file():

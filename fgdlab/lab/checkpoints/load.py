@@ -16,6 +16,7 @@ from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from ..config import RunConfig
 from ..detectors import adapt_detector, build, build_settings, from_torchvision, is_pretrained
 from ..errors import UserError, short_repr, unknown_name
+from ..io import user_path
 from .classes import COCO_OUTPUTS, coco_rows, narrow
 from .download import download
 from .export import checked
@@ -38,7 +39,7 @@ def teacher_from_checkpoint(config: RunConfig, classes: list[str], progress: boo
     name = config.teacher_checkpoint
     if name.startswith(TORCHVISION):
         return published(name.removeprefix(TORCHVISION), config, classes)
-    path = download(name, progress) if "://" in name else Path(name).expanduser()
+    path = download(name, progress) if "://" in name else user_path(name)
     return from_file(path, config, classes), path
 
 

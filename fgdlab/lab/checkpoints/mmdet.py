@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import UserError, listed
+from ..io import user_path
 from .mmdet_keys import NECK, OF_MEGVII, megvii_names, mmdet_names
 from .safetensors_io import check_archive, not_safetensors
 
@@ -128,7 +129,7 @@ def read_checkpoint(path: Path | str) -> tuple[dict[str, Tensor], list[str]]:
 
     UserError where that fails.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if not path.is_file():
         raise UserError(f"checkpoint must be a file, got {str(path)!r}, which is none; check the path")
     if path.suffix == ".safetensors":

@@ -6,7 +6,7 @@ import click
 
 from .. import checkpoints, datasets
 from ..errors import UserError
-from ..io import make_folder, write_json
+from ..io import make_folder, user_path, write_json
 from .settings_flags import PATH, option
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -73,7 +73,7 @@ def image_files(names: tuple[str, ...]) -> list[Path]:
     """Files, the images of folders, and what patterns match, each once; a UserError for a name that gives no image."""
     files: dict[Path, None] = {}
     for name in names:
-        path = Path(name).expanduser()
+        path = user_path(name)
         inside = sorted(path.rglob("*")) if path.is_dir() else map(Path, sorted(glob.glob(str(path), recursive=True)))
         found = [file for file in inside if file.is_file() and file.suffix.lower() in SUFFIXES]
         found = [path] if path.is_file() else found

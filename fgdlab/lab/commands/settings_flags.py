@@ -96,7 +96,6 @@ def scaled(settings: dict) -> RunConfig:
 
 
 def fitted(config: RunConfig, given: Collection[str]) -> RunConfig:
-    """The configuration with settings that fit its data; prints a line about each."""
     chosen, lines = run.fit_to_data(config, given)
     if torchrun.rank() == 0:
         click.echo("\n".join(lines))

@@ -23,7 +23,7 @@ from ..io import cache_root, make_folder
 from ..provenance import device_name, packages
 from ..run import RunInputs, check_settings, device_of, findings, make_distiller, open_data
 from ..teachers import Teacher, cache_refusal, load_teacher, teacher_needs_training, training_length
-from ..training import CheckResult, coco_scores, detections, preflight, train
+from ..training import CheckResult, ProcessGroup, coco_scores, detections, early_stopping, preflight, train
 
 LEAST_FREE, USUAL_FREE = 1.0, 20.0  # GB: enough to write anything; enough for the teacher's maps
 SAMPLE = 64  # images on which the teacher is evaluated
@@ -110,6 +110,7 @@ def all_checks(config: RunConfig) -> Iterator[CheckResult]:
         refused = config.teacher_cache == "on" and cache_refusal(config, train_set, teacher.detector)
         if refused:
             yield CheckResult("teacher_cache=on", False, f"not possible: {refused}", "use teacher_cache=auto")
+    early_stopping(config, train_set, device, ProcessGroup())
     train(distiller, train_set, config.but(train_steps=1, patience=0, schedule="cosine"), device=device, progress="off")
     yield CheckResult("one step", True, "done, with finite losses and gradients")
 

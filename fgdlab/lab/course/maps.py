@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..datasets import as_rgb, read_exif_rotated, shrink
+from ..io import user_path
 from ..plots import BAR_WIDTH, NotebookFigure, draw_boxes, draw_image, draw_maps, panel_grid, style_axes
 
 NOTEBOOK_DPI = 110
@@ -139,5 +140,5 @@ def photograph(path: str | Path = "", long_side: int = 640) -> Tensor:
 
         image = Image.fromarray(load_sample_image("china.jpg"))
     else:
-        image = read_exif_rotated(Path(path).expanduser(), f"PHOTO={str(path)!r}")
+        image = read_exif_rotated(user_path(path), f"PHOTO={str(path)!r}")
     return torch.from_numpy(as_rgb(shrink(image, long_side))).permute(2, 0, 1).float() / 255

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError, raise_first, short_repr, unknown_name
-from ..io import cache_root, create_once, file_hashes, short_hash, write_json
+from ..io import cache_root, create_once, file_hashes, short_hash, user_path, write_json
 from .coco_json import KEYS, box_table, class_names, read_document, read_json
 from .file_names import is_file, other_spellings
-from .images import QUARTER_TURNS, orientation
+from .images import QUARTER_TURNS, decoding, orientation
 from .segmentation import invalid_segmentations
 from .splits import Source, sources
 
@@ -72,7 +72,7 @@ class Annotations:
 
 
 def splits_of(folder: str | Path) -> list[str]:
-    return list(sources(Path(folder).expanduser()))
+    return list(sources(folder))
 
 
 def read_split(folder: str | Path, split: str, masks: bool = False, exif_turned: bool = False) -> Annotations:
@@ -87,7 +87,7 @@ def read_split(folder: str | Path, split: str, masks: bool = False, exif_turned:
         masks: also check and keep the segmentations. exif_turned: as the setting.
     Differs: COCO's train2017 has two boxes of height 0. In COCO's layout such boxes are left out, with a note.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     known = sources(folder)
     if split not in known:
         hint = "; train-tune is a fifth of train to tune on" if "train-tune" in known else ""
@@ -141,7 +141,7 @@ def box_note(count: int, which: str, what: str) -> list[str]:
 def segmentation_counts(folder: str | Path) -> dict[Path, tuple[Counter, list[str]]]:
     """{file: (objects by kind of segmentation, a message for each broken one)}."""
     counts = {}
-    for file in dict.fromkeys(source.file for source in sources(Path(folder).expanduser()).values()):
+    for file in dict.fromkeys(source.file for source in sources(folder).values()):
         document = read_document(file)
         objects = [each for each in document["annotations"] if min(each["bbox"][2:]) > 0]
         present = [each for each in objects if each.get("segmentation")]
@@ -182,7 +182,7 @@ def match_classes(document: dict, source: Source, split: str) -> tuple[list[str]
 def turn_upright(images: list[dict], boxes: dict[int, np.ndarray], folder: Path, masks: bool) -> None:
     """Mark images that their EXIF orientation turns. Where the sides swap, boxes are shares of the stated size."""
     for entry in images:
-        with Image.open(folder / entry["file_name"]) as image:
+        with decoding(path := folder / entry["file_name"]), Image.open(path) as image:
             turn, stored = orientation(image), image.size
         if turn == 1:
             continue

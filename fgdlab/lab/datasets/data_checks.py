@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..errors import UserError, listed
 from ..io import cache_root, short_hash, write_json
 from .dataset import DetectionDataset
-from .images import GREY_16_BIT, orientation, read_image
+from .images import decoding, orientation, read_image
 
 LEVELS = ("refuse", "warn", "note")
 HEADERS, DECODED = 200, 8  # files per split whose EXIF is read, whose pixels are looked at
@@ -114,14 +114,27 @@ def refuse_data(findings: Sequence[Finding], say: Callable[[str], None]) -> None
 
 # --- objects ---
 
+def lacks_objects(part: Part, least: float) -> str | None:
+    crowds = f" but {part.crowds} crowd regions" if part.crowds else ""
+    return f"none{crowds}" if part.count < least else None
+
+
 @check("refuse", 1, "give a split with objects, or set iscrowd to 0")
 def objects_to_learn(part: Part, least: float):
-    return f"none but {part.crowds} crowd regions" if part.count < least and part.learned is part else None
+    return lacks_objects(part, least) if part.learned is part else None
 
 
 @check("warn", 1, "its AP is no number; give a split with objects")
 def objects_to_evaluate(part: Part, least: float):
-    return f"none but {part.crowds} crowd regions" if part.count < least and part.learned is not part else None
+    return lacks_objects(part, least) if part.learned is not part else None
+
+
+@check("warn", 0, "give them one name if they are one class")
+def classes_of_nearly_one_name(part: Part, most: float):
+    spelt: dict[str, list[str]] = {}
+    for name in part.dataset.classes:
+        spelt.setdefault(name.casefold().strip(), []).append(repr(name))
+    return listed([name for names in spelt.values() if len(names) > 1 for name in names]) or None
 
 
 @check("warn", 1, "add images of them to the training split, or remove the class")
@@ -229,21 +242,18 @@ def images_in_two_splits(part: Part, most: float):
 def exif_turns(part: Part, most: float):
     turned = 0
     for path, entry in part.files(HEADERS):
-        with Image.open(path) as image:  # a PNG would be decoded
+        with decoding(path), Image.open(path) as image:
             undecided = image.size == (entry["width"], entry["height"]) and not entry.get("upright")
-            turned += image.format != "PNG" and undecided and orientation(image) != 1
+            known = image.format != "PNG" or "exif" in image.info  # else a PNG would be decoded
+            turned += known and undecided and orientation(image) != 1
     return f"{turned} of {len(part.files(HEADERS))} images have a turn that is not applied" if turned > most else None
 
 
-@check("warn", 64, "save them with 8 bits, or scale them to all 16")
+@check("warn", 64, "look at them; scale 10 or 12 bits to all 16, or save them with 8")
 def dark_images(part: Part, least: float):
-    modes, largest = set(), 0
-    for path, entry in part.files(DECODED):
-        with Image.open(path) as image:
-            modes.add(image.mode)
-        largest = max(largest, int(read_image(part.dataset.annotations.image_folder, entry).max()))
-    kind = "16-bit files" if modes & {*GREY_16_BIT} else "files"
-    return f"{kind} reach level {largest} of 255" if largest < (least if kind != "files" else 1) else None
+    folder = part.dataset.annotations.image_folder
+    largest = max(int(read_image(folder, entry).max()) for _, entry in part.files(DECODED))
+    return f"files reach level {largest} of 255" if largest < least else None
 
 
 @check("note", 0, "correct the files if that is wrong")

@@ -17,7 +17,7 @@ from fgdlab.masks import cell_ranges
 
 from ..config import RunConfig
 from ..errors import UserError
-from ..io import file_hashes, short_hash
+from ..io import file_hashes, short_hash, user_path
 from .annotations import Annotations, read_split, splits_of
 from .augmentation import Augmentation
 from .batch_sampler import epoch_batches
@@ -34,7 +34,7 @@ Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
 
 def data_folder(config: RunConfig, progress: bool = True) -> Path:
     if config.data != "digits":
-        return Path(config.data).expanduser()
+        return user_path(config.data)
     if not config.train_images or not config.eval_images:
         raise UserError(
             "train_images and eval_images must be at least 1 for digit scenes, got "

@@ -58,7 +58,8 @@ def read_exif_rotated(file: Path | IO[bytes], name: str = "") -> Image.Image:
 
 
 def orientation(image: Image.Image) -> int:
-    return image.getexif().get(ExifTags.Base.Orientation, 1)
+    turn = image.getexif().get(ExifTags.Base.Orientation)
+    return turn if turn in range(2, 9) else 1  # some cameras write 0
 
 
 def shrink(image: Image.Image, long_side: int) -> Image.Image:

@@ -4,6 +4,8 @@
     result.json, images/; labels.json, data/                                   Label Studio's and FiftyOne's exports
     annotations/instances_<split>.json, <split>/                               COCO's layout, such as train2017, val2017
     annotations/<split>.json, images/<split>/ or images/                       Datumaro's, CVAT's and other exports
+    <split>.json, and folders as in the two lines above                        of hand-made data; a split may be
+                                                                               longer: Train, validation, train2017
     <split>/_annotations.coco.json beside its images                           Roboflow's exports; valid is also val
 """
 import hashlib
@@ -15,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError, listed, raise_first, short_repr
+from ..io import user_path
 from .coco_json import EXPORT, MEND, is_integer, read_json, repeated
 
 DRAWN_PARTS = {"train": 0.70, "tune": 0.15, "val": 0.15}  # fractions, without splits.json
@@ -38,7 +41,8 @@ class Source:
     classes_of: Path | None = None  # the JSON file whose classes the labels number; None: its own
 
 
-def sources(folder: Path) -> dict[str, Source]:
+def sources(folder: str | Path) -> dict[str, Source]:
+    folder = user_path(folder)
     if not folder.is_dir():
         got = "a file; give the folder that holds it" if folder.exists() else "nothing there; correct the path"
         raise UserError(f"{folder} must be a folder with annotations.json and images/, got {got}")
@@ -51,6 +55,10 @@ def sources(folder: Path) -> dict[str, Source]:
             f"{folder} must hold annotations.json and images/, or annotations/instances_<split>.json and <split>/, or "
             f"<split>/_annotations.coco.json beside its images, got {shown or 'an empty folder'}; "
             f"{conversion(folder, present)}")
+    for short_name in ("train", "val"):
+        matches = [name for name in found if name.casefold().startswith(short_name)]
+        if len(matches) == 1:
+            found.setdefault(short_name, found[matches[0]])
     reference = found["train"].file if "train" in found else None
     found = {name: replace(source, classes_of=reference) for name, source in found.items()}
     if "train" in found and not TRAIN_PARTS.keys() & found.keys():
@@ -127,38 +135,33 @@ def listed_sources(everything: Source, file: Path) -> dict[str, Source]:
     return {name: replace(everything, choose=partial(choose, name=name)) for name in splits}
 
 
+def names_split(name: str) -> bool:
+    return name.casefold().startswith(tuple(DISJOINT))
+
+
 def coco_sources(folder: Path) -> dict[str, Source]:
-    """One split per file; "train" and "val" also where one file name starts so. A lone file that names no split, such
-    as CVAT's instances_default.json, is drawn."""
+    """One split per file. A lone file that names no split, such as CVAT's instances_default.json, is drawn."""
     files = sorted(folder.glob("annotations/instances_*.json")) or [
         file for file in sorted(folder.glob("annotations/*.json")) if not file.name.startswith(NOT_BOXES)
-    ]
+    ] or [file for file in sorted(folder.glob("*.json")) if names_split(file.stem)]
     found = {}
     for file in files:
         name = file.stem.removeprefix("instances_")
         images = first_folder(
             *(folder / place for place in (name, f"images/{name}", f"data/{name}", "images", "data")))
         found[name] = Source(file, images, published=True)
-    if len(found) == 1 and not any(name.startswith(tuple(DISJOINT)) for name in found):
+    if len(found) == 1 and not any(map(names_split, found)):
         return lone_sources(*found.values())
-    for short_name in ("train", "val"):
-        matches = [name for name in found if name.startswith(short_name)]
-        if len(matches) == 1:
-            found.setdefault(short_name, found[matches[0]])
     return found
 
 
 def folder_sources(folder: Path) -> dict[str, Source]:
     files = {path.parent.name: path for name in reversed(OF_SPLIT) for path in sorted(folder.glob(f"*/{name}"))}
-    found = {
+    return {
         name: Source(file, first_folder(*(file.parent / place for place in (
             (".",) if file.name == OF_SPLIT[0] else ("data", "images", ".")))))
         for name, file in sorted(files.items())
     }
-    for longer in ("valid", "validation"):
-        if longer in found:
-            found.setdefault("val", found[longer])
-    return found
 
 
 def draw(ids: Sequence[int], parts: dict[str, float]) -> dict[str, list[int]]:

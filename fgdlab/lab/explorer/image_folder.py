@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..datasets import DetectionDataset, as_rgb, read_exif_rotated, read_split, shrink, splits_of
 from ..errors import UserError, check_name
+from ..io import user_path
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -24,7 +25,7 @@ def open_dataset(data, *, split: str = "", long_side: int = 1333):
         if len(data) == 0:
             raise UserError("data must hold an image, got an empty data set; choose another split")
         return data
-    folder = Path(data).expanduser()
+    folder = user_path(data)
     if not folder.is_dir():
         raise UserError(f"data must be a folder that exists, got {str(data)!r}; correct the path")
     if (folder / "annotations.json").is_file() or (folder / "annotations").is_dir():
@@ -36,7 +37,6 @@ def open_dataset(data, *, split: str = "", long_side: int = 1333):
 
 
 def item(file, name: str, number: int, long_side: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """(image, target without boxes) of an image file, shrunk to ``long_side``."""
     image = torch.from_numpy(as_rgb(shrink(read_exif_rotated(file, name), long_side))).permute(2, 0, 1).float() / 255
     labels = torch.zeros(0, dtype=torch.int64)
     return image, {"boxes": torch.zeros(0, 4), "labels": labels, "image_id": torch.tensor(number)}

@@ -151,7 +151,6 @@ class DetectorInference:
         return self.cache.get(key, lambda: self._predict(student.detector(checkpoint), image, label))
 
     def pairs(self, image: int, name: str, checkpoint: int) -> dict[str, MapPair]:
-        """{level: MapPair} of one student and the teacher."""
         def compute() -> dict[str, MapPair]:
             student = self.student_predictions(image, name, checkpoint).maps
             teacher, loss = self.teacher_predictions(image).maps, self.student_loss(name)

@@ -11,6 +11,7 @@ from ..checkpoints import load_weights, outputs_of, read_facts
 from ..config import RunConfig
 from ..detectors import build, build_settings
 from ..errors import UserError
+from ..io import user_path
 from ..run import imitated, load_run
 from ..training import make_loss
 
@@ -38,7 +39,7 @@ def named_detectors(student, classes: int, device=None) -> dict[str, NamedDetect
     named = {}
     for name, value in students.items():
         if isinstance(value, (str, Path)):
-            value = open_checkpoints(name, Path(value).expanduser(), classes, device)
+            value = open_checkpoints(name, user_path(value), classes, device)
         elif not isinstance(value, NamedDetector):
             value = NamedDetector(check_detector(f"student {name!r}", value))
         named[str(name)] = value
@@ -76,7 +77,7 @@ def checkpoint_label(file: Path) -> str:
 
 def of_run(folder: Path | str) -> dict:
     """student (with its snapshots), teacher, data, config, ap, and loss: f and R of FGD's last checkpoint, else {}."""
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     config, result, student, eval_set, teacher = load_run(folder)
     if teacher is None:
         raise UserError(f"{folder} must hold a run with a teacher, got none; give one: explore(folder, teacher, data)")

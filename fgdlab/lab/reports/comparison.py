@@ -57,7 +57,6 @@ def compare(inputs: ComparisonInputs, metric: str = "AP", resamples: int = 1000,
 
 
 def comparison_text(result: Comparison) -> str:
-    """The scores of each pair, the three intervals, and what each interval covers, for a terminal."""
     inputs, count, shown = result.inputs, len(result.differences), result.known()
     lines = dict(zip(inputs.pairs, result.scores.T, strict=True))
     if count > 1:

@@ -153,7 +153,6 @@ def detections_of(folder: Path) -> list[dict]:
 
 
 def comparison_of_rows(runs: SweepRuns, a: str, b: str) -> ComparisonInputs:
-    """Two rows of a sweep, over all seeds that are done in both."""
     for row in (a, b):
         check_name("row", row, runs.sweep.rows)
     sides = [runs.finished(row) for row in (a, b)]

@@ -33,7 +33,6 @@ def publish(results: pd.DataFrame, sweep: Sweep, scale: str = "laptop") -> list[
 
 
 def publish_table(name: str, table: str) -> list[Path]:
-    """Write a table between its marks in the README files; the files that changed."""
     changed = []
     for file in ("README.md", "README.zh-CN.md", "ablations/README.md"):
         readme = ablations_folder().parent / file

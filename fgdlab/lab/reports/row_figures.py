@@ -19,6 +19,7 @@ from .. import plots
 from ..config import RunConfig
 from ..datasets import DetectionDataset
 from ..errors import UserError
+from ..io import user_path
 from ..plots import NotebookFigure
 from ..run import load_run
 from ..teachers import trained_path
@@ -92,7 +93,7 @@ def load_row(folder: Path) -> tuple[RunConfig, nn.Module, DetectionDataset, nn.M
     result = finished(folder)
     config = RunConfig.of(result["settings"])
     checkpoint = config.teacher_checkpoint
-    weights = Path(checkpoint).expanduser() if checkpoint else trained_path(config)
+    weights = user_path(checkpoint) if checkpoint else trained_path(config)
     if result["teacher"] and not weights.is_file():
         raise UserError(
             f"the teacher's weights ({result['teacher']['weights']}) must be on this machine; "

@@ -72,7 +72,6 @@ class Report:
 
     @or_reason
     def rows_shown(self) -> HTML:
-        """Which runs the figures of the rows show, and which rows they leave out."""
         seeds = sorted({row.seed for row in self.loaded.rows})
         left_out = "; ".join(f"{label} ({why.rstrip('.')})" for label, why in self.loaded.left_out.items())
         text = f"The same images in every row, with the student of seed {', '.join(map(str, seeds))}."

@@ -1,6 +1,5 @@
 """The data of a run: opened, examined, and part of a run's identity: contents count, paths and names do not."""
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -8,6 +7,7 @@ from ..checkpoints import weights_hash
 from ..config import RunConfig
 from ..datasets import RECIPE_VERSION, DetectionDataset, Finding, examine, open_split
 from ..detectors import ANCHORED, NoResize, build, build_settings, share_met
+from ..io import user_path
 from ..training import custom_loss_hash
 
 OF_DATA = ("data", "train_split", "eval_split", "image_size", "train_images", "eval_images", "exif_turned", "detector")
@@ -24,7 +24,7 @@ def identity(config: RunConfig, data: Data | None = None) -> dict:
     if config.data != "digits":
         settings["data"] = "folder"
         contents["data"] = [dataset.content_hash() for dataset in data or open_data(config, progress=False)]
-    path = Path(config.teacher_checkpoint).expanduser()
+    path = user_path(config.teacher_checkpoint)
     if config.teacher_checkpoint and path.is_file():
         settings["teacher_checkpoint"] = "file"
         contents["teacher"] = weights_hash(path)

@@ -103,7 +103,6 @@ def teachers(runs: pd.DataFrame) -> str:
 
 
 def teacher_seeds(runs: pd.DataFrame) -> list[int]:
-    """The seeds of the teachers of these runs; a run without a teacher has none."""
     return distinct(runs[runs["teacher_AP"].notna()], "teacher_seed") if "teacher_AP" in runs else []
 
 

@@ -37,7 +37,6 @@ def distinct(runs: pd.DataFrame, column: str) -> list:
 
 
 def expected_seeds(runs: pd.DataFrame, sweep) -> list[int]:
-    """The sweep's seeds, and any other seed that was run."""
     return sorted({*map(int, sweep.seeds), *map(int, runs["seed"])})
 
 

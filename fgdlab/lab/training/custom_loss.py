@@ -4,12 +4,12 @@ from pathlib import Path
 
 from ..config import RunConfig
 from ..errors import UserError, unknown_name
-from ..io import short_hash
+from ..io import short_hash, user_path
 
 
 def custom_loss_file(method: str) -> Path | None:
     """The file of a method FILE.py:CLASS, else None."""
-    return Path(method.rpartition(":")[0]).expanduser() if ".py:" in method else None
+    return user_path(method.rpartition(":")[0]) if ".py:" in method else None
 
 
 def custom_loss_source(method: str) -> bytes:

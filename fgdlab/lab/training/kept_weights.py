@@ -20,6 +20,12 @@ def moving_average(student: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(student, avg_fn=mean, use_buffers=True)
 
 
+def early_stopping(config: RunConfig, *where) -> "EarlyStopping | None":
+    if config.schedule == "plateau" and not config.patience:
+        raise UserError("schedule=plateau must go with patience, got 0; give patience=3")
+    return EarlyStopping(config, *where) if config.patience else None
+
+
 class EarlyStopping:
     """Evaluates on the tune split, keeps the best weights, and says when ``config.patience`` has run out.
 

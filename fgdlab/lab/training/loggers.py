@@ -89,9 +89,9 @@ def loggers_of(folder: Path | None, config, first_step: int) -> list:
 
 
 def log_scores(folder: Path, config, step: int, scores: dict) -> None:
-    numbers = {f"eval/{name}": value for name, value in scores.items() if isinstance(value, float)}
+    known = [name for name, value in scores.items() if isinstance(value, float) and math.isfinite(value)]
     for logger in loggers_of(folder, config, step):
-        logger.log_scores({name: value for name, value in numbers.items() if math.isfinite(value)}, step)
+        logger.log_scores({f"eval/{name}": scores[name] for name in known}, step)
         logger.close()
 
 

@@ -18,7 +18,7 @@ from ..errors import UserError
 from .checkpoint import restore, save
 from .compile import compiled_pyramids
 from .distributed import ProcessGroup, check_batch_split, check_ranks_agree, sync_batchnorm
-from .kept_weights import EarlyStopping, moving_average
+from .kept_weights import early_stopping, moving_average
 from .log import Log
 from .loggers import loggers_of
 from .multiscale import drawn_size, short_sides
@@ -50,8 +50,6 @@ def train(
     if per_epoch == 0:
         problem = f"the split must hold at least one batch of {config.batch_size} images, got {len(train_set)}"
         raise UserError(f"{problem}; lower batch_size or give more images")
-    if config.schedule == "plateau" and not config.patience:
-        raise UserError("schedule=plateau must go with patience, got 0; give patience=3")
     check_batch_split(group, config.batch_size, config.accumulate)
     sync_batchnorm(distiller, group, device)
     steps = config.train_steps or per_epoch * config.epochs
@@ -59,11 +57,11 @@ def train(
     optimizer, precision = make_optimizer(parameters, config), Precision(config.precision, device)
     sides, guard = short_sides(config.min_sizes), NanGuard()
     student, parts = distiller.student, {"distiller": distiller, "optimizer": optimizer}
-    average = stopping = None
+    average, stopping = None, early_stopping(config, train_set, device, group)
     if config.ema:
         average = parts["average"] = moving_average(student, config.ema)
-    if config.patience:
-        stopping = parts["stopping"] = EarlyStopping(config, train_set, device, group)
+    if stopping:
+        parts["stopping"] = stopping
     step = first_step = restore(folder, parts, precision, group) if folder else 0
     own_folder = folder if group.is_rank0 else None
     progress = progress if group.is_rank0 else "off"

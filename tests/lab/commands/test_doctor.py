@@ -24,20 +24,30 @@ REFUSED = {
         "init": "pretrained", "detector": "yolox", "student": "small_s", "teacher": "small_s",
     },
     "an unknown part": {"method_parts": "all", "method": "fbkd"},
-    "data without a box": {"data": "EMPTY"},
+    "data without a box": {"data": "EMPTY"}, "a file that is no image": {"data": "TEXT", "image_size": 0},
+    "no such split to tune on": {"patience": 2, "tune_split": "tnue"},
+    "a split to tune on that is learned": {"patience": 2, "tune_split": "train"},
+    "a plateau without patience": {"schedule": "plateau"},
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_the_doctor_is_red_where_run_refuses(name, scene_cache, tmp_path, monkeypatch):
+def test_the_doctor_is_red_where_run_refuses(name, scene_cache, coco_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("FGDLAB_HOME", str(scene_cache))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "EMPTY/annotations.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    boxes = {i: [(5, 5, 30, 40, 3, 0)] for i in range(1, 7)}
+    folder = coco_folder([(64, 64)] * 6, boxes, splits={"train": [1, 2, 3, 4], "val": [5, 6]}, name="TEXT")
+    (folder / "images/3.png").write_text("no image")
     config = RunConfig.of({**TINY, **REFUSED[name]})
-    with pytest.raises(UserError):
+    with pytest.raises(UserError) as refused:
         run(config, tmp_path / "run", progress="off")
-    assert any(result.passed is False for result in validate_config(config))
+    wrong = [result for result in validate_config(config) if result.passed is False]
+    red = [str(result) for result in wrong if result.name != "teacher's AP"]  # that of an untrained one is 0
+    assert len(red) == 1
+    if not config.teacher_checkpoint:  # the doctor says what the run says
+        assert str(refused.value).split("; ")[0] in red[0] or config.teacher_cache == "on"
 
 
 def test_the_doctor_wants_no_look_at_the_weights_of_a_teacher_that_is_not_trained_yet(lab_home):

@@ -2,8 +2,10 @@
 import json
 import shlex
 import shutil
+import struct
 import sys
 import unicodedata
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -89,6 +91,15 @@ def test_a_good_folder_gives_nothing(tmp_path):
     assert not [name for name, each in found_in(folder(tmp_path)).items() if each.level != "note"]
 
 
+@pytest.mark.parametrize("names", [["Disc", "disc"], ["disc ", "disc"]])
+def test_classes_of_nearly_one_name_are_found(tmp_path, names):
+    def renamed(data):
+        data["categories"] = [{"id": k, "name": name} for k, name in enumerate(names, start=1)]
+
+    finding = found_in(folder(tmp_path, renamed))["classes of nearly one name"]
+    assert finding.level == "warn" and finding.sentence == f"in train, val, {names[0]!r}, {names[1]!r}"
+
+
 def test_every_check_has_a_level_a_threshold_and_a_remedy():
     assert all(level in LEVELS and name and remedy and threshold >= 0 for level, name, threshold, remedy, _ in CHECKS)
 
@@ -96,6 +107,11 @@ def test_every_check_has_a_level_a_threshold_and_a_remedy():
 FAULTS = {
     "all crowd": ("objects to learn", "refuse", with_key(iscrowd=1)),
     "no boxes": ("objects to learn", "refuse", lambda data: data["annotations"].clear()),
+    "crowds in val": ("objects to evaluate", "warn", lambda data: [
+        each.update(iscrowd=1) for each in data["annotations"] if each["image_id"] >= 12]),
+    "val normalised": ("boxes look normalised", "refuse", lambda data: [
+        each.update(bbox=[side / 100 for side in each["bbox"]]) for each in data["annotations"]
+        if each["image_id"] >= 12]),
     "normalised": ("boxes look normalised", "refuse", each_box(lambda x, y, w, h: [x / 96, y / 80, w / 96, h / 80])),
     "normalised by a thousand": (
         "boxes look normalised", "refuse", each_box(lambda x, y, w, h: [x / 999, y / 999, w / 999, h / 999])),
@@ -216,6 +232,36 @@ def test_images_in_two_splits_are_found_by_bytes_in_every_layout(tmp_path, layou
     assert expected in str(found_in(path)["images in two splits"])
 
 
+def saved_again(path, suffix=".png", **options):
+    """The same folder with its images in another kind of file."""
+    for file in list((path / "images").iterdir()):
+        image = Image.open(file).convert("RGB")
+        file.unlink()
+        image.save(file.with_suffix(suffix), **options)
+    file = path / "annotations.json"
+    file.write_text(file.read_text().replace(".png", suffix))
+    return path
+
+
+@pytest.mark.parametrize("suffix, orientation, found", [
+    (".jpg", 3, True), (".webp", 3, True), (".png", 3, True), (".png", 1, False),
+    (".jpg", 0, False), (".jpg", 9, False),  # some cameras write 0
+])
+def test_turns_of_exif_are_found_in_every_kind_of_file(tmp_path, suffix, orientation, found):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert ("exif turns" in found_in(saved_again(folder(tmp_path), suffix, exif=exif))) == found
+
+
+def test_a_file_that_is_no_image_is_one_line_before_its_pixels_are_read(tmp_path):
+    path = folder(tmp_path)
+    (path / "images/3.png").write_text("no image")
+    with pytest.raises(UserError, match="3.png must be an image that can be decoded, got: cannot identify"):
+        found_in(path)
+    with pytest.raises(UserError, match="3.png must be an image that can be decoded, got: cannot identify"):
+        read_split(path, "train", exif_turned=True)
+
+
 def test_half_turns_of_exif_are_a_note_and_a_switch(tmp_path):
     path = folder(tmp_path)
     exif = Image.Exif()
@@ -241,6 +287,25 @@ def test_grey_of_fewer_bits_than_its_file_is_found(tmp_path, bits, found):
     for file in (path / "images").iterdir():
         grey = np.random.default_rng(0).integers(0, 2**bits, (HEIGHT, WIDTH)).astype(np.uint16)
         Image.fromarray(grey).save(file)
+    assert ("dark images" in found_in(path)) == found
+
+
+def png_of_16_bit_colours(pixels: np.ndarray) -> bytes:
+    """(H, W, 3) uint16 as PNG, which Pillow reads and does not write."""
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, _ = pixels.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    lines = b"".join(b"\0" + line.tobytes() for line in pixels.astype(">u2"))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("bits, found", [(12, True), (16, False)])
+def test_colours_of_fewer_bits_than_their_file_are_found(tmp_path, bits, found):
+    path = folder(tmp_path)
+    for file in (path / "images").iterdir():
+        file.write_bytes(png_of_16_bit_colours(np.random.default_rng(0).integers(0, 2**bits, (HEIGHT, WIDTH, 3))))
     assert ("dark images" in found_in(path)) == found
 
 
@@ -282,11 +347,27 @@ def test_a_split_may_have_fewer_classes_and_no_others(tmp_path):
 @pytest.mark.parametrize("where, names, parts", [
     ("images/{}", "instances_{}", ("train", "val")), ("images/{}", "instances_{}", ("train2017", "val2017")),
     ("{}", "{}", ("train", "val")), ("images", "instances_{}", ("train", "val")), ("data/{}", "{}", ("train", "val")),
+    ("images/{}", "instances_{}", ("Train", "Validation")),  # CVAT's subsets
 ])
 def test_exports_with_a_file_per_split_are_read(tmp_path, where, names, parts):
     path = coco_folder(tmp_path, document(range(100, 104)), where, names, parts)
     assert {"train", "val", "train-fit"} <= {*splits_of(path)}
     assert (len(read_split(path, "train").images), len(read_split(path, "val").images)) == (12, 4)
+
+
+@pytest.mark.parametrize("where", ["{}", "images/{}", "images"])
+def test_a_file_per_split_may_lie_beside_the_folders_of_images(tmp_path, where):
+    path = coco_folder(tmp_path, document(range(100, 104)), where, "{}")
+    for file in (path / "annotations").iterdir():
+        file.rename(path / file.name)
+    assert [len(read_split(path, split).images) for split in ("train", "val")] == [12, 4]
+
+
+def test_folders_of_splits_may_begin_with_capitals(tmp_path):
+    for name, numbers in (("Train", range(12)), ("Valid", range(100, 104))):
+        draw(tmp_path / name, numbers)
+        (tmp_path / name / "_annotations.coco.json").write_text(json.dumps(document(numbers)))
+    assert [len(read_split(tmp_path, split).images) for split in ("train", "val")] == [12, 4]
 
 
 @pytest.mark.parametrize("file, images", [

@@ -127,7 +127,7 @@ ROWS = [
     row("a class absent from train", only(3, range(1, 5)), "", says("AP "), command=RUN),
     row("a class absent from val", only(3, range(7, 9)), "", says("AP "), command=RUN),
     row("no box in train", no_box(range(1, 5)),
-        "data must pass the check 'objects to learn', got: in train, none but 0 crowd regions; give a split with "
+        "data must pass the check 'objects to learn', got: in train, none; give a split with "
         "objects, or set iscrowd to 0",
         command=RUN),
     row("no box in val, so no score", no_box(range(7, 9)), "", says("AP n/a (no ground truth)"), command=RUN),
