@@ -5,9 +5,9 @@
 
 The readable loss is counted on meta tensors: every operation that is no view is one launch, and reads its inputs and
 writes its outputs. The compiled loss is counted from what Inductor generates for CUDA on fake tensors; nothing is run.
-gpu_waits.py counts how often the host waits. One pass is one read or write of all of the teacher's maps. The cost of a
-table follows from counted FLOPs and passes and from the assumptions in ``ASSUMED``, each of which a GPU has yet to
-confirm.
+Torch 2.11 joins eight kernels at most, so its counts are larger. One pass is one read or write of all of the teacher's
+maps. gpu_waits.py counts how often the host waits, and gpu_kernels.py builds the kernels. The cost of a table follows
+from counted FLOPs and passes and from the assumptions in ``ASSUMED``, each of which a GPU has yet to confirm.
 """
 import argparse
 import copy
