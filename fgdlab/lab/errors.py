@@ -15,8 +15,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> 
 
     Args:
         kind: what the name stands for, such as "parameter" or "sweep".
-        known: all valid names.
-        hint: what to do, appended to the message.
+        hint: what to do.
     """
     known = [str(valid) for valid in known]
     similar = difflib.get_close_matches(str(name), known, 1, cutoff=0.7)

@@ -25,7 +25,8 @@ PARTS = ("all", "backbone+neck")
 STUDENT = ("student.", "architecture.model.", "architecture.")  # the authors' distiller; MMRazor
 WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "ema", "net", "weights")  # of a state dict
 OUTER = ("model.", "net.", "network.", "detector.", "ema_model.")  # a module that holds the detector, as in Lightning
-WRAPPED = {"module", "_orig_mod"}  # parts of names that DistributedDataParallel and torch.compile add
+# parts of names that DDP, torch.compile, FSDP and checkpointed activations add
+WRAPPED = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 OTHERS = ("teacher.", "distill_losses.", "distiller.", "architecture.model.distiller.", "architecture.teacher.")
 
 

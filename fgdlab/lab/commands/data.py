@@ -90,7 +90,6 @@ def print_splits(splits: list) -> None:
 
 
 def print_masks(folder: Path) -> None:
-    """One line per annotation file: the number of segmentation masks; and a note if mask_rcnn would refuse some."""
     for file, (kinds, broken) in datasets.segmentation_counts(folder).items():
         valid, total = kinds["polygons"] + kinds["run lengths"], kinds.total()
         shown = f"{valid} of {total} objects: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}"

@@ -110,7 +110,8 @@ def coco_scores(
     image_ids = sorted(image_ids if image_ids is not None else (image["id"] for image in ground_truth["images"]))
     if iou_type == "segm":  # a box would give its area to the mask
         detections = [{name: value for name, value in each.items() if name != "bbox"} for each in detections]
-    by = by or evaluation_here()
+    ids = [each["id"] for part in ("images", "categories") for each in ground_truth[part]]
+    by = by or (evaluation_here() if max(ids, default=0) < 2**53 else PYCOCOTOOLS)  # the fast one has float64 ids
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluation = by.evaluation(*in_coco(ground_truth, detections, by.dataset), iou_type)
         evaluation.params.imgIds = image_ids

@@ -49,6 +49,10 @@ WRITERS = {
     "Lightning over torch.compile": lambda state: {"state_dict": prefixed(state, "model._orig_mod.")},
     "DistributedDataParallel": lambda state: prefixed(state, "module."),
     "DistributedDataParallel over torch.compile": lambda state: {"model": prefixed(state, "module._orig_mod.")},
+    "FSDP": lambda state: prefixed(state, "_fsdp_wrapped_module."),
+    "FSDP and checkpointed activations": lambda state: {"state_dict": {
+        name.replace("head.", "head._fsdp_wrapped_module._checkpoint_wrapped_module."): each
+        for name, each in prefixed(state, "model.").items()}},
     "timm": lambda state: {"epoch": 3, "arch": "retinanet", "state_dict": state, "args": ARGS, "version": 2},
     "an average of the weights alone": lambda state: {"ema": {**prefixed(state, "module."), "n": torch.tensor(7)}},
 }

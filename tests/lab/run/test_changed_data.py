@@ -15,12 +15,21 @@ def mend_labels(folder):
     file.write_text(json.dumps(document))
 
 
+def rename_a_class(folder):
+    file = folder / "annotations.json"
+    file.write_text(file.read_text().replace("class 3", "class three"))
+
+
+def swap_two_images_of_the_splits(folder):
+    (folder / "splits.json").write_text(json.dumps({"train": [1, 2, 3, 5], "val": [4, 6]}))
+
+
 def blacken(folder):
     for file in (folder / "images").iterdir():
         Image.new("RGB", (64, 64)).save(file)
 
 
-@pytest.mark.parametrize("change", [mend_labels, blacken])
+@pytest.mark.parametrize("change", [mend_labels, rename_a_class, swap_two_images_of_the_splits, blacken])
 def test_old_scores_are_not_printed_of_changed_data_and_an_equal_folder_is_not_trained_again(
     change, coco_folder, lab_home, tiny_config, tmp_path, monkeypatch, refusal,
 ):
@@ -34,3 +43,5 @@ def test_old_scores_are_not_printed_of_changed_data_and_an_equal_folder_is_not_t
     change(data)
     assert "with the same contents of data, got one with others" in refusal(run, config, tmp_path / "run")
     assert run(config.but(data=str(moved)), tmp_path / "run", progress="off") == first
+    (tmp_path / "run/result.json").unlink()  # as a run that was killed
+    assert "with the same contents of data, got one with others" in refusal(run, config, tmp_path / "run")

@@ -291,6 +291,16 @@ def test_where_it_is_installed_it_counts_and_the_result_says_so(monkeypatch):
     assert coco_scores(truth, found_of(truth))["AP"] == pytest.approx(100) and seen == ["bbox"]
 
 
+@pytest.mark.parametrize("part, key", [("images", "image_id"), ("categories", "category_id")])
+@pytest.mark.parametrize("first", [2**31, 2**53, 2**62])
+def test_ids_that_float64_does_not_tell_apart_are_told_apart(part, key, first):
+    truth = truth_of(BOXES)
+    new = {each["id"]: first + number for number, each in enumerate(truth[part])}
+    truth[part] = [each | {"id": new[each["id"]]} for each in truth[part]]
+    truth["annotations"] = [each | {key: new[each[key]]} for each in truth["annotations"]]
+    assert coco_scores(truth, found_of(truth))["AP"] == pytest.approx(100)
+
+
 def test_where_it_is_not_pycocotools_counts_and_the_result_says_so(monkeypatch):
     def absent(name):
         raise PackageNotFoundError(name)
