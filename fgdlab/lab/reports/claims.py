@@ -106,7 +106,6 @@ def current_results(name: str) -> tuple[pd.DataFrame | None, str]:
 
 
 def claims_text(markdown: bool = False) -> str:
-    """The table of claims: for the README, or for a terminal, with the reasons why some are not measured."""
     lines = []
     for each in claim_verdicts():
         if markdown:

@@ -59,7 +59,6 @@ def errors_text(rows: dict[str, pd.DataFrame]) -> str:
 
 
 def errors_figure(rows: dict[str, pd.DataFrame], title: str) -> Figure:
-    """One panel per error type that occurs, one line per row: a point per run, and the mean with its t-interval."""
     shares = pd.concat(rows.values())
     names, heights = [name for name in TYPES if shares[name].max() > 1e-9], seed_heights(sorted(set(shares.index)))
     lines = -(-len(names) // COLUMNS)

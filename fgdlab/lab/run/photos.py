@@ -67,7 +67,8 @@ def fit_to_data(config: RunConfig, given: Collection[str]) -> tuple[dict, list[s
         choose(name, max(round(images / batch), min(3 * len(train_set) // batch, LEAST), 1))
         steps = getattr(config, name)
         minutes = steps * batch * seconds_per_image(config, role, train_set) / 60
-        passes = f"{steps * batch / len(train_set):.0f} passes"
+        passes = steps * batch / len(train_set)
+        passes = f"{passes:.{int(passes < 10)}f} passes"
         lines.append(f"{name} {steps}: {passes}, about {minutes:.1f} min of {getattr(config, role)} on one core")
     return chosen, lines
 

@@ -54,7 +54,8 @@ def test_steps_are_so_many_passes_but_no_longer_than_the_time_for_them(fit, monk
     chosen, _ = fit([(100, 50)] * 3)
     assert chosen["train_steps"] == round(40 * 4 / 8) and chosen["teacher_steps"] == round(80 * 4 / 8)
     monkeypatch.setattr(photos, "STUDENT", (40, 1e-3, 2e-7))
-    assert fit([(100, 50)] * 3)[0]["train_steps"] == 3 * 4 // 8
+    chosen, lines = fit([(100, 50)] * 3)
+    assert chosen["train_steps"] == 3 * 4 // 8 and lines[3].startswith("train_steps 1: 2.0 passes")
 
 
 def test_a_folder_without_val_is_evaluated_on_its_test_split(fit):
