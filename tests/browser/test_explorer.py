@@ -332,6 +332,7 @@ def test_another_image_changes_every_panel(view):
     view.after(view.root.locator('[aria-label="next image"]').click)
     assert view.root.locator('[aria-label="image number"]').input_value() == "2"
     assert all(now != then for now, then in zip((view.ink(title) for title in view.titles()), before, strict=True))
+    assert view.kernel("print(explorer.state.image)").strip() == "1"  # the state follows the picture
 
 
 def test_play_shows_every_checkpoint_and_draws_their_gaps(view):

@@ -33,10 +33,9 @@ def number_grid(
     Args:
         maps: {title: (H, W)}, all of one shape, at most 16 x 16.
         boxes: (K, 4) xyxy pixels, drawn at their exact place.
-        label: what the colours mean.
         stride: pixels per cell.
         digits: decimals, 0 in a map of whole numbers; None writes fractions, 1/9 for 0.1111.
-        norm, cmap: as in plots.show_maps.
+        label, norm, cmap: as in plots.show_maps.
     """
     shapes = {tuple(values.shape) for values in maps.values()}
     if len(shapes) != 1 or max(max(shape) for shape in shapes) > 16:
@@ -90,9 +89,7 @@ def map_table(
 
     Args:
         rows: {row name: {title: (H, W)}}, the same number of maps in every row; grids may differ.
-        image: (3, h, w) in 0..1, which every map spans.
-        boxes: (K, 4) xyxy pixels of ``image``, K may be 0.
-        label: what the colours mean.
+        image, boxes, label: as in plots.show_maps.
         norms: {row name: norm}, for rows whose limits are not the least and the largest value.
     """
     frame, columns = tuple(image.shape[-2:]), len(next(iter(rows.values())))
@@ -130,10 +127,10 @@ def finish_chart(ax: Axes) -> None:
 
 
 def photograph(path: str | Path = "", long_side: int = 640) -> Tensor:
-    """A photograph as input of a detector: (3, H, W) in 0..1, upright, longer side at most ``long_side`` pixels.
+    """A photograph (3, H, W) in 0..1, upright, longer side at most ``long_side`` pixels.
 
     Args:
-        path: an image file; "" = the photograph china.jpg of scikit-learn.
+        path: an image file; "" = china.jpg of scikit-learn.
     """
     if path == "":
         from sklearn.datasets import load_sample_image

@@ -22,13 +22,13 @@ EXPORTS = ("png", "svg", "csv", "py", "html")
 
 
 def explore(student, teacher=None, data=None, config=None, **options) -> "Explorer":
-    """Open the explorer: explore("runs/table1_areas/ID"), or explore(student, teacher, data). See :class:`Session`."""
+    """Open explore("runs/table1_areas/ID"), or explore(student, teacher, data). See :class:`Session`."""
     return Explorer(student, teacher, data, config, **options)
 
 
-def static_figure(student, teacher=None, data=None, config=None, **options) -> NotebookFigure:
+def static_figure(*inputs, **options) -> NotebookFigure:
     """The explorer's figure of one view, without a widget. The same arguments as :func:`explore`."""
-    session = Session(student, teacher, data, config, **options)
+    session = Session(*inputs, **options)
     return session.figure(session.state)
 
 

@@ -1,9 +1,7 @@
-"""What the browser needs of an image, as JSON and one block of arrays; static/*.js computes every view from it.
-
-    image, {student: checkpoint} --frame--> image, masks, G^S, G^C, errors of all levels; what is too large: --detail-->
-"""
+"""What the browser needs of an image, as JSON and one block of arrays; static/*.js computes every view from it."""
 import numpy as np
-from PIL import Image
+import torch
+import torch.nn.functional as F
 
 from fgdlab.config import ROUNDINGS
 
@@ -45,6 +43,7 @@ def frame(
     def network(name: str, predictions: Predictions) -> dict:
         return {"AP": ap.get(name), "scale": predictions.scale, "detections": predictions.detections(inference.dataset)}
 
+    inference.predict(image, checkpoints)
     block, levels, teacher = Block(), inference.levels, inference.teacher_predictions(image)
     message = {"image": image, "students": []}
     sent = sum(4 * teacher.maps[level].numel() for level in levels) <= MAX_FEATURES
@@ -96,6 +95,8 @@ def detail(inference: DetectorInference, state: State, checkpoints: dict[str, in
 
 
 def shrunk(rgb: np.ndarray) -> np.ndarray:
-    image = Image.fromarray(rgb)
-    image.thumbnail((MAX_IMAGE_SIDE, MAX_IMAGE_SIDE), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    factor = MAX_IMAGE_SIDE / max(rgb.shape)
+    if factor >= 1:
+        return rgb
+    size, planes = [round(factor * side) for side in rgb.shape[:2]], torch.from_numpy(rgb).permute(2, 0, 1)[None]
+    return F.interpolate(planes, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()

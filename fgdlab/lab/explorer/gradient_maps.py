@@ -54,8 +54,6 @@ def gradient_maps(
     that maps show the method and not random weights. Elsewhere effective weights are taken at f(F^S).
 
     Args:
-        student, teacher: detectors (fgdlab/scene.py) on one device.
-        dataset, index: the image.
         methods: values of ``method``, also FILE.py:CLASS; or {name: RunConfig}.
         seed: of fresh layers and of random numbers in a loss (MGD).
     Raises:
@@ -127,8 +125,6 @@ def gradient_maps_figure(
     Args:
         maps: from :func:`gradient_maps` with the same student, dataset and index.
         columns: methods side by side.
-    Raises:
-        ValueError: a level that the maps do not have.
     """
     levels = next(iter(maps.values())).gradient
     if level not in levels:

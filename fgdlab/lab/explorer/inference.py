@@ -1,5 +1,6 @@
 """Detectors on images, cached: image --> Sample --each detector--> Predictions --map_pair--> {level: MapPair}."""
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from time import perf_counter
@@ -78,7 +79,7 @@ def sample_of(detector: nn.Module, image: Tensor, target: dict) -> Sample:
     with eval_mode(detector):
         batch, targets = detector.transform([image.to(device)], [on_device(target, device)])
     scene = Scene(batch.tensors, [targets[0]["boxes"]], batch.image_sizes, {})
-    rgb = (padded_image(detector, scene).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    rgb = padded_image(detector, scene).clamp_(0, 1).mul_(255).round_().byte().permute(1, 2, 0).cpu().numpy()
     labels, image_id = target["labels"].cpu().numpy(), int(target.get("image_id", 0))
     return Sample(**vars(scene), image_id=image_id, rgb=rgb, labels=labels, loaded_size=tuple(image.shape[-2:]))
 
@@ -112,7 +113,6 @@ class DetectorInference:
 
     Args:
         students: the first one's transform makes the pixels for all detectors.
-        config: switches of the loss whose terms are shown.
         losses: {student: FGDLoss} with trained f and R; other students get fresh layers of seed 0.
         progress: called with a line before anything slow, with "" after it.
     """
@@ -127,6 +127,8 @@ class DetectorInference:
         self.item = lru_cache(maxsize=1)(dataset.__getitem__)  # read once for all detectors
         self.cache = LRUCache(int(cache_mb * 1e6), min_items=12 + 2 * len(students))
         self.checkpoint_gaps: dict[tuple, dict] = {}  # filled by view_data.py
+        modules = {part for each in students.values() for part in each.module.modules()}
+        self._thread = ThreadPoolExecutor(1) if modules.isdisjoint(teacher.modules()) else None
         self._student_losses: dict[str, FGDLoss] = {}
         self._student_channels: dict[str, int] = {}
         self.levels = self._shared_levels()
@@ -141,8 +143,16 @@ class DetectorInference:
         first = next(iter(self.students.values())).module
         return self.cache.get(("sample", image), lambda: sample_of(first, *self.item(image)))
 
-    def teacher_predictions(self, image: int) -> Predictions:
-        return self.cache.get(("teacher", image), lambda: self._predict(self.teacher, image, "teacher"))
+    def predict(self, image: int, checkpoints: dict[str, int]) -> None:
+        """Run students and teacher at the same time, unless they share modules."""
+        if self._thread and ("teacher", image) not in self.cache.entries:
+            teacher = self._thread.submit(predictions_of, self.teacher, *self.item(image), self.sample(image))
+            for name, checkpoint in checkpoints.items():
+                self.student_predictions(image, name, checkpoint)
+            self.teacher_predictions(image, lambda *inputs: teacher.result())
+
+    def teacher_predictions(self, image: int, run: Callable | None = None) -> Predictions:
+        return self.cache.get(("teacher", image), lambda: self._predict(self.teacher, image, "teacher", run))
 
     def student_predictions(self, image: int, name: str, checkpoint: int) -> Predictions:
         student = self.students[name]
@@ -198,14 +208,14 @@ class DetectorInference:
             notes.append("f is untrained (no loss was given): channels differ, so the loss is that of a first step.")
         return notes
 
-    def _predict(self, detector: nn.Module, image: int, label: str) -> Predictions:
+    def _predict(self, detector: nn.Module, image: int, label: str, run: Callable | None = None) -> Predictions:
         sample, started = self.sample(image), perf_counter()
         self.progress(f"{label}: computing image {image + 1} of {len(self.dataset)}")
         try:
-            return predictions_of(detector, *self.item(image), sample)
+            return (run or predictions_of)(detector, *self.item(image), sample)
         finally:
             self.progress("")
-            self.seconds = perf_counter() - started
+            self.seconds = max(perf_counter() - started, self.seconds if run else 0)
 
     def _shared_levels(self) -> tuple[str, ...]:
         """Those of every student, the teacher and the losses. Grids must agree on the first image."""

@@ -1,7 +1,4 @@
-"""The loss per cell and term for two maps of one image; tests hold the sums equal to those of FGDLoss.
-
-    maps of student and teacher --map_pair--> MapPair, once per image --loss_maps--> LossMaps, at masks and T
-"""
+"""The loss per cell and term for two maps of one image; tests hold the sums equal to those of FGDLoss."""
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +10,9 @@ from fgdlab.config import FGDConfig
 from fgdlab.fgd import FGDLoss
 from fgdlab.focal import feature_error
 from fgdlab.pyramid import check_same_shape
+from fgdlab.relation import RelationTerm
 
+CACHED_VALUES = 2**17  # that the processor's cache holds
 WEIGHT_OF = {"fg": "alpha", "both": "alpha", "bg": "beta", "attention": "gamma", "global": "lambda_"}
 
 
@@ -60,28 +59,42 @@ def all_terms_config(config: FGDConfig) -> FGDConfig:
 
 @torch.no_grad()
 def map_pair(student: torch.Tensor, teacher: torch.Tensor, loss: FGDLoss, level: str) -> MapPair:
-    """Reduce maps (C_s, H, W) and (C_t, H, W) of one level, with f and R of ``loss``."""
-    student, teacher = student[None], teacher[None]
-    student = loss.align[level](student) if loss.align else student
-    check_same_shape(student, teacher)
-    error_mean = (teacher - student).square_()[0].mean(dim=0)  # (H, W)
-    relation, context = torch.zeros_like(error_mean), {}
-    if level in loss.relation:
-        block = loss.relation[level]
-        related = block.student(student) - block.teacher(teacher)  # R_s(S) - R_t(T) of eq. 12
-        if block.kind == "centred":
-            related = related - related.mean(dim=(2, 3), keepdim=True)
-        relation = related.square_().sum(dim=1)[0]  # (H, W)
-        if block.kind == "gc":
-            inputs = {"student": (block.student, student), "teacher": (block.teacher, teacher)}
-            context = {name: array(gc.context_weights(x).view(x.shape[-2:])) for name, (gc, x) in inputs.items()}
-    amounts = {"student": student[0].abs(), "teacher": teacher[0].abs()}
+    """Reduce maps (C_s, H, W) and (C_t, H, W) of one level, with f and R of ``loss``, a few channels at a time."""
+    student = loss.align[level](student[None])[0] if loss.align else student
+    check_same_shape(student[None], teacher[None])
+    added, context = added_by_relation(loss.relation[level], student, teacher) if loss.relation else (student, {})
+    sums, channel = student.new_zeros(4, *student.shape[1:]), ([], [])  # over channels: |S|, |T|, (T - S)^2, eq. 12
+    parts = (each.split(max(CACHED_VALUES // sums[0].numel(), 1)) for each in (student, teacher, added))
+    for *maps, a in zip(*parts, strict=True):
+        for i, each in enumerate(maps):
+            amount = each.abs()
+            sums[i] += amount.sum(dim=0)
+            channel[i].append(amount.mean(dim=(1, 2)))
+        gap = maps[1] - maps[0]
+        sums[2] += gap.square().sum(dim=0)
+        sums[3] += gap.sub_(a).square_().sum(dim=0)
+    means = array(sums[:3] / len(student))
     return MapPair(
-        array(student[0]), array(teacher[0]), array(error_mean),
-        spatial={name: array(each.mean(dim=0)) for name, each in amounts.items()},
-        channel={name: array(each.mean(dim=(1, 2))) for name, each in amounts.items()},
-        relation=array(relation), context=context,
+        array(student), array(teacher), means[2], spatial={"student": means[0], "teacher": means[1]},
+        channel={"student": array(torch.cat(channel[0])), "teacher": array(torch.cat(channel[1]))},
+        relation=array(sums[3] if loss.relation else torch.zeros_like(sums[3])), context=context,
     )
+
+
+def added_by_relation(block: RelationTerm, student: torch.Tensor, teacher: torch.Tensor) -> tuple[torch.Tensor, dict]:
+    """What R_s(S) - R_t(T) adds to S - T, (C, 1, 1) or (C, H, W); and {network: context weights (H, W)}."""
+    if block.kind == "centred":
+        return (teacher - student).mean(dim=(1, 2), keepdim=True), {}
+    added, context = [], {}
+    for name, maps in {"student": student[None], "teacher": teacher[None]}.items():
+        r = getattr(block, name)
+        if block.kind == "gc":  # one vector for all cells
+            weights = r.context_weights(maps)
+            added.append(r.transform((maps.flatten(2) @ weights.mT)[..., None]))
+            context[name] = array(weights.view(maps.shape[2:]))
+        else:
+            added.append(r(maps) - maps)
+    return (added[0] - added[1])[0], context
 
 
 def array(tensor: torch.Tensor) -> np.ndarray:

@@ -28,11 +28,8 @@ class Session:
         config: FGDConfig, RunConfig, or the name of a preset; None = that of ``loss``, else FGDConfig().
         loss: a trained FGDLoss or {student: FGDLoss}, whose f and R are used; None = fresh ones.
         ap: {"teacher": AP, student: AP} in 0..100, for the teacher check.
-        split, long_side: of a folder, see image_folder.py.
-        cache_mb: bound of the cache.
+        split, long_side: see image_folder.py.
         state: fields of State, e.g. ``image=3, level="P4"``; or state="...", the text that the widget gives.
-    Raises:
-        UserError: arguments that do not fit together; the message says what to do.
     """
 
     def __init__(

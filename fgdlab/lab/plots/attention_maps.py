@@ -22,9 +22,7 @@ def masks_and_attention(
     Within a row the masks share a logarithmic scale (zeros grey), the attention maps a linear one.
 
     Args:
-        student, teacher: detectors (see fgdlab/scene.py) on one device. Without a teacher its panels are left out.
-        dataset: as fgdlab/lab/datasets/dataset.py opens it.
-        index: of the image in ``dataset``.
+        student, teacher: detectors (fgdlab/scene.py) on one device; without a teacher its panels are left out.
         config: sets masks and temperature. Titles of maps that the run's loss does not use end in ", unused".
     """
     scene, teacher_maps = scene_and_teacher_maps(student, teacher, *dataset[index])

@@ -17,9 +17,8 @@ def detections_figure(
 
     Args:
         detections: in COCO's result format, e.g. detections.json of a run.
-        dataset: the data set of the detections.
         indices: of images in ``dataset``, at least one.
-        threshold: lowest score drawn, 0..1.
+        threshold: lowest score drawn.
     """
     ratio = max(height / width for height, width in map(dataset.loaded_size, indices))
     figure, axes = image_panels(len(indices), ratio)

@@ -1,7 +1,4 @@
-"""The detections of two detectors and the ground truth they are evaluated on, read and checked.
-
-    two run folders | two files of detections and a file of ground truth | two rows of a sweep --> ComparisonInputs
-"""
+"""The detections of two detectors and the ground truth they are evaluated on, read and checked."""
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -106,10 +106,7 @@ def load_row(folder: Path) -> tuple[RunConfig, nn.Module, DetectionDataset, nn.M
 def losses_by_row(metrics: dict[str, list[pd.DataFrame]]) -> NotebookFigure:
     """Weighted terms over the steps, summed over levels; one panel per row of the sweep, all on one logarithmic scale.
 
-    Thin lines are seeds, thick ones their mean; black is the total.
-
-    Args:
-        metrics: {label: frames of plots.read_metrics, one per seed}.
+    Thin lines are seeds, thick ones their mean; black is the total. metrics: {label: one of read_metrics per seed}.
     """
     curves = {label: list(map(plots.by_step, frames)) for label, frames in metrics.items()}
     names = dict.fromkeys(name for frames in curves.values() for frame in frames for name in frame if name != "total")

@@ -1,8 +1,5 @@
 """Intervals of a score difference over the choice of images, and over images and seeds together.
 
-    matches of A and B, one pair per seed --image_interval--> paired bootstrap over the images
-    differences per seed, std over images --seeds_and_images_interval--> interval over both
-
 Both detectors are scored on the same resampled images. No interval covers another teacher or other training data.
 """
 from collections.abc import Sequence
@@ -83,7 +80,7 @@ def seeds_and_images_interval(differences: Sequence[float], image_std: float, im
 
     s is the sample std of the differences over seeds, v the bootstrap std of their mean over images. Independent
     variances add. Their interaction is in both, so the interval is rather too wide. f are Satterthwaite's degrees of
-    freedom (Biometrics Bulletin 2, 1946): (a + b)^2 / (a^2 / (n - 1) + b^2 / (I - 1)), a = s^2 / n, b = v^2.
+    freedom (Biometrics Bulletin 2, 1946).
 
     Args:
         differences: one per seed, all on the same I ``images``.

@@ -1,7 +1,7 @@
 """How many seeds a difference needs, and intervals that stay valid while seeds are added.
 
 A t-interval is not valid if seeds are added after a look at the numbers. Whoever looks after 3, 4, ... 30 seeds and
-stops when it excludes 0 finds a difference in 26 of 100 cases without one (a test simulates it). Two intervals stay
+stops when it excludes 0 finds a difference in 26 of 100 cases without one. Two intervals stay
 valid:
 
 - group-sequential: K interim analyses, at numbers of seeds fixed beforehand. Each is a t-interval of level
@@ -10,8 +10,7 @@ valid:
   twice from n = 5 on. It holds all means m for which the Bayes factor of "mean m + sigma delta, delta ~ N(0,
   PRIOR_VARIANCE)" against "mean m" stays below 1 / (1 - level); sigma is integrated out under 1 / sigma. Under m this
   factor is a martingale, so it ever exceeds 1 / (1 - level) with probability at most 1 - level (Ville's inequality).
-  Source: Wang and Ramdas, Anytime-valid t-tests and confidence sequences for Gaussian means with unknown variance,
-  arXiv:2310.03722; after Lai (Annals of Statistics 4, 1976).
+  Source: Wang and Ramdas, arXiv:2310.03722; after Lai (Annals of Statistics 4, 1976).
 """
 import bisect
 import math

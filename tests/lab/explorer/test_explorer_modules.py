@@ -1,5 +1,6 @@
 """Single modules of the explorer: detections, teacher checks, mask edges, checkpoints, image folders."""
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from fgdlab.lab.checkpoints.load import outputs_of
 from fgdlab.lab.checkpoints.safetensors_io import save_weights
 from fgdlab.lab.detectors.builder import build
 from fgdlab.lab.explorer.explorer import explore
+from fgdlab.lab.explorer.frames import frame
 from fgdlab.lab.explorer.image_folder import ImageFolder, open_dataset
 from fgdlab.lab.explorer.inference import Predictions, Sample, predictions_of, sample_of
 from fgdlab.lab.explorer.models import checkpoint_label, step_number
@@ -130,6 +132,19 @@ def test_a_teacher_of_another_transform_gets_the_students_pixels():
     with torch.no_grad():
         expected = teacher.backbone(there.pixels)["0"][0]
     assert torch.equal(predictions_of(teacher, image, target, there).maps["P3"], expected)
+
+
+def test_students_and_teacher_run_at_the_same_time_unless_they_share_modules(tiny_scenes):
+    torch.manual_seed(0)
+    students, threads = {name: build("retinanet", "compact_s", 10) for name in ("one", "two")}, []
+    teacher, wanted = build("retinanet", "compact_s", 10), {"one": 0, "two": 0}
+    teacher.register_forward_pre_hook(lambda *call: threads.append(threading.get_ident()))
+    together = explore(students, teacher, tiny_scenes("val")).session.inference
+    apart = explore({**students, "three": teacher}, teacher, tiny_scenes("val")).session.inference
+    threads.clear()
+    frames = [frame(inference, 1, wanted, {}) for inference in (together, apart)]
+    assert frames[0] == frames[1]
+    assert len(threads) == 2 and threads[0] != threading.get_ident() == threads[1]
 
 
 # --- view

@@ -85,6 +85,20 @@ def test_cells_sum_to_the_term_and_channel_attention_belongs_to_no_cell(shake):
     assert beyond > 0.1 and maps.raw["attention"] - maps.cells["attention"].sum() == pytest.approx(beyond, rel=1e-6)
 
 
+@pytest.mark.parametrize("relation", ["gc", "mse", "centred", "nonlocal", "none"])
+def test_maps_that_are_read_channel_by_channel_give_the_same_pair(relation, shake, monkeypatch):
+    config, (scene, teacher) = FGDConfig(relation=relation), one_image(0)
+    loss = shake(FGDLoss(LEVELS, 6, 6, all_terms_config(config)))
+    at_once, _ = pair_and_loss_maps(scene, teacher, loss, config, "P3")
+    monkeypatch.setattr("fgdlab.lab.explorer.loss_maps.CACHED_VALUES", 1)
+    in_parts, _ = pair_and_loss_maps(scene, teacher, loss, config, "P3")
+    for name in ("error_mean", "relation"):
+        assert getattr(in_parts, name) == pytest.approx(getattr(at_once, name), rel=1e-5)
+    for name in ("spatial", "channel", "context"):
+        for network, values in getattr(at_once, name).items():
+            assert getattr(in_parts, name)[network] == pytest.approx(values, rel=1e-5)
+
+
 @pytest.mark.parametrize("temperature", [0.05, 0.5, 10.0])
 def test_attention_from_the_means_is_attention_of_the_map(temperature):
     features = 3 * torch.randn(1, 5, 7, 9)

@@ -43,7 +43,6 @@ def exercise(cases: dict[str, tuple], wrap: Callable | None = None, rtol: float 
     Args:
         cases: {name: (*arguments, hint)}; the hint is shown where an answer differs from the solution.
         wrap: makes from an answer the function that is compared, where it has other arguments than the solution.
-        rtol, atol: tolerances of numbers.
     """
     def decorate(solution: Callable) -> Callable:
         def check(answer) -> Verdict:

@@ -7,7 +7,7 @@ function render({ model, el }) {
   const past = new History(), gapsSeen = new Map();
   const memo = new Memo();
   let state = model.get("choice"), view = null, panelViews = [], hovered = null, playing = false, waiting = null;
-  let unsent = false, drawn = false, again = false, missing = false;    // state to be sent; drawn in this frame, and wanted again; a frame is awaited
+  let unsent = false, sending = false, drawn = false, again = false, missing = false;    // state to be sent, and about to be; drawn in this frame, and wanted again; a frame is awaited
   let detail = { key: "", of: "", arrays: "", value: null, wanted: null, asking: false };
 
   const store = new Store(info.list ? null : (question, buffers) => model.send(question, undefined, buffers), {
@@ -36,13 +36,16 @@ function render({ model, el }) {
   function take(next) {
     state = next;
     error.hidden = true;
-    if (!unsent) afterPaint(sendState);
     unsent = true;
     show();
   }
-  // The kernel needs the state for exports only, so the picture comes first.
+  // The kernel needs the state for exports only, so the picture comes first, also where its frame is awaited.
+  function sendSoon() {
+    if (unsent && !sending) afterPaint(sendState);
+    sending = unsent;
+  }
   function sendState() {
-    unsent = false;
+    unsent = sending = false;
     model.set("choice", state);
     if (!store.silent) model.save_changes();
     if (store.send && !store.busy) store.ask({ ask: "ping" }).catch(() => {});
@@ -246,6 +249,7 @@ function render({ model, el }) {
     if (root.dataset.frames === "1") performance.mark("fgd-first-picture");
     root.dispatchEvent(new CustomEvent("fgd-painted", { bubbles: true }));
     store.prefetch(image.soon(), wanted);
+    sendSoon();
     playOn();
   }
   function showChoice() {
@@ -270,6 +274,7 @@ function render({ model, el }) {
     stop();
     error.textContent = text;
     error.hidden = false;
+    sendSoon();
   }
 
   // Where maps are too large to be sent, the kernel computes eq. 9 at every T; until it answers, maps are drawn and the loss waits.
@@ -280,14 +285,14 @@ function render({ model, el }) {
     const key = JSON.stringify([of, state.temperature, needed ? arrays : ""]);
     if (detail.key === key) return { detail: detail.value, pending: false, ready: true };
     detail.wanted = { key, of, arrays, state };
-    if (!detail.asking) askDetail();
-    const same = detail.of === of;
-    return { detail: same ? detail.value : null, pending: true, ready: !needed || (same && detail.arrays === arrays) };
+    const same = detail.of === of, ready = !needed || (same && detail.arrays === arrays);
+    if (!detail.asking) (ready ? afterPaint : (act) => act())(askDetail);     // the kernel computes while nothing is painted
+    detail.asking = true;
+    return { detail: same ? detail.value : null, pending: true, ready };
   }
   function askDetail() {
     const { wanted } = detail;
-    detail.wanted = null;
-    detail.asking = true;
+    Object.assign(detail, { wanted: null, asking: true });
     store.ask({ ask: "detail", state: wanted.state }).then(({ message, block }) => {
       const next = detail.wanted;
       detail = { ...wanted, value: unpack(message, block), wanted: null, asking: false };

@@ -36,13 +36,8 @@ function paintImage(canvas, bytes, [height, width]) {
   canvas.width = width;
   canvas.height = height;
   const context = canvas.getContext("2d");
-  const image = context.createImageData(width, height);
-  for (let i = 0; i < width * height; i++) {
-    image.data[4 * i] = bytes[3 * i];
-    image.data[4 * i + 1] = bytes[3 * i + 1];
-    image.data[4 * i + 2] = bytes[3 * i + 2];
-    image.data[4 * i + 3] = 255;
-  }
+  const image = context.createImageData(width, height), pixels = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < pixels.length; i++) pixels[i] = 0xff000000 | (bytes[3 * i + 2] << 16) | (bytes[3 * i + 1] << 8) | bytes[3 * i];    // A, B, G, R
   context.putImageData(image, 0, 0);
 }
 
