@@ -98,5 +98,5 @@ def shrunk(rgb: np.ndarray) -> np.ndarray:
     factor = MAX_IMAGE_SIDE / max(rgb.shape)
     if factor >= 1:
         return rgb
-    size, planes = [round(factor * side) for side in rgb.shape[:2]], torch.from_numpy(rgb).permute(2, 0, 1)[None]
+    size, planes = [round(factor * side) or 1 for side in rgb.shape[:2]], torch.from_numpy(rgb).permute(2, 0, 1)[None]
     return F.interpolate(planes, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
