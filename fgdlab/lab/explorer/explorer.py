@@ -27,7 +27,7 @@ def explore(student, teacher=None, data=None, config=None, **options) -> "Explor
 
 
 def static_figure(*inputs, **options) -> NotebookFigure:
-    """The explorer's figure of one view, without a widget. The same arguments as :func:`explore`."""
+    """The figure of one view, without a widget; arguments as of :func:`explore`."""
     session = Session(*inputs, **options)
     return session.figure(session.state)
 

@@ -54,8 +54,7 @@ def gradient_maps(
     that maps show the method and not random weights. Elsewhere effective weights are taken at f(F^S).
 
     Args:
-        methods: values of ``method``, also FILE.py:CLASS; or {name: RunConfig}.
-        seed: of fresh layers and of random numbers in a loss (MGD).
+        methods: values of ``method``, also FILE.py:CLASS; or {name: RunConfig}. seed: also of a loss's random numbers.
     Raises:
         UserError: an unknown method, "none", or a method that cannot work on these detectors.
     """
@@ -123,8 +122,7 @@ def gradient_maps_figure(
     Each map is divided by its mean, so that loss weights do not matter: 1 is the average cell; 0 is grey.
 
     Args:
-        maps: from :func:`gradient_maps` with the same student, dataset and index.
-        columns: methods side by side.
+        maps: from :func:`gradient_maps` with the same inputs. columns: methods side by side.
     """
     levels = next(iter(maps.values())).gradient
     if level not in levels:

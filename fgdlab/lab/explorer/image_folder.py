@@ -17,7 +17,7 @@ def open_dataset(data, *, split: str = "", long_side: int = 1333):
     """The data set to explore: as it is, or a folder in a layout of fgdlab/lab/datasets/splits.py, or of images.
 
     split: of an annotated folder; "" = val if there is one, else the first. long_side: larger images of a folder are
-    shrunk until their longer side has so many pixels; 0 = never.
+    shrunk to this longer side in pixels; 0 = never.
     """
     if not isinstance(data, (str, Path)):
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, Mapping):
@@ -38,8 +38,8 @@ def open_dataset(data, *, split: str = "", long_side: int = 1333):
 
 def item(file, name: str, number: int, long_side: int) -> tuple[Tensor, dict[str, Tensor]]:
     image = torch.from_numpy(as_rgb(shrink(read_exif_rotated(file, name), long_side))).permute(2, 0, 1).float() / 255
-    labels = torch.zeros(0, dtype=torch.int64)
-    return image, {"boxes": torch.zeros(0, 4), "labels": labels, "image_id": torch.tensor(number)}
+    none = torch.zeros(0, 4)
+    return image, {"boxes": none, "labels": none[:, 0].long(), "image_id": torch.tensor(number)}
 
 
 class AddedImages:

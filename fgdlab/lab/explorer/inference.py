@@ -22,7 +22,7 @@ from .lru_cache import LRUCache
 from .models import NamedDetector
 from .state import State
 
-BAR_DELAY = 1.5  # seconds before a bar is shown
+BAR_DELAY = 1.5  # seconds
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,7 +59,7 @@ def all_terms_config(config: FGDConfig) -> FGDConfig:
 
 @torch.no_grad()
 def map_pair(student: torch.Tensor, teacher: torch.Tensor, loss: FGDLoss, level: str) -> MapPair:
-    """Reduce maps (C_s, H, W) and (C_t, H, W) of one level, with f and R of ``loss``, a few channels at a time."""
+    """Reduce maps (C_s, H, W), (C_t, H, W) of a level with f and R of ``loss``, a few channels at a time."""
     student = loss.align[level](student[None])[0] if loss.align else student
     check_same_shape(student[None], teacher[None])
     added, context = added_by_relation(loss.relation[level], student, teacher) if loss.relation else (student, {})

@@ -39,7 +39,7 @@ def show(part: Figure | HTML, alt: str) -> None:
 
 
 class Report:
-    """The parts of a report. A part is made when it is asked for; if that fails, it is a sentence that says why.
+    """The parts of a report, each made when it is asked for, else a sentence that says why.
 
     A run must be done, else the table is a UserError. ``runs`` has settings, cost and provenance as frames.
     """
@@ -104,7 +104,7 @@ def write_report(
 
     Args:
         name, scale, runs, seeds: as in :meth:`SweepRuns.of`.
-        out: the file to write; by default report.html in the folder of the runs. An old one is replaced as a whole.
+        out: the file to write; by default report.html in the folder of the runs.
     """
     found = SweepRuns.of(name, scale, runs, seeds)
     Table(found.frame, found.sweep)  # raises errors in the results before a kernel starts

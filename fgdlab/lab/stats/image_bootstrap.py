@@ -1,4 +1,4 @@
-"""Intervals of a score difference over the choice of images, and over images and seeds together.
+"""Intervals of a score difference over the choice of images, and over images and seeds.
 
 Both detectors are scored on the same resampled images. No interval covers another teacher or other training data.
 """

@@ -1,7 +1,7 @@
 """The figure of a sweep: every run as a point, or curves along one setting, such as the length of training.
 
-Left: the metric of each run, the mean of the row with its t-interval, the teacher. Right: each run minus the baseline's
-run of the same seed, their mean with t-interval, the paper's own difference.
+Left: the metric of each run, and the teacher's. Right: its difference to the baseline's run of the same seed, and the
+paper's. Both with means and t-intervals.
 """
 import textwrap
 from pathlib import Path
