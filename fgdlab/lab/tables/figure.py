@@ -103,7 +103,7 @@ def draw_rows(left: Axes, right: Axes, runs: pd.DataFrame, sweep, metric: str) -
         values = values_by_seed(runs, key, metric)
         draw_values(left, values, i, heights, color, key)
         if values.empty:
-            draw_remark(left, i, "cannot be run here" if key in sweep.absent else "no run is done")
+            draw_remark(left, i, "not run here" if key in sweep.absent else "no run is done")
         if key == against:
             draw_remark(right, i, "baseline of the differences")
             continue

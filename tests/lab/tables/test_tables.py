@@ -647,7 +647,7 @@ def test_a_row_that_the_scale_cannot_run_has_dashes_and_a_reason_and_misses_no_r
     )
     assert Table(frame, sweep).blocks[0].iloc[2].to_list() == ["foreground only", "39.3", "55.6", DASH, DASH, DASH]
     left, right = table_figure(frame, sweep).axes
-    assert [each.get_text() for each in left.texts] == ["cannot be run here"] and len(right.texts) == 1
+    assert [each.get_text() for each in left.texts] == ["not run here"] and len(right.texts) == 1
 
 
 TWO_GROUPS = replace(
