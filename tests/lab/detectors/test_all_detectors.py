@@ -58,7 +58,7 @@ FEW = {
 def test_the_sweep_has_each_detector_alone_and_with_its_presets_weights_and_levels():
     sweep = load_sweep(str(ABLATIONS / "sweeps" / "detectors.yaml"))
     assert list(sweep.rows) == [
-        row for name in DETECTORS for row in (name, f"{name}_fgd", *(["gfl_ld"] if name == "gfl" else []))
+        row for name in DETECTORS for row in (name, f"{name}_fgd", *(["gfl_ld", "gfl_fgd_ld"] if name == "gfl" else []))
     ]
     for name in DETECTORS:
         alone, distilled = (sweep.settings(row, 0, "gpu") for row in (name, f"{name}_fgd"))

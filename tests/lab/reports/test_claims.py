@@ -188,7 +188,10 @@ def recomputed(claim: dict) -> str:
         row, against, relation, bound = RULE.fullmatch(rule).groups()
         a = frame[frame.row == row].set_index("seed")
         b = frame[frame.row == against].set_index("seed")[metric] if against != "teacher_AP" else a["teacher_AP"]
-        interval = stats.ttest_1samp((a[metric] - b).dropna(), 0).confidence_interval()
+        pairs = (a[metric] - b).dropna()
+        if pairs.empty:
+            return UNMEASURED
+        interval = stats.ttest_1samp(pairs, 0).confidence_interval()
         inside = {">": lambda x, b: x > b, "<": lambda x, b: x < -b, "within": lambda x, b: abs(x) <= b}[relation]
         fulfilled = [bool(inside(x, float(bound))) for x in np.linspace(interval.low, interval.high, 1001)]
         found.add(HOLDS if all(fulfilled) else UNDECIDED if any(fulfilled) else FAILS)
