@@ -41,6 +41,10 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def reason(error: BaseException) -> str:
     """What an error says, in one line: a system's words without path and number, or the error's type."""
     return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__

@@ -3,7 +3,6 @@ from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
     "checksums": "changed_tensors checksum",
-    "classes": "coco_rows",
     "export": "described detector_of export_student",
     "inheritance": "inherit",
     "onnx_export": "export_onnx",

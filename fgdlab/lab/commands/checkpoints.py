@@ -80,14 +80,12 @@ def export(source, out, size, names) -> None:
 def sample_images(config, size: tuple[int, int]) -> list:
     """Four images of a run's evaluation split, cut or padded to (height, width); noise where the data are not here."""
     import torch
+    from torchvision.transforms.v2.functional import crop
 
     try:
         dataset = datasets.open_split(config, config.eval_split, progress=False) if config else []
-        images = [dataset[i][0] for i in range(min(4, len(dataset)))]
+        images = [crop(dataset[i][0], 0, 0, *size) for i in range(min(4, len(dataset)))]
     except UserError:
         images = []
     noise = torch.rand(4, 3, *size, generator=torch.Generator().manual_seed(0))
-    for canvas, image in zip(noise, images, strict=False):
-        height, width = (min(pair) for pair in zip(size, image.shape[1:], strict=True))
-        canvas.zero_()[:, :height, :width] = image[:, :height, :width]
-    return list(noise)
+    return [*images, *noise[len(images):]]

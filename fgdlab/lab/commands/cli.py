@@ -8,7 +8,7 @@ from unittest import mock
 import click
 from tqdm import tqdm
 
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..training import torchrun
 from .checkpoints import export, import_
 from .data import data
@@ -26,9 +26,7 @@ class OneLineErrors(click.Group):
     Exit status: 2 for a wrong command line, 1 for any other error, 130 for Ctrl-C.
     """
 
-    def main(self, *args, standalone_mode: bool = True, **settings):
-        if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **settings)
+    def main(self, *args, **settings):
         lines = {"display": line_per_tenth, "clear": lambda *_, **__: None, "close": end_of_lines}
         try:
             with nullcontext() if sys.stderr.isatty() else mock.patch.multiple(tqdm, **lines):
@@ -45,13 +43,13 @@ class OneLineErrors(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         except OSError as error:  # of a disk, a permission or a name that no earlier check covers
-            file, reason = error.filename or "every file", error.strerror or error
-            exit_with(f"{file} must be usable, got: {reason}; check its name, its permissions and the disk space", 1)
+            hint = "check its name, its permissions and the disk space"
+            exit_with(f"{error.filename or 'every file'} must be usable, got: {reason(error)}; {hint}", 1)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            reason = str(error).splitlines()[0] if str(error) else "no more memory"
-            exit_with(f"the memory must suffice, got: {reason}; lower batch_size or image_size", 1)
+            got = str(error).splitlines()[0] if str(error) else "no more memory"
+            exit_with(f"the memory must suffice, got: {got}; lower batch_size or image_size", 1)
         except click.ClickException as error:
             exit_with(error.format_message(), error.exit_code)
         sys.exit(status if isinstance(status, int) else 0)

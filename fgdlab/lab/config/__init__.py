@@ -3,7 +3,7 @@ from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
     "active_fields": "active_settings distils has_teacher unused_settings",
-    "presets": "PAPER_PRESETS listed preset preset_settings",
+    "presets": "listed preset preset_settings",
     "run_config": "DEFAULTS METADATA settings_about METHODS RunConfig check_names",
     "scales": "SCALES scale_settings",
 })

@@ -16,7 +16,7 @@ def setting(
     maximum: float = 2**31 - 1, *,
     or_with: str = "", later: bool = False, decides_teacher: bool = False, decides_numbers: bool = True,
 ):
-    """A field with its metadata.
+    """A field; its metadata holds all arguments.
 
     group: one of ``GROUPS``. A run without distillation does not use "method" and "fgd".
     help: the words of ``fgdlab run --help``.
@@ -26,11 +26,7 @@ def setting(
     decides_teacher: the weights of a trained teacher depend on it, so the name of the teacher's file does.
     decides_numbers: it can change a number of the run, so the run's id depends on it.
     """
-    return field(default=default, metadata={
-        "group": group, "help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "or_with": or_with,
-        "later": later,
-        "decides_teacher": decides_teacher, "decides_numbers": decides_numbers,
-    })
+    return field(default=default, metadata=locals())
 
 
 def fgd_setting(name: str):
@@ -263,9 +259,8 @@ def settings_about(*groups: str) -> tuple[str, ...]:
 
 
 def check_names(settings: dict) -> None:
-    known = [each.name for each in fields(RunConfig)]
     for name in settings:
-        check_name("parameter", name, known)
+        check_name("parameter", name, DEFAULTS)
 
 
 def checked(which, value):

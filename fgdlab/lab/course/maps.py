@@ -115,8 +115,8 @@ def matrices(maps: dict[str, Tensor], *, rows: str, columns: str, label: str, no
     return figure
 
 
-def chart_figure(width: float = WIDTH, height: float = 2.6) -> NotebookFigure:
-    return NotebookFigure(figsize=(width, height), dpi=NOTEBOOK_DPI, facecolor="white", layout="constrained")
+def chart_figure(height: float = 2.6) -> NotebookFigure:
+    return NotebookFigure(figsize=(WIDTH, height), dpi=NOTEBOOK_DPI, facecolor="white", layout="constrained")
 
 
 def finish_chart(ax: Axes) -> None:

@@ -9,7 +9,7 @@ __all__ = lazy_package(__name__, {
     "dataset": "DetectionDataset shuffled_batches foreground_fractions load_batches open_split",
     "digits": "DigitScenes RECIPE_VERSION digit_folder",
     "data_checks": "Finding check_pixels examine refuse_data",
-    "images": "as_rgb read_exif_rotated read_image shrink",
+    "images": "as_rgb read_exif_rotated shrink",
     "segmentation": "run_lengths",
     "splits": "DISJOINT TRAIN_PARTS",
 })

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from ..errors import plural
 from .map_panels import BOTTOM_MARGIN, BOX_COLOUR, TEACHER_COLOUR, NotebookFigure, draw_boxes, draw_image, panel_grid
 
 
@@ -56,8 +57,7 @@ def draw_detections(ax: Axes, detections: list[dict], dataset, index: int, thres
     by_score = sorted((each for each in detections if each["image_id"] == image_id), key=lambda each: -each["score"])
     shown = [each for each in by_score if each["score"] >= threshold]
     best = f" (best score {by_score[0]['score']:.3g})" if by_score and not shown else ""
-    objects, found = (f"{n} {noun}" + "s" * (n != 1) for n, noun in (
-        (len(target["boxes"]), "object"), (len(shown), "detection")))
+    objects, found = plural(len(target["boxes"]), "object"), plural(len(shown), "detection")
     truth = {"linewidth": 2.2, "linestyle": "--", "gid": "truth"}
     draw_image(ax, image, target["boxes"], f"image {image_id}: {objects}\n{found}{best}", **truth)
     for box, label in zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True):

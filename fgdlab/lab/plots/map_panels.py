@@ -37,11 +37,11 @@ def png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def show(figure: Figure):
-    """Any matplotlib figure as an image that a cell displays."""
+def show(figure: Figure, alt: str | None = None):
+    """Any matplotlib figure as an image that a cell displays, with its alternative text."""
     from IPython.display import Image
 
-    return Image(data=png(figure), format="png")
+    return Image(data=png(figure), format="png", alt=alt)
 
 
 def panel_grid(

@@ -2,6 +2,6 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "code": "changed_files code_of git_state",
+    "code": "changed_files code_of",
     "environment": "device_name packages peak_memory_gb provenance",
 })

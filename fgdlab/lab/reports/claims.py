@@ -16,9 +16,7 @@ from ..tables import DASH, difference_text
 
 KEYS = {"claim", "source", "numbers", "metric", "sweep", "rules", "decide"}
 RULE = re.compile(r"(\S+) - (\S+) (>|<|within) (\d+(?:\.\d+)?)")
-HOLDS, FAILS, UNDECIDED, UNMEASURED = VERDICTS = (
-    "holds here", "does not hold here", "undecided", "not measured yet"
-)
+HOLDS, FAILS, UNDECIDED, UNMEASURED = VERDICTS = ("holds here", "does not hold here", "undecided", "not measured yet")
 MEANING = (
     "Δ: mean difference of two rows of a sweep, paired by seed, with its 95 % t-interval and the number of pairs, in "
     "points of AP where no other score is named. A rule holds if the whole interval fulfils it, does not hold if no "

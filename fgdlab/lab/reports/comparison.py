@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from .. import plots, stats
-from ..errors import UserError
+from ..errors import UserError, plural
 from ..tables import DASH, WIDTH, compared_rows, runs_of, signed, wrapped
 from .comparison_inputs import ComparisonInputs, comparison_of_rows
 from .sweep_runs import SweepRuns
@@ -138,7 +138,7 @@ def resampled_intervals(
                 )
         if not seeds:
             continue
-        report(f"resampling images: {labels[0]} minus {labels[1]}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}")
+        report(f"resampling images: {labels[0]} minus {labels[1]}, {plural(len(seeds), 'seed')}")
         inputs = comparison_of_rows(runs, *pair)
         for metric in metrics:
             interval = compare(inputs, metric, resamples).intervals[source]

@@ -18,7 +18,7 @@ from fgdlab.fgd import masks_of
 from .. import plots
 from ..config import RunConfig
 from ..datasets import DetectionDataset
-from ..errors import UserError
+from ..errors import UserError, plural
 from ..io import user_path
 from ..plots import NotebookFigure
 from ..run import load_run
@@ -122,8 +122,7 @@ def losses_by_row(metrics: dict[str, list[pd.DataFrame]]) -> NotebookFigure:
         plots.draw_term_curves(ax, frames, styles)
         ratio = mean_loss_ratio(metrics[label])
         text = f"distillation ends at {ratio:.2g} x the task loss" if ratio else "task loss only"
-        seeds = f"{len(frames)} seed" + ("s" if len(frames) > 1 else "")
-        ax.set_title(f"{shortened(label)} ({seeds})\n{text}", fontsize=8.5)
+        ax.set_title(f"{shortened(label)} ({plural(len(frames), 'seed')})\n{text}", fontsize=8.5)
     axes[0].set_yscale("log", nonpositive="mask")
     for ax in axes[::columns]:
         ax.set_ylabel("weight x sum (log scale)", fontsize=8)

@@ -49,13 +49,10 @@ def contrasts_of(sweep, row: str | None, against: str | None) -> list[tuple[str,
 
 def count_cell(need: stats.SeedCount, n: int) -> str:
     """``12, 9 more (7 to 40)``: total seeds, how many are missing, the range for the interval of the std."""
-    def count(value: float) -> str:
-        return "endless" if math.isinf(value) else str(int(value))
-
     if math.isinf(need.seeds):
-        return count(need.seeds)
-    more = "enough" if need.seeds <= n else f"{count(need.seeds - n)} more"
-    return f"{count(need.seeds)}, {more}\n({count(need.low)} to {count(need.high)})"
+        return "endless"
+    more = "enough" if need.seeds <= n else f"{need.seeds - n:.0f} more"
+    return f"{need.seeds:.0f}, {more}\n({need.low:.0f} to {need.high:.0f})".replace("inf", "endless")
 
 
 def table_line(label: str, differences: Sequence[float], targets: SeedTargets) -> list[str]:

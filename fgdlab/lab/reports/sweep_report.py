@@ -1,11 +1,10 @@
 """The report on a sweep: its parts as figures and frames, displayed by ablations/report.ipynb, and its HTML page."""
-import sys
 from collections.abc import Callable
 from functools import cached_property, wraps
 from html import escape
 from pathlib import Path
 
-from IPython.display import HTML, Image, display
+from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
 import fgdlab
@@ -13,7 +12,7 @@ import fgdlab
 from .. import plots
 from ..errors import UserError
 from ..io import make_folder, write_text
-from ..sweeps import ablations_folder
+from ..sweeps import KERNEL, ablations_folder, load_papermill
 from ..tables import METRICS, Table, page, table_figure
 from . import row_figures
 from .row_figures import LoadedRows
@@ -35,7 +34,7 @@ def or_reason(make: Callable):
 
 def show(part: Figure | HTML, alt: str) -> None:
     """Display a figure with its alternative text, or the reason why it is not available."""
-    display(Image(data=plots.png(part), format="png", alt=alt) if isinstance(part, Figure) else part)
+    display(plots.show(part, alt) if isinstance(part, Figure) else part)
 
 
 class Report:
@@ -110,21 +109,16 @@ def write_report(
     Table(found.frame, found.sweep)  # raises errors in the results before a kernel starts
     path = Path(out or found.home / "report.html")
     make_folder(path.parent)
-    sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema would take two seconds to compile it
-    import papermill
-    from nbclient.exceptions import DeadKernelError
+    papermill = load_papermill()
     from nbconvert import HTMLExporter
-    from papermill.exceptions import PapermillExecutionError
 
     parameters = {"sweep": name, "scale": scale, "runs": str(runs or ""), "seeds": seeds, "page": str(path)}
     try:
         notebook = papermill.execute_notebook(
-            str(ablations_folder() / "report.ipynb"), None, parameters, cwd=str(Path.cwd()), kernel_name="python3",
-            progress_bar=False, extra_arguments=["--IPKernelApp.log_level=40"],
-        )
-    except PapermillExecutionError as error:
+            str(ablations_folder() / "report.ipynb"), None, parameters, cwd=str(Path.cwd()), **KERNEL)
+    except papermill.exceptions.PapermillExecutionError as error:
         raise UserError(f"the report of {name} failed in report.ipynb: {error.ename}: {error.evalue}") from error
-    except (DeadKernelError, RuntimeError) as error:
+    except RuntimeError as error:
         raise UserError(f"the kernel of the report of {name} ended: {error}; try again with more memory") from error
     notebook.cells = [cell for cell in notebook.cells if "notebook-only" not in cell.metadata.get("tags", [])]
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_anchor_links=True)

@@ -200,10 +200,10 @@ class RunFolder:
     # --- for the process that runs ---
 
     @contextmanager
-    def locked(self, timeout: float = 30) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Hold the folder's lock; UserError where another process holds it."""
         try:
-            with lock_file(make_folder(self.path) / "lock", timeout=timeout):
+            with lock_file(make_folder(self.path) / "lock", timeout=30):
                 yield
         except Timeout:
             got = "another process is running in it; wait for it, or choose another folder"
@@ -252,9 +252,6 @@ class RunFolder:
     def beat(self) -> None:
         if self.has("running.json"):
             (self.path / "heartbeat").touch()
-
-    def asked_to_stop(self) -> bool:
-        return self.has("stop")
 
     def fail(self, error: str, cell: int | None = None, traceback: list[str] | None = None) -> None:
         lines = [COLOUR.sub("", line) for line in traceback or []]

@@ -8,7 +8,7 @@ __all__ = lazy_package(__name__, {
         "Estimate check_metric estimate mean_std paired_difference seed_differences "
         "t_interval values_by_seed variance_covered"
     ),
-    "resampling": "ClassMatches Matches average_precision class_matches match metric_of",
+    "resampling": "match metric_of",
     "seeds_needed": (
         "STD_LEVEL SeedCount anytime_factor anytime_interval group_sequential_factor group_sequential_interval "
         "seeds_for_power seeds_for_width"

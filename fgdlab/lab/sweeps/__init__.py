@@ -11,5 +11,5 @@ __all__ = lazy_package(__name__, {
     "prepare": "prepare_shared",
     "slurm_executor": "SlurmExecutor",
     "spec": "INSTALLED Sweep ablations_folder load_sweep of_scale results_file sweep_names",
-    "worker": "cpu_environment",
+    "worker": "KERNEL cpu_environment load_papermill",
 })

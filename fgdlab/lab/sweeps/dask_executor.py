@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from weakref import WeakSet
 
-from ..errors import UserError
+from ..errors import UserError, reason
 from .worker import launch
 
 PATIENCE = 30  # seconds without any worker after which runs are cancelled
@@ -30,10 +30,9 @@ class DaskExecutor(Executor):
         try:
             self.client = Client(address, timeout=10, set_as_default=False)
         except (OSError, ValueError) as error:
-            got = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
-                f"--cluster must be the address of a Dask scheduler that answers, got {address!r} ({got}); start one "
-                "by `dask scheduler`") from None
+                f"--cluster must be the address of a Dask scheduler that answers, got {address!r} ({reason(error)}); "
+                "start one by `dask scheduler`") from None
         self.resources = {"GPU": 1} if gpu else {}
         self.pool = self.client.get_executor(pure=False, retries=0, **({"resources": self.resources} if gpu else {}))
         self.futures: WeakSet[Future] = WeakSet()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..errors import plural
 from .collection import collect, read_frame
 from .planning import PlannedRun
 from .spec import Sweep, results_file
@@ -55,7 +56,7 @@ def measured(runs: list[PlannedRun], sweep: Sweep, scale: str) -> tuple[pd.DataF
     own = collect(runs, sweep)
     own = own[own["state"] == "done"]
     if len(own):
-        return own, f"measured on {counted(own)} that {'is' if len(own) == 1 else 'are'} done here"
+        return own, f"measured on {plural(len(own), 'run')} that {'is' if len(own) == 1 else 'are'} done here"
     path = results_file(sweep.name, scale)
     if path.is_file():
         frame = read_frame(path, needed=())  # an older file may lack columns; then it is ignored
@@ -63,12 +64,8 @@ def measured(runs: list[PlannedRun], sweep: Sweep, scale: str) -> tuple[pd.DataF
             frame = frame[(frame["state"] == "done") & (frame["scale"] == scale)]
             if len(frame):
                 devices = ", ".join(sorted({*frame["device"].dropna()}))
-                return frame, f"measured on {counted(frame)} of {path.name} in ablations/results, {devices}"
+                return frame, f"measured on {plural(len(frame), 'run')} of {path.name} in ablations/results, {devices}"
     return own, f"no run at scale {scale} is done, here or in ablations/results"
-
-
-def counted(frame: pd.DataFrame) -> str:
-    return f"{len(frame)} run{'s' if len(frame) > 1 else ''}"
 
 
 def seconds_left(run: PlannedRun, frame: pd.DataFrame) -> float | None:

@@ -6,7 +6,7 @@ trained teacher are recorded in the run's folder instead: a run of other code is
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import RunConfig, active_settings
+from ..config import RunConfig, active_settings, has_teacher
 from ..errors import UserError
 from ..io import short_hash
 from ..run import OF_DATA, RunFolder, identity, open_data
@@ -46,8 +46,6 @@ class PlannedRun:
 
     def teacher_changed(self) -> bool:
         """Does the shipped or cached teacher of these settings have other weights than the run learned from?"""
-        from ..config import has_teacher
-
         if not has_teacher(self.config) or self.config.teacher_checkpoint:
             return False
         from ..teachers import kept_teacher_hash

@@ -16,6 +16,7 @@ from ..run import BEAT, RunFolder
 
 # what a job may start; job.json is a file and must not name other code
 MODULES = ("fgdlab.lab.sweeps.worker", "fgdlab.lab.sweeps.prepare")
+KERNEL = {"kernel_name": "python3", "progress_bar": False, "extra_arguments": ["--IPKernelApp.log_level=40"]}
 PROCESSES: set[subprocess.Popen] = set()  # runs that this process waits for
 
 
@@ -63,7 +64,7 @@ def stay_with(parent: int, here: RunFolder) -> None:
     """Touch the heartbeat until this process ends, soon after its parent has ended or a file named stop appeared."""
     def watch() -> None:
         last = -BEAT
-        while os.getppid() == parent and not here.asked_to_stop():
+        while os.getppid() == parent and not here.has("stop"):
             if time.monotonic() - last >= BEAT:
                 here.beat()
                 last = time.monotonic()
@@ -74,36 +75,37 @@ def stay_with(parent: int, here: RunFolder) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def load_papermill():
+    # jsonschema would compile its grammar for two seconds; no notebook field needs it
+    sys.modules.setdefault("rfc3987_syntax", None)
+    import papermill
+
+    return papermill
+
+
 def execute_notebook(here: RunFolder) -> int:
     """Run the notebook with the parameters of job.json, in a kernel of its own.
 
     Returns 0 after a good end; 1 when it raised (failed.json says what); 2 when its kernel died or was interrupted; 3
     when another process is at work in the folder.
     """
-    # jsonschema would compile its grammar for two seconds; no notebook field needs it
-    sys.modules.setdefault("rfc3987_syntax", None)
-    import papermill
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
-
-    job, ended_well = job_of(here.path), False
+    papermill, job, ended_well = load_papermill(), job_of(here.path), False
     if not here.claim():
         print("another process is at work in this folder; nothing done", flush=True)
         return 3
     try:
         papermill.execute_notebook(
-            job["notebook"], str(here.path / "run.ipynb"), job["parameters"], kernel_name="python3", progress_bar=False,
-            start_timeout=180, request_save_on_cell_execute=False, extra_arguments=["--IPKernelApp.log_level=40"],
-        )
+            job["notebook"], str(here.path / "run.ipynb"), job["parameters"], start_timeout=180,
+            request_save_on_cell_execute=False, **KERNEL)
         ended_well = True
-    except PapermillExecutionError as error:
+    except papermill.exceptions.PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":  # somebody ended it; the notebook is not wrong
             print("the kernel was interrupted", flush=True)
             return 2
         here.fail(f"{error.ename}: {error.evalue}", error.exec_count, error.traceback[-20:])
         return 1
     # killed, out of memory, or never started: interrupted, not failed
-    except (DeadKernelError, CellTimeoutError, RuntimeError) as error:
+    except (RuntimeError, TimeoutError) as error:
         print(f"the kernel died: {error}", flush=True)
         return 2
     finally:

@@ -6,6 +6,6 @@ __all__ = lazy_package(__name__, {
     "figure": "draw_values save_figure seed_heights style_rows table_figure",
     "html": "page styled_frame",
     "numbers": "METRICS Table ablation_table contrast_table render",
-    "runs": "baseline_of compared_rows done_runs not_done runs_of",
+    "runs": "baseline_of compared_rows done_runs runs_of",
     "text": "WIDTH aligned wrapped",
 })

@@ -46,7 +46,7 @@ def differences(table: pd.DataFrame, metrics: tuple[str, ...], variance: str) ->
 
 
 def table_blocks(
-    table: pd.DataFrame, metrics: tuple[str, ...], cost: dict[str, float], variance: str = "seeds",
+    table: pd.DataFrame, metrics: tuple[str, ...], cost: dict[str, float], variance: str,
 ) -> list[pd.DataFrame]:
     blocks = []
     for part in (metrics[:2], *(metrics[start:start + 3] for start in range(2, len(metrics), 3))):
@@ -60,7 +60,7 @@ def table_blocks(
     return blocks
 
 
-def contrast_block(table: pd.DataFrame, metrics: tuple[str, ...], variance: str = "seeds") -> pd.DataFrame:
+def contrast_block(table: pd.DataFrame, metrics: tuple[str, ...], variance: str) -> pd.DataFrame:
     """Differences between rows that are not the baseline, for the first two metrics."""
     paper = papers(table, metrics[:2], "Δ", "_paper_delta", signed)
     return pd.DataFrame({"contrast": table["label"], **paper, **differences(table, metrics[:2], variance)})

@@ -66,14 +66,13 @@ def draw_teachers(ax: Axes, runs: pd.DataFrame, rows: list[str]) -> None:
 def style_rows(ax: Axes, count: int) -> None:
     ax.set_ylim(count - 0.5, -0.5)  # first row on top
     ax.set_yticks(range(count))
+    style_axes(ax, "x")
     ax.tick_params(axis="y", length=0)
     ax.tick_params(labelsize=8.5)
     ax.margins(x=0.06)
-    ax.grid(axis="x", color="#dddddd", linewidth=0.6)
-    ax.set_axisbelow(True)
     for i in range(count - 1):
         ax.axhline(i + 0.5, color="#eeeeee", linewidth=0.8, zorder=0)
-    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.spines["left"].set_visible(False)
     low, high = ax.get_xlim()
     if high - low < 1:  # else equal values get a tiny range
         ax.set_xlim((low + high - 1) / 2, (low + high + 1) / 2)
@@ -200,7 +199,7 @@ def draw_curve(ax: Axes, points: list, colour: str, label: str, shift: float) ->
         ax.plot([x, x], [each.low, each.high], color=colour, linewidth=1.3, marker="_", markersize=6)
 
 
-def curve_figure(results: pd.DataFrame, sweep, metric: str = "AP") -> Figure:
+def curve_figure(results: pd.DataFrame, sweep, metric: str) -> Figure:
     """As :func:`table_figure`, of a sweep with a ``curve``. Points are means, bars 95 % t-intervals over seeds."""
     runs = runs_of(results, sweep)
     done = done_runs(runs, sweep)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from fgdlab.terms import rows
 
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..io import atomic_write
 from .loggers import scalars
 
@@ -67,8 +67,8 @@ class Log:
                 with self.path.open("a") as file:
                     file.writelines(json.dumps(row) + "\n" for row in logged)
             except OSError as error:
-                problem = f"{self.path} must be writable, got: {error.strerror or error}"
-                raise UserError(f"{problem}; free space there, then the same command resumes the run") from error
+                hint = "free space there, then the same command resumes the run"
+                raise UserError(f"{self.path} must be writable, got: {reason(error)}; {hint}") from error
         for logger in self.loggers:
             logger.log(scalars(logged, numbers), step=step)
 
