@@ -43,6 +43,9 @@ def frame(
     def network(name: str, predictions: Predictions) -> dict:
         return {"AP": ap.get(name), "scale": predictions.scale, "detections": predictions.detections(inference.dataset)}
 
+    def masks(fg: np.ndarray, bg: np.ndarray, inside: np.ndarray) -> dict:
+        return {"fg": block.add(fg), "inside": block.add(inside), "bg": float(bg.max())}  # one weight, where fg is 0
+
     inference.predict(image, checkpoints)
     block, levels, teacher = Block(), inference.levels, inference.teacher_predictions(image)
     message = {"image": image, "students": []}
@@ -69,7 +72,7 @@ def frame(
             "levels": {level: {
                 "spatial": block.add(pair.spatial["teacher"]), "channel": block.add(pair.channel["teacher"]),
                 **({"features": block.add(pair.teacher)} if sent else {}),
-                "masks": {each: block.add(np.stack(inference.masks(image, level, each))) for each in ROUNDINGS},
+                "masks": {each: masks(*inference.masks(image, level, each)) for each in ROUNDINGS},
                 "ranges": {each: inference.ranges(image, level, each).tolist() for each in ROUNDINGS},
             } for level, pair in pairs.items()},
         }

@@ -2,7 +2,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from time import perf_counter
 
 import numpy as np
@@ -29,17 +29,23 @@ BAR_DELAY = 1.5  # seconds
 class Sample(Scene):
     """One image as every detector sees it, on the students' device.
 
-    rgb: (H_pad, W_pad, 3) uint8, padding white. loaded_size: (height, width) before the detector's own resize.
+    detector: the one whose transform made the pixels. loaded_size: (height, width) before the detector's own resize.
     """
 
     image_id: int
-    rgb: np.ndarray
+    detector: nn.Module
     labels: np.ndarray
     loaded_size: tuple[int, int]
 
+    @cached_property
+    def rgb(self) -> np.ndarray:
+        """(H_pad, W_pad, 3) uint8, padding white."""
+        image = padded_image(self.detector, self).clamp_(0, 1).mul_(255).round_().byte()
+        return image.permute(1, 2, 0).cpu().numpy()
+
     @property
     def nbytes(self) -> int:
-        return self.pixels.nbytes + self.rgb.nbytes
+        return self.pixels.nbytes * 5 // 4  # with rgb
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +85,8 @@ def sample_of(detector: nn.Module, image: Tensor, target: dict) -> Sample:
     with eval_mode(detector):
         batch, targets = detector.transform([image.to(device)], [on_device(target, device)])
     scene = Scene(batch.tensors, [targets[0]["boxes"]], batch.image_sizes, {})
-    rgb = padded_image(detector, scene).clamp_(0, 1).mul_(255).round_().byte().permute(1, 2, 0).cpu().numpy()
     labels, image_id = target["labels"].cpu().numpy(), int(target.get("image_id", 0))
-    return Sample(**vars(scene), image_id=image_id, rgb=rgb, labels=labels, loaded_size=tuple(image.shape[-2:]))
+    return Sample(**vars(scene), image_id=image_id, detector=detector, labels=labels, loaded_size=tuple(image.shape[-2:]))
 
 
 @torch.no_grad()
@@ -146,7 +151,9 @@ class DetectorInference:
     def predict(self, image: int, checkpoints: dict[str, int]) -> None:
         """Run students and teacher at the same time, unless they share modules."""
         if self._thread and ("teacher", image) not in self.cache.entries:
-            teacher = self._thread.submit(predictions_of, self.teacher, *self.item(image), self.sample(image))
+            sample = self.sample(image)
+            teacher = self._thread.submit(predictions_of, self.teacher, *self.item(image), sample)
+            self._thread.submit(lambda: sample.rgb)
             for name, checkpoint in checkpoints.items():
                 self.student_predictions(image, name, checkpoint)
             self.teacher_predictions(image, lambda *inputs: teacher.result())

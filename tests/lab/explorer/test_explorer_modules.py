@@ -25,8 +25,7 @@ from fgdlab.scene import Scene
 
 def sample(boxes, labels) -> Sample:
     scene = Scene(torch.zeros(1, 3, 64, 64), [torch.tensor(boxes).reshape(-1, 4)], [(64, 64)], {})
-    rgb = np.zeros((64, 64, 3), np.uint8)
-    return Sample(**vars(scene), image_id=1, rgb=rgb, labels=np.array(labels), loaded_size=(64, 64))
+    return Sample(**vars(scene), image_id=1, detector=None, labels=np.array(labels), loaded_size=(64, 64))
 
 
 def predictions(boxes=(), labels=(), scores=(), scale=1.0, spread=1.0) -> Predictions:

@@ -224,14 +224,14 @@ function render({ model, el }) {
 
   // --- from the state to the picture
   function show() {
-    showChoice();
-    if (drawn) { again = true; return; }                                // one picture per frame of the screen, the latest
     const wanted = checkpointsOf(state), frame = store.frame(state.image, wanted);
+    if (!frame && store.send) store.fetch(state.image, wanted);         // before the page changes, which takes time
+    showChoice();
+    if (frame && drawn) { again = true; return; }                       // one picture per frame of the screen, the latest
     missing = !frame;
     if (!frame) {
       setBusy(true);
-      if (store.send) store.fetch(state.image, wanted);
-      else showError(`This page holds images ${info.list.map((each) => each + 1).join(", ")}; ${store.parts.has(`${state.image}`) ? "this checkpoint of " : ""}image ${state.image + 1} needs a kernel.`);
+      if (!store.send) showError(`This page holds images ${info.list.map((each) => each + 1).join(", ")}; ${store.parts.has(`${state.image}`) ? "this checkpoint of " : ""}image ${state.image + 1} needs a kernel.`);
       return;
     }
     const known = detailOf(frame, wanted);

@@ -8,8 +8,8 @@ function scoreOf(image, { base, students }, detail, state, info) {
   const student = students[state.student_name], levels = Object.keys(base.levels), terms = Object.keys(info.terms);
   let loss = 0, gap = 0;
   for (const level of levels) {
-    const masks = base.levels[level].masks[state.rounding], n = masks.length / 3;
-    const maps = lossMaps(base.levels[level], student.levels[level], { fg: masks.subarray(0, n), bg: masks.subarray(n, 2 * n) }, state.temperature, info.config, terms,
+    const masks = base.levels[level].masks[state.rounding], n = masks.fg.length;
+    const maps = lossMaps(base.levels[level], student.levels[level], masks, state.temperature, info.config, terms,
       detail?.students[state.student_name]?.error[level]);
     for (const term of terms) loss += state[info.terms[term].weight] * maps.raw[term];
     gap += sumOf(student.levels[level].error_mean) / n / levels.length;

@@ -3,7 +3,7 @@
 const MAX_BYTES = 256e6;                                             // of frames
 const SILENCE = 3000, REST = 120, SLOW = 2;                          // ms without an answer; ms of rest before a neighbour is fetched; seconds per image, beyond which none is
 
-// A frame's JSON with each {at, shape, type} replaced by a typed array of the block. A map's grid is the shape of its spatial part.
+// A frame's JSON with each {at, shape, type} replaced by a typed array of the block. A map's grid is the shape of its spatial part; bg, one weight, becomes a mask: it is 0 where fg is not.
 function unpack(message, block) {
   const bytes = new Uint8Array(block.buffer.slice(block.byteOffset, block.byteOffset + block.byteLength));
   const open = (value) => {
@@ -16,6 +16,7 @@ function unpack(message, block) {
     const result = Object.fromEntries(Object.entries(value).map(([name, each]) => [name, open(each)]));
     if (value.spatial?.shape) result.grid = value.spatial.shape;
     if (value.rgb?.shape) result.rgb_size = value.rgb.shape.slice(0, 2);
+    if (value.inside) result.bg = result.fg.map((weight) => (weight > 0 ? 0 : value.bg));
     return result;
   };
   return open(message);

@@ -18,7 +18,7 @@ class Memo {
 // base, students: of the store. detail: arrays of maps that stay in the kernel, or null. pending: whether its T is another.
 function makeView(base, students, state, info, detail, pending, memo = new Memo()) {
   const level = base.levels[state.level], terms = Object.keys(info.terms), names = info.students.map((each) => each.name);
-  const masksOf = (name) => { const all = base.levels[name].masks[state.rounding], n = all.length / 3; return { fg: all.subarray(0, n), bg: all.subarray(n, 2 * n), inside: all.subarray(2 * n) }; };
+  const masksOf = (name) => base.levels[name].masks[state.rounding];
   const mapsOf = (name, at) => {
     const student = students[name].levels[at], error = detail?.students[name]?.error?.[at];
     return memo.get(`${name} ${at}`, base, [student, error, state.temperature, state.rounding], () => lossMaps(base.levels[at], student, masksOf(at), state.temperature, info.config, terms, error));
