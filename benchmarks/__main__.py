@@ -2,7 +2,7 @@
 
 Each prints a table and writes JSON to benchmarks/results/; each is also a command of its own: ``python -m
 benchmarks.NAME``. Times are ratios to a baseline measured in the same run. benchmarks/gpu.sh runs those that need a
-GPU.
+GPU; ``python -m benchmarks.own_data DIR...`` runs Table 1 on folders of your own.
 
     fgd_loss      the fused FGD loss against the sums written out
     laptop_step   a distilling training step against a plain one

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import benchmarks.__main__ as bench
-from benchmarks import data_check, evaluation, gpu_step, making, table1
+from benchmarks import data_check, evaluation, gpu_step, making, own_data, table1
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets.digits import DigitScenes
 from fgdlab.lab.sweeps.spec import load_sweep, results_file
@@ -16,14 +16,14 @@ from fgdlab.lab.training.evaluate import PYCOCOTOOLS
 
 FOLDER = Path(bench.__file__).parent
 TOOLS = {"__init__", "__main__", "gpu_kernels", "gpu_waits", "plain_fgd", "timing"}
-ON_GPU = {"gpu_step"}
+ON_GPU, ON_FOLDERS = {"gpu_step"}, {"own_data"}
 
 
 def test_make_bench_runs_every_benchmark_once_and_each_has_its_own_file():
     named = [each.__name__.rsplit(".", 1)[-1] for each in bench.ALL]
-    assert sorted(named) == sorted({path.stem for path in FOLDER.glob("*.py")} - TOOLS - ON_GPU)
+    assert sorted(named) == sorted({path.stem for path in FOLDER.glob("*.py")} - TOOLS - ON_GPU - ON_FOLDERS)
     assert all(callable(each.main) for each in bench.ALL)
-    assert {path.stem for path in (FOLDER / "results").glob("*.json")} <= {*named, *ON_GPU, "gpu_fgd_loss"}
+    assert {path.stem for path in (FOLDER / "results").glob("*.json")} <= {*named, *ON_GPU, *ON_FOLDERS, "gpu_fgd_loss"}
 
 
 # ---- evaluation ----
@@ -63,6 +63,27 @@ def test_the_images_of_the_check_are_different_files_that_nothing_is_said_about(
     assert len({path.read_bytes() for path in folder.glob("*/*.jpg")}) == 5
     call = data_check.check(folder, tmp_path / "home")
     assert call["seconds"] > 0 and call["peak_mb"] > 100 and data_check.decode(folder) > 0
+
+
+# ---- Table 1 on your own data ----
+
+def test_rows_are_compared_with_the_plain_student_seed_by_seed():
+    AP = {"none": (10, 20, 30), "split": (11, 22, 33)}
+    rows = [{"row": row, "seed": i, "AP": each, "seconds": 60.0} for row in AP for i, each in enumerate(AP[row])]
+    results = pd.DataFrame(rows).assign(teacher_AP=lambda rows: rows["row"].map({"split": 21.0}))
+    found = own_data.compared(results)
+    half = 4.302653 / np.sqrt(3)  # of a t-interval with n = 3 and a standard deviation of 1
+    assert found["minus_plain_student"] == {
+        "split": {"mean": 2.0, "interval": pytest.approx([2 - half, 2 + half], abs=0.01)}
+    }
+    assert found["teacher_above_plain_student"] and found["AP"] == {"none": 20, "split": 22} and found["seeds"] == 3
+    assert not own_data.compared(results.assign(teacher_AP=20.0))["teacher_above_plain_student"]
+
+
+def test_the_lines_that_say_what_follows_from_the_boxes_are_kept():
+    lines = ["bccd: 205 training images, 2805 boxes", "image_size 224: the median box is 36 px", "anchors 9x9: 99 %",
+             "train_steps 10: 1 pass", "teacher_steps 10: 2 passes", "    pending  none, seed 0", "to do: 15 runs"]
+    assert [bool(own_data.CHOSEN.search(each)) for each in lines] == [True] * 5 + [False] * 2
 
 
 # ---- making ----

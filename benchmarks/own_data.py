@@ -1,0 +1,84 @@
+"""Table 1 on data of your own, by one line: how long it takes, what is chosen, and whether the teacher is better.
+
+    python -m benchmarks.own_data DIR...            about half an hour of both cores per folder
+
+For each folder `fgdlab sweep table1_areas --set data=DIR` runs in a process of its own, with an empty cache and an
+empty folder of runs. Its first lines, which say what follows from the boxes, are kept as they are. Rows are compared
+with the plain student, paired by seed, with a t-interval. Results of a folder replace earlier ones of the same name.
+"""
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from fgdlab.lab.io import write_json
+from fgdlab.lab.provenance import provenance
+from fgdlab.lab.stats import mean_std, t_interval
+from fgdlab.lab.sweeps import load_sweep
+
+PATH = Path("benchmarks/results/own_data.json")
+NAME, BOUND = "table1_areas", 30.0  # minutes on two cores, for 700 images
+CHOSEN = re.compile(r"\d+ training images, |image_size |anchors |train_steps |teacher_steps ")
+
+
+def measure(data: Path) -> dict:
+    """Run the line; minutes, first lines, and the table's rows."""
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "runs"
+        command = [sys.executable, "-m", "fgdlab", "sweep", NAME, "--set", f"data={data}", "--out", str(out)]
+        started, lines = time.perf_counter(), []
+        environment = {**os.environ, "FGDLAB_HOME": str(Path(folder) / "home")}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                lines.append(line.rstrip())
+        if process.returncode:
+            raise RuntimeError(f"the sweep must end with exit status 0, got {process.returncode}; see its output above")
+        minutes, results = (time.perf_counter() - started) / 60, pd.read_csv(out / "results.csv")
+    return {
+        "data": data.name, "command": f"fgdlab sweep {NAME} --set data={data.name}", "minutes": round(minutes, 1),
+        "bound_minutes": BOUND, "kept": minutes <= BOUND, "chosen": [line for line in lines if CHOSEN.search(line)],
+        **compared(results), "load_before": round(load, 2), "machine": provenance(),
+    }
+
+
+def compared(results: pd.DataFrame) -> dict:
+    """The teacher's AP, the plain student's, and each row minus the plain student, paired by seed."""
+    baseline = load_sweep(NAME).baseline
+    AP = results.pivot(index="seed", columns="row", values="AP")[list(dict.fromkeys(results["row"]))]
+    teacher = float(results["teacher_AP"].dropna().mean())
+    differences = {}
+    for row in AP.columns.drop(baseline):
+        low, high = t_interval(AP[row] - AP[baseline])
+        mean = mean_std(AP[row] - AP[baseline])[0]
+        differences[row] = {"mean": round(mean, 2), "interval": [round(low, 2), round(high, 2)]}
+    return {
+        "seeds": len(AP), "teacher_AP": round(teacher, 2), "AP": AP.mean().round(2).to_dict(),
+        "teacher_above_plain_student": bool(teacher > AP[baseline].mean()), "minus_plain_student": differences,
+        "median_seconds_per_run": round(float(results["seconds"].median()), 1),
+    }
+
+
+def main(folders: list[Path]) -> None:
+    for data in tqdm(folders, "folders", unit="folder"):
+        found = measure(data)
+        known = json.loads(PATH.read_text())["folders"] if PATH.exists() else []
+        rows = [*(each for each in known if each["data"] != found["data"]), found]
+        rows.sort(key=lambda each: each["data"])
+        write_json(PATH, {"what": "Table 1 on folders of photographs, with an empty cache", "folders": rows})
+        print(f"{data.name}: {found['minutes']} minutes; written to {PATH}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a folder that `fgdlab data check` reads")
+    main(parser.parse_args().folders)
