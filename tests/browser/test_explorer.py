@@ -17,7 +17,9 @@ torch.set_num_threads(1)
 from pathlib import Path
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.datasets.dataset import open_split
+import fgdlab.lab.explorer.inference as inference
 from fgdlab.lab.explorer import explore
+inference.BAR_DELAY = 0
 from fgdlab.lab.course.pretrained import pretrained_detector, pretrained_facts
 from fgdlab.lab.checkpoints.safetensors_io import save_weights
 
@@ -392,6 +394,29 @@ def test_an_error_is_shown_until_the_next_choice(opened):
     assert "unknown level 'P9'" in error.inner_text()
     opened.press("temperature", "ArrowRight")
     assert error.is_hidden()
+
+
+def test_progress_leaves_no_text_of_stderr_below_the_cell(view):
+    assert view.page.locator(".jp-OutputArea-output").count() > 0
+    stderr = view.page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]')
+    assert stderr.all_inner_texts() == []
+
+
+def test_a_share_of_100_percent_stays_on_one_line_in_a_narrow_cell(view):
+    lines = """(e) => {
+        const range = document.createRange();
+        range.selectNodeContents(e);
+        return new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size;
+    }"""
+    view.after(lambda: view.kernel("explorer.set(beta=0, gamma=0, lambda_=0)"))
+    assert view.percent("alpha") == "100.0 %"
+    try:
+        for width in (1000, 388):
+            view.root.evaluate("(root, width) => { root.parentElement.style.width = `${width}px`; }", width)
+            view.page.wait_for_timeout(200)
+            assert view.root.locator('[data-percent="alpha"]').evaluate(lines) == 1
+    finally:
+        view.root.evaluate("(root) => { root.parentElement.style.width = ''; }")
 
 
 @pytest.mark.parametrize("width", [1000, 820, 482, 388])

@@ -8,7 +8,7 @@ from time import perf_counter
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from fgdlab.config import FGDConfig
 from fgdlab.fgd import FGDLoss, masks_of
