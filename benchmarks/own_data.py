@@ -29,14 +29,12 @@ NAME, BOUND = "table1_areas", 30.0  # minutes on two cores, for 700 images
 CHOSEN = re.compile(r"\d+ training images, |image_size |anchors |train_steps |teacher_steps ")
 
 
-def measure(data: Path) -> dict:
-    """Run the line; minutes, first lines, and the table's rows."""
+def measure(data: Path, out: Path) -> dict:
+    """Run the line in the empty folder ``out``; minutes, first lines, and the table's rows."""
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "runs"
+    with tempfile.TemporaryDirectory() as home:
         command = [sys.executable, "-m", "fgdlab", "sweep", NAME, "--set", f"data={data}", "--out", str(out)]
-        started, lines = time.perf_counter(), []
-        environment = {**os.environ, "FGDLAB_HOME": str(Path(folder) / "home")}
+        started, lines, environment = time.perf_counter(), [], {**os.environ, "FGDLAB_HOME": home}
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
             for line in process.stdout:
                 print(line, end="", flush=True)
@@ -68,9 +66,11 @@ def compared(results: pd.DataFrame) -> dict:
     }
 
 
-def main(folders: list[Path]) -> None:
-    for data in tqdm(folders, "folders", unit="folder"):
-        found = measure(data)
+def main(folders: list[Path], out: Path) -> None:
+    if any(map(Path.exists, of := [out / data.name for data in folders])):
+        raise SystemExit(f"--out must have no results of these folders yet, got {out}; give another one")
+    for data, runs in zip(tqdm(folders, "folders", unit="folder"), of, strict=True):
+        found = measure(data, runs)
         known = json.loads(PATH.read_text())["folders"] if PATH.exists() else []
         rows = [*(each for each in known if each["data"] != found["data"]), found]
         rows.sort(key=lambda each: each["data"])
@@ -81,4 +81,6 @@ def main(folders: list[Path]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a folder that `fgdlab data check` reads")
-    main(parser.parse_args().folders)
+    parser.add_argument("--out", type=Path, default=Path("runs/own_data"), help="new folder of the runs; %(default)s")
+    given = parser.parse_args()
+    main(given.folders, given.out)
