@@ -86,7 +86,8 @@ def sample_of(detector: nn.Module, image: Tensor, target: dict) -> Sample:
         batch, targets = detector.transform([image.to(device)], [on_device(target, device)])
     scene = Scene(batch.tensors, [targets[0]["boxes"]], batch.image_sizes, {})
     labels, image_id = target["labels"].cpu().numpy(), int(target.get("image_id", 0))
-    return Sample(**vars(scene), image_id=image_id, detector=detector, labels=labels, loaded_size=tuple(image.shape[-2:]))
+    loaded_size = tuple(image.shape[-2:])
+    return Sample(**vars(scene), image_id=image_id, detector=detector, labels=labels, loaded_size=loaded_size)
 
 
 @torch.no_grad()
