@@ -49,7 +49,7 @@ def term_sums(
     """{term: its sum before the coefficient, averaged over the batch} of one level.
 
     Args:
-        student, teacher: maps (N, C, H, W) of the same shape; the student's has already passed its align layer f.
+        student, teacher: as in :func:`fgdlab.focal.feature_error`.
         masks: None where no term needs them.
         relation: R of eq. 13; None without the global term.
     """

@@ -25,7 +25,7 @@ def feature_terms(student: Tensor, teacher: Tensor, masks: FocalMasks, attention
     sum over cells of  mask * :func:`feature_error`,  averaged over the batch.
 
     Args:
-        student, teacher: (N, C, H, W), same shape; the student's map has already passed its align layer f.
+        student, teacher: as in :func:`feature_error`.
         masks: ``fg``, ``bg`` of shape (N, H, W).
         attention: of the teacher's map, treated as a constant.
     Returns:

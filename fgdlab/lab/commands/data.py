@@ -1,5 +1,4 @@
 """``fgdlab data``: make the digit scenes, check a folder of images."""
-from itertools import zip_longest
 from pathlib import Path
 
 import click
@@ -102,14 +101,14 @@ def print_masks(folder: Path) -> None:
             click.echo(f"note: {defects[0]}{more}; mask_rcnn would {refused}, the other detectors do not read masks")
 
 
-def contact_sheet(sets: dict, path: Path, columns: int = 4) -> Path:
-    """Write one picture: a row of images per split, spread evenly, with boxes and classes as a run reads them."""
-    figure, axes = plots.panel_grid(len(sets), columns, 1.0, width=3.0)
-    for row, (split, dataset) in zip(axes, sets.items(), strict=True):
-        for ax, index in zip_longest(row, range(0, len(dataset), max(len(dataset) // columns, 1))[:columns]):
-            if index is None:
-                ax.set_axis_off()
-                continue
-            plots.draw_detections(ax, [], dataset, index, 0.0)
-            plots.set_title(ax, f"{split}, image {dataset.image_ids[index]}")
+def contact_sheet(sets: dict, path: Path) -> Path:
+    """Write one picture: four images per split, spread evenly, with boxes and classes as a run reads them."""
+    shown = [
+        (split, dataset, index) for split, dataset in sets.items()
+        for index in range(0, len(dataset), max(len(dataset) // 4, 1))[:4]
+    ]
+    figure, axes = plots.image_panels(len(shown), 1.0)
+    for ax, (split, dataset, index) in zip(axes, shown, strict=True):
+        plots.draw_detections(ax, [], dataset, index, 0.0)
+        plots.set_title(ax, f"{split}, image {dataset.image_ids[index]}")
     return tables.save_figure(figure, path)

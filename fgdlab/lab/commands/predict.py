@@ -29,8 +29,7 @@ def predict(student, images, out, threshold, long_side, pictures) -> None:
     pixels of the file, turned as its EXIF orientation says; and a picture for each image.
     """
     import torch
-    from PIL import Image
-    from torchvision.transforms.v2.functional import pil_to_tensor
+    from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
     from torchvision.utils import draw_bounding_boxes
     from tqdm import tqdm
 
@@ -62,7 +61,7 @@ def predict(student, images, out, threshold, long_side, pictures) -> None:
             drawn = pil_to_tensor(image)
             if labels:
                 drawn = draw_bounding_boxes(drawn, boxes, labels, "blue", width=2)
-            Image.fromarray(drawn.permute(1, 2, 0).numpy()).save(out / f"{number:04d}_{file.stem}.jpg")
+            to_pil_image(drawn).save(out / f"{number:04d}_{file.stem}.jpg")
     write_json(out / "predictions.json", found)
     click.echo(f"{len(found)} detections of score {threshold:g} or more in {len(files) - len(refused)} images: {out}")
     if refused:

@@ -33,10 +33,10 @@ def run(out, preset, coco, **settings) -> None:
     result = runs.run(config, folder)
     if torchrun.rank() > 0:
         return
-    scores = []
-    for name in ("AP", "AP50", "AR", "mask_AP"):
-        if name in result:
-            scores.append(f"{name} " + ("n/a (no ground truth)" if result[name] is None else f"{result[name]:.1f}"))
+    scores = [
+        f"{name} " + ("n/a (no ground truth)" if result[name] is None else f"{result[name]:.1f}")
+        for name in ("AP", "AP50", "AR", "mask_AP") if name in result
+    ]
     click.echo(f"{'  '.join(scores)}   ({result['data_line']})")
     if result["teacher_AP"] is not None:
         click.echo(f"teacher AP {result['teacher_AP']:.1f} ({result['teacher']['origin']})")

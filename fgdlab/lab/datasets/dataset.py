@@ -164,8 +164,7 @@ class DetectionDataset(Dataset):
 
     def file_hashes(self) -> list[str]:
         if self._hashes is None:
-            self._hashes = file_hashes(
-                self.annotations.image_folder, [entry["file_name"] for entry in self.entries])
+            self._hashes = file_hashes(self.annotations.image_folder, [entry["file_name"] for entry in self.entries])
         return self._hashes
 
     def content_hash(self) -> str:

@@ -89,9 +89,7 @@ def make_scenes(recipe: DigitScenes, folder: Path, progress: bool) -> None:
     images, annotations = [], []
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
         made = threads.map(lambda scene: write_scene(recipe, *scene, folder), todo)
-        bar = tqdm(
-            made, desc=f"digit scenes {recipe.size} px", unit="image", total=len(todo), disable=not progress,
-        )
+        bar = tqdm(made, desc=f"digit scenes {recipe.size} px", unit="image", total=len(todo), disable=not progress)
         for image, objects in bar:
             images.append(image)
             annotations += ({"id": number, **each} for number, each in enumerate(objects, len(annotations) + 1))

@@ -147,8 +147,7 @@ def coco_sources(folder: Path) -> dict[str, Source]:
     found = {}
     for file in files:
         name = file.stem.removeprefix("instances_")
-        images = first_folder(
-            *(folder / place for place in (name, f"images/{name}", f"data/{name}", "images", "data")))
+        images = first_folder(*(folder / place for place in (name, f"images/{name}", f"data/{name}", "images", "data")))
         found[name] = Source(file, images, published=True)
     if len(found) == 1 and not any(map(names_split, found)):
         return lone_sources(*found.values())

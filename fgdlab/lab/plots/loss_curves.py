@@ -1,6 +1,7 @@
 """Loss terms over training, and their percentages by pyramid level."""
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 
@@ -49,10 +50,8 @@ def read_metrics(path: Path | str) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{path} must be the metrics.jsonl of a run, got no such file; run it first")
     for line in path.read_text().splitlines():
-        try:
+        with suppress(ValueError):  # the run is still writing, or was killed
             rows.append(json.loads(line))
-        except ValueError:  # the run is still writing, or was killed
-            continue
     if not rows:
         raise UserError(f"{path} must have a line for each term of a step, got none; let the run log a step first")
     return pd.DataFrame(rows)

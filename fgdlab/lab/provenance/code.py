@@ -4,14 +4,13 @@ A module counts if :mod:`fgdlab.lab.run.one_run` or the run's own method imports
 so do its data, a YAML of its name. Other methods do not count: an edit of pkd.py leaves runs of FGD as they are.
 """
 import ast
-import hashlib
 import os
 import subprocess
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from ..io import load_yaml
+from ..io import load_yaml, short_hash
 
 ROOT = Path(__file__).parents[3]  # the folder that holds the package fgdlab
 RUN = "fgdlab.lab.run.one_run"
@@ -25,15 +24,12 @@ NO_NUMBERS = {
 }
 
 
+@cache
 def code_of(method: str) -> dict:
     """{"hash": one hash, "files": {path below the project: hash}} of what a run with this method executes."""
-    return {"hash": combined(method), "files": dict(file_hashes(method))}
-
-
-@cache
-def combined(method: str) -> str:
-    text = "\n".join(f"{name} {value}" for name, value in sorted(file_hashes(method).items()))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    files = file_hashes(method)
+    text = "\n".join(f"{name} {value}" for name, value in sorted(files.items()))
+    return {"hash": short_hash(text.encode()), "files": files}
 
 
 @cache
@@ -128,7 +124,7 @@ def public_names(package: str) -> dict[str, str]:
 def source_hash(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     content = normalised(text) if path.suffix == ".py" else repr(load_yaml(text))
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
+    return short_hash(content.encode())
 
 
 def normalised(text: str) -> str:

@@ -28,13 +28,13 @@ class Comparison:
     metric: str
     scores: np.ndarray
     draws: np.ndarray
-    intervals: dict[str, stats.Interval]
+    intervals: dict[str, stats.Estimate]
 
     @property
     def differences(self) -> np.ndarray:
         return self.scores[0] - self.scores[1]
 
-    def known(self) -> dict[str, stats.Interval]:
+    def known(self) -> dict[str, stats.Estimate]:
         return {source: each for source, each in self.intervals.items() if not np.isnan(each.low)}
 
 
@@ -50,9 +50,8 @@ def compare(inputs: ComparisonInputs, metric: str = "AP", resamples: int = 1000,
     if np.isnan(scores).any():
         raise UserError(f"{metric} needs objects of its size, got none in {images} images; take another, such as AP")
     by_images, draws = stats.image_interval(pairs, resamples, seed)
-    mean, std, _, low, high = stats.estimate(scores[0] - scores[1])
     both = stats.seeds_and_images_interval(scores[0] - scores[1], by_images.std, images)
-    intervals = {"images": by_images, "seeds": stats.Interval(mean, low, high, std), "both": both}
+    intervals = {"images": by_images, "seeds": stats.estimate(scores[0] - scores[1]), "both": both}
     return Comparison(inputs, metric, scores, draws, intervals)
 
 
@@ -69,7 +68,7 @@ def comparison_text(result: Comparison) -> str:
     }
     intervals = []
     for source, method in methods.items():
-        mean, low, high, _ = result.intervals[source]
+        mean, _, _, low, high = result.intervals[source]
         ends, method = (f"[{signed(low, 2)}, {signed(high, 2)}]", method) if source in shown else \
             (DASH, "needs several seeds")
         intervals.append([source, signed(mean, 2), ends, method])
@@ -98,7 +97,7 @@ def comparison_figure(result: Comparison) -> Figure:
     fig.suptitle(title, fontsize=10.5, weight="bold", x=0.015, ha="left")
     top.hist(result.draws, bins=30, color=plots.TEACHER_COLOUR, alpha=0.35, gid="draws")
     top.set_ylabel("resamples of the images", fontsize=9)
-    for i, (source, (mean, low, high, _)) in enumerate(shown.items()):
+    for i, (source, (mean, _, _, low, high)) in enumerate(shown.items()):
         style = {"color": COLOURS[source], "linewidth": 2, "marker": "|", "markersize": 9}
         lower.plot([low, high], [i, i], gid=f"interval-{source}", **style)
         lower.plot([mean], [i], "s", color=COLOURS[source], markeredgecolor="black", markersize=5.5, zorder=4)

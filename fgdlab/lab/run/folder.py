@@ -188,9 +188,7 @@ class RunFolder:
                     shutil.rmtree(self.path)
             with atomic_write(self.path) as unfinished:
                 shutil.copytree(
-                    source, unfinished, copy_function=link_or_copy,
-                    ignore=lambda at, names: {*OF_THE_PROCESS} & {*names},
-                )
+                    source, unfinished, ignore=shutil.ignore_patterns(*OF_THE_PROCESS), copy_function=link_or_copy)
                 place = f"{source.parent.parent.name}/{source.parent.name}"
                 write_json(unfinished / "job.json", {**job, "taken_from": place})
         except (Timeout, OSError, shutil.Error, UserError):

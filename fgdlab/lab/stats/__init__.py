@@ -3,7 +3,7 @@ from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
     "error_types": "ERROR_TYPES confusion_matrix error_shares precision_curves",
-    "image_bootstrap": "Interval image_interval seeds_and_images_interval",
+    "image_bootstrap": "image_interval seeds_and_images_interval",
     "intervals": (
         "Estimate check_metric estimate mean_std paired_difference seed_differences "
         "t_interval values_by_seed variance_covered"

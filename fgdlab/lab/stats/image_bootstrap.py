@@ -3,25 +3,15 @@
 Both detectors are scored on the same resampled images. No interval covers another teacher or other training data.
 """
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from .intervals import LEVEL, t_quantile
+from .intervals import LEVEL, Estimate, t_quantile
 from .resampling import Matches
 
 JACKKNIFE_GROUPS = 200  # groups of images left out in turn, to estimate the skewness of the difference
 Pair = tuple[Matches, Matches]
-
-
-class Interval(NamedTuple):
-    """Difference A minus B in points of the metric, the ends of its interval, and its standard error."""
-
-    mean: float
-    low: float
-    high: float
-    std: float
 
 
 def bootstrap_weights(images: int, count: int, seed: int = 0) -> np.ndarray:
@@ -34,14 +24,15 @@ def score_difference(pairs: Sequence[Pair], weights: np.ndarray) -> np.ndarray:
     return np.mean([a.scores(weights) - b.scores(weights) for a, b in pairs], axis=0)
 
 
-def image_interval(pairs: Sequence[Pair], count: int = 1000, seed: int = 0) -> tuple[Interval, np.ndarray]:
+def image_interval(pairs: Sequence[Pair], count: int = 1000, seed: int = 0) -> tuple[Estimate, np.ndarray]:
     """Difference of two detectors with its interval over the choice of images, by a paired bootstrap (BCa).
 
     Args:
         pairs: matches of A and B, one pair per seed, of the same images and metric.
         count: bootstrap samples. 1,000 fix the ends to about a tenth of the interval's half-width.
     Returns:
-        the interval, and the (count,) resampled differences, without samples that hold no object.
+        Estimate in points of the metric, n images; and the (count,) resampled differences, whose std it has, without
+        samples that hold no object.
     """
     images = pairs[0][0].images
     observed = float(score_difference(pairs, np.ones((1, images), dtype=int))[0])
@@ -50,7 +41,7 @@ def image_interval(pairs: Sequence[Pair], count: int = 1000, seed: int = 0) -> t
     groups = np.array_split(np.random.default_rng(seed).permutation(images), min(JACKKNIFE_GROUPS, images))
     left_out = np.stack([~np.isin(np.arange(images), group) for group in groups]).astype(int)
     low, high = bca(observed, draws, score_difference(pairs, left_out))
-    return Interval(observed, low, high, float(draws.std(ddof=1))), draws
+    return Estimate(observed, float(draws.std(ddof=1)), images, low, high), draws
 
 
 def bca(observed: float, draws: np.ndarray, jackknife: np.ndarray) -> tuple[float, float]:
@@ -75,7 +66,7 @@ def bca(observed: float, draws: np.ndarray, jackknife: np.ndarray) -> tuple[floa
     return float(low), float(high)
 
 
-def seeds_and_images_interval(differences: Sequence[float], image_std: float, images: int) -> Interval:
+def seeds_and_images_interval(differences: Sequence[float], image_std: float, images: int) -> Estimate:
     """Mean difference over n seeds, with its interval over seeds and images: mean -+ t(f) sqrt(s^2 / n + v^2).
 
     s is the sample std of the differences over seeds, v the bootstrap std of their mean over images. Independent
@@ -86,16 +77,16 @@ def seeds_and_images_interval(differences: Sequence[float], image_std: float, im
         differences: one per seed, all on the same I ``images``.
         image_std: ``std`` of :func:`image_interval` for these seeds.
     Returns:
-        Interval; its ends are NaN for fewer than two seeds.
+        Estimate with the standard error as its std; that and the ends are NaN for fewer than two seeds.
     """
     values = np.asarray(differences, dtype=float)
     n, mean = len(values), float(np.mean(values))
     if n < 2:
-        return Interval(mean, np.nan, np.nan, np.nan)
+        return Estimate(mean, np.nan, n, np.nan, np.nan)
     a, b = values.var(ddof=1) / n, image_std**2
     if a + b == 0:
-        return Interval(mean, mean, mean, 0.0)
+        return Estimate(mean, 0.0, n, mean, mean)
     degrees = (a + b) ** 2 / (a**2 / (n - 1) + b**2 / max(images - 1, 1))
     std = float(np.sqrt(a + b))
     half = t_quantile((1 + LEVEL) / 2, degrees) * std
-    return Interval(mean, mean - half, mean + half, std)
+    return Estimate(mean, std, n, mean - half, mean + half)

@@ -40,15 +40,11 @@ def cpu_slots(runs: list[PlannedRun]) -> int:
     return max((os.cpu_count() or 1) // max(run.config.threads for run in runs), 1)
 
 
-def gpu_slots(indices: list[int], runs: list[PlannedRun], count: int | None = None) -> list[dict[str, str]]:
-    """A slot for each index of ``--gpus``: its run sees that GPU alone. A repeated index takes two runs at a time.
+def gpu_slots(indices: list[int], runs: list[PlannedRun]) -> list[dict[str, str]]:
+    """A slot for each index of ``--gpus``: its run sees that GPU alone. A repeated index takes two runs at a time."""
+    import torch
 
-    count: GPUs that CUDA_VISIBLE_DEVICES leaves visible, which indices count; None = ask torch.
-    """
-    if count is None:
-        import torch
-
-        count = torch.cuda.device_count()
+    count = torch.cuda.device_count()  # those that CUDA_VISIBLE_DEVICES leaves visible
     missing = [index for index in indices if not 0 <= index < count]
     if missing or not indices:
         none = "none, because torch finds no CUDA GPU here"

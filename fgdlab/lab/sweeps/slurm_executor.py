@@ -82,8 +82,6 @@ class SlurmExecutor(Executor):
             self.jobs.update(zip([future for future, _ in calls], jobs, strict=True))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        for future in [*(each for each, _ in self.queue), *self.jobs] if cancel_futures else []:
-            future.cancel()
         self.open = False
         if wait:
             self.thread.join()

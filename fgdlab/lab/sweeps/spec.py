@@ -180,7 +180,7 @@ def check_seeds(seeds, what: str) -> list[int]:
 
 def check_numbers(value, what: str) -> dict[str, float]:
     for score, number in check_mapping(value, what).items():
-        if isinstance(number, bool) or not isinstance(number, (int, float)):
+        if type(number) not in (int, float):
             raise UserError(
                 f"{what} must have a number for {score!r}, got {number!r}; leave out what the paper does not say")
     return value or {}
@@ -265,14 +265,13 @@ def check_scale_changes(scale: str, changes, rows: dict[str, Row], baseline: str
     for key in ("seeds", "teacher_seeds"):
         if changes.get(key) is not None:
             check_seeds(changes[key], f"{key} of {what}")
-    presets = {**check_mapping(changes.get("presets"), f"'presets' of {what}")}
+    presets = check_mapping(changes.get("presets"), f"'presets' of {what}")
     if scale != "paper" and (presets or changes.get("preset")):
         raise UserError(f"presets must stand at scale 'paper', got them at {scale!r}; give settings there instead")
-    for row, name in presets.items():
+    for row in presets:
         check_name("row with a preset", row, rows)
+    for name in [*presets.values(), *filter(None, [changes.get("preset")])]:
         preset_settings(str(name))
-    if changes.get("preset"):
-        preset_settings(str(changes["preset"]))
 
 
 def step_costs(path: str, sweep: Sweep) -> dict[str, float]:

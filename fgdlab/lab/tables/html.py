@@ -40,9 +40,9 @@ def styled_frame(frame: pd.DataFrame, name: str, text_columns: tuple[str, ...] =
     return styled(frame.map(cell), name, text_columns)
 
 
-def html(name: str, headings: list[str], blocks: list[pd.DataFrame], caption: list[str], bold: int) -> str:
-    parts = [f"<p><strong>{escape(heading)}</strong></p>" for heading in headings[:bold]]
-    parts += [f"<p>{escape(heading)}</p>" for heading in headings[bold:]]
+def html(name: str, headings: list[str], blocks: list[pd.DataFrame], caption: list[str]) -> str:
+    *bold, question = map(escape, headings)
+    parts = [*(f"<p><strong>{each}</strong></p>" for each in bold), f"<p>{question}</p>"]
     for i, block in enumerate(blocks):
         table = styled(block, f"{name}-{i}").to_html(cell_ids=False, bold_headers=False)
         parts.append(f'<div style="overflow-x: auto">{table}</div>')

@@ -105,8 +105,7 @@ class Table:
         self.done = done_runs(runs, sweep)
         self.numbers = ablation_table(results, sweep, self.metrics, intervals)
         self.contrasts = contrast_table(results, sweep, self.metrics, intervals)
-        bold = [*smoke_warning(self.done), sweep.title]
-        self.bold, self.headings = len(bold), [*bold, sweep.question]
+        self.headings = [*smoke_warning(self.done), sweep.title, sweep.question]
         self.blocks = table_blocks(self.numbers, self.metrics, sweep.cost, variance)
         if len(self.contrasts):
             self.blocks.append(contrast_block(self.contrasts, self.metrics, variance))
@@ -116,7 +115,7 @@ class Table:
         return text.text(self.headings, self.blocks, self.caption)
 
     def markdown(self) -> str:
-        return text.markdown(self.headings, self.blocks, self.caption, self.bold)
+        return text.markdown(self.headings, self.blocks, self.caption)
 
     def latex(self) -> str:
         return latex.latex(self.sweep.name, self.headings, self.blocks, self.caption)
@@ -135,7 +134,7 @@ class Table:
     def html(self, page: bool = True) -> str:
         """A page that needs no network, for light and dark ground; or only its body, for a notebook."""
         name = re.sub("[^A-Za-z0-9-]+", "-", self.sweep.name)
-        body = html.html(name, self.headings, self.blocks, self.caption, self.bold)
+        body = html.html(name, self.headings, self.blocks, self.caption)
         return html.page(self.sweep.title, body) if page else body
 
     def _repr_html_(self) -> str:

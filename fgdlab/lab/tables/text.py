@@ -30,9 +30,10 @@ def aligned(block: pd.DataFrame) -> str:
     return tabulate(lines, tablefmt="plain", colalign=alignment(block), disable_numparse=True)
 
 
-def markdown(headings: list[str], blocks: list[pd.DataFrame], caption: list[str], bold: int) -> str:
-    headings = [f"**{heading}**" for heading in headings[:bold]] + headings[bold:]
-    return "\n\n".join([*headings, *map(pipes, blocks), "\n".join(f"- {line}" for line in caption)]) + "\n"
+def markdown(headings: list[str], blocks: list[pd.DataFrame], caption: list[str]) -> str:
+    *bold, question = headings
+    parts = [*(f"**{each}**" for each in bold), question, *map(pipes, blocks)]
+    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in caption)]) + "\n"
 
 
 def pipes(block: pd.DataFrame) -> str:

@@ -15,7 +15,7 @@ from fgdlab.lab.run import RunFolder
 from fgdlab.lab.sweeps.planning import plan
 from fgdlab.lab.sweeps.spec import load_sweep
 
-CACHED = (code.combined, code.file_hashes, code.all_modules, code.imports, code.public_names)
+CACHED = (code.code_of, code.file_hashes, code.all_modules, code.imports, code.public_names)
 FOCAL = "fgdlab/focal.py"
 
 

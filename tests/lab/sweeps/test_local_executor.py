@@ -19,6 +19,7 @@ def run_on(device: str, **settings) -> PlannedRun:
 @pytest.fixture(autouse=True)
 def all_cards_visible(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
 
 
 def test_each_run_has_the_card_of_its_slot_alone_and_passes_it_on():
@@ -30,7 +31,7 @@ def test_each_run_has_the_card_of_its_slot_alone_and_passes_it_on():
             seen.append((environment["CUDA_VISIBLE_DEVICES"], environment["OMP_NUM_THREADS"]))
         return 0
 
-    with LocalExecutor(gpu_slots([2, 5], [run_on("cuda")], count=8)) as pool:
+    with LocalExecutor(gpu_slots([2, 5], [run_on("cuda")])) as pool:
         assert {
             each.result(10) for each in [pool.submit(launch, "x", {"OMP_NUM_THREADS": "1"}) for _ in range(6)]
         } == {0}
@@ -50,18 +51,19 @@ def test_a_slot_is_free_again_after_a_call_that_raised():
     (0, [0], "none, because torch finds no CUDA GPU here"), (1, [0, 1], "0 alone"), (2, [2], "0 to 1"),
     (2, [-1], "0 to 1"), (2, [], "0 to 1"),
 ])
-def test_a_gpu_that_is_not_there_is_one_line(refusal, count, indices, words):
-    text = refusal(gpu_slots, indices, [run_on("cuda")], count)
+def test_a_gpu_that_is_not_there_is_one_line(refusal, monkeypatch, count, indices, words):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    text = refusal(gpu_slots, indices, [run_on("cuda")])
     assert text.startswith(f"--gpus must name GPUs of this machine ({words}), got") and "nvidia-smi" in text
 
 
 def test_cards_for_runs_that_stay_on_the_cpu_are_refused(refusal):
-    assert "got device=cpu in fg" in refusal(gpu_slots, [0], [run_on("cuda"), run_on("cpu")], 1)
+    assert "got device=cpu in fg" in refusal(gpu_slots, [0], [run_on("cuda"), run_on("cpu")])
 
 
 def test_cards_count_among_those_that_the_reader_left_visible(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, GPU-7")
-    assert gpu_slots([1, 0, 1], [run_on("auto")], 2) == [
+    assert gpu_slots([1, 0, 1], [run_on("auto")]) == [
         {"CUDA_VISIBLE_DEVICES": name} for name in ("GPU-7", "4", "GPU-7")
     ]
 
