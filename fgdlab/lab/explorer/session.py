@@ -29,7 +29,10 @@ class Session:
         loss: a trained FGDLoss or {student: FGDLoss}, whose f and R are used; None = fresh ones.
         ap: {"teacher": AP, student: AP} in 0..100, for the teacher check.
         split, long_side: see image_folder.py.
+        cache_mb: megabytes of memory for maps and predictions of images that were shown.
         state: fields of State, e.g. ``image=3, level="P4"``; or state="...", the text that the widget gives.
+    Raises:
+        UserError: an input of another kind, an unknown name, an index that does not exist, or different grids.
     """
 
     def __init__(
