@@ -10,11 +10,13 @@ FOLDER = Path(__file__).parent / "errors"
 ANNOTATIONS, DETECTIONS, RECORDED = (
     json.loads((FOLDER / f"{name}.json").read_text()) for name in ("annotations", "detections", "mmdet_error_analysis")
 )
+AREAS = {"all": (0, 1e10), "small": (0, 1024), "medium": (1024, 9216), "large": (9216, 1e10)}
 
 
-def test_the_mean_over_classes_is_mmdetections():
-    ours = error_levels(ANNOTATIONS, DETECTIONS).mean()
-    assert ours.to_dict() == pytest.approx(RECORDED["all"]["all"], abs=1e-9) and list(ours.index) == list(ERROR_TYPES)
+@pytest.mark.parametrize("area", AREAS)
+def test_the_mean_over_classes_is_mmdetections(area):
+    ours = error_levels(ANNOTATIONS, DETECTIONS, area=AREAS[area]).mean()
+    assert ours.to_dict() == pytest.approx(RECORDED["all"][area], abs=1e-9) and list(ours.index) == list(ERROR_TYPES)
 
 
 def test_each_class_is_mmdetections():

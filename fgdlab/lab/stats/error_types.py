@@ -25,12 +25,16 @@ ERROR_TYPES = {
 NOTHING, EVERYWHERE = "(nothing)", (0, 1e10)  # no class; a range of areas in square pixels
 
 
-def error_levels(ground_truth: dict, detections: list[dict], image_ids: list[int] | None = None) -> pd.DataFrame:
+def error_levels(
+    ground_truth: dict, detections: list[dict], image_ids: list[int] | None = None,
+    area: tuple[float, float] = EVERYWHERE,
+) -> pd.DataFrame:
     """Mean precision of each class (rows, by name) at each step of :data:`ERROR_TYPES` (columns), in 0..1.
 
     Args:
         ground_truth, detections: in COCO's format, and its result format. A class without a supercategory is one alone.
         image_ids: images to evaluate, default all of ``ground_truth``.
+        area: range of the objects' areas in square pixels.
     Returns:
         As MMDetection's ``coco_error_analysis``: at most 100 detections per image; a class without objects has 0.
     """
@@ -43,7 +47,7 @@ def error_levels(ground_truth: dict, detections: list[dict], image_ids: list[int
 
     def precision(objects: list[dict], *thresholds: float) -> np.ndarray:  # (T, 101, K)
         truth = {**ground_truth, "annotations": objects}
-        return precision_curves(truth, detections, images, thresholds).clip(min=0)
+        return precision_curves(truth, detections, images, thresholds, area).clip(min=0)
 
     def forgiving(similar: bool) -> np.ndarray:  # (101, K)
         """An object of another class is ignored by a class that was detected in its image."""
@@ -62,9 +66,10 @@ def error_levels(ground_truth: dict, detections: list[dict], image_ids: list[int
 
 def precision_curves(
     ground_truth: dict, detections: list[dict], image_ids: list[int], thresholds: tuple[float, ...],
+    area: tuple[float, float] = EVERYWHERE,
 ) -> np.ndarray:
     """(T, 101, K) precision at 101 recalls from 0 to 1, by IoU threshold and class; -1 for a class without objects."""
-    evaluation = evaluated(ground_truth, detections, image_ids, Metric(False, thresholds, EVERYWHERE, 100))
+    evaluation = evaluated(ground_truth, detections, image_ids, Metric(False, thresholds, area, 100))
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.accumulate()
     return evaluation.eval["precision"][..., 0, 0]
