@@ -1,7 +1,5 @@
 """What the browser needs of an image, as JSON and one block of arrays; static/*.js computes every view from it."""
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from fgdlab.config import ROUNDINGS
 
@@ -11,7 +9,6 @@ from .loss_maps import loss_maps
 from .state import State
 from .teacher_checks import student_warnings, teacher_warnings
 
-MAX_IMAGE_SIDE = 800  # pixels of an image's longer side in the browser
 MAX_FEATURES = 2_000_000  # bytes of one network's maps; larger ones stay in the kernel
 
 
@@ -66,7 +63,7 @@ def frame(
     if base:
         sample = inference.sample(image)
         message["base"] = {
-            "image_id": sample.image_id, "size": sample.padded_size, "rgb": block.add(shrunk(sample.rgb)),
+            "image_id": sample.image_id, "size": sample.padded_size, "rgb": block.add(sample.small),
             "boxes": sample.boxes[0].tolist(), "labels": sample.labels.tolist(),
             "teacher": network("teacher", teacher), "warnings": teacher_warnings(teacher, levels),
             "levels": {level: {
@@ -95,11 +92,3 @@ def detail(inference: DetectorInference, state: State, checkpoints: dict[str, in
             row, col = state.cell
             students[name]["cell"] = block.add_all({each: maps[:, row, col] for each, maps in here.items()})
     return {"students": students}, bytes(block.bytes)
-
-
-def shrunk(rgb: np.ndarray) -> np.ndarray:
-    factor = MAX_IMAGE_SIDE / max(rgb.shape)
-    if factor >= 1:
-        return rgb
-    size, planes = [round(factor * side) or 1 for side in rgb.shape[:2]], torch.from_numpy(rgb).permute(2, 0, 1)[None]
-    return F.interpolate(planes, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()

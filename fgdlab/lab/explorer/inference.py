@@ -7,6 +7,7 @@ from time import perf_counter
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -23,6 +24,7 @@ from .models import NamedDetector
 from .state import State
 
 BAR_DELAY = 1.5  # seconds
+MAX_IMAGE_SIDE = 640  # pixels of an image's longer side in the browser; its panel has 300 to 600
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +45,13 @@ class Sample(Scene):
         image = padded_image(self.detector, self).clamp_(0, 1).mul_(255).round_().byte()
         return image.permute(1, 2, 0).cpu().numpy()
 
+    @cached_property
+    def small(self) -> np.ndarray:
+        return shrunk(self.rgb)
+
     @property
     def nbytes(self) -> int:
-        return self.pixels.nbytes * 5 // 4  # with rgb
+        return self.pixels.nbytes * 3 // 2  # with rgb and small
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +96,16 @@ def sample_of(detector: nn.Module, image: Tensor, target: dict) -> Sample:
     return Sample(**vars(scene), image_id=image_id, detector=detector, labels=labels, loaded_size=loaded_size)
 
 
+def shrunk(rgb: np.ndarray) -> np.ndarray:
+    """(H, W, 3) with at most MAX_IMAGE_SIDE pixels on the longer side."""
+    factor = MAX_IMAGE_SIDE / max(rgb.shape)
+    if factor >= 1:
+        return rgb
+    size, planes = [round(factor * side) or 1 for side in rgb.shape[:2]], torch.from_numpy(rgb).permute(2, 0, 1)[None]
+    small = F.interpolate(planes, size, mode="bilinear", antialias=True)[0]
+    return small.permute(1, 2, 0).contiguous().numpy()
+
+
 @torch.no_grad()
 def predictions_of(detector: nn.Module, image: Tensor, target: dict, sample: Sample) -> Predictions:
     """A detector's maps of the sample's pixels and its detections: one forward if its transform makes these pixels."""
@@ -97,7 +113,7 @@ def predictions_of(detector: nn.Module, image: Tensor, target: dict, sample: Sam
     with eval_mode(detector), Tap(detector) as tap:
         output = detector([image.to(device)], [on_device(target, device)])[0]
         maps, pixels = tap.scene.features, sample.pixels.to(device)
-        if not torch.equal(tap.scene.pixels, pixels):
+        if detector is not sample.detector and not torch.equal(tap.scene.pixels, pixels):
             maps = level_names(detector.backbone(pixels), sample.padded_size[0])
     resize = [new / old for new, old in zip(sample.image_sizes[0], sample.loaded_size, strict=True)]
     boxes, labels, scores = (output[name].float().cpu().numpy() for name in ("boxes", "labels", "scores"))
@@ -106,7 +122,7 @@ def predictions_of(detector: nn.Module, image: Tensor, target: dict, sample: Sam
     return Predictions(
         maps, boxes[order] * np.array(resize[::-1] * 2), labels[order].astype(int), scores[order],
         scale={level: float(torch.linalg.vector_norm(each)) / each.numel() ** 0.5 for level, each in maps.items()},
-        spread={level: float(each.max() - each.min()) for level, each in maps.items()},
+        spread={level: float(torch.stack(each.aminmax()).diff()) for level, each in maps.items()},
     )
 
 
@@ -154,7 +170,7 @@ class DetectorInference:
         if self._thread and ("teacher", image) not in self.cache.entries:
             sample = self.sample(image)
             teacher = self._thread.submit(predictions_of, self.teacher, *self.item(image), sample)
-            self._thread.submit(lambda: sample.rgb)
+            self._thread.submit(lambda: sample.small)
             for name, checkpoint in checkpoints.items():
                 self.student_predictions(image, name, checkpoint)
             self.teacher_predictions(image, lambda *inputs: teacher.result())
