@@ -1,3 +1,18 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,src//py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # 08 · FBKD and other methods
 #
@@ -173,6 +188,7 @@ assert abs(wide.sum() - 256) < 0.01 and abs(narrow.sum() - 256) < 0.01
 assert narrow.max() > 10 * wide.max() and wide.min() > 1 / 3 > 1e3 * narrow.min()
 assert narrow.flatten().topk(10).values.sum() > 0.9 * narrow.sum()
 map_table(shown, dataset[SCENE][0], boxes[0], label="attention (1 = average)")
+
 
 # %% [markdown]
 # *Figure 1.* Attention of both networks and FBKD's mask on P3, one scale per row. Check: the mask is the mean of the
@@ -516,6 +532,33 @@ Answer("methods")
 # Read it as in notebook 07: the order of thirteen means is mostly noise where the intervals of the differences contain
 # 0.
 #
+# FBKD is a sum of three parts. Each one alone, with the loss ratio that was tuned for all of them together:
+
+# %%
+parts = [("feature", "none"), ("transfer", "none"), ("relation", "none"), ("all", "none")]
+of_fbkd = Answer("fbkd_parts", *parts)
+assert of_fbkd.difference("transfer", "none").high < 0
+of_fbkd
+
+# %% [markdown]
+# The transfer of attention alone takes AP away. It is one number per cell and per channel, so it leaves the features
+# free, and here it is scaled to the loss ratio of the whole method. A smaller ratio was not tried.
+#
+# A good start is another way to gain. A student with the teacher's head can inherit it, and its backbone may be
+# pretrained or random:
+
+# %%
+starts = [("inherit", "none"), ("fgd", "none"), ("fgd_inherit", "fgd"), ("random_fgd", "random")]
+of_start = Answer("inheriting", *starts)
+assert of_start.difference("fgd_inherit", "fgd").low > 0
+assert of_start.difference("random_fgd", "random").low > of_start.difference("fgd", "none").high
+of_start
+
+
+# %% [markdown]
+# Inheriting gains about as much as FGD, and the two add up. From a random backbone FGD gains several times more: after
+# the same epochs that student is far from its plateau, and a teacher saves it training time.
+#
 # ## Exercises
 #
 # Solutions are at the end of the notebook.
@@ -530,6 +573,7 @@ def near_anchors(iou, psi):
 
 check.near_anchors(near_anchors)
 
+
 # %% [markdown]
 # **Exercise 2** (medium, 10 minutes) PKD computes half a squared distance of normalised maps. Write it as a
 # correlation: `pearson(student, teacher)`, 1 - r averaged over channels, without a squared distance.
@@ -540,6 +584,7 @@ def pearson(student, teacher):
 
 
 check.pearson(pearson)
+
 
 # %% [markdown]
 # **Exercise 3** (hard, 20 minutes, an experiment) What happens to the gradient when the student's map is doubled?
@@ -554,6 +599,7 @@ def when_doubled(loss, features):
 
 
 check.when_doubled(when_doubled)
+
 
 # %% [markdown]
 # ## Recap
@@ -577,6 +623,7 @@ def near_anchors_solution(iou, psi):
 
 assert check.near_anchors(near_anchors_solution).right
 
+
 # %% jupyter={"source_hidden": true} tags=["solution"]
 def pearson_solution(student, teacher):
     dims = dict(dim=(0, 2, 3), keepdim=True)
@@ -588,6 +635,7 @@ def pearson_solution(student, teacher):
 assert check.pearson(pearson_solution).right
 half = (normalised(F_s) - normalised(F_t)).square().mean() / 2
 assert torch.isclose(pearson_solution(F_s, F_t), half, rtol=1e-3)
+
 
 # %% [markdown]
 # Exercise 3: a loss that ignores the scale of a map has a gradient at a right angle to the map, and half the gradient
