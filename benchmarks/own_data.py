@@ -4,7 +4,8 @@
 
 For each folder `fgdlab sweep table1_areas --set data=DIR` runs in a process of its own, with an empty cache and an
 empty folder of runs. Its first lines, which say what follows from the boxes, are kept as they are. Rows are compared
-with the plain student, paired by seed, with a t-interval. Results of a folder replace earlier ones of the same name.
+with the plain student, paired by seed, with a t-interval. Results of a folder replace earlier ones of the same name,
+and the table in ablations/README.md is written anew.
 """
 import argparse
 import json
@@ -21,12 +22,14 @@ from tqdm import tqdm
 
 from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
+from fgdlab.lab.reports.publishing import publish_table
 from fgdlab.lab.stats import mean_std, t_interval
 from fgdlab.lab.sweeps import load_sweep
+from fgdlab.lab.tables import difference_text
 
 PATH = Path("benchmarks/results/own_data.json")
 NAME, BOUND = "table1_areas", 30.0  # minutes on two cores, for 700 images
-CHOSEN = re.compile(r"\d+ training images, |image_size |anchors |train_steps |teacher_steps ")
+CHOSEN = re.compile(r"\S+: \d+ training images, .*; evaluation on|image_size \d|anchors \d|(train|teacher)_steps \d")
 
 
 def measure(data: Path, out: Path) -> dict:
@@ -44,7 +47,7 @@ def measure(data: Path, out: Path) -> dict:
         minutes, results = (time.perf_counter() - started) / 60, pd.read_csv(out / "results.csv")
     return {
         "data": data.name, "command": f"fgdlab sweep {NAME} --set data={data.name}", "minutes": round(minutes, 1),
-        "bound_minutes": BOUND, "kept": minutes <= BOUND, "chosen": [line for line in lines if CHOSEN.search(line)],
+        "bound_minutes": BOUND, "kept": minutes <= BOUND, "chosen": [line for line in lines if CHOSEN.match(line)],
         **compared(results), "load_before": round(load, 2), "machine": provenance(),
     }
 
@@ -58,12 +61,30 @@ def compared(results: pd.DataFrame) -> dict:
     for row in AP.columns.drop(baseline):
         low, high = t_interval(AP[row] - AP[baseline])
         mean = mean_std(AP[row] - AP[baseline])[0]
-        differences[row] = {"mean": round(mean, 2), "interval": [round(low, 2), round(high, 2)]}
+        differences[row] = {"mean": round(mean, 4), "interval": [round(low, 4), round(high, 4)]}
     return {
-        "seeds": len(AP), "teacher_AP": round(teacher, 2), "AP": AP.mean().round(2).to_dict(),
+        "seeds": len(AP), "teacher_AP": round(teacher, 4), "AP": AP.mean().round(4).to_dict(),
         "teacher_above_plain_student": bool(teacher > AP[baseline].mean()), "minus_plain_student": differences,
         "median_seconds_per_run": round(float(results["seconds"].median()), 1),
     }
+
+
+def table(folders: list[dict]) -> str:
+    """A markdown table, one row per folder."""
+    rows = list(folders[0]["minus_plain_student"])
+    labels = [load_sweep(NAME).rows[row].label for row in rows]
+    head = ["data", "boxes that meet an anchor", "teacher, AP", "no distillation, AP", *labels, "minutes"]
+    lines = [head, [":--", *["--:"] * (len(head) - 1)]]
+    for each in folders:
+        met = re.search(r"([\d.]+)% of the boxes", " ".join(each["chosen"]))[1]
+        differences = [each["minus_plain_student"][row] for row in rows]
+        plain = each["AP"][load_sweep(NAME).baseline]
+        lines.append([
+            each["data"], f"{met} %", f"{each['teacher_AP']:.1f}", f"{plain:.1f}",
+            *(difference_text(one["mean"], *one["interval"], each["seeds"]) for one in differences),
+            f"{each['minutes']:.0f}",
+        ])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def main(folders: list[Path], out: Path) -> None:
@@ -75,6 +96,7 @@ def main(folders: list[Path], out: Path) -> None:
         rows = [*(each for each in known if each["data"] != found["data"]), found]
         rows.sort(key=lambda each: each["data"])
         write_json(PATH, {"what": "Table 1 on folders of photographs, with an empty cache", "folders": rows})
+        publish_table("own_data", table(rows))
         print(f"{data.name}: {found['minutes']} minutes; written to {PATH}")
 
 

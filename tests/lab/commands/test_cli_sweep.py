@@ -127,7 +127,7 @@ def test_a_folder_of_ones_own_is_run_at_the_scale_photos_with_settings_that_fit_
     for other in (
         ["table1_areas"],
         ["table1_areas", "--set", f"data={data}", "--scale", "smoke", "--set", "eval_split=test"],
-        ["table1_areas_bccd", "--set", f"data={data}", "--set", "eval_split=test"],
+        ["table1_areas", "--set", f"data={data}", "--scale", "laptop", "--set", "eval_split=test"],
     ):
         assert "boxes meet one" not in plan(*other)
 

@@ -1,5 +1,6 @@
 """What the README shows is what ablations/results holds, and what the committed results give."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from benchmarks import own_data
 from fgdlab.lab.commands.cli import main
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.provenance import code_of
@@ -61,10 +63,12 @@ def test_published_results_say_which_clean_commit_made_them(name, scale):
 def test_documents_show_the_published_tables_and_claims_word_for_word():
     tables = (ROOT / "ablations/README.md").read_text(encoding="utf-8")
     shown = re.findall(r"<!-- table (\S+) -->\n(.*?)<!-- end \1 -->", README + tables, re.DOTALL)
-    assert {name for name, _ in shown} >= {"claims", "table1_areas", "table1_areas_plain", "table1_areas_bccd"}
+    assert {name for name, _ in shown} >= {"claims", "table1_areas", "table1_areas_plain", "own_data"}
     for name, table in shown:
         if name == "claims":
             assert table.strip() == claims_text(markdown=True).strip(), "run `fgdlab claims --publish`"
+        elif name == "own_data":
+            assert table.strip() == own_data.table(json.loads((ROOT / own_data.PATH).read_text())["folders"])
         elif not table.startswith("Not measured yet"):
             assert table.strip() == (RESULTS / f"{name}.md").read_text(encoding="utf-8").strip()
 
