@@ -27,6 +27,7 @@ from ..training import CheckResult, ProcessGroup, coco_scores, detections, early
 
 LEAST_FREE, USUAL_FREE = 1.0, 20.0  # GB: enough to write anything; enough for the teacher's maps
 SAMPLE = 64  # images on which the teacher is evaluated
+MOST_RATIO = 50.0  # of the mean squares of the teacher's maps on the worst image and on the median image
 LEAST_AP = 1.0  # below this on a sample, a teacher has learned nothing or did not load
 
 
@@ -103,7 +104,7 @@ def all_checks(config: RunConfig) -> Iterator[CheckResult]:
         detector, path, origin = load_teacher(config, train_set, eval_set, device=device, progress=False)
         teacher = Teacher(path, detector, origin, None)
         yield CheckResult("teacher", True, f"{config.teacher} ({origin}), {path.name}")
-        yield check_teacher_ap(detector, eval_set, config, device)
+        yield from check_teacher(detector, eval_set, config, device)
     distiller = make_distiller(config, RunInputs(train_set, eval_set, teacher, None)).to(device)
     if distils(config):
         yield from preflight(distiller, train_set, config.precision, device, config.batch_size)
@@ -115,13 +116,30 @@ def all_checks(config: RunConfig) -> Iterator[CheckResult]:
     yield CheckResult("one step", True, "done, with finite losses and gradients")
 
 
-def check_teacher_ap(detector: nn.Module, eval_set: DetectionDataset, config: RunConfig, device: str) -> CheckResult:
+def check_teacher(
+    detector: nn.Module, eval_set: DetectionDataset, config: RunConfig, device: str,
+) -> Iterator[CheckResult]:
+    """Its AP on a sample, and whether its maps are of one size: squared errors of a few larger ones hide all others."""
     if not head_is_loaded(detector):
-        return CheckResult("teacher's AP", None, "unknown: its head has other classes; only its pyramid is used")
+        yield CheckResult("teacher's AP", None, "unknown: its head has other classes; only its pyramid is used")
+        return
     sample = DetectionDataset(eval_set.annotations, eval_set.long_side, min(SAMPLE, len(eval_set)))
-    with torch.no_grad():
+    squares = []  # per batch: mean square of each image's maps, (levels, images)
+
+    def keep(module, inputs, maps) -> None:
+        squares.append(torch.stack([each.float().square().mean(dim=(1, 2, 3)).cpu() for each in maps.values()]))
+
+    hook = detector.backbone.register_forward_hook(keep)
+    try:
         boxes = detections(detector, sample, device=device, batch_size=4)
-        ap = coco_scores(sample.ground_truth(), boxes, sample.image_ids)["AP"]
+    finally:
+        hook.remove()
+    ap = coco_scores(sample.ground_truth(), boxes, sample.image_ids)["AP"]
     good = ap >= max(config.teacher_floor / 2, LEAST_AP)  # a sample is noisy; a run checks the floor on the whole split
     hint = "" if good else "check its checkpoint, its classes and the size of images (min_size)"
-    return CheckResult("teacher's AP", good, f"{ap:.1f} on {len(sample)} images of {config.eval_split}", hint)
+    yield CheckResult("teacher's AP", good, f"{ap:.1f} on {len(sample)} images of {config.eval_split}", hint)
+    whole = torch.cat(squares, dim=1)
+    ratio = float((whole.amax(dim=1) / whole.median(dim=1).values.clamp(min=1e-12)).max())
+    good = True if ratio <= MOST_RATIO else None
+    hint = "" if good else "take another checkpoint, or train the teacher with a lower teacher_lr"
+    yield CheckResult("teacher's maps", good, f"mean square at most {ratio:.1f} times that of the median image", hint)

@@ -1,10 +1,14 @@
 """fgdlab doctor is red wherever run refuses, with settings, data and teachers that run refuses."""
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from fgdlab.lab.commands.validate_config import validate_config
+from fgdlab.lab.commands.validate_config import check_teacher, validate_config
 from fgdlab.lab.config import RunConfig
+from fgdlab.lab.datasets import open_split
 from fgdlab.lab.errors import UserError
 from fgdlab.lab.run import run
 
@@ -59,3 +63,34 @@ def test_the_doctor_is_not_red_where_run_works(scene_cache, monkeypatch):
     monkeypatch.setenv("FGDLAB_HOME", str(scene_cache))
     results = list(validate_config(RunConfig.of({**TINY, "method": "none"})))
     assert not any(result.passed is False for result in results) and results[-1].name == "one step"
+
+
+class SizesByImage(torch.nn.Module):
+    """A backbone whose maps have the mean of an image's pixels everywhere, times ``factor`` where it is negative."""
+
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, pixels):
+        mean = pixels.mean(dim=(1, 2, 3))
+        return {"0": (torch.where(mean < 0, self.factor, 1.0)[:, None, None, None]).expand(-1, 1, 4, 4)}
+
+
+@pytest.mark.parametrize("factor, fine", [(1.0, True), (5.0, True), (10.0, None)])
+def test_the_doctor_wants_a_look_at_a_teacher_whose_maps_are_far_larger_on_a_few_images(factor, fine, monkeypatch):
+    teacher, module = SimpleNamespace(backbone=SizesByImage(factor)), sys.modules[check_teacher.__module__]
+    dark = [0, 0, 0, 0, 0, -1, 0, 0]
+
+    def run_backbone(detector, sample, **_):
+        for batch in torch.tensor(dark).float().split(4):
+            detector.backbone(batch[:, None, None, None].expand(-1, 3, 8, 8))
+        return []
+
+    monkeypatch.setattr(module, "head_is_loaded", lambda detector: True)
+    monkeypatch.setattr(module, "detections", run_backbone)
+    monkeypatch.setattr(module, "coco_scores", lambda *arguments: {"AP": 30.0})
+    scenes = open_split(RunConfig.of(TINY), "val", progress=False)
+    ap, maps = check_teacher(teacher, scenes, RunConfig(), "cpu")
+    assert ap.passed and maps.passed is fine and f"{factor**2:.1f} times that of the median" in maps.detail
+    assert ("teacher_lr" in maps.hint) is (fine is None)
