@@ -40,7 +40,7 @@ class Deadly(PyramidLoss):
                         socket.socket(fileno=number).shutdown(socket.SHUT_RDWR)
                     except OSError:  # it listens, or is closed already
                         pass
-            time.sleep(5)
+            time.sleep(60)  # until torchrun ends this rank, because rank 0 has ended with its line
             os._exit(9)
         return [Term("plain", level, (teacher - self.aligned(scene, level)).square().mean())]
 '''
