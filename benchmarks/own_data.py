@@ -23,7 +23,7 @@ from tqdm import tqdm
 from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
 from fgdlab.lab.reports.publishing import publish_table
-from fgdlab.lab.stats import mean_std, t_interval
+from fgdlab.lab.stats import paired_difference
 from fgdlab.lab.sweeps import load_sweep
 from fgdlab.lab.tables import difference_text
 
@@ -59,9 +59,8 @@ def compared(results: pd.DataFrame) -> dict:
     teacher = float(results["teacher_AP"].dropna().mean())
     differences = {}
     for row in AP.columns.drop(baseline):
-        low, high = t_interval(AP[row] - AP[baseline])
-        mean = mean_std(AP[row] - AP[baseline])[0]
-        differences[row] = {"mean": round(mean, 4), "interval": [round(low, 4), round(high, 4)]}
+        found = paired_difference(results, row, baseline, "AP")
+        differences[row] = {"mean": round(found.mean, 4), "interval": [round(found.low, 4), round(found.high, 4)]}
     return {
         "seeds": len(AP), "teacher_AP": round(teacher, 4), "AP": AP.mean().round(4).to_dict(),
         "teacher_above_plain_student": bool(teacher > AP[baseline].mean()), "minus_plain_student": differences,

@@ -69,8 +69,9 @@ def test_the_images_of_the_check_are_different_files_that_nothing_is_said_about(
 
 def test_rows_are_compared_with_the_plain_student_seed_by_seed():
     AP = {"none": (10, 20, 30), "split": (11, 22, 33)}
-    rows = [{"row": row, "seed": i, "AP": each, "seconds": 60.0} for row in AP for i, each in enumerate(AP[row])]
-    results = pd.DataFrame(rows).assign(teacher_AP=lambda rows: rows["row"].map({"split": 21.0}))
+    rows = [{"row": row, "seed": i, "AP": each} for row in AP for i, each in enumerate(AP[row])]
+    results = pd.DataFrame(rows).assign(state="done", seconds=60.0)
+    results["teacher_AP"] = results["row"].map({"split": 21.0})
     found = own_data.compared(results)
     half = 4.302653 / np.sqrt(3)  # of a t-interval with n = 3 and a standard deviation of 1
     assert found["minus_plain_student"] == {
