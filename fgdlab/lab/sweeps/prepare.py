@@ -11,6 +11,8 @@ from ..run import RunFolder
 from .planning import PlannedRun
 from .worker import cpu_environment, launch, stay_with
 
+LEAST_AP = 1.0  # of a teacher
+
 
 def to_prepare(todo: list[PlannedRun]) -> list[RunConfig]:
     of_either = ("data", "teacher")
@@ -31,7 +33,9 @@ def prepared(config: RunConfig) -> str:
     if not teacher:
         return ""
     floor = f", floor {config.teacher_floor:g}" if config.teacher_floor else ""
-    return f"teacher {config.teacher} ({teacher.origin}): {ap_text(teacher.AP)} on {config.eval_split}{floor}"
+    weak = "" if teacher.AP is None or teacher.AP >= LEAST_AP else \
+        "; it finds next to nothing and can teach little, teacher_steps or teacher_checkpoint can change that"
+    return f"teacher {config.teacher} ({teacher.origin}): {ap_text(teacher.AP)} on {config.eval_split}{floor}{weak}"
 
 
 def prepare_shared(todo: list[PlannedRun], say: Callable[[str], None]) -> None:

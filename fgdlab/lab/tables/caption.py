@@ -7,6 +7,7 @@ from ..stats import variance_covered
 from .cells import amount
 from .runs import baseline_of, distinct, done_runs, expected_runs, expected_seeds, not_done
 
+LEAST_LEAD = 1.0  # AP of a teacher above the plain student
 SMOKE_WARNING = "SMOKE SCALE: these numbers mean nothing; they show only that every step runs."
 COST = (
     "Step time: forward and backward with cached teacher maps, relative to a step of the plain student; medians, "
@@ -48,16 +49,16 @@ def conditions(runs: pd.DataFrame) -> list[str]:
 
 
 def teacher_warning(done: pd.DataFrame, sweep) -> list[str]:
-    """Says so where no teacher is above the plain student of the baseline, and what to change."""
+    """Says so where no teacher is LEAST_LEAD above the plain student of the baseline, and what to change."""
     plain = done[done["row"] == sweep.baseline]
     if not {"AP", "teacher_AP"} <= set(done) or plain["teacher_AP"].notna().any():
         return []
     student, teacher = plain["AP"].mean(), done["teacher_AP"].max()
     return [
-        f'The teacher (AP {amount(teacher)}) is not above "{sweep.rows[sweep.baseline].label}" (AP {amount(student)}), '
-        "so it has little to teach: train it longer (teacher_steps, teacher_epochs), or take a larger one (teacher, "
-        "teacher_checkpoint)."
-    ] if teacher <= student else []
+        f'The teacher (AP {amount(teacher)}) is not {LEAST_LEAD:g} AP above "{sweep.rows[sweep.baseline].label}" (AP '
+        f"{amount(student)}), so it has little to teach: train it longer (teacher_steps, teacher_epochs), or take a "
+        "larger or a trained one (teacher, teacher_checkpoint)."
+    ] if teacher < student + LEAST_LEAD else []
 
 
 def older_code_lines(runs: pd.DataFrame) -> list[str]:

@@ -601,6 +601,17 @@ def prepared(monkeypatch):
     return configs
 
 
+@pytest.mark.parametrize("ap, warned", [(0.9, True), (1.0, False), (None, False)])
+def test_a_teacher_that_has_learned_nothing_is_named_before_the_runs(runs, prepared, monkeypatch, ap, warned):
+    from fgdlab.lab.run import one_run as lab_run
+
+    teacher = namedtuple("Teacher", "origin AP")("trained now", ap)
+    monkeypatch.setattr(lab_run, "prepare", lambda config: lab_run.RunInputs(None, None, teacher, None))
+    said = []
+    lab_sweep.prepare_shared(runs, said.append)
+    assert all(("teacher_steps" in line) == warned for line in said) and said
+
+
 def test_data_and_teacher_are_made_before_the_runs_and_not_once_a_run_and_the_teacher_is_told_once(runs, prepared):
     said = []
     lab_sweep.prepare_shared(runs, said.append)

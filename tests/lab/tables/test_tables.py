@@ -313,15 +313,15 @@ def test_an_unknown_teacher_and_several_teachers_are_named(teacher, words):
     assert words in render(results().assign(teacher_AP=teacher), SWEEP)
 
 
-@pytest.mark.parametrize("teacher, said", [(20.9, True), (21.0, True), (21.1, False), (np.nan, False)])
-def test_a_teacher_that_is_not_above_the_plain_student_is_named_with_what_to_change(teacher, said):
+@pytest.mark.parametrize("teacher, said", [(20.9, True), (21.9, True), (22.1, False), (np.nan, False)])
+def test_a_teacher_that_is_not_1_AP_above_the_plain_student_is_named_with_what_to_change(teacher, said):
     frame = results()
     text = render(frame.assign(teacher_AP=frame["row"].map({"split": teacher, "fg": teacher})), SWEEP)
-    assert ('is not above "no distillation" (AP 21.0)' in text) == said == ("teacher_steps" in text)
+    assert ('is not 1 AP above "no distillation" (AP 21.0)' in text) == said == ("teacher_steps" in text)
 
 
 def test_a_baseline_that_has_a_teacher_itself_is_no_plain_student():
-    assert "is not above" not in render(results(teacher_AP=1.0), SWEEP)
+    assert "AP above" not in render(results(teacher_AP=1.0), SWEEP)
 
 
 @pytest.mark.parametrize("frame", [pd.DataFrame(), results(state="failed"), results(sweep="other")])
