@@ -64,7 +64,8 @@ def compared(results: pd.DataFrame) -> dict:
         differences[row] = {"mean": round(found.mean, 4), "interval": [round(found.low, 4), round(found.high, 4)]}
     return {
         "seeds": len(AP), "teacher_AP": round(teacher, 4), "AP": AP.mean().round(4).to_dict(),
-        "teacher_above_plain_student": bool(teacher >= AP[baseline].mean() + LEAST_LEAD), "minus_plain_student": differences,
+        "teacher_above_plain_student": bool(teacher >= AP[baseline].mean() + LEAST_LEAD),
+        "minus_plain_student": differences,
         "median_seconds_per_run": round(float(results["seconds"].median()), 1),
     }
 
