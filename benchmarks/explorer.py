@@ -3,7 +3,8 @@
 Measured: an image that was not seen before, temperature, level, and the next image, which was fetched while the reader
 rested. Segments: the way to the kernel and back, Python, the explorer's script, and the wait for the frame with its
 painting. The baseline is the simplest notebook code: ipywidgets' ``interact`` around a function that draws a new inline
-matplotlib figure. All are measured in the page, in turns of one run; each press waits until page and kernel rest.
+matplotlib figure. It has a notebook and a kernel of its own, as the explorer has. All are measured in the page, actions
+in turns, the baseline last; each press waits until page and kernel rest.
 """
 import gzip
 import os
@@ -114,7 +115,10 @@ def naive(student, teacher, data):
         plt.show()
     return interact(draw, T=FloatSlider(value=0.5, min=0.05, max=3, step=0.05))
 """
-CELLS = (SET_UP, "explore(*laptop, image=1)", "explore(*full, image=1)", "naive(*laptop);", "naive(*full);")
+CELLS = {
+    ".fgd": ("explore(*laptop, image=1)", "explore(*full, image=1)"),
+    ".widget-interact": ("naive(*laptop);", "naive(*full);"),
+}
 
 # Segments in milliseconds after the keydown: the answer of the kernel, its seconds of Python, the new picture, and the
 # task after the animation frame that paints it.
@@ -167,16 +171,19 @@ def measured(page, control, key: str, typed: int | None = None) -> dict[str, flo
     return page.evaluate("() => window.took[0]")
 
 
-def time_all(page, which: str, place: int) -> dict[str, list[dict]]:
-    """{action: segments of every turn} on the page's explorer number ``place``; the first two turns do not count."""
-    explorer, times = page.locator(".fgd").nth(place), {}
-    controls = {
-        "new image": explorer.locator('[aria-label="image number"]'),
-        "temperature": explorer.locator('input[data-control="temperature"]'),
-        "level": explorer.locator('[data-control="level"] input:checked'),
-        "interact": page.locator(".widget-interact .noUi-handle").nth(place),
-        "image in order": explorer.locator('input[data-control="image"]'),
-    }
+CONTROLS = {
+    ".fgd": {
+        "new image": '[aria-label="image number"]', "temperature": 'input[data-control="temperature"]',
+        "level": '[data-control="level"] input:checked', "image in order": 'input[data-control="image"]',
+    },
+    ".widget-interact": {"interact": ".noUi-handle"},
+}
+
+
+def time_all(page, tool: str, which: str, place: int) -> dict[str, list[dict]]:
+    """{action: segments of every turn} on the page's ``tool`` number ``place``; the first two turns do not count."""
+    root, times = page.locator(tool).nth(place), {}
+    controls = {action: root.locator(selector) for action, selector in CONTROLS[tool].items()}
     for turn in tqdm(range(TURNS + 2), which, unit="turn"):
         for action, control in controls.items():
             key = "Enter" if action == "new image" else "ArrowRight" if "image" in action or turn % 2 else "ArrowLeft"
@@ -236,16 +243,20 @@ def main() -> None:
         browser_lab.jupyter_lab(Path(folder), PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1") as lab,
         browser_lab.chromium() as browser,
     ):
-        notebook = browser_lab.write_notebook(Path(folder) / "latency.ipynb", *CELLS)
-        page = browser_lab.open_and_run(lab, browser, notebook)
-        for selector in (".fgd", ".widget-interact img"):
-            page.wait_for_function(f"() => document.querySelectorAll('{selector}').length === 2")
-        page.evaluate(WATCH)
-        results = []
-        for place, which in enumerate(MAPS):
-            results += rows(time_all(page, which, place), which)
+        times, complaints = {which: {} for which in MAPS}, []
+        for tool, cells in CELLS.items():
+            notebook = browser_lab.write_notebook(Path(folder) / f"{tool[1:]}.ipynb", SET_UP, *cells)
+            page = browser_lab.open_and_run(lab, browser, notebook)
+            ready = tool if tool == ".fgd" else f"{tool} img"
+            page.wait_for_function(f"() => document.querySelectorAll('{ready}').length === 2")
+            page.evaluate(WATCH)
+            for place, which in enumerate(MAPS):
+                times[which].update(time_all(page, tool, which, place))
+            complaints += page.complaints
+            page.close()
+        results = [row for which in MAPS for row in rows(times[which], which)]
         saved = saved_page(browser, Path(folder))
-        version, complaints = browser.version, page.complaints
+        version = browser.version
     for row in results:
         segments = ", ".join(f"{name} {value}" for name, value in row["segments_ms"].items())
         print(
