@@ -34,7 +34,7 @@ def prepared(config: RunConfig) -> str:
         return ""
     floor = f", floor {config.teacher_floor:g}" if config.teacher_floor else ""
     weak = "" if teacher.AP is None or teacher.AP >= LEAST_AP else \
-        "; it finds next to nothing and can teach little, teacher_steps or teacher_checkpoint can change that"
+        "; it finds next to nothing: train it longer (teacher_steps), or give a trained one (teacher_checkpoint)"
     return f"teacher {config.teacher} ({teacher.origin}): {ap_text(teacher.AP)} on {config.eval_split}{floor}{weak}"
 
 
