@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -115,10 +116,26 @@ def naive(student, teacher, data):
         plt.show()
     return interact(draw, T=FloatSlider(value=0.5, min=0.05, max=3, step=0.05))
 """
-CELLS = {
-    ".fgd": ("explore(*laptop, image=1)", "explore(*full, image=1)"),
-    ".widget-interact": ("naive(*laptop);", "naive(*full);"),
-}
+
+
+class Tool(NamedTuple):
+    """What is timed: one cell per size of maps; the selector of the tool, of a picture in it, and of its controls."""
+
+    cells: tuple[str, str]
+    root: str
+    picture: str
+    controls: dict[str, str]
+
+
+TOOLS = (
+    Tool(("explore(*laptop, image=1)", "explore(*full, image=1)"), ".fgd", ".fgd", {
+        "new image": '[aria-label="image number"]', "temperature": 'input[data-control="temperature"]',
+        "level": '[data-control="level"] input:checked', "image in order": 'input[data-control="image"]',
+    }),
+    Tool(("naive(*laptop);", "naive(*full);"), ".widget-interact", ".widget-interact img", {
+        "interact": ".noUi-handle",
+    }),
+)
 
 # Segments in milliseconds after the keydown: the answer of the kernel, its seconds of Python, the new picture, and the
 # task after the animation frame that paints it.
@@ -171,19 +188,10 @@ def measured(page, control, key: str, typed: int | None = None) -> dict[str, flo
     return page.evaluate("() => window.took[0]")
 
 
-CONTROLS = {
-    ".fgd": {
-        "new image": '[aria-label="image number"]', "temperature": 'input[data-control="temperature"]',
-        "level": '[data-control="level"] input:checked', "image in order": 'input[data-control="image"]',
-    },
-    ".widget-interact": {"interact": ".noUi-handle"},
-}
-
-
-def time_all(page, tool: str, which: str, place: int) -> dict[str, list[dict]]:
+def time_all(page, tool: Tool, which: str, place: int) -> dict[str, list[dict]]:
     """{action: segments of every turn} on the page's ``tool`` number ``place``; the first two turns do not count."""
-    root, times = page.locator(tool).nth(place), {}
-    controls = {action: root.locator(selector) for action, selector in CONTROLS[tool].items()}
+    root, times = page.locator(tool.root).nth(place), {}
+    controls = {action: root.locator(selector) for action, selector in tool.controls.items()}
     for turn in tqdm(range(TURNS + 2), which, unit="turn"):
         for action, control in controls.items():
             key = "Enter" if action == "new image" else "ArrowRight" if "image" in action or turn % 2 else "ArrowLeft"
@@ -244,11 +252,10 @@ def main() -> None:
         browser_lab.chromium() as browser,
     ):
         times, complaints = {which: {} for which in MAPS}, []
-        for tool, cells in CELLS.items():
-            notebook = browser_lab.write_notebook(Path(folder) / f"{tool[1:]}.ipynb", SET_UP, *cells)
+        for tool in TOOLS:
+            notebook = browser_lab.write_notebook(Path(folder) / f"{tool.root[1:]}.ipynb", SET_UP, *tool.cells)
             page = browser_lab.open_and_run(lab, browser, notebook)
-            ready = tool if tool == ".fgd" else f"{tool} img"
-            page.wait_for_function(f"() => document.querySelectorAll('{ready}').length === 2")
+            page.wait_for_function("(picture) => document.querySelectorAll(picture).length === 2", arg=tool.picture)
             page.evaluate(WATCH)
             for place, which in enumerate(MAPS):
                 times[which].update(time_all(page, tool, which, place))

@@ -22,13 +22,13 @@ from ..errors import UserError
 from ..io import cache_root, make_folder
 from ..provenance import device_name, packages
 from ..run import RunInputs, check_settings, device_of, findings, make_distiller, open_data
+from ..sweeps import LEAST_AP
 from ..teachers import Teacher, cache_refusal, load_teacher, teacher_needs_training, training_length
 from ..training import CheckResult, ProcessGroup, coco_scores, detections, early_stopping, preflight, train
 
 LEAST_FREE, USUAL_FREE = 1.0, 20.0  # GB: enough to write anything; enough for the teacher's maps
 SAMPLE = 64  # images on which the teacher is evaluated
 MOST_RATIO = 50.0  # of the mean squares of the teacher's maps on the worst image and on the median image
-LEAST_AP = 1.0  # below this on a sample, a teacher has learned nothing or did not load
 
 
 def check_machine() -> Iterator[CheckResult]:

@@ -8,7 +8,7 @@ __all__ = lazy_package(__name__, {
     "execution": "execute outcome_text",
     "local_executor": "LocalExecutor gpu_slots cpu_slots",
     "planning": "PlannedRun plan runs_folder",
-    "prepare": "prepare_shared",
+    "prepare": "LEAST_AP prepare_shared",
     "slurm_executor": "SlurmExecutor",
     "spec": "INSTALLED Sweep ablations_folder load_sweep of_scale results_file sweep_names",
     "worker": "KERNEL cpu_environment load_papermill",

@@ -11,7 +11,7 @@ from ..run import RunFolder
 from .planning import PlannedRun
 from .worker import cpu_environment, launch, stay_with
 
-LEAST_AP = 1.0  # of a teacher
+LEAST_AP = 1.0  # a teacher below it has learned nothing, or did not load
 
 
 def to_prepare(todo: list[PlannedRun]) -> list[RunConfig]:
