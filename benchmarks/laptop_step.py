@@ -4,6 +4,8 @@ The teacher's maps come from a run's cache, or from the teacher itself.
 
     python -m benchmarks.laptop_step            about a minute
 
+The convolutions of RepPoints at points, forward and backward on maps of 16 scenes of 96 px, against torchvision's.
+
 "areas" is Table 1's loss, the feature term of eq. 9 with both attentions; "whole" adds the attention term and the
 global term with its GcBlocks. The steps take turns; a ratio is the median over turns. Time is the CPU time of one
 thread.
@@ -15,11 +17,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from torch import Tensor
 from torchvision.models.detection import RetinaNet
+from torchvision.ops import deform_conv2d
 
 from benchmarks.timing import against_baseline, in_turns, ratio
 from fgdlab import Distiller, FGDConfig, FusedFGDLoss, total
 from fgdlab.lab.detectors import build
+from fgdlab.lab.detectors.reppoints import PointConv
 from fgdlab.lab.io import write_json
 from fgdlab.lab.provenance import provenance
 from fgdlab.lab.teachers import TeacherCache, one_batch, write_maps
@@ -78,6 +83,20 @@ def time_loss() -> dict:
     )
 
 
+def time_points() -> dict:
+    torch.manual_seed(0)
+    conv = PointConv(64, 64, 3, bias=False)
+    features, points = (torch.randn(16, channels, 12, 12, requires_grad=True) for channels in (64, 18))
+
+    def with_gradients(convolution: Callable[[], Tensor]) -> None:
+        torch.autograd.grad(convolution().sum(), (features, points, conv.weight))
+
+    return against_baseline(
+        "RepPoints' convolution at points, both ways", lambda: with_gradients(lambda: conv(features, points)),
+        lambda: with_gradients(lambda: deform_conv2d(features, points, conv.weight, padding=1)), "deform_conv2d",
+    )
+
+
 def main() -> None:
     torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
@@ -88,14 +107,15 @@ def main() -> None:
         ms, least_ms = round(statistics.median(values), 2), round(min(values), 2)
         rows.append({"what": name, "ms": ms, "least_ms": least_ms, "over_plain": over_plain})
         print(f"{name:24} {ms:8.2f} ms   {over_plain:.2f} x plain")
-    loss = time_loss()
-    print(
-        f"{loss['what']}: {loss['ours_ms']} ms; {loss['baseline']}: {loss['baseline_ms']} ms; "
-        f"baseline / ours = {loss['baseline_over_ours']}"
-    )
+    loss, points = time_loss(), time_points()
+    for each in (loss, points):
+        print(
+            f"{each['what']}: {each['ours_ms']} ms; {each['baseline']}: {each['baseline_ms']} ms; "
+            f"baseline / ours = {each['baseline_over_ours']}"
+        )
     write_json(PATH, {
         "what": f"laptop step, forward and backward, batch of {BATCH}, CPU time", "turns": TURNS, "steps": rows,
-        "loss": loss, "machine": provenance(),
+        "loss": loss, "points": points, "machine": provenance(),
     })
     print(f"written to {PATH}")
 

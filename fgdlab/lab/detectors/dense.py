@@ -4,7 +4,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import Conv2dNormActivation, DeformConv2d, batched_nms, clip_boxes_to_image
+from torchvision.ops import Conv2dNormActivation, batched_nms, clip_boxes_to_image
 
 from .batched import check_targets
 
@@ -83,7 +83,7 @@ def tower(channels: int, convs: int, norm) -> nn.Sequential:
 
 def start_small(head: nn.Module) -> None:
     for module in head.modules():
-        if isinstance(module, (nn.Conv2d, DeformConv2d)):
+        if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=0.01)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

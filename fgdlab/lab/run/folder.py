@@ -44,8 +44,7 @@ class RunFolder:
     """One run's folder. Nothing else writes or removes its marker files.
 
     A runner requests a run, asks it to stop, sets its folder aside, or copies a finished one. The process that runs
-    claims the folder, begins, beats, then fails or finishes, and releases it: it is done if result.json was written,
-    failed by failed.json, else interrupted.
+    claims the folder, begins, beats, then fails or finishes, and releases it.
     """
 
     def __init__(self, path: Path | str):

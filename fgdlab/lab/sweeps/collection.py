@@ -10,7 +10,9 @@ from ..io import checked_read, write_text
 from .planning import PlannedRun, runs_folder
 from .spec import Sweep, results_file
 
-SCORE_COLUMNS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR", "AR_1", "AR_10", "AR_S", "AR_M", "AR_L")
+SCORE_COLUMNS = (
+    "AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR", "AR_1", "AR_10", "AR_S", "AR_M", "AR_L", "mask_AP",
+)
 RESULT_COLUMNS = (
     "teacher_AP", "seconds", "train_seconds", "eval_seconds", "images_per_second", "peak_memory_gb", "parameters",
     "steps",

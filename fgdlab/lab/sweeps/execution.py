@@ -29,13 +29,12 @@ def execute(
 ) -> dict[str, list[PlannedRun]]:
     """Run what is not done yet, ``jobs`` at a time, each in a process of its own. Returns {state: runs} at the end.
 
-    A run that fails does not stop the others. Ctrl-C once lets the running ones finish and starts no more; twice ends
-    them.
+    A run that fails does not stop the others. Ctrl-C once starts no more; twice ends the running ones.
 
     Args:
         jobs: runs at a time; or a function that returns how many there is room for now, where workers come and go.
         executor: where :func:`fgdlab.lab.sweeps.worker.launch` is submitted; None = ``jobs`` slots of this machine.
-        elsewhere: data and teacher are made in the executor, too, on the machine or GPU of the runs.
+        elsewhere: data and teacher are made in the executor, too.
         retry_failed: run failed ones again. keep_stale: leave runs of other code or another teacher as they are.
     """
     if not runs:

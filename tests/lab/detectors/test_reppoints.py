@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
+from torchvision.ops import deform_conv2d
 
 from fgdlab.lab.detectors.dense import STRIDES, grid_points
-from fgdlab.lab.detectors.reppoints import RepPoints, RepPointsHead, match_by_centre, match_by_iou
+from fgdlab.lab.detectors.reppoints import PointConv, RepPoints, RepPointsHead, match_by_centre, match_by_iou
 from fgdlab.scene import Tap, look
 
 WIDTH = 8
@@ -72,9 +73,9 @@ def test_a_tenth_of_the_refinements_gradient_reaches_the_init_points():
         nn.init.normal_(module.weight, std=0.3)
     logits, init, _ = head.forward_level(features)
     (slow,) = torch.autograd.grad(logits.square().sum(), head.init_out.bias, retain_graph=True)
-    offset = (init - head.taps).detach().requires_grad_()
-    full = head.class_out(head.class_conv(head.class_tower(features), offset).relu()).square().sum()
-    assert_close(slow, 0.1 * torch.autograd.grad(full, offset)[0].sum(dim=(0, 2, 3)), rtol=1e-4, atol=1e-7)
+    points = init.detach().requires_grad_()
+    full = head.class_out(head.class_conv(head.class_tower(features), points).relu()).square().sum()
+    assert_close(slow, 0.1 * torch.autograd.grad(full, points)[0].sum(dim=(0, 2, 3)), rtol=1e-4, atol=1e-7)
     assert slow.any()
 
 
@@ -87,6 +88,37 @@ def test_offsets_of_zero_points_collapse_the_taps_on_the_cell():
         nn.functional.conv2d(towered, head.class_conv.weight.sum(dim=(2, 3), keepdim=True)).relu()
     )
     assert_close(head.forward_level(features)[0], expected)
+
+
+# ---- the convolution at points ---
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 1), (1, 6)])
+def test_a_convolution_at_points_is_torchvisions_deformable_one_with_its_gradients(size):
+    torch.manual_seed(2)
+    conv = PointConv(4, 6, 3, bias=False).double()
+    features = torch.randn(2, 4, *size, dtype=torch.float64, requires_grad=True)
+    points = (3 * torch.randn(2, 18, *size, dtype=torch.float64)).requires_grad_()  # many lie outside the map
+    taps = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2)).reshape(1, 18, 1, 1)
+    inputs = (features, points, conv.weight)
+    ours, theirs = conv(features, points), deform_conv2d(features, points - taps, conv.weight, padding=1)
+    assert_close(ours, theirs)
+    back = torch.randn_like(ours)
+    for mine, other in zip(*(torch.autograd.grad(out, inputs, back) for out in (ours, theirs)), strict=True):
+        assert_close(mine, other)
+
+
+def test_points_on_the_3x3_grid_make_an_ordinary_convolution():
+    conv, features = PointConv(4, 6, 3, bias=False), torch.randn(1, 4, 6, 5)
+    grid = torch.cartesian_prod(torch.arange(-1.0, 2), torch.arange(-1.0, 2)).reshape(1, 18, 1, 1)
+    assert_close(conv(features, grid.expand(1, 18, 6, 5)), nn.functional.conv2d(features, conv.weight, padding=1))
+
+
+def test_points_keep_their_place_between_cells_under_bfloat16():
+    """Half precision has no place between cell 256 and 258."""
+    conv, features = PointConv(4, 6, 3, bias=False), torch.randn(1, 4, 1, 300)
+    points = torch.full((1, 18, 1, 300), 0.25)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_close(conv(features, points.bfloat16()).float(), conv(features, points).float())
 
 
 # ---- who is matched ---
