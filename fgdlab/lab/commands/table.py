@@ -60,7 +60,7 @@ def table(name, scale, seeds, out, format, metrics, noise, resamples, figure, pu
     show_table(runs.sweep, frame, format, figure, metrics, **intervals)
     click.echo(f"from {runs.path}", err=True)
     if why := sweeps.outdated(runs.frame, runs.sweep, scale):
-        click.echo(f"these runs do not answer the sweep as it is now: {why}", err=True)
+        click.echo(f"the sweep would make other runs now, by --set or edit: {why}", err=True)
     if publish:
         files = reports.publish(frame, runs.sweep, scale)
         click.echo("published " + ", ".join(map(str, files)), err=True)

@@ -16,7 +16,7 @@ from torchvision.ops import box_iou, sigmoid_focal_loss
 from .batched import padded
 from .dense import DenseDetector, flat, grid_points, positives, start_small, tower
 
-POINTS = 9  # the taps of a 3x3 kernel
+POINTS = 9  # taps of a 3x3 kernel
 BASE_SCALE = 4  # a level is for objects of about four strides
 GRADIENT_TO_INIT = 0.1  # factor of the refinement's gradient
 MOMENT_LEARNING = 0.01  # factor of the gradient to the moment factors
@@ -27,7 +27,7 @@ POSITIVE_IOU, NEGATIVE_IOU = 0.5, 0.4
 class PointConv(nn.Conv2d):
     """A deformable 3x3 convolution: out(cell) = sum_k W_k F(cell + point_k), bilinear, 0 outside the map.
 
-    Features (N, C, H, W), points (N, 18, H, W) -> (N, C', H, W).
+    Maps (N, C, H, W), points (N, 18, H, W) -> (N, C', H, W).
 
     Differs: MMDetection calls deform_conv2d. The sum is the same in a fifth of the time on a CPU
         (benchmarks/laptop_step.py).

@@ -153,9 +153,10 @@ def test_results_answer_their_sweep_until_a_setting_of_it_changes(project):
 def test_the_table_of_such_results_says_so(project):
     project(epochs=99)
     shown = CliRunner().invoke(main, ["table", "mine"])
-    assert shown.exit_code == 0 and "do not answer the sweep as it is now: epochs was 99, is now" in shown.stderr
+    assert shown.exit_code == 0
+    assert "the sweep would make other runs now, by --set or edit: epochs was 99, is now" in shown.stderr
     project()
-    assert "do not answer" not in CliRunner().invoke(main, ["table", "mine"]).stderr
+    assert "other runs" not in CliRunner().invoke(main, ["table", "mine"]).stderr
 
 
 def test_a_later_setting_that_results_lack_has_its_default_and_any_other_has_not(project):
