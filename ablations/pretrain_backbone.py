@@ -2,7 +2,7 @@
 
     python ablations/pretrain_backbone.py compact_s FOLDER      about three minutes on one core, compact_t seven
 
-    glyph of one of 41 classes --drawn as in the digit scenes--> patch of 56 px --random crop of 48 px--> trunk
+    glyph of one of 46 classes --drawn as in the digit scenes--> patch of 56 px --random crop of 48 px--> trunk
     --maximum of each stage's map--> linear head per stride --cross-entropy--> FOLDER/glyphs-compact_s-HASH.safetensors
 
 The classes are the digits, letters, mirrored digits and digits turned either way. All digit samples and photograph

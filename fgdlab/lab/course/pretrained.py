@@ -36,7 +36,7 @@ def pretrained_detector(name: str) -> nn.Module:
 
 
 def pretrained_snapshots():
-    """The distilled student after 100, 300 and all 904 steps of its training: a student for ``explore``, to play."""
+    """The distilled student after 100, 300 and all 896 steps of its training: a student for ``explore``, to play."""
     from ..explorer import NamedDetector  # it loads the whole bench
 
     files = sorted(WEIGHTS.glob("student-distilled-step_*.safetensors"))
