@@ -290,8 +290,8 @@ map_table(magnitudes(views, chosen), image, boxes, label="mean |F|")
 
 # %% [markdown]
 # *Figure 6.* Magnitude of teacher, baseline and distilled student; one scale per row. Check on P3: the distilled
-# student has lower values than its teacher, and both have their brightest cell in the box of the 0; the baseline
-# student is less bright there and brighter on the tree in the upper right.
+# student's largest values are lower than its teacher's, and both have their brightest cell in the box of the 0; the
+# baseline student is less bright there and brighter on the tree in the upper right.
 
 # %%
 def correlation(a, b):

@@ -27,8 +27,8 @@
 # **Cost** About 25 seconds on 2 cores, 0.8 GB of memory; no download.
 #
 # **You will** project boxes onto a grid by hand, write both masks in ten lines, move boxes by mouse or keys while M
-# and S follow, and read what the details of the masks change in trained students. An appendix has three errors that
-# implementations of these masks have had.
+# and S follow, and read what the details of the masks change in trained students. Three appendices have one error
+# each that implementations of these masks have had.
 
 # %%
 import pandas as pd
@@ -286,15 +286,15 @@ table.style.format("{:.2f}").set_caption("sums of weights, 2 boxes")
 #
 # ## 7 Do the details matter to a student?
 #
-# Two details differ between the paper and its code. **Authors' rounding** adds a row and a column of cells to every
-# box (appendix A). **Swapped axes**: until January 2022 the code wrote columns as rows, so on these scenes most of the
-# mask lay on background (appendix C). Students are trained with each, from the same initial weights. The package's
-# default is the authors' rounding, as in their results; these notebooks compute with exact cells, as in the paper.
+# Two details of the authors' code can be tested on scenes of one size. **Authors' rounding** adds a row and a column of
+# cells to every box (appendix A). **Swapped axes**: until January 2022 the code wrote columns as rows, so on these
+# scenes most of the mask lay on background (appendix C). Students are trained with each, from the same initial weights.
+# The package's default is the authors' rounding, as in their results; most cells of these notebooks use exact cells.
 #
-# **Predict.** What part of FGD's gain is left if the masks are at wrong places: nothing, half, or nearly all?
+# **Predict.** Is any of FGD's gain left if the masks are at wrong places?
 
 # %%
-pairs = ("exact", "none"), ("authors", "exact"), ("transposed", "exact")
+pairs = ("exact", "none"), ("authors", "exact"), ("transposed", "none")
 answer = Answer("control_masks", *pairs)
 answer
 
@@ -303,14 +303,14 @@ if answer.runs is None:
     text = "The question stays open here until the sweep has run with today's settings."
 else:
     gain, authors, swapped = (answer.difference(*pair) for pair in pairs)
-    kept = (gain.mean + swapped.mean) / gain.mean
-    text = (f"Exact masks gain {gain.mean:+.1f} AP; masks with swapped axes keep "
-            f"{kept:.0%} of it. The rounding changes AP by {authors.mean:+.1f}, "
+    text = (f"Exact masks gain {gain.mean:+.1f} AP; masks with swapped axes "
+            f"{swapped.mean:+.1f}, from {swapped.low:+.1f} to {swapped.high:+.1f}. "
+            f"The rounding changes AP by {authors.mean:+.1f}, "
             f"with an interval from {authors.low:+.1f} to {authors.high:+.1f}.")
 Markdown(text)
 
 # %% [markdown]
-# How to read this: if much of the gain is left with swapped axes, then imitation helps also at cells that are not on
+# How to read this: if the interval of swapped axes is above 0, then imitation helps also at cells that are not on
 # the objects, and the exact place of the masks matters less than the idea of the paper suggests. The paper's own
 # Table 1 points the same way: foreground only and background only gain about the same (39.3 and 39.2 mAP from 37.4).
 # The Table 1 of this project (notebook 00, figure 4) does not: background only gains less. Notebook 07 says what an

@@ -375,8 +375,8 @@ change
 
 # %% [markdown]
 # Nothing (what is left is rounding). Both blocks treat the map as a set of pixels. "Relation" means the average of
-# all pixels, or which pixels are alike; left, right and near have no meaning for R. But if only one of the two maps is
-# shuffled, the term grows, because the difference is taken pixel by pixel. So R itself hides one thing only: a
+# all pixels, or which pixels are alike; left, right and near have no meaning for R. But if only one of two maps that
+# agree is shuffled, the term grows, because the difference is taken pixel by pixel. So R itself hides one thing only: a
 # constant per channel.
 #
 # ## Sizes

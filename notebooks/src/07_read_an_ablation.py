@@ -382,8 +382,8 @@ spread.style.format("{:.2f}").set_caption("standard deviation of AP per row")
 
 # %% [markdown]
 # A third: the factor of $s$ is 2.48 for three seeds and 0.77 for nine. But only one interval shrinks as much (*both,
-# split minus foreground*, to a fifth). The other three become about half as wide, because their standard deviations
-# came out too small with three seeds. That of *background minus foreground* doubles, and its interval shrinks least:
+# split minus foreground*, to a fifth). The other three are still 0.47 to 0.62 as wide, because their standard
+# deviations came out too small with three seeds. That of *background minus foreground* doubles, and its interval shrinks least:
 # one new seed gives -3.5, far outside of the first interval. This is no contradiction: an interval for the mean does
 # not say where single runs are.
 #
@@ -442,8 +442,8 @@ Answer("table1_areas_plain", ("bg", "none"), ("fg", "none"), ("bg", "fg"))
 Answer("control_unsplit")
 
 # %% [markdown]
-# Read the rows in the order half, same, double. If one of them reaches *both, split*, then the split is not needed for
-# its AP: the weight is. If none does, the weight cannot be the cause.
+# Read the rows in the order half, same, double. If one of them is not shown to differ from *both, split*, then the
+# weight may explain what the split seemed to gain. If all three are below it, these weights do not explain it.
 #
 # ## 9 · Several comparisons
 # A 95 % interval misses one time in twenty. A table with four contrasts has four chances to miss.

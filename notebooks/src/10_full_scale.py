@@ -46,19 +46,19 @@ schematic("all")
 #
 # ## 1 · What a scale changes
 # A scale is a set of settings that belong together. `fgdlab sweep NAME --scale gpu` runs the same rows as on a
-# laptop, with these settings instead of the defaults:
+# laptop, with the settings on the right instead of those on the left:
 
 # %%
-laptop = RunConfig()
-scales = {name: (getattr(laptop, name), value) for name, value in SCALES["gpu"].items()}
-pd.DataFrame(scales, index=["laptop", "gpu"]).T
+names = ["laptop", "gpu"]
+scales = pd.DataFrame({name: RunConfig.of(SCALES[name]).dict() for name in names})
+scales[scales["laptop"] != scales["gpu"]]
 
 # %% [markdown]
 # The teacher has a ResNet-50, the student a ResNet-18, both in torchvision's RetinaNet with levels P3 to P7. The
 # teacher runs in every step (`teacher_cache` off); section 3 shows why. The scale `paper` has the authors' detectors on
 # COCO: 118,287 training images, 800 × 1333 pixels, padded to multiples of 32, so up to 800 × 1344.
 #
-# Every cost below is computed, or measured in this notebook on a CPU, never on a GPU.
+# Every cost below is computed, or measured on a CPU, here or in the runs of Table 1; never on a GPU.
 #
 # ## 2 · Parameters
 # The number of parameters of a RetinaNet can be computed: a convolution of $k \times k$ from $C$ to $C'$ channels has
