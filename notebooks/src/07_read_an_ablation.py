@@ -383,9 +383,9 @@ spread.style.format("{:.2f}").set_caption("standard deviation of AP per row")
 # %% [markdown]
 # A third: the factor of $s$ is 2.48 for three seeds and 0.77 for nine. But only one interval shrinks as much (*both,
 # split minus foreground*, to a fifth). The other three are still 0.47 to 0.62 as wide, because their standard
-# deviations came out too small with three seeds. That of *background minus foreground* doubles, and its interval shrinks least:
-# one new seed gives -3.5, far outside of the first interval. This is no contradiction: an interval for the mean does
-# not say where single runs are.
+# deviations came out too small with three seeds. That of *background minus foreground* doubles, and its interval
+# shrinks least: one new seed gives -3.5, far outside of the first interval. This is no contradiction: an interval for
+# the mean does not say where single runs are.
 #
 # **Wrong conclusion 2: "background gives the most reproducible students".** With three seeds its standard deviation is
 # 0.13, the smallest of the table. With nine it is 0.62: *both, not split* has less, and the others have 0.65 to 0.73.

@@ -29,7 +29,7 @@ class PointConv(nn.Conv2d):
 
     Maps (N, C, H, W), points (N, 18, H, W) -> (N, C', H, W).
 
-    Differs: MMDetection calls deform_conv2d. The sum is the same in a fifth of the time on a CPU
+    Differs: MMDetection calls deform_conv2d. The sum is the same in a sixth of the time on a CPU
         (benchmarks/laptop_step.py).
     """
 
