@@ -2,6 +2,7 @@
 
 A document may quote a result while its settings are those of its sweep, and the runs name code hash, machine and time.
 """
+import json
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import fgdlab
-from fgdlab.lab.stats import paired_difference, values_by_seed
+from fgdlab.lab.stats import estimate, paired_difference, values_by_seed
 from fgdlab.lab.sweeps.collection import outdated, read_frame
 from fgdlab.lab.sweeps.spec import load_sweep, of_scale, results_file
 from tests.helpers.published import published
@@ -83,18 +84,31 @@ def test_the_paragraphs_on_results_have_the_numbers_of_schedule_and_methods(docu
     def ap(row: str) -> float:
         return values_by_seed(runs, row, "AP").mean()
 
+    def crossing(split_4, split_8, alone):  # epochs, on the line between 4 and 8
+        return 4 + 4 * (alone - split_4) / (split_8 - split_4)
+
     def difference(row: str, baseline: str, runs=runs) -> list[str]:
         d = paired_difference(runs, row, baseline, "AP")
         return [f"{d.mean:.1f} AP", f"[{d.low:.1f}, {d.high:.1f}]"]
 
     split_4, split_8, alone = ap("split_4"), ap("split_8"), ap("none_8")
-    epochs = 4 + 4 * (alone - split_4) / (split_8 - split_4)  # on the line between 4 and 8 epochs
+    of_seeds = estimate(crossing(*(values_by_seed(runs, row, "AP") for row in ("split_4", "split_8", "none_8"))))
     expected = [
         f"{alone:.1f} AP", f"{split_4:.1f} AP", f"{split_8:.1f} AP", *difference("none_16", "none_8"),
-        *difference("split_8", "none_8"), *difference("split_16", "none_16"), f" {epochs:.0f}",
+        *difference("split_8", "none_8"), *difference("split_16", "none_16"),
+        f" {crossing(split_4, split_8, alone):.0f}", f"{of_seeds.mean:.1f} ", f"[{of_seeds.low:.1f}, {of_seeds.high:.1f}]",
         f"{runs.teacher_AP.min():.1f}", f"{runs.teacher_AP.max():.1f} AP",
     ]
     for row in ("defeat", "mgd", "fgd", "fbkd"):
         expected.append(" ".join(difference(row, "none", of_methods)))
     text = (ROOT / document).read_text(encoding="utf-8").split("<!-- table claims -->")[0]
     assert [each for each in expected if each not in text] == []
+
+
+@pytest.mark.parametrize("document", ["README.md", "README.zh-CN.md"])
+def test_the_price_of_a_step_is_that_of_its_benchmark(document):
+    steps = json.loads((ROOT / "benchmarks/results/laptop_step.json").read_text(encoding="utf-8"))["steps"]
+    over_plain = {each["what"]: each["over_plain"] for each in steps}
+    text = (ROOT / document).read_text(encoding="utf-8").split("<!-- table claims -->")[0]
+    for name in ("areas, cached teacher", "areas, live teacher"):
+        assert f" {100 * (over_plain[name] - 1):.0f} %" in text
