@@ -96,7 +96,8 @@ def test_the_paragraphs_on_results_have_the_numbers_of_schedule_and_methods(docu
     expected = [
         f"{alone:.1f} AP", f"{split_4:.1f} AP", f"{split_8:.1f} AP", *difference("none_16", "none_8"),
         *difference("split_8", "none_8"), *difference("split_16", "none_16"),
-        f" {crossing(split_4, split_8, alone):.0f}", f"{of_seeds.mean:.1f} ", f"[{of_seeds.low:.1f}, {of_seeds.high:.1f}]",
+        f" {crossing(split_4, split_8, alone):.0f}", f"{of_seeds.mean:.1f} ",
+        f"[{of_seeds.low:.1f}, {of_seeds.high:.1f}]",
         f"{runs.teacher_AP.min():.1f}", f"{runs.teacher_AP.max():.1f} AP",
     ]
     for row in ("defeat", "mgd", "fgd", "fbkd"):
