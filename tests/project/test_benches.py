@@ -90,6 +90,24 @@ def test_the_lines_that_say_what_follows_from_the_boxes_are_kept():
     assert [bool(own_data.CHOSEN.match(each)) for each in lines] == [True] * 5 + [False] * 2
 
 
+def test_two_rows_with_more_seeds_are_one_line_of_the_table_and_rows_that_were_not_run_are_dashes(tmp_path):
+    sweep = load_sweep(own_data.only(["none", "split"], tmp_path))
+    assert list(sweep.rows) == ["none", "split"]
+    assert sweep.at("photos").seeds == load_sweep(own_data.NAME).at("photos").seeds
+    gain = {"split": {"mean": 2.0, "interval": [1.0, 3.0]}}
+    found = {"data": "bccd", "seeds": 8, "teacher_AP": 48.0, "AP": {"none": 39.0, "split": 41.0}, "minutes": 41.0}
+    lines = own_data.table([{**found, "minus_plain_student": gain, "chosen": ["anchors 9x9: 99.7% of the boxes"]}])
+    assert lines.splitlines()[-1] == "| bccd | 99.7 % | 48.0 | 39.0 | – | – | – | +2.0 [+1.0, +3.0] (8) | 41 |"
+
+
+@pytest.mark.parametrize("rows", ["split", "none", "none,fast"])
+def test_rows_without_the_baseline_or_of_unknown_names_are_refused_in_one_line(rows, capsys):
+    with pytest.raises(SystemExit):
+        own_data.arguments(["bccd", "--rows", rows])
+    assert f"got {rows}" in capsys.readouterr().err
+    assert own_data.arguments(["bccd", "--rows", "split,none"]).rows == "split,none"
+
+
 # ---- making ----
 
 @pytest.mark.parametrize("masks", [False, True])
