@@ -14,7 +14,7 @@ test: .venv/ready                 ## the fast tests, one process per core, at mo
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: test                   ## all tests: the fast ones, then the slow ones and those in a browser
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "slow or browser" --durations=20     # 3 processes, because these tests wait about half of the time
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "slow or browser" --durations=20     # 3 processes, because these tests wait about half of the time
 
 smoke: .venv/ready                ## every sweep once at smoke scale; its numbers mean nothing
 	ls ablations/sweeps/*.yaml | xargs -n 1 basename -s .yaml | xargs -P 2 -I NAME $(BIN)/fgdlab sweep NAME --scale smoke --jobs 1

@@ -16,6 +16,13 @@ from fgdlab.scene import Scene
 if find_spec("click"):  # the bench is installed; `make oldest` tests the method with torch and torchvision alone
     pytest_plugins = ["tests.helpers.lab_fixtures", "tests.helpers.process_fixtures"]
 torch.set_num_threads(1)
+# files with few but long tests, the longest first; they start first, so that no process waits for them at the end
+LONGEST = ("test_kills.py", "test_notebooks.py", "test_dask_executor.py", "test_gpu_model.py", "test_torchrun.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))  # the others keep their order
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
