@@ -541,7 +541,7 @@ styled
 # %% [markdown]
 # | you want to | command, in the project's folder |
 # |---|---|
-# | reproduce figure 4 with three seeds (about ten minutes on two cores) | `make table1` |
+# | reproduce figure 4 with three seeds (nine minutes on two cores) | `make table1` |
 # | train one student with any setting | `fgdlab run --method fgd --area split --loss-ratio 2 --equal-terms` |
 # | see losses, masks and detections of a run | open [run_one.ipynb](../ablations/run_one.ipynb) (`make lab`) |
 # | use your own images | `fgdlab data check FOLDER`, then notebook 10 |

@@ -45,7 +45,7 @@ QUICK = False
 schematic("focal")
 
 # %% [markdown]
-# *FGD in one picture.* The part in this notebook: masks and attention weigh the squared error of the two maps. FGD's
+# *FGD in one picture.* Highlighted: masks and attention weigh the squared error of the two maps. FGD's
 # focal loss is not RetinaNet's *Focal Loss*, which is a classification loss. Here "focal" means: foreground and
 # background are compared separately.
 #
@@ -495,8 +495,8 @@ assert QUICK or 0.5 < of_whom["student"] < 0.65 and 0.7 < of_whom["mean"] < 0.85
 of_whom.to_frame("feature term, teacher's attention = 1").T.style.format("{:.2f}")
 
 # %% [markdown]
-# Between a half and two thirds with the attention of an untrained student, because it does not know yet where the
-# teacher's maps are large. Mean 1 does not fix the size here, either.
+# With the attention of an untrained student the term is between a half and two thirds: this student does not know yet
+# where the teacher's maps are large. Mean 1 does not fix the size here, either.
 #
 # ## Before and after
 #

@@ -42,7 +42,7 @@ QUICK = False
 schematic("global")
 
 # %% [markdown]
-# *FGD in one picture.* The part in this notebook. The global term compares whole maps, after a block R that relates the
+# *FGD in one picture.* Highlighted: the global term. It compares whole maps, after a block R that relates the
 # pixels of each map. R is the block of GCNet ([Cao et al., 2019](https://arxiv.org/abs/1904.11492)), a simplified
 # non-local block ([Wang et al., 2018](https://arxiv.org/abs/1711.07971)).
 #
@@ -397,9 +397,9 @@ print(f"the global term is {fraction:.1%} of the distillation loss")
 sizes.style.format("{:.3f}").background_gradient(cmap="cividis", axis=None)
 
 # %% [markdown]
-# About 16 / (16 + 4 + 1) = 76 %. With the paper's $\lambda$ the whole global term is about 4 % of the loss at this
-# image size and 48 channels. It grows with C·H·W: on COCO (256 channels, P3 of 100 × 168 pixels) the same error per
-# value gives a P3 sum that is 350 times as large.
+# About 16 / (16 + 4 + 1) = 76 %. With the paper's $\lambda$ the whole global term is about 4 % of the distillation loss
+# at this image size and 48 channels. It grows with C·H·W: on COCO (256 channels, P3 of 100 × 168 pixels) the same error
+# per value gives a P3 sum that is 350 times as large.
 #
 # ## The answer of the runs
 #

@@ -45,7 +45,7 @@ SEED = 0
 schematic("training")
 
 # %% [markdown]
-# *FGD in one picture.* The part in this notebook: task loss, focal term and global term add up to one number, and
+# *FGD in one picture.* Highlighted: task loss, focal term and global term add up to one number, and
 # its gradient trains the student.
 #
 # ## Inputs
@@ -455,7 +455,7 @@ both.style.format("{:.1f}", na_rep="-")
 # - **Half of the steps are not enough.** The distilled student of half of the steps is 2 AP or more below the baseline
 #   of all steps.
 # - **Equal steps are not equal time.** A distillation step runs the teacher too. The tables of this project cache its
-#   maps. If time is what you have, compare seconds, not steps.
+#   maps. If your time is limited, compare seconds, not steps.
 # - **Not the loss of Table 1.** Attention and global terms were used here and are not used there. This notebook
 #   cannot say which term causes the gain. For that you need an ablation (notebook 07).
 #

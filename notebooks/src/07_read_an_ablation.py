@@ -13,8 +13,8 @@
 # **Cost** about 20 s on 2 cores, 1.0 GB of memory, no download.
 #
 # **You will** turn runs into a table by hand, see an interval that fails one time in four, correct three conclusions
-# that looked safe, and compute how many seeds a difference needs. Two sittings: sections 1 to 4 are the tools, sections
-# 5 to 9 their limits.
+# that looked safe, and compute how many seeds a difference needs. Sections 1 to 4 are the tools, sections 5 to 9
+# their limits.
 
 # %%
 from itertools import combinations
@@ -45,7 +45,7 @@ SEED = 0             # of the simulations below
 schematic("scores")
 
 # %% [markdown]
-# *FGD in one picture.* The part in this notebook is the end: detections are scored, and scores of many runs make a
+# *FGD in one picture.* Highlighted, the end: detections are scored, and scores of many runs make a
 # table.
 #
 # ## 1 · From runs to rows
@@ -258,7 +258,7 @@ ratios.describe().loc[["min", "50%", "max"]].T.style.format("{:.2f}")
 # the runs, it costs nothing, and its interval is valid either way. It is *not* valid to compute both intervals and
 # report the narrower one.
 #
-# **Half-time.** So far: report n and spread; use t, not the bootstrap, for few seeds; compare rows by paired
+# **So far:** report n and spread; use t, not the bootstrap, for few seeds; compare rows by paired
 # differences.
 #
 # ## 5 · What an interval covers, and what it does not

@@ -50,7 +50,7 @@ JOBS = 2             # runs at a time
 schematic("imitation")
 
 # %% [markdown]
-# *FGD in one picture.* The part in this notebook: your loss stands in place of the two terms in the middle.
+# *FGD in one picture.* Highlighted: your loss, which stands in place of the two terms in the middle.
 
 # %%
 temporary = tempfile.TemporaryDirectory(prefix="own_loss_", ignore_cleanup_errors=True)
@@ -403,7 +403,7 @@ Markdown("\n".join(words))
 # - *Selection.* If you test ten ideas, the best of ten tables looks good by chance. Report how many you tested.
 #
 # For a better answer: `fgdlab sweep mine.yaml --seeds 0,1,2,3,4 --set train_images=1800 --set epochs=8 --set
-# eval_images=400`, which is the laptop scale of this project's tables. Only runs whose settings changed are executed.
+# eval_images=400`, which is the laptop scale of this project's tables. All runs are new then, because their settings are others.
 #
 # ## Exercises
 #

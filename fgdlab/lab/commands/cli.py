@@ -99,7 +99,7 @@ def main(ctx: click.Context) -> None:
 
     \b
     Start here:
-      fgdlab sweep table1_areas           run Table 1 of the paper on this machine: ten minutes on two cores
+      fgdlab sweep table1_areas           run Table 1 of the paper on this machine: half an hour on two cores
       fgdlab table table1_areas           print the table again: text, Markdown, LaTeX, CSV, HTML, or a figure
       fgdlab claims                       print every claim of the papers: does it hold here?
       fgdlab report table1_areas          write one page about the sweep, to read in a browser

@@ -83,7 +83,7 @@ def compare(a, b, truth, sweep, scale, out, metric, resamples, figure) -> None:
 @results_flag("--out")
 @option("--figure", "write a figure that compares the rows to this .png or .svg", type=PATH)
 def errors(runs, sweep, scale, out, figure) -> None:
-    """Print what runs lose AP by: bad places, wrong classes, detections on background, missed objects.
+    """Print which errors cost AP: localisation, wrong class, detections on background, missed objects.
 
     COCO's analysis of errors, as in Fig. 6 of the paper. RUNS are folders of finished runs; join several of one row,
     one per seed, by commas. `fgdlab table NAME --metrics FN,BG` gives differences paired by seed.

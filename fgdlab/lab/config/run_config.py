@@ -58,8 +58,8 @@ class RunConfig:
         "data", False, "boxes were drawn on images as their EXIF orientation turns them; off = only where the stated "
         "sizes show it", later=True, decides_teacher=True)
     flip: float = setting(
-        "data", 0.0, "probability of a horizontal flip of a training image (not for digits); without views the teacher "
-        "cannot be cached then", decides_teacher=True)
+        "data", 0.0, "probability of a horizontal flip of a training image (not for digits); above 0 the teacher's "
+        "cache needs views", decides_teacher=True)
     zoom: float = setting(
         "data", 0.0, "training images: draw a scale from 1 / (1 + zoom) to 1 + zoom, and a place on a canvas of one "
         "size", later=True, decides_teacher=True)
@@ -67,8 +67,8 @@ class RunConfig:
         "data", 0.0, "training images: vary brightness, contrast and saturation by up to this part, 0..1", later=True,
         decides_teacher=True)
     views: int = setting(
-        "data", 0, "flip, zoom and colour give each image so many views, whose teacher maps can be cached; 0 = a new "
-        "view at each pass", later=True)
+        "data", 0, "number of fixed views of each image by flip, zoom and colour; their teacher maps can be cached; "
+        "0 = a new view at each pass", later=True)
     # detectors
     detector: str = setting("detector", "retinanet", "detector of student and teacher", decides_teacher=True)
     student: str = setting("detector", "compact_s", "the student's backbone")
@@ -83,9 +83,8 @@ class RunConfig:
         "detector", 0, "longest side in pixels, with min_size; 0 = in proportion, 1333 for 800", maximum=65535,
         later=True, decides_teacher=True)
     init: str = setting(
-        "detector", "random", "the student's backbone starts from random weights, or from pretrained ones: compact and "
-        "small ones classified glyphs and come with the package, others classified ImageNet and torchvision downloads "
-        "them",
+        "detector", "random", "initial weights of the student's backbone; pretrained: on glyphs for compact and small "
+        "backbones, shipped with the package; on ImageNet for others, downloaded by torchvision",
         ("random", "pretrained"))
     teacher_init: str = setting(
         "teacher", "random", "as init, for the backbone of a teacher that is trained", ("random", "pretrained"),
@@ -156,8 +155,8 @@ class RunConfig:
     weight_decay: float = setting("training", 1e-2, "weight decay")
     momentum: float = setting("training", 0.9, "momentum of sgd")
     schedule: str = setting(
-        "training", "cosine", "cosine to 0, or factors of 0.1 after 2/3 and 11/12 of all steps (epochs 16 and 22 of "
-        "24), or plateau: a factor of 0.1 instead of the first two ends of patience", ("cosine", "step", "plateau"))
+        "training", "cosine", "cosine to 0; step: x 0.1 after 2/3 and 11/12 of all steps (epochs 16 and 22 of 24); "
+        "plateau: x 0.1 the first two times that patience ends", ("cosine", "step", "plateau"))
     warmup: float = setting("training", 0.1, "part of all steps, 0..1, during which the learning rate rises linearly")
     clip: float = setting(
         "training", 10.0, "largest L2 norm of the gradient; 0 = no limit (35 in the authors' configs)")
@@ -212,7 +211,7 @@ class RunConfig:
         "machine", 0, "steps between two checkpoints; 0 = one per epoch", decides_numbers=False)
     seed: int = setting("training", 0, "seed of the student's weights and of the order of images")
     scale: str = setting(
-        "machine", "laptop", "the scale that gives the settings (smoke, laptop, gpu) before flags change single ones; "
+        "machine", "laptop", "the settings before flags change single ones: smoke, laptop, photos, gpu or paper; "
         "only a label with --preset and in notebooks", decides_numbers=False)
 
     def __post_init__(self):
