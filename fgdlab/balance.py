@@ -40,7 +40,7 @@ class Balance(nn.Module):
     ):
         super().__init__()
         self.strength, self.loss_ratio, self.equal_terms, self.steps = strength, loss_ratio, equal_terms, steps
-        self.seen, self.own = 0, 0.0         # steps measured, sum of the task loss
+        self.seen, self.own = 0, 0.0  # steps measured, sum of the task loss
         self.sums: dict[str, float] = {}  # per term name
         # With several ranks: the mean of values over the ranks, so that all use the same factor.
         self.mean_over_ranks: Callable[[list[float]], list[float]] = list

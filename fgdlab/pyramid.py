@@ -46,8 +46,8 @@ class PyramidLoss(nn.Module):
         always: bool = False,
     ):
         super().__init__()
-        if isinstance(levels, str):
-            raise ValueError(f"levels must be several names, got the one word {levels!r}; write ({levels!r},)")
+        if isinstance(levels, str) or not 0 < len({*levels}) == len(levels):
+            raise ValueError(f"levels must be different names in a tuple, got {levels!r}; write ('P3', 'P4')")
         self.levels = tuple(levels)
         self.student_channels = by_level(student_channels, self.levels, "student_channels")
         self.teacher_channels = by_level(teacher_channels, self.levels, "teacher_channels")

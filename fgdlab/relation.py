@@ -51,9 +51,9 @@ class GcBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
-        weights = self.context_weights(features)                 # (N, 1, HW)
+        weights = self.context_weights(features)  # (N, 1, HW)
         context = features.flatten(2) @ weights.transpose(1, 2)  # (N, C, 1)
-        return features + self.transform(context[..., None])     # one vector, broadcast over H and W
+        return features + self.transform(context[..., None])  # one vector, broadcast over H and W
 
 
 class NonLocalBlock(nn.Module):
@@ -67,7 +67,7 @@ class NonLocalBlock(nn.Module):
         super().__init__()
         hidden = max(channels // ratio, 1)
         self.query = nn.Conv2d(channels, hidden, kernel_size=1)   # theta
-        self.key = nn.Conv2d(channels, hidden, kernel_size=1)     # phi
+        self.key = nn.Conv2d(channels, hidden, kernel_size=1)  # phi
         self.value = nn.Conv2d(channels, hidden, kernel_size=1)   # g
         self.output = nn.Conv2d(hidden, channels, kernel_size=1)  # W_z
         start_as_identity(self.output)

@@ -49,7 +49,7 @@ class FBKDConfig:
     channel_mask: bool = False          # weigh it by M^C, too
     reduction: dict[str, int] = field(  # the non-local block has C / reduction channels inside
         default_factory=lambda: {"P2": 4, "P3": 4}, hash=False)
-    pool: dict[str, int] = field(       # keys and values of the block are pooled over pool x pool windows
+    pool: dict[str, int] = field(  # keys and values of the block are pooled over pool x pool windows
         default_factory=lambda: {"P2": 8, "P3": 4}, hash=False)
 
     def __post_init__(self) -> None:
@@ -95,9 +95,9 @@ class PooledNonLocal(nn.Module):
         super().__init__()
         hidden = max(channels // reduction, 1)
         self.pool = pool
-        self.query = nn.Conv2d(channels, hidden, kernel_size=1)               # theta
-        self.key = nn.Conv2d(channels, hidden, kernel_size=1)                 # phi
-        self.value = nn.Conv2d(channels, hidden, kernel_size=1)               # g
+        self.query = nn.Conv2d(channels, hidden, kernel_size=1)  # theta
+        self.key = nn.Conv2d(channels, hidden, kernel_size=1)  # phi
+        self.value = nn.Conv2d(channels, hidden, kernel_size=1)  # g
         self.output = nn.Conv2d(hidden, channels, kernel_size=1, bias=False)  # W_z
         self.norm = nn.BatchNorm2d(channels)
         nn.init.zeros_(self.norm.weight)

@@ -9,7 +9,7 @@ instance,
     feature  = 1/(R S S)     sum_r |t_r - s_r|^2
     relation = 1/(R^2 - R)   sum_{r != q} smooth_l1(d_rq(t), d_rq(s))          d_rq = |t_r - t_q|, over its mean
     class    = 1/A  sum_a sum_c BCE(p_s, sigmoid(p_t))
-    box      = 1/A  sum_a |b_s - b_t|                                          all four coordinates
+    box      = 1/A  sum_a |b_s - b_t|, all four coordinates
 """
 from typing import Any
 
@@ -24,7 +24,7 @@ from .base import nonzero_weights
 from .boxes import assigned_levels, level_index
 from .detector_loss import RetinaNetLoss, box_iou, match_anchors, split_by_level
 
-Sums = dict[tuple[str, str], Tensor]      # {(part, level): sum}
+Sums = dict[tuple[str, str], Tensor]  # {(part, level): sum}
 Heads = dict[str, tuple[Tensor, Tensor]]  # {level: (logits, deltas)}
 
 

@@ -2,7 +2,7 @@
 
 FitNets: Hints for Thin Deep Nets (Romero et al., ICLR 2015), https://arxiv.org/abs/1412.6550.
 
-    L = 1/2 mean (F_t - r(F_s))^2          mean over images, channels and cells;  r the regressor, a convolution
+    L = 1/2 mean (F_t - r(F_s))^2    mean over images, channels and cells;  r the regressor, a convolution
 """
 from torch import Tensor
 

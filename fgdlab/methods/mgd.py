@@ -3,7 +3,7 @@
 Masked Generative Distillation (Yang et al., ECCV 2022), https://arxiv.org/abs/2205.01529. With M (N, 1, H, W) drawn at
 every step, 0 with probability lambda and else 1,
 
-    L = 1/N  sum_n sum_c sum_ij  (G(f(F_s) M) - F_t)^2          G = conv3x3 - ReLU - conv3x3, trained with the student
+    L = 1/N  sum_n sum_c sum_ij  (G(f(F_s) M) - F_t)^2    G = conv3x3 - ReLU - conv3x3, trained with the student
 """
 from functools import partial
 

@@ -3,7 +3,7 @@
 Mimicking Very Efficient Network for Object Detection (Li, Jin and Yan, CVPR 2017), its first stage. With u_i and v_i
 the RoI features of F_t and F_s for proposal i of the student's RPN, and m_i the number of their elements,
 
-    L = 1/(2N)  sum_i 1/m_i |u_i - r(v_i)|^2          over the N proposals of the batch
+    L = 1/(2N)  sum_i 1/m_i |u_i - r(v_i)|^2    over the N proposals of the batch
 """
 from typing import Any
 

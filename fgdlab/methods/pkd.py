@@ -4,7 +4,7 @@ PKD: General Distillation Framework for Object Detectors via Pearson Correlation
 https://arxiv.org/abs/2207.02039. With norm(F) of mean 0 and standard deviation 1 per channel, over the images and cells
 of the batch,
 
-    L = 1/2 mean (norm(F_s) - norm(F_t))^2  =  1 - r          r: Pearson's correlation of a channel, mean over channels
+    L = 1/2 mean (norm(F_s) - norm(F_t))^2  =  1 - r    r: Pearson's correlation of a channel, mean over channels
 """
 from torch import Tensor
 

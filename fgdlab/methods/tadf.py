@@ -5,7 +5,7 @@ feature part. Box r has its centre at (x_r, y_r) and is w_r by h_r cells:
 
     M_ij = max over boxes r of  exp( -1/2 ((x_j - x_r) / (w_r / 2))^2 - 1/2 ((y_i - y_r) / (h_r / 2))^2 )  inside r,
            0 outside every box
-    L = sum M (F_t - f(F_s))^2 / (2 C sum M)          both sums over the batch
+    L = sum M (F_t - f(F_s))^2 / (2 C sum M)    both sums over the batch
 """
 import torch
 from torch import Tensor

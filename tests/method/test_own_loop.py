@@ -102,9 +102,10 @@ def test_other_channels_are_refused_by_the_arguments_name(channels):
         FGDLoss(LEVELS, channels, 16)
 
 
-def test_one_word_as_levels_is_refused():
-    with pytest.raises(ValueError, match=r"got the one word 'P3'; write \('P3',\)"):
-        FGDLoss("P3", 8, 8)
+@pytest.mark.parametrize("levels", ["P3", (), [], ("P3", "P3"), ("P3", "P4", "P3")])
+def test_one_word_no_level_or_a_level_twice_is_refused(levels):
+    with pytest.raises(ValueError, match="levels must be different names in a tuple, got "):
+        FGDLoss(levels, 8, 8)
 
 
 @pytest.mark.parametrize("who", ["student", "teacher"])

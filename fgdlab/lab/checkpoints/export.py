@@ -37,6 +37,8 @@ def export_student(source: Path | str, out: Path | str, names: str = "torchvisio
     out = Path(out)
     if out.suffix not in SUFFIXES:
         raise UserError(f"the exported file must end in one of {', '.join(SUFFIXES)}, got {str(out)!r}")
+    if out.exists() and out.samefile(weights_file(source)):
+        raise UserError(f"the exported file must be new, got its source {str(out)!r}; choose another")
     detector, settings = detector_of(source)
     if names == "torchvision":
         state = {name: tensor.detach().contiguous() for name, tensor in detector.state_dict().items()}

@@ -95,6 +95,8 @@ def errors(runs, sweep, scale, out, figure) -> None:
         rows, title = reports.error_types_of_rows(of_sweep), of_sweep.sweep.title
     else:
         rows, title = {each: reports.error_types_of_runs(map(Path, each.split(","))) for each in runs}, "Runs"
+        if twice := [each for each in rows if not rows[each].index.is_unique]:
+            raise UserError(f"joined runs must be of different seeds, got {twice[0]}")
     click.echo(reports.errors_text(rows))
     if figure is not None:
         click.echo(f"\nfigure: {tables.save_figure(reports.errors_figure(rows, title), figure)}")

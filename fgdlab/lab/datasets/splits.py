@@ -1,12 +1,11 @@
 """Which images belong to a split: folder layouts, lists of ids, and draws by hash.
 
-    annotations.json, images/, optionally splits.json {name: [image ids]}      any data set, also the built-in digits
-    result.json, images/; labels.json, data/                                   Label Studio's and FiftyOne's exports
-    annotations/instances_<split>.json, <split>/                               COCO's layout, such as train2017, val2017
-    annotations/<split>.json, images/<split>/ or images/                       Datumaro's, CVAT's and other exports
-    <split>.json, and folders as in the two lines above                        of hand-made data; a split may be
-                                                                               longer: Train, validation, train2017
-    <split>/_annotations.coco.json beside its images                           Roboflow's exports; valid is also val
+    annotations.json, images/[, splits.json {name: [image ids]}]  any data set, also the built-in digits
+    result.json, images/; labels.json, data/                      Label Studio's and FiftyOne's exports
+    annotations/instances_<split>.json, <split>/                  COCO's layout, such as train2017, val2017
+    annotations/<split>.json, images/<split>/ or images/          Datumaro's, CVAT's and other exports
+    <split>.json, and folders as in the two lines above           hand-made data; <split>: Train, train2017
+    <split>/_annotations.coco.json beside its images              Roboflow's exports; valid is also val
 """
 import hashlib
 from collections.abc import Callable, Sequence

@@ -1,8 +1,8 @@
 """Detectors by name, under torchvision's contract.
 
-    build("retinanet", "resnet18", classes=80)                       torchvision's RetinaNet and ResNet, P3-P7
-    build("fcos", "resnet50_caffe", classes=80, flavour="mmdet")     as MMDetection builds it, for its checkpoints
-    build("mask_rcnn", "small_s", classes=10)                        small versions, see small.py and compact.py
+    build("retinanet", "resnet18", classes=80)                    torchvision's RetinaNet and ResNet, P3-P7
+    build("fcos", "resnet50_caffe", classes=80, flavour="mmdet")  as MMDetection builds it, for its checkpoints
+    build("mask_rcnn", "small_s", classes=10)                     small versions, see small.py and compact.py
 
 A detector has ``transform`` and ``backbone`` (see fgdlab/scene.py), ``levels`` (names of the pyramid levels) and
 ``backbone.out_channels``. Labels run from 1 to ``classes``; 0 is background.

@@ -28,7 +28,7 @@ def open_dataset(data, *, split: str = "", long_side: int = 1333):
     folder = user_path(data)
     if not folder.is_dir():
         raise UserError(f"data must be a folder that exists, got {str(data)!r}; correct the path")
-    if (folder / "annotations.json").is_file() or (folder / "annotations").is_dir():
+    if any(folder.glob("*annotations*")) or any(folder.glob("*/_annotations*")):
         known = splits_of(folder)
         split = split or ("val" if "val" in known else known[0])
         check_name("split", split, known)

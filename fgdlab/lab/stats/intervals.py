@@ -77,7 +77,7 @@ def estimate(values: Iterable[float]) -> Estimate:
 
 
 def check_metric(frame: pd.DataFrame, metric: str) -> None:
-    if metric not in frame:
+    if metric == "seed" or metric not in frame.select_dtypes("number"):
         raise unknown_name("metric", metric, [name for name in frame.columns if name.startswith("A")])
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -289,6 +290,16 @@ def test_a_coco_folder_opens_val_or_the_named_split(coco_folder, trio, refusal):
     ]
     assert explore(*trio, str(folder), split="train").info["images"] == 2
     assert "unknown split" in refusal(explore, *trio, folder, split="valid")
+
+
+@pytest.mark.parametrize("inside", ["train", "."])
+def test_a_folder_of_roboflow_opens_with_its_boxes(inside, coco_folder, trio, tmp_path):
+    made = coco_folder([(64, 64)] * 16, {k: [(4, 4, 20, 20 + k, 3, 0)] for k in range(1, 17)})
+    folder = tmp_path / "roboflow" / inside
+    shutil.copytree(made / "images", folder)
+    shutil.copy(made / "annotations.json", folder / "_annotations.coco.json")
+    explorer = explore(*trio, tmp_path / "roboflow")
+    assert explorer.info["images"] > 0 and len(shown(explorer).sample.boxes[0]) == 1
 
 
 def test_ap_comes_from_a_teacher_object_and_from_the_argument(trio, tiny_scenes):

@@ -97,6 +97,8 @@ def test_a_folder_of_no_run_and_a_broken_file_are_one_line(runs):
     assert "must be the folder of a finished run" in errors("nowhere").stderr
     (runs("broken") / "detections.json").write_text("[{")
     assert "detections.json must be whole" in errors("broken").stderr
+    name = runs("once")
+    assert "joined runs must be of different seeds" in errors(f"{name},{name}").stderr
 
 
 def test_results_without_folders_say_what_to_run(sweep_runs):

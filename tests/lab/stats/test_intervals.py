@@ -137,6 +137,12 @@ def test_an_unknown_metric_is_named():
         values_by_seed(frame(none={0: 20}), "none", "APs")
 
 
+@pytest.mark.parametrize("column", ["row", "state", "seed"])
+def test_a_column_that_is_no_score_is_an_unknown_metric(column):
+    with pytest.raises(UserError, match=f"unknown metric '{column}'"):
+        values_by_seed(frame(none={0: 20}), "none", column)
+
+
 def test_a_caption_says_which_variance_its_interval_covers():
     sentences = {source: variance_covered(source).split(", but not ") for source in VARIANCE_SOURCES}
     assert (
