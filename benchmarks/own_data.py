@@ -22,15 +22,13 @@ import pandas as pd
 import yaml
 from tqdm import tqdm
 
-from fgdlab.lab.io import write_json
+from fgdlab.lab.io import load_yaml, write_json
 from fgdlab.lab.provenance import provenance
 from fgdlab.lab.reports.publishing import publish_table
 from fgdlab.lab.stats import paired_difference
-from fgdlab.lab.sweeps import load_sweep
-from fgdlab.lab.sweeps.spec import ablations_folder
-from fgdlab.lab.tables import difference_text
+from fgdlab.lab.sweeps import ablations_folder, load_sweep
+from fgdlab.lab.tables import DASH, difference_text
 from fgdlab.lab.tables.caption import LEAST_LEAD
-from fgdlab.lab.tables.cells import DASH
 
 PATH = Path("benchmarks/results/own_data.json")
 NAME, BOUND = "table1_areas", 30.0  # minutes on two cores, for 700 images
@@ -39,7 +37,7 @@ CHOSEN = re.compile(r"\S+: \d+ training images, .*; evaluation on|image_size \d|
 
 def only(rows: list[str], folder: Path) -> str:
     """The path of a YAML file in ``folder`` with only these rows of the sweep."""
-    sweep = yaml.safe_load((ablations_folder() / "sweeps" / f"{NAME}.yaml").read_text())
+    sweep = load_yaml((ablations_folder() / "sweeps" / f"{NAME}.yaml").read_text(encoding="utf-8"))
     sweep["rows"] = {row: sweep["rows"][row] for row in rows}
     sweep["contrasts"] = [each for each in sweep["contrasts"] if set(each) <= set(rows)]
     sweep["scales"] = {scale: sweep["scales"][scale] for scale in ("smoke", "photos")}
@@ -53,7 +51,7 @@ def only(rows: list[str], folder: Path) -> str:
 def measure(data: Path, out: Path, seeds: str = "", rows: str = "") -> dict:
     """Run the line in the empty folder ``out``; minutes, first lines, and the table's rows."""
     load = os.getloadavg()[0]
-    options = [*(["--seeds", seeds] if seeds else [])]
+    options = ["--seeds", seeds] if seeds else []
     with tempfile.TemporaryDirectory() as home:
         name = only(rows.split(","), Path(home)) if rows else NAME
         command = [sys.executable, "-m", "fgdlab", "sweep", name, "--set", f"data={data}", "--out", str(out), *options]

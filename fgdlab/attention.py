@@ -38,7 +38,7 @@ def attention(features: Tensor, temperature: float = 0.5) -> Attention:
         raise ValueError(f"features must have shape (N, C, H, W), got {tuple(features.shape)}")
     _, c, h, w = features.shape
     magnitude = features.abs()
-    g_spatial = magnitude.mean(dim=1)  # G^S (N, H, W)
+    g_spatial = magnitude.mean(dim=1)       # G^S (N, H, W)
     g_channel = magnitude.mean(dim=(2, 3))  # G^C (N, C)
     a_spatial = h * w * torch.softmax(g_spatial.flatten(1) / temperature, dim=1)
     a_channel = c * torch.softmax(g_channel / temperature, dim=1)

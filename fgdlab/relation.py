@@ -66,9 +66,9 @@ class NonLocalBlock(nn.Module):
     def __init__(self, channels: int, ratio: int = 2):
         super().__init__()
         hidden = max(channels // ratio, 1)
-        self.query = nn.Conv2d(channels, hidden, kernel_size=1)   # theta
+        self.query = nn.Conv2d(channels, hidden, kernel_size=1)  # theta
         self.key = nn.Conv2d(channels, hidden, kernel_size=1)  # phi
-        self.value = nn.Conv2d(channels, hidden, kernel_size=1)   # g
+        self.value = nn.Conv2d(channels, hidden, kernel_size=1)  # g
         self.output = nn.Conv2d(hidden, channels, kernel_size=1)  # W_z
         start_as_identity(self.output)
 

@@ -403,7 +403,8 @@ Markdown("\n".join(words))
 # - *Selection.* If you test ten ideas, the best of ten tables looks good by chance. Report how many you tested.
 #
 # For a better answer: `fgdlab sweep mine.yaml --seeds 0,1,2,3,4 --set train_images=1800 --set epochs=8 --set
-# eval_images=400`, which is the laptop scale of this project's tables. All runs are new then, because their settings are others.
+# eval_images=400`, which is the laptop scale of this project's tables. All runs are new then,
+# because their settings are others.
 #
 # ## Exercises
 #
