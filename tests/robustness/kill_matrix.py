@@ -226,16 +226,15 @@ class KillMatrix:
             process = runner if runner.poll() is None else None
         else:
             process_of = worker_of if target == "worker" else kernel_of
-            run = until(
-                lambda: next(
-                    (
-                        folder for folder in self.draw.sample(sweep.runs(), len(sweep.runs()))
-                        if RunFolder(folder).state() == "running" and process_of(folder)
-                    ),
-                    None,
-                ),
-                runner,
-            )
+
+            def one_that_runs() -> Path | None:
+                runs = sweep.runs()                       # read once: the sweep adds folders at any moment
+                self.draw.shuffle(runs)
+                return next(
+                    (run for run in runs if RunFolder(run).state() == "running" and process_of(run)), None,
+                )
+
+            run = until(one_that_runs, runner)
             time.sleep(self.draw.uniform(0, self.run_length) if run else 0)
             process = process_of(run) if run else None
         if not kill(process, signal_sent):
