@@ -26,7 +26,7 @@ from ..errors import UserError, reason
 from .deformable import deform
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
-RESNEXTS = ("resnext101_64x4d", "resnext101_32x4d", "resnext101_32x4d_dconv", "resnext101_32x4d_mdconv")
+RESNEXTS = ("resnext101_64x4d", "resnext101_32x4d", "resnext101_32x4d_dconv")
 CAFFE = ("resnet50_caffe", "resnet101_caffe")
 MOBILE = ("mobilenet_v2", "mobilenet_v3_large")
 
@@ -73,9 +73,7 @@ def build_trunk(name: str, weights: str | None, norm: Callable[..., nn.Module] |
         return nn.Sequential(OrderedDict([("pixels", CaffePixels()), *resnet.named_children()]))
     if name.startswith("resnext101_32x4d"):
         resnext = ResNet(Bottleneck, DEPTHS["101"], groups=32, width_per_group=4, **settings)
-        if name != "resnext101_32x4d":
-            deform(resnext, modulated=name.endswith("_mdconv"))
-        return resnext
+        return deform(resnext) if name.endswith("_dconv") else resnext
     with from_torchvision(torchvision.models.get_model_weights(name)[weights]) if weights else nullcontext():
         model = torchvision.models.get_model(name, weights=weights, **settings)
     if hasattr(model, "trunk_output"):  # RegNet has its four stages in one child

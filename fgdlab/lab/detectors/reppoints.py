@@ -43,20 +43,25 @@ class PointConv(nn.Conv2d):
 
 
 class RepPointsHead(nn.Module):
-    """Towers of three convolutions with group norm, two point predictions and one class prediction.
+    """Two towers, two point predictions and one class prediction.
 
+    Args:
+        convs, norm: per tower, and their norm. out_norm: of the three last ones, which have none in the paper.
     Returns per level: logits (N, C, H, W), init points (N, 18, H, W), refined points (N, 18, H, W).
     """
 
-    def __init__(self, channels: int, classes: int, norm=partial(nn.GroupNorm, 32)):
+    def __init__(
+        self, channels: int, classes: int, convs: int = 3, norm=partial(nn.GroupNorm, 32), out_norm=nn.Identity,
+    ):
         super().__init__()
-        self.class_tower, self.box_tower = (tower(channels, 3, norm) for _ in range(2))
+        self.class_tower, self.box_tower = (tower(channels, convs, norm) for _ in range(2))
         self.class_conv = PointConv(channels, channels, 3, bias=False)
         self.class_out = nn.Conv2d(channels, classes, 1)
         self.init_conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.init_out = nn.Conv2d(channels, 2 * POINTS, 1)
         self.refine_conv = PointConv(channels, channels, 3, bias=False)
         self.refine_out = nn.Conv2d(channels, 2 * POINTS, 1)
+        self.class_norm, self.init_norm, self.refine_norm = (out_norm(channels) for _ in range(3))
         self.moment = nn.Parameter(torch.zeros(2))  # log factors of width and height
         start_small(self)
 
@@ -65,10 +70,10 @@ class RepPointsHead(nn.Module):
 
     def forward_level(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         classes, boxes = self.class_tower(features), self.box_tower(features)
-        init = self.init_out(self.init_conv(boxes).relu())
+        init = self.init_out(self.init_norm(self.init_conv(boxes)).relu())
         slowed = GRADIENT_TO_INIT * init + (1 - GRADIENT_TO_INIT) * init.detach()
-        logits = self.class_out(self.class_conv(classes, slowed).relu())
-        refined = self.refine_out(self.refine_conv(boxes, slowed).relu()) + init.detach()
+        logits = self.class_out(self.class_norm(self.class_conv(classes, slowed)).relu())
+        refined = self.refine_out(self.refine_norm(self.refine_conv(boxes, slowed)).relu()) + init.detach()
         return logits, init, refined
 
     def moment_box(self, points: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from .batched import BatchedFCOS, BatchedRetinaNet
 from .compact import ANCHOR_SIZES, COMPACT, GLYPHS, WEIGHTS, Compact, CompactPyramid, digit_anchors, retinanet_parts
 from .darknet import DarknetPyramid
 from .gfl import GFL, GFLHead
-from .reppoints import RepPoints
+from .reppoints import RepPoints, RepPointsHead
 from .yolox import YOLOX, YOLOXHead
 
 SMALL = {"small_s": COMPACT["compact_s"], "small_t": COMPACT["compact_t"]}  # student, teacher
@@ -99,7 +99,10 @@ def two_stage(kind: type[FasterRCNN], settings: Compact, classes: int, options: 
 
 
 def reppoints(settings: Compact, classes: int, options: dict) -> RepPoints:
-    return RepPoints(one_stage_pyramid(settings), classes, **{"topk_candidates": 300, **options})
+    """All convolutions have norms: without them two thirds of the last ones' channels end at 0."""
+    norm = partial(nn.GroupNorm, 32)
+    head = RepPointsHead(PYRAMID_CHANNELS, classes, settings.head_convs, norm, norm)
+    return RepPoints(one_stage_pyramid(settings), classes, head=head, **{"topk_candidates": 300, **options})
 
 
 def gfl(settings: Compact, classes: int, options: dict) -> GFL:

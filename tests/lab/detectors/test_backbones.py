@@ -55,11 +55,8 @@ def test_caffe_pixels_are_blue_first_in_0_to_255_without_their_mean():
 
 def test_a_deformable_convolution_starts_as_an_ordinary_one():
     features = torch.randn(2, 8, 7, 9)
-    for modulated, factor in ((False, 1.0), (True, 0.5)):
-        conv = DeformableConv(8, 12, stride=2, groups=4, modulated=modulated)
-        assert_close(
-            conv(features), factor * nn.functional.conv2d(features, conv.weight, stride=2, padding=1, groups=4)
-        )
+    conv = DeformableConv(8, 12, stride=2, groups=4)
+    assert_close(conv(features), nn.functional.conv2d(features, conv.weight, stride=2, padding=1, groups=4))
 
 
 def test_a_whole_cell_of_offset_reads_the_neighbour():
@@ -69,15 +66,10 @@ def test_a_whole_cell_of_offset_reads_the_neighbour():
     assert_close(conv(features)[..., :-2, :], nn.functional.conv2d(features, conv.weight, padding=1)[..., 1:-1, :])
 
 
-def test_offsets_and_masks_come_from_the_features():
-    conv, features = DeformableConv(4, 6, modulated=True), torch.randn(1, 4, 5, 5)
+def test_offsets_come_from_the_features():
+    conv, features = DeformableConv(4, 6), torch.randn(1, 4, 5, 5)
     nn.init.normal_(conv.conv_offset.weight, std=0.3)
-    predicted = conv.conv_offset(features)
-    assert predicted.shape[1] == 27
-    assert_close(
-        conv(features),
-        deform_conv2d(features, predicted[:, :18], conv.weight, padding=1, mask=predicted[:, 18:].sigmoid()),
-    )
+    assert_close(conv(features), deform_conv2d(features, conv.conv_offset(features), conv.weight, padding=1))
 
 
 def test_stages_3_to_5_become_deformable_and_keep_their_shape():

@@ -7,6 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 from torchvision.ops import deform_conv2d
 
+from fgdlab.lab.detectors import build
 from fgdlab.lab.detectors.dense import STRIDES, grid_points
 from fgdlab.lab.detectors.reppoints import PointConv, RepPoints, RepPointsHead, match_by_centre, match_by_iou
 from fgdlab.scene import Tap, look
@@ -88,6 +89,20 @@ def test_offsets_of_zero_points_collapse_the_taps_on_the_cell():
         nn.functional.conv2d(towered, head.class_conv.weight.sum(dim=(2, 3), keepdim=True)).relu()
     )
     assert_close(head.forward_level(features)[0], expected)
+
+
+@torch.no_grad()
+def test_the_small_head_has_norms_where_the_papers_has_none():
+    """A norm takes the scale out of the weights before it."""
+    torch.manual_seed(5)
+    small, features = build("reppoints", "small_s", 3).head, torch.randn(1, 64, 6, 6)
+    for head, normed in ((small, True), (RepPointsHead(64, 3), False)):
+        before = head.forward_level(features)
+        head.class_conv.weight *= 100.0
+        after = head.forward_level(features)
+        changed = float((after[0] - before[0]).abs().max() / (before[0] - before[0].mean()).abs().max())
+        assert (changed < 0.05) == normed, changed
+        assert_close(after[1:], before[1:])
 
 
 # ---- the convolution at points ---
