@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .. import sweeps
-from ..config import DEFAULTS
+from ..config import DEFAULTS, active_settings
 from ..errors import UserError
 from ..io import load_yaml
 from .settings_flags import PATH, fitted, numbers, option
@@ -74,6 +74,11 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, keep_stale, fail_fast, d
     if not runs:
         reasons = "; ".join(sweep.absent.values())
         raise UserError(f"{name} must have rows for scale {scale}, got none: {reasons}; choose another scale")
+    made, meant = (
+        len({active_settings(sweep.settings(row, 0, scale, more)) for row in sweep.present})
+        for more in (overrides, {}))
+    if made < meant:
+        raise UserError(f"--set must keep rows different, got {' '.join(pairs)}: {meant} become {made}; leave it out")
     if scale == "paper" and any(run.config.data == "digits" for run in runs):
         raise UserError("scale paper must know where COCO is, got no folder; add --set data=FOLDER")
     if dry_run:

@@ -261,7 +261,7 @@ def how_it_was_read(part: Part, most: float):
     return part.dataset.annotations.notes
 
 
-def check_pixels(dataset: DetectionDataset, progress: bool = True) -> None:
+def check_pixels(dataset: DetectionDataset) -> None:
     """Decode every image, unless equal files were decoded before. UserError: one has a defect."""
     found, entries = dataset.annotations, dataset.entries
     stated = [[entry[name] for name in ("width", "height")] + [entry.get("upright")] for entry in entries]
@@ -277,7 +277,7 @@ def check_pixels(dataset: DetectionDataset, progress: bool = True) -> None:
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes without the interpreter's lock
         said, what = threads.map(defect, entries), f"check images of {found.split}"
-        defects = list(filter(None, tqdm(said, what, len(entries), unit="image", disable=not progress)))
+        defects = list(filter(None, tqdm(said, what, len(entries), unit="image")))
     if defects:
         more = f" (and {len(defects) - 1} more of {len(dataset)} images have a defect)"
         raise UserError(defects[0] + (more if len(defects) > 1 else ""))

@@ -12,7 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from ..errors import UserError
 
-FIT, MOST = 0.5, 9  # the IoU at which an anchor meets a box; anchors per cell, at most
+FIT, MOST, SHARE = 0.5, 9, 0.95  # IoU at which an anchor meets a box; anchors per cell; share of boxes met
 BOXES = 20_000  # are enough for k-means
 
 
@@ -58,29 +58,28 @@ def parse_anchors(text: str) -> list[Tensor]:
     return levels
 
 
-def fit_anchors(sizes: np.ndarray, levels: int, share: float = 0.95) -> tuple[str, float]:
+def fit_anchors(sizes: np.ndarray, levels: int) -> tuple[str, float]:
     """(anchors, share of the boxes that one of them meets) by k-means on IoU, with the fewest anchors per cell.
 
     Args:
         sizes: (K, 2) widths and heights of the boxes in pixels, K >= 1.
         levels: of the pyramid; small anchors go to the fine ones.
-        share: of the boxes to meet, where at most ``MOST`` anchors per cell can.
     """
     sample = sizes[np.linspace(0, len(sizes) - 1, min(len(sizes), BOXES)).astype(int)]
     for count in range(2, MOST + 1):
         anchors = np.maximum(k_means(sample, count * levels).round(), 1)
         met = share_met(sizes, anchors)
-        if met >= share:
+        if met >= SHARE:
             break
     rows = anchors[anchors.prod(1).argsort(kind="stable")].astype(int).reshape(levels, count, 2)
     return "/".join(",".join(f"{width}x{height}" for width, height in level) for level in rows), met
 
 
-def k_means(sizes: np.ndarray, count: int, rounds: int = 100) -> np.ndarray:
+def k_means(sizes: np.ndarray, count: int) -> np.ndarray:
     """(count, 2) sizes, each the geometric mean of the boxes that have their largest IoU with it."""
     order = sizes[sizes.prod(1).argsort(kind="stable")]
     means = order[np.linspace(0, len(order) - 1, 2 * count + 1).astype(int)[1::2]]  # sizes of all areas
-    for _ in range(rounds):
+    for _ in range(100):
         nearest = iou(sizes, means).argmax(1)
         groups = [np.log(sizes[nearest == k]) for k in range(count)]
         moved = np.array([np.exp(each.mean(0)) if len(each) else means[k] for k, each in enumerate(groups)])

@@ -149,17 +149,17 @@ def freeze(trunk: nn.Module, until: str) -> None:
 
 
 @torch.no_grad()
-def trunk_stages(trunk: nn.Module, name: str, side: int = 64) -> dict[int, tuple[str, int]]:
+def trunk_stages(trunk: nn.Module, name: str) -> dict[int, tuple[str, int]]:
     """{stride: (name of the last child at that stride, its channels)}, found by running the children."""
-    stages, maps, training = {}, torch.zeros(1, 3, side, side), trunk.training
+    stages, maps, training = {}, torch.zeros(1, 3, 64, 64), trunk.training
     trunk.eval()
     try:
         for child_name, child in trunk.named_children():
             maps = child(maps)
             height, width = maps.shape[2:]
-            if height != width or height < side // 32:
+            if height != width or height < 2:
                 break
-            stages[side / height] = (child_name, maps.shape[1])
+            stages[64 / height] = (child_name, maps.shape[1])
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
         pass  # a classifier after the stages needs another shape
     trunk.train(training)

@@ -2,7 +2,7 @@
 
     offset (N, 18, H, W) = conv_offset(F);  out = deform_conv2d(F, offset)
 
-The paper's X101 teachers have them in stages 3 to 5, of the first version: no tap has a learned factor.
+The paper's X101 teachers have them in stages 3 to 5.
 """
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d

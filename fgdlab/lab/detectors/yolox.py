@@ -34,11 +34,11 @@ class YOLOXHead(nn.Module):
     """Two towers of 3x3 convolutions and 1x1 predictions for each level: class logits (N, C, H, W), boxes (N, 4, H, W),
     objectness (N, 1, H, W)."""
 
-    def __init__(self, channels: int, classes: int, convs: int = 2, levels: int = 3, depthwise: bool = False):
+    def __init__(self, channels: int, classes: int, convs: int = 2, depthwise: bool = False):
         super().__init__()
 
         def per_level(make) -> nn.ModuleList:
-            return nn.ModuleList([make() for _ in range(levels)])
+            return nn.ModuleList([make() for _ in range(3)])
 
         def tower() -> nn.Sequential:
             return nn.Sequential(*(wide_conv(channels, channels, depthwise=depthwise) for _ in range(convs)))

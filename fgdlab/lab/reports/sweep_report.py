@@ -13,7 +13,7 @@ from .. import plots
 from ..errors import UserError
 from ..io import make_folder, write_text
 from ..sweeps import KERNEL, ablations_folder, load_papermill
-from ..tables import METRICS, Table, page, table_figure
+from ..tables import Table, page, table_figure
 from . import row_figures
 from .row_figures import LoadedRows
 from .run_table import table_data, table_html
@@ -43,8 +43,8 @@ class Report:
     A run must be done, else the table is a UserError. ``runs`` has settings, cost and provenance as frames.
     """
 
-    def __init__(self, runs: SweepRuns, metrics: tuple[str, ...] = METRICS):
-        self.runs, self.table = runs, Table(runs.frame, runs.sweep, metrics)
+    def __init__(self, runs: SweepRuns):
+        self.runs, self.table = runs, Table(runs.frame, runs.sweep)
 
     def figure(self) -> Figure:
         return table_figure(self.runs.frame, self.runs.sweep, self.table.metrics[0])

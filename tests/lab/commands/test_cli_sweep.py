@@ -132,6 +132,17 @@ def test_a_folder_of_ones_own_is_run_at_the_scale_photos_with_settings_that_fit_
         assert "boxes meet one" not in plan(*other)
 
 
+@pytest.mark.parametrize("name, pair, count", [
+    ("table1_areas", "area=fg", "5 become 2"), ("schedule", "epochs=1", "15 become 3"),
+    ("methods", "method=none", "14 become 1"),
+])
+def test_set_must_not_make_one_run_of_several_rows(name, pair, count):
+    """The table would show the same numbers under each of their labels."""
+    done = CliRunner().invoke(main, ["sweep", name, "--set", pair, "--dry-run"])
+    assert done.exit_code == 1
+    assert done.stderr == f"Error: --set must keep rows different, got {pair}: {count}; leave it out\n"
+
+
 @pytest.mark.parametrize("value", ["2024", "a=b #1", "yes", "1e3", "~", "", "off", "[x]"])
 def test_texts_of_set_are_taken_as_they_are(value):
     assert parse_pairs((f"data={value}", "threads=2", "lr=1e-3")) == {"data": value, "threads": 2, "lr": "1e-3"}

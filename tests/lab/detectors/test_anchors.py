@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from fgdlab.lab.detectors import anchors as anchors_module
 from fgdlab.lab.detectors.anchors import FIT, FittedAnchors, fit_anchors, iou, parse_anchors
 from fgdlab.lab.detectors.builder import build
 
@@ -40,9 +41,13 @@ def test_clusters_of_boxes_are_found_and_small_ones_are_on_the_fine_levels():
     assert areas[0].max() <= areas[1].min() and areas[1].max() <= areas[2].min()
 
 
-def test_more_kinds_of_boxes_get_more_anchors_until_the_share_is_met():
+def test_more_anchors_are_fitted_until_the_share_is_met(monkeypatch):
     sizes = np.exp(np.random.default_rng(0).uniform(np.log(6), np.log(200), (3000, 2)))
-    (few, low), (many, high) = (fit_anchors(sizes, 3, share) for share in (0.5, 0.9))
+    found = []
+    for share in (0.5, 0.9):
+        monkeypatch.setattr(anchors_module, "SHARE", share)
+        found.append(fit_anchors(sizes, 3))
+    (few, low), (many, high) = found
     assert low >= 0.5 and high >= 0.9 and many.count("x") > few.count("x")
     anchors = torch.cat(parse_anchors(many)).tolist()
     best = [
