@@ -34,7 +34,7 @@ def seeds(name, row, against, metric, half_width, difference, power, looks, scal
     """
     sweep = sweeps.load_sweep(name).at(scale)
     targets = reports.SeedTargets(metric, half_width, difference, power, tuple(sorted(set(looks or ()))))
-    frame, path = sweeps.read_results(sweep, scale, out)
+    frame, path = sweeps.read_results(sweep, scale, out, not out)
     click.echo(reports.seeds_report(frame, sweep, targets, row, against))
     click.echo(f"from {path}", err=True)
 

@@ -160,7 +160,7 @@ def trunk_stages(trunk: nn.Module, name: str) -> dict[int, tuple[str, int]]:
             if height != width or height < 2:
                 break
             stages[64 / height] = (child_name, maps.shape[1])
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
+    except (AttributeError, RuntimeError, TypeError, ValueError):
         pass  # a classifier after the stages needs another shape
     trunk.train(training)
     if not {4, 8, 16, 32} <= stages.keys():

@@ -38,13 +38,13 @@ class SweepRuns:
     def of(
         cls, name: str, scale: str = "laptop", runs: Path | str | None = None, seeds: list[int] | None = None,
     ) -> "SweepRuns":
-        """The newest results of a sweep: those in folder ``runs``, else the committed ones.
+        """The results in folder ``runs``; None: one's own, else the committed ones.
 
         ``seeds``: the expected ones; by default those that the reader's own sweep was started with.
         """
         sweep = load_sweep(name).at(scale, seeds)
         home = home_of(sweep, scale, runs)
-        frame, path = read_results(sweep, scale, home)
+        frame, path = read_results(sweep, scale, home, not runs)
         if seeds:
             frame = frame[frame["seed"].isin(seeds)].reset_index(drop=True)
         elif path.parent == home:

@@ -59,18 +59,21 @@ def write_results(frame: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def read_results(sweep: Sweep, scale: str, out: Path | None = None) -> tuple[pd.DataFrame, Path]:
-    """The results of a sweep at a scale: the user's own in runs/, else the committed ones.
+def read_results(
+    sweep: Sweep, scale: str, out: Path | None = None, committed: bool = True,
+) -> tuple[pd.DataFrame, Path]:
+    """The results of a sweep at a scale: the user's own in runs/, else ``committed`` ones.
 
     UserError: there are none, a damaged file, or one with runs of another scale.
     """
-    own, committed = (out or runs_folder(sweep, scale)) / "results.csv", results_file(sweep.name, scale)
-    for path in (own, committed):
+    paths = [(out or runs_folder(sweep, scale)) / "results.csv", *[results_file(sweep.name, scale)] * committed]
+    for path in paths:
         if path.is_file():
             return of_one_scale(read_frame(path), scale, path), path
     at = "" if scale == "laptop" else f" at scale {scale}"
     command = f"fgdlab sweep {sweep.name}" + (f" --scale {scale}" if at else "")
-    raise UserError(f"results of {sweep.name}{at} must be in {own} or {committed}, got neither; run `{command}` first")
+    raise UserError(
+        f"results of {sweep.name}{at} must be in {' or '.join(map(str, paths))}, got none; run `{command}` first")
 
 
 def outdated(frame: pd.DataFrame, sweep: Sweep, scale: str) -> str:

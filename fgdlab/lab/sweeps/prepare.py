@@ -2,7 +2,7 @@
 import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor
+from concurrent.futures import Executor
 
 from ..config import METADATA, RunConfig, distils, has_teacher
 from ..errors import UserError
@@ -62,7 +62,7 @@ def prepare_shared_in(pool: Executor, todo: list[PlannedRun], say: Callable[[str
         except KeyboardInterrupt:
             here.ask_to_stop()
             raise
-        except (CancelledError, Exception) as error:  # a worker or a job that is gone; the folder says the same below
+        except Exception as error:  # a worker or a job that is gone; the folder says the same below
             with log.open("a") as file:
                 file.write(f"{type(error).__name__}: {error}\n")
         if not here.has("result.json"):

@@ -183,7 +183,7 @@ def test_committed_results_are_read_at_their_own_scale_alone(project):
             and done.stdout == ""
             and done.stderr.startswith("Error: results of mine at scale gpu must be in runs/mine-gpu/results.csv or ")
         )
-        assert done.stderr.endswith("mine-gpu.csv, got neither; run `fgdlab sweep mine --scale gpu` first\n")
+        assert done.stderr.endswith("mine-gpu.csv, got none; run `fgdlab sweep mine --scale gpu` first\n")
     of_runs("gpu", 7.0).to_csv("ablations/results/mine-gpu.csv", index=False)
     assert "+7.0 [" in fgdlab("table", "mine", "--scale", "gpu").stdout and "+1.0 [" in fgdlab("table", "mine").stdout
 

@@ -154,8 +154,16 @@ def test_no_seed_on_both_sides_is_one_line(sweep, results, refusal):
     assert "must have a seed that is done in both rows" in refusal(seeds_report, results, sweep, SeedTargets())
 
 
-def test_the_published_first_table_can_be_asked():
-    done = CliRunner().invoke(main, ["seeds", "table1_areas", "--out", "nowhere"])
+@pytest.mark.parametrize("command, flag", [("seeds", "--out"), ("table", "--out"), ("report", "--runs")])
+def test_a_named_folder_without_results_is_not_replaced_by_the_committed_ones(command, flag):
+    done = CliRunner().invoke(main, [command, "table1_areas", flag, "nowhere"])
+    problem = "results of table1_areas must be in nowhere/results.csv, got none"
+    assert done.exit_code == 1 and done.stderr == f"Error: {problem}; run `fgdlab sweep table1_areas` first\n"
+
+
+def test_the_published_first_table_can_be_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)                                      # without runs of one's own
+    done = CliRunner().invoke(main, ["seeds", "table1_areas"])
     assert (
         done.exit_code == 0
         and len(lines_of(done.stdout)) >= 4

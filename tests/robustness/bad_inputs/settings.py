@@ -281,7 +281,7 @@ ROWS = [
     ),
     Row("a table of which nothing was run", holds("mine.yaml", yaml.safe_dump(GOOD)),
         ("table", "mine.yaml"),
-        "results of mine must be in runs/mine/results.csv or .../ablations/results/mine.csv, got neither; run `fgdlab "
+        "results of mine must be in runs/mine/results.csv or .../ablations/results/mine.csv, got none; run `fgdlab "
         "sweep mine` first"),
     # a sweep's YAML
     file("YAML: a mistake in the text",
