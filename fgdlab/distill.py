@@ -108,6 +108,8 @@ class Distiller(nn.Module):
         else:
             with torch.autocast(scene.pixels.device.type, enabled=False):  # a sum of squares overflows in float16
                 terms = self.loss(scene.float(), full_precision(maps))
+        if type(terms) is not list or not all(isinstance(each, Term) for each in terms):
+            raise ValueError(f"the loss must return a list of Terms, got {terms!r:.60}; see terms.py")
         return task_terms + (self.balance(task_terms, terms) if self.balance else terms)
 
     def matched_maps(self, scene: Scene, batch: tuple[Any, ...], named: dict[str, Any]) -> TeacherMaps:

@@ -11,12 +11,7 @@ class UserError(Exception):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> UserError:
-    """An error for an unknown name, with the most similar known name as a suggestion.
-
-    Args:
-        kind: what the name stands for, such as "parameter" or "sweep".
-        hint: what to do.
-    """
+    """An error for an unknown name of a kind, with the most similar known one suggested."""
     known = [str(valid) for valid in known]
     similar = difflib.get_close_matches(str(name), known, 1, cutoff=0.7)
     suggestion = f"did you mean {similar[0]!r}? " if similar else ""

@@ -41,7 +41,6 @@ def write_json(path: Path, value) -> None:
 
 
 def nan_to_none(value):
-    """The same for JSON, which has neither NaN nor infinity."""
     if isinstance(value, dict):
         return {key: nan_to_none(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

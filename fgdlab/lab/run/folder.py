@@ -190,7 +190,7 @@ class RunFolder:
                     source, unfinished, ignore=shutil.ignore_patterns(*OF_THE_PROCESS), copy_function=link_or_copy)
                 place = f"{source.parent.parent.name}/{source.parent.name}"
                 write_json(unfinished / "job.json", {**job, "taken_from": place})
-        except (Timeout, OSError, shutil.Error, UserError):
+        except (OSError, UserError):
             return False
         return True
 

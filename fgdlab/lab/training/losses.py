@@ -45,7 +45,7 @@ def make_loss(
     built_from = (student, teacher) if getattr(method, "built_from", "channels") == "detectors" else channels
     try:
         return method(levels, *built_from, **settings)
-    except ValueError as error:  # these detectors lack what the method needs
+    except (TypeError, ValueError) as error:  # these detectors lack what the method needs
         raise UserError(f"method {config.method}: {error}") from error
 
 

@@ -225,3 +225,15 @@ def test_mistakes_in_a_file_of_ones_own_are_one_line(custom_loss_file, tmp_path,
     assert "ZeroDivisionError" in method(f"{tmp_path / 'broken.py'}:Plain")
     (tmp_path / "number.py").write_text("Plain = 3")
     assert "torch.nn.Module" in method(f"{tmp_path / 'number.py'}:Plain")
+    custom_loss_file.write_text(OWN + "    def __init__(self, width): super().__init__()")
+    assert "__init__() takes 2 positional arguments but 4 were given" in method(f"{custom_loss_file}:Plain")
+
+
+def test_a_run_with_a_loss_that_returns_no_terms_is_refused_in_one_line(
+    custom_loss_file, tmp_path, tiny_config, scene_cache, monkeypatch, refusal
+):
+    monkeypatch.setenv("FGDLAB_HOME", str(scene_cache))
+    custom_loss_file.write_text(OWN + "    def forward(self, scene, teacher): return {'loss': 1}")
+    config = tiny_config(method=f"{custom_loss_file}:Plain", epochs=1)
+    said = refusal(run, config, tmp_path / "run", progress="off")
+    assert "the loss must return a list of Terms, got {'loss': 1}; see terms.py" in said
