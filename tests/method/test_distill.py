@@ -166,8 +166,6 @@ def test_a_pyramid_loss_gets_maps_as_the_networks_made_them_and_sums_them_in_flo
     assert seen == {torch.bfloat16} and {term.raw.dtype for term in terms if term.level == "P3"} == {torch.float32}
 
 
-# ---- the cache ----
-
 @pytest.mark.parametrize("returned", [None, torch.tensor(1.0), {"loss": torch.tensor(1.0)}, [torch.tensor(1.0)]])
 def test_a_loss_that_returns_no_terms_says_what_it_must_return(retinanet, batch, returned):
     class Loss(torch.nn.Module):
@@ -177,6 +175,8 @@ def test_a_loss_that_returns_no_terms_says_what_it_must_return(retinanet, batch,
     with pytest.raises(ValueError, match="the loss must return a list of Terms, got .*; see terms.py"):
         Distiller(retinanet(), retinanet(), Loss()).train()(*batch)
 
+
+# ---- the cache ----
 
 def test_recall_stands_in_for_the_teacher(distiller, batch):
     from_teacher, asked = values(distiller(*batch)), []
