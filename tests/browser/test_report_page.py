@@ -1,9 +1,12 @@
 """The report of Table 1, opened from disk without network: its table of runs sorts, filters and prints; and the same in
 a notebook, over a sweep that runs."""
 
+from shutil import copyfile
+
 import pytest
 
 from fgdlab.lab.reports import write_report
+from fgdlab.lab.sweeps import ablations_folder
 from tests.browser.axe import serious
 from tests.browser.browser_lab import run_code, write_notebook
 
@@ -19,6 +22,7 @@ def report(browser, tmp_path_factory):
     page.on("request", lambda request: fetched.append(request.url))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    copyfile(ablations_folder() / "results" / "table1_areas.csv", folder / "results.csv")
     path = write_report("table1_areas", runs=folder, out=folder / "report.html", seeds=[0, 1, 2])
     page.goto(path.as_uri())
     page.locator(".runs tbody tr").first.wait_for()
