@@ -30,6 +30,12 @@ def user_path(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def refuse_source(out: Path, source: Path) -> None:
+    """UserError where writing ``out`` would replace the file that it is made of."""
+    if out.exists() and out.samefile(source):
+        raise UserError(f"the file to write must be new, got its source {str(out)!r}; choose another")
+
+
 def write_text(path: Path, text: str) -> None:
     with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
@@ -99,17 +105,16 @@ def create_once(path: Path, create: Callable[[Path], None]) -> Path:
 
 
 @contextmanager
-def lock_file(path: Path | str, timeout: float = -1) -> Iterator[None]:
+def lock_file(path: Path | str, timeout: float = -1, busy: str = "") -> Iterator[None]:
     """Hold a lock file. timeout: seconds to wait; below 0: no limit.
 
     Raises:
-        UserError: the folder cannot be written.
-        filelock.Timeout: another process held the lock for the whole time.
+        UserError: the folder cannot be written; ``busy``, if another process held the lock for the whole time.
     """
     try:
         lock = FileLock(path, timeout=timeout).acquire()
     except Timeout:
-        raise
+        raise UserError(busy) from None
     except OSError as error:
         raise not_writable(Path(path).parent, error) from error
     with lock:

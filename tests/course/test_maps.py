@@ -53,7 +53,7 @@ def test_numbers_are_dark_on_light_and_light_on_dark():
 
 
 def test_boxes_lie_at_their_pixels():
-    (ax,) = number_grid({"m": torch.zeros(6, 8)}, BOX, label="n", stride=8).axes
+    (ax,) = number_grid({"m": torch.zeros(6, 8)}, BOX, label="n").axes
     (box,) = [patch for patch in ax.patches if patch.get_gid() == "box"]
     assert (box.get_x(), box.get_y(), box.get_width(), box.get_height()) == (2, 1, 3, 3)
 

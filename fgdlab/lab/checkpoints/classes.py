@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet, RetinaNet_ResNet50_FPN_Weights
+from torchvision.models.detection import FasterRCNN, RetinaNet_ResNet50_FPN_Weights
 
 COCO_OUTPUTS = 91  # background and ids up to 90, ten of them unused
 
@@ -28,13 +28,10 @@ def narrow(detector: nn.Module, rows: Sequence[int]) -> None:
         keep_classes(predictor.bbox_pred, index, sides=4)
         if getattr(detector.roi_heads, "mask_predictor", None) is not None:
             keep_classes(detector.roi_heads.mask_predictor.mask_fcn_logits, index)
-    elif isinstance(detector, (RetinaNet, FCOS)):
+    else:
         head = detector.head.classification_head
         keep_classes(head.cls_logits, index, anchors=head.num_anchors)
         head.num_classes = len(index)
-    else:
-        kind = type(detector).__name__
-        raise TypeError(f"detector must be one of torchvision's RetinaNet, FCOS, Faster or Mask R-CNN, got {kind}")
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ def fitted_grid(rows: int, columns: int, ratio: float, widest: float, **margins)
 
 
 def number_grid(
-    maps: dict[str, Tensor], boxes: Tensor | None = None, *, label: str, stride: int = 8, digits: int | None = 2,
+    maps: dict[str, Tensor], boxes: Tensor | None = None, *, label: str, digits: int | None = 2,
     norm: Normalize | None = None, cmap: str = "cividis",
 ) -> NotebookFigure:
     """Small maps side by side with the number in each cell, numbered rows and columns, on one colour scale.
@@ -33,7 +33,6 @@ def number_grid(
     Args:
         maps: {title: (H, W)}, all of one shape, at most 16 x 16.
         boxes: (K, 4) xyxy pixels, drawn at their exact place.
-        stride: pixels per cell.
         digits: decimals, 0 in a map of whole numbers; None writes fractions, 1/9 for 0.1111.
         label, norm, cmap: as in plots.show_maps.
     """
@@ -49,7 +48,7 @@ def number_grid(
     drawn = draw_maps(axes[0], maps, (height, width), torch.zeros(0, 4), label, norm, cmap)
     for ax, (name, values) in zip(axes[0], maps.items(), strict=True):
         if boxes is not None:
-            draw_boxes(ax, boxes, (1 / stride, 1 / stride), linewidth=1.3)
+            draw_boxes(ax, boxes, (1 / 8, 1 / 8), linewidth=1.3)  # 8 pixels per cell
         write_numbers(ax, values, drawn, texts[name], fontsize)
         ax.set_xticks(np.arange(width) + 0.5, range(width))
         ax.set_yticks(np.arange(height) + 0.5, range(height))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError, listed, raise_first, short_repr, unknown_name
+from ..errors import UserError, listed, raise_first, reason, short_repr, unknown_name
 
 KEYS = {
     "images": ("id", "file_name", "width", "height"),
@@ -31,16 +31,15 @@ def read_json(file: Path):
             raise UserError(f"{file} must have at most {MAX_FILE_BYTES} bytes, {got}")
         return json.loads(file.read_bytes())
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{file} must be readable, got: {reason}; check its rights and its disk") from error
+        raise UserError(f"{file} must be readable, got: {reason(error)}; check its rights and its disk") from error
     except json.JSONDecodeError as error:
         at_end = not error.doc[error.pos:].strip() or error.msg.startswith("Unterminated string")
-        reason = f"the file ends there, after {size} bytes" if at_end else error.msg
-        got = f"got a fault at line {error.lineno}, column {error.colno} ({reason})"
+        why = f"the file ends there, after {size} bytes" if at_end else error.msg
+        got = f"got a fault at line {error.lineno}, column {error.colno} ({why})"
         raise UserError(f"{file} must be whole JSON, {got}; copy or export it again") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, a number of 5000 digits, deep nesting
-        reason = " ".join(str(error).split())
-        raise UserError(f"{file} must be readable JSON in UTF-8, got: {reason}; copy or export it again") from error
+        got = f"got: {reason(error)}; copy or export it again"
+        raise UserError(f"{file} must be readable JSON in UTF-8, {got}") from error
 
 
 def read_document(file: Path) -> dict:

@@ -232,8 +232,8 @@ def boxes_without_anchor(part: Part, most: float):
 
 @check("warn", 0, "keep each image in one split: AP on images that were learned says little")
 def images_in_two_splits(part: Part, most: float):
-    own = {*part.dataset.file_hashes()}
-    shared = [(len(own & {*other.dataset.file_hashes()}), other.split) for other in part.before]
+    own = {*part.dataset.file_hashes}
+    shared = [(len(own & {*other.dataset.file_hashes}), other.split) for other in part.before]
     found = [f"{count} of {len(own)} that {other} has too, byte for byte" for count, other in shared if count > most]
     return listed(found) if found else None
 
@@ -265,7 +265,7 @@ def check_pixels(dataset: DetectionDataset) -> None:
     """Decode every image, unless equal files were decoded before. UserError: one has a defect."""
     found, entries = dataset.annotations, dataset.entries
     stated = [[entry[name] for name in ("width", "height")] + [entry.get("upright")] for entry in entries]
-    mark = cache_root() / "contents" / f"decoded-{short_hash([dataset.file_hashes(), stated])}.json"
+    mark = cache_root() / "contents" / f"decoded-{short_hash([dataset.file_hashes, stated])}.json"
     if mark.exists():
         return
 

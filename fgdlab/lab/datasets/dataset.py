@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from fgdlab.masks import cell_ranges
+from fgdlab.masks import focal_masks
 
 from ..config import RunConfig
 from ..errors import UserError
@@ -81,7 +81,6 @@ class DetectionDataset(Dataset):
             self.entries = [self.entries[i] for i in chosen]
         self.augment(Augmentation(), seed=0, epoch=0)
         self._cached_pixels: np.ndarray | None = None
-        self._hashes: list[str] | None = None
         self._kept: dict[int, Tensor] = {}
         self._kept_bytes = 0
 
@@ -162,16 +161,15 @@ class DetectionDataset(Dataset):
     def ground_truth(self) -> dict:
         return self.annotations.coco(self.image_ids)
 
+    @cached_property
     def file_hashes(self) -> list[str]:
-        if self._hashes is None:
-            self._hashes = file_hashes(self.annotations.image_folder, [entry["file_name"] for entry in self.entries])
-        return self._hashes
+        return file_hashes(self.annotations.image_folder, [entry["file_name"] for entry in self.entries])
 
     def content_hash(self) -> str:
         """A hash of annotations, ids, image size, and the bytes of the image files; not of paths or names."""
         return short_hash({
             "annotations": self.annotations.content_hash, "ids": self.image_ids, "long_side": self.long_side,
-            "files": self.file_hashes(),
+            "files": self.file_hashes,
         })
 
 
@@ -253,9 +251,6 @@ def foreground_fractions(dataset: DetectionDataset, rounding: str = "exact") -> 
         boxes = torch.from_numpy(dataset.annotations.boxes[entry["id"]]) * (width / entry["width"])
         for level, stride in zip(fractions, strides, strict=True):
             grid = (-(-height // stride), -(-width // stride))
-            foreground = np.zeros(grid, dtype=bool)
-            size = (grid[0] * stride, grid[1] * stride)
-            for x1, y1, x2, y2 in cell_ranges(boxes, size, grid, rounding=rounding).tolist():
-                foreground[y1:y2, x1:x2] = True
-            fractions[level].append(foreground.mean())
+            masks = focal_masks([boxes], [(grid[0] * stride, grid[1] * stride)], grid, rounding=rounding)
+            fractions[level].append(masks.binary.mean().item())
     return {level: float(np.mean(values)) for level, values in fractions.items()}

@@ -112,8 +112,11 @@ def write_scene(recipe: DigitScenes, split: str, image_id: int, folder: Path) ->
         box = [x1, y1, x2 - x1, y2 - y1]
         annotations.append({
             "image_id": image_id, "category_id": digit + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0,
-            **({"segmentation": run_lengths(digit_mask(ink, (x1, y1), recipe.size))} if recipe.masks else {}),
         })
+        if recipe.masks:  # the digit's pixels of at least half opacity, also covered ones
+            mask = np.zeros((recipe.size, recipe.size), np.uint8)
+            mask[y1:y2, x1:x2] = ink >= 0.5
+            annotations[-1]["segmentation"] = run_lengths(mask)
     return {"id": image_id, "file_name": name, "width": recipe.size, "height": recipe.size}, annotations
 
 
@@ -141,17 +144,6 @@ def scene_with_ink(recipe: DigitScenes, split: str, image_id: int) -> tuple[np.n
                 inks.append(mask)
     noisy = canvas + rng.normal(0, 4, canvas.shape)
     return noisy.clip(0, 255).astype(np.uint8), objects, inks
-
-
-def digit_mask(ink: np.ndarray, corner: tuple[int, int], size: int) -> np.ndarray:
-    """(size, size) of 0 and 1: a digit's pixels of at least half opacity, also covered ones.
-
-    ink: opacity (h, w) in 0..1. corner: x1, y1 of its box in the scene. size: side of the scene. Both in pixels.
-    """
-    (x1, y1), (height, width) = corner, ink.shape
-    mask = np.zeros((size, size), np.uint8)
-    mask[y1:y1 + height, x1:x1 + width] = ink >= 0.5
-    return mask
 
 
 # --- glyphs: 8 x 8 arrays in 0..1 ---

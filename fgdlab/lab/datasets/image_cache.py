@@ -18,7 +18,7 @@ def image_cache(dataset, progress: bool = True) -> np.ndarray | None:
     shape = (len(dataset), 3, *sizes.pop())
     if sizes or np.prod(shape) > MAX_BYTES:
         return None
-    files = [dataset.file_hashes(), [entry.get("upright", False) for entry in dataset.entries]]
+    files = [dataset.file_hashes, [entry.get("upright", False) for entry in dataset.entries]]
     path = cache_root() / "pixels" / f"{short_hash([files, shape])}.npy"
 
     def decode(unfinished: Path) -> None:

@@ -19,7 +19,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.models.resnet import Bottleneck, ResNet
+from torchvision.models.resnet import Bottleneck
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from ..errors import UserError, reason
@@ -31,7 +31,6 @@ CAFFE = ("resnet50_caffe", "resnet101_caffe")
 MOBILE = ("mobilenet_v2", "mobilenet_v3_large")
 
 PYRAMID_CHANNELS = 256
-DEPTHS = {"50": [3, 4, 6, 3], "101": [3, 4, 23, 3]}  # bottleneck blocks per stage
 
 
 class FrozenStatsBatchNorm2d(nn.BatchNorm2d):
@@ -39,14 +38,6 @@ class FrozenStatsBatchNorm2d(nn.BatchNorm2d):
 
     def train(self, mode: bool = True) -> "FrozenStatsBatchNorm2d":
         return super().train(False)
-
-
-class CaffeBottleneck(Bottleneck):
-    """A bottleneck with its stride in the first 1x1 convolution instead of in the 3x3."""
-
-    def __init__(self, *args, **settings):
-        super().__init__(*args, **settings)
-        self.conv1.stride, self.conv2.stride = self.conv2.stride, self.conv1.stride
 
 
 class CaffePixels(nn.Module):
@@ -64,21 +55,27 @@ class CaffePixels(nn.Module):
         return pixels.flip(1) * self.scale
 
 
-def build_trunk(name: str, weights: str | None, norm: Callable[..., nn.Module] | None) -> nn.Module:
+def build_trunk(name: str, weights: str | None) -> nn.Module:
     """A classifier whose stages feed the pyramid. weights: of torchvision's enum, such as "DEFAULT"; None: random."""
-    settings = {"norm_layer": norm} if norm is not None else {}
     if name in CAFFE:
-        depth = name.removeprefix("resnet").removesuffix("_caffe")
-        resnet = ResNet(CaffeBottleneck, DEPTHS[depth], **settings)
+        resnet = stride_first(torchvision.models.get_model(name.removesuffix("_caffe")))
         return nn.Sequential(OrderedDict([("pixels", CaffePixels()), *resnet.named_children()]))
     if name.startswith("resnext101_32x4d"):
-        resnext = ResNet(Bottleneck, DEPTHS["101"], groups=32, width_per_group=4, **settings)
+        resnext = torchvision.models.resnet101(groups=32, width_per_group=4)
         return deform(resnext) if name.endswith("_dconv") else resnext
     with from_torchvision(torchvision.models.get_model_weights(name)[weights]) if weights else nullcontext():
-        model = torchvision.models.get_model(name, weights=weights, **settings)
+        model = torchvision.models.get_model(name, weights=weights)
     if hasattr(model, "trunk_output"):  # RegNet has its four stages in one child
         return nn.Sequential(OrderedDict([("stem", model.stem), *model.trunk_output.named_children()]))
     return getattr(model, "features", getattr(model, "layers", model))
+
+
+def stride_first(resnet: nn.Module) -> nn.Module:
+    """Move the strides of its bottlenecks from the 3x3 convolutions to the first 1x1, in place."""
+    for block in resnet.modules():
+        if isinstance(block, Bottleneck):
+            block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+    return resnet
 
 
 @contextmanager
@@ -110,10 +107,7 @@ def backbone_with_fpn(
     """
     norm = {"learned": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "frozen_stats": FrozenStatsBatchNorm2d}[norms]
     weights = "DEFAULT" if pretrained else None
-    if name.startswith(("resne", "wide_resne")):
-        trunk = build_trunk(name, weights, norm)
-    else:  # other families set eps and momentum of their norms
-        trunk = replace_norms(build_trunk(name, weights, None), norm)
+    trunk = replace_norms(build_trunk(name, weights), norm)
     stages = trunk_stages(trunk, name)
     if pretrained:
         freeze(trunk, until=stages[4][0])

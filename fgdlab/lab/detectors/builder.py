@@ -16,11 +16,11 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.retinanet import RetinaNetHead, _default_anchorgen
+from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
-from ..errors import UserError, unknown_name
+from ..errors import UserError, check_name, unknown_name
 from . import mmdet_modules as mm
 from .anchors import FittedAnchors
 from .backbones import CAFFE, MOBILE, PYRAMID_CHANNELS, RESNETS, RESNEXTS, backbone_with_fpn
@@ -52,10 +52,8 @@ def build(
             and always in the mmdet flavour.
         options: of the detector's class, such as ``score_thresh=0.05``; of ``ScaledFCOSHead`` for an FCOS of mmdet.
     """
-    if name not in DETECTORS:
-        raise unknown_name("detector", name, DETECTORS)
-    if flavour not in FLAVOURS:
-        raise unknown_name("flavour", flavour, FLAVOURS)
+    check_name("detector", name, DETECTORS)
+    check_name("flavour", flavour, FLAVOURS)
     if anchors:
         if name not in ANCHORED or flavour != "torchvision":
             problem = f"anchors must be empty for {name} in the flavour {flavour}"
@@ -63,11 +61,8 @@ def build(
         options[ANCHORED[name]] = FittedAnchors(anchors)
     if backbone in COMPACT or backbone in SMALL:
         check_small(name, backbone, flavour, pretrained)
-        options["pretrained"] = pretrained
-        if backbone in COMPACT:
-            detector = compact_retinanet(backbone, classes, **options)
-        else:
-            detector = small_detector(name, backbone, classes, **options)
+        make = compact_retinanet if backbone in COMPACT else partial(small_detector, name)
+        detector = make(backbone, classes, pretrained, **options)
     elif name == "yolox" or backbone in DEPTH_AND_WIDTH:
         check_yolox(name, backbone, pretrained or bool(frozen_norms))
         detector = yolox(backbone, classes, options)
@@ -184,7 +179,7 @@ def retinanet(make_backbone, classes: int, mmdet: bool, options: dict) -> Batche
     """P6 from P5 as in ``retinanet_resnet50_fpn``. MMDetection: P6 from C5, no background channel."""
     if not mmdet:
         backbone = make_backbone(3, LastLevelP6P7(PYRAMID_CHANNELS, PYRAMID_CHANNELS))
-        return BatchedRetinaNet(backbone, classes + 1, **{"anchor_generator": _default_anchorgen(), **options})
+        return BatchedRetinaNet(backbone, classes + 1, **options)
     backbone = make_backbone(3, lambda channels: mm.ExtraConvs("input", channels, PYRAMID_CHANNELS))
     anchors = mm.retinanet_anchors()
     head = RetinaNetHead(PYRAMID_CHANNELS, anchors.num_anchors_per_location()[0], classes)

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
 
@@ -48,23 +47,21 @@ def compact_retinanet(backbone: str, classes: int, pretrained: bool = False, **o
     Without batch norm in the pyramid and group norm in the heads, the laptop's schedule does not converge.
     """
     settings = COMPACT[backbone]
-    pyramid, anchors = CompactPyramid(settings), options.get("anchor_generator") or digit_anchors(ANCHOR_SIZES)
+    pyramid = CompactPyramid(settings)
     if pretrained:
         pyramid.load_trunk(load_file(WEIGHTS / GLYPHS[backbone]))
-    parts = retinanet_parts(PYRAMID_CHANNELS, classes, settings.head_convs, anchors)
-    return BatchedRetinaNet(pyramid, classes + 1, **{**parts, "detections_per_img": 100, **options})
+    options = {"detections_per_img": 100, **options}
+    parts = retinanet_parts(PYRAMID_CHANNELS, classes, settings.head_convs, ANCHOR_SIZES, options)
+    return BatchedRetinaNet(pyramid, classes + 1, **parts)
 
 
-def digit_anchors(sizes: tuple) -> CachedAnchors:
-    return CachedAnchors(sizes, ((ANCHOR_RATIO,),) * len(sizes))
-
-
-def retinanet_parts(channels: int, classes: int, head_convs: int, anchors: AnchorGenerator) -> dict:
+def retinanet_parts(channels: int, classes: int, head_convs: int, sizes: tuple, options: dict) -> dict:
+    anchors = options.get("anchor_generator") or CachedAnchors(sizes, ((ANCHOR_RATIO,),) * len(sizes))
     count = anchors.num_anchors_per_location()[0]
     head = RetinaNetHead(channels, count, classes + 1, norm_layer=partial(PlanarGroupNorm, 8))
     for tower in (head.classification_head, head.regression_head):
         tower.conv = tower.conv[:head_convs]
-    return {"anchor_generator": anchors, "head": head, "topk_candidates": 300}
+    return {"anchor_generator": anchors, "head": head, "topk_candidates": 300, **options}
 
 
 class CompactPyramid(nn.Module):

@@ -18,7 +18,7 @@ from torchvision.ops import Conv2dNormActivation
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from .batched import BatchedFCOS, BatchedRetinaNet
-from .compact import ANCHOR_SIZES, COMPACT, GLYPHS, WEIGHTS, Compact, CompactPyramid, digit_anchors, retinanet_parts
+from .compact import ANCHOR_SIZES, COMPACT, GLYPHS, WEIGHTS, Compact, CompactPyramid, retinanet_parts
 from .darknet import DarknetPyramid
 from .gfl import GFL, GFLHead
 from .reppoints import RepPoints, RepPointsHead
@@ -72,9 +72,8 @@ def one_stage_pyramid(settings: Compact) -> BackboneWithFPN:
 
 
 def retinanet(settings: Compact, classes: int, options: dict) -> BatchedRetinaNet:
-    anchors = options.get("anchor_generator") or digit_anchors(RETINANET_SIZES)
-    parts = retinanet_parts(PYRAMID_CHANNELS, classes, settings.head_convs, anchors)
-    return BatchedRetinaNet(one_stage_pyramid(settings), classes + 1, **{**parts, **options})
+    parts = retinanet_parts(PYRAMID_CHANNELS, classes, settings.head_convs, RETINANET_SIZES, options)
+    return BatchedRetinaNet(one_stage_pyramid(settings), classes + 1, **parts)
 
 
 def fcos(settings: Compact, classes: int, options: dict) -> BatchedFCOS:

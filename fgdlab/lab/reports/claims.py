@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from ..errors import UserError
 from ..io import load_yaml
-from ..stats import Estimate, estimate, paired_difference, values_by_seed
+from ..stats import Estimate, estimate, values_by_seed
 from ..sweeps import ablations_folder, load_sweep, outdated, read_frame, results_file, sweep_names
 from ..tables import DASH, difference_text
 
@@ -79,10 +79,8 @@ def verdict_of(claim: dict) -> ClaimVerdict:
         why = why or ("" if metric in frame else f"no {metric} in its results")
         if why:
             continue
-        if against == "teacher_AP":
-            difference = estimate(values_by_seed(frame, row, metric) - values_by_seed(frame, row, "teacher_AP"))
-        else:
-            difference = paired_difference(frame, row, against, metric)
+        other = (row, against) if against == "teacher_AP" else (against, metric)
+        difference = estimate(values_by_seed(frame, row, metric) - values_by_seed(frame, *other))
         why = "" if difference.n else f"no pair of {row} and {against}"
         score = "" if metric == "AP" else f"{metric}, "
         ours.append(f"{score}{rule}: {difference_text(difference.mean, difference.low, difference.high, difference.n)}")

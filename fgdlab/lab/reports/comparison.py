@@ -38,7 +38,7 @@ class Comparison:
         return {source: each for source, each in self.intervals.items() if not np.isnan(each.low)}
 
 
-def compare(inputs: ComparisonInputs, metric: str = "AP", resamples: int = 1000, seed: int = 0) -> Comparison:
+def compare(inputs: ComparisonInputs, metric: str = "AP", resamples: int = 1000) -> Comparison:
     """Match the detections of each detector once, then resample the images, for all pairs together."""
     images = len(inputs.image_ids)
     pairs = [
@@ -49,7 +49,7 @@ def compare(inputs: ComparisonInputs, metric: str = "AP", resamples: int = 1000,
     scores = np.array([[side.scores(once)[0] for side in pair] for pair in pairs]).T
     if np.isnan(scores).any():
         raise UserError(f"{metric} needs objects of its size, got none in {images} images; take another, such as AP")
-    by_images, draws = stats.image_interval(pairs, resamples, seed)
+    by_images, draws = stats.image_interval(pairs, resamples)
     both = stats.seeds_and_images_interval(scores[0] - scores[1], by_images.std, images)
     intervals = {"images": by_images, "seeds": stats.estimate(scores[0] - scores[1]), "both": both}
     return Comparison(inputs, metric, scores, draws, intervals)
@@ -127,8 +127,7 @@ def resampled_intervals(
     frame, intervals = runs_of(runs.frame, runs.sweep), {}
     for pair in compared_rows(runs.sweep):
         labels = [runs.sweep.rows[row].label for row in pair]
-        done = [set(stats.values_by_seed(frame, row, metrics[0]).index.get_level_values("seed")) for row in pair]
-        seeds = done[0] & done[1]
+        seeds = {*stats.seed_differences(frame, *pair, metrics[0]).index.get_level_values("seed")}
         for row, label in zip(pair, labels, strict=True):
             for seed in seeds - set(runs.finished(row)):
                 raise UserError(

@@ -15,8 +15,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
@@ -196,15 +195,10 @@ class RunFolder:
 
     # --- for the process that runs ---
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the folder's lock; UserError where another process holds it."""
-        try:
-            with lock_file(make_folder(self.path) / "lock", timeout=30):
-                yield
-        except Timeout:
-            got = "another process is running in it; wait for it, or choose another folder"
-            raise UserError(f"{self.path} must be free, but {got}") from None
+        got = "another process is running in it; wait for it, or choose another folder"
+        return lock_file(make_folder(self.path) / "lock", 30, f"{self.path} must be free, but {got}")
 
     def claim(self) -> bool:
         try:

@@ -42,9 +42,8 @@ class Estimate(NamedTuple):
 
 def mean_std(values: Iterable[float]) -> tuple[float, float, int]:
     """(mean, std, n) of the values that are not NaN; std = sqrt(sum((x - mean)^2) / (n - 1)). See :class:`Estimate`."""
-    x = np.asarray(list(values), dtype=float)
-    x = x[~np.isnan(x)]
-    return float(x.mean()) if len(x) else np.nan, float(x.std(ddof=1)) if len(x) > 1 else np.nan, len(x)
+    x = pd.Series(list(values), dtype=float)
+    return float(x.mean()), float(x.std()), int(x.count())
 
 
 def t_quantile(probability: float, degrees: float) -> float:

@@ -7,7 +7,7 @@ import pandas as pd
 from ..config import DEFAULTS, METADATA, active_settings
 from ..errors import UserError
 from ..io import checked_read, write_text
-from .planning import PlannedRun, runs_folder
+from .planning import PlannedRun
 from .spec import Sweep, results_file
 
 SCORE_COLUMNS = (
@@ -59,14 +59,12 @@ def write_results(frame: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def read_results(
-    sweep: Sweep, scale: str, out: Path | None = None, committed: bool = True,
-) -> tuple[pd.DataFrame, Path]:
-    """The results of a sweep at a scale: the user's own in runs/, else ``committed`` ones.
+def read_results(sweep: Sweep, scale: str, home: Path, committed: bool = True) -> tuple[pd.DataFrame, Path]:
+    """The results of a sweep at a scale: the user's own in ``home``, else ``committed`` ones.
 
     UserError: there are none, a damaged file, or one with runs of another scale.
     """
-    paths = [(out or runs_folder(sweep, scale)) / "results.csv", *[results_file(sweep.name, scale)] * committed]
+    paths = [home / "results.csv", *[results_file(sweep.name, scale)] * committed]
     for path in paths:
         if path.is_file():
             return of_one_scale(read_frame(path), scale, path), path
@@ -112,10 +110,10 @@ def of_one_scale(frame: pd.DataFrame, scale: str, what: Path | str) -> pd.DataFr
     return frame
 
 
-def read_frame(path: Path, needed: tuple[str, ...] = NEEDED) -> pd.DataFrame:
+def read_frame(path: Path) -> pd.DataFrame:
     with checked_read(path):
         frame = pd.read_csv(path, dtype={"row": str})
-        missing = [name for name in needed if name not in frame]
+        missing = [name for name in NEEDED if name not in frame]
         if missing:
             raise ValueError(f"no column {', '.join(missing)}")
-        return with_numbers(frame).astype({"seed": int} if "seed" in frame else {})
+        return with_numbers(frame).astype({"seed": int})

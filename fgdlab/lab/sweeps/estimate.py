@@ -11,11 +11,6 @@ from .collection import collect, read_frame
 from .planning import PlannedRun
 from .spec import Sweep, results_file
 
-NEEDED = [
-    "row", "state", "scale", "seconds", "train_seconds", "images_per_second", "steps", "batch_size", "epochs",
-    "train_images",
-]
-
 
 def dry_run(
     runs: list[PlannedRun], sweep: Sweep, scale: str, slots: int | None, retry_failed: bool = False,
@@ -59,12 +54,11 @@ def measured(runs: list[PlannedRun], sweep: Sweep, scale: str) -> tuple[pd.DataF
         return own, f"measured on {plural(len(own), 'run')} that {'is' if len(own) == 1 else 'are'} done here"
     path = results_file(sweep.name, scale)
     if path.is_file():
-        frame = read_frame(path, needed=())  # an older file may lack columns; then it is ignored
-        if set(NEEDED) <= set(frame):
-            frame = frame[(frame["state"] == "done") & (frame["scale"] == scale)]
-            if len(frame):
-                devices = ", ".join(sorted({*frame["device"].dropna()}))
-                return frame, f"measured on {plural(len(frame), 'run')} of {path.name} in ablations/results, {devices}"
+        frame = read_frame(path)
+        frame = frame[frame["state"] == "done"]
+        if len(frame):
+            devices = ", ".join(sorted({*frame["device"].dropna()}))
+            return frame, f"measured on {plural(len(frame), 'run')} of {path.name} in ablations/results, {devices}"
     return own, f"no run at scale {scale} is done, here or in ablations/results"
 
 

@@ -2,13 +2,11 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 
-from filelock import Timeout
 from tqdm import tqdm
 
 from ..errors import UserError
@@ -39,7 +37,9 @@ def execute(
     """
     if not runs:
         return {state: [] for state in STATES}
-    with only_runner(make_folder(runs[0].folder.parent)):
+    out = make_folder(runs[0].folder.parent)
+    busy = "and another is at work there; wait for it, or give --out another folder"
+    with lock_file(out / ".runner.lock", 2, f"{out} must have one runner at a time, {busy}"):
         runs_by_folder = {run.folder: run for run in runs}  # runs with equal settings share a folder: one run
         before = {folder: run.state() for folder, run in runs_by_folder.items()}
         for run in runs_by_folder.values():
@@ -47,11 +47,8 @@ def execute(
                 run.here.result()  # a damaged one is reported now, not after hours of other runs
         if not keep_stale:
             set_stale_aside([run for run in runs_by_folder.values() if before[run.folder] == "stale"], say)
-        wanted = {
-            "pending", "interrupted", "running", *(["failed"] if retry_failed else []),
-            *([] if keep_stale else ["stale"]),
-        }
-        todo = [run for run in runs_by_folder.values() if before[run.folder] in wanted and not reused(run, say)]
+        ended = {"done", *["stale"] * keep_stale, *["failed"] * (not retry_failed)}
+        todo = [run for run in runs_by_folder.values() if before[run.folder] not in ended and not reused(run, say)]
         # the caller closes an executor that it gave
         with nullcontext(executor) if executor else LocalExecutor([{}] * jobs) as pool:
             (partial(prepare_shared_in, pool) if elsewhere else prepare_shared)(todo, say)
@@ -68,17 +65,6 @@ def set_stale_aside(stale: list[PlannedRun], say: Say) -> None:
         reasons = ", ".join(run.stale_reasons())
         say(f"{'stale':>11}  {run}: changed since it ran: {reasons}; it is run again, the old one "
             f"is {run.here.set_aside()}")
-
-
-@contextmanager
-def only_runner(out: Path) -> Iterator[None]:
-    try:
-        with lock_file(out / ".runner.lock", timeout=2):
-            yield
-    except Timeout:
-        raise UserError(
-            f"{out} must have one runner at a time, and another is at work there; wait for it, or give --out another "
-            "folder") from None
 
 
 class Runner:

@@ -51,7 +51,7 @@ def prepare_shared(todo: list[PlannedRun], say: Callable[[str], None]) -> None:
 def prepare_shared_in(pool: Executor, todo: list[PlannedRun], say: Callable[[str], None]) -> None:
     """In the slots of the runs, which may be on another machine, one configuration after the other."""
     lines = {}
-    for config in to_prepare(todo) if todo else []:
+    for config in to_prepare(todo):
         here = RunFolder(make_folder(todo[0].folder.parent / ".prepare" / short_hash(config.dict())))
         log = here.path / "log.txt"
         here.forget_result()

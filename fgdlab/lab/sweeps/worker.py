@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 from ..errors import UserError
-from ..io import checked_read
 from ..run import BEAT, RunFolder
 
 # what a job may start; job.json is a file and must not name other code
@@ -40,13 +39,11 @@ def launch(folder: str, environment: dict[str, str] | None = None) -> int:
 
 
 def job_of(folder: Path) -> dict:
-    path = folder / "job.json"
-    with checked_read(path):
-        job = {"module": MODULES[0], **RunFolder(folder).read("job.json")}
+    job = {"module": MODULES[0], **RunFolder(folder).read("job.json")}
     if job["module"] not in MODULES:
         raise UserError(
-            f"{path} must name a module that the project starts, {' or '.join(MODULES)}, got {job['module']!r}; "
-            "delete it, and it is made again")
+            f"{folder / 'job.json'} must name a module that the project starts, {' or '.join(MODULES)}, got "
+            f"{job['module']!r}; delete it, and it is made again")
     return job
 
 

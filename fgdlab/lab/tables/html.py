@@ -31,7 +31,7 @@ def styled(table: pd.DataFrame, name: str, text_columns: tuple[str, ...] = ()) -
 def styled_frame(frame: pd.DataFrame, name: str, text_columns: tuple[str, ...] = ()) -> Styler:
     """A frame in the style of the tables: numbers with about three digits, a dash for missing values."""
     def cell(value) -> str:
-        if value is None or pd.isna(value):
+        if pd.isna(value):
             return DASH
         if isinstance(value, float):
             return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -3,7 +3,7 @@ from itertools import product
 
 import pandas as pd
 
-from ..errors import UserError, check_name
+from ..errors import UserError
 from ..stats import check_metric
 
 COLUMNS = ("row", "seed", "state")
@@ -11,7 +11,6 @@ COLUMNS = ("row", "seed", "state")
 
 def runs_of(results: pd.DataFrame, sweep) -> pd.DataFrame:
     """The runs in ``results`` that belong to ``sweep``, with row as str and seed as int."""
-    check_name("baseline row", sweep.baseline, sweep.rows, f"mend the sweep {sweep.name!r}")
     absent = [name for name in COLUMNS if name not in results]
     if absent and len(results):
         raise UserError(

@@ -8,10 +8,9 @@ from ..checkpoints import check_archive
 from ..errors import UserError
 from ..io import atomic_write
 from .distributed import ProcessGroup
-from .precision import Precision
 
 
-def save(folder: Path, step: int, parts: dict, precision: Precision, group: ProcessGroup) -> None:
+def save(folder: Path, step: int, parts: dict, group: ProcessGroup) -> None:
     """Write checkpoint.pt atomically. Every process calls this; rank 0 writes. parts: {name: what has a state_dict}."""
     random, *others = group.gathered(random_state(group))
     if not group.is_rank0:
@@ -19,15 +18,13 @@ def save(folder: Path, step: int, parts: dict, precision: Precision, group: Proc
     state = {"step": step, "random": random} | {name: part.state_dict() for name, part in parts.items()}
     if others:
         state["others"] = others
-    if precision.scaler.is_enabled():
-        state["scaler"] = precision.scaler.state_dict()
     content = io.BytesIO()  # torch's own writer hides the error of a full disk
     torch.save(state, content)
     with atomic_write(folder / "checkpoint.pt") as unfinished:
         unfinished.write_bytes(content.getbuffer())
 
 
-def restore(folder: Path, parts: dict, precision: Precision, group: ProcessGroup) -> int:
+def restore(folder: Path, parts: dict, group: ProcessGroup) -> int:
     """The step of checkpoint.pt, which is loaded; 0 if there is none."""
     path, step, random_states = folder / "checkpoint.pt", 0, []
     if path.exists():
@@ -35,9 +32,7 @@ def restore(folder: Path, parts: dict, precision: Precision, group: ProcessGroup
             check_archive(path)
             state = torch.load(path, weights_only=True, map_location="cpu")
             for name, part in parts.items():
-                part.load_state_dict(state[name])
-            if precision.scaler.is_enabled():
-                precision.scaler.load_state_dict(state["scaler"])
+                part.load_state_dict(state.get(name, {}))
             step, random_states = state["step"], [state["random"], *state.get("others", [])]
             torch.set_rng_state(random_states[0]["cpu"])
         except UserError:

@@ -41,7 +41,7 @@ class EarlyStopping:
         self.history: dict[int, float] = {}
         self.since, self.cuts, self.weights = 0, 0, {}
         eval_set = open_split(config, config.eval_split, progress=False)
-        shared = {*self.dataset.file_hashes()} & {*train_set.file_hashes(), *eval_set.file_hashes()}  # by contents
+        shared = {*self.dataset.file_hashes} & {*train_set.file_hashes, *eval_set.file_hashes}  # by contents
         if shared:
             problem = f"no image of training or evaluation, got {len(shared)} in {config.tune_split!r}"
             hint = "train_split=train-fit tune_split=train-tune cut train in two"

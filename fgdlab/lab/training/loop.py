@@ -56,13 +56,14 @@ def train(
     parameters = [parameter for parameter in distiller.parameters() if parameter.requires_grad]
     optimizer, precision = make_optimizer(parameters, config), Precision(config.precision, device)
     sides, guard = short_sides(config.min_sizes), NanGuard()
-    student, parts = distiller.student, {"distiller": distiller, "optimizer": optimizer}
+    student = distiller.student
+    parts = {"distiller": distiller, "optimizer": optimizer, "scaler": precision.scaler}
     average, stopping = None, early_stopping(config, train_set, device, group)
     if config.ema:
         average = parts["average"] = moving_average(student, config.ema)
     if stopping:
         parts["stopping"] = stopping
-    step = first_step = restore(folder, parts, precision, group) if folder else 0
+    step = first_step = restore(folder, parts, group) if folder else 0
     own_folder = folder if group.is_rank0 else None
     progress = progress if group.is_rank0 else "off"
     loggers = loggers_of(own_folder, config, first_step)
@@ -112,7 +113,7 @@ def train(
                 check_weights(step, distiller)
                 check_ranks_agree(group, step, distiller)
             if folder and keep:
-                save(folder, step, parts, precision, group)
+                save(folder, step, parts, group)
     seconds = time.perf_counter() - started
     if average:
         student.load_state_dict(average.module.state_dict())

@@ -14,7 +14,7 @@ from fgdlab.methods import method_class
 from fgdlab.methods.fbkd import FBKD_PRESETS, FBKDLoss
 
 from ..config import RunConfig
-from ..errors import UserError, unknown_name
+from ..errors import UserError, check_name
 from .custom_loss import custom_loss_class, custom_loss_file
 from .precision import DTYPES
 
@@ -97,6 +97,5 @@ def used_parts(config: RunConfig, parts: tuple[str, ...]) -> list[str]:
         problem = f"method_parts must be empty for method {config.method}, which has no parts to choose from"
         raise UserError(f"{problem}, got {config.method_parts!r}; leave it out")
     for part in named:
-        if part not in parts:
-            raise unknown_name(f"part of {config.method}", part, parts)
+        check_name(f"part of {config.method}", part, parts)
     return named or list(parts)

@@ -37,7 +37,7 @@ class Precision:
 
     def guarded(self, norm: Tensor) -> Tensor:
         """The norm for the NaN guard: 0 where float16 overflowed, since :meth:`step` skips that step."""
-        return norm if not self.scaler.is_enabled() else torch.where(norm.isfinite(), norm, torch.zeros_like(norm))
+        return norm.nan_to_num(0.0, 0.0, 0.0) if self.scaler.is_enabled() else norm
 
     def check(self, step: int) -> None:
         """FloatingPointError where the gradient overflows float16 at a loss scale below 1."""

@@ -84,11 +84,6 @@ def test_a_narrowed_mask_rcnn_keeps_logits_boxes_and_masks_of_its_classes():
     assert heads.box_predictor.cls_score.out_features == 3 and heads.mask_predictor.mask_fcn_logits.out_channels == 3
 
 
-def test_only_torchvisions_detectors_are_narrowed():
-    with pytest.raises(TypeError, match="got RepPoints"):
-        narrow(build("reppoints", "resnet18", 2), [0, 1])
-
-
 # ---- torchvision's published weights ---------------------------------------------------------------------------------
 
 @pytest.fixture

@@ -212,7 +212,7 @@ def test_a_file_that_mixes_scales_is_refused(project):
     assert not Path("ablations/results").exists()
     put(mixed, "laptop")
     with pytest.raises(UserError, match=r"results.csv must hold runs of scale laptop alone, got runs of gpu"):
-        read_results(sweep, "laptop")
+        read_results(sweep, "laptop", Path("runs/mine"))
 
 
 @pytest.mark.parametrize("name", ["mine-gpu", "mine-smoke", "mine-laptop"])

@@ -221,7 +221,7 @@ def same_result(again, result, its_folder, folder):
 
 
 def test_two_processes_cannot_run_in_one_folder(lab_home, tiny_config, tmp_path, refusal, monkeypatch):
-    monkeypatch.setattr(lab_folder, "lock_file", lambda path, timeout: lock_file(path, timeout=0.05))
+    monkeypatch.setattr(lab_folder, "lock_file", lambda path, timeout, busy: lock_file(path, 0.05, busy))
     with FileLock(tmp_path / "lock"):
         assert "another process is running in it" in refusal(quiet_run, tiny_config(epochs=1), tmp_path)
 

@@ -113,7 +113,7 @@ def test_failed_runs_count_where_they_would_be_run_again(sweep, runs):
 
 def test_committed_results_of_the_same_scale_stand_in(sweep, runs):
     columns = {
-        "row": "none", "state": "done",
+        "row": "none", "state": "done", "seed": 0, "AP": 1.0, "AR": 1.0,
         **{name: RESULT[name] for name in ("seconds", "train_seconds", "images_per_second", "steps")}, **SETTINGS,
         "batch_size": 8, "device": "a chip",
     }

@@ -687,15 +687,15 @@ def test_results_hold_no_path_of_this_machine(mixed, sweep, tmp_path):
 def test_results_come_back_from_the_csv_and_a_results_folder_stands_in(mixed, sweep):
     out = mixed[0].folder.parent
     with pytest.raises(UserError, match="results of mine must be in .*got none; run `fgdlab sweep mine` first"):
-        read_results(sweep, "laptop")
+        read_results(sweep, "laptop", out)
     frame = collect(mixed, sweep)
     write_results(frame.assign(AP=1.0), Path("ablations/results/mine.csv"))
-    assert read_results(sweep, "laptop")[0]["AP"].tolist() == [1.0] * 6
+    assert read_results(sweep, "laptop", out)[0]["AP"].tolist() == [1.0] * 6
     with pytest.raises(UserError, match="results of mine must be in elsewhere/results.csv, got none"):
         read_results(sweep, "laptop", Path("elsewhere"), committed=False)
     write_results(frame, out / "results.csv")
-    found, path = read_results(sweep, "laptop")
-    assert path == Path("runs/mine/results.csv")
+    found, path = read_results(sweep, "laptop", out)
+    assert path == out / "results.csv"
     pd.testing.assert_frame_equal(
         found[["row", "seed", "state", "AP", "area"]], frame[["row", "seed", "state", "AP", "area"]], check_dtype=False,
     )

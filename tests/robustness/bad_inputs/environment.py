@@ -69,7 +69,8 @@ def locked():
     from fgdlab.lab.run import folder as run
 
     os.makedirs("mine")
-    with FileLock("mine/lock"), mock.patch.object(run, "lock_file", lambda path, timeout: lock_file(path, 0.05)):
+    soon = mock.patch.object(run, "lock_file", lambda path, timeout, busy: lock_file(path, 0.05, busy))
+    with FileLock("mine/lock"), soon:
         yield
 
 
