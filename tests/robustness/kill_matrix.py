@@ -75,6 +75,12 @@ class SweepCommand:
                 start_new_session=True, preexec_fn=accept_interrupts,
             )
 
+    def to_the_end(self) -> float:
+        """Run the whole sweep. The seconds that it took."""
+        started = time.monotonic()
+        assert self.start().wait(PATIENCE) == 0, self.log()
+        return time.monotonic() - started
+
     def processes(self) -> list[psutil.Process]:
         """Every living process that descends from this sweep."""
         found = []
@@ -177,11 +183,9 @@ class KillMatrix:
         (self.folder / name).mkdir(parents=True)
         return SweepCommand(self.folder / name, self.rows, home)
 
-    def run(self) -> None:
-        undisturbed = self.new_command("undisturbed")
-        started = time.monotonic()
-        assert undisturbed.start().wait(PATIENCE) == 0, undisturbed.log()
-        self.length = time.monotonic() - started
+    def run(self, undisturbed: SweepCommand, length: float) -> None:
+        """Kill and compare with a sweep that nobody disturbed, which took ``length`` seconds."""
+        self.length = length
         self.run_length = max(json.loads(path.read_text())["seconds"] for path in undisturbed.results())
         while self.left:
             # the first sweep makes data and teacher itself, and may be killed meanwhile
@@ -259,7 +263,8 @@ def main() -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         matrix = KillMatrix(Path(folder), arguments.kills, arguments.seed, say=lambda line: print(line, flush=True))
-        matrix.run()
+        undisturbed = matrix.new_command("undisturbed")
+        matrix.run(undisturbed, undisturbed.to_the_end())
     for name, count in sorted(matrix.counts.items()):
         print(f"{count:4d}  {name}")
     facts = matrix.facts

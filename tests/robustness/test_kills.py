@@ -25,6 +25,7 @@ from tests.robustness.kill_matrix import (
 )
 
 pytestmark = pytest.mark.slow
+ROWS = ("none", "fg", "split")
 
 
 def logged(run: Path) -> int:
@@ -33,32 +34,30 @@ def logged(run: Path) -> int:
     return path.read_text().count('"total"') if path.exists() else 0
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A sweep that nobody kills, and the seconds that it took."""
+    sweep = SweepCommand(tmp_path_factory.mktemp("undisturbed"), ROWS)
+    return sweep, sweep.to_the_end()
+
+
 @pytest.fixture
-def new_command(tmp_path):
-    """new_command(name) -> SweepCommand; whatever lives on after the test is ended."""
-    made = []
-
-    def make(name: str) -> SweepCommand:
-        (tmp_path / name).mkdir()
-        made.append(SweepCommand(tmp_path / name, ("none", "fg", "split")))
-        return made[-1]
-
-    yield make
-    for each in made:
-        for process in each.processes():
-            kill(process)
+def disturbed(tmp_path):
+    """Another one, with an empty cache; whatever lives on after the test is ended."""
+    sweep = SweepCommand(tmp_path, ROWS)
+    yield sweep
+    for process in sweep.processes():
+        kill(process)
 
 
-def test_three_random_kills_change_no_number_and_no_run_is_done_twice(tmp_path):
+def test_three_random_kills_change_no_number_and_no_run_is_done_twice(undisturbed, tmp_path):
     seed = random.SystemRandom().randrange(10**6)
-    matrix = KillMatrix(tmp_path, 3, seed, rows=("none", "fg"))
-    matrix.run()
+    matrix = KillMatrix(tmp_path, 3, seed, ROWS)
+    matrix.run(*undisturbed)
     assert sum(matrix.counts.values()) == 3, f"moments by seed {seed}"
 
 
-def test_a_sweep_killed_at_random_moments_ends_with_the_numbers_of_an_undisturbed_one(new_command):
-    undisturbed, disturbed = new_command("undisturbed"), new_command("disturbed")
-    assert undisturbed.start().wait(PATIENCE) == 0, undisturbed.log()
+def test_a_sweep_killed_at_random_moments_ends_with_the_numbers_of_an_undisturbed_one(undisturbed, disturbed):
     seed = random.SystemRandom().randrange(10**6)
     draw = random.Random(seed)
     done: dict[Path, int] = {}
@@ -130,4 +129,4 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_numbers_of_an_undisturbe
     assert disturbed.results() == done
     check(f"nothing to do, {time.monotonic() - started:.0f} s")
 
-    assert_same_results(disturbed, undisturbed)
+    assert_same_results(disturbed, undisturbed[0])
