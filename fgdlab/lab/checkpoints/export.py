@@ -9,7 +9,7 @@ from ..config import RunConfig
 from ..datasets import MAX_CLASSES
 from ..detectors import build, build_settings
 from ..errors import UserError, short_repr
-from ..io import atomic_write, user_path
+from ..io import atomic_write, refuse_source, user_path
 from .mmdet_keys import megvii_names, mmdet_names
 from .safetensors_io import load_weights, read_facts
 
@@ -37,8 +37,7 @@ def export_student(source: Path | str, out: Path | str, names: str = "torchvisio
     out = Path(out)
     if out.suffix not in SUFFIXES:
         raise UserError(f"the exported file must end in one of {', '.join(SUFFIXES)}, got {str(out)!r}")
-    if out.exists() and out.samefile(weights_file(source)):
-        raise UserError(f"the exported file must be new, got its source {str(out)!r}; choose another")
+    refuse_source(out, weights_file(source))
     detector, settings = detector_of(source)
     if names == "torchvision":
         state = {name: tensor.detach().contiguous() for name, tensor in detector.state_dict().items()}

@@ -3,6 +3,7 @@ import click
 
 from .. import checkpoints, datasets, detectors
 from ..errors import UserError
+from ..io import refuse_source
 from .settings_flags import PATH, option
 
 
@@ -24,6 +25,7 @@ def import_(file, detector, backbone, classes, parts, strict, out) -> None:
     if out.suffix != ".safetensors":
         raise UserError(f"--out must end in .safetensors, got {str(out)!r}")
     state, names = checkpoints.read_checkpoint(file)
+    refuse_source(out, file)
     state = checkpoints.student_of(state)
     classes = classes or checkpoints.classes_of(state)
     if classes is None:
@@ -60,6 +62,8 @@ def export(source, out, size, names) -> None:
     and scores. It is kept only if onnxruntime gives the detections of the student.
     """
     if out.suffix == ".onnx":
+        if names != "torchvision":
+            raise UserError(f"--names must go with a .pth or .safetensors file, got {out.name}; leave it out")
         config, _ = checkpoints.described(source)
         size = size or (config.image_size if config else 0,) * 2
         if not min(size):
@@ -68,6 +72,8 @@ def export(source, out, size, names) -> None:
         equal = f"{count} detections as the student's, up to {box:.1g} px and {score:.1g} in score"
         click.echo(f"{out}: one image of {size[0]} x {size[1]} pixels; {equal}")
         return
+    if size:
+        raise UserError(f"--size must go with an .onnx file, got {out.name}; leave it out")
     settings = checkpoints.export_student(source, out, names)
     click.echo(f"{out}: {', '.join(f'{name} {value}' for name, value in settings.items())}")
     if names == "torchvision":

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from .. import checkpoints, datasets
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..io import make_folder, user_path, write_json
 from .settings_flags import PATH, option
 
@@ -33,19 +33,19 @@ def predict(student, images, out, threshold, long_side, pictures) -> None:
     from torchvision.utils import draw_bounding_boxes
     from tqdm import tqdm
 
-    files = image_files(images)
+    files = image_files(images, out)
     detector, settings = checkpoints.detector_of(student)
     config, classes = checkpoints.described(student)
     classes = classes or [f"class {label}" for label in range(1, settings["classes"] + 1)]
     if long_side is None:
         long_side = config.image_size if config else 0
-    found, refused = [], []
+    found, unread, undrawn = [], [], []
     make_folder(out)
     for number, file in enumerate(tqdm(files, desc="predict", unit="image")):
         try:
             image = datasets.read_exif_rotated(file)
         except UserError as error:  # go on with the others
-            refused.append(str(error))
+            unread.append(str(error))
             continue
         small = pil_to_tensor(datasets.shrink(image, long_side))
         with torch.no_grad():
@@ -61,20 +61,30 @@ def predict(student, images, out, threshold, long_side, pictures) -> None:
             drawn = pil_to_tensor(image)
             if labels:
                 drawn = draw_bounding_boxes(drawn, boxes, labels, "blue", width=2)
-            to_pil_image(drawn).save(out / f"{number:04d}_{file.stem}.jpg")
-    write_json(out / "predictions.json", found)
-    click.echo(f"{len(found)} detections of score {threshold:g} or more in {len(files) - len(refused)} images: {out}")
-    if refused:
-        raise UserError(f"{refused[0]} ({len(refused)} of {len(files)} images could not be read)")
+            try:
+                to_pil_image(drawn).save(out / f"{number:04d}_{file.stem}.jpg")
+            except (OSError, ValueError) as error:  # such as a side that JPEG cannot have
+                undrawn.append(f"{file} must be drawn as JPEG, got: {reason(error)}; its detections are kept")
+    if len(unread) < len(files):
+        write_json(out / "predictions.json", found)
+        seen = len(files) - len(unread)
+        click.echo(f"{len(found)} detections of score {threshold:g} or more in {seen} images: {out}")
+    for failed, what in (unread, "read"), (undrawn, "drawn"):
+        if failed:
+            raise UserError(f"{failed[0]} ({len(failed)} of {len(files)} images could not be {what})")
 
 
-def image_files(names: tuple[str, ...]) -> list[Path]:
-    """Files, the images of folders, and what patterns match, each once; a UserError for a name that gives no image."""
+def image_files(names: tuple[str, ...], out: Path) -> list[Path]:
+    """Files, the images of folders, and what patterns match, each once; without the pictures of an earlier call in
+    folder ``out``, unless they are named. A UserError for a name that gives no image."""
     files: dict[Path, None] = {}
     for name in names:
         path = user_path(name)
         inside = sorted(path.rglob("*")) if path.is_dir() else map(Path, sorted(glob.glob(str(path), recursive=True)))
-        found = [file for file in inside if file.is_file() and file.suffix.lower() in SUFFIXES]
+        found = [
+            file for file in inside
+            if file.is_file() and file.suffix.lower() in SUFFIXES and file.parent.resolve() != out.resolve()
+        ]
         found = [path] if path.is_file() else found
         if not found:
             kinds = ", ".join(SUFFIXES)

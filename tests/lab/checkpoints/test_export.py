@@ -199,5 +199,7 @@ def test_mistakes_of_export_are_one_line(tmp_path):
     before = student.read_bytes()
     assert "must be new, got its source" in mistake("export", tmp_path / "run", "--out", student)
     assert "must be new, got its source" in mistake("export", student, "--out", student)
+    assert "must be new, got its source" in mistake(
+        "import", student, "--detector", "retinanet", "--backbone", "compact_s", "--out", student)
     assert student.read_bytes() == before
     assert call("export", tmp_path / "run", "--out", tmp_path / "x.pth").exit_code == 0

@@ -106,6 +106,32 @@ def test_a_broken_image_costs_only_itself(student, photos, tmp_path, content):
     assert "in 3 images" in done.stdout and (tmp_path / "out/predictions.json").exists()
 
 
+def test_pictures_of_an_earlier_call_are_no_images(student, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos)
+    shown = [call("predict", student, ".", "--threshold", 0.5).stdout for _ in range(2)]
+    assert shown[0] == shown[1] and "in 3 images: predictions" in shown[0]
+    picture = next((photos / "predictions").glob("*.jpg"))
+    assert "in 1 images" in call("predict", student, picture, "--out", "predictions", "--threshold", 0.5).stdout
+
+
+def test_an_image_that_jpeg_cannot_hold_costs_only_its_picture(student, photos, tmp_path):
+    Image.new("RGB", (65_501, 40)).save(photos / "wide.png")
+    done = call("predict", student, photos, "--out", tmp_path / "out", "--threshold", 0)
+    assert done.exit_code == 1 and "wide.png must be drawn as JPEG" in done.stderr
+    assert "(1 of 4 images could not be drawn)" in done.stderr and "in 4 images" in done.stdout
+    found = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert len({each["file_name"] for each in found}) == 4 and len(list((tmp_path / "out").glob("*.jpg"))) == 3
+
+
+def test_without_any_image_that_can_be_read_the_earlier_predictions_stay(student, photos, tmp_path):
+    call("predict", student, photos, "--out", tmp_path / "out", "--threshold", 0)
+    before = (tmp_path / "out/predictions.json").read_bytes()
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    done = call("predict", student, tmp_path / "broken.png", "--out", tmp_path / "out")
+    assert done.exit_code == 1 and "(1 of 1 images could not be read)" in done.stderr and done.stdout == ""
+    assert (tmp_path / "out/predictions.json").read_bytes() == before != b"[]\n"
+
+
 def test_an_image_turned_by_exif_is_detected_as_it_is_seen(student, photos, tmp_path):
     image, exif = Image.open(photos / "b.png"), Image.Exif()
     exif[0x0112] = 6
@@ -121,6 +147,12 @@ def test_export_writes_onnx_and_says_that_it_was_compared(student, tmp_path):
     assert done.exit_code == 0, done.output
     assert "one image of 64 x 96 pixels" in done.output and "detections as the student's" in done.output
     assert (tmp_path / "student.onnx").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(("file", "flags"), [("s.onnx", ("--names", "mmdet")), ("s.pth", ("--size", 64, 64))])
+def test_a_flag_of_the_other_format_is_refused(student, tmp_path, file, flags):
+    done = call("export", student, "--out", tmp_path / file, *flags)
+    assert done.exit_code == 1 and f"{flags[0]} must go with" in done.stderr and not (tmp_path / file).exists()
 
 
 def test_export_takes_the_size_of_training_and_asks_where_there_is_none(student, tmp_path):
