@@ -11,5 +11,5 @@ __all__ = lazy_package(__name__, {
     "data_checks": "Finding check_pixels examine refuse_data",
     "images": "as_rgb read_exif_rotated shrink",
     "segmentation": "run_lengths",
-    "splits": "DISJOINT TRAIN_PARTS",
+    "splits": "DISJOINT TRAIN_PARTS WHOLE",
 })

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..datasets import DetectionDataset, as_rgb, read_exif_rotated, read_split, shrink, splits_of
+from ..datasets import WHOLE, DetectionDataset, as_rgb, read_exif_rotated, read_split, shrink, splits_of
 from ..errors import UserError, check_name
 from ..io import user_path
 
@@ -28,12 +28,17 @@ def open_dataset(data, *, split: str = "", long_side: int = 1333):
     folder = user_path(data)
     if not folder.is_dir():
         raise UserError(f"data must be a folder that exists, got {str(data)!r}; correct the path")
-    if any(folder.glob("*annotations*")) or any(folder.glob("*/_annotations*")):
+    whole = any((folder / name).exists() for name in (*WHOLE, "annotations"))
+    if whole or not images_in(folder) and any(folder.glob("**/*.json")):
         known = splits_of(folder)
         split = split or ("val" if "val" in known else known[0])
         check_name("split", split, known)
         return DetectionDataset(read_split(folder, split), long_side=long_side)
     return ImageFolder(folder, long_side)
+
+
+def images_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
 
 
 def item(file, name: str, number: int, long_side: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -65,8 +70,7 @@ class ImageFolder:
     classes = ["object"]
 
     def __init__(self, folder: Path, long_side: int = 0):
-        self.long_side = long_side
-        self.files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+        self.long_side, self.files = long_side, images_in(folder)
         if not self.files:
             raise UserError(f"{folder} must hold images ({', '.join(SUFFIXES)}) or COCO annotations, got neither")
         self.image_ids = list(range(1, len(self.files) + 1))

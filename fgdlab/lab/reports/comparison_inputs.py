@@ -31,7 +31,7 @@ class ComparisonInputs:
 
 def read_detections(file: Path, ground_truth: dict) -> list[dict]:
     detections = read_json(file)
-    if not isinstance(detections, list) or not detections:
+    if not isinstance(detections, list):
         raise UserError(f"{file} must hold a list of detections, got {short_repr(detections)}; {EXPORT}")
 
     def name(i: int) -> str:
@@ -70,7 +70,7 @@ def read_ground_truth(file: Path) -> dict:
 
 def comparison_of_files(a: Sequence[Path], b: Sequence[Path], truth: Path | None = None) -> ComparisonInputs:
     """The k-th path of A against the k-th of B: folders of finished runs, or files of detections with ground truth."""
-    if len(a) != len(b):
+    if len(a) != len(b) or not a:
         raise UserError(f"both sides must have as many runs, got {len(a)} and {len(b)}; name them seed by seed")
     names = tuple(str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more" for paths in (a, b))
     if truth is None:
@@ -94,7 +94,7 @@ def paired(
         files = [path / "detections.json" if path.is_dir() else path for path in paths]
         pairs[label] = tuple(read_detections(file, ground_truth) for file in files)
         images_a, images_b = ({each["image_id"] for each in side} for side in pairs[label])
-        if not images_a & images_b:
+        if images_a and images_b and not images_a & images_b:
             raise UserError(
                 f"{files[0]} and {files[1]} must be of the same images, got {len(images_a)} and {len(images_b)} images "
                 "and none in both; run both on one split"
@@ -118,17 +118,17 @@ def comparison_of_runs(a: Sequence[Path], b: Sequence[Path], names: tuple[str, s
                 f"all runs must be evaluated on the same images, got {first['data_line']!r} in {a[0]} and "
                 f"{result['data_line']!r} in {folder}; compare runs of one split and size"
             )
-    seeds = seeds_a, seeds_b = [[results[folder]["settings"]["seed"] for folder in side] for side in (a, b)]
-    if len(a) > 1 and (sorted(seeds_a) != sorted(seeds_b) or len(set(seeds_a)) < len(seeds_a)):
+    sides = (sorted((results[folder]["settings"]["seed"], folder) for folder in side) for side in (a, b))
+    (seeds_a, a), (seeds_b, b) = (map(list, zip(*side, strict=True)) for side in sides)
+    if len(a) > 1 and (seeds_a != seeds_b or len(set(seeds_a)) < len(seeds_a)):
         raise UserError(
             f"each seed must have one run on both sides, got seeds {seeds_a} and {seeds_b}; name runs of the same seeds"
         )
-    labels, notes = [f"seed {seed}" for seed in sorted(seeds_a)], []
-    if sorted(seeds_a) != sorted(seeds_b):
+    labels, notes = [f"seed {seed}" for seed in seeds_a], []
+    if seeds_a != seeds_b:
         labels = ["one pair"]
         notes = [f"The two runs have different seeds, {seeds_a[0]} and {seeds_b[0]}; this adds seed variance."]
-    dataset = evaluation_set(a[0], first)
-    a, b = ([folder for _, folder in sorted(zip(*side, strict=True))] for side in zip(seeds, (a, b), strict=True))
+    dataset = evaluation_set(a[0], results[a[0]])
     return paired(names, labels, a, b, dataset.ground_truth(), dataset.image_ids, first["data_line"], notes)
 
 

@@ -20,6 +20,7 @@ from fgdlab.lab.explorer.inference import Predictions, Sample, predictions_of, s
 from fgdlab.lab.explorer.models import checkpoint_label, step_number
 from fgdlab.lab.explorer.teacher_checks import check_teacher, count_detected
 from fgdlab.lab.explorer.view_data import mask_edges, panel_rows, scale_mask
+from fgdlab.lab.io import write_json
 from fgdlab.scene import Scene
 
 
@@ -239,6 +240,21 @@ def test_a_large_image_is_sent_as_pillow_would_shrink_it():
 def test_a_broken_image_is_named(tmp_path, refusal):
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     assert "broken.jpg" in refusal(ImageFolder(tmp_path).__getitem__, 0)
+
+
+@pytest.mark.parametrize("layout", ["annotations.json", "labels.json", "result.json", "val/labels.json", "val.json"])
+def test_every_layout_that_a_run_reads_is_explored(tmp_path, layout):
+    file = tmp_path / layout
+    images = file.parent / "data" if file.name == "labels.json" else tmp_path / "images"
+    images.mkdir(parents=True)
+    names, annotations = {id_: f"{id_}.png" for id_ in range(1, 21)}, []
+    for id_, name in names.items():
+        Image.new("RGB", (40, 30), (10 * id_, 0, 0)).save(images / name)
+        annotations += [{"id": id_, "image_id": id_, "category_id": 1, "bbox": [4, 5, 20, 10], "area": 200}]
+    entries = [{"id": id_, "file_name": name, "width": 40, "height": 30} for id_, name in names.items()]
+    write_json(file, {"images": entries, "categories": [{"id": 1, "name": "cat"}], "annotations": annotations})
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ["cat"] and dataset[0][1]["boxes"].tolist() == [[4, 5, 24, 15]]
 
 
 def test_a_folder_without_images_is_refused(tmp_path, refusal):
