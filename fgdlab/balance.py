@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .config import TERMS, FGDConfig
+from .config import TERMS, FGDConfig, check_positive
 from .terms import Term, rows
 
 FIRST_STEPS = 50
@@ -32,13 +32,19 @@ class Balance(nn.Module):
         strength: factor on every weight, >= 0.
         loss_ratio: ratio of the distillation to the task loss; 0 keeps the method's coefficients.
         equal_terms: divide the ratio equally among the term names.
-        steps: number of steps that are measured.
+        steps: number of steps that are measured, at least 1.
+    Raises:
+        ValueError: a number outside its range.
     """
 
     def __init__(
         self, strength: float = 1.0, loss_ratio: float = 0.0, equal_terms: bool = False, steps: int = FIRST_STEPS,
     ):
         super().__init__()
+        if not 0 <= min(strength, loss_ratio) <= max(strength, loss_ratio) < float("inf"):
+            problem = "strength and loss_ratio must be finite numbers >= 0"
+            raise ValueError(f"{problem}, got {strength} and {loss_ratio}")
+        check_positive(steps=steps)
         self.strength, self.loss_ratio, self.equal_terms, self.steps = strength, loss_ratio, equal_terms, steps
         self.seen, self.own = 0, 0.0  # steps measured, sum of the task loss
         self.sums: dict[str, float] = {}  # per term name
@@ -83,8 +89,9 @@ def calibrate(
     Returns:
         {term: weight}; of FGD {setting: weight}, for ``dataclasses.replace(config, **calibrate(...))``.
     Raises:
-        ValueError: a distiller without a loss, or no batch.
+        ValueError: a distiller without a loss, no batch, or a ``loss_ratio`` that is not above 0.
     """
+    check_positive(loss_ratio=loss_ratio)
     balance, kept = Balance(loss_ratio=loss_ratio, equal_terms=True, steps=batches), distiller.balance
     terms: list[Term] = []
     with state_restored(distiller), torch.no_grad():

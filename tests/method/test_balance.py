@@ -44,6 +44,14 @@ def test_equal_terms_give_each_name_an_equal_part():
         assert float(total([term for term in balanced if term.name == name])) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("settings", [
+    {"strength": -1.0}, {"strength": float("nan")}, {"loss_ratio": -1.0}, {"loss_ratio": float("inf")}, {"steps": 0}])
+def test_a_number_out_of_its_range_is_refused(settings):
+    (name, value), = settings.items()
+    with pytest.raises(ValueError, match=rf"{name} .*must be .*got.* {value}"):
+        Balance(**settings)
+
+
 def test_levels_keep_their_proportion():
     fine, coarse = Balance(loss_ratio=0.25, equal_terms=True)(own(), terms(fg=1.0))
     assert float(coarse.weight * coarse.raw / (fine.weight * fine.raw)) == pytest.approx(3.0)

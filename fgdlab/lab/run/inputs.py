@@ -32,8 +32,13 @@ def identity(config: RunConfig, data: Data | None = None) -> dict:
 
 
 def findings(config: RunConfig, data: Data) -> list[Finding]:
+    found = []
+    if config.train_split == config.eval_split:
+        remedy = "AP on images that were learned says little; choose another --eval-split"
+        found += [Finding("warn", "one split", f"{config.eval_split} is for training and for evaluation", remedy)]
     if config.data == "digits":
-        return []
+        mirrored = Finding("warn", "mirrored digits", f"flip is {config.flip:g}", "they are no digits; set it to 0")
+        return [*found, mirrored] if config.flip else found
     student = build(**build_settings(config, "student", 1))
     met = None
     if config.detector in ANCHORED:
@@ -43,4 +48,5 @@ def findings(config: RunConfig, data: Data) -> list[Finding]:
     transform = student.transform
     resized = (0, 0) if isinstance(transform, NoResize) else (transform.min_size[-1], transform.max_size)
     kept = getattr(student, "roi_heads", student).detections_per_img
-    return examine(dict(zip((config.train_split, config.eval_split), data, strict=True)), met, resized, kept)
+    parts = dict(zip((config.train_split, config.eval_split), data, strict=True))
+    return [*found, *examine(parts, met, resized, kept)]

@@ -40,6 +40,7 @@ class Step:
             with self.group.unsynchronised(self.model) if part < self.parts else nullcontext():
                 results.append(self.forward_and_backward(*batch))
         if not self.checked:
+            check_gradient(results[0][1])
             check_reached(self.group, self.distiller)
             self.checked = True
         return self.of_the_batch(results)
@@ -65,6 +66,14 @@ class Step:
         )
         *raws, loss = self.group.summed(sums).unbind()
         return [term._replace(raw=raw) for term, raw in zip(results[-1][1], raws, strict=True)], loss
+
+
+def check_gradient(terms: list[Term]) -> None:
+    for term in terms:
+        if term.weight and not term.raw.requires_grad and term.raw:  # 0 where no image has an object
+            raise UserError(
+                f"the loss term {term.name!r} on {term.level} must have a gradient, got a constant; compute it from "
+                "the student's maps, not detached")
 
 
 def cut(images: list, targets: list, parts: int) -> Iterator[tuple[list, list]]:

@@ -176,7 +176,7 @@ def test_ap_reaches_but_does_not_exceed_the_bound_that_kept_detections_set(tmp_p
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_detector_keeps_as_many_detections_as_the_check_is_told(tmp_path, monkeypatch, name):
     config, told = RunConfig.of({"data": "DIR", "detector": name, "student": "small_s"}), []
-    monkeypatch.setattr(inputs, "examine", lambda *args: told.append(args[3]))
+    monkeypatch.setattr(inputs, "examine", lambda *args: told.append(args[3]) or [])
     inputs.findings(config, (None, None))
     all_of_them = {"score_thresh": 0.0, "nms_thresh": 1.0}
     if "rcnn" in name:
@@ -185,6 +185,16 @@ def test_a_detector_keeps_as_many_detections_as_the_check_is_told(tmp_path, monk
     with torch.no_grad():
         output, = detector([torch.rand(3, 128, 128)])
     assert told == [len(output["scores"])]
+
+
+@pytest.mark.parametrize(("settings", "name"), [
+    ({"train_split": "val"}, "one split"), ({"train_split": "val", "data": "DIR"}, "one split"),
+    ({"flip": 0.5}, "mirrored digits"), ({"flip": 0.5, "data": "DIR"}, None), ({}, None),
+])
+def test_training_on_what_is_evaluated_and_mirrored_digits_are_worth_a_look(monkeypatch, settings, name):
+    monkeypatch.setattr(inputs, "examine", lambda *args: [])
+    found = inputs.findings(RunConfig.of(settings), (None, None))
+    assert [(each.level, each.name) for each in found] == ([("warn", name)] if name else [])
 
 
 def test_what_is_said_of_several_splits_is_said_once(tmp_path):

@@ -9,6 +9,7 @@ import torch
 from fgdlab.distill import Distiller
 from fgdlab.fgd import FGDLoss
 from fgdlab.fused.loss import FusedFGDLoss
+from fgdlab.lab.commands.validate_config import validate_config
 from fgdlab.lab.config.active_fields import distils
 from fgdlab.lab.config.run_config import METHODS
 from fgdlab.lab.detectors.builder import build
@@ -227,6 +228,19 @@ def test_mistakes_in_a_file_of_ones_own_are_one_line(custom_loss_file, tmp_path,
     assert "torch.nn.Module" in method(f"{tmp_path / 'number.py'}:Plain")
     custom_loss_file.write_text(OWN + "    def __init__(self, width): super().__init__()")
     assert "__init__() takes 2 positional arguments but 4 were given" in method(f"{custom_loss_file}:Plain")
+
+
+@pytest.mark.parametrize("where", ["run", "the doctor"])
+def test_a_loss_whose_terms_have_no_gradient_is_refused_in_one_line(
+    custom_loss_file, tmp_path, tiny_config, scene_cache, monkeypatch, refusal, where
+):
+    monkeypatch.setenv("FGDLAB_HOME", str(scene_cache))
+    custom_loss_file.write_text(OWN.replace("self.aligned(scene, level)", "self.aligned(scene, level).detach()"))
+    config = tiny_config(method=f"{custom_loss_file}:Plain", epochs=1)
+    last = list(validate_config(config))[-1] if where == "the doctor" else None
+    said = str(last) if last else refusal(run, config, tmp_path / "run", progress="off")
+    assert "the loss term 'plain' on P3 must have a gradient, got a constant; compute it from" in said
+    assert last is None or last.passed is False
 
 
 def test_a_run_with_a_loss_that_returns_no_terms_is_refused_in_one_line(
