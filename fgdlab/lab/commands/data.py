@@ -37,7 +37,8 @@ def digits(size, train, tune, val, lookalikes, seed, out) -> None:
 @click.argument("folder", type=PATH)
 @option("--pixels/--no-pixels", "decode every image as well", default=True)
 @option("--masks", "every object must have a segmentation mask, as mask_rcnn needs it", is_flag=True)
-@option("--image-size", "longest side in pixels to which a run will shrink  [default: as it is]", type=int)
+@option("--image-size",
+        "longest side in pixels to which a run will shrink  [default: as it is]", type=click.IntRange(0))
 @option("--exif-turned", "boxes were drawn on images as their EXIF orientation turns them", is_flag=True)
 @option("--look", "also draw images with boxes into this file, such as look.png", type=PATH)
 def check(folder, pixels, masks, image_size, exif_turned, look) -> None:

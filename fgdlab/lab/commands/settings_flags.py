@@ -9,9 +9,18 @@ from .. import config as configs
 from .. import run
 from ..config import RunConfig
 from ..errors import UserError
+from ..io import user_path
 from ..training import torchrun
 
-PATH = click.Path(path_type=Path)
+
+class UserPath(click.Path):
+    """~ is the user's home, also in --out=~/runs, which a shell leaves as it is."""
+
+    def convert(self, value, param, ctx):
+        return super().convert(user_path(value), param, ctx)
+
+
+PATH = UserPath(path_type=Path)
 
 
 def option(*names_and_help: str, **settings):
@@ -73,17 +82,27 @@ def preset_flags(command):
 def config_of(preset: str | None, coco: str | None, settings: dict) -> RunConfig:
     """The configuration that --preset, --coco and single flags give together; single flags come last."""
     settings = given(settings)
+    if coco and "data" in settings:
+        raise UserError(f"--coco and --data both name a folder, got {coco} and {settings['data']}; give one of them")
     if coco:
         settings = {"data": coco, "image_size": 0, "train_images": 0, "eval_images": 0} | settings
     if preset is None:
-        return scaled(settings)
+        return noted(scaled(settings), settings)
     preset_settings = configs.preset(preset).settings()
     if "data" not in settings:
         raise UserError(
             "--preset must go with --coco DIR, got no folder; "
             "give the one with annotations/instances_train2017.json, train2017/ and so on"
         )
-    return RunConfig.of({**preset_settings, **settings})
+    return noted(RunConfig.of({**preset_settings, **settings}), settings)
+
+
+def noted(config: RunConfig, given: Collection[str]) -> RunConfig:
+    """The same configuration; a line names the flags that the run does not use."""
+    unused = {*given} & {*configs.unused_settings(configs.distils(config), config.method, configs.has_teacher(config))}
+    if (unused := unused - {"method"}) and torchrun.rank() == 0:
+        click.echo(f"note: with method {config.method}, nothing uses {', '.join(sorted(unused))}")
+    return config
 
 
 def given(settings: dict) -> dict:

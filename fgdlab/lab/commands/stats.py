@@ -3,9 +3,10 @@ from pathlib import Path
 
 import click
 
-from .. import reports, stats, sweeps, tables
+from .. import reports, stats, tables
 from ..errors import UserError
-from .settings_flags import PATH, numbers, option, results_flag, scale_flag
+from ..io import user_path
+from .settings_flags import PATH, UserPath, numbers, option, results_flag, scale_flag
 
 
 @click.command()
@@ -32,18 +33,17 @@ def seeds(name, row, against, metric, half_width, difference, power, looks, scal
     of seeds comes with the range that the standard deviation so far allows. The interval is valid however often you
     look and whenever you stop; with --looks, only at the planned looks.
     """
-    sweep = sweeps.load_sweep(name).at(scale)
     targets = reports.SeedTargets(metric, half_width, difference, power, tuple(sorted(set(looks or ()))))
-    frame, path = sweeps.read_results(sweep, scale, out, not out)
-    click.echo(reports.seeds_report(frame, sweep, targets, row, against))
-    click.echo(f"from {path}", err=True)
+    runs = reports.SweepRuns.of(name, scale, out)
+    click.echo(reports.seeds_report(runs.frame, runs.sweep, targets, row, against))
+    click.echo(f"from {runs.path}", err=True)
 
 
 @click.command()
 @click.argument("a")
 @click.argument("b")
 @option("--truth",
-        "COCO ground truth, when A and B are files of detections", type=click.Path(path_type=Path, dir_okay=False))
+        "COCO ground truth, when A and B are files of detections", type=UserPath(path_type=Path, dir_okay=False))
 @option("--sweep", "A and B are rows of this sweep; seeds that are done in both are compared")
 @scale_flag
 @option("--out", "folder of the sweep's runs  [default: runs/NAME, at another scale runs/NAME-SCALE]", type=PATH)
@@ -68,7 +68,7 @@ def compare(a, b, truth, sweep, scale, out, metric, resamples, figure) -> None:
     if sweep is not None:
         inputs = reports.comparison_of_rows(reports.SweepRuns.of(sweep, scale, out), a, b)
     else:
-        sides = [[Path(name) for name in side.split(",") if name] for side in (a, b)]
+        sides = [[user_path(name) for name in side.split(",") if name] for side in (a, b)]
         inputs = reports.comparison_of_files(*sides, truth)
     result = reports.compare(inputs, metric, resamples)
     click.echo(reports.comparison_text(result))
@@ -94,7 +94,7 @@ def errors(runs, sweep, scale, out, figure) -> None:
         of_sweep = reports.SweepRuns.of(sweep, scale, out)
         rows, title = reports.error_types_of_rows(of_sweep), of_sweep.sweep.title
     else:
-        rows, title = {each: reports.error_types_of_runs(map(Path, each.split(","))) for each in runs}, "Runs"
+        rows, title = {each: reports.error_types_of_runs(map(user_path, each.split(","))) for each in runs}, "Runs"
         if twice := [each for each in rows if not rows[each].index.is_unique]:
             raise UserError(f"joined runs must be of different seeds, got {twice[0]}")
     click.echo(reports.errors_text(rows))

@@ -14,6 +14,7 @@ from PIL import Image
 
 import fgdlab
 from fgdlab.lab.commands.cli import main
+from fgdlab.lab.commands.settings_flags import config_of
 from fgdlab.lab.config.run_config import RunConfig
 from fgdlab.lab.config.scales import scale_settings
 from fgdlab.lab.run import STATES, RunFolder
@@ -180,6 +181,27 @@ def test_a_flag_reaches_its_setting(monkeypatch):
         config.teacher_checkpoint,
     ) == (1e-3, False, "mse", 7, "a b")
     assert (config.scale, config.eval_images, seen[1]) == ("smoke", 16, RunConfig.of(scale_settings("laptop")))
+
+
+@pytest.mark.parametrize(("flags", "names"), [
+    (("--temperature", "0.8"), "with method none, nothing uses temperature"),
+    (("--method", "hint", "--alpha", "1e-3", "--beta", "1e-3"), "with method hint, nothing uses alpha, beta"),
+    (("--method", "fgd", "--alpha", "1e-3"), ""), (("--method", "none", "--teacher-lr", "1e-3"), "uses teacher_lr"),
+])
+def test_flags_that_a_run_does_not_use_are_named(flags, names, capsys):
+    given = dict(zip([flag[2:].replace("-", "_") for flag in flags[::2]], flags[1::2], strict=True))
+    config_of(None, None, given)
+    assert names in capsys.readouterr().out if names else capsys.readouterr().out == ""
+
+
+def test_two_flags_for_one_folder_are_refused(refusal):
+    assert "got a and b; give one of them" in refusal(config_of, None, "a", {"data": "b"})
+
+
+def test_a_tilde_behind_an_equals_sign_is_the_users_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = call("data", "digits", "--out=~/scenes", "--train", "2", "--tune", "1", "--val", "1", "--size", "64")
+    assert done.exit_code == 0 and (tmp_path / "scenes/annotations.json").is_file(), done.output
 
 
 def test_help_imports_no_torch():
