@@ -3,6 +3,7 @@
 Coefficients of different methods cannot be compared: one method sums over all cells, another takes the mean. The ratio
 of the distillation to the task loss at the start of training can be compared.
 """
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .config import TERMS, FGDConfig, check_positive
+from .config import TERMS, FGDConfig, check_positive, check_weights
 from .terms import Term, rows
 
 FIRST_STEPS = 50
@@ -31,7 +32,6 @@ class Balance(nn.Module):
     Args:
         strength: factor on every weight, >= 0.
         loss_ratio: ratio of the distillation to the task loss; 0 keeps the method's coefficients.
-        equal_terms: divide the ratio equally among the term names.
         steps: number of steps that are measured, at least 1.
     Raises:
         ValueError: a number outside its range.
@@ -41,9 +41,7 @@ class Balance(nn.Module):
         self, strength: float = 1.0, loss_ratio: float = 0.0, equal_terms: bool = False, steps: int = FIRST_STEPS,
     ):
         super().__init__()
-        if not 0 <= min(strength, loss_ratio) <= max(strength, loss_ratio) < float("inf"):
-            problem = "strength and loss_ratio must be finite numbers >= 0"
-            raise ValueError(f"{problem}, got {strength} and {loss_ratio}")
+        check_weights(strength=strength, loss_ratio=loss_ratio)
         check_positive(steps=steps)
         self.strength, self.loss_ratio, self.equal_terms, self.steps = strength, loss_ratio, equal_terms, steps
         self.seen, self.own = 0, 0.0  # steps measured, sum of the task loss
@@ -58,9 +56,13 @@ class Balance(nn.Module):
         return [term._replace(weight=term.weight * self.factor(term.name)) for term in terms]
 
     def measure(self, task_terms: list[Term], terms: list[Term]) -> None:
-        self.seen += 1
         task_loss = sum(row["weighted"] for row in rows(0, task_terms))
         task_loss, *weighted = self.mean_over_ranks([task_loss, *(row["weighted"] for row in rows(0, terms))])
+        if not all(map(math.isfinite, (task_loss, *weighted))):
+            return  # as under a float16 scale that is too large
+        if task_loss <= 0:
+            raise ValueError(f"loss_ratio must have a task loss above 0, got {task_loss:g}; set a strength instead")
+        self.seen += 1
         self.own += task_loss
         for term, value in zip(terms, weighted, strict=True):
             self.sums[term.name] = self.sums.get(term.name, 0.0) + value

@@ -3,6 +3,7 @@
 The field metadata holds ``help`` and, where only certain words are allowed, ``choices``. Nothing here imports torch.
 """
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any
 
 AREAS = ("split", "fg", "bg", "both", "none")
@@ -24,20 +25,20 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 def check_weights(**weights: float) -> None:
     """Raises:
-        ValueError: a weight that is negative or not finite. 0 removes a term and its layers.
+        ValueError: a weight that is no number, negative or not finite. 0 removes a term and its layers.
     """
     for name, weight in weights.items():
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"{name} must be a finite number >= 0, got {weight}; 0 leaves the term out")
+        if not isinstance(weight, Real) or not 0 <= weight < float("inf"):
+            raise ValueError(f"{name} must be a finite number >= 0, got {weight!r}; 0 leaves the term out")
 
 
 def check_positive(**settings: float) -> None:
     """Raises:
-        ValueError: a value that is not above 0 or not finite.
+        ValueError: a value that is no number, not above 0 or not finite.
     """
     for name, value in settings.items():
-        if not 0 < value < float("inf"):
-            raise ValueError(f"{name} must be a finite number > 0, got {value}")
+        if not isinstance(value, Real) or not 0 < value < float("inf"):
+            raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
 
 
 def setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
@@ -82,17 +83,11 @@ class FGDConfig:
 
     def weights(self) -> dict[str, float]:
         """{term: coefficient} of the terms that this configuration computes, in the order of eq. 14; none is 0."""
-        weights = {}
-        if self.area in ("split", "fg"):
-            weights["fg"] = self.alpha
-        if self.area in ("split", "bg"):
-            weights["bg"] = self.beta
-        if self.area == "both":
-            weights["both"] = self.alpha
-        if self.spatial_attention or self.channel_attention:
-            weights["attention"] = self.gamma
-        if self.relation != "none":
-            weights["global"] = self.lambda_
+        used = {
+            "fg": self.area in ("split", "fg"), "bg": self.area in ("split", "bg"), "both": self.area == "both",
+            "attention": self.spatial_attention or self.channel_attention, "global": self.relation != "none",
+        }
+        weights = {name: getattr(self, TERMS[name]) for name in used if used[name]}
         return {name: weight for name, weight in weights.items() if weight}
 
 

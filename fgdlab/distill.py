@@ -45,7 +45,7 @@ class Distiller(nn.Module):
         match: ``match(scene, teacher_maps) -> teacher_maps`` where pyramids differ: see ``match_levels``.
         teacher_pixels: pixels for the student -> pixels for the teacher, where ``transform`` normalises differently.
     Raises:
-        ValueError: a loss without teacher or cache, or the other way round; a student that is wrapped, shares
+        ValueError: a loss without teacher or cache, or one of them without a loss; a student that is wrapped, shares
             parameters with its teacher, or needs an adapter.
     """
 
@@ -67,8 +67,8 @@ class Distiller(nn.Module):
                 raise ValueError(f"a detector must have transform and backbone as in torchvision, got {got}")
         if teacher is not None:
             check_pair(student, teacher, bool(adapter or teacher_pixels))
+            teacher.eval().requires_grad_(False)
         self.student, self.loss, self.balance = student, loss, balance
-        teacher = None if teacher is None else teacher.eval().requires_grad_(False)
         self._teacher = (teacher,)  # a tuple hides it from nn.Module
         self._recall, self._adapter, self._match, self._teacher_pixels = recall, adapter, match, teacher_pixels
         self._checked = False
@@ -95,7 +95,7 @@ class Distiller(nn.Module):
         return twin
 
     def forward(self, *batch: Any, **named: Any) -> list[Term]:
-        if not self.training:
+        if not (self.training and self.student.training):
             raise RuntimeError(
                 "a distiller must be in train mode to give losses; call .train(), or .student(images) for detections")
         losses, scene = (self._adapter or torchvision_adapter)(self.student, *batch, **named)
@@ -108,8 +108,12 @@ class Distiller(nn.Module):
         else:
             with torch.autocast(scene.pixels.device.type, enabled=False):  # a sum of squares overflows in float16
                 terms = self.loss(scene.float(), full_precision(maps))
-        if type(terms) is not list or not all(isinstance(each, Term) for each in terms):
-            raise ValueError(f"the loss must return a list of Terms, got {terms!r:.60}; see terms.py")
+        if type(terms) is not list or not all(
+            isinstance(each, Term) and getattr(each.raw, "shape", None) == () for each in terms
+        ):
+            raise ValueError(f"the loss must return a list of Terms with scalars, got {terms!r:.60}; see terms.py")
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            check_gradients(self.loss, scene, terms)
         return task_terms + (self.balance(task_terms, terms) if self.balance else terms)
 
     def matched_maps(self, scene: Scene, batch: tuple[Any, ...], named: dict[str, Any]) -> TeacherMaps:
@@ -199,6 +203,19 @@ def warn_of_enlarged(images: list[Tensor], scene: Scene) -> None:
                 f"the student's transform must suit the images, got one of {before} rows resized to {after}, which "
                 "takes time and memory; give the detector a smaller min_size=", stacklevel=2)
             return
+
+
+def check_gradients(loss: nn.Module, scene: Scene, terms: list[Term]) -> None:
+    """Raises:
+        ValueError: a term that teaches the student nothing, because the student's maps or the term are constants.
+    """
+    on_maps = isinstance(loss, PyramidLoss) and loss.built_from == "channels"
+    constant = on_maps and not any(maps.requires_grad for maps in scene.features.values())
+    for term in terms:
+        if constant or term.weight and not term.raw.requires_grad and term.raw:  # 0 where no image has an object
+            remedy = "take its maps without detach(), and call student.requires_grad_(True)"
+            must = f"the loss term {term.name!r} on {term.level} must have a gradient to the student"
+            raise ValueError(f"{must}, got a constant; {remedy}")
 
 
 def check_ranks_agree(teacher: nn.Module) -> None:

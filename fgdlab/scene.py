@@ -79,12 +79,13 @@ def full_precision(features: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def check_boxes(scene: Scene) -> None:
     """Raises:
-        ValueError: boxes that are not x1 y1 x2 y2 in pixels.
+        ValueError: boxes that are not x1 y1 x2 y2 in pixels, or rows of padding among them.
     """
-    for of_image in scene.boxes:
+    for of_image in [scene.boxes] if isinstance(scene.boxes, Tensor) else scene.boxes:
         if not isinstance(of_image, Tensor) or of_image.ndim != 2 or of_image.shape[1] != 4:
-            got = getattr(of_image, "shape", of_image)
-            raise ValueError(f"boxes must have shape (K, 4), got {got}; an image without boxes has shape (0, 4)")
+            got = tuple(of_image.shape) if isinstance(of_image, Tensor) else type(of_image).__name__
+            must = "the boxes of each image must have shape (K, 4)"
+            raise ValueError(f"{must}, got {got}; an image without boxes has shape (0, 4)")
     if any(of_image.dtype == torch.bfloat16 for of_image in scene.boxes):
         problem = "boxes must be float32 or integers, got bfloat16, which rounds pixel 999 to 1000"
         warnings.warn(f"{problem}; do not cast the targets", stacklevel=2)
@@ -92,6 +93,7 @@ def check_boxes(scene: Scene) -> None:
     for wrong, hint in (
         (~boxes.isfinite(), "look at the data"),
         (boxes[:, 2:] < boxes[:, :2], "convert them from cxcywh or xywh"),
+        ((boxes == 0).all(dim=1, keepdim=True) | (boxes == -1).all(dim=1, keepdim=True), "leave out rows of padding"),
         (((boxes < 0) | (boxes > 1)).any().logical_not().expand_as(boxes), "multiply them by width and height"),
     ):
         if wrong.any():
@@ -209,10 +211,6 @@ class Tap(Recorder):
 
     @property
     def scene(self) -> Scene:
-        """The scene of the last forward.
-
-        Raises:
-            RuntimeError: the detector has not run inside the ``with`` yet.
-        """
+        """The scene of the last forward."""
         batch, targets = self["transform"]
         return scene_of(batch, targets, self["backbone"])

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..config import FGDConfig
 from ..fgd import MASKED, masks_of
-from ..masks import box_weights, focal_masks
+from ..masks import focal_masks
 from ..scene import Scene
 
 DEVICES = ("cpu", "cuda")
@@ -69,9 +69,7 @@ def sums_of_levels(
 
 
 def painted_weights(cells: Tensor, grid_size: tuple[int, int], dtype: torch.dtype) -> Tensor:
-    """``masks.box_weights`` of (N, K, 4) to the last bit, on the CPU drawn box by box, the smallest last."""
-    if cells.device.type != "cpu":
-        return box_weights(cells, grid_size, dtype)
+    """``masks.box_weights`` of (N, K, 4) to the last bit, drawn box by box, the smallest last."""
     fg, sides = torch.zeros(len(cells), *grid_size, dtype=dtype), cells[..., 2:] - cells[..., :2]
     count, order = sides.prod(-1).clamp(min=1).sort(descending=True)
     ranges = cells.clamp(min=0).gather(1, order[..., None].expand(cells.shape)).tolist()

@@ -27,7 +27,7 @@ class FusedFGDLoss(FGDLoss):
 
     def forward(self, scene: Scene, teacher: dict[str, Tensor]) -> list[Term]:
         """As ``PyramidLoss.forward``."""
-        if not self.weights or not self.levels:
+        if not self.weights:
             return super().forward(scene, teacher)
         self.check_input(scene, teacher)
         finest = teacher[self.levels[0]]

@@ -4,6 +4,8 @@ Their names are values of the setting ``method``. Classes load on first use: the
 """
 from importlib import import_module
 
+from ..config import check_choice
+
 METHOD_CLASSES = {
     "hint": "hint.Hint",  # FitNets, ICLR 2015
     "chen": "chen.Chen",  # NeurIPS 2017
@@ -23,5 +25,7 @@ METHOD_CLASSES = {
 
 
 def method_class(name: str) -> type:
+    """The class of a name, else a ValueError; FGD and FBKD are ``FGDLoss`` and ``FBKDLoss``."""
+    check_choice("method", name, (*METHOD_CLASSES,))
     module, cls = METHOD_CLASSES[name].split(".")
     return getattr(import_module(f"{__name__}.{module}"), cls)

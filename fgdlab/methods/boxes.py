@@ -46,6 +46,7 @@ def cells_of_level(
     """
     check_box_count(scene, len(maps))
     boxes, grid_size = torch.cat(scene.boxes), grid_of(maps)
+    boxes = boxes if boxes.dtype == torch.float64 else boxes.float()  # areas overflow in float16 and int16
     if rounding == "authors":
         cells = floored_cells(boxes, scene.padded_size, grid_size)
     else:
@@ -56,7 +57,9 @@ def cells_of_level(
 
 
 def level_index(level: str, levels: tuple[str, ...]) -> int:
-    return sorted(levels, key=lambda name: int(name[1:])).index(level)
+    """Place of a level from the finest on: by the number in its name where all have one, else as they are given."""
+    numbered = all(name[1:].isdecimal() for name in levels)
+    return (sorted(levels, key=lambda name: int(name[1:])) if numbered else list(levels)).index(level)
 
 
 def check_box_settings(finest_size: float | None, rounding: str = "exact") -> None:

@@ -82,6 +82,20 @@ def test_terms_that_are_all_0_keep_their_weights():
     ]
 
 
+@pytest.mark.parametrize("lost", [(float("nan"), 1.0), (2.0, float("inf"))])
+def test_a_step_that_is_not_finite_is_not_measured(lost):
+    balance = Balance(loss_ratio=0.5, steps=2)
+    balance(own(lost[0]), terms(fg=lost[1]))
+    before = [term.weight for term in balance(own(2.0), terms(fg=1.0))]
+    assert before == [term.weight for term in Balance(loss_ratio=0.5)(own(2.0), terms(fg=1.0))] and balance.seen == 1
+
+
+@pytest.mark.parametrize("loss", [0.0, -2.0])
+def test_a_task_loss_that_is_not_above_0_has_no_ratio(loss):
+    with pytest.raises(ValueError, match="loss_ratio must have a task loss above 0, got .*; set a strength instead"):
+        Balance(loss_ratio=0.5)(own(loss), terms(fg=1.0))
+
+
 def test_a_restored_balance_keeps_its_measurement():
     first, second = Balance(loss_ratio=0.5, steps=3), Balance(loss_ratio=0.5, steps=3)
     first(own(6.0), terms(fg=1.0))

@@ -6,7 +6,7 @@ from fgdlab.config import FGDConfig
 from fgdlab.distill import Distiller
 from fgdlab.fgd import FGDLoss
 from fgdlab.scene import Tap, look
-from fgdlab.terms import total
+from fgdlab.terms import Term, total
 
 LEVELS = ("P3", "P4", "P5")
 LOUD = FGDConfig(1.0, 1.0, 1.0, 1e-3)  # loud enough for one step to show
@@ -166,13 +166,14 @@ def test_a_pyramid_loss_gets_maps_as_the_networks_made_them_and_sums_them_in_flo
     assert seen == {torch.bfloat16} and {term.raw.dtype for term in terms if term.level == "P3"} == {torch.float32}
 
 
-@pytest.mark.parametrize("returned", [None, torch.tensor(1.0), {"loss": torch.tensor(1.0)}, [torch.tensor(1.0)]])
+@pytest.mark.parametrize("returned", [None, torch.tensor(1.0), {"loss": torch.tensor(1.0)}, [torch.tensor(1.0)], [
+    Term("mine", "P3", torch.ones(2))], [Term("mine", "P3", 1.0)]])
 def test_a_loss_that_returns_no_terms_says_what_it_must_return(retinanet, batch, returned):
     class Loss(torch.nn.Module):
         def forward(self, scene, teacher_maps):
             return returned
 
-    with pytest.raises(ValueError, match="the loss must return a list of Terms, got .*; see terms.py"):
+    with pytest.raises(ValueError, match="the loss must return a list of Terms with scalars, got .*; see terms.py"):
         Distiller(retinanet(), retinanet(), Loss()).train()(*batch)
 
 

@@ -265,6 +265,39 @@ def test_what_is_no_loss_is_refused_by_name(change, entry, retinanet, batch):
         distiller(*batch)
 
 
+def frozen(distiller):
+    distiller.student.requires_grad_(False)
+
+
+def detached(distiller):
+    distiller.student.backbone.register_forward_hook(
+        lambda module, args, maps: {name: each.detach() for name, each in maps.items()})
+
+
+@pytest.mark.parametrize("mistake", [frozen, detached])
+@pytest.mark.parametrize("name", ["hint", "mgd"])
+def test_a_student_whose_maps_are_constants_is_refused(mistake, name, retinanet, batch):
+    """Only the loss's own layers would learn."""
+    distiller = Distiller(retinanet(), retinanet(), method_class(name)(LEVELS, 8, 8)).train()
+    distiller(*batch)
+    mistake(distiller)
+    with pytest.raises(ValueError, match="must have a gradient to the student, got a constant; take its maps without"):
+        distiller(*batch)
+    with torch.no_grad():
+        distiller(*batch)
+
+
+def test_a_student_in_eval_mode_is_refused(retinanet, batch):
+    student = retinanet().eval()
+    with pytest.raises(RuntimeError, match=r"must be in train mode to give losses; call .train\(\)"):
+        Distiller(student, retinanet(), FGDLoss(LEVELS, 8, 8))(*batch)
+
+
+def test_an_unknown_method_is_told_which_there_are():
+    with pytest.raises(ValueError, match="method must be one of hint, chen, .*, got 'FGFI'"):
+        method_class("FGFI")
+
+
 def test_losses_without_any_gradient_pass(retinanet, batch):
     distiller = Distiller(retinanet()).train().requires_grad_(False)
     assert [term.name for term in distiller(*batch)] == ["classification", "bbox_regression"]
@@ -279,11 +312,29 @@ def test_losses_without_any_gradient_pass(retinanet, batch):
     (torch.tensor([8.0, 8, 60, 50]), r"must have shape \(K, 4\)"),
     (torch.zeros(2, 5), r"must have shape \(K, 4\)"),
     (None, r"must have shape \(K, 4\), got None"),
+    (BOX.numpy(), r"must have shape \(K, 4\), got ndarray"),
+    (torch.cat([BOX, torch.zeros(2, 4)]), "leave out rows of padding"),
+    (torch.cat([BOX, torch.full((1, 4), -1.0)]), "leave out rows of padding"),
 ])
 @pytest.mark.parametrize("build", [FGDLoss, FusedFGDLoss, method_class("pkd")])
 def test_boxes_that_are_not_xyxy_in_pixels_are_refused(boxes, hint, build):
     with pytest.raises(ValueError, match=hint):
         build(LEVELS, 8, 8)(scene_of(boxes=boxes), teacher_of(scene_of()))
+
+
+def test_one_tensor_with_the_boxes_of_all_images_is_refused():
+    with pytest.raises(ValueError, match=r"each image must have shape \(K, 4\), got \(1, 1, 4\)"):
+        FGDLoss(LEVELS, 8, 8)(replace(scene_of(), boxes=BOX[None]), teacher_of(scene_of()))
+
+
+@pytest.mark.parametrize("name", [None, "tadf", "defeat"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.int16, torch.int64, torch.float64])
+def test_boxes_of_any_precision_give_the_terms_of_float32(name, dtype):
+    scene = replace(scene_of(), pixels=torch.zeros(1, 3, 512, 512), boxes=[torch.tensor([[8.0, 8, 400, 350]])])
+    loss = (method_class(name) if name else FGDLoss)(LEVELS, 8, 8)
+    found = loss(replace(scene, boxes=[scene.boxes[0].to(dtype)]), teacher_of(scene))
+    for term, other in zip(found, loss(scene, teacher_of(scene)), strict=True):
+        assert term.raw.item() == pytest.approx(other.raw.item()) and other.level in LEVELS
 
 
 def test_boxes_in_bfloat16_are_warned_of_because_they_move_and_in_float16_and_integers_they_pass():

@@ -91,3 +91,8 @@ def all_cells(scene, grid):
 @pytest.mark.parametrize("order", [("P3", "P4", "P10"), ("P10", "P3", "P4")])
 def test_the_finest_level_is_the_first_whatever_the_order(order):
     assert [level_index(level, order) for level in ("P3", "P4", "P10")] == [0, 1, 2]
+
+
+def test_levels_without_numbers_are_in_the_order_that_they_are_given_in():
+    assert [level_index(level, ("fine", "coarse")) for level in ("fine", "coarse")] == [0, 1]
+    assert [level_index(level, ("P4", "P5", "P5b")) for level in ("P4", "P5", "P5b")] == [0, 1, 2]
