@@ -121,11 +121,11 @@ def lock_file(path: Path | str, timeout: float = -1, busy: str = "") -> Iterator
         yield
 
 
-def reserve_disk_space(path: Path, size: int) -> None:
-    """Reserve bytes for a file where the system can: writing to a mapped file on a full disk kills the process."""
+def reserve_disk_space(path: Path) -> None:
+    """Reserve a file's bytes where the system can: writing to a mapped file on a full disk kills the process."""
     if hasattr(os, "posix_fallocate"):
         with path.open("rb+") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 @contextmanager
@@ -175,11 +175,18 @@ def load_yaml(text: str):
     """
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node, deep=False):
+            keys = [key.value for key, _ in node.value]
+            if twice := [key for i, key in enumerate(keys) if key in keys[:i]]:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} twice", node.start_mark)
+            return super().construct_mapping(node, deep)
+
     if len(text) > MAX_YAML_LENGTH:
         got = f"got {len(text)}; cut it into several files"
         raise UserError(f"must be YAML of at most {MAX_YAML_LENGTH} characters, {got}")
     try:
-        return yaml.safe_load(text)
+        return Loader(text).get_single_data()
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", error)
         where = f" in line {mark.line + 1}" if mark else ""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .. import sweeps
+from .. import sweeps, training
 from ..config import DEFAULTS, active_settings
 from ..errors import UserError
 from ..io import load_yaml
@@ -65,6 +65,7 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, keep_stale, fail_fast, d
     own = overrides.get("data", "digits") != "digits" and "data" not in sweep.base and "photos" in sweep.scales
     scale = scale or ("photos" if own else "laptop")
     sweep = sweep.at(scale, seeds)
+    asked = {*sweep.seeds}
     folder = out or sweeps.runs_folder(sweep, scale)
     if scale == "photos":
         config = sweep.settings(sweep.baseline, 0, scale, overrides)
@@ -74,6 +75,8 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, keep_stale, fail_fast, d
     if not runs:
         reasons = "; ".join(sweep.absent.values())
         raise UserError(f"{name} must have rows for scale {scale}, got none: {reasons}; choose another scale")
+    for method in {run.config.method for run in runs if ".py:" in run.config.method}:
+        training.custom_loss_class(method)  # mistakes in it are found before others train
     made, meant = (
         len({active_settings(sweep.settings(row, 0, scale, more)) for row in sweep.present})
         for more in (overrides, {}))
@@ -82,7 +85,9 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, keep_stale, fail_fast, d
     if scale == "paper" and any(run.config.data == "digits" for run in runs):
         raise UserError("scale paper must know where COCO is, got no folder; add --set data=FOLDER")
     if dry_run:
-        lines = sweeps.dry_run(runs, sweep, scale, slots(runs, **where), retry_failed, keep_stale)
+        local = None if where["cluster"] or where["slurm"] else sweeps.cpu_slots(runs)  # a cluster decides
+        slots = len(where["gpus"] or ()) or where["jobs"] or local
+        lines = sweeps.dry_run(runs, sweep, scale, slots, retry_failed, keep_stale)
         click.echo("\n".join(lines))
         return
     note = (sweep.scales.get(scale) or {}).get("note", "")
@@ -92,18 +97,18 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, keep_stale, fail_fast, d
             runs, jobs=jobs, executor=executor, elsewhere=executor is not None, retry_failed=retry_failed,
             keep_stale=keep_stale, fail_fast=fail_fast, say=click.echo,
         )
-    frame = sweeps.collect(runs, sweep, keep_stale)
+    # seeds of earlier calls with these settings stay in the results
+    sweep = sweep.at(scale, sorted({*sweep.seeds, *sweeps.seeds_in(folder)}))
+    runs = sweeps.plan(sweep, folder, scale=scale, overrides=overrides)
+    kept = ("done", "stale") if keep_stale else ("done",)
+    sweep = sweep.at(scale, sorted(asked | {run.seed for run in runs if run.state() in kept}))
+    frame = sweeps.collect([run for run in runs if run.seed in sweep.seeds], sweep, keep_stale)
     path, figure = sweeps.write_results(frame, folder / "results.csv"), folder / f"{sweep.name}.png"
     if states["done"]:
         click.echo()
         show_table(sweep, frame, "text", figure)
         click.echo(f"\nruns: {folder}   numbers: {path}   figure: {figure}")
     report_missing(states)
-
-
-def slots(runs: list, jobs: int | None, gpus: list[int] | None, cluster: str | None, slurm: bool, **_) -> int | None:
-    """Runs at a time as far as the command line tells; None where a cluster decides."""
-    return len(gpus) if gpus else jobs or (None if cluster or slurm else sweeps.cpu_slots(runs))
 
 
 @contextmanager

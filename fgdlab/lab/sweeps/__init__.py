@@ -2,7 +2,7 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "collection": "SCORE_COLUMNS collect of_one_scale outdated read_frame read_results write_results",
+    "collection": "SCORE_COLUMNS collect of_one_scale outdated read_frame read_results seeds_in write_results",
     "dask_executor": "DaskExecutor",
     "estimate": "dry_run",
     "execution": "execute outcome_text",

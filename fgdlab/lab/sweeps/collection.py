@@ -7,6 +7,7 @@ import pandas as pd
 from ..config import DEFAULTS, METADATA, active_settings
 from ..errors import UserError
 from ..io import checked_read, write_text
+from ..run import RunFolder
 from .planning import PlannedRun
 from .spec import Sweep, results_file
 
@@ -52,6 +53,12 @@ def record(run: PlannedRun, sweep: Sweep, keep_stale: bool) -> dict:
             **{name: origin.get("packages", {}).get(name) for name in ("torch", "torchvision")},
             "finished": origin.get("finished"),
         }
+
+
+def seeds_in(folder: Path) -> set[int]:
+    """The seeds of the finished runs in a folder, whatever their settings."""
+    finished = (RunFolder(path.parent) for path in folder.glob("*/result.json"))
+    return {here.read("job.json")["seed"] for here in finished if here.has("job.json")}
 
 
 def write_results(frame: pd.DataFrame, path: Path) -> Path:

@@ -1,5 +1,6 @@
 """The YAML of a sweep: the question, the paper's numbers, the rows, the seeds, and what each scale changes."""
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class Sweep:
         preset = (changes.get("presets") or {}).get(row) or changes.get("preset")
         teachers = changes.get("teacher_seeds") or self.teacher_seeds
         return RunConfig.of({
-            **scale_settings(scale), **(preset_settings(preset) if preset else {}),
+            **scale_settings(scale), **(preset_settings(str(preset)) if preset else {}),
             **({"teacher_seed": teachers[seed % len(teachers)]} if teachers else {}),
             **self.base, **(changes.get("base") or {}),
             **self.rows[row].set, **((changes.get("rows") or {}).get(row) or {}), **(overrides or {}), "seed": seed,
@@ -161,12 +162,13 @@ def stripped(value) -> str:
     return str(value or "").strip()
 
 
-def check_mapping(value, what: str, keys: set[str] | None = None) -> dict:
-    if not isinstance(value or {}, dict):
+def check_mapping(value, what: str, keys: Iterable[str] = ()) -> dict:
+    value = value or {}
+    if not isinstance(value, dict):
         raise UserError(f"{what} must be a mapping of names to values, got {value!r}")
-    for key in value or {}:
-        check_name(f"key of {what}", key, sorted(keys) if keys else value)
-    return value or {}
+    for key in value if keys else ():
+        check_name(f"key of {what}", key, sorted(keys))
+    return value
 
 
 def check_seeds(seeds, what: str) -> list[int]:
@@ -211,6 +213,8 @@ def parse_sweep(name: str, content: dict) -> Sweep:
     for key, row in rows.items():
         if row.against:
             check_name(f"row that {key!r} is compared with", row.against, rows)
+    if twice := {row.label for row in rows.values() if [each.label for each in rows.values()].count(row.label) > 1}:
+        raise UserError(f"labels of rows must differ, got {min(twice)!r} twice; tables name rows by their labels")
     scales = check_mapping(content.get("scales"), "scales")
     for scale, changes in scales.items():
         check_scale_changes(scale, changes, rows, content["baseline"])
@@ -231,7 +235,7 @@ def parse_sweep(name: str, content: dict) -> Sweep:
         teacher_seeds=check_seeds(content.get("teacher_seeds") or [], "teacher_seeds"),
         contrasts=[tuple(pair) for pair in contrasts], scales=scales,
     )
-    check_names({sweep.curve: None} if sweep.curve else {})
+    check_names([sweep.curve] if sweep.curve else [])
     sweep = replace(sweep, cost=step_costs(str(content["cost"]), sweep)) if content.get("cost") else sweep
     for scale in {"laptop", *scales}:
         for row in rows:
@@ -252,12 +256,10 @@ def check_scale_changes(scale: str, changes, rows: dict[str, Row], baseline: str
     what = f"scale {scale!r}"
     changes = check_mapping(changes, what, SCALE_KEYS)
     check_settings(changes.get("base"), f"'base' of {what}")
-    for row, settings in check_mapping(changes.get("rows"), f"'rows' of {what}").items():
-        check_name(f"row of {what}", row, rows)
+    for row, settings in check_mapping(changes.get("rows"), f"'rows' of {what}", rows).items():
         check_settings(settings, f"row {row!r} of {what}")
-    absent = check_mapping(changes.get("absent"), f"'absent' of {what}")
+    absent = check_mapping(changes.get("absent"), f"'absent' of {what}", rows)
     for row, reason in absent.items():
-        check_name(f"absent row of {what}", row, rows)
         if not isinstance(reason, str) or not reason.strip():
             raise UserError(f"'absent' of {what} must say why row {row!r} cannot be run there, got {reason!r}")
     if baseline in absent:
@@ -265,13 +267,9 @@ def check_scale_changes(scale: str, changes, rows: dict[str, Row], baseline: str
     for key in ("seeds", "teacher_seeds"):
         if changes.get(key) is not None:
             check_seeds(changes[key], f"{key} of {what}")
-    presets = check_mapping(changes.get("presets"), f"'presets' of {what}")
+    presets = check_mapping(changes.get("presets"), f"'presets' of {what}", rows)
     if scale != "paper" and (presets or changes.get("preset")):
         raise UserError(f"presets must stand at scale 'paper', got them at {scale!r}; give settings there instead")
-    for row in presets:
-        check_name("row with a preset", row, rows)
-    for name in [*presets.values(), *filter(None, [changes.get("preset")])]:
-        preset_settings(str(name))
 
 
 def step_costs(path: str, sweep: Sweep) -> dict[str, float]:

@@ -99,7 +99,7 @@ def execute_notebook(here: RunFolder) -> int:
         if error.ename == "KeyboardInterrupt":  # somebody ended it; the notebook is not wrong
             print("the kernel was interrupted", flush=True)
             return 2
-        here.fail(f"{error.ename}: {error.evalue}", error.exec_count, error.traceback[-20:])
+        here.fail(f"{error.ename}: {error.evalue}")
         return 1
     # killed, out of memory, or never started: interrupted, not failed
     except (RuntimeError, TimeoutError) as error:

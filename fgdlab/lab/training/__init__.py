@@ -2,7 +2,7 @@
 from fgdlab import lazy_package
 
 __all__ = lazy_package(__name__, {
-    "custom_loss": "custom_loss_hash custom_loss_source custom_loss_file",
+    "custom_loss": "custom_loss_class custom_loss_hash custom_loss_source custom_loss_file",
     "distributed": "ProcessGroup check_batch_split joined sync_batchnorm",
     "evaluate": "PYCOCOTOOLS SCORES all_scores coco_scores detections evaluation_here in_coco",
     "kept_weights": "early_stopping",

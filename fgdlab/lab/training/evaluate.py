@@ -44,7 +44,6 @@ def detections(
     """Detections in every image, in COCO's result format, in pixels of the original files.
 
     Args:
-        workers: processes that decode ahead; 0: decode here.
         group: processes that share the batches; each returns all detections, in one order.
     Returns:
         dicts of image_id, category_id (the data set's own), bbox x y w h, score in 0..1, and run lengths as

@@ -3,8 +3,8 @@
 The student's transform resizes. The teacher reads the resized pixels (fgdlab/scene.py), so both see one size.
 """
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from unittest import mock
 
 from ..errors import UserError
 
@@ -31,18 +31,11 @@ def drawn_side(sides: tuple[int, ...], seed: int, step: int) -> int:
     return random.Random(f"{seed}/{step}").choice(sides)
 
 
-@contextmanager
-def drawn_size(transform, sides: tuple[int, ...], seed: int, step: int) -> Iterator[None]:
+def drawn_size(transform, sides: tuple[int, ...], seed: int, step: int) -> AbstractContextManager:
     """Within, a detector's transform resizes to the side of this step; without sides it stays as it is.
 
     Differs: detectron draws one side per image. Here it is one per batch: no padding, and equal work for all processes.
     """
     if not sides:
-        yield
-        return
-    usual = transform.min_size
-    transform.min_size = (drawn_side(sides, seed, step),)
-    try:
-        yield
-    finally:
-        transform.min_size = usual
+        return nullcontext()
+    return mock.patch.object(transform, "min_size", (drawn_side(sides, seed, step),))

@@ -40,7 +40,6 @@ class Step:
             with self.group.unsynchronised(self.model) if part < self.parts else nullcontext():
                 results.append(self.forward_and_backward(*batch))
         if not self.checked:
-            check_gradient(results[0][1])
             check_reached(self.group, self.distiller)
             self.checked = True
         return self.of_the_batch(results)
@@ -49,7 +48,7 @@ class Step:
         share = len(images) / self.batch_size
         if self.distiller.balance is not None:
             self.distiller.balance.mean_over_ranks = partial(self.group.means, weight=share)
-        with self.precision.autocast(), norm_errors_explained(images):
+        with self.precision.autocast(), errors_explained(images):
             terms = self.model(images, targets)
         loss = total(terms)
         factor = share * self.group.world_size  # DDP averages gradients over the processes
@@ -68,27 +67,19 @@ class Step:
         return [term._replace(raw=raw) for term, raw in zip(results[-1][1], raws, strict=True)], loss
 
 
-def check_gradient(terms: list[Term]) -> None:
-    for term in terms:
-        if term.weight and not term.raw.requires_grad and term.raw:  # 0 where no image has an object
-            raise UserError(
-                f"the loss term {term.name!r} on {term.level} must have a gradient, got a constant; compute it from "
-                "the student's maps, not detached")
-
-
 def cut(images: list, targets: list, parts: int) -> Iterator[tuple[list, list]]:
     ends = [len(images) * part // parts for part in range(parts + 1)]
     return ((images[a:b], targets[a:b]) for a, b in zip(ends, ends[1:], strict=False))
 
 
 @contextmanager
-def norm_errors_explained(images: list[Tensor]) -> Iterator[None]:
-    """A batch norm needs two values per channel, which one small image has not."""
+def errors_explained(images: list[Tensor]) -> Iterator[None]:
+    """What does not fit is one line. A batch norm needs two values per channel, which one small image has not."""
     try:
         yield
     except ValueError as error:
         if ONE_VALUE not in str(error):
-            raise
+            raise UserError(str(error)) from error
         height, width = images[0].shape[-2:]
         problem = f"batch_size must be at least 2 for images as small as {width} x {height} pixels, got {len(images)}"
         raise UserError(f"{problem}; raise it, or use larger images") from error

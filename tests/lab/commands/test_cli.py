@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import click
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
@@ -332,6 +333,32 @@ def test_a_table_is_printed_from_the_readers_runs_in_every_format(fake):
         assert shown.exit_code == 0 and words in shown.stdout
         assert shown.stderr.startswith("from runs/table1_areas-smoke/results.csv\n")
     assert "ours: AP50" in call(*table, "--metrics", "AP50, AR_S").stdout
+
+
+def test_seeds_that_are_done_stay_in_the_results_of_a_call_with_others(fake):
+    sweep = ("sweep", "table1_areas", "--scale", "smoke", "--jobs", "1")
+    assert call(*sweep, "--seeds", "0,1").exit_code == 0
+    fake["bg"] = "failed"
+    shown = call(*sweep, "--seeds", "7")
+    assert "bg, seed 7" in shown.stderr and "seed 0" not in shown.stderr and "Seeds: 0, 1, 7" in shown.stdout
+    frame = pd.read_csv("runs/table1_areas-smoke/results.csv")
+    assert frame["seed"].tolist() == [0] * 5 + [1] * 5 + [7] * 5 and (frame["state"] == "done").sum() == 14
+    assert "20.0 ± 0.0 (3)" in call("table", "table1_areas", "--scale", "smoke").stdout
+    assert call(*sweep, "--seeds", "7", "--set", "lr=0.1").exit_code == 1  # other settings: their seeds alone
+    assert set(pd.read_csv("runs/table1_areas-smoke/results.csv")["seed"]) == {7}
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("class Other(torch.nn.Module): pass", "unknown class of mine.py 'Mine'"), ("1 / 0", "must be importable"),
+    ("Mine = 3", "unknown class of mine.py 'Mine'"),
+])
+def test_a_mistake_in_a_loss_of_ones_own_is_found_before_a_row_trains(text, said):
+    Path("mine.py").write_text(f"import torch\n{text}\n")
+    rows = {"none": {"set": {"method": "none"}}, "mine": {"set": {"method": "mine.py:Mine"}}}
+    content = {"title": "Mine", "question": "Does it help?", "baseline": "none", "seeds": [0], "rows": rows}
+    Path("mine.yaml").write_text(json.dumps(content))
+    done = call("sweep", "mine.yaml", "--scale", "smoke", "--dry-run")
+    assert done.exit_code == 1 and said in done.stderr and "Traceback" not in done.output
 
 
 def test_a_table_names_the_error_of_a_failed_run(fake):

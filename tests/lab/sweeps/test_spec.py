@@ -482,7 +482,7 @@ def test_an_absent_row_is_no_run_at_its_scale_and_one_at_the_others():
 
 
 @pytest.mark.parametrize("absent, words", [
-    ({"bg": "why"}, "unknown absent row of scale 'smoke' 'bg'"),
+    ({"bg": "why"}, "unknown key of 'absent' of scale 'smoke' 'bg'"),
     ({"fg": ""}, "'absent' of scale 'smoke' must say why row 'fg' cannot be run there, got ''"),
     (["fg"], "'absent' of scale 'smoke' must be a mapping"),
     ({"none": "why"}, "scale 'smoke' must run the baseline, got 'none' among its absent rows"),
@@ -504,7 +504,7 @@ def test_a_preset_gives_the_settings_of_its_pair_below_the_sweeps_own():
 @pytest.mark.parametrize("scale, changes, words", [
     ("gpu", {"preset": "fcos_r101_r50"}, "presets must stand at scale 'paper', got them at 'gpu'"),
     ("paper", {"preset": "fcos_r101"}, "did you mean 'fcos_r101_r50'?"),
-    ("paper", {"presets": {"bg": "fcos_r101_r50"}}, "unknown row with a preset 'bg'"),
+    ("paper", {"presets": {"bg": "fcos_r101_r50"}}, "unknown key of 'presets' of scale 'paper' 'bg'"),
     ("paper", {"presets": ["fg"]}, "'presets' of scale 'paper' must be a mapping"),
 ])
 def test_a_preset_stands_at_the_papers_scale_for_a_row_that_there_is(scale, changes, words):
@@ -521,3 +521,13 @@ def test_tuning_is_the_scales_where_it_has_its_own():
     assert [
         sweep.at(scale).tuning for scale in ("laptop", "gpu", "paper", "smoke")
     ] == ["as measured", "by share", "as measured", UNTUNED]
+
+
+def test_a_key_that_is_there_twice_is_refused():
+    text = "title: t\nquestion: q\nbaseline: none\nseeds: [0]\nrows:\n  none: {}\n  none: {set: {method: fgd}}\n"
+    assert "the key 'none' twice" in refusal(write(text=text)) and "in line 6" in refusal("mine.yaml")
+
+
+def test_two_rows_with_one_label_are_refused():
+    rows = {"none": {"label": "plain"}, "fg": {"label": "plain", "set": {"area": "fg"}}}
+    assert "labels of rows must differ, got 'plain' twice" in refusal(write(rows=rows))

@@ -330,7 +330,7 @@ ROWS = [
         "mine.yaml: epochs must be a whole number, got 'two'; passes over the training images",
         {"base": {"epochs": "two"}}),
     file("YAML: a misspelt row",
-        "mine.yaml: unknown row of scale 'laptop' 'nome'; did you mean 'none'? known: fg, none",
+        "mine.yaml: unknown key of 'rows' of scale 'laptop' 'nome'; did you mean 'none'? known: fg, none",
         {"scales": {"laptop": {"rows": {"nome": {"lr": 0.1}}}}}),
     file("YAML: a list for a baseline",
         "mine.yaml: baseline must be the name of a row, got ['none']; put it in quotes, if it is a number",
