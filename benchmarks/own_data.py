@@ -93,7 +93,7 @@ def table(folders: list[dict]) -> str:
     """A markdown table, one row per folder and number of seeds."""
     sweep = load_sweep(NAME)
     rows = [row for row in sweep.rows if row != sweep.baseline]
-    labels = [sweep.rows[row].label for row in rows]
+    labels = [f"{sweep.rows[row].label}, ΔAP" for row in rows]
     head = ["data", "boxes that meet an anchor", "teacher, AP", "no distillation, AP", *labels, "minutes"]
     lines = [head, [":--", *["--:"] * (len(head) - 1)]]
     for each in folders:

@@ -264,9 +264,9 @@ norms = {level: LogNorm() for level in rows}
 map_table(rows, image, target["boxes"], label="weight (log)", norms=norms)
 
 # %% [markdown]
-# *Figure 4.* Masks of a digit scene on P3, P4 and P5 as the loss uses them (authors' rounding); each row has its own
-# scale, grey is 0. Check: on P3 and P4 the smaller box is brighter; on P5 the extra cells spread the two boxes over
-# most of the map, and a background cell weighs as much as a cell of the smaller box.
+# *Figure 4.* Masks of a digit scene on P3, P4 and P5 with the package's default, the authors' rounding; each row has
+# its own scale, grey is 0. Check: on P3 and P4 the smaller box is brighter; on P5 the extra cells spread the two boxes
+# over most of the map, and a background cell weighs as much as a cell of the smaller box.
 
 # %%
 ratio = {level: (each.fg.max() / each.bg.max()).item()
@@ -310,8 +310,8 @@ else:
 Markdown(text)
 
 # %% [markdown]
-# How to read this: if the interval of swapped axes is above 0, then imitation helps also at cells that are not on
-# the objects, and the exact place of the masks matters less than the idea of the paper suggests. The paper's own
+# The interval of swapped axes is above 0. So imitation helps also at cells that are not on the objects, and the exact
+# place of the masks matters less than the idea of the paper suggests. The paper's own
 # Table 1 points the same way: foreground only and background only gain about the same (39.3 and 39.2 mAP from 37.4).
 # The Table 1 of this project (notebook 00, figure 4) does not: background only gains less. Notebook 07 says what an
 # interval allows you to conclude. These runs have the attention term (eq. 10) and the global term, too, which do not

@@ -442,8 +442,8 @@ Answer("table1_areas_plain", ("bg", "none"), ("fg", "none"), ("bg", "fg"))
 Answer("control_unsplit")
 
 # %% [markdown]
-# Read the rows in the order half, same, double. If one of them is not shown to differ from *both, split*, then the
-# weight may explain what the split seemed to gain. If all three are below it, these weights do not explain it.
+# Read the rows in the order half, same, double. Two of the three, same and double, are not shown to differ from *both,
+# split*. So the weight may explain what the split seemed to gain.
 #
 # ## 9 · Several comparisons
 # A 95 % interval misses one time in twenty. A table with four contrasts has four chances to miss.

@@ -339,8 +339,9 @@ map_table({"P3": drawn}, dataset[SCENE][0], boxes[0], label="mask")
 # object; TADF decreases from the centre outwards; DeFeat rounds both edges down, so it leaves out the last row and
 # column that the box only touches; FGD's M includes them.
 #
-# **Predict.** TADF and DeFeat assign each object to one level by its size: those below 112 pixels to the finest. The
-# scenes are 128 pixels wide. What is left for P4 and P5?
+# **Predict.** TADF and DeFeat assign each object to one level by its size: 56 pixels belong to the finest level and
+# twice as many to the next one, so objects below 112 pixels are on the finest. The scenes are 128 pixels wide. What is
+# left for P4 and P5?
 
 # %%
 by_boxes = ["fgfi", "tadf", "defeat"]
@@ -532,7 +533,8 @@ Answer("methods")
 # Read it as in notebook 07: the order of thirteen means is mostly noise where the intervals of the differences contain
 # 0.
 #
-# FBKD is a sum of three parts. Each one alone, with the loss ratio that was tuned for all of them together:
+# The sweep has FBKD's four terms in three parts: feature, transfer (channel and spatial attention) and relation. Each
+# one alone, with the loss ratio that was tuned for all of them together:
 
 # %%
 parts = [(part, "none") for part in ("feature", "transfer", "relation", "all")]

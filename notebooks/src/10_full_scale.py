@@ -246,7 +246,8 @@ print(f"at 800 x 1344: {gigabytes:.1f} GB per image")
 #
 # ## 5 · Hours
 # There is no formula from FLOPs to hours, because no device reaches its peak. Measure images per second and divide.
-# What the laptop reached is in the results of Table 1 (the median, because other work ran on the machine):
+# What the laptop reached is in the results of Table 1. Do not compare its rows: other work ran on the machine, and
+# single runs differ more than rows. Measured alone, a step with distillation takes 9 % longer (README).
 
 # %%
 answer = Answer("table1_areas")
