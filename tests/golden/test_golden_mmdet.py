@@ -99,7 +99,7 @@ def test_a_converted_checkpoint_gives_their_outputs_and_exports_back(name):
     golden = dict(np.load(FOLDER / f"{name}.npz"))
     pixels = torch.randn(1, 3, 128, 160, generator=torch.Generator().manual_seed(0))
     if backbone.endswith("_caffe"):  # recorded as a Caffe body reads them
-        pixels = (pixels / CaffePixels().scale).flip(1)
+        pixels = (pixels / CaffePixels().std).flip(1)
     if family == "yolox":
         detector.backbone.body.pixels = nn.Identity()  # recorded behind the conversion
     features = detector.backbone(pixels)

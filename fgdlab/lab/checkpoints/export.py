@@ -36,7 +36,7 @@ def export_student(source: Path | str, out: Path | str, names: str = "torchvisio
     """
     out = Path(out)
     if out.suffix not in SUFFIXES:
-        raise UserError(f"the exported file must end in one of {', '.join(SUFFIXES)}, got {str(out)!r}")
+        raise UserError(f"the exported file must end in one of {', '.join(SUFFIXES)}, .onnx, got {str(out)!r}")
     refuse_source(out, weights_file(source))
     detector, settings = detector_of(source)
     if names == "torchvision":

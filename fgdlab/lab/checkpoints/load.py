@@ -15,7 +15,7 @@ from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 
 from ..config import RunConfig
 from ..detectors import adapt_detector, build, build_settings, from_torchvision, is_pretrained
-from ..errors import UserError, short_repr, unknown_name
+from ..errors import UserError, check_name, short_repr
 from ..io import user_path
 from .classes import COCO_OUTPUTS, coco_rows, narrow
 from .download import download
@@ -52,8 +52,7 @@ def published(name: str, config: RunConfig, classes: list[str]) -> tuple[nn.Modu
     """By the name of torchvision's weights; torchvision downloads them and checks their hash."""
     models = torchvision.models
     known = {str(each): (model, each) for model in detection_models() for each in models.get_model_weights(model)}
-    if name not in known:
-        raise unknown_name("weights of torchvision", name, known, "write torchvision:NAME")
+    check_name("weights of torchvision", name, known, "write torchvision:NAME")
     model, weights = known[name]
     with from_torchvision(weights) as path:
         detector = models.get_model(model, weights=weights)

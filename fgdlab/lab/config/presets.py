@@ -21,13 +21,13 @@ class Preset:
     """
 
     detector: str
-    student: str
     teacher: str
     checkpoint: str
     weights: dict
-    inherit: bool
     file: str
     mAP: tuple[float | None, float | None]
+    student: str = "resnet50"
+    inherit: bool = True
     table: str = ""
     teacher_AP: float | None = None
     epochs: int = 24
@@ -44,9 +44,9 @@ class Preset:
         }
 
 
-ADDRESSES = {name: ZOO.format(*parts) for name, parts in CONTENT["checkpoints"].items()}
 PAPER_PRESETS = {
-    name: Preset(**{**pair, "checkpoint": ADDRESSES[pair["checkpoint"]], "mAP": tuple(pair["mAP"])})
+    name: Preset(**{
+        **pair, "checkpoint": ZOO.format(*CONTENT["checkpoints"][pair["checkpoint"]]), "mAP": tuple(pair["mAP"])})
     for name, pair in CONTENT["pairs"].items()
 }
 

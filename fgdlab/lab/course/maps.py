@@ -34,7 +34,7 @@ def number_grid(
         maps: {title: (H, W)}, all of one shape, at most 16 x 16.
         boxes: (K, 4) xyxy pixels, drawn at their exact place.
         digits: decimals, 0 in a map of whole numbers; None writes fractions, 1/9 for 0.1111.
-        label, norm, cmap: as in plots.show_maps.
+        label, norm, cmap: as in plots.draw_maps.
     """
     shapes = {tuple(values.shape) for values in maps.values()}
     if len(shapes) != 1 or max(max(shape) for shape in shapes) > 16:

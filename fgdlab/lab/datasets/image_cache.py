@@ -23,7 +23,7 @@ def image_cache(dataset, progress: bool = True) -> np.ndarray | None:
 
     def decode(unfinished: Path) -> None:
         pixels = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
-        reserve_disk_space(unfinished, unfinished.stat().st_size)
+        reserve_disk_space(unfinished)
         for i in tqdm(range(len(dataset)), desc="decode images", unit="image", disable=not progress):
             pixels[i] = dataset.decode(i)
         pixels.flush()

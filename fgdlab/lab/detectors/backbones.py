@@ -23,6 +23,7 @@ from torchvision.models.resnet import Bottleneck
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from ..errors import UserError, reason
+from .darknet import DarknetPixels
 from .deformable import deform
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
@@ -40,19 +41,14 @@ class FrozenStatsBatchNorm2d(nn.BatchNorm2d):
         return super().train(False)
 
 
-class CaffePixels(nn.Module):
+class CaffePixels(DarknetPixels):
     """torchvision's normalised pixels -> those of Caffe's ResNets, so that both serve a teacher and a student.
 
     (N, 3, H, W) RGB, (x - mean) / std  ->  (N, 3, H, W) BGR, 255 (x - mean). Both means are equal.
     """
 
-    def __init__(self):
-        super().__init__()
-        std_bgr = torch.tensor([0.225, 0.224, 0.229])
-        self.register_buffer("scale", 255 * std_bgr[:, None, None], persistent=False)
-
     def forward(self, pixels: Tensor) -> Tensor:
-        return pixels.flip(1) * self.scale
+        return pixels.flip(1) * self.std
 
 
 def build_trunk(name: str, weights: str | None) -> nn.Module:

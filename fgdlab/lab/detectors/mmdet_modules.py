@@ -12,6 +12,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from .anchors import CachedAnchors
 from .batched import BatchedFCOS, BatchedRetinaNet
+from .dense import flat
 
 ONE_STAGE_STRIDES, TWO_STAGE_STRIDES = (8, 16, 32, 64, 128), (4, 8, 16, 32, 64)
 RATIOS = (0.5, 1.0, 2.0)  # height over width
@@ -183,11 +184,11 @@ class ScaledFCOSHead(FCOSHead):
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
         """P3..P7 -> "cls_logits" (N, A, C), "bbox_regression" (N, A, 4) in strides, "bbox_ctrness" (N, A, 1)."""
         classes, boxes = self.classification_head, self.regression_head
-        outputs = {"cls_logits": [], "bbox_regression": [], "bbox_ctrness": []}
+        outputs = []
         for maps, scale, stride in zip(x, self.scales, ONE_STAGE_STRIDES, strict=True):
             class_maps, box_maps = classes.conv(maps), boxes.conv(maps)
             scaled = boxes.bbox_reg(box_maps) * scale
-            outputs["cls_logits"].append(classes.cls_logits(class_maps))
-            outputs["bbox_regression"].append(scaled.relu() if self.norm_on_bbox else scaled.exp() / stride)
-            outputs["bbox_ctrness"].append(boxes.bbox_ctrness(box_maps if self.centerness_on_reg else class_maps))
-        return {name: torch.cat([maps.flatten(2).mT for maps in levels], dim=1) for name, levels in outputs.items()}
+            distances = scaled.relu() if self.norm_on_bbox else scaled.exp() / stride
+            centreness = boxes.bbox_ctrness(box_maps if self.centerness_on_reg else class_maps)
+            outputs.append([classes.cls_logits(class_maps), distances, centreness])
+        return dict(zip(("cls_logits", "bbox_regression", "bbox_ctrness"), flat(outputs), strict=True))

@@ -37,16 +37,12 @@ class YOLOXHead(nn.Module):
     def __init__(self, channels: int, classes: int, convs: int = 2, depthwise: bool = False):
         super().__init__()
 
-        def per_level(make) -> nn.ModuleList:
-            return nn.ModuleList([make() for _ in range(3)])
-
         def tower() -> nn.Sequential:
             return nn.Sequential(*(wide_conv(channels, channels, depthwise=depthwise) for _ in range(convs)))
 
-        self.cls_convs, self.reg_convs = per_level(tower), per_level(tower)
+        self.cls_convs, self.reg_convs = (nn.ModuleList(tower() for _ in range(3)) for _ in range(2))
         self.conv_cls, self.conv_reg, self.conv_obj = (
-            per_level(lambda outputs=outputs: nn.Conv2d(channels, outputs, 1)) for outputs in (classes, 4, 1)
-        )
+            nn.ModuleList(nn.Conv2d(channels, outputs, 1) for _ in range(3)) for outputs in (classes, 4, 1))
         for layer in (*self.conv_cls, *self.conv_obj):
             nn.init.constant_(layer.bias, -math.log(99))  # score 1 % at the start
 

@@ -138,7 +138,7 @@ class Explorer(ExplorerWidget):
             return {**message, "seconds": time.perf_counter() - started}, block
         if ask == "detail":
             state = session.checked(State().but(**content["state"]))
-            return detail(session.inference, state, session.inference.shown(state))
+            return detail(session.inference, state)
         if ask == "add":
             session.dataset.add(content["name"], bytes(buffers[0]))
             return {"images": len(session.dataset)}, b""

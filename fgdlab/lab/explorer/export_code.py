@@ -19,8 +19,10 @@ def export_code(session: Session, state: State) -> str:
     objects = [name for name in (*inputs, *options) if name not in paths and (name in inputs or name == "loss")]
     config = asdict(session.config) | {name: getattr(state, name) for name in LOSS_SETTINGS}
     config = {name: value for name, value in config.items() if value != getattr(FGDConfig(), name)}
-    view = {name: value for name, value in asdict(state).items() if value != getattr(State(level=None), name)}
-    view = {name: value for name, value in view.items() if name not in LOSS_SETTINGS}
+    view = {
+        name: value for name, value in asdict(state).items()
+        if name not in LOSS_SETTINGS and value != getattr(State(level=None), name)
+    }
     given = f"# As given to explore(): {', '.join(objects)}.\n" if objects else ""
     given += "".join(f"{name} = {value!r}\n" for name, value in paths.items())
     first = repr(session.run) if session.run else "student, teacher, data"

@@ -76,10 +76,10 @@ def frame(
     return nan_to_none(message), bytes(block.bytes)
 
 
-def detail(inference: DetectorInference, state: State, checkpoints: dict[str, int]) -> tuple[dict, bytes]:
+def detail(inference: DetectorInference, state: State) -> tuple[dict, bytes]:
     """For maps that stay in the kernel: eq. 9 per cell at T, and the values of the state's channel and cell."""
     block, students = Block(), {}
-    for name, checkpoint in checkpoints.items():
+    for name, checkpoint in inference.shown(state).items():
         pairs, places = inference.pairs(state.image, name, checkpoint), {}
         for level, pair in pairs.items():
             maps = loss_maps(pair, pair.relation, pair.relation, state.temperature, inference.config)  # no masks needed

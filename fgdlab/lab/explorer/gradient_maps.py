@@ -75,9 +75,11 @@ def method_gradients(
     loss = make_loss(config, levels, student, teacher).to(scene.pixels.device).eval()
     features = {level: each.detach().clone().requires_grad_() for level, each in scene.features.items()}
     aligned = dict(features)  # {level: f(F^S)}
-    set_align_to_identity(loss)
     for level, layer in getattr(loss, "align", {}).items():
-        if layer.in_channels != layer.out_channels:
+        if layer.in_channels == layer.out_channels:  # f is the identity
+            nn.init.dirac_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        else:
             layer.register_forward_hook(lambda layer, args, output, level=level: aligned.update({level: output}))
     with torch.enable_grad():
         terms = loss(replace(scene, features=features), teacher_maps)
@@ -86,19 +88,12 @@ def method_gradients(
     return GradientMaps(gradient, {at: safe_ratio(at_f[at], 2 * gaps[at]) for at in levels}, rows(0, terms))
 
 
-def set_align_to_identity(loss: nn.Module) -> None:
-    for layer in getattr(loss, "align", {}).values():
-        if layer.in_channels == layer.out_channels:
-            nn.init.dirac_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-
 def gradient_norm(objective: Tensor, features: Tensor) -> Tensor:
     """(H, W); 0 where L does not depend on the map."""
-    gradient = None
+    gradient = torch.zeros_like(features)
     if objective.requires_grad:
-        gradient = torch.autograd.grad(objective, features, retain_graph=True, allow_unused=True)[0]
-    return channel_norm(torch.zeros_like(features) if gradient is None else gradient)
+        gradient, = torch.autograd.grad(objective, features, retain_graph=True, materialize_grads=True)
+    return channel_norm(gradient)
 
 
 def channel_norm(features: Tensor) -> Tensor:
@@ -111,7 +106,7 @@ def safe_ratio(above: Tensor, below: Tensor) -> Tensor:
 
 
 def relative_to_mean(values: Tensor) -> Tensor:
-    return safe_ratio(values, values.mean().expand_as(values))
+    return safe_ratio(values, values.mean())
 
 
 def gradient_maps_figure(

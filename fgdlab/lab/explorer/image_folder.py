@@ -73,7 +73,6 @@ class ImageFolder:
         self.long_side, self.files = long_side, images_in(folder)
         if not self.files:
             raise UserError(f"{folder} must hold images ({', '.join(SUFFIXES)}) or COCO annotations, got neither")
-        self.image_ids = list(range(1, len(self.files) + 1))
 
     def __len__(self) -> int:
         return len(self.files)

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from fgdlab.config import FGDConfig
 from fgdlab.fgd import FGDLoss, masks_of
 from fgdlab.masks import cell_ranges
-from fgdlab.scene import Scene, Tap, full_precision, level_names
+from fgdlab.scene import Scene, Tap, full_precision, level_names, scene_of
 
 from ..errors import UserError
 from ..plots import eval_mode, padded_image
@@ -89,8 +89,7 @@ class Predictions:
 def sample_of(detector: nn.Module, image: Tensor, target: dict) -> Sample:
     device = next(detector.parameters()).device
     with eval_mode(detector):
-        batch, targets = detector.transform([image.to(device)], [on_device(target, device)])
-    scene = Scene(batch.tensors, [targets[0]["boxes"]], batch.image_sizes, {})
+        scene = scene_of(*detector.transform([image.to(device)], [on_device(target, device)]), {})
     labels, image_id = target["labels"].cpu().numpy(), int(target.get("image_id", 0))
     loaded_size = tuple(image.shape[-2:])
     return Sample(**vars(scene), image_id=image_id, detector=detector, labels=labels, loaded_size=loaded_size)
@@ -151,7 +150,7 @@ class DetectorInference:
         self.checkpoint_gaps: dict[tuple, dict] = {}  # filled by view_data.py
         modules = {part for each in students.values() for part in each.module.modules()}
         self._thread = ThreadPoolExecutor(1) if modules.isdisjoint(teacher.modules()) else None
-        self._student_losses: dict[str, FGDLoss] = {}
+        self.student_loss = lru_cache(maxsize=None)(self._student_loss)
         self._student_channels: dict[str, int] = {}
         self.levels = self._shared_levels()
         self.channels = len(self.teacher_predictions(0).maps[self.levels[0]])
@@ -209,20 +208,15 @@ class DetectorInference:
         frame = sample.frame_sizes(self.config.frame)[0]
         return cell_ranges(sample.boxes[0], frame, grid, rounding=rounding).cpu().numpy()
 
-    def student_loss(self, name: str) -> FGDLoss:
+    def _student_loss(self, name: str) -> FGDLoss:
         """A loss with the layers of every term; f and R are the given trained ones, or fresh."""
-        if name not in self._student_losses:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                loss = FGDLoss(
-                    self.levels, self._student_channels[name], self.channels, all_terms_config(self.config),
-                )
-            trained = self.losses.get(name)
-            for part in ("align", "relation") if trained is not None else ():
-                if getattr(trained, part):
-                    setattr(loss, part, getattr(trained, part))
-            self._student_losses[name] = loss.to(next(self.students[name].module.parameters()).device).eval()
-        return self._student_losses[name]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            loss = FGDLoss(self.levels, self._student_channels[name], self.channels, all_terms_config(self.config))
+        for part in ("align", "relation"):
+            if trained := getattr(self.losses.get(name), part, None):
+                setattr(loss, part, trained)
+        return loss.to(next(self.students[name].module.parameters()).device).eval()
 
     def notes(self, name: str) -> list[str]:
         trained, loss, notes = self.losses.get(name), self.student_loss(name), []

@@ -6,14 +6,14 @@ import torch
 from scipy.special import softmax
 
 from fgdlab.attention import Attention, attention_of, without
-from fgdlab.config import FGDConfig
+from fgdlab.config import TERMS, FGDConfig
 from fgdlab.fgd import FGDLoss
 from fgdlab.focal import feature_error
 from fgdlab.pyramid import check_same_shape
 from fgdlab.relation import RelationTerm
 
 CACHED_VALUES = 2**17  # that the processor's cache holds
-WEIGHT_OF = {"fg": "alpha", "both": "alpha", "bg": "beta", "attention": "gamma", "global": "lambda_"}
+WEIGHT_OF = TERMS
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,18 +19,17 @@ def check_teacher(
     inference: DetectorInference, sample: Sample, predictions: dict[str, Predictions], ap: dict[str, float],
 ) -> tuple[list[dict], list[str]]:
     """One row per detector of ``predictions``, the teacher first, and warnings."""
-    rows, levels, teacher = [], inference.levels, predictions["teacher"]
+    rows, levels, teacher, objects = [], inference.levels, predictions["teacher"], len(sample.boxes[0])
     lines = teacher_warnings(teacher, levels)
     for name, each in predictions.items():
         detected, false = count_detected(sample, each)
         rows.append({
             "name": name, "AP": ap.get(name), "detections": len(each.scores), "detected": detected, "false": false,
-            "objects": len(sample.boxes[0]), "scale": {level: each.scale[level] for level in levels},
+            "objects": objects, "scale": {level: each.scale[level] for level in levels},
         })
         if name != "teacher":
             lines += student_warnings(name, each, teacher, ap, levels)
-        elif rows[0]["objects"] and not detected:
-            objects = rows[0]["objects"]
+        elif objects and not detected:
             lines.append(f"the teacher detects none of the {objects} objects of this image; check more images")
     return rows, lines
 

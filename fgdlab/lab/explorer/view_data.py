@@ -136,8 +136,10 @@ def panels_of(
                 for term, cells in maps[chosen].cells.items()
             ]
         else:
-            values = {name: cell_percent(state, maps[name], 100.0) for name in shown}
-            panels = [Panel(titles[name], name, values[name], "amount", "weighted loss of a cell") for name in shown]
+            panels = [
+                Panel(titles[name], name, cell_percent(state, maps[name], 100.0), "amount", "weighted loss of a cell")
+                for name in shown
+            ]
         return with_limits(panels, state.limits)
 
     amounts, values, unit = [], {}, UNITS[state.quantity].format(state.channel)

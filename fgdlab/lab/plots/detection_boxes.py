@@ -50,16 +50,18 @@ def detections_legend(figure: NotebookFigure, threshold: float) -> None:
     )
 
 
-def draw_detections(ax: Axes, detections: list[dict], dataset, index: int, threshold: float) -> None:
-    """One image with its objects, and its detections of score ``threshold`` or more."""
+def draw_detections(
+    ax: Axes, detections: list[dict], dataset, index: int, threshold: float, name: str = "",
+) -> None:
+    """One image with its objects, and its detections of score ``threshold`` or more. name: of the detector."""
     image, target = dataset[index]
     image_id, names = int(target["image_id"]), dict(zip(dataset.category_ids, dataset.classes, strict=True))
     by_score = sorted((each for each in detections if each["image_id"] == image_id), key=lambda each: -each["score"])
     shown = [each for each in by_score if each["score"] >= threshold]
     best = f" (best score {by_score[0]['score']:.3g})" if by_score and not shown else ""
-    objects, found = plural(len(target["boxes"]), "object"), plural(len(shown), "detection")
+    name = name or f"image {image_id}: {plural(len(target['boxes']), 'object')}"
     truth = {"linewidth": 2.2, "linestyle": "--", "gid": "truth"}
-    draw_image(ax, image, target["boxes"], f"image {image_id}: {objects}\n{found}{best}", **truth)
+    draw_image(ax, image, target["boxes"], f"{name}\n{plural(len(shown), 'detection')}{best}", **truth)
     for box, label in zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True):
         write_label(ax, box, dataset.classes[label - 1], BOX_COLOUR, below=True)
     for each in shown:  # highest scores get the labels next to their boxes

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import CenteredNorm, LogNorm, Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
@@ -136,7 +136,10 @@ def draw_maps(
     panels: Iterable[Axes], maps: dict[str, Tensor], frame: tuple[int, int], boxes: Tensor, label: str,
     norm: Normalize | None = None, cmap: str = "cividis",
 ) -> AxesImage:
-    """Maps {title: (H, W)} on one colour scale, with one colour bar at the last panel; see :func:`draw_map`."""
+    """Maps {title: (H, W)} on one colour scale, with one colour bar at the last panel; see :func:`draw_map`.
+
+    norm: None = linear; LogNorm() draws zeros grey.
+    """
     norm = shared_norm(norm, maps.values())
     for ax, (title, values) in zip(panels, maps.items(), strict=True):
         drawn = draw_map(ax, values, frame, boxes, norm, cmap, title)
@@ -144,20 +147,17 @@ def draw_maps(
     return drawn
 
 
-def show_maps(
-    maps: dict[str, Tensor], image: Tensor, boxes: Tensor, *, label: str, norm: Normalize | None = None,
-) -> NotebookFigure:
-    """The image and maps side by side, the maps on one colour scale.
+def show_maps(maps: dict[str, Tensor], image: Tensor, boxes: Tensor, *, label: str) -> NotebookFigure:
+    """The image and maps side by side, the maps on one linear colour scale.
 
     Args:
         maps: {title: (H, W)}; grids may differ, each spans the whole image.
         image: (3, h, w) in 0..1.
         boxes: (K, 4) xyxy in pixels of ``image``, K may be 0.
         label: what the colours mean, with its unit.
-        norm: None = linear; LogNorm() draws zeros grey; CenteredNorm() is for differences, in PuOr.
     """
-    frame, cmap = tuple(image.shape[-2:]), "PuOr" if isinstance(norm, CenteredNorm) else "cividis"
+    frame = tuple(image.shape[-2:])
     figure, axes = panel_grid(1, 1 + len(maps), frame[0] / frame[1], [len(maps)], left=BOTTOM_MARGIN)
     draw_image(axes[0, 0], image, boxes, f"image\n{frame[0]} x {frame[1]} pixels")
-    draw_maps(axes[0, 1:], maps, frame, boxes, label, norm, cmap)
+    draw_maps(axes[0, 1:], maps, frame, boxes, label)
     return figure

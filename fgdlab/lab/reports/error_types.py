@@ -35,7 +35,7 @@ def error_types_of_runs(folders: Iterable[Path]) -> pd.DataFrame:
 def with_error_types(runs: SweepRuns) -> pd.DataFrame:
     """The results of a sweep with one column per error type; empty where neither folder nor earlier shares are here."""
     folders = {index: folder_of(line, runs.path.parent) for index, line in runs.done().iterrows()}
-    here = {index: folder for index, folder in folders.items() if folder}
+    here = {index: folder for index, folder in folders.items() if folder.is_dir()}
     frame = runs.frame.reindex(columns=list(dict.fromkeys([*runs.frame.columns, *TYPES])))
     shares = error_types_of_runs(here.values()).set_axis(list(here)).reindex(frame.index)
     return frame.assign(**shares.combine_first(frame[TYPES].astype(float)))

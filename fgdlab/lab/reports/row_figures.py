@@ -28,6 +28,7 @@ from .comparison_inputs import detections_of, finished
 from .sweep_runs import SweepRuns
 
 COLUMNS = 6  # maps per line
+THRESHOLD = 0.2  # lowest score of a detection that is drawn
 MIN_OBJECTS = 2  # in an image that is shown, if there are such images
 
 
@@ -59,10 +60,12 @@ class LoadedRows:
                 continue
             seed, folder = next(iter(finished.items()))
             try:
-                config, student, eval_set, teacher = load_row(folder)
+                check_teacher(folder)
+                config, _, student, eval_set, teacher = load_run(folder)
                 dataset = dataset or eval_set
                 if eval_set.content_hash() != dataset.content_hash():
                     raise UserError("evaluated on other images than the first row")
+                teacher = teacher and teacher.detector
                 rows.append(LoadedRun(row.label, seed, config, student, teacher, detections_of(folder)))
             except UserError as error:
                 left_out[row.label] = str(error)
@@ -88,8 +91,8 @@ class LoadedRows:
         return detections(self.teacher(), one)
 
 
-def load_row(folder: Path) -> tuple[RunConfig, nn.Module, DetectionDataset, nn.Module | None]:
-    """Settings, student, evaluation set and teacher of a finished run. A missing teacher is an error."""
+def check_teacher(folder: Path) -> None:
+    """Refuse a finished run whose teacher is missing, and would be trained."""
     result = finished(folder)
     config = RunConfig.of(result["settings"])
     checkpoint = config.teacher_checkpoint
@@ -99,8 +102,6 @@ def load_row(folder: Path) -> tuple[RunConfig, nn.Module, DetectionDataset, nn.M
             f"the teacher's weights ({result['teacher']['weights']}) must be on this machine; "
             "copy them to the cache, or run the sweep here"
         )
-    config, _, student, eval_set, teacher = load_run(folder)
-    return config, student, eval_set, teacher.detector if teacher else None
 
 
 def losses_by_row(metrics: dict[str, list[pd.DataFrame]]) -> NotebookFigure:
@@ -199,16 +200,14 @@ def draw_maps(
     return figure, axes
 
 
-def detections_by_row(loaded: LoadedRows, index: int, threshold: float = 0.2) -> NotebookFigure:
+def detections_by_row(loaded: LoadedRows, index: int) -> NotebookFigure:
     found = {"teacher": loaded.teacher_detections(index)} if loaded.teacher() is not None else {}
     found |= {row.label: row.detections for row in loaded.rows}
     height, width = loaded.dataset.loaded_size(index)
     figure, axes = plots.image_panels(len(found), height / width)
     for ax, (label, boxes) in zip(axes, found.items(), strict=True):
-        plots.draw_detections(ax, boxes, loaded.dataset, index, threshold)
-        counts = ax.get_title().split("\n")[1]
-        ax.set_title(f"{shortened(label, 44)}\n{counts}", fontsize=8, pad=3, linespacing=1.15)
-    plots.detections_legend(figure, threshold)
+        plots.draw_detections(ax, boxes, loaded.dataset, index, THRESHOLD, shortened(label, 44))
+    plots.detections_legend(figure, THRESHOLD)
     return figure
 
 

@@ -1,16 +1,14 @@
 """``fgdlab seeds``: how many seeds each contrast of a sweep needs, and intervals that stay valid as seeds are added."""
 import math
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from tabulate import tabulate
 
 from .. import stats
 from ..errors import UserError, check_name
-from ..tables import DASH, baseline_of, compared_rows, signed, wrapped
+from ..tables import DASH, aligned, baseline_of, compared_rows, signed, wrapped
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def seeds_report(
             f"a contrast of {sweep.name} must have a seed that is done in both rows, got none; "
             f"run `fgdlab sweep {sweep.name}` first"
         )
-    labels = ["\n".join(textwrap.wrap(f"{sweep.rows[a].label} minus {sweep.rows[b].label}", 24)) for a, b in contrasts]
+    labels = [f"{sweep.rows[a].label} minus {sweep.rows[b].label}" for a, b in contrasts]
     cells = [table_line(label, each, targets) for label, each in zip(labels, differences, strict=True)]
     half, analyses = f"±{targets.half_width:g}", targets.analyses
     headers = [
@@ -111,7 +109,4 @@ def seeds_report(
         + (mean_so_far if targets.difference is None else ""),
         stats.variance_covered("seeds", "All intervals cover") + " They are not corrected for multiple comparisons.",
     ]
-    return "\n\n".join([
-        tabulate(cells, headers, "simple", disable_numparse=True, colalign=["left", *["right"] * 6]),
-        wrapped(notes),
-    ])
+    return f"{aligned(pd.DataFrame(cells, columns=headers))}\n\n{wrapped(notes)}"

@@ -55,7 +55,7 @@ class SweepRuns:
         """{seed: folder} of the row's done runs whose folders are here, smallest seed first."""
         done = self.frame[(self.frame["row"] == row) & (self.frame["state"] == "done")].sort_values("seed")
         folders = {int(line["seed"]): folder_of(line, self.path.parent) for _, line in done.iterrows()}
-        return {seed: folder for seed, folder in folders.items() if folder and RunFolder(folder).has("result.json")}
+        return {seed: folder for seed, folder in folders.items() if RunFolder(folder).has("result.json")}
 
     def missing_folders(self) -> str:
         return (
@@ -105,17 +105,15 @@ def home_of(sweep: Sweep, scale: str, runs: Path | str | None) -> Path:
     return home if runs or home.is_dir() or not (".." / home).is_dir() else ".." / home
 
 
-def folder_of(line: pd.Series, home: Path) -> Path | None:
-    folder = None if pd.isna(line.get("run_id")) else home / str(line["run_id"])
-    return folder if folder and folder.is_dir() else None
+def folder_of(line: pd.Series, home: Path) -> Path:
+    return home / str(line.get("run_id"))
 
 
 def with_errors(frame: pd.DataFrame, home: Path) -> pd.DataFrame:
     failed = frame["state"] == "failed"
     if "error" in frame or not failed.any():
         return frame
-    folders = [folder_of(line, home) for _, line in frame[failed].iterrows()]
-    errors = [folder and RunFolder(folder).error() for folder in folders]
+    errors = [RunFolder(folder_of(line, home)).error() for _, line in frame[failed].iterrows()]
     return frame.assign(error=pd.Series(errors, index=frame.index[failed], dtype=object))
 
 
@@ -140,9 +138,8 @@ def unused_by_run(line: pd.Series) -> tuple[str, ...]:
 
 def result_of(line: pd.Series, home: Path) -> dict:
     """result.json of a run; {} if it is missing or broken."""
-    folder = folder_of(line, home)
     try:
-        return RunFolder(folder).read("result.json") if folder else {}
+        return RunFolder(folder_of(line, home)).read("result.json")
     except UserError:
         return {}
 
@@ -169,7 +166,7 @@ def facts(line: pd.Series, result: dict) -> dict[str, str]:
 
 
 def known(value) -> bool:
-    return value is not None and not pd.isna(value) and value != ""
+    return not pd.isna(value) and value != ""
 
 
 def setting_text(value) -> str:

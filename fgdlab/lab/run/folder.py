@@ -219,9 +219,7 @@ class RunFolder:
         step does not count.
         """
         if self.has("params.json") and self.has(*BEGUN):
-            params, before = self.read("params.json"), compared | {"settings": {}}
-            if self.has("identity.json"):
-                before = self.read("identity.json")
+            params, before = self.read("params.json"), self.read("identity.json")
             old, new = {**params, **before["settings"]}, compared["settings"]
             changed = [name for name in {**new, **before["settings"]} if old.get(name) != new.get(name)]
             contents = [name for name in compared if before.get(name) != compared[name] and name != "settings"]
@@ -244,9 +242,8 @@ class RunFolder:
         if self.has("running.json"):
             (self.path / "heartbeat").touch()
 
-    def fail(self, error: str, cell: int | None = None, traceback: list[str] | None = None) -> None:
-        lines = [COLOUR.sub("", line) for line in traceback or []]
-        write_json(self.path / "failed.json", {"error": COLOUR.sub("", error), "cell": cell, "traceback": lines})
+    def fail(self, error: str) -> None:
+        write_json(self.path / "failed.json", {"error": COLOUR.sub("", error)})
 
     def finish(self, result: dict) -> None:
         write_json(self.path / "result.json", result)
@@ -261,8 +258,7 @@ class RunFolder:
 
 
 def this_process() -> dict:
-    created = psutil.Process().create_time()
-    return {"pid": os.getpid(), "host": socket.gethostname(), "created": created, "started": time.time()}
+    return {"pid": os.getpid(), "host": socket.gethostname(), "created": psutil.Process().create_time()}
 
 
 def link_or_copy(source: str, target: str) -> None:

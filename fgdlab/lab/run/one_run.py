@@ -11,7 +11,7 @@ from ..checkpoints import inherit, load_weights, save_weights, weights_hash
 from ..config import RunConfig, distils, has_teacher
 from ..datasets import DetectionDataset, open_split, refuse_data
 from ..detectors import build, build_settings, is_pretrained
-from ..errors import UserError, unknown_name
+from ..errors import UserError, check_name
 from ..io import atomic_write, make_folder, write_json
 from ..provenance import peak_memory_gb, provenance
 from ..teachers import Teacher, TeacherCache, get_cache, get_teacher
@@ -197,8 +197,7 @@ def imitated(config: RunConfig, student: torch.nn.Module, teacher: torch.nn.Modu
         raise UserError(f"student and teacher must share a pyramid level, got {levels}; {hint}")
     named = [name.strip() for name in config.levels.split(",") if name.strip()]
     for name in named:
-        if name not in shared:
-            raise unknown_name("level that student and teacher share", name, shared)
+        check_name("level that student and teacher share", name, shared)
     return tuple(level for level in shared if level in named or not named)
 
 

@@ -122,7 +122,7 @@ def write_maps(folder: Path, image_ids: list, batches: Iterable[dict[str, torch.
             if level not in files:
                 path, shape = folder / f"{level}.npy", (len(image_ids), *maps.shape[1:])
                 files[level] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-                reserve_disk_space(path, path.stat().st_size)
+                reserve_disk_space(path)
             files[level][start:start + len(maps)] = maps.half().cpu().numpy()
         start += len(maps)
     for file in files.values():

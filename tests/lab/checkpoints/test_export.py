@@ -188,7 +188,7 @@ def test_mistakes_of_export_are_one_line(tmp_path):
     assert "say in its header how its detector is built" in mistake(
         "export", tmp_path / "bare.safetensors", "--out", tmp_path / "x.pth"
     )
-    assert "must end in one of .pth, .pt, .safetensors" in mistake(
+    assert "must end in one of .pth, .pt, .safetensors, .onnx" in mistake(
         "export", tmp_path / "run", "--out", tmp_path / "x.bin"
     )
     assert "must be of the mmdet flavour" in mistake(

@@ -137,7 +137,7 @@ def test_maps_that_stay_in_the_kernel_give_the_same_view(trio, tiny_scenes, monk
     state = session.checked(explorer.state.but(quantity="channel", channel=5, cell=(1, 2), temperature=0.3))
     message, block = frames.frame(session.inference, 0, session.inference.shown(state), session.ap)
     assert "features" not in message["base"]["levels"]["P3"]
-    detail, detail_block = frames.detail(session.inference, state, session.inference.shown(state))
+    detail, detail_block = frames.detail(session.inference, state)
     sent = {"message": message, "block": block, "detail": detail, "detail_block": detail_block}
     assert_same(views_in_browser(explorer, [state], **sent)[0], session.view(state))
 

@@ -1,5 +1,7 @@
 """gradient_maps.py: the effective weight of a weighted squared error is its weight map; detectors stay unchanged."""
 
+import sys
+
 import pytest
 import torch
 from matplotlib.colors import LogNorm
@@ -13,8 +15,8 @@ from fgdlab.lab.explorer.gradient_maps import (
     GradientMaps,
     gradient_maps,
     gradient_maps_figure,
+    method_gradients,
     relative_to_mean,
-    set_align_to_identity,
 )
 from fgdlab.lab.plots.attention_maps import scene_and_teacher_maps
 from fgdlab.lab.training.losses import make_loss
@@ -226,10 +228,11 @@ def test_the_gradient_includes_paths_besides_f(detectors):
 
 
 @pytest.mark.parametrize("name", ["defeat", "chen"])
-def test_f_of_equal_channels_is_the_identity(name, detectors, maps):
+def test_f_of_equal_channels_is_the_identity(name, detectors, maps, monkeypatch):
     scene, teacher = maps
     loss = make_loss(RunConfig(method=name), LEVELS, *detectors)
-    set_align_to_identity(loss)
+    monkeypatch.setattr(sys.modules[method_gradients.__module__], "make_loss", lambda *settings: loss)
+    method_gradients(RunConfig(method=name), *detectors, *maps, 0)
     assert_close(loss.aligned(scene, "P3"), scene.features["P3"])
 
 

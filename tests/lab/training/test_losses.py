@@ -239,7 +239,7 @@ def test_a_loss_whose_terms_have_no_gradient_is_refused_in_one_line(
     config = tiny_config(method=f"{custom_loss_file}:Plain", epochs=1)
     last = list(validate_config(config))[-1] if where == "the doctor" else None
     said = str(last) if last else refusal(run, config, tmp_path / "run", progress="off")
-    assert "the loss term 'plain' on P3 must have a gradient, got a constant; compute it from" in said
+    assert "the loss term 'plain' on P3 must have a gradient to the student, got a constant; take" in said
     assert last is None or last.passed is False
 
 
@@ -250,4 +250,4 @@ def test_a_run_with_a_loss_that_returns_no_terms_is_refused_in_one_line(
     custom_loss_file.write_text(OWN + "    def forward(self, scene, teacher): return {'loss': 1}")
     config = tiny_config(method=f"{custom_loss_file}:Plain", epochs=1)
     said = refusal(run, config, tmp_path / "run", progress="off")
-    assert "the loss must return a list of Terms, got {'loss': 1}; see terms.py" in said
+    assert "the loss must return a list of Terms with scalars, got {'loss': 1}; see terms.py" in said
