@@ -59,7 +59,7 @@ class Balance(nn.Module):
         task_loss = sum(row["weighted"] for row in rows(0, task_terms))
         task_loss, *weighted = self.mean_over_ranks([task_loss, *(row["weighted"] for row in rows(0, terms))])
         if not all(map(math.isfinite, (task_loss, *weighted))):
-            return  # as under a float16 scale that is too large
+            return  # as under too large a float16 scale
         if task_loss <= 0:
             raise ValueError(f"loss_ratio must have a task loss above 0, got {task_loss:g}; set a strength instead")
         self.seen += 1

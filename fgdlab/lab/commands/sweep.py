@@ -65,7 +65,6 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, keep_stale, fail_fast, d
     own = overrides.get("data", "digits") != "digits" and "data" not in sweep.base and "photos" in sweep.scales
     scale = scale or ("photos" if own else "laptop")
     sweep = sweep.at(scale, seeds)
-    asked = {*sweep.seeds}
     folder = out or sweeps.runs_folder(sweep, scale)
     if scale == "photos":
         config = sweep.settings(sweep.baseline, 0, scale, overrides)
@@ -76,7 +75,7 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, keep_stale, fail_fast, d
         reasons = "; ".join(sweep.absent.values())
         raise UserError(f"{name} must have rows for scale {scale}, got none: {reasons}; choose another scale")
     for method in {run.config.method for run in runs if ".py:" in run.config.method}:
-        training.custom_loss_class(method)  # mistakes in it are found before others train
+        training.custom_loss_class(method)  # found before a row trains
     made, meant = (
         len({active_settings(sweep.settings(row, 0, scale, more)) for row in sweep.present})
         for more in (overrides, {}))
@@ -97,12 +96,13 @@ def sweep(name, scale, pairs, seeds, out, retry_failed, keep_stale, fail_fast, d
             runs, jobs=jobs, executor=executor, elsewhere=executor is not None, retry_failed=retry_failed,
             keep_stale=keep_stale, fail_fast=fail_fast, say=click.echo,
         )
-    # seeds of earlier calls with these settings stay in the results
-    sweep = sweep.at(scale, sorted({*sweep.seeds, *sweeps.seeds_in(folder)}))
-    runs = sweeps.plan(sweep, folder, scale=scale, overrides=overrides)
-    kept = ("done", "stale") if keep_stale else ("done",)
-    sweep = sweep.at(scale, sorted(asked | {run.seed for run in runs if run.state() in kept}))
-    frame = sweeps.collect([run for run in runs if run.seed in sweep.seeds], sweep, keep_stale)
+    # earlier seeds with these settings stay in the results
+    if earlier := sorted(sweeps.seeds_in(folder) - {*sweep.seeds}):
+        others = sweeps.plan(sweep.at(scale, earlier), folder, scale=scale, overrides=overrides)
+        kept = {run.seed for run in others if run.state() in ("done", *["stale"] * keep_stale)}
+        sweep = sweep.at(scale, sorted({*sweep.seeds, *kept}))
+        runs = sorted([*runs, *(run for run in others if run.seed in kept)], key=lambda run: run.seed)
+    frame = sweeps.collect(runs, sweep, keep_stale)
     path, figure = sweeps.write_results(frame, folder / "results.csv"), folder / f"{sweep.name}.png"
     if states["done"]:
         click.echo()

@@ -115,6 +115,7 @@ def test_a_notebook_that_raises_leaves_its_error_and_exit_status_1(folder):
     assert launch(str(run)) == 1 and RunFolder(run).state() == "failed"
     failed = json.loads((run / "failed.json").read_text())
     assert failed["error"] == "ZeroDivisionError: division by zero"
+    assert "\\u001b" not in (run / "failed.json").read_text()  # IPython's colours are gone
     assert "ZeroDivisionError" in (run / "run.ipynb").read_text()   # the broken notebook is kept
     assert not (run / "running.json").exists() and not PROCESSES
 
